@@ -1,0 +1,232 @@
+"""What a CoordConv layer costs: time and peak memory against `torch.nn.Conv2d` and against concatenation.
+
+    python benchmarks/layers.py                  # every shape, both memory formats, evaluation and training
+    python benchmarks/layers.py --compile        # the same through torch.compile
+    python benchmarks/layers.py --device cuda
+
+Every figure is a ratio to `torch.nn.Conv2d` on the same input, and the three layers take turns within one run, so
+that whatever else the machine does hits all of them alike.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+import weakref
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from coordconv_apps import CoordConv2d
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+FORMATS = {"contiguous": torch.contiguous_format, "channels-last": torch.channels_last}
+
+
+class Shape(NamedTuple):
+    """One layer at one input size."""
+
+    batch: int
+    channels: int
+    size: int
+    out_channels: int
+    kernel_size: int
+    stride: int
+
+    def __str__(self) -> str:
+        s = self
+        return f"{s.batch}x{s.channels}x{s.size}x{s.size} -> {s.out_channels}, {s.kernel_size}x{s.kernel_size}/{s.stride}"
+
+
+SHAPES = (
+    Shape(16, 64, 56, 64, 1, 1),  # ResNet's first bottleneck: the least arithmetic per output value
+    Shape(16, 256, 28, 64, 1, 1),
+    Shape(16, 64, 56, 64, 3, 1),
+    Shape(16, 128, 28, 128, 3, 2),
+    Shape(16, 256, 14, 256, 3, 1),
+    Shape(16, 16, 64, 16, 3, 1),  # few channels: the coordinates weigh most
+    Shape(16, 32, 64, 32, 5, 1),
+    Shape(16, 3, 112, 64, 7, 2),  # ResNet's stem
+    Shape(16, 4, 84, 32, 8, 4),  # the first layer of Atari's networks
+    Shape(64, 1, 64, 32, 5, 1),  # the first layer of `detection`
+)
+
+
+class ConcatConv2d(nn.Module):
+    """CoordConv as the public ports write it: coordinate channels for every sample, concatenated, convolved."""
+
+    def __init__(self, in_channels: int, *args: int, **kwargs: Any) -> None:  # noqa: ANN401 - handed on to torch
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels + 2, *args, **kwargs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Concatenate x and y in [-1, 1] to ``x`` of shape ``(B, C, H, W)`` and convolve."""
+        b, _, h, w = x.shape
+        rows = torch.arange(h, device=x.device, dtype=x.dtype).view(1, 1, h, 1).repeat(b, 1, 1, w)
+        columns = torch.arange(w, device=x.device, dtype=x.dtype).view(1, 1, 1, w).repeat(b, 1, h, 1)
+        coords = [columns / (w - 1) * 2 - 1, rows / (h - 1) * 2 - 1]
+        out: Tensor = self.conv(torch.cat([x, *coords], dim=1))
+        return out
+
+
+LAYERS: dict[str, Callable[..., nn.Module]] = {"Conv2d": nn.Conv2d, "CoordConv2d": CoordConv2d, "concatenation": ConcatConv2d}
+
+
+@dataclass
+class Result:
+    """Median seconds and peak bytes of each layer."""
+
+    seconds: dict[str, float]
+    bytes: dict[str, int]
+
+    def ratio(self, layer: str) -> float:
+        """Time of ``layer`` over that of Conv2d."""
+        return self.seconds[layer] / self.seconds["Conv2d"]
+
+    def memory_ratio(self, layer: str) -> float:
+        """Peak memory of ``layer`` over that of Conv2d."""
+        return self.bytes[layer] / max(self.bytes["Conv2d"], 1)
+
+
+def make_steps(shape: Shape, layout: torch.memory_format, training: bool, device: str, compiled: bool) -> dict[str, Callable[[], None]]:
+    """One step of each layer on the same input: a forward in evaluation, or forward and backward in training."""
+    torch.manual_seed(0)
+    s = shape
+    x = torch.randn(s.batch, s.channels, s.size, s.size, device=device).contiguous(memory_format=layout)
+    x.requires_grad_(training)
+    steps = {}
+    for name, make in LAYERS.items():
+        padding = s.kernel_size // 2 if s.stride < s.kernel_size / 2 or s.kernel_size < 4 else 0
+        layer = make(s.channels, s.out_channels, s.kernel_size, stride=s.stride, padding=padding)
+        layer = layer.to(device=device, memory_format=layout).train(training)
+        run = torch.compile(layer, fullgraph=True) if compiled else layer
+        with torch.no_grad():
+            grad = torch.randn_like(layer(x))
+        steps[name] = make_step(run, layer, x, grad, training)
+    return steps
+
+
+def make_step(run: Callable[..., Any], layer: nn.Module, x: Tensor, grad: Tensor, training: bool) -> Callable[[], None]:
+    """A function that runs one step and leaves nothing behind."""
+
+    def train_step() -> None:
+        run(x).backward(grad)
+        x.grad = None
+        layer.zero_grad(set_to_none=True)
+
+    def eval_step() -> None:
+        with torch.inference_mode():
+            run(x)
+
+    return train_step if training else eval_step
+
+
+def synchronize(device: str) -> None:
+    """Wait for the device, so that the host's clock tells the truth."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def time_in_turns(steps: dict[str, Callable[[], None]], seconds: float, device: str) -> dict[str, float]:
+    """Median seconds of each step; the steps take turns until ``seconds`` have passed for each on average."""
+    for step in steps.values():
+        for _ in range(3):
+            step()
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    end = time.perf_counter() + seconds * len(steps)
+    while time.perf_counter() < end or len(times["Conv2d"]) < 15:
+        for name, step in steps.items():
+            synchronize(device)
+            start = time.perf_counter()
+            step()
+            synchronize(device)
+            times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(t) for name, t in times.items()}
+
+
+class _HeldBytes(TorchDispatchMode):
+    """Counts the bytes of the tensors that are made and still held, as torch makes them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+        self._seen: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
+        inputs = {t.untyped_storage()._cdata for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)}
+        out = func(*args, **(kwargs or {}))
+        for storage in (t.untyped_storage() for t in tree_leaves(out) if isinstance(t, Tensor)):
+            if storage._cdata not in inputs and storage not in self._seen:
+                self._seen.add(storage)
+                self.now += storage.nbytes()
+                self.peak = max(self.peak, self.now)
+                weakref.finalize(storage, self._release, storage.nbytes())
+        return out
+
+    def _release(self, nbytes: int) -> None:
+        self.now -= nbytes
+
+
+def peak_bytes(step: Callable[[], None], device: str) -> int:
+    """Most bytes that one step holds at once, beyond what was there before it."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        step()
+        return torch.cuda.max_memory_allocated() - before
+    with _HeldBytes() as held:
+        step()
+    return held.peak
+
+
+def print_table(title: str, results: dict[Shape, Result]) -> None:
+    """One line a shape, then the geometric means."""
+    others = [name for name in LAYERS if name != "Conv2d"]
+    print(f"\n{title}: time (peak memory) as a multiple of Conv2d")
+    print(f"{'layer':34} {'Conv2d':>10} " + " ".join(f"{name:>15}" for name in others))
+    for shape, result in results.items():
+        cells = " ".join(f"{result.ratio(n):6.3f} ({result.memory_ratio(n):6.3f})" for n in others)
+        print(f"{shape!s:34} {result.seconds['Conv2d'] * 1e3:7.3f} ms {cells}")
+    means = " ".join(
+        f"{statistics.geometric_mean([r.ratio(n) for r in results.values()]):6.3f} "
+        f"({statistics.geometric_mean([r.memory_ratio(n) for r in results.values()]):6.3f})"
+        for n in others
+    )
+    print(f"{'geometric mean':45} {means}", flush=True)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where the layers run")
+    parser.add_argument("--compile", action="store_true", help="measure the layers through torch.compile")
+    parser.add_argument("--seconds", type=float, default=1.0, help="time spent on each layer at each shape")
+    parser.add_argument("--shapes", type=int, nargs="+", default=range(len(SHAPES)), help="numbers of the shapes to run")
+    args = parser.parse_args()
+    if args.device == "cuda" and not torch.cuda.is_available():
+        sys.exit("error: --device=cuda, but torch finds no CUDA device; allowed here: cpu")
+    where = torch.cuda.get_device_name() if args.device == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    print(f"torch {torch.__version__}, {where}, {'compiled' if args.compile else 'eager'}, float32")
+    for training in (False, True):
+        for name, layout in FORMATS.items():
+            results = {}
+            for shape in (SHAPES[i] for i in args.shapes):
+                if args.compile:
+                    torch._dynamo.reset()
+                steps = make_steps(shape, layout, training, args.device, args.compile)
+                seconds = time_in_turns(steps, args.seconds, args.device)
+                results[shape] = Result(seconds, {n: peak_bytes(step, args.device) for n, step in steps.items()})
+            print_table(f"{'training (forward + backward)' if training else 'evaluation'}, {name}", results)
+
+
+if __name__ == "__main__":
+    main()

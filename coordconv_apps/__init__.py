@@ -1,0 +1,25 @@
+"""CoordConv for PyTorch: layers, conversion of any model, and what the suite's applications share."""
+
+from coordconv_apps.coords import Coords, axis_coords, coord_grid
+from coordconv_apps.layers import (
+    AddCoords,
+    CoordConv1d,
+    CoordConv2d,
+    CoordConv3d,
+    CoordConvTranspose1d,
+    CoordConvTranspose2d,
+    CoordConvTranspose3d,
+)
+
+__all__ = [
+    "AddCoords",
+    "CoordConv1d",
+    "CoordConv2d",
+    "CoordConv3d",
+    "CoordConvTranspose1d",
+    "CoordConvTranspose2d",
+    "CoordConvTranspose3d",
+    "Coords",
+    "axis_coords",
+    "coord_grid",
+]

@@ -1,0 +1,266 @@
+"""Conversion of whole models: `to_coordconv` puts coordinates in, `fold` turns them into constants for deployment."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import logging
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+
+from coordconv_apps.coords import coords_for
+from coordconv_apps.layers import (
+    CoordConv1d,
+    CoordConv2d,
+    CoordConv3d,
+    CoordConvTranspose1d,
+    CoordConvTranspose2d,
+    CoordConvTranspose3d,
+    _CoordLayer,
+)
+
+logger = logging.getLogger(__name__)
+
+Where = str | Callable[[str, nn.Module], bool]
+
+_COORD_CLASS: dict[type[nn.Module], type[_CoordLayer]] = {
+    nn.Conv1d: CoordConv1d,
+    nn.Conv2d: CoordConv2d,
+    nn.Conv3d: CoordConv3d,
+    nn.ConvTranspose1d: CoordConvTranspose1d,
+    nn.ConvTranspose2d: CoordConvTranspose2d,
+    nn.ConvTranspose3d: CoordConvTranspose3d,
+}
+_PLAIN_CLASS = {coord: plain for plain, coord in _COORD_CLASS.items()}
+
+
+def coordconv_layers(model: nn.Module) -> dict[str, nn.Module]:
+    """The CoordConv layers of a model by name, in the order in which the model holds them.
+
+    Args:
+        model: Any module.
+
+    Returns:
+        Name of each layer within ``model`` (``""`` for the model itself) and the layer.
+    """
+    return {name: module for name, module in model.named_modules() if isinstance(module, _CoordLayer)}
+
+
+def to_coordconv(
+    model: nn.Module, where: Where = "first", coords: str = "xy", init: Literal["zero", "default"] = "zero"
+) -> nn.Module:
+    """Turn convolutions of a model into CoordConv layers, in place.
+
+    The layer objects stay: they become CoordConv layers and get one more parameter, ``coord_weight``. So weights,
+    hooks, devices, dtypes, train mode, sharing of a module between several places, and optimizers that hold the old
+    parameters all go on as they are. The new parameters want gradients, also in layers whose weights are frozen;
+    give them to your optimizer. What was replaced is logged, and `coordconv_layers` lists it.
+
+    Args:
+        model: Any module tree; a lone convolution too.
+        where: ``"first"`` (the first convolution that the model holds), ``"all"``, a regular expression that is
+            searched for in layer names (as in ``model.named_modules()``), or a function of name and layer that
+            says yes or no.
+        coords: ``"xy"``, or ``"xyr"`` to add the distance from the centre. Layers over one axis get ``x``, over
+            three ``xyz``.
+        init: ``"zero"`` starts the coordinate weights at 0: the model's outputs do not change until training moves
+            them. ``"default"`` draws them as `CoordConv2d` does; the other weights stay.
+
+    Returns:
+        ``model`` itself.
+
+    Raises:
+        ValueError: If nothing matches ``where``, or ``where``, ``coords`` or ``init`` is none of the above.
+        TypeError: If a layer that matches cannot be converted: subclasses with a forward of their own,
+            parametrised, lazy or quantised layers. Nothing is changed then.
+    """
+    if init not in ("zero", "default"):
+        raise ValueError(f"init={init!r} is not one of 'zero', 'default'")
+    coords_for(coords, 2)  # a bad value is refused even if nothing is to be converted
+    chosen = _choose(model, where)
+    refused = {name: reason for name, layer in chosen.items() if (reason := _why_not(layer))}
+    if refused:
+        listed = "; ".join(f"{name or 'the model itself'}: {reason}" for name, reason in refused.items())
+        raise TypeError(f"to_coordconv cannot convert {len(refused)} of the layers that where={where!r} selects: {listed}")
+    for name, layer in chosen.items():
+        _convert(layer, coords, init)
+        logger.info("%s is now %s", name or "the model", layer)
+    return model
+
+
+def _choose(model: nn.Module, where: Where) -> dict[str, nn.Module]:
+    """Layers to convert by name; refuses a choice that selects none."""
+    layers = {name: module for name, module in model.named_modules() if _is_convolution(module)}
+    if callable(where):
+        chosen = {name: layer for name, layer in layers.items() if where(name, layer)}
+    elif where == "all":
+        chosen = dict(layers)
+    elif where == "first":
+        chosen = dict(list(layers.items())[:1])
+    else:
+        try:
+            pattern = re.compile(where)
+        except re.error as error:
+            raise ValueError(f"where={where!r} is not 'first', 'all' or a regular expression: {error}") from None
+        chosen = {name: layer for name, layer in layers.items() if pattern.search(name)}
+    chosen = {name: layer for name, layer in chosen.items() if not isinstance(layer, _CoordLayer)}
+    if not chosen:
+        names = ", ".join(layers) or "none"
+        raise ValueError(f"where={where!r} selects no plain convolution of the model; its convolutions: {names}")
+    return chosen
+
+
+def _is_convolution(module: nn.Module) -> bool:
+    """Whether a user would call it a convolution: torch's layers and whatever is built on or named after them."""
+    return isinstance(module, _ConvNd) or bool(
+        re.fullmatch(r"(Lazy)?Conv(Transpose)?[123]d", type(module).__name__) and hasattr(module, "kernel_size")
+    )
+
+
+def _why_not(layer: nn.Module) -> str | None:
+    """Why a convolution cannot be converted, or None if it can."""
+    kind = type(layer)
+    if kind in _COORD_CLASS:
+        if {"forward", "_conv_forward"} & vars(layer).keys():
+            return f"{kind.__name__} whose forward was replaced on the instance"
+        if not isinstance(layer.weight, nn.Parameter):
+            return f"{kind.__name__} whose weight is computed (pruning or weight normalisation)"
+        return None
+    if torch.nn.utils.parametrize.is_parametrized(layer):
+        return f"{kind.__name__} is parametrised; convert first, then parametrise"
+    if isinstance(layer, nn.modules.lazy.LazyModuleMixin):
+        return f"{kind.__name__} does not know its channels yet; run the model once first"
+    return f"{kind.__module__}.{kind.__qualname__} is not one of torch's own floating-point convolutions"
+
+
+def _convert(layer: nn.Module, coords: str, init: Literal["zero", "default"]) -> None:
+    coord_class = _COORD_CLASS[type(layer)]
+    layer.__class__ = coord_class
+    assert isinstance(layer, _CoordLayer)
+    layer._add_coords(coords_for(coords, coord_class.ndim))
+    with torch.no_grad():
+        if init == "zero":
+            layer.coord_weight.zero_()
+        else:
+            layer._draw(layer.coord_weight)
+
+
+class ConstantMap(nn.Module):
+    """Adds maps of constants, one for each input size that `fold` has met.
+
+    Args:
+        maps: For each spatial size of the convolution's input, the map of shape ``(C, *output size)``.
+    """
+
+    def __init__(self, maps: dict[tuple[int, ...], Tensor]) -> None:
+        super().__init__()
+        for size, value in maps.items():
+            self.register_buffer(self._name(size), value)
+
+    @staticmethod
+    def _name(size: tuple[int, ...]) -> str:
+        return "map_" + "x".join(str(s) for s in size)
+
+    def forward(self, y: Tensor, size: tuple[int, ...]) -> Tensor:
+        """Add the map for inputs of spatial ``size`` to ``y`` of shape ``(B, C, *output size)``.
+
+        Raises:
+            ValueError: If the model was not folded for this size.
+        """
+        value = self._buffers.get(self._name(size))
+        if value is None:
+            known = ", ".join(name.removeprefix("map_") for name in self._buffers)
+            raise ValueError(f"input size {'x'.join(map(str, size))} is not one the model was folded for: {known}")
+        return y + value
+
+
+class FoldedConv(nn.Module):
+    """A plain convolution followed by a constant map: what `fold` puts in a CoordConv layer's place.
+
+    Args:
+        conv: The convolution, without bias: the map holds it.
+        maps: As for `ConstantMap`.
+    """
+
+    def __init__(self, conv: nn.Module, maps: dict[tuple[int, ...], Tensor]) -> None:
+        super().__init__()
+        self.conv = conv
+        self.constant = ConstantMap(maps)
+        self._ndim = len(next(iter(maps)))
+
+    def forward(self, input: Tensor, *args: Any) -> Tensor:  # noqa: ANN401 - a transposed layer's output size
+        """Convolve ``input`` of shape ``(B, C, *size)`` or ``(C, *size)`` and add the map."""
+        return self.constant(self.conv(input, *args), tuple(input.shape[-self._ndim :]))  # type: ignore[no-any-return]
+
+
+def fold(
+    model: nn.Module, input_size: Sequence[int], forward: Callable[[nn.Module], object] | None = None
+) -> nn.Module:
+    """Copy a model with its CoordConv layers turned into plain convolutions and constant maps, for deployment.
+
+    At a fixed input size a layer's coordinates add a constant to its output. The copy computes these once, so that
+    it needs nothing of this package's layers, and gives the same outputs.
+
+    Args:
+        model: Any module; it is copied, not changed.
+        input_size: Shape of one input, batch included, such as ``(1, 3, 224, 224)``. Any batch size works afterwards.
+        forward: For models that take something other than one float tensor: a function that runs the given model
+            once, on every input size that will be met, such as ``lambda m: m([torch.rand(3, 64, 64)])``.
+            ``input_size`` is not used then.
+
+    Returns:
+        A copy in evaluation mode. An input of another size raises a ValueError there.
+
+    Raises:
+        ValueError: If the model has no CoordConv layer, or the run does not reach one of them.
+    """
+    folded = copy.deepcopy(model).eval()
+    layers = {layer: name for name, layer in coordconv_layers(folded).items()}
+    if not layers:
+        raise ValueError("the model has no CoordConv layer to fold")
+    maps: dict[nn.Module, dict[tuple[int, ...], Tensor]] = {layer: {} for layer in layers}
+
+    def record(layer: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
+        assert isinstance(layer, _CoordLayer)
+        input = args[0]
+        maps[layer][tuple(input.shape[-layer.ndim :])] = layer.coord_map(input, output)
+
+    handles = [layer.register_forward_hook(record) for layer in layers]
+    with torch.no_grad():
+        if forward is None:
+            example = next(folded.parameters())
+            folded(torch.zeros(tuple(input_size), dtype=example.dtype, device=example.device))
+        else:
+            forward(folded)
+    for handle in handles:
+        handle.remove()
+    unreached = [name for layer, name in layers.items() if not maps[layer]]
+    if unreached:
+        raise ValueError(f"the run on input_size={tuple(input_size)} does not reach {', '.join(unreached)}")
+    return _replace(folded, {layer: FoldedConv(_plain(layer), maps[layer]) for layer in layers})
+
+
+def _plain(layer: nn.Module) -> nn.Module:
+    """The convolution within a CoordConv layer, which is used up."""
+    layer.__class__ = _PLAIN_CLASS[type(layer)]
+    del layer.coord_weight, layer.coords
+    layer.bias = None
+    layer.__dict__.pop("_grid", None)
+    layer.__dict__.pop("_remembered", None)
+    return layer
+
+
+def _replace(model: nn.Module, replacements: dict[nn.Module, nn.Module]) -> nn.Module:
+    """Put new modules where the old ones are held, also where one is held in several places."""
+    if model in replacements:
+        return replacements[model]
+    for parent in list(model.modules()):
+        for name, child in parent.named_children():
+            if child in replacements:
+                setattr(parent, name, replacements[child])
+    return model

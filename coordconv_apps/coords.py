@@ -1,0 +1,115 @@
+"""Coordinate grids: the one place that fixes axis order, range, the radius and axes of size 1.
+
+The convention is that of Liu et al. (2018), section 3: every axis runs over [-1, 1], the first coordinate is
+x (along the last axis of a tensor, an image's columns), then y (rows), then z (depth), then optionally r, the
+distance from the centre.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+Coords = Literal["none", "xy", "xyr"]
+"""The suite's one switch: no coordinates, x and y, or x, y and the radius."""
+
+AXES = "xyz"
+"""Names of the coordinate axes: x belongs to the last axis of a tensor, y to the one before, z to the third last."""
+
+
+def coord_channels(coords: str, ndim: int) -> int:
+    """Number of coordinate channels that a specification stands for.
+
+    Args:
+        coords: ``"x"``, ``"xy"`` or ``"xyz"`` (as many letters as spatial axes), optionally followed by ``"r"``.
+        ndim: Number of spatial axes, 1 to 3.
+
+    Returns:
+        ``ndim``, or ``ndim + 1`` with the radius.
+
+    Raises:
+        ValueError: If ``coords`` is not a specification for ``ndim`` axes.
+    """
+    axes = AXES[:ndim]
+    if coords not in (axes, axes + "r"):
+        raise ValueError(f"coords={coords!r} is not one of {axes!r}, {axes + 'r'!r} ({ndim} spatial axes)")
+    return len(coords)
+
+
+def coords_for(coords: str, ndim: int) -> str:
+    """Translate the suite's switch, which is written for images, to another number of axes.
+
+    Args:
+        coords: ``"xy"`` or ``"xyr"``; a specification for ``ndim`` axes is returned as it is.
+        ndim: Number of spatial axes, 1 to 3.
+
+    Returns:
+        The same choice for ``ndim`` axes: ``"xyr"`` becomes ``"xr"`` for one axis and ``"xyzr"`` for three.
+
+    Raises:
+        ValueError: If ``coords`` is neither.
+    """
+    axes = AXES[:ndim]
+    translated = {"xy": axes, "xyr": axes + "r", axes: axes, axes + "r": axes + "r"}
+    if coords not in translated:
+        raise ValueError(f"coords={coords!r} is not one of 'xy', 'xyr'")
+    return translated[coords]
+
+
+def axis_coords(
+    size: int, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None
+) -> Tensor:
+    """Coordinates along one axis: evenly spaced from -1 to 1, the first and last exactly so.
+
+    Args:
+        size: Number of positions. An axis of one position sits at its centre, 0.
+        dtype: Floating-point type of the result; torch's default if None.
+        device: Device of the result; torch's default if None.
+
+    Returns:
+        Tensor of shape ``(size,)`` with values in [-1, 1].
+    """
+    dtype = dtype or torch.get_default_dtype()
+    # Integers up to the last step: exact, symmetric about 0, and right for size 1 without a branch.
+    position = torch.arange(size, device=device)
+    return (2 * position - (size - 1)).to(dtype) / max(size - 1, 1)
+
+
+def coord_grid(
+    size: Sequence[int],
+    *,
+    r: bool = False,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str | None = None,
+) -> Tensor:
+    """Coordinate channels of a canvas (Liu et al., 2018, section 3).
+
+    Args:
+        size: Spatial size, outermost axis first: ``(W,)``, ``(H, W)`` or ``(D, H, W)``.
+        r: Append the distance from the centre, ``sqrt(x^2 + y^2)`` of the scaled axes, in [0, sqrt(len(size))].
+        dtype: Floating-point type of the result; torch's default if None.
+        device: Device of the result; torch's default if None.
+
+    Returns:
+        Tensor of shape ``(C, *size)``: x, y, z (as many as there are axes), then r. x varies along the last axis.
+
+    Raises:
+        ValueError: If ``size`` has no axis or more than three.
+    """
+    ndim = len(size)
+    if not 1 <= ndim <= len(AXES):
+        raise ValueError(f"size={tuple(size)!r} has {ndim} axes; 1 to {len(AXES)} are allowed")
+    channels = []
+    for back in range(1, ndim + 1):  # x is the last axis, y the one before it, z the third last
+        axis = axis_coords(size[-back], dtype=dtype, device=device)
+        channels.append(axis.reshape([-1] + [1] * (back - 1)).expand(*size))
+    grid = torch.stack(channels)
+    if r:
+        grid = torch.cat([grid, grid.square().sum(0, keepdim=True).sqrt()])
+    return grid
