@@ -43,7 +43,9 @@ class Shape(NamedTuple):
 
     def __str__(self) -> str:
         s = self
-        return f"{s.batch}x{s.channels}x{s.size}x{s.size} -> {s.out_channels}, {s.kernel_size}x{s.kernel_size}/{s.stride}"
+        return (
+            f"{s.batch}x{s.channels}x{s.size}x{s.size} -> {s.out_channels}, {s.kernel_size}x{s.kernel_size}/{s.stride}"
+        )
 
 
 SHAPES = (
@@ -63,7 +65,7 @@ SHAPES = (
 class ConcatConv2d(nn.Module):
     """CoordConv as the public ports write it: coordinate channels for every sample, concatenated, convolved."""
 
-    def __init__(self, in_channels: int, *args: int, **kwargs: Any) -> None:  # noqa: ANN401 - handed on to torch
+    def __init__(self, in_channels: int, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - handed on to torch
         super().__init__()
         self.conv = nn.Conv2d(in_channels + 2, *args, **kwargs)
 
@@ -77,7 +79,11 @@ class ConcatConv2d(nn.Module):
         return out
 
 
-LAYERS: dict[str, Callable[..., nn.Module]] = {"Conv2d": nn.Conv2d, "CoordConv2d": CoordConv2d, "concatenation": ConcatConv2d}
+LAYERS: dict[str, Callable[..., nn.Module]] = {
+    "Conv2d": nn.Conv2d,
+    "CoordConv2d": CoordConv2d,
+    "concatenation": ConcatConv2d,
+}
 
 
 @dataclass
@@ -96,7 +102,9 @@ class Result:
         return self.bytes[layer] / max(self.bytes["Conv2d"], 1)
 
 
-def make_steps(shape: Shape, layout: torch.memory_format, training: bool, device: str, compiled: bool) -> dict[str, Callable[[], None]]:
+def make_steps(
+    shape: Shape, layout: torch.memory_format, training: bool, device: str, compiled: bool
+) -> dict[str, Callable[[], None]]:
     """One step of each layer on the same input: a forward in evaluation, or forward and backward in training."""
     torch.manual_seed(0)
     s = shape
@@ -106,7 +114,7 @@ def make_steps(shape: Shape, layout: torch.memory_format, training: bool, device
     for name, make in LAYERS.items():
         padding = s.kernel_size // 2 if s.stride < s.kernel_size / 2 or s.kernel_size < 4 else 0
         layer = make(s.channels, s.out_channels, s.kernel_size, stride=s.stride, padding=padding)
-        layer = layer.to(device=device, memory_format=layout).train(training)
+        layer = layer.to(device).to(memory_format=layout).train(training)
         run = torch.compile(layer, fullgraph=True) if compiled else layer
         with torch.no_grad():
             grad = torch.randn_like(layer(x))
@@ -182,7 +190,7 @@ def peak_bytes(step: Callable[[], None], device: str) -> int:
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
         step()
-        return torch.cuda.max_memory_allocated() - before
+        return int(torch.cuda.max_memory_allocated()) - before
     with _HeldBytes() as held:
         step()
     return held.peak
@@ -210,7 +218,9 @@ def main() -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where the layers run")
     parser.add_argument("--compile", action="store_true", help="measure the layers through torch.compile")
     parser.add_argument("--seconds", type=float, default=1.0, help="time spent on each layer at each shape")
-    parser.add_argument("--shapes", type=int, nargs="+", default=range(len(SHAPES)), help="numbers of the shapes to run")
+    parser.add_argument(
+        "--shapes", type=int, nargs="+", default=range(len(SHAPES)), help="numbers of the shapes to run"
+    )
     args = parser.parse_args()
     if args.device == "cuda" and not torch.cuda.is_available():
         sys.exit("error: --device=cuda, but torch finds no CUDA device; allowed here: cpu")

@@ -1,5 +1,6 @@
 """CoordConv for PyTorch: layers, conversion of any model, and what the suite's applications share."""
 
+from coordconv_apps.convert import coordconv_layers, fold, to_coordconv
 from coordconv_apps.coords import Coords, axis_coords, coord_grid
 from coordconv_apps.layers import (
     AddCoords,
@@ -22,4 +23,7 @@ __all__ = [
     "Coords",
     "axis_coords",
     "coord_grid",
+    "coordconv_layers",
+    "fold",
+    "to_coordconv",
 ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
 import logging
 import re
 from collections.abc import Callable, Sequence
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
+from coordconv_apps.coordmap import CoordLayer
 from coordconv_apps.coords import coords_for
 from coordconv_apps.layers import (
     CoordConv1d,
@@ -21,14 +21,13 @@ from coordconv_apps.layers import (
     CoordConvTranspose1d,
     CoordConvTranspose2d,
     CoordConvTranspose3d,
-    _CoordLayer,
 )
 
 logger = logging.getLogger(__name__)
 
 Where = str | Callable[[str, nn.Module], bool]
 
-_COORD_CLASS: dict[type[nn.Module], type[_CoordLayer]] = {
+_COORD_CLASS: dict[type[nn.Module], type[CoordLayer]] = {
     nn.Conv1d: CoordConv1d,
     nn.Conv2d: CoordConv2d,
     nn.Conv3d: CoordConv3d,
@@ -48,7 +47,7 @@ def coordconv_layers(model: nn.Module) -> dict[str, nn.Module]:
     Returns:
         Name of each layer within ``model`` (``""`` for the model itself) and the layer.
     """
-    return {name: module for name, module in model.named_modules() if isinstance(module, _CoordLayer)}
+    return {name: module for name, module in model.named_modules() if isinstance(module, CoordLayer)}
 
 
 def to_coordconv(
@@ -82,11 +81,17 @@ def to_coordconv(
     if init not in ("zero", "default"):
         raise ValueError(f"init={init!r} is not one of 'zero', 'default'")
     coords_for(coords, 2)  # a bad value is refused even if nothing is to be converted
+    if any(isinstance(module, nn.parallel.DistributedDataParallel) for module in model.modules()):
+        raise TypeError(
+            "the model is wrapped in DistributedDataParallel, which would not see the new parameters; convert first"
+        )
     chosen = _choose(model, where)
     refused = {name: reason for name, layer in chosen.items() if (reason := _why_not(layer))}
     if refused:
         listed = "; ".join(f"{name or 'the model itself'}: {reason}" for name, reason in refused.items())
-        raise TypeError(f"to_coordconv cannot convert {len(refused)} of the layers that where={where!r} selects: {listed}")
+        raise TypeError(
+            f"to_coordconv cannot convert {len(refused)} of the layers that where={where!r} selects: {listed}"
+        )
     for name, layer in chosen.items():
         _convert(layer, coords, init)
         logger.info("%s is now %s", name or "the model", layer)
@@ -95,24 +100,33 @@ def to_coordconv(
 
 def _choose(model: nn.Module, where: Where) -> dict[str, nn.Module]:
     """Layers to convert by name; refuses a choice that selects none."""
-    layers = {name: module for name, module in model.named_modules() if _is_convolution(module)}
-    if callable(where):
-        chosen = {name: layer for name, layer in layers.items() if where(name, layer)}
-    elif where == "all":
-        chosen = dict(layers)
-    elif where == "first":
-        chosen = dict(list(layers.items())[:1])
+    names: dict[nn.Module, list[str]] = {}  # a shared module has several
+    for name, module in model.named_modules(remove_duplicate=False):
+        if _is_convolution(module):
+            names.setdefault(module, []).append(name)
+    if where == "first":
+        chosen = list(names)[:1]
     else:
-        try:
-            pattern = re.compile(where)
-        except re.error as error:
-            raise ValueError(f"where={where!r} is not 'first', 'all' or a regular expression: {error}") from None
-        chosen = {name: layer for name, layer in layers.items() if pattern.search(name)}
-    chosen = {name: layer for name, layer in chosen.items() if not isinstance(layer, _CoordLayer)}
-    if not chosen:
-        names = ", ".join(layers) or "none"
-        raise ValueError(f"where={where!r} selects no plain convolution of the model; its convolutions: {names}")
-    return chosen
+        matches = _matcher(where)
+        chosen = [layer for layer in names if any(matches(name, layer) for name in names[layer])]
+    plain = {names[layer][0]: layer for layer in chosen if not isinstance(layer, CoordLayer)}
+    if not plain:
+        listed = ", ".join(name or "the model itself" for name, *_ in names.values()) or "none"
+        raise ValueError(f"where={where!r} selects no plain convolution of the model; its convolutions: {listed}")
+    return plain
+
+
+def _matcher(where: Where) -> Callable[[str, nn.Module], bool]:
+    """The yes-or-no function that ``where`` stands for."""
+    if callable(where):
+        return where
+    if where == "all":
+        return lambda name, layer: True
+    try:
+        pattern = re.compile(where)
+    except re.error as error:
+        raise ValueError(f"where={where!r} is not 'first', 'all' or a regular expression: {error}") from None
+    return lambda name, layer: pattern.search(name) is not None
 
 
 def _is_convolution(module: nn.Module) -> bool:
@@ -141,24 +155,27 @@ def _why_not(layer: nn.Module) -> str | None:
 def _convert(layer: nn.Module, coords: str, init: Literal["zero", "default"]) -> None:
     coord_class = _COORD_CLASS[type(layer)]
     layer.__class__ = coord_class
-    assert isinstance(layer, _CoordLayer)
+    assert isinstance(layer, CoordLayer)
     layer._add_coords(coords_for(coords, coord_class.ndim))
     with torch.no_grad():
         if init == "zero":
             layer.coord_weight.zero_()
         else:
-            layer._draw(layer.coord_weight)
+            layer.draw(layer.coord_weight)
 
 
-class ConstantMap(nn.Module):
-    """Adds maps of constants, one for each input size that `fold` has met.
+class FoldedConv(nn.Module):
+    """A plain convolution and a constant map added to its output: what `fold` puts in a CoordConv layer's place.
 
     Args:
-        maps: For each spatial size of the convolution's input, the map of shape ``(C, *output size)``.
+        conv: The convolution, without bias: the map holds it.
+        maps: For each spatial size of the input that can come, the map of shape ``(C, *output size)``.
     """
 
-    def __init__(self, maps: dict[tuple[int, ...], Tensor]) -> None:
+    def __init__(self, conv: nn.Module, maps: dict[tuple[int, ...], Tensor]) -> None:
         super().__init__()
+        self.conv = conv
+        self._ndim = len(next(iter(maps)))
         for size, value in maps.items():
             self.register_buffer(self._name(size), value)
 
@@ -166,36 +183,19 @@ class ConstantMap(nn.Module):
     def _name(size: tuple[int, ...]) -> str:
         return "map_" + "x".join(str(s) for s in size)
 
-    def forward(self, y: Tensor, size: tuple[int, ...]) -> Tensor:
-        """Add the map for inputs of spatial ``size`` to ``y`` of shape ``(B, C, *output size)``.
+    def forward(self, input: Tensor, *args: Any) -> Tensor:  # noqa: ANN401 - a transposed layer's output size
+        """Convolve ``input`` of shape ``(B, C, *size)`` or ``(C, *size)`` and add the map.
 
         Raises:
-            ValueError: If the model was not folded for this size.
+            ValueError: If the model was not folded for this spatial size.
         """
-        value = self._buffers.get(self._name(size))
-        if value is None:
+        size = tuple(input.shape[-self._ndim :])
+        constant = self._buffers.get(self._name(size))
+        if constant is None:
             known = ", ".join(name.removeprefix("map_") for name in self._buffers)
             raise ValueError(f"input size {'x'.join(map(str, size))} is not one the model was folded for: {known}")
-        return y + value
-
-
-class FoldedConv(nn.Module):
-    """A plain convolution followed by a constant map: what `fold` puts in a CoordConv layer's place.
-
-    Args:
-        conv: The convolution, without bias: the map holds it.
-        maps: As for `ConstantMap`.
-    """
-
-    def __init__(self, conv: nn.Module, maps: dict[tuple[int, ...], Tensor]) -> None:
-        super().__init__()
-        self.conv = conv
-        self.constant = ConstantMap(maps)
-        self._ndim = len(next(iter(maps)))
-
-    def forward(self, input: Tensor, *args: Any) -> Tensor:  # noqa: ANN401 - a transposed layer's output size
-        """Convolve ``input`` of shape ``(B, C, *size)`` or ``(C, *size)`` and add the map."""
-        return self.constant(self.conv(input, *args), tuple(input.shape[-self._ndim :]))  # type: ignore[no-any-return]
+        y: Tensor = self.conv(input, *args)
+        return y + constant
 
 
 def fold(
@@ -226,9 +226,9 @@ def fold(
     maps: dict[nn.Module, dict[tuple[int, ...], Tensor]] = {layer: {} for layer in layers}
 
     def record(layer: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
-        assert isinstance(layer, _CoordLayer)
-        input = args[0]
-        maps[layer][tuple(input.shape[-layer.ndim :])] = layer.coord_map(input, output)
+        assert isinstance(layer, CoordLayer)
+        size = tuple(args[0].shape[-layer.ndim :])
+        maps[layer][size] = layer.coord_map(args[0], output).clone()
 
     handles = [layer.register_forward_hook(record) for layer in layers]
     with torch.no_grad():
@@ -239,28 +239,37 @@ def fold(
             forward(folded)
     for handle in handles:
         handle.remove()
-    unreached = [name for layer, name in layers.items() if not maps[layer]]
+    unreached = [name or "the model itself" for layer, name in layers.items() if not maps[layer]]
     if unreached:
         raise ValueError(f"the run on input_size={tuple(input_size)} does not reach {', '.join(unreached)}")
     return _replace(folded, {layer: FoldedConv(_plain(layer), maps[layer]) for layer in layers})
 
 
 def _plain(layer: nn.Module) -> nn.Module:
-    """The convolution within a CoordConv layer, which is used up."""
-    layer.__class__ = _PLAIN_CLASS[type(layer)]
-    del layer.coord_weight, layer.coords
-    layer.bias = None
-    layer.__dict__.pop("_grid", None)
-    layer.__dict__.pop("_remembered", None)
-    return layer
+    """The convolution within a CoordConv layer, with the same weight and without bias."""
+    assert isinstance(layer, CoordLayer)
+    options: dict[str, Any] = {
+        "stride": layer.stride,
+        "padding": layer.padding,
+        "dilation": layer.dilation,
+        "groups": layer.groups,
+        "padding_mode": layer.padding_mode,
+    }
+    if layer.transposed:
+        options["output_padding"] = layer.output_padding
+    conv = _PLAIN_CLASS[type(layer)](
+        layer.in_channels, layer.out_channels, layer.kernel_size, bias=False, device="meta", **options
+    )
+    conv.weight = layer.weight
+    return conv.train(layer.training)
 
 
-def _replace(model: nn.Module, replacements: dict[nn.Module, nn.Module]) -> nn.Module:
+def _replace(model: nn.Module, replacements: dict[nn.Module, FoldedConv]) -> nn.Module:
     """Put new modules where the old ones are held, also where one is held in several places."""
     if model in replacements:
         return replacements[model]
     for parent in list(model.modules()):
-        for name, child in parent.named_children():
+        for name, child in parent._modules.items():
             if child in replacements:
-                setattr(parent, name, replacements[child])
+                parent._modules[name] = replacements[child]
     return model

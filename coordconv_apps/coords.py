@@ -62,9 +62,7 @@ def coords_for(coords: str, ndim: int) -> str:
     return translated[coords]
 
 
-def axis_coords(
-    size: int, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None
-) -> Tensor:
+def axis_coords(size: int, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Tensor:
     """Coordinates along one axis: evenly spaced from -1 to 1, the first and last exactly so.
 
     Args:

@@ -1,0 +1,336 @@
+"""The coordinate map: how a CoordConv layer adds position to a convolution at almost no cost.
+
+A CoordConv layer (Liu et al., 2018, section 3) is a convolution whose input has extra channels that hold each
+position's own coordinates. Convolution is linear, so
+
+    conv(concat(x, c), concat(w, v)) = conv(x, w) + conv(c, v)
+
+and the second term, the coordinate map, is the same for every sample of a batch. These layers compute it once
+for one sample and add it in place; nothing is concatenated and the input is never copied. In evaluation the map
+is remembered until a parameter, the input size, dtype or device changes. The bias travels with the map.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+from torch.nn.modules.conv import _ConvNd
+
+from coordconv_apps.coords import coord_channels, coord_grid
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+_CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
+
+
+class _Geometry(NamedTuple):
+    """How a layer slides over its coordinate grid: the arguments of `torch.convolution`."""
+
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...]
+    transposed: bool
+    output_padding: tuple[int, ...]
+
+
+def _coord_map(grid: Tensor, weight: Tensor, bias: Tensor | None, geometry: _Geometry, dtype: torch.dtype) -> Tensor:
+    """One sample's coordinate map plus bias, computed in the grid's precision and rounded once to ``dtype``.
+
+    Coordinates are the same for every group of input channels, hence one group.
+    """
+    if bias is not None:
+        bias = bias.to(grid.dtype)
+    weight = weight.to(grid.dtype)
+    if torch.is_autocast_enabled(grid.device.type):
+        with torch.autocast(grid.device.type, enabled=False):
+            return torch.convolution(grid, weight, bias, *geometry, 1).to(dtype)
+    return torch.convolution(grid, weight, bias, *geometry, 1).to(dtype)
+
+
+def _is_channels_last(x: Tensor) -> bool:
+    layout = _CHANNELS_LAST.get(x.dim())
+    return layout is not None and x.is_contiguous(memory_format=layout) and not x.is_contiguous()
+
+
+def _batch_sum(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Sum over the batch axis, kept with size 1, at memory speed in both memory formats."""
+    if not _is_channels_last(x):
+        return x.sum(0, keepdim=True, dtype=dtype)
+    # torch reduces the outermost axis of a channels-last tensor about 15 times slower than that of its dense view.
+    return x.movedim(1, -1).sum(0, keepdim=True, dtype=dtype).movedim(-1, 1)
+
+
+class _AddCoordMap(torch.autograd.Function):
+    """``y += conv(grid, weight) + bias`` for a batch ``y`` and one sample of coordinates, in place.
+
+    Autograd's own gradient of a broadcast sum is slow for channels-last batches.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,  # noqa: ANN401 - a context has no type that knows what a function stores on it
+        y: Tensor,
+        grid: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        geometry: _Geometry,
+    ) -> Tensor:
+        ctx.mark_dirty(y)
+        ctx.save_for_backward(grid, weight)
+        ctx.geometry = geometry
+        ctx.bias_size = None if bias is None else list(bias.shape)
+        return y.add_(_coord_map(grid, weight, bias, geometry, y.dtype))
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401 - as above
+        grid, weight = ctx.saved_tensors
+        _, _, need_weight, need_bias, _ = ctx.needs_input_grad
+        _, grad_weight, grad_bias = torch.ops.aten.convolution_backward(
+            _batch_sum(grad, grid.dtype),
+            grid,
+            weight.to(grid.dtype),
+            ctx.bias_size,
+            *ctx.geometry,
+            1,
+            [False, need_weight, need_bias],
+        )
+        return grad, None, grad_weight, grad_bias, None
+
+
+class _Remembered:
+    """A coordinate map that is ready to be added, and what it was computed from.
+
+    Besides the parameters' addresses aliases of their memory are held: memory that is held cannot be handed to
+    another tensor, so an equal address means the same memory.
+    """
+
+    __slots__ = ("_aliases", "_bias", "_bias_state", "_key", "_weight", "_weight_state", "value")
+
+    def __init__(self, value: Tensor, key: tuple[Any, ...], weight: Tensor, bias: Tensor | None) -> None:
+        self.value = value
+        self._key = key
+        self._weight, self._weight_state = weight, self._state(weight)
+        self._bias, self._bias_state = bias, None if bias is None else self._state(bias)
+        self._aliases = [p.detach() for p in (weight, bias) if p is not None]
+
+    def fits(self, key: tuple[Any, ...], weight: Tensor | None, bias: Tensor | None) -> bool:
+        return (
+            self._key == key
+            and self._weight is weight
+            and self._bias is bias
+            and self._weight_state == (weight.data_ptr(), weight._version)
+            and (bias is None or self._bias_state == (bias.data_ptr(), bias._version))
+        )
+
+    @staticmethod
+    def _state(parameter: Tensor) -> tuple[int, int]:
+        return parameter.data_ptr(), parameter._version
+
+
+class CoordLayer(_ConvNd):
+    """What all CoordConv layers share: the coordinate weight, its map, and how the map is added."""
+
+    coords: str
+    coord_weight: nn.Parameter
+    ndim: ClassVar[int]
+
+    _grid: tuple[tuple[Any, ...], Tensor] | None = None
+    _remembered: _Remembered | None = None
+
+    def _add_coords(self, coords: str) -> None:
+        """Give a layer that is otherwise built its coordinate weight, uninitialised."""
+        channels = coord_channels(coords, self.ndim)
+        shape = (channels, self.out_channels) if self.transposed else (self.out_channels, channels)
+        self.coords = coords
+        self.coord_weight = nn.Parameter(self.weight.new_empty((*shape, *self.kernel_size)))
+
+    def reset_parameters(self) -> None:
+        """Draw all weights as torch draws those of one convolution over features and coordinates together."""
+        if "coord_weight" in self._parameters:  # not yet, when torch's constructor calls this
+            for parameter in (self.weight, self.bias, self.coord_weight):
+                if parameter is not None:
+                    self.draw(parameter)
+
+    def draw(self, parameter: Tensor) -> None:
+        """Fill one of the layer's parameters with its initial distribution, uniform in +-1 / sqrt(fan-in)."""
+        channels = (
+            self.out_channels // self.groups  # torch counts the second axis of a transposed weight
+            if self.transposed
+            else self.in_channels // self.groups + self.coord_weight.shape[1]
+        )
+        bound = 1 / math.sqrt(channels * math.prod(self.kernel_size))
+        nn.init.uniform_(parameter, -bound, bound)
+
+    def _padded_grid(self, size: tuple[int, ...], like: Tensor) -> Tensor:
+        """Coordinates of a canvas with the layer's padding around them, as one sample ``(1, C, *padded size)``.
+
+        Zero padding pads coordinates with zeros, as in the paper. Half-precision weights get single-precision
+        coordinates: rounded to half they would be off by whole pixels on large canvases.
+        """
+        dtype = torch.promote_types(self.coord_weight.dtype, torch.float32)
+        grid = coord_grid(size, r=self.coords.endswith("r"), dtype=dtype, device=like.device)[None]
+        if not self.transposed and any(self._reversed_padding_repeated_twice):
+            mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
+            grid = F.pad(grid, self._reversed_padding_repeated_twice, mode=mode)
+        return grid
+
+    def _remembered_grid(self, size: tuple[int, ...], like: Tensor) -> Tensor:
+        """The grid above in the memory format of ``like``; the last one used is kept."""
+        channels_last = _is_channels_last(like)
+        padding = tuple(self._reversed_padding_repeated_twice)
+        key = (
+            size,
+            self.coord_weight.dtype,
+            like.device,
+            channels_last,
+            padding,
+            self.padding_mode,
+            self.coords,
+        )
+        if self._grid is None or self._grid[0] != key:
+            with torch.inference_mode(False), torch.no_grad():
+                grid = self._padded_grid(size, like)
+                if channels_last:
+                    grid = grid.contiguous(memory_format=_CHANNELS_LAST[grid.dim()])
+            self._grid = (key, grid)
+        return self._grid[1]
+
+    def _add_map(self, y: Tensor, input: Tensor) -> Tensor:
+        """Add the coordinate map and the bias to the convolution ``y`` of ``input``."""
+        memo = self._remembered
+        if memo is not None and not torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            # Few steps on purpose: after a large convolution the caches are cold and every line here is felt.
+            parameters = self._parameters
+            if memo.fits(self._key(y, input), parameters["coord_weight"], parameters["bias"]) and type(y) is Tensor:
+                return y.add_(memo.value)
+        if (
+            torch.compiler.is_compiling()
+            or torch.jit.is_tracing()  # type: ignore[attr-defined]  # public, but not in __all__
+            or torch._C._are_functorch_transforms_active()
+            or type(y) is not Tensor
+            or forward_ad.unpack_dual(y).tangent is not None
+        ):
+            return y + self._map(y, self._padded_grid(self._size(input), y), input)
+        grid = self._remembered_grid(self._size(input), y)
+        weight, bias = self.coord_weight, self.bias
+        if torch.is_grad_enabled() and (weight.requires_grad or (bias is not None and bias.requires_grad)):
+            if y.dim() == self.ndim + 1:
+                return y + self._map(y, grid, input)
+            return _AddCoordMap.apply(y, grid, weight, bias, self._geometry(y, input))  # type: ignore[no-any-return]  # has no types
+        with torch.inference_mode(False), torch.no_grad():  # a remembered map may be used in any mode later
+            value = self._map(y, grid, input)
+            # Parameters made in inference mode count no changes.
+            if not self.training and not any(p.is_inference() for p in (weight, bias) if p is not None):
+                self._remembered = _Remembered(value, self._key(y, input), weight, bias)
+        return y.add_(value)
+
+    def _map(self, y: Tensor, grid: Tensor, input: Tensor) -> Tensor:
+        value = _coord_map(grid, self.coord_weight, self.bias, self._geometry(y, input), y.dtype)
+        return value if y.dim() == self.ndim + 2 else value[0]
+
+    def coord_map(self, input: Tensor, output: Tensor) -> Tensor:
+        """What coordinates and bias add to every sample of ``output``, the layer's result for ``input``.
+
+        Args:
+            input: Features of shape ``(B, C, *size)`` or ``(C, *size)``; only the size counts.
+            output: The layer's output for them; only size and type count.
+
+        Returns:
+            The map, of shape ``(out_channels, *output size)``.
+        """
+        grid = self._padded_grid(self._size(input), output)
+        return _coord_map(grid, self.coord_weight, self.bias, self._geometry(output, input), output.dtype)[0]
+
+    def _key(self, y: Tensor, input: Tensor) -> tuple[Any, ...]:
+        return (input.shape, y.stride(), y.dtype, y.device, self.stride, self.padding, self.dilation)
+
+    def _size(self, input: Tensor) -> tuple[int, ...]:
+        return tuple(input.shape[-self.ndim :])
+
+    def _geometry(self, y: Tensor, input: Tensor) -> _Geometry:
+        """How the layer slides over its grid, where it makes ``y`` of ``input``."""
+        raise NotImplementedError
+
+    def train(self, mode: bool = True) -> CoordLayer:
+        """Set training or evaluation mode, and forget the remembered map: nothing survives a change of mode."""
+        self._remembered = None
+        return super().train(mode)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What is remembered can be computed again: copies and pickles go without it.
+        return {k: v for k, v in self.__dict__.items() if k not in ("_grid", "_remembered")}
+
+    def _load_from_state_dict(
+        self,
+        state_dict: Mapping[str, Any],
+        prefix: str,
+        *args: Any,  # noqa: ANN401 - handed on to torch
+        **kwargs: Any,  # noqa: ANN401 - handed on to torch
+    ) -> None:
+        # A plain convolution's state dict loads as it is, and gives that convolution's outputs.
+        key = prefix + "coord_weight"
+        if prefix + "weight" in state_dict and key not in state_dict:
+            state_dict = {**state_dict, key: torch.zeros_like(self.coord_weight)}
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+    def extra_repr(self) -> str:
+        """The convolution's own description and the coordinates."""
+        return f"{super().extra_repr()}, coords={self.coords!r}"
+
+
+class CoordConv(CoordLayer):
+    """The forward of `CoordConv1d`, `CoordConv2d` and `CoordConv3d`."""
+
+    def _geometry(self, y: Tensor, input: Tensor) -> _Geometry:
+        no_padding = (0,) * self.ndim  # the grid carries its padding already
+        return _Geometry(self.stride, no_padding, self.dilation, False, no_padding)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Convolve features and coordinates.
+
+        Args:
+            input: Features of shape ``(B, C, *size)`` or ``(C, *size)``.
+
+        Returns:
+            Features of the shape that the plain convolution returns.
+        """
+        return self._add_map(self._conv_forward(input, self.weight, None), input)
+
+
+class CoordConvTranspose(CoordLayer):
+    """The forward of the transposed layers."""
+
+    _transposed: ClassVar[Callable[..., Tensor]]
+
+    def _geometry(self, y: Tensor, input: Tensor) -> _Geometry:
+        padding: tuple[int, ...] = self.padding  # type: ignore[assignment]  # transposed layers take no strings
+        output_padding = []
+        for axis in range(self.ndim):
+            smallest = (input.shape[axis - self.ndim] - 1) * self.stride[axis] - 2 * padding[axis]
+            smallest += self.dilation[axis] * (self.kernel_size[axis] - 1) + 1
+            output_padding.append(y.shape[axis - self.ndim] - smallest)
+        return _Geometry(self.stride, padding, self.dilation, True, tuple(output_padding))
+
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """Apply the transposed convolution to features and coordinates of the input.
+
+        Args:
+            input: Features of shape ``(B, C, *size)`` or ``(C, *size)``.
+            output_size: Spatial size wanted, where the stride allows several; as in `torch.nn.ConvTranspose2d`.
+
+        Returns:
+            Features of the shape that the plain transposed convolution returns.
+        """
+        output_padding = self._output_padding(
+            input, output_size, self.stride, self.padding, self.kernel_size, self.ndim, self.dilation
+        )
+        y = self._transposed(
+            input, self.weight, None, self.stride, self.padding, output_padding, self.groups, self.dilation
+        )
+        return self._add_map(y, input)
