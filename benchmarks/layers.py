@@ -164,7 +164,7 @@ class _HeldBytes(TorchDispatchMode):
     """Counts the bytes of the tensors that are made and still held, as torch makes them."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # torch's
         self.now = self.peak = 0
         self._seen: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()
 
@@ -191,7 +191,8 @@ def peak_bytes(step: Callable[[], None], device: str) -> int:
         torch.cuda.reset_peak_memory_stats()
         step()
         return int(torch.cuda.max_memory_allocated()) - before
-    with _HeldBytes() as held:
+    held = _HeldBytes()
+    with held:
         step()
     return held.peak
 

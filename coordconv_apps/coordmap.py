@@ -211,7 +211,7 @@ class CoordLayer(_ConvNd):
                 return y.add_(memo.value)
         if (
             torch.compiler.is_compiling()
-            or torch.jit.is_tracing()  # type: ignore[attr-defined]  # public, but not in __all__
+            or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]  # torch leaves it out of __all__
             or torch._C._are_functorch_transforms_active()
             or type(y) is not Tensor
             or forward_ad.unpack_dual(y).tangent is not None
@@ -281,7 +281,7 @@ class CoordLayer(_ConvNd):
 
     def extra_repr(self) -> str:
         """The convolution's own description and the coordinates."""
-        return f"{super().extra_repr()}, coords={self.coords!r}"
+        return f"{super().extra_repr()}, coords={self.coords!r}"  # type: ignore[no-untyped-call]  # torch's
 
 
 class CoordConv(CoordLayer):
@@ -327,7 +327,7 @@ class CoordConvTranspose(CoordLayer):
         Returns:
             Features of the shape that the plain transposed convolution returns.
         """
-        output_padding = self._output_padding(
+        output_padding = self._output_padding(  # type: ignore[operator]  # of the torch layer
             input, output_size, self.stride, self.padding, self.kernel_size, self.ndim, self.dilation
         )
         y = self._transposed(
