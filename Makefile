@@ -1,0 +1,48 @@
+# Everything from a fresh clone. `make help` lists the targets; `make env PYTHON=python3.12` chooses the interpreter.
+
+PYTHON ?= python3
+TEST_WORKERS ?= 2
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help env demo test lint bench clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+env: $(STAMP) ## Make .venv with the versions of constraints.txt (a few GB); does nothing when it is up to date
+
+# The package itself is installed last and editable; its build tool comes from the constraints as well.
+$(STAMP): constraints.txt pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "error: PYTHON=$(PYTHON): no such interpreter" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+		{ echo "error: PYTHON=$(PYTHON): $$($(PYTHON) --version 2>&1), but Python 3.10 or newer is needed" >&2; exit 1; }
+	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
+	@echo "installing the versions of constraints.txt into $(VENV): a few GB, a minute or more"
+	@$(PIP) install --quiet --constraint constraints.txt setuptools
+	@$(PIP) install --constraint constraints.txt --no-build-isolation --editable '.[dev]'
+	@touch $@
+
+demo: env ## Train and compare Faster R-CNN with and without coordinates: built-in digits, one seed, offline
+	$(BIN)/python -m coordconv_apps.compare detection --config detection/configs/quickstart.yaml --seeds 0 $(ARGS)
+
+test: env ## Run the tests (ARGS="-k compare" picks some, TEST_WORKERS=0 uses one process)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(TEST_WORKERS) $(ARGS)
+
+lint: env ## Check style, format and types
+	$(BIN)/python -m ruff check
+	$(BIN)/python -m ruff format --check
+	$(BIN)/python -m mypy
+
+bench: env ## Print the tables of the benchmarks
+	$(BIN)/python benchmarks/layers.py
+	$(BIN)/python benchmarks/canvas.py
+
+clean: ## Delete the environment and every cache; keep runs/ and data/
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

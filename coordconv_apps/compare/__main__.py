@@ -1,0 +1,310 @@
+"""Paired comparison of coordinate arms: `python -m coordconv_apps.compare APP --config FILE [flags]`.
+
+Every arm is trained and tested with every seed, from the same config but for `model.coords` and
+`seed_everything`, in processes of the application's own command line. Finished runs are kept: the same call
+goes on where an interrupted one stopped, and a call with more seeds or arms adds them.
+"""
+
+import argparse
+import contextlib
+import fcntl
+import hashlib
+import importlib.util
+import json
+import os
+import re
+import shlex
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn, get_args
+
+from coordconv_apps.compare.devices import job_environments, requested_gpus, visible_gpus
+from coordconv_apps.compare.report import note, table, write_report
+from coordconv_apps.compare.runs import Job, Plan, Result, collect
+from coordconv_apps.compare.workers import StopSignals, run_jobs
+from coordconv_apps.coords import Coords
+from coordconv_apps.runs import written_aside
+
+ARMS: tuple[str, ...] = get_args(Coords)
+RECORD = "comparison.json"
+SEED_LIMIT = 2**32  # of every random number generator that a seed is given to
+
+# What compare sets itself, and the flag of its own that decides on it.
+_RESERVED = {
+    "--model.coords": "use --arms",
+    "--seed_everything": "use --seeds",
+    "--runs_dir": "use --out",
+    "--name": "runs are named by arm and seed",
+    "--ckpt_path": "interrupted runs go on by themselves",
+    "-c": "use --config",
+    "--print_config": "ask the application itself",
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A checked command line.
+
+    Args:
+        app: The application as the user named it.
+        plan: What all jobs have in common.
+        jobs: All jobs, in the order in which they run: seed by seed, so that early ones can be compared.
+        parallel: How many of them run at a time, or None for one per GPU, at least one.
+        fresh: Whether to delete what an earlier comparison left in the folder.
+        gpus_per_job: GPUs of a job, or None where the command line names them.
+    """
+
+    app: str
+    plan: Plan
+    jobs: tuple[Job, ...]
+    parallel: int | None
+    fresh: bool
+    gpus_per_job: int | None
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(message)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        usage="python -m coordconv_apps.compare APP --config FILE [options] [flags for the application]",
+        description="Train and test an application with and without coordinates, and compare the arms.",
+        epilog="Every other flag is handed to the application, such as --trainer.max_epochs=3.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("app", metavar="APP", help="the application, as in `python -m APP fit`")
+    parser.add_argument(
+        "--config",
+        action="append",
+        metavar="FILE",
+        required=True,
+        help="its config; more of them override it",
+    )
+    parser.add_argument(
+        "--arms", nargs="+", default=["none", "xy"], metavar="ARM",
+        help=f"of {', '.join(ARMS)}; the first is what the others are compared with (default: none xy)",
+    )  # fmt: skip
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="SEED", help="default: 0")
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        metavar="N",
+        help="runs at a time (default: one for each GPU, else one after the other)",
+    )
+    parser.add_argument("--out", metavar="DIR", help="default: runs/compare/APP-CONFIG")
+    parser.add_argument("--fresh", action="store_true", help="delete what an earlier comparison left in DIR")
+    return parser
+
+
+def parse(args: Sequence[str] | None = None) -> Settings:
+    """Returns the checked settings of a command line.
+
+    Args:
+        args: The arguments; None takes those of the program.
+
+    Raises:
+        ValueError: An argument is missing or has a value that is not allowed.
+        FileNotFoundError: A config file is missing.
+    """
+    known, flags = _parser().parse_known_args(args)
+    configs = tuple(Path(config) for config in known.config)
+    for config in configs:
+        if not config.is_file():
+            raise FileNotFoundError(f"--config {config}: no such file")
+    _check_unique("--arms", known.arms)
+    _check_unique("--seeds", known.seeds)
+    for arm in known.arms:
+        if arm not in ARMS:
+            raise ValueError(f"--arms {arm}: unknown arm; allowed are {', '.join(ARMS)}")
+    for seed in known.seeds:
+        if not 0 <= seed < SEED_LIMIT:
+            raise ValueError(f"--seeds {seed}: a seed is a number from 0 to {SEED_LIMIT - 1}")
+    if known.jobs is not None and known.jobs < 1:
+        raise ValueError(f"--jobs {known.jobs}: at least 1 run at a time is needed")
+    _check_flags(flags)
+    out = Path(known.out or f"runs/compare/{known.app}-{'-'.join(config.stem for config in configs)}")
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"--out {out}: is a file, not a folder")
+    return Settings(
+        app=known.app,
+        plan=Plan(find_module(known.app), configs, tuple(flags), out),
+        jobs=tuple(Job(arm, seed) for seed in known.seeds for arm in known.arms),
+        parallel=known.jobs,
+        fresh=known.fresh,
+        gpus_per_job=requested_gpus(configs, flags),
+    )
+
+
+def _check_unique(flag: str, values: Sequence[object]) -> None:
+    for value in values:
+        if values.count(value) > 1:
+            raise ValueError(f"{flag} {value}: given more than once")
+
+
+def _check_flags(flags: Sequence[str]) -> None:
+    if flags and not flags[0].startswith("-"):
+        raise ValueError(f"unexpected argument {flags[0]!r}: flags for the application start with --")
+    for flag in flags:
+        name = flag.partition("=")[0]
+        if name in _RESERVED:
+            raise ValueError(f"{name} is set by the comparison: {_RESERVED[name]}")
+
+
+def find_module(app: str) -> str:
+    """Returns the module that `python -m` runs for an application: its own name, or one of `coordconv_apps`.
+
+    Args:
+        app: Its name, such as `detection` or `coordinates`.
+
+    Raises:
+        ValueError: There is no such package, or it cannot be run.
+    """
+    if re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", app):
+        for name in (app, f"coordconv_apps.{app}"):
+            with contextlib.suppress(ModuleNotFoundError):
+                spec = importlib.util.find_spec(name)
+                places = spec.submodule_search_locations if spec is not None else None
+                if any((Path(place) / "__main__.py").is_file() for place in places or ()):
+                    return name
+    raise ValueError(f"APP {app}: no such application; it is a package with a __main__.py, such as detection")
+
+
+@contextlib.contextmanager
+def locked(out: Path) -> Iterator[int]:
+    """Holds the folder of a comparison for this process and its runs; yields the lock's file descriptor.
+
+    Args:
+        out: The folder; made where it is missing.
+
+    Raises:
+        ValueError: Another comparison, or a run that outlived one, is at work in it.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ValueError(f"--out {out}: another comparison is at work there, or a run that it left") from error
+        yield file.fileno()
+
+
+def check_record(plan: Plan, fresh: bool) -> None:
+    """Makes sure that the runs in the folder are of this command line, and notes it there.
+
+    Arms, seeds and the number of jobs may change; the application, the content of its configs and the flags
+    for it may not.
+
+    Args:
+        plan: The comparison.
+        fresh: Whether to delete the runs of another command line, and of this one.
+
+    Raises:
+        ValueError: The folder holds runs of another command line, or runs that no comparison made.
+    """
+    path = plan.out / RECORD
+    digests = [hashlib.sha256(config.read_bytes()).hexdigest() for config in plan.configs]
+    wanted = {"module": plan.module, "configs": digests, "flags": list(plan.flags)}
+    if path.is_file():
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if fresh:
+            for name in ("runs", "logs"):
+                shutil.rmtree(plan.out / name, ignore_errors=True)
+        elif found != wanted:
+            changed = [key for key in wanted if found.get(key) != wanted[key]]
+            what = ", ".join(_difference(key, found.get(key), wanted[key]) for key in changed)
+            raise ValueError(
+                f"--out {plan.out}: holds a comparison of another command line ({what}); "
+                "choose another --out, or delete its runs with --fresh"
+            )
+    elif (plan.out / "runs").exists():
+        raise ValueError(f"--out {plan.out}: holds runs that no comparison made; choose another folder")
+    with written_aside(path) as file:
+        file.write(json.dumps(wanted, indent=2) + "\n")
+
+
+def _difference(key: str, found: object, wanted: object) -> str:
+    return "the content of the config changed" if key == "configs" else f"{key} {found} there, {wanted} here"
+
+
+def compare(settings: Settings) -> int:
+    """Runs what is left of a comparison, and writes its report.
+
+    Args:
+        settings: The checked command line.
+
+    Returns:
+        The exit status: 0, or 1 if a run failed, or 128 and the signal's number if it was interrupted.
+    """
+    plan = settings.plan
+    environments = job_environments(settings.parallel, visible_gpus(os.environ), settings.gpus_per_job, os.environ)
+    with locked(plan.out) as lock:
+        check_record(plan, settings.fresh)
+        left = [job for job in settings.jobs if plan.stages(job)]
+        kept = len(settings.jobs) - len(left)
+        again = f", {kept} finished before" if kept else ""
+        width = f", {len(environments)} at a time" if len(environments) > 1 else ""
+        runs = "1 run" if len(settings.jobs) == 1 else f"{len(settings.jobs)} runs"
+        print(f"{runs} of {settings.app} in {plan.out}{width}{again}", flush=True)
+        with StopSignals() as stop:
+            failures = run_jobs(plan, left, environments, lock, stop)
+        if stop.number is not None:
+            done = sum(not plan.stages(job) for job in settings.jobs)
+            print(f"interrupted: {done} of {len(settings.jobs)} runs finished; the same command goes on")
+            return 128 + stop.number
+        results = [collect(plan, job, failures.get(job, "")) for job in settings.jobs]
+        _show(settings, results)
+    return 1 if failures else 0
+
+
+def _show(settings: Settings, results: Sequence[Result]) -> None:
+    plan = settings.plan
+    configs = " ".join(str(config) for config in plan.configs)
+    files = write_report(plan.out, f"{settings.app}: {configs}", _command(settings), results)
+    print(f"\n{table(results)}\n{note(results)}\n")
+    for result in results:
+        if result.error:
+            print(f"failed:   {result.job.name}: {result.error} (log: {plan.log(result.job)})")
+    if any(result.error for result in results):
+        print("          the same command tries failed runs again")
+    print(f"table:    {files[0]}\nruns:     {files[1]}\nfigure:   {files[2]}")
+    for result in results:
+        # The test's pictures, or the training's where the application draws none in its test.
+        pictures = [folder / "pictures" for folder in result.folders if (folder / "pictures").is_dir()]
+        if pictures:
+            print(f"pictures: {pictures[-1]}")
+
+
+def _command(settings: Settings) -> str:
+    arms = list(dict.fromkeys(job.arm for job in settings.jobs))
+    seeds = list(dict.fromkeys(str(job.seed) for job in settings.jobs))
+    configs = [part for config in settings.plan.configs for part in ("--config", str(config))]
+    command = ["python", "-m", "coordconv_apps.compare", settings.app, *configs]
+    own = ["--arms", *arms, "--seeds", *seeds, "--out", str(settings.plan.out)]
+    return shlex.join([*command, *own, *settings.plan.flags])
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Runs the command line; a user's mistake is printed as one line.
+
+    Args:
+        args: The arguments; None takes those of the program.
+
+    Returns:
+        The exit status: that of `compare`, or 2 for a mistake in the arguments.
+    """
+    try:
+        return compare(parse(args))
+    except (ValueError, OSError) as error:
+        if os.environ.get("COORDCONV_DEBUG") == "1":
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

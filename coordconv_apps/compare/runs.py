@@ -1,0 +1,201 @@
+"""What a comparison runs, and what it finds in the run folders that the application writes.
+
+Everything that a later call needs to go on (`summary.json`, `checkpoints/last.ckpt`) is read from there, so a
+comparison that was killed loses no more than the epoch it was in.
+"""
+
+import csv
+import math
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import yaml
+
+from coordconv_apps.runs import read_summary, versions
+
+Stage = Literal["fit", "test"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One arm trained and tested with one seed."""
+
+    arm: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """The name of its runs, such as `xy-seed0`."""
+        return f"{self.arm}-seed{self.seed}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What every job of a comparison has in common, and where its files are.
+
+    Args:
+        module: The application's module, as in `python -m MODULE fit`.
+        configs: Its config files, in the order in which they are given to it.
+        flags: Further flags, handed to it as they are.
+        out: The folder of the comparison.
+    """
+
+    module: str
+    configs: tuple[Path, ...]
+    flags: tuple[str, ...]
+    out: Path
+
+    def log(self, job: Job) -> Path:
+        """Returns the file that holds the output of a job's processes."""
+        return self.out / "logs" / f"{job.name}.log"
+
+    def versions(self, job: Job) -> list[Path]:
+        """Returns the folders of a job's runs, newest first."""
+        return [folder for name in (self.out / "runs").glob(f"*/{job.name}") for folder in versions(name)]
+
+    def fitted(self, job: Job) -> Path | None:
+        """Returns the folder of a job's finished training, or None."""
+        return next((folder for folder in self.versions(job) if _finished(folder, "fit")), None)
+
+    def tested(self, job: Job) -> Path | None:
+        """Returns the folder of the finished test of a job's finished training, or None."""
+        folders = self.versions(job)
+        fit = self.fitted(job)
+        later = [] if fit is None else folders[: folders.index(fit)]
+        return next((folder for folder in later if _finished(folder, "test")), None)
+
+    def stages(self, job: Job) -> list[Stage]:
+        """Returns what a job has still to do: nothing, its test, or both."""
+        if self.fitted(job) is None:
+            return ["fit", "test"]
+        return [] if self.tested(job) is not None else ["test"]
+
+    def command(self, job: Job, stage: Stage) -> list[str]:
+        """Returns the command line of a stage; a training that left a `last.ckpt` goes on from it."""
+        command = [sys.executable, "-m", self.module, stage]
+        command += [part for config in self.configs for part in ("--config", str(config))]
+        command += [*self.flags, f"--model.coords={job.arm}", f"--seed_everything={job.seed}"]
+        command += [f"--runs_dir={self.out / 'runs'}", f"--name={job.name}"]
+        checkpoint = self._checkpoint(job, stage)
+        return command if checkpoint is None else [*command, f"--ckpt_path={checkpoint}"]
+
+    def _checkpoint(self, job: Job, stage: Stage) -> Path | None:
+        if stage == "test":
+            fit = self.fitted(job)
+            return None if fit is None else fit / "checkpoints" / "best.ckpt"
+        started = (folder / "checkpoints" / "last.ckpt" for folder in self.versions(job))
+        return next((checkpoint for checkpoint in started if checkpoint.is_file()), None)
+
+
+def _finished(folder: Path, command: Stage) -> bool:
+    summary = read_summary(folder)
+    return summary.get("command") == command and summary.get("status") == "finished"
+
+
+def read_curve(folder: Path, metric: str) -> dict[int, float]:
+    """Returns a metric of a run by epoch (from 0), out of its `metrics.csv`; empty where there is none.
+
+    Args:
+        folder: The run's folder.
+        metric: A column of the file, such as `val/iou`.
+    """
+    values = {}
+    for row in _rows(folder):
+        if metric in row and "epoch" in row:
+            values[int(row["epoch"])] = row[metric]
+    return values
+
+
+class TrainingProgress(NamedTuple):
+    """How far a training is."""
+
+    epochs: int  # validated
+    of: int | None  # None: it does not say
+    metrics: dict[str, float]  # of the last validation
+
+
+def read_progress(folder: Path) -> TrainingProgress:
+    """Returns how far a training is, by its `metrics.csv` and `config.yaml`."""
+    epochs, metrics = 0, {}
+    for row in _rows(folder):
+        validation = {name: value for name, value in row.items() if name.startswith("val/")}
+        if validation and "epoch" in row:
+            epochs, metrics = int(row["epoch"]) + 1, validation
+    try:
+        config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+        most = config["trainer"]["max_epochs"]
+    except (OSError, yaml.YAMLError, KeyError, TypeError):
+        most = None
+    return TrainingProgress(epochs, most if isinstance(most, int) and most > 0 else None, metrics)
+
+
+def _rows(folder: Path) -> list[dict[str, float]]:
+    """Returns the rows of a `metrics.csv`, each without its empty columns."""
+    try:
+        with (folder / "metrics.csv").open(newline="", encoding="utf-8") as file:
+            return [{name: float(text) for name, text in row.items() if text} for row in csv.DictReader(file)]
+    except (OSError, ValueError):  # not there yet, or its last row is being written
+        return []
+
+
+@dataclass(frozen=True)
+class Result:
+    """One arm with one seed, as its run folders tell it.
+
+    Args:
+        job: The arm and the seed.
+        error: What went wrong, or empty for a finished job.
+        metrics: The test metrics; empty for a failed job.
+        parameters: Number of parameters of the network.
+        seconds: Seconds of training.
+        epochs: Epochs of training.
+        monitor: Name of the validation metric that picked the best checkpoint.
+        curve: That metric by epoch.
+        folders: The folders of the training and of the test.
+        device: Where it was trained.
+    """
+
+    job: Job
+    error: str = ""
+    metrics: dict[str, float] = field(default_factory=dict)
+    parameters: int | None = None
+    seconds: float | None = None
+    epochs: int | None = None
+    monitor: str | None = None
+    curve: dict[int, float] = field(default_factory=dict)
+    folders: tuple[Path, ...] = ()
+    device: str = ""
+
+    @property
+    def status(self) -> str:
+        """Either `finished` or `failed`."""
+        return "failed" if self.error else "finished"
+
+
+def collect(plan: Plan, job: Job, error: str = "") -> Result:
+    """Returns the result of a job out of its run folders.
+
+    Args:
+        plan: The comparison.
+        job: The job; finished, or failed with `error`.
+        error: What went wrong, or empty.
+    """
+    fit, test = plan.fitted(job), plan.tested(job)
+    training = read_summary(fit) if fit is not None else {}
+    tested = read_summary(test) if test is not None else {}
+    monitor = (training.get("best") or {}).get("metric")
+    metrics = {name: float(value) for name, value in (tested.get("metrics") or {}).items() if value is not None}
+    return Result(
+        job=job,
+        error=error,
+        metrics={name: value for name, value in metrics.items() if math.isfinite(value)},
+        parameters=training.get("parameters"),
+        seconds=training.get("seconds"),
+        epochs=training.get("epochs"),
+        monitor=monitor,
+        curve=read_curve(fit, monitor) if fit is not None and monitor else {},
+        folders=tuple(folder for folder in (fit, test) if folder is not None),
+        device=str(training.get("device", "")),
+    )

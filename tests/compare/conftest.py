@@ -1,0 +1,20 @@
+"""The fixture of the tests of `compare`."""
+
+from pathlib import Path
+
+import pytest
+
+from coordconv_apps.compare import __main__ as compare
+from coordconv_apps.compare import workers
+from tests.compare.harness import ROOT, Comparison
+
+
+@pytest.fixture
+def comparison(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Comparison:
+    monkeypatch.chdir(ROOT)  # where `python -m tests.compare.fakeapp` finds the application
+    monkeypatch.setenv("FAKEAPP_CALLS", str(tmp_path / "calls.jsonl"))
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(compare, "visible_gpus", lambda environment: [])
+    monkeypatch.setattr(workers, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(workers, "PROGRESS_SECONDS", 0.02)
+    return Comparison(tmp_path)

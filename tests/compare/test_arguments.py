@@ -1,0 +1,103 @@
+"""Mistakes in the arguments of a comparison, and what its folder may hold."""
+
+from pathlib import Path
+
+import pytest
+
+from coordconv_apps.compare import __main__ as compare
+from tests.compare.harness import APP, Comparison
+
+GOOD = [APP, "--config", "CONFIG"]  # arguments; a test puts its file in the place of CONFIG
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["no_such_app", "--config", "CONFIG"], "APP no_such_app: no such application"),
+        (["a/b", "--config", "CONFIG"], "APP a/b: no such application"),
+        (["coordconv_apps.coords", "--config", "CONFIG"], "APP coordconv_apps.coords: no such application"),
+        ([APP, "--config", "missing.yaml"], "--config missing.yaml: no such file"),
+        ([APP], "the following arguments are required: --config"),
+        ([APP, "--config", "BROKEN"], "not a YAML file"),
+        ([APP, "--config", "LIST"], "must hold keys and values, not list"),
+        ([*GOOD, "--seeds", "0", "1", "0"], "--seeds 0: given more than once"),
+        ([*GOOD, "--seeds", "-1"], "--seeds -1: a seed is a number from 0 to 4294967295"),
+        ([*GOOD, "--seeds", "one"], "argument --seeds: invalid int value: 'one'"),
+        ([*GOOD, "--seeds"], "argument --seeds: expected at least one argument"),
+        ([*GOOD, "--arms", "none", "yx"], "--arms yx: unknown arm; allowed are none, xy, xyr"),
+        ([*GOOD, "--arms", "xy", "xy"], "--arms xy: given more than once"),
+        ([*GOOD, "--jobs", "0"], "--jobs 0: at least 1 run at a time is needed"),
+        ([*GOOD, "--out", "CONFIG"], "is a file, not a folder"),
+        ([*GOOD, "--seed_everything=3"], "--seed_everything is set by the comparison: use --seeds"),
+        ([*GOOD, "--model.coords", "xy"], "--model.coords is set by the comparison: use --arms"),
+        ([*GOOD, "fit"], "unexpected argument 'fit'"),
+    ],
+)
+def test_mistakes_are_one_line_and_status_2(
+    comparison: Comparison, args: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = comparison.config.parent
+    (folder / "broken.yaml").write_text("a: [1\nb: }")
+    (folder / "list.yaml").write_text("- 1")
+    files = {"CONFIG": "toy.yaml", "BROKEN": "broken.yaml", "LIST": "list.yaml"}
+    assert compare.main([str(folder / files[arg]) if arg in files else arg for arg in args]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("error: ")
+    assert printed.err.count("\n") == 1
+    assert message in printed.err
+    assert comparison.calls() == []
+
+
+def test_another_command_line_in_the_same_folder_is_refused(
+    comparison: Comparison, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert comparison.run("--arms", "none", "--trainer.max_epochs=2") == 0
+    assert comparison.run("--arms", "none", "--trainer.max_epochs=3") == 2
+    error = capsys.readouterr().err
+    assert "flags ['--trainer.max_epochs=2'] there, ['--trainer.max_epochs=3'] here" in error
+    assert "choose another --out, or delete its runs with --fresh" in error
+    comparison.config.write_text("trainer:\n  max_epochs: 30\n")
+    assert comparison.run("--arms", "none", "--trainer.max_epochs=2") == 2
+    assert "the content of the config changed" in capsys.readouterr().err
+    assert len(comparison.calls()) == 2
+
+    keep = comparison.out / "my notes.txt"
+    keep.write_text("not a run")
+    assert comparison.run("--arms", "none", "--trainer.max_epochs=3", "--fresh") == 0
+    assert len(comparison.calls()) == 4
+    assert keep.is_file()
+    assert sorted(p.name for p in (comparison.out / "runs" / "fakeapp" / "none-seed0").iterdir()) == [
+        "version_0",
+        "version_1",
+    ]
+
+
+def test_runs_that_no_comparison_made_are_left_alone(
+    comparison: Comparison, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (comparison.out / "runs" / "fakeapp").mkdir(parents=True)
+    assert comparison.run("--fresh") == 2
+    assert "holds runs that no comparison made" in capsys.readouterr().err
+    assert (comparison.out / "runs" / "fakeapp").is_dir()
+
+
+def test_applications_of_the_core_are_found_by_their_short_name(
+    comparison: Comparison, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "toolbox"
+    for folder in (package, package / "inner"):
+        folder.mkdir()
+        (folder / "__init__.py").touch()
+    (package / "inner" / "__main__.py").touch()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr("coordconv_apps.__path__", [*__import__("coordconv_apps").__path__, str(package)])
+    assert compare.find_module(APP) == APP
+    assert compare.find_module("toolbox.inner") == "toolbox.inner"
+    assert compare.find_module("inner") == "coordconv_apps.inner"
+
+
+def test_default_folder_is_named_by_application_and_config(comparison: Comparison) -> None:
+    settings = compare.parse([APP, "--config", str(comparison.config), "--model.delay", "3"])
+    assert settings.plan.out == Path("runs/compare/tests.compare.fakeapp-toy")
+    assert settings.plan.flags == ("--model.delay", "3")

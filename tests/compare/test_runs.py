@@ -1,0 +1,159 @@
+"""Runs of a comparison: which are made, which are kept, where they run, and what is written and printed."""
+
+import itertools
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from coordconv_apps.compare import __main__ as compare
+from coordconv_apps.compare import devices
+from tests.compare.fakeapp.__main__ import iou
+from tests.compare.harness import APP, Comparison, flag
+
+
+def test_comparison_of_two_arms_and_seeds(comparison: Comparison, capsys: pytest.CaptureFixture[str]) -> None:
+    assert comparison.run("--seeds", "0", "3", "--trainer.max_epochs=4", "--model.delay", "0") == 0
+
+    names = ["none-seed0", "xy-seed0", "none-seed3", "xy-seed3"]
+    assert comparison.stages() == [f"{stage} {name}" for name in names for stage in ("fit", "test")]
+    for call, name in zip(comparison.calls()[::2], names, strict=True):
+        assert flag(call, "--model.coords") == name.partition("-")[0]
+        assert flag(call, "--seed_everything") == name[-1]
+        assert flag(call, "--trainer.max_epochs") == "4"
+        assert call["args"][call["args"].index("--model.delay") + 1] == "0"
+        assert "CUDA_VISIBLE_DEVICES" not in call["env"]
+        assert "OMP_NUM_THREADS" not in call["env"]
+    for row in comparison.rows():
+        assert row["status"] == "finished"
+        assert float(row["test/iou"]) == pytest.approx(iou(row["arm"], int(row["seed"])))
+        assert (row["parameters"], row["seconds"], row["epochs"], row["error"]) == (
+            {"none": "1000", "xy": "1100"}[row["arm"]],
+            "2.0",
+            "4",
+            "",
+        )
+        assert "test/undefined" not in row
+    with Image.open(comparison.out / "comparison.png") as picture:
+        assert picture.width > 1000
+        assert len(np.unique(np.asarray(picture.convert("L")))) > 10
+
+    printed = capsys.readouterr().out
+    markdown = (comparison.out / "comparison.md").read_text()
+    expected = 100 * (iou("xy", 0) + iou("xy", 3)) / (iou("none", 0) + iou("none", 3)) - 100
+    for text in (printed, markdown):
+        assert "0.515 ± 0.021" in text
+        assert f"{expected:+.1f} % [" in text
+        assert "+10.0 %" in text  # parameters
+    assert f"python -m coordconv_apps.compare {APP} --config" in markdown
+    for name in names:
+        assert f"finished {name}" in printed
+        assert str(comparison.out / "runs" / "fakeapp" / name / "version_1" / "pictures") in printed
+        assert f"(log: {comparison.out / 'logs' / name}.log)" in printed
+    for suffix in ("md", "csv", "png"):
+        assert str(comparison.out / f"comparison.{suffix}") in printed
+
+
+def test_epochs_are_shown_as_plain_lines(comparison: Comparison, capsys: pytest.CaptureFixture[str]) -> None:
+    assert comparison.run("--arms", "xyr", "--model.delay=0.3") == 0
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    shown = [line for line in lines if line.startswith("xyr-seed0: epoch")]
+    every = [f"xyr-seed0: epoch {n}/3 val/iou {iou('xyr', 0) * n / 3:.4g}" for n in (1, 2, 3)]
+    assert shown  # a busy machine may miss one
+    assert shown == [line for line in every if line in shown]
+
+
+def test_one_arm_and_one_seed(comparison: Comparison, capsys: pytest.CaptureFixture[str]) -> None:
+    assert comparison.run("--arms", "xyr") == 0
+    printed = capsys.readouterr().out
+    assert "against" not in printed
+    assert "±" not in printed.split("Mean")[0]
+    assert [row["arm"] for row in comparison.rows()] == ["xyr"]
+
+
+def test_one_seed_says_that_there_is_no_interval(comparison: Comparison) -> None:
+    assert comparison.run() == 0
+    markdown = (comparison.out / "comparison.md").read_text()
+    assert "+20.0 %" in markdown
+    assert "the 95 % interval is not available" in markdown
+    assert "[" not in markdown.split("Mean")[0]
+
+
+def test_finished_runs_are_kept_and_new_seeds_added(comparison: Comparison, capsys: pytest.CaptureFixture[str]) -> None:
+    assert comparison.run("--seeds", "0") == 0
+    shutil.rmtree(comparison.out / "runs" / "fakeapp" / "xy-seed0" / "version_1")  # its test
+    assert comparison.run("--seeds", "0", "1") == 0
+    assert comparison.stages()[4:] == [
+        "test xy-seed0",
+        "fit none-seed1",
+        "test none-seed1",
+        "fit xy-seed1",
+        "test xy-seed1",
+    ]
+    assert "1 finished before" in capsys.readouterr().out
+    assert comparison.run("--seeds", "0", "1") == 0
+    assert len(comparison.calls()) == 9
+    assert len(comparison.rows()) == 4
+
+
+@pytest.mark.parametrize("stage", ["fit", "test"])
+def test_failed_run_is_named_and_the_others_go_on(
+    comparison: Comparison, stage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = f"--model.fail={stage}:xy-seed0"
+    assert comparison.run("--seeds", "0", "1", broken) == 1
+    printed = capsys.readouterr().out
+    why = f"{stage} ended with status 1: error: the fake network exploded"
+    assert f"failed:   xy-seed0: {why} (log: {comparison.out / 'logs' / 'xy-seed0.log'})" in printed
+    rows = {f"{row['arm']}-seed{row['seed']}": row for row in comparison.rows()}
+    assert [name for name, row in rows.items() if row["status"] == "finished"] == [
+        "none-seed0",
+        "none-seed1",
+        "xy-seed1",
+    ]
+    assert rows["xy-seed0"]["error"] == why
+    assert rows["xy-seed0"]["test/iou"] == ""
+    assert "xy-seed0 failed" in (comparison.out / "comparison.md").read_text()
+
+    # Once more: only what failed is tried again.
+    before = len(comparison.calls())
+    assert comparison.run("--seeds", "0", "1", broken) == 1
+    assert comparison.stages()[before:] == [f"{stage} xy-seed0"]
+
+
+def test_all_runs_failed(comparison: Comparison) -> None:
+    assert comparison.run("--arms", "none", "--model.fail=fit:none-seed0") == 1
+    assert [row["status"] for row in comparison.rows()] == ["failed"]
+    assert (comparison.out / "comparison.png").is_file()
+
+
+def test_killed_run_is_a_failed_run(comparison: Comparison, capsys: pytest.CaptureFixture[str]) -> None:
+    assert comparison.run("--model.fail=kill:none-seed0") == 1
+    printed = capsys.readouterr().out
+    assert "failed:   none-seed0: fit was killed by SIGKILL: (no output) (log: " in printed
+    assert "finished xy-seed0" in printed
+
+
+def test_flag_unknown_to_the_application(comparison: Comparison, capsys: pytest.CaptureFixture[str]) -> None:
+    assert comparison.run("--arms", "none", "--model.no_such_thing=1") == 1
+    why = "fit ended with status 2: __main__.py: error: unrecognized arguments: --model.no_such_thing=1"
+    assert why in capsys.readouterr().out
+
+
+def test_jobs_run_side_by_side_and_share_the_cores(comparison: Comparison, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "_cores", lambda: 5)
+    assert comparison.run("--seeds", "0", "1", "--jobs", "2", "--model.delay=0.3") == 0
+    calls = comparison.calls()
+    assert {call["env"]["OMP_NUM_THREADS"] for call in calls} == {"2"}
+    edges = [(call["start"], 1) for call in calls] + [(call["end"], -1) for call in calls]
+    running = list(itertools.accumulate(step for _, step in sorted(edges)))
+    assert max(running) == 2
+
+
+def test_jobs_are_spread_over_the_gpus(comparison: Comparison, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compare, "visible_gpus", lambda environment: ["4", "7"])
+    assert comparison.run("--seeds", "0", "1", "--model.delay=0.1") == 0  # as many jobs as GPUs
+    seen = {flag(call, "--name"): call["env"]["CUDA_VISIBLE_DEVICES"] for call in comparison.calls()}
+    assert len(seen) == 4
+    assert set(seen.values()) == {"4", "7"}
