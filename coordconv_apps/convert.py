@@ -6,7 +6,7 @@ import copy
 import logging
 import re
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -124,7 +124,7 @@ def _matcher(where: Where) -> Callable[[str, nn.Module], bool]:
         return lambda name, layer: True
     try:
         pattern = re.compile(where)
-    except re.error as error:
+    except (re.error, TypeError) as error:
         raise ValueError(f"where={where!r} is not 'first', 'all' or a regular expression: {error}") from None
     return lambda name, layer: pattern.search(name) is not None
 
@@ -164,37 +164,53 @@ def _convert(layer: nn.Module, coords: str, init: Literal["zero", "default"]) ->
             layer.draw(layer.coord_weight)
 
 
+class _Sizes(NamedTuple):
+    """Spatial sizes of a layer's input and output; as text such as ``32x32_to_16x16``."""
+
+    input: tuple[int, ...]
+    output: tuple[int, ...]
+
+    @classmethod
+    def of(cls, input: Tensor, output: Tensor, ndim: int) -> _Sizes:
+        return cls(tuple(input.shape[-ndim:]), tuple(output.shape[-ndim:]))
+
+    def __str__(self) -> str:
+        return "_to_".join("x".join(str(s) for s in size) for size in self)
+
+
 class FoldedConv(nn.Module):
     """A plain convolution and a constant map added to its output: what `fold` puts in a CoordConv layer's place.
 
     Args:
         conv: The convolution, without bias: the map holds it.
-        maps: For each spatial size of the input that can come, the map of shape ``(C, *output size)``.
+        maps: For each spatial size of the input that can come, and of the output that the layer makes of it (a
+            transposed layer can make several), the map of shape ``(C, *output size)``.
     """
 
-    def __init__(self, conv: nn.Module, maps: dict[tuple[int, ...], Tensor]) -> None:
+    def __init__(self, conv: nn.Module, maps: dict[_Sizes, Tensor]) -> None:
         super().__init__()
         self.conv = conv
-        self._ndim = len(next(iter(maps)))
-        for size, value in maps.items():
-            self.register_buffer(self._name(size), value)
+        self._ndim = len(next(iter(maps)).input)
+        for sizes, value in maps.items():
+            self.register_buffer(f"map_{sizes}", value)
 
-    @staticmethod
-    def _name(size: tuple[int, ...]) -> str:
-        return "map_" + "x".join(str(s) for s in size)
-
-    def forward(self, input: Tensor, *args: Any) -> Tensor:  # noqa: ANN401 - a transposed layer's output size
+    def forward(
+        self,
+        input: Tensor,
+        *args: Any,  # noqa: ANN401 - a transposed layer's output size
+        **kwargs: Any,  # noqa: ANN401 - as above
+    ) -> Tensor:
         """Convolve ``input`` of shape ``(B, C, *size)`` or ``(C, *size)`` and add the map.
 
         Raises:
             ValueError: If the model was not folded for this spatial size.
         """
-        size = tuple(input.shape[-self._ndim :])
-        constant = self._buffers.get(self._name(size))
+        y: Tensor = self.conv(input, *args, **kwargs)
+        sizes = _Sizes.of(input, y, self._ndim)
+        constant = self._buffers.get(f"map_{sizes}")
         if constant is None:
             known = ", ".join(name.removeprefix("map_") for name in self._buffers)
-            raise ValueError(f"input size {'x'.join(map(str, size))} is not one the model was folded for: {known}")
-        y: Tensor = self.conv(input, *args)
+            raise ValueError(f"spatial size {sizes} (input_to_output) is not one the model was folded for: {known}")
         return y + constant
 
 
@@ -218,19 +234,27 @@ def fold(
 
     Raises:
         ValueError: If the model has no CoordConv layer, or the run does not reach one of them.
+        TypeError: If a layer is a subclass of a CoordConv layer, or is pruned or parametrised.
     """
-    folded = copy.deepcopy(model).eval()
-    layers = {layer: name for name, layer in coordconv_layers(folded).items()}
+    layers = coordconv_layers(model)
     if not layers:
         raise ValueError("the model has no CoordConv layer to fold")
-    maps: dict[nn.Module, dict[tuple[int, ...], Tensor]] = {layer: {} for layer in layers}
+    refused = "; ".join(
+        f"{name or 'the model itself'}: {why}" for name in layers if (why := _why_not_fold(layers[name]))
+    )
+    if refused:
+        raise TypeError(f"fold cannot fold some of the model's layers: {refused}")
+    folded = copy.deepcopy(model).eval()
+    names = {layer: name for name, layer in coordconv_layers(folded).items()}
+    maps: dict[nn.Module, dict[_Sizes, Tensor]] = {layer: {} for layer in names}
 
-    def record(layer: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
+    def record(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> None:
         assert isinstance(layer, CoordLayer)
-        size = tuple(args[0].shape[-layer.ndim :])
-        maps[layer][size] = layer.coord_map(args[0], output).clone()
+        input = args[0] if args else kwargs["input"]
+        maps[layer][_Sizes.of(input, output, layer.ndim)] = layer.coord_map(input, output).clone()
 
-    handles = [layer.register_forward_hook(record) for layer in layers]
+    # Before the model's own hooks, which may change the output.
+    handles = [layer.register_forward_hook(record, prepend=True, with_kwargs=True) for layer in names]
     with torch.no_grad():
         if forward is None:
             example = next(folded.parameters())
@@ -239,10 +263,29 @@ def fold(
             forward(folded)
     for handle in handles:
         handle.remove()
-    unreached = [name or "the model itself" for layer, name in layers.items() if not maps[layer]]
+    unreached = [name or "the model itself" for layer, name in names.items() if not maps[layer]]
     if unreached:
-        raise ValueError(f"the run on input_size={tuple(input_size)} does not reach {', '.join(unreached)}")
-    return _replace(folded, {layer: FoldedConv(_plain(layer), maps[layer]) for layer in layers})
+        run = f"input_size={tuple(input_size)}" if forward is None else "forward"
+        raise ValueError(f"the run on {run} does not reach {', '.join(unreached)}")
+    return _replace(folded, {layer: _fold(layer, maps[layer]) for layer in names})
+
+
+def _why_not_fold(layer: nn.Module) -> str | None:
+    """Why a CoordConv layer cannot be folded, or None if it can."""
+    if type(layer) not in _PLAIN_CLASS:
+        return f"{type(layer).__name__} is a subclass with a forward of its own, or parametrised"
+    if not {"weight", "bias", "coord_weight"} <= layer._parameters.keys():
+        return "its weights are computed (pruning or weight normalisation); make them permanent first"
+    return None
+
+
+def _fold(layer: nn.Module, maps: dict[_Sizes, Tensor]) -> FoldedConv:
+    """What takes a layer's place, its hooks included: they may change what goes in and what comes out."""
+    folded = FoldedConv(_plain(layer), maps).train(layer.training)
+    for name, hooks in vars(layer).items():
+        if name.startswith(("_forward_hooks", "_forward_pre_hooks")):
+            getattr(folded, name).update(hooks)
+    return folded
 
 
 def _plain(layer: nn.Module) -> nn.Module:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.nn.modules.conv import _ConvNd
 
-from coordconv_apps.coords import coord_channels, coord_grid
+from coordconv_apps.coords import coord_channels, coord_sample
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -44,18 +44,27 @@ def _coord_map(grid: Tensor, weight: Tensor, bias: Tensor | None, geometry: _Geo
 
     Coordinates are the same for every group of input channels, hence one group.
     """
+    if weight.is_complex():  # torch.convolution has no complex kernel, and the coordinates are real
+        real = _coord_map(grid, weight.real, None if bias is None else bias.real, geometry, grid.dtype)
+        imag = _coord_map(grid, weight.imag, None if bias is None else bias.imag, geometry, grid.dtype)
+        return torch.complex(real, imag).to(dtype)
     if bias is not None:
         bias = bias.to(grid.dtype)
     weight = weight.to(grid.dtype)
-    if torch.is_autocast_enabled(grid.device.type):
+    if grid.device.type != "meta" and torch.is_autocast_enabled(grid.device.type):
         with torch.autocast(grid.device.type, enabled=False):
             return torch.convolution(grid, weight, bias, *geometry, 1).to(dtype)
     return torch.convolution(grid, weight, bias, *geometry, 1).to(dtype)
 
 
+def _per_axis(value: int | tuple[int, ...], ndim: int) -> tuple[int, ...]:
+    """One number per axis: model code sets ``layer.stride = 1`` on a built layer, which torch allows."""
+    return (value,) * ndim if isinstance(value, int) else tuple(value)
+
+
 def _is_channels_last(x: Tensor) -> bool:
-    layout = _CHANNELS_LAST.get(x.dim())
-    return layout is not None and x.is_contiguous(memory_format=layout) and not x.is_contiguous()
+    # By strides: vmap, which may run over a backward, does not answer is_contiguous(memory_format=...).
+    return x.dim() in _CHANNELS_LAST and x.stride(1) == 1 and not x.is_contiguous()
 
 
 def _batch_sum(x: Tensor, dtype: torch.dtype) -> Tensor:
@@ -101,6 +110,12 @@ class _AddCoordMap(torch.autograd.Function):
             [False, need_weight, need_bias],
         )
         return grad, None, grad_weight, grad_bias, None
+
+
+def _counts_changes(parameter: Tensor) -> bool:
+    """Whether a tensor's version tells of every change: not for those of inference mode or of several processes."""
+    shared = parameter.device.type == "cpu" and parameter.is_shared()  # true of every tensor on a GPU
+    return not (shared or parameter.is_inference())
 
 
 class _Remembered:
@@ -173,60 +188,86 @@ class CoordLayer(_ConvNd):
         Zero padding pads coordinates with zeros, as in the paper. Half-precision weights get single-precision
         coordinates: rounded to half they would be off by whole pixels on large canvases.
         """
-        dtype = torch.promote_types(self.coord_weight.dtype, torch.float32)
-        grid = coord_grid(size, r=self.coords.endswith("r"), dtype=dtype, device=like.device)[None]
-        if not self.transposed and any(self._reversed_padding_repeated_twice):
+        double = self.coord_weight.dtype in (torch.float64, torch.complex128)
+        dtype = torch.float64 if double else torch.float32
+        grid = coord_sample(size, r=self.coords.endswith("r"), dtype=dtype, device=like.device)
+        padding = self._grid_padding()
+        if any(padding):
             mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
-            grid = F.pad(grid, self._reversed_padding_repeated_twice, mode=mode)
+            grid = F.pad(grid, padding, mode=mode)
         return grid
+
+    def _grid_padding(self) -> list[int]:
+        """The layer's padding as `F.pad` takes it, by the attributes that torch's own forward reads.
+
+        They may have changed since the layer was built: segmentation models turn strides into dilation that way.
+        """
+        if self.transposed:
+            return [0] * (2 * self.ndim)
+        if self.padding_mode != "zeros":
+            return list(self._reversed_padding_repeated_twice)
+        if not isinstance(self.padding, str):
+            return [p for p in reversed(_per_axis(self.padding, self.ndim)) for _ in range(2)]
+        if self.padding == "valid":
+            return [0] * (2 * self.ndim)
+        totals = [d * (k - 1) for d, k in zip(_per_axis(self.dilation, self.ndim), self.kernel_size, strict=True)]
+        return [side for total in reversed(totals) for side in (total // 2, total - total // 2)]
 
     def _remembered_grid(self, size: tuple[int, ...], like: Tensor) -> Tensor:
         """The grid above in the memory format of ``like``; the last one used is kept."""
         channels_last = _is_channels_last(like)
-        padding = tuple(self._reversed_padding_repeated_twice)
         key = (
             size,
             self.coord_weight.dtype,
             like.device,
             channels_last,
-            padding,
+            self.padding,
+            self.dilation,
+            tuple(self._reversed_padding_repeated_twice),
             self.padding_mode,
             self.coords,
         )
-        if self._grid is None or self._grid[0] != key:
-            with torch.inference_mode(False), torch.no_grad():
-                grid = self._padded_grid(size, like)
-                if channels_last:
-                    grid = grid.contiguous(memory_format=_CHANNELS_LAST[grid.dim()])
-            self._grid = (key, grid)
-        return self._grid[1]
+        remembered = self._grid  # read once: another thread may put its own there at any time
+        if remembered is not None and remembered[0] == key:
+            return remembered[1]
+        with torch.inference_mode(False), torch.no_grad():
+            grid = self._padded_grid(size, like)
+            if channels_last:
+                grid = grid.contiguous(memory_format=_CHANNELS_LAST[grid.dim()])
+        self._grid = (key, grid)
+        return grid
 
     def _add_map(self, y: Tensor, input: Tensor) -> Tensor:
         """Add the coordinate map and the bias to the convolution ``y`` of ``input``."""
         memo = self._remembered
-        if memo is not None and not torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        if (
+            memo is not None
+            and not torch.is_grad_enabled()
+            and not torch.compiler.is_compiling()
+            and not torch._C._is_tracing()
+        ):
             # Few steps on purpose: after a large convolution the caches are cold and every line here is felt.
-            parameters = self._parameters
-            if memo.fits(self._key(y, input), parameters["coord_weight"], parameters["bias"]) and type(y) is Tensor:
+            # What pruning or a parametrisation computes anew for each forward is no parameter, and fits nothing.
+            own = self._parameters
+            if memo.fits(self._key(y, input), own.get("coord_weight"), own.get("bias")) and type(y) is Tensor:
                 return y.add_(memo.value)
         if (
             torch.compiler.is_compiling()
             or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]  # torch leaves it out of __all__
             or torch._C._are_functorch_transforms_active()
             or type(y) is not Tensor
-            or forward_ad.unpack_dual(y).tangent is not None
+            or forward_ad._current_level >= 0  # input or any parameter may be a dual number
         ):
             return y + self._map(y, self._padded_grid(self._size(input), y), input)
         grid = self._remembered_grid(self._size(input), y)
         weight, bias = self.coord_weight, self.bias
         if torch.is_grad_enabled() and (weight.requires_grad or (bias is not None and bias.requires_grad)):
-            if y.dim() == self.ndim + 1:
+            if y.dim() == self.ndim + 1 or y.is_complex():
                 return y + self._map(y, grid, input)
             return _AddCoordMap.apply(y, grid, weight, bias, self._geometry(y, input))  # type: ignore[no-any-return]  # has no types
         with torch.inference_mode(False), torch.no_grad():  # a remembered map may be used in any mode later
             value = self._map(y, grid, input)
-            # Parameters made in inference mode count no changes.
-            if not self.training and not any(p.is_inference() for p in (weight, bias) if p is not None):
+            if not self.training and all(_counts_changes(p) for p in (weight, bias) if p is not None):
                 self._remembered = _Remembered(value, self._key(y, input), weight, bias)
         return y.add_(value)
 
@@ -248,7 +289,17 @@ class CoordLayer(_ConvNd):
         return _coord_map(grid, self.coord_weight, self.bias, self._geometry(output, input), output.dtype)[0]
 
     def _key(self, y: Tensor, input: Tensor) -> tuple[Any, ...]:
-        return (input.shape, y.stride(), y.dtype, y.device, self.stride, self.padding, self.dilation)
+        return (
+            input.shape,
+            y.shape,
+            y.stride(),
+            y.dtype,
+            y.device,
+            self.stride,
+            self.padding,
+            self.dilation,
+            self.padding_mode,
+        )
 
     def _size(self, input: Tensor) -> tuple[int, ...]:
         return tuple(input.shape[-self.ndim :])
@@ -275,8 +326,10 @@ class CoordLayer(_ConvNd):
     ) -> None:
         # A plain convolution's state dict loads as it is, and gives that convolution's outputs.
         key = prefix + "coord_weight"
-        if prefix + "weight" in state_dict and key not in state_dict:
-            state_dict = {**state_dict, key: torch.zeros_like(self.coord_weight)}
+        weight = state_dict.get(prefix + "weight")
+        if weight is not None and key not in state_dict:
+            # Of the loaded weight's type and device, which assign=True gives to the layer.
+            state_dict = {**state_dict, key: weight.new_zeros(self.coord_weight.shape)}
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def extra_repr(self) -> str:
@@ -289,7 +342,8 @@ class CoordConv(CoordLayer):
 
     def _geometry(self, y: Tensor, input: Tensor) -> _Geometry:
         no_padding = (0,) * self.ndim  # the grid carries its padding already
-        return _Geometry(self.stride, no_padding, self.dilation, False, no_padding)
+        stride, dilation = _per_axis(self.stride, self.ndim), _per_axis(self.dilation, self.ndim)
+        return _Geometry(stride, no_padding, dilation, False, no_padding)
 
     def forward(self, input: Tensor) -> Tensor:
         """Convolve features and coordinates.
@@ -309,13 +363,14 @@ class CoordConvTranspose(CoordLayer):
     _transposed: ClassVar[Callable[..., Tensor]]
 
     def _geometry(self, y: Tensor, input: Tensor) -> _Geometry:
-        padding: tuple[int, ...] = self.padding  # type: ignore[assignment]  # transposed layers take no strings
+        assert not isinstance(self.padding, str)  # transposed layers take no strings
+        stride, padding, dilation = (_per_axis(v, self.ndim) for v in (self.stride, self.padding, self.dilation))
         output_padding = []
         for axis in range(self.ndim):
-            smallest = (input.shape[axis - self.ndim] - 1) * self.stride[axis] - 2 * padding[axis]
-            smallest += self.dilation[axis] * (self.kernel_size[axis] - 1) + 1
+            smallest = (input.shape[axis - self.ndim] - 1) * stride[axis] - 2 * padding[axis]
+            smallest += dilation[axis] * (self.kernel_size[axis] - 1) + 1
             output_padding.append(y.shape[axis - self.ndim] - smallest)
-        return _Geometry(self.stride, padding, self.dilation, True, tuple(output_padding))
+        return _Geometry(stride, padding, dilation, True, tuple(output_padding))
 
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
         """Apply the transposed convolution to features and coordinates of the input.

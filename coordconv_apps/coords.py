@@ -67,16 +67,23 @@ def axis_coords(size: int, *, dtype: torch.dtype | None = None, device: torch.de
 
     Args:
         size: Number of positions. An axis of one position sits at its centre, 0.
-        dtype: Floating-point type of the result; torch's default if None.
+        dtype: Floating-point (or complex) type of the result; torch's default if None.
         device: Device of the result; torch's default if None.
 
     Returns:
         Tensor of shape ``(size,)`` with values in [-1, 1].
+
+    Raises:
+        TypeError: If ``dtype`` holds whole numbers only.
     """
-    dtype = dtype or torch.get_default_dtype()
+    if dtype is None:
+        dtype = torch.get_default_dtype()
+    if not (dtype.is_floating_point or dtype.is_complex):
+        raise TypeError(f"dtype={dtype} cannot hold coordinates in [-1, 1]; a floating-point type is needed")
     # Integers up to the last step: exact, symmetric about 0, and right for size 1 without a branch.
-    position = torch.arange(size, device=device)
-    return (2 * position - (size - 1)).to(dtype) / max(size - 1, 1)
+    position = 2 * torch.arange(size, device=device) - (size - 1)
+    # Half precision neither counts as far as a long axis goes nor in single steps: divide in single, round once.
+    return (position.to(torch.promote_types(dtype, torch.float32)) / max(size - 1, 1)).to(dtype)
 
 
 def coord_grid(
@@ -91,7 +98,7 @@ def coord_grid(
     Args:
         size: Spatial size, outermost axis first: ``(W,)``, ``(H, W)`` or ``(D, H, W)``.
         r: Append the distance from the centre, ``sqrt(x^2 + y^2)`` of the scaled axes, in [0, sqrt(len(size))].
-        dtype: Floating-point type of the result; torch's default if None.
+        dtype: Floating-point (or complex) type of the result; torch's default if None.
         device: Device of the result; torch's default if None.
 
     Returns:
@@ -99,6 +106,21 @@ def coord_grid(
 
     Raises:
         ValueError: If ``size`` has no axis or more than three.
+        TypeError: If ``dtype`` holds whole numbers only.
+    """
+    return coord_sample(size, r=r, dtype=dtype, device=device)[0]
+
+
+def coord_sample(
+    size: Sequence[int],
+    *,
+    r: bool = False,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str | None = None,
+) -> Tensor:
+    """The channels of `coord_grid` as a batch of one sample, of shape ``(1, C, *size)``.
+
+    The result is no view: torch's inductor (2.14) fails on a view of symbolic size that is saved for the backward.
     """
     ndim = len(size)
     if not 1 <= ndim <= len(AXES):
@@ -106,8 +128,8 @@ def coord_grid(
     channels = []
     for back in range(1, ndim + 1):  # x is the last axis, y the one before it, z the third last
         axis = axis_coords(size[-back], dtype=dtype, device=device)
-        channels.append(axis.reshape([-1] + [1] * (back - 1)).expand(*size))
-    grid = torch.stack(channels)
+        channels.append(axis.reshape([-1] + [1] * (back - 1)).expand(1, 1, *size))
     if r:
-        grid = torch.cat([grid, grid.square().sum(0, keepdim=True).sqrt()])
-    return grid
+        squares = torch.stack([channel.square() for channel in channels])
+        channels.append(squares.sum(0).sqrt())
+    return torch.cat(channels, dim=1)

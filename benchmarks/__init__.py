@@ -1,0 +1,1 @@
+"""Measurements: each prints one table of ratios, taken in one run."""

@@ -1,0 +1,230 @@
+"""From a checkpoint to files that run without this package: ONNX, torch.export, and plain convolutions.
+
+Every file is written aside, loaded again, compared with the network at two batch sizes, and only then put in place.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import torch
+from lightning.pytorch import Trainer
+from torch import Tensor, nn
+
+from coordconv_apps.errors import UserError
+
+if TYPE_CHECKING:
+    from lightning.pytorch import LightningDataModule
+
+    from coordconv_apps.task import Task
+
+Format = Literal["default", "onnx", "plain", "torch_export", "all"]
+Inputs = tuple[Tensor, ...]
+Network = Callable[..., object]  # tensors in, tensors out
+
+FORMATS: dict[Format, tuple[str, ...]] = {
+    "default": ("onnx", "plain"),
+    "onnx": ("onnx",),
+    "plain": ("plain",),
+    "torch_export": ("torch_export",),
+    "all": ("onnx", "plain", "torch_export"),
+}
+ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+TOLERANCE = 1e-4  # of the largest output, or of 1 if that is larger
+BATCHES = (1, 3)  # sizes to compare at: neither is that of the example
+
+
+class SuiteTrainer(Trainer):
+    """Lightning's trainer."""
+
+    def fit(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401  # as Lightning's
+        """Train a network, or go on with its training."""
+        super().fit(*args, **kwargs)
+
+    def validate(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  # as Lightning's
+        """Evaluate a checkpoint on the validation data."""
+        return super().validate(*args, **kwargs)
+
+    def test(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  # as Lightning's
+        """Evaluate a checkpoint on the test data."""
+        return super().test(*args, **kwargs)
+
+    def predict(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  # as Lightning's
+        """Use a checkpoint on data of your own."""
+        return super().predict(*args, **kwargs)
+
+    def export(self, model: Task, datamodule: LightningDataModule, format: Format = "default") -> dict[Path, float]:
+        """Write a checkpoint's network in forms that run without this package.
+
+        Args:
+            model: The task to export.
+            datamodule: Its data.
+            format: ``onnx``: a graph for any ONNX runtime. ``plain``: plain convolutions and constant maps for one
+                input size, as a torch.export program and as weights. ``torch_export``: the network as it is, as a
+                torch.export program. ``default``: onnx and plain. ``all``: all of them. The batch size stays free.
+
+        Returns:
+            The files, in the run's folder, and for each the largest difference from the network's outputs.
+
+        Raises:
+            UserError: A package is missing, or a file does not give the network's outputs.
+            ValueError: The task has no network to export.
+        """
+        module, inputs = model.export_module().cpu().eval(), tuple(x.cpu() for x in model.example_inputs())
+        folder = Path(self.default_root_dir) / "export"
+        return export(module, inputs, FORMATS[format], folder)
+
+
+def export(module: nn.Module, inputs: Inputs, formats: Sequence[str], folder: Path) -> dict[Path, float]:
+    """Writes ``module`` in several forms and verifies each.
+
+    Args:
+        module: In evaluation mode, on the CPU: tensors in, tensors out, batch dimensions first.
+        inputs: Its inputs, in the sizes to export for; the batch size stays free.
+        formats: Of ``"onnx"``, ``"plain"``, ``"torch_export"``.
+        folder: Where the files go; made if needed.
+
+    Returns:
+        The files, and for each the largest difference from the module's outputs.
+
+    Raises:
+        UserError: A package is missing, or a file does not give the module's outputs.
+    """
+    if "onnx" in formats and (missing := [p for p in ONNX_PACKAGES if importlib.util.find_spec(p) is None]):
+        raise UserError(
+            f"export to onnx needs {', '.join(missing)}: pip install 'coordconv-apps[export]', or choose --format=plain"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    inputs = _batch(inputs, 2)  # from an example of one, torch.export concludes that there is only ever one
+    files: dict[Path, float] = {}
+    for form in formats:
+        source = _fold(module, inputs) if form == "plain" else module
+        for name, write, load in FILES[form]:
+            path, aside = folder / name, folder / f".new_{name}"
+            try:
+                write(source, inputs, aside)
+                files[path] = _difference(path, module, load(aside, source), inputs)
+                os.replace(aside, path)
+            finally:
+                aside.unlink(missing_ok=True)
+    return files
+
+
+def _fold(module: nn.Module, inputs: Inputs) -> nn.Module:
+    from coordconv_apps.convert import coordconv_layers, fold
+
+    if not coordconv_layers(module):  # the baseline is plain already
+        return module
+    return fold(module, inputs[0].shape, lambda model: model(*inputs))
+
+
+# ------------------------------------------------------------------------- forms
+
+
+def _write_onnx(module: nn.Module, inputs: Inputs, path: Path) -> None:
+    large = sum(t.numel() * t.element_size() for t in module.state_dict().values()) > 2**30
+    shapes = _free_batch(inputs)
+    # Above 2 GiB, ONNX cannot keep the weights in the same file; the limit here leaves room for the graph.
+    torch.onnx.export(module, inputs, path, dynamo=True, dynamic_shapes=shapes, external_data=large, verbose=False)
+
+
+def _load_onnx(path: Path, module: nn.Module) -> Network:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    names = [x.name for x in session.get_inputs()]
+
+    def network(*inputs: Tensor) -> list[Tensor]:
+        fed = {name: x.numpy() for name, x in zip(names, inputs, strict=True)}
+        return [torch.from_numpy(y) for y in session.run(None, fed)]
+
+    return network
+
+
+def _write_program(module: nn.Module, inputs: Inputs, path: Path) -> None:
+    torch.export.save(torch.export.export(module, inputs, dynamic_shapes=_free_batch(inputs)), path)
+
+
+def _load_program(path: Path, module: nn.Module) -> Network:
+    return torch.export.load(path).module()
+
+
+def _write_weights(module: nn.Module, inputs: Inputs, path: Path) -> None:
+    torch.save(module.state_dict(), path)
+
+
+def _load_weights(path: Path, module: nn.Module) -> Network:
+    loaded = copy.deepcopy(module)
+    loaded.load_state_dict(torch.load(path, weights_only=True))
+    return loaded
+
+
+class _File(NamedTuple):
+    name: str
+    write: Callable[[nn.Module, Inputs, Path], None]
+    load: Callable[[Path, nn.Module], Network]
+
+
+FILES: dict[str, list[_File]] = {
+    "onnx": [_File("network.onnx", _write_onnx, _load_onnx)],
+    "torch_export": [_File("network.pt2", _write_program, _load_program)],
+    "plain": [
+        _File("network_plain.pt2", _write_program, _load_program),
+        _File("network_plain_weights.pt", _write_weights, _load_weights),
+    ],
+}
+
+
+def _free_batch(inputs: Inputs) -> Any:  # noqa: ANN401  # as torch.export takes it
+    return tuple({0: torch.export.Dim("batch")} for _ in inputs)
+
+
+# ------------------------------------------------------------------ verification
+
+
+def _difference(path: Path, module: nn.Module, loaded: Network, inputs: Inputs) -> float:
+    """The largest difference between the outputs of a file's network and those of the module.
+
+    Raises:
+        UserError: It is too large.
+    """
+    largest = 0.0
+    for size in BATCHES:
+        batch = _batch(inputs, size)
+        with torch.no_grad():
+            expected, found = _tensors(module(*batch)), _tensors(loaded(*batch))
+        for i, (e, f) in enumerate(zip(expected, found, strict=True)):
+            difference = (e - f).abs().max().item() if e.shape == f.shape and e.numel() else float(e.shape != f.shape)
+            largest = max(largest, difference)
+            if not difference <= TOLERANCE * max(1.0, e.abs().max().item() if e.numel() else 1.0):
+                raise UserError(
+                    f"export: {path.name} is not written: output {i} at batch size {size} differs from the"
+                    f" network's by {difference:.2g}"
+                )
+    return largest
+
+
+def _batch(inputs: Inputs, size: int) -> Inputs:
+    """A batch of ``size`` made of ``inputs``, each sample another one."""
+    scale = torch.linspace(1.0, 0.5, size)
+    return tuple(_scaled(x[torch.arange(size) % len(x)], scale) for x in inputs)
+
+
+def _scaled(x: Tensor, scale: Tensor) -> Tensor:
+    return x * scale.to(x.dtype).view(-1, *[1] * (x.ndim - 1)) if x.is_floating_point() else x
+
+
+def _tensors(outputs: object) -> list[Tensor]:
+    """All tensors in a network's outputs, in order."""
+    if isinstance(outputs, Tensor):
+        return [outputs]
+    if isinstance(outputs, dict):
+        outputs = list(outputs.values())
+    if isinstance(outputs, list | tuple):
+        return [tensor for output in outputs for tensor in _tensors(output)]
+    raise UserError(f"export: the network returns {type(outputs).__name__}; tensors are needed")

@@ -1,0 +1,90 @@
+"""What a command takes from a checkpoint, and what its command line may change of that."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from coordconv_apps.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from jsonargparse import Namespace
+
+    from coordconv_apps.checkpoints import RunState
+
+
+def read_run_state(path: Path) -> RunState:
+    """The `RunState` in a checkpoint; that of another Lightning program's checkpoint has its model arguments only.
+
+    Raises:
+        UserError: The file is no checkpoint.
+    """
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        if "run" in checkpoint:
+            state: RunState = checkpoint["run"]
+            return state
+        model = {k: v for k, v in checkpoint.get("hyper_parameters", {}).items() if not k.startswith("_")}
+        epochs = checkpoint["epoch"]
+        return {
+            "place": None,
+            "epochs": epochs,
+            "log_step": -1,
+            "metrics": {},
+            "best": None,
+            "config": {"model": model},
+        }
+    except Exception as error:  # a file that is no checkpoint fails in many ways
+        raise UserError(f"--ckpt_path={path}: is no checkpoint that can be read") from error
+
+
+def inherit(
+    command: str,
+    saved: dict[str, Any],
+    given: Namespace,
+    parse: Callable[[dict[str, Any]], Namespace],
+    resumable: frozenset[str],
+) -> tuple[Namespace, list[str]]:
+    """Completes a command's arguments with the configuration in a checkpoint.
+
+    ``fit`` takes over all of it, the other commands its model and data. What the command line says counts, except
+    that the model's arguments must be those of the checkpoint, but for those in ``resumable``.
+
+    Args:
+        command: The command.
+        saved: The configuration in the checkpoint.
+        given: The arguments given on the command line and in config files, without defaults.
+        parse: Makes complete arguments of a configuration.
+        resumable: The model's arguments that may change.
+
+    Returns:
+        The complete arguments, and a line for each argument that the command line changes.
+
+    Raises:
+        UserError: An argument of the model disagrees with the checkpoint.
+    """
+    sections = ("model", "data", "trainer", "seed_everything") if command == "fit" else ("model", "data")
+    merged = parse({key: saved[key] for key in sections if key in saved})
+    changes = []
+    for key, value in _leaves(given):
+        before = merged.get(key)
+        section, _, argument = key.partition(".")
+        if section in sections and section in saved and before != value:
+            change = f"{key}={value} on the command line, {before} in the checkpoint"
+            if section == "model" and argument not in resumable:
+                free = ", ".join(f"model.{name}" for name in sorted(resumable)) or "nothing"
+                raise UserError(f"--{change}: of the model, only {free} may change")
+            changes.append(change)
+        merged[key] = value
+    return merged, changes
+
+
+def _leaves(given: Namespace) -> Iterator[tuple[str, Any]]:
+    """All arguments that were given, but for the config files that held some of them."""
+    for key, value in given.items():
+        if key != "config" and not key.startswith("__"):
+            yield key, value

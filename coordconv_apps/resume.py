@@ -1,0 +1,154 @@
+"""What a Lightning checkpoint leaves out of a run: random numbers, and settings changed on the command line.
+
+Everything here is made of tensors, numbers, strings, lists and dicts, so that every checkpoint opens with
+``torch.load(weights_only=True)``.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Any, TypedDict, TypeVar
+
+import numpy as np
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.utilities.types import LRSchedulerConfig
+from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
+
+T = TypeVar("T")
+
+
+class RandomState(TypedDict):
+    """The state of the global random number generators of one process."""
+
+    python: tuple[Any, ...]
+    numpy: dict[str, Any]
+    torch: Tensor
+    cuda: Tensor | None
+
+
+class OptimizerSettings(TypedDict):
+    """The settings of one optimizer and its scheduler as ``configure_optimizers`` made them: numbers, no tensors."""
+
+    groups: list[dict[str, Any]]
+    scheduler: dict[str, Any]
+
+
+def random_state(device: torch.device) -> RandomState:
+    """The state of Python's, NumPy's and torch's generators, and of the CUDA generator of a CUDA ``device``."""
+    numpy = np.random.get_state(legacy=False)
+    numpy["state"]["key"] = torch.from_numpy(numpy["state"]["key"].astype(np.int64))
+    return {
+        "python": random.getstate(),
+        "numpy": numpy,
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+    }
+
+
+def restore_random_state(state: RandomState, device: torch.device) -> None:
+    """Puts back what `random_state` returned; a CUDA state only where there is a CUDA ``device`` again."""
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
+    key = state["numpy"]["state"]["key"].cpu().numpy().astype(np.uint32)
+    np.random.set_state({**state["numpy"], "state": {**state["numpy"]["state"], "key": key}})
+    torch.set_rng_state(state["torch"].cpu())
+    if state["cuda"] is not None and device.type == "cuda":
+        torch.cuda.set_rng_state(state["cuda"].cpu(), device)
+
+
+def gather_ranks(value: T) -> list[T]:
+    """``value`` of every process, in order of rank. With several processes all of them must call this together."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return [value]
+    values: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(values, value)
+    return values
+
+
+def optimizer_settings(trainer: Trainer) -> list[OptimizerSettings]:
+    """The settings of the trainer's optimizers and schedulers, in order, as they are now."""
+    return [
+        {
+            "groups": [_plain(group) for group in optimizer.param_groups],
+            "scheduler": _plain(config.scheduler.state_dict()) if config is not None else {},
+        }
+        for optimizer, config in _pairs(trainer)
+    ]
+
+
+def apply_changed_settings(
+    trainer: Trainer, old: list[OptimizerSettings], new: list[OptimizerSettings]
+) -> None:
+    """Applies to the trainer's restored optimizers and schedulers what differs between two fresh sets of settings.
+
+    A checkpoint brings back the optimizers with the settings of the run that wrote it. What the resumed run's own
+    ``configure_optimizers`` asks for differently (learning rate, weight decay, length of a schedule) then takes effect
+    here, and nothing else changes: without a difference, this does nothing.
+
+    Args:
+        trainer: With optimizers and schedulers already restored from the checkpoint.
+        old: `optimizer_settings` of the run that wrote the checkpoint, when it was fresh.
+        new: `optimizer_settings` of this run, before the checkpoint was restored.
+    """
+    for (optimizer, config), before, after in zip(_pairs(trainer), old, new, strict=False):
+        if before == after:
+            continue
+        for group, group_before, group_after in zip(
+            optimizer.param_groups, before["groups"], after["groups"], strict=False
+        ):
+            _apply_group(group, group_before, group_after)
+        if config is not None:
+            changed = {k: v for k, v in after["scheduler"].items() if before["scheduler"].get(k) != v}
+            config.scheduler.load_state_dict({**config.scheduler.state_dict(), **changed})
+            _recompute(config)
+
+
+def _pairs(trainer: Trainer) -> list[tuple[torch.optim.Optimizer, LRSchedulerConfig | None]]:
+    """Every optimizer with its scheduler, if it has one."""
+    configs = {id(config.scheduler.optimizer): config for config in trainer.lr_scheduler_configs}
+    return [(optimizer, configs.get(id(optimizer))) for optimizer in trainer.optimizers]
+
+
+def _plain(settings: dict[str, Any]) -> dict[str, Any]:
+    """The entries that are plain numbers, strings or lists of them: no parameters, functions or nested schedulers."""
+
+    def plain(value: object) -> bool:
+        if isinstance(value, list | tuple):
+            return all(plain(v) for v in value)
+        return value is None or isinstance(value, bool | int | float | str)
+
+    settings = {k: v.item() if isinstance(v, Tensor) and v.numel() == 1 else v for k, v in settings.items()}
+    return {k: v for k, v in settings.items() if plain(v)}
+
+
+def _apply_group(group: dict[str, Any], before: dict[str, Any], after: dict[str, Any]) -> None:
+    for key, value in after.items():
+        if key not in before or before[key] == value:
+            continue
+        if key == "lr" and before["lr"]:  # a schedule may have moved it: keep its place on the schedule
+            value = group["lr"] * (value / before["lr"])
+        if isinstance(group[key], Tensor):  # capturable optimizers hold the learning rate in a tensor
+            group[key].fill_(value)
+        else:
+            group[key] = value
+
+
+def _recompute(config: LRSchedulerConfig) -> None:
+    """Sets the learning rates to what a changed schedule says for the current step, where it can say so."""
+    scheduler = config.scheduler
+    if isinstance(scheduler, LambdaLR):
+        rates = [
+            b * f(scheduler.last_epoch) for b, f in zip(scheduler.base_lrs, scheduler.lr_lambdas, strict=True)
+        ]
+    elif hasattr(scheduler, "_get_closed_form_lr"):  # torch's schedules that are functions of the step alone
+        rates = scheduler._get_closed_form_lr()
+    else:
+        return
+    for group, rate in zip(scheduler.optimizer.param_groups, rates, strict=True):
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
+    scheduler._last_lr = list(rates)

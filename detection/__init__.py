@@ -1,0 +1,1 @@
+"""Object detection with and without coordinates: Faster R-CNN on canvases of scattered digits."""

@@ -1,0 +1,27 @@
+"""``python -m detection fit | validate | test | predict | export``: see ``detection/README.md``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from coordconv_apps.cli import run
+from detection.data import DetectionData
+from detection.pictures import DetectionPictures
+from detection.predict import PredictionWriter
+from detection.task import DetectionTask
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run the application.
+
+    Args:
+        args: Command-line arguments; those of the process if None.
+    """
+    run("detection", DetectionTask, DetectionData, args, callbacks=(DetectionPictures, PredictionWriter))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,301 @@
+"""Data of the detection application: canvases to train and evaluate on, the user's own pictures to predict on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypedDict
+
+import numpy as np
+import torch
+from lightning.pytorch.trainer.states import TrainerFn
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from coordconv_apps.data import DataModule, data_root
+from detection.canvas import Canvases, CanvasSettings, draw_canvases
+from detection.glyphs import SPLITS, Source, Split, check_source, fetch_mnist, load_class_names, load_glyphs
+from detection.read import PICTURE_SUFFIXES, Ink, list_pictures, read_picture
+
+
+class DetectionTarget(TypedDict):
+    """The objects in an image; n may be 0.
+
+    Attributes:
+        boxes: float32 ``(n, 4)``, x0, y0, x1, y1 in pixels, x0 < x1 and y0 < y1, within the image.
+        labels: int64 ``(n,)``, from 1 to the number of classes.
+    """
+
+    boxes: Tensor
+    labels: Tensor
+
+
+class DetectionBatch(TypedDict):
+    """Canvases and their objects.
+
+    Attributes:
+        images: float32 ``(B, 1, H, W)``, 0 (ground) to 1 (ink).
+        targets: The objects in each image.
+    """
+
+    images: Tensor
+    targets: list[DetectionTarget]
+
+
+class PictureBatch(TypedDict):
+    """The user's own pictures.
+
+    Attributes:
+        numbers: Number of each picture among all that can be read, from 0.
+        paths: The file of each picture.
+        images: float32 ``(1, H, W)`` each, 0 (ground) to 1 (ink); the sizes differ.
+    """
+
+    numbers: list[int]
+    paths: list[str]
+    images: list[Tensor]
+
+
+class CanvasDataset(Dataset[DetectionBatch]):
+    """Canvases as batches of floating point numbers, made when they are asked for.
+
+    Args:
+        canvases: What to serve.
+    """
+
+    def __init__(self, canvases: Canvases) -> None:
+        self.canvases = canvases
+
+    def __len__(self) -> int:
+        return len(self.canvases)
+
+    def __getitem__(self, index: int) -> DetectionBatch:
+        """Return a batch of one canvas."""
+        return self.__getitems__([index])
+
+    def __getitems__(self, indices: Sequence[int]) -> DetectionBatch:
+        """Return a batch of canvases. The loader calls this once for a batch."""
+        objects = (self.canvases.objects(index) for index in indices)
+        return {
+            "images": self.canvases.images[list(indices)].unsqueeze(1).float().div_(255),
+            "targets": [{"boxes": boxes, "labels": labels} for boxes, labels in objects],
+        }
+
+
+class PictureDataset(Dataset[PictureBatch]):
+    """Pictures in files, read when they are asked for.
+
+    Args:
+        paths: The files, all of them readable.
+        ink: Whether the ink is bright or dark.
+    """
+
+    def __init__(self, paths: Sequence[Path], ink: Ink) -> None:
+        self.paths = paths
+        self.ink: Ink = ink
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> PictureBatch:
+        """Return a batch of one picture."""
+        return self.__getitems__([index])
+
+    def __getitems__(self, indices: Sequence[int]) -> PictureBatch:
+        """Return a batch of pictures. The loader calls this once for a batch."""
+        grays = (read_picture(self.paths[index], self.ink) for index in indices)
+        return {
+            "numbers": list(indices),
+            "paths": [str(self.paths[index]) for index in indices],
+            "images": [torch.from_numpy(gray).unsqueeze(0).float().div_(255) for gray in grays],
+        }
+
+
+class DetectionData(DataModule):
+    """Canvases of glyphs, as in the paper's object detection on MNIST: 9,000 to train on, 1,000 to test on.
+
+    Canvases to train, to validate and to test have no picture of a glyph in common, whatever the seed.
+
+    Args:
+        source: Where glyphs come from: "uci" (digits that come with scikit-learn), "mnist" (downloaded if missing),
+            "folder" or "idx" (your own, see glyphs).
+        root: Folder of data sets, with MNIST/raw in it. By default that of the variable COORDCONV_DATA, else ./data.
+        glyphs: Your own glyphs. With source=folder, a folder with a sub-folder of pictures for each class; with
+            source=idx, an IDX file of images.
+        glyph_labels: With source=idx, the IDX file of labels.
+        ink: Whether the ink in your own pictures (of glyphs, or to predict on) is bright or dark; "auto" tells by
+            their border.
+        num_train: Canvases to train on.
+        num_val: Canvases to validate on.
+        num_test: Canvases to test on.
+        canvas_size: Side of the canvas that glyphs are placed on, in pixels.
+        crop: Side of the square that is cut out of its centre, in pixels; null keeps the whole canvas.
+        digits: Glyphs placed on each canvas.
+        min_size: Least height and width of a placed glyph, in pixels.
+        max_size: Greatest height and width of a placed glyph, in pixels.
+        min_visible: A glyph cut by the border counts if at least so many pixels are left of both sides of its box.
+        whole_pixels: Whether sizes and positions of glyphs are whole numbers.
+        predict_images: What predict looks at: a picture, or a folder of pictures, of any size and format.
+        batch_size: Canvases or pictures in a batch, on each process.
+        num_workers: Processes that make batches, on each process; 0 makes them in the main process.
+        seed: Fixes the canvases and the order of training. Which glyphs are for training does not depend on it.
+
+    Raises:
+        ValueError: If an argument is out of its range, or does not go with the others.
+    """
+
+    def __init__(
+        self,
+        source: Source = "uci",
+        root: str | None = None,
+        glyphs: str | None = None,
+        glyph_labels: str | None = None,
+        ink: Ink = "auto",
+        num_train: int = 9000,
+        num_val: int = 1000,
+        num_test: int = 1000,
+        canvas_size: int = 120,
+        crop: int | None = 64,
+        digits: int = 5,
+        min_size: int = 15,
+        max_size: int = 25,
+        min_visible: float = 1.0,
+        whole_pixels: bool = False,
+        predict_images: str | None = None,
+        batch_size: int = 32,
+        num_workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
+        for name, number in (("num_train", num_train), ("num_val", num_val), ("num_test", num_test)):
+            if number < 1:
+                raise ValueError(f"data.{name}={number}: must be an integer of at least 1")
+        self.source: Source = source
+        self.root = data_root(root)
+        self.glyphs = None if glyphs is None else Path(glyphs).expanduser()
+        self.glyph_labels = None if glyph_labels is None else Path(glyph_labels).expanduser()
+        check_source(source, self.glyphs, self.glyph_labels)
+        self.ink: Ink = ink
+        self.counts: dict[Split, int] = {"train": num_train, "val": num_val, "test": num_test}
+        self.settings = CanvasSettings(canvas_size, crop, digits, min_size, max_size, min_visible, whole_pixels)
+        self.predict_images = None if predict_images is None else Path(predict_images).expanduser()
+        self._canvases: dict[Split, Canvases] = {}
+        self._pictures: list[Path] = []
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes; label ``i`` of a box stands for number ``i - 1``."""
+        return load_class_names(self.source, self.glyphs, self.glyph_labels)
+
+    def canvases(self, split: Split) -> Canvases:
+        """Return the canvases of a split, drawn at the first call.
+
+        Args:
+            split: To train, to validate or to test.
+
+        Returns:
+            The same canvases every time.
+
+        Raises:
+            ValueError: If the user's glyphs are not what they should be.
+            FileNotFoundError: If glyphs are missing.
+        """
+        self._draw([split])
+        return self._canvases[split]
+
+    def example_canvases(self, count: int) -> DetectionBatch:
+        """Return the first test canvases, to look at.
+
+        Args:
+            count: How many, if there are so many.
+
+        Returns:
+            A batch of them.
+        """
+        canvases = self.canvases("test")
+        return CanvasDataset(canvases).__getitems__(range(min(count, len(canvases))))
+
+    def prepare_data(self) -> None:
+        """Download MNIST, if it is the source and missing."""
+        predicting = self.trainer is not None and self.trainer.state.fn == TrainerFn.PREDICTING
+        if self.source == "mnist" and not predicting:
+            fetch_mnist(self.root)
+
+    def setup(self, stage: str) -> None:
+        """Draw the canvases, or find the pictures, that a stage needs.
+
+        Args:
+            stage: "fit", "validate", "test" or "predict".
+
+        Raises:
+            ValueError: If the user's glyphs or pictures are not what they should be.
+            FileNotFoundError: If glyphs or pictures are missing.
+        """
+        if stage == "predict":
+            self._pictures = self._find_pictures()
+            return
+        needed: dict[str, list[Split]] = {"fit": ["train", "val"], "validate": ["val"], "test": ["test"]}
+        self._draw(needed[stage])
+
+    def _draw(self, splits: Sequence[Split]) -> None:
+        missing = [split for split in splits if split not in self._canvases]
+        if not missing:
+            return
+        loaded = load_glyphs(
+            self.source,
+            missing,
+            root=self.root,
+            glyphs=self.glyphs,
+            glyph_labels=self.glyph_labels,
+            ink=self.ink,
+            max_side=self.settings.max_size,
+        )
+        for split in missing:
+            rng = np.random.default_rng([self.seed, SPLITS.index(split)])
+            self._canvases[split] = draw_canvases(loaded[split], self.counts[split], self.settings, rng)
+
+    def _find_pictures(self) -> list[Path]:
+        """Paths of the pictures to predict on; those that cannot be read are told and left out."""
+        place = self.predict_images
+        if place is None:
+            raise ValueError("data.predict_images=null: predict needs a picture, or a folder of pictures")
+        if not place.exists():
+            raise FileNotFoundError(f"data.predict_images={str(place)!r}: no such file or folder")
+        paths = list_pictures(place) if place.is_dir() else [place]
+        if not paths:
+            raise ValueError(f"data.predict_images={str(place)!r}: no pictures there ({', '.join(PICTURE_SUFFIXES)})")
+        readable: list[Path] = []
+        failures: list[str] = []
+        for path in paths:
+            try:
+                read_picture(path, self.ink)
+            except ValueError as error:
+                failures.append(str(error))
+            else:
+                readable.append(path)
+        if not readable:
+            raise ValueError(f"none of {len(paths)} pictures can be read, the first: {failures[0]}")
+        if failures and (self.trainer is None or self.trainer.is_global_zero):
+            print("\n".join([f"left out {len(failures)} of {len(paths)} pictures:", *failures]))
+        return readable
+
+    def train_dataloader(self) -> DataLoader[DetectionBatch]:
+        """Make the loader of training canvases."""
+        return self._loader(CanvasDataset(self.canvases("train")), train=True, collate_fn=_as_it_is)
+
+    def val_dataloader(self) -> DataLoader[DetectionBatch]:
+        """Make the loader of validation canvases."""
+        return self._loader(CanvasDataset(self.canvases("val")), train=False, collate_fn=_as_it_is)
+
+    def test_dataloader(self) -> DataLoader[DetectionBatch]:
+        """Make the loader of test canvases."""
+        return self._loader(CanvasDataset(self.canvases("test")), train=False, collate_fn=_as_it_is)
+
+    def predict_dataloader(self) -> DataLoader[PictureBatch]:
+        """Make the loader of the user's own pictures."""
+        return self._loader(PictureDataset(self._pictures, self.ink), train=False, collate_fn=_as_it_is)
+
+
+def _as_it_is(batch: object) -> object:
+    # The datasets' __getitems__ has made a batch already.
+    return batch

@@ -1,0 +1,323 @@
+"""The paper's networks, layer by layer: a small Faster R-CNN, and its region proposals alone.
+
+Boxes are ``(x1, y1, x2, y2)`` in pixels, edges included: a canvas of width W covers [0, W]. The networks are plain
+convolutions (Liu et al., 2018, section 4, and the authors' code); `detection.models` gives coordinates to them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.models.detection import FasterRCNN
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
+from torchvision.ops import MultiScaleRoIAlign
+
+from detection.boxes import NMS_IOU, pad_boxes
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+Padding = Literal["same", "valid"]
+"""The paper's network comes in two: zero padding ("same", 16 x 16 map) or none ("valid", 13 x 13 map)."""
+
+ANCHOR_SIZES = tuple((height, width) for height in (15.0, 20.0, 25.0) for width in (15.0, 20.0, 25.0))
+"""The paper's nine anchors, (height, width) in pixels."""
+
+STRIDE = 4
+"""Pixels between neighbouring positions of the paper's feature map: two 2 x 2 poolings."""
+
+FIRST_CENTRE = {"same": 2.0, "valid": 8.0}
+"""Pixel at the centre of the feature map's first receptive field, per padding."""
+
+# Black stays 0, so that zero padding is more black canvas and does not mark the border of the canvas.
+GRAY_MEAN, GRAY_STD = (0.0,), (1.0,)
+
+
+class FixedAnchors(AnchorGenerator):  # type: ignore[misc]  # torchvision is untyped
+    """The same explicit anchors at every position of one feature map, computed once per map size.
+
+    Args:
+        sizes: (height, width) of each anchor in pixels.
+        stride: Pixels between the centres of neighbouring positions.
+        first_centre: Pixel of the first position's centre, on both axes.
+    """
+
+    templates: Tensor
+
+    def __init__(self, sizes: Sequence[tuple[float, float]], stride: int, first_centre: float) -> None:
+        super().__init__(sizes=(tuple(range(len(sizes))),), aspect_ratios=((1.0,),))
+        self.stride, self.first_centre = stride, first_centre
+        boxes = [(-w / 2, -h / 2, w / 2, h / 2) for h, w in sizes]
+        self.register_buffer("templates", torch.tensor(boxes), persistent=False)
+        self._cache: tuple[tuple[int, int], Tensor] | None = None
+
+    def grid(self, height: int, width: int) -> Tensor:
+        """Anchors of ``height`` x ``width`` positions, float32 ``(height * width * k, 4)``."""
+        if self._cache is not None:
+            size, boxes = self._cache
+            if size == (height, width) and boxes.device == self.templates.device:
+                return boxes
+        device = self.templates.device
+        y = torch.arange(height, device=device) * self.stride + self.first_centre
+        x = torch.arange(width, device=device) * self.stride + self.first_centre
+        y, x = torch.meshgrid(y, x, indexing="ij")
+        centres = torch.stack((x, y, x, y), dim=-1)
+        boxes = (centres[:, :, None] + self.templates).reshape(-1, 4)
+        self._cache = ((height, width), boxes)
+        return boxes
+
+    def forward(self, image_list: ImageList, feature_maps: list[Tensor]) -> list[Tensor]:
+        """Torchvision's interface: one tensor of anchors per image, the same for all."""
+        boxes = self.grid(*feature_maps[0].shape[-2:])
+        return [boxes] * len(image_list.image_sizes)
+
+
+class PaperBackbone(nn.Module):
+    """5x5 of 32, ReLU, 2x2 max pool, 5x5 of 64, ReLU, 2x2 max pool.
+
+    Args:
+        in_channels: Channels of the canvas.
+        padding: "same" pads with zeros; "valid" does not.
+    """
+
+    out_channels = 64
+
+    def __init__(self, in_channels: int = 1, padding: Padding = "valid") -> None:
+        super().__init__()
+        pad = 2 if padding == "same" else 0
+        self.conv1 = nn.Conv2d(in_channels, 32, 5, padding=pad)
+        self.conv2 = nn.Conv2d(32, self.out_channels, 5, padding=pad)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Features ``(B, 64, h, w)`` of images ``(B, C, H, W)``; 16 x 16 or 13 x 13 for 64 x 64 canvases."""
+        # ReLU is monotone: pooling first gives the same values for a quarter of the work.
+        x = F.relu(F.max_pool2d(self.conv1(images), 2))
+        return F.relu(F.max_pool2d(self.conv2(x), 2))
+
+
+class PaperRPNHead(nn.Module):
+    """A 3x3 of 32, then a box branch (3x3 of 32, 1x1 to 4k) and a score branch (1x1 to 2k).
+
+    The two scores of an anchor are the logits of a softmax over (object, background). Only their difference
+    matters to that softmax, and its cross-entropy is the binary cross-entropy of the difference, so the
+    difference is what leaves this head: torchvision's one objectness logit and the paper's two are the same
+    thing.
+
+    Args:
+        in_channels: Channels of the feature map.
+        num_anchors: Anchors per position, k.
+        hidden: Channels of the two 3x3 layers.
+    """
+
+    def __init__(self, in_channels: int, num_anchors: int = len(ANCHOR_SIZES), hidden: int = 32) -> None:
+        super().__init__()
+        self.shared = nn.Conv2d(in_channels, hidden, 3, padding=1)
+        self.box_hidden = nn.Conv2d(hidden, hidden, 3, padding=1)
+        self.box_out = nn.Conv2d(hidden, 4 * num_anchors, 1)
+        self.score = nn.Conv2d(hidden, 2 * num_anchors, 1)
+
+    def forward(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Torchvision's interface: per map, logits ``(B, k, h, w)`` and deltas ``(B, 4k, h, w)``."""
+        objectness, deltas = [], []
+        for feature in features:
+            x = F.relu(self.shared(feature))
+            deltas.append(self.box_out(F.relu(self.box_hidden(x))))
+            pair = self.score(x).unflatten(1, (-1, 2))
+            objectness.append(pair[:, :, 0] - pair[:, :, 1])
+        return objectness, deltas
+
+
+class ProposalNetwork(nn.Module):
+    """Backbone, region proposal head and anchors: all that the authors' code trains.
+
+    Its state-dict names are those of `PaperFasterRCNN`, whose second stage it lacks.
+
+    Args:
+        in_channels: Channels of the canvas.
+        padding: Padding of the backbone.
+    """
+
+    def __init__(self, in_channels: int = 1, padding: Padding = "valid") -> None:
+        super().__init__()
+        self.backbone = PaperBackbone(in_channels, padding)
+        self.rpn = nn.ModuleDict({"head": PaperRPNHead(self.backbone.out_channels)})
+        self.anchors = FixedAnchors(ANCHOR_SIZES, STRIDE, FIRST_CENTRE[padding])
+        init_like_paper(self)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Score and move every anchor.
+
+        Args:
+            images: ``(B, C, H, W)`` in [0, 1].
+
+        Returns:
+            Objectness logits ``(B, N)``, deltas ``(B, N, 4)`` as ``(dx, dy, dw, dh)``, both float32, and the
+            anchors ``(N, 4)`` they belong to.
+        """
+        features = self.backbone(images)
+        logits, deltas = flat_outputs(*self.rpn["head"]([features]))
+        return logits, deltas, self.anchors.grid(*features.shape[-2:])
+
+
+def flat_outputs(objectness: list[Tensor], deltas: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """Outputs of `PaperRPNHead` for one map in the order of `FixedAnchors`, float32: ``(B, N)`` and ``(B, N, 4)``."""
+    return (
+        objectness[0].permute(0, 2, 3, 1).flatten(1).float(),
+        deltas[0].unflatten(1, (-1, 4)).permute(0, 3, 4, 1, 2).flatten(1, 3).float(),
+    )
+
+
+class CanvasTransform(GeneralizedRCNNTransform):  # type: ignore[misc]  # as above
+    """Torchvision's input step for canvases: normalise and stack, never resize.
+
+    Torchvision's own ``_skip_resize`` holds in training only; in evaluation it resizes all the same.
+
+    Args:
+        mean: Per channel, subtracted.
+        std: Per channel, divided by.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Sequence[float] = GRAY_MEAN, std: Sequence[float] = GRAY_STD) -> None:
+        super().__init__(1, 1, list(mean), list(std), size_divisible=1)
+        self.register_buffer("mean", torch.tensor(mean)[:, None, None], persistent=False)
+        self.register_buffer("std", torch.tensor(std)[:, None, None], persistent=False)
+
+    def normalize(self, image: Tensor) -> Tensor:
+        """``(image - mean) / std``, any leading axes."""
+        return (image - self.mean) / self.std
+
+    def resize(self, image: Tensor, target: dict[str, Tensor] | None = None) -> tuple[Tensor, dict[str, Tensor] | None]:
+        """Leave both as they are."""
+        return image, target
+
+    def forward(
+        self, images: Tensor | list[Tensor], targets: list[dict[str, Tensor]] | None = None
+    ) -> tuple[ImageList, list[dict[str, Tensor]] | None]:
+        """A batch ``(B, C, H, W)`` goes through as one tensor; a list of pictures as torchvision does it."""
+        if isinstance(images, Tensor):
+            sizes = [(images.shape[-2], images.shape[-1])] * len(images)
+            return ImageList(self.normalize(images), sizes), targets
+        batch: tuple[ImageList, list[dict[str, Tensor]] | None] = super().forward(images, targets)
+        return batch
+
+    def postprocess(
+        self,
+        result: list[dict[str, Tensor]],
+        image_shapes: list[tuple[int, int]],
+        original_image_sizes: list[tuple[int, int]],
+    ) -> list[dict[str, Tensor]]:
+        """Nothing was resized, so detections are in canvas pixels already."""
+        return result
+
+
+class CanvasRoIAlign(MultiScaleRoIAlign):  # type: ignore[misc]  # as above
+    """RoIAlign on the paper's feature map, where its positions really lie.
+
+    Torchvision guesses the scale from the sizes of the first batch and knows no offset; without padding the
+    map starts 6 pixels inside the canvas. The values are those of `torchvision.ops.roi_align` (aligned, one
+    sampling point per bin); as bilinear sampling is separable, two matrix products make them, in half the
+    time.
+
+    Args:
+        output_size: Positions per side of a pooled region.
+        first_centre: Pixel at the centre of the map's first position.
+    """
+
+    def __init__(self, output_size: int, first_centre: float) -> None:
+        # One sampling point per bin: a fifth of a 20 pixel box is one position of the map.
+        super().__init__(["0"], output_size, sampling_ratio=1)
+        self.first_centre = first_centre
+
+    def forward(self, x: dict[str, Tensor], boxes: list[Tensor], image_shapes: list[tuple[int, int]]) -> Tensor:
+        """Pool ``(R, C, output_size, output_size)`` of R boxes, given per image in canvas pixels."""
+        padded, real = pad_boxes(boxes)
+        pooled = self.pool(x["0"], padded)
+        return pooled.flatten(0, 1) if len({len(b) for b in boxes}) == 1 else pooled[real]
+
+    def pool(self, features: Tensor, boxes: Tensor) -> Tensor:
+        """Pool the same number of boxes from every image.
+
+        Args:
+            features: ``(B, C, h, w)``.
+            boxes: ``(B, K, 4)`` in canvas pixels.
+
+        Returns:
+            ``(B, K, C, output_size, output_size)``.
+        """
+        height, width = features.shape[-2:]
+        corners = ((boxes - self.first_centre) / STRIDE).to(features.dtype)
+        rows = self._weights(corners[..., 1], corners[..., 3], height)
+        columns = self._weights(corners[..., 0], corners[..., 2], width)
+        # (B, K * bins, h) by (B, h, w * C), which is no copy in the network's channels-last format.
+        lines = rows.flatten(1, 2) @ features.permute(0, 2, 3, 1).flatten(2)
+        lines = lines.unflatten(2, (width, -1)).unflatten(1, rows.shape[1:3])
+        pooled: Tensor = columns[:, :, None] @ lines
+        return pooled.permute(0, 1, 4, 2, 3)
+
+    def _weights(self, start: Tensor, end: Tensor, size: int) -> Tensor:
+        """Linear weights ``(B, K, bins, size)`` of positions, for the middles of bins between ends ``(B, K)``."""
+        bins = self.output_size[0]
+        middle = (torch.arange(bins, device=start.device, dtype=start.dtype) + 0.5) / bins
+        at = start[..., None] + (end - start)[..., None] * middle
+        beyond = (at < -1) | (at > size)
+        distance = at.clamp(0, size - 1)[..., None] - torch.arange(size, device=start.device)
+        weights: Tensor = (1 - distance.abs()).clamp(min=0).masked_fill(beyond[..., None], 0)
+        return weights
+
+
+class PaperFasterRCNN(FasterRCNN):  # type: ignore[misc]  # as above
+    """Torchvision's FasterRCNN on the paper's backbone, anchors and region proposal head.
+
+    The authors' code stops at the proposals; the second stage (5x5 RoIAlign, two dense layers of 128) is ours.
+    Losses, matching and sampling are torchvision's. Its limits, made for photographs, are set for canvases with a
+    handful of small objects: fewer proposals and samples, and proposals positive from the paper's IoU of 0.5 on.
+
+    Args:
+        num_classes: Classes, background not counted.
+        in_channels: Channels of the canvas.
+        padding: Padding of the backbone.
+    """
+
+    def __init__(self, num_classes: int, in_channels: int = 1, padding: Padding = "same") -> None:
+        backbone = PaperBackbone(in_channels, padding)
+        pool = CanvasRoIAlign(5, FIRST_CENTRE[padding])
+        super().__init__(
+            backbone,
+            rpn_anchor_generator=FixedAnchors(ANCHOR_SIZES, STRIDE, FIRST_CENTRE[padding]),
+            rpn_head=PaperRPNHead(backbone.out_channels),
+            rpn_fg_iou_thresh=0.5,
+            rpn_bg_iou_thresh=0.3,
+            rpn_batch_size_per_image=64,
+            rpn_pre_nms_top_n_train=300,
+            rpn_pre_nms_top_n_test=600,
+            rpn_post_nms_top_n_train=100,
+            rpn_post_nms_top_n_test=100,
+            rpn_nms_thresh=NMS_IOU,
+            box_roi_pool=pool,
+            box_head=TwoMLPHead(backbone.out_channels * 5 * 5, 128),
+            box_predictor=FastRCNNPredictor(128, num_classes + 1),
+            box_batch_size_per_image=32,
+            box_detections_per_img=20,
+        )
+        self.transform = CanvasTransform(GRAY_MEAN * in_channels, GRAY_STD * in_channels)
+        init_like_paper(self)
+
+
+def init_like_paper(network: nn.Module) -> None:
+    """He-normal weights and zero biases for every convolution, zeros for the last layer of the box branch."""
+    for name, layer in network.named_modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            if name.endswith("box_out"):
+                nn.init.zeros_(layer.weight)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)

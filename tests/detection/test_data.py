@@ -1,0 +1,215 @@
+"""The data module: batches, seeds, and the user's own glyphs and pictures."""
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from detection.data import DetectionBatch, DetectionData, PictureBatch
+from detection.glyphs import SPLITS, Split
+
+
+def small(**changes: Any) -> DetectionData:  # noqa: ANN401  # any argument of the data module
+    return DetectionData(**({"num_train": 50, "num_val": 7, "num_test": 9, "batch_size": 8} | changes))
+
+
+def batches(data: DetectionData, split: Split, stage: str = "fit") -> list[DetectionBatch]:
+    data.setup(stage)
+    loader = {"train": data.train_dataloader, "val": data.val_dataloader, "test": data.test_dataloader}[split]
+    return list(loader())
+
+
+def test_batches() -> None:
+    data = small(num_train=400)
+    train = batches(data, "train")
+    assert [len(batch["images"]) for batch in train] == [8] * 50
+    sizes = set()
+    for batch in train:
+        images = batch["images"]
+        assert images.shape == (8, 1, 64, 64)
+        assert images.dtype == torch.float32
+        assert images.min() >= 0
+        assert images.max() <= 1
+        assert len(batch["targets"]) == 8
+        for target in batch["targets"]:
+            boxes, labels = target["boxes"], target["labels"]
+            sizes.add(len(boxes))
+            assert boxes.shape == (len(labels), 4)
+            assert boxes.dtype == torch.float32
+            assert labels.dtype == torch.int64
+            assert (boxes[:, 2:] > boxes[:, :2]).all()
+            assert ((labels >= 1) & (labels <= 10)).all()
+    assert sizes == {0, 1, 2, 3, 4, 5}  # canvases without a digit among them
+    assert max(float(batch["images"].max()) for batch in train) == 1.0
+
+
+def test_training_sees_every_canvas_with_its_own_boxes() -> None:
+    data = small()
+    canvases = data.canvases("train")
+    assert canvases.images.dtype == torch.uint8  # a quarter of the memory
+    numbers = {canvases.images[i].numpy().tobytes(): i for i in range(50)}
+    seen = []
+    for batch in batches(data, "train"):
+        for image, target in zip(batch["images"], batch["targets"], strict=True):
+            number = numbers[(image[0] * 255).round().byte().numpy().tobytes()]
+            boxes, labels = canvases.objects(number)
+            assert torch.equal(target["boxes"], boxes)
+            assert torch.equal(target["labels"], labels)
+            seen.append(number)
+    assert sorted(seen) == list(range(50))
+    assert seen != sorted(seen)
+
+
+def test_evaluation_is_in_order() -> None:
+    data = small()
+    stages: dict[Split, str] = {"val": "validate", "test": "test"}
+    for split, stage in stages.items():
+        images = torch.cat([batch["images"] for batch in batches(data, split, stage)])
+        assert torch.equal((images[:, 0] * 255).round().byte(), data.canvases(split).images)
+
+
+def test_seed() -> None:
+    one, same, other = small(seed=1), small(seed=1), small(seed=2)
+    for split in SPLITS:
+        assert torch.equal(one.canvases(split).images, same.canvases(split).images)
+        assert torch.equal(one.canvases(split).boxes, same.canvases(split).boxes)
+        assert not torch.equal(one.canvases(split).images, other.canvases(split).images)
+    # Splits are drawn apart from one another: equal glyphs at equal places would be a leak.
+    places = {tuple(box) for split in SPLITS for box in one.canvases(split).boxes.tolist()}
+    assert len(places) == sum(len(one.canvases(split).boxes) for split in SPLITS)
+
+
+def test_canvases_do_not_depend_on_the_order_of_calls() -> None:
+    one, other = small(), small()
+    one.setup("fit")
+    one.setup("test")
+    other.setup("test")
+    other.setup("validate")
+    for split in ("val", "test"):
+        assert torch.equal(one.canvases(split).images, other.canvases(split).images)
+
+
+def test_settings_reach_the_canvases() -> None:
+    data = small(canvas_size=50, crop=None, digits=2, min_size=9, max_size=9, whole_pixels=True)
+    canvases = data.canvases("val")
+    assert canvases.images.shape == (7, 50, 50)
+    assert torch.equal(canvases.boxes[:, 2:] - canvases.boxes[:, :2], torch.full((14, 2), 9.0))
+    assert len(small(min_visible=15).canvases("train").boxes) < len(small().canvases("train").boxes)
+
+
+def test_worker_processes_make_the_same_batches() -> None:
+    for own, workers in zip(batches(small(), "train"), batches(small(num_workers=1), "train"), strict=True):
+        assert torch.equal(own["images"], workers["images"])
+        for one, other in zip(own["targets"], workers["targets"], strict=True):
+            assert torch.equal(one["boxes"], other["boxes"])
+            assert torch.equal(one["labels"], other["labels"])
+
+
+def test_examples() -> None:
+    data = small()
+    data.setup("fit")
+    batch = data.example_canvases(4)
+    test = batches(data, "test", "test")[0]
+    assert torch.equal(batch["images"], test["images"][:4])
+    assert len(batch["targets"]) == 4
+    assert len(data.example_canvases(100)["images"]) == 9
+
+
+def test_own_glyphs(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name, number in itertools.product("xyz", range(8)):
+        (tmp_path / name).mkdir(exist_ok=True)
+        picture = np.full((40, 30, 3), 250, np.uint8)
+        picture[10:30, 5:25] = rng.integers(0, 100, (20, 20, 3))
+        Image.fromarray(picture).save(tmp_path / name / f"{number}.png")
+    data = small(source="folder", glyphs=str(tmp_path), digits=1, crop=None)
+    assert data.class_names == ("x", "y", "z")
+    canvases = data.canvases("train")
+    assert set(canvases.labels.tolist()) == {1, 2, 3}
+    for image, box in zip(canvases.images, canvases.boxes, strict=True):
+        y, x = image.nonzero(as_tuple=True)
+        ink = torch.tensor([x.min(), y.min(), x.max() + 1, y.max() + 1])
+        assert (ink - box).abs().max() <= 0.5001
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"num_train": 0}, "data.num_train=0: must be an integer of at least 1"),
+        ({"num_val": -1}, "data.num_val=-1: must be"),
+        ({"num_test": 0}, "data.num_test=0: must be"),
+        ({"batch_size": 0}, "data.batch_size=0: must be"),
+        ({"crop": 130}, "crop=130: must be in 1 to canvas_size=120"),
+        ({"min_size": 30}, "min_size=30: must be in 1 to max_size=25"),
+        ({"canvas_size": 20, "crop": 20}, "max_size=25: must be at most canvas_size=20"),
+        ({"source": "cifar"}, "source='cifar': must be one of uci, mnist, folder, idx"),
+        ({"source": "folder"}, "glyphs=null: must be a folder"),
+    ],
+)
+def test_mistakes_are_told_before_anything_is_read(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError) as caught:  # noqa: PT011  # the message is compared below
+        small(**given)
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
+
+
+def test_data_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COORDCONV_DATA", str(tmp_path))
+    assert small().root == tmp_path
+    assert small(root="elsewhere").root == Path("elsewhere")
+
+
+class TestPredict:
+    @pytest.fixture
+    def folder(self, tmp_path: Path) -> Path:
+        rng = np.random.default_rng(0)
+        for number, (h, w) in enumerate([(30, 40), (64, 64), (50, 20)]):
+            picture = np.zeros((h, w), np.uint8)
+            picture[5:-5, 5:-5] = rng.integers(0, 256, (h - 10, w - 10))
+            Image.fromarray(255 - picture if number == 0 else picture).save(tmp_path / f"{number}.png")
+        (tmp_path / "1-broken.png").write_bytes(b"no picture at all")
+        (tmp_path / "readme.txt").write_text("not looked at")
+        return tmp_path
+
+    def load(self, place: Path, **changes: Any) -> list[PictureBatch]:  # noqa: ANN401  # any argument of the data module
+        data = small(predict_images=str(place), **changes)
+        data.setup("predict")
+        return list(data.predict_dataloader())
+
+    def test_unreadable_pictures_are_told_and_the_others_done(
+        self, folder: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        first, second = self.load(folder, batch_size=2)
+        told = capsys.readouterr().out.splitlines()
+        assert told[0] == "left out 1 of 4 pictures:"
+        assert told[1].startswith(f"{folder / '1-broken.png'}: not a readable picture")
+        assert len(told) == 2
+        assert first["numbers"] + second["numbers"] == [0, 1, 2]
+        assert first["paths"] + second["paths"] == [str(folder / f"{number}.png") for number in range(3)]
+        images = first["images"] + second["images"]
+        assert [image.shape for image in images] == [(1, 30, 40), (1, 64, 64), (1, 50, 20)]
+        for image in images:
+            assert image.dtype == torch.float32
+            assert image.max() > 0.9
+            assert not image[:, :5].any()  # a black ground, also where it was white
+
+    def test_one_picture_and_ink(self, folder: Path) -> None:
+        (bright,) = self.load(folder / "1.png")
+        (dark,) = self.load(folder / "1.png", ink="dark")
+        torch.testing.assert_close(bright["images"][0], 1 - dark["images"][0])
+
+    def test_mistakes(self, folder: Path) -> None:
+        data = small()
+        with pytest.raises(ValueError, match=r"^data.predict_images=null: predict needs a picture, or a folder"):
+            data.setup("predict")
+        with pytest.raises(FileNotFoundError, match=r"nowhere': no such file or folder$"):
+            self.load(folder / "nowhere")
+        (folder / "empty").mkdir()
+        with pytest.raises(ValueError, match=r"no pictures there \(.bmp, "):
+            self.load(folder / "empty")
+        with pytest.raises(ValueError, match=r"^none of 1 pictures can be read, the first: .*1-broken.png: not a"):
+            self.load(folder / "1-broken.png")

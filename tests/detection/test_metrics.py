@@ -1,0 +1,93 @@
+"""Overlap metrics against plain loops, their empty cases, and their sum over processes."""
+
+import itertools
+
+import pytest
+import torch
+from torch import Tensor
+
+from detection.metrics import KeptBoxIoU, TrueBoxIoU
+
+
+def loop_iou(a: list[float], b: list[float]) -> float:
+    width = min(a[2], b[2]) - max(a[0], b[0])
+    height = min(a[3], b[3]) - max(a[1], b[1])
+    shared = max(width, 0.0) * max(height, 0.0)
+    area = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1])
+    return shared / (area - shared)
+
+
+def loop_mean_best(of: list[Tensor], among: list[Tensor]) -> float:
+    best: list[float] = []
+    for boxes, others in zip(of, among, strict=True):
+        for box in boxes.tolist():
+            best.append(max((loop_iou(box, other) for other in others.tolist()), default=0.0))
+    return sum(best) / len(best) if best else 0.0
+
+
+def random_boxes(count: int, generator: torch.Generator) -> Tensor:
+    corner = torch.rand(count, 2, generator=generator) * 40
+    return torch.cat((corner, corner + 2 + torch.rand(count, 2, generator=generator) * 20), dim=1)
+
+
+def random_images(seed: int) -> tuple[list[Tensor], list[Tensor]]:
+    """Kept and true boxes of eleven images; every combination of no, one and several boxes among them."""
+    generator = torch.Generator().manual_seed(seed)
+    counts = [*itertools.product((0, 1, 4), repeat=2), (10, 5), (3, 2)]
+    kept, truth = zip(*[(random_boxes(k, generator), random_boxes(t, generator)) for k, t in counts], strict=True)
+    return list(kept), list(truth)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_metrics_equal_loops_over_boxes(seed: int) -> None:
+    kept, truth = random_images(seed)
+    by_kept, by_true = KeptBoxIoU(), TrueBoxIoU()
+    for start in (0, 4, 8):  # several updates, as in an epoch
+        by_kept.update(kept[start : start + 4], truth[start : start + 4])
+        by_true.update(kept[start : start + 4], truth[start : start + 4])
+    assert float(by_kept.compute()) == pytest.approx(loop_mean_best(kept, truth), abs=1e-6)
+    assert float(by_true.compute()) == pytest.approx(loop_mean_best(truth, kept), abs=1e-6)
+
+
+def test_empty_cases_count_as_documented() -> None:
+    none, box = torch.zeros(0, 4), torch.tensor([[0.0, 0.0, 4.0, 4.0]])
+    cases = {  # kept, true -> mean over kept, mean over true
+        "perfect": ([box], [box], 1.0, 1.0),
+        "no true box: kept boxes count as 0": ([box, box], [none, box], 0.5, 1.0),
+        "no kept box: true boxes count as 0": ([none, box], [box, box], 1.0, 0.5),
+        "neither: the image adds nothing": ([none, box], [none, box], 1.0, 1.0),
+        "no kept box at all": ([none], [box], 0.0, 0.0),
+        "nothing at all": ([none], [none], 0.0, 0.0),
+        "no image": ([], [], 0.0, 0.0),
+    }
+    for name, (kept, truth, over_kept, over_true) in cases.items():
+        by_kept, by_true = KeptBoxIoU(), TrueBoxIoU()
+        by_kept.update(kept, truth)
+        by_true.update(kept, truth)
+        assert (float(by_kept.compute()), float(by_true.compute())) == (over_kept, over_true), name
+
+
+def test_state_of_two_processes_adds_up_to_that_of_one() -> None:
+    kept, truth = random_images(7)
+    for kind in (KeptBoxIoU, TrueBoxIoU):
+        one, first, second = kind(), kind(), kind()
+        one.update(kept, truth)
+        first.update(kept[0::2], truth[0::2])
+        second.update(kept[1::2], truth[1::2])
+        for name, reduction in one._reductions.items():
+            assert callable(reduction)
+            total = reduction(torch.stack([getattr(first, name), getattr(second, name)]))
+            assert torch.allclose(total, getattr(one, name))
+
+
+def test_reset_forgets() -> None:
+    metric = KeptBoxIoU()
+    metric.update(*random_images(0))
+    metric.reset()
+    metric.update([torch.tensor([[0.0, 0.0, 2.0, 2.0]])], [torch.tensor([[0.0, 0.0, 1.0, 2.0]])])
+    assert float(metric.compute()) == 0.5
+
+
+def test_images_must_pair_up() -> None:
+    with pytest.raises(ValueError, match="argument 2 is shorter"):
+        KeptBoxIoU().update([torch.zeros(0, 4)], [])

@@ -1,0 +1,18 @@
+"""The toy application's command line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from coordconv_apps.cli import run
+from tests.toy.data import ToyData
+from tests.toy.task import ToyPictures, ToyTask
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Runs one command."""
+    run("toy", ToyTask, ToyData, args, callbacks=[ToyPictures])
+
+
+if __name__ == "__main__":
+    main()
