@@ -8,7 +8,7 @@ from abc import abstractmethod
 from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning.pytorch.callbacks import Callback, ProgressBar
+from lightning.pytorch.callbacks import Callback, ProgressBar, TQDMProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.seed import isolate_rng
@@ -95,6 +95,18 @@ class Pictures(Callback):
                 for name, picture in pictures.items():
                     image = pil_to_tensor(picture.convert("RGB"))
                     logger.experiment.add_image(f"pictures/{name}", image, trainer.global_step)
+
+
+class BarProgress(TQDMProgressBar):
+    """Progress as a bar, for a terminal."""
+
+    def get_metrics(
+        self, trainer: Trainer, pl_module: LightningModule
+    ) -> dict[str, int | str | float | dict[str, float]]:
+        """What the bar shows: Lightning's choice but for the logger's version, which the folder's name tells."""
+        metrics = super().get_metrics(trainer, pl_module)
+        metrics.pop("v_num", None)
+        return metrics
 
 
 class PlainProgress(ProgressBar):

@@ -86,9 +86,7 @@ class Checkpoints(Checkpoint):
         if self._asked_to_stop(trainer):
             raise Interrupted(self.interrupts.requested)
 
-    def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int) -> None:
         """Stops, after `on_train_batch_end` has saved: by now the metrics of that batch are logged, too."""
         if self._stop:
             raise Interrupted(self._stop)
@@ -160,14 +158,10 @@ class Checkpoints(Checkpoint):
         metrics = trainer.callback_metrics
         if task.monitor not in metrics:
             names = ", ".join(sorted(metrics))
-            raise KeyError(
-                f"{type(task).__name__}.monitor={task.monitor!r} is not logged; these are: {names}"
-            )
+            raise KeyError(f"{type(task).__name__}.monitor={task.monitor!r} is not logged; these are: {names}")
         value = metrics[task.monitor].item()
         best = self.best["value"] if self.best is not None else None
-        better = (
-            best is None or best != best or (value > best if task.monitor_mode == "max" else value < best)
-        )
+        better = best is None or best != best or (value > best if task.monitor_mode == "max" else value < best)
         if trainer.strategy.broadcast(better):
             self.best = {"metric": task.monitor, "value": value, "epoch": trainer.current_epoch}
             self._save(trainer, "best", "validated")
@@ -187,9 +181,7 @@ class Checkpoints(Checkpoint):
                 logger.save()  # so that the logs reach as far as the checkpoint
             os.replace(aside, path)
 
-    def on_save_checkpoint(
-        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Adds the `RunState`, and puts the loops' progress in a form that Lightning goes on from correctly."""
         loops = checkpoint["loops"]["fit_loop"]
         if self._place == "epoch":
@@ -210,9 +202,7 @@ class Checkpoints(Checkpoint):
         }
         checkpoint["run"] = state
 
-    def on_load_checkpoint(
-        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Takes over from the run that is resumed."""
         if "run" in checkpoint:
             self._restored = checkpoint["run"]

@@ -3,8 +3,8 @@
 From the arguments to a trained network, in this order:
 
 1. `run` is what an application's ``__main__`` calls. It turns whatever happens into an exit status.
-2. `SuiteCLI.parse_arguments` parses the command line (LightningCLI, jsonargparse) and completes it from the
-   checkpoint, if there is one. LightningCLI then builds data and task.
+2. `Arguments` parses the command line (LightningCLI, jsonargparse) and completes it from the checkpoint, if there is
+   one. LightningCLI then builds data and task.
 3. `SuiteCLI.instantiate_trainer` makes the run's folder, loggers, callbacks and the trainer.
 4. `SuiteCLI.fit` and its like start the trainer.
 """
@@ -14,27 +14,25 @@ from __future__ import annotations
 import re
 import sys
 import traceback
-from argparse import ArgumentError
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import Callback, TQDMProgressBar
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
-from coordconv_apps.callbacks import PlainProgress, is_terminal
+from coordconv_apps.arguments import Arguments, NothingToDo
+from coordconv_apps.callbacks import BarProgress, PlainProgress, is_terminal
 from coordconv_apps.checkpoints import Checkpoints
-from coordconv_apps.errors import UserError, debugging, is_user_error, one_line, parsing_error
+from coordconv_apps.errors import UserError, debugging, is_user_error, one_line
 from coordconv_apps.export import Format, SuiteTrainer
-from coordconv_apps.inherit import inherit, read_run_state
 from coordconv_apps.interrupts import Interrupted, Interrupts
 from coordconv_apps.logs import CsvLog
 from coordconv_apps.processes import end_processes, is_first_here, is_main_process, launched, quiet, tell_launched
-from coordconv_apps.report import Report, complete_summary
-from coordconv_apps.runs import find_checkpoint, new_run_dir, next_run_dir, written_aside
+from coordconv_apps.report import Report
+from coordconv_apps.runs import new_run_dir, next_run_dir, written_aside
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,19 +40,8 @@ if TYPE_CHECKING:
     from jsonargparse import Namespace
     from lightning.pytorch import LightningModule, Trainer
 
-    from coordconv_apps.checkpoints import RunState
     from coordconv_apps.data import DataModule
     from coordconv_apps.task import Task
-
-COMMANDS = ("fit", "validate", "test", "predict", "export")
-
-TRAINER_DEFAULTS = {
-    "devices": 1,  # more only when asked for: the size of a training step depends on their number
-    "use_distributed_sampler": False,  # the loaders of coordconv_apps.data are right on several processes
-    "num_sanity_val_steps": 0,  # a resumed run would not find the state that it left
-    "enable_model_summary": False,  # the command prints the number of parameters
-    "log_every_n_steps": 10,
-}
 
 
 def run(
@@ -112,12 +99,8 @@ def run(
         sys.exit(status)
 
 
-class NothingToDo(Exception):
-    """The run to resume has finished already."""
-
-
-class SuiteCLI(LightningCLI):
-    """LightningCLI with the suite's run folders, checkpoints and defaults.
+class SuiteCLI(Arguments):
+    """Builds a command's parts and runs it.
 
     Args:
         report: Is told about the run.
@@ -137,166 +120,47 @@ class SuiteCLI(LightningCLI):
         args: Sequence[str] | None,
         callbacks: Sequence[type[Callback]],
     ) -> None:
-        self.report = report
         self.interrupts = interrupts
-        self.task_class = task_class
-        self.callback_classes = callbacks
-        self.command_line = sys.argv[1:] if args is None else list(args)
-        self.name_dir = Path()
-        self.checkpoint: Path | None = None
-        self.restored: RunState | None = None
-        prog, about = f"python -m {report.module}", f"{report.app}: train, test and use a network"
-        super().__init__(
-            task_class,
-            datamodule_class,
-            save_config_callback=None,
-            trainer_class=SuiteTrainer,
-            trainer_defaults=TRAINER_DEFAULTS,
-            seed_everything_default=0,
-            parser_kwargs={
-                "exit_on_error": False,
-                "prog": prog,
-                "description": about,
-                **{command: {"exit_on_error": False} for command in COMMANDS},
-            },
-            args=self.command_line,
-            auto_configure_optimizers=False,
-        )
-
-    # ---------------------------------------------------------------- arguments
-
-    @staticmethod
-    def subcommands() -> dict[str, set[str]]:
-        """The commands, and which arguments of the trainer's methods are not flags."""
-        objects = {"model", "datamodule", "dataloaders", "train_dataloaders", "val_dataloaders"}
-        settled_here = {"ckpt_path", "weights_only", "verbose", "return_predictions"}
-        return {command: objects | settled_here for command in COMMANDS}
-
-    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Adds the flags of the suite, and those of the application's callbacks."""
-        parser.add_argument(
-            "--name",
-            type=str | None,
-            default=None,
-            help="Name of the run: its folder is RUNS_DIR/APP/NAME/version_N. Null: the config file's, or default.",
-        )
-        parser.add_argument("--runs_dir", type=str, default="runs", help="Folder of all runs.")
-        parser.add_argument(
-            "--ckpt_path",
-            type=str | None,
-            default=None,
-            help="A checkpoint's file, or best or last of the newest run of this name. Fit goes on with its training.",
-        )
-        parser.add_argument(
-            "--allow_random_weights",
-            type=bool,
-            nargs="?",
-            const=True,
-            default=False,
-            help="Let validate, test, predict and export do without --ckpt_path.",
-        )
-        for callback in self.callback_classes:
-            key = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", callback.__name__).lower()
-            parser.add_lightning_class_args(callback, key)
-
-    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:  # noqa: ANN401  # LightningCLI's
-        """Parses the command line; what it leaves open comes from the checkpoint, if there is one.
-
-        Raises:
-            UserError: An argument is wrong, or disagrees with the checkpoint.
-            FileNotFoundError: There is no such checkpoint.
-            NothingToDo: The run to resume has finished.
-        """
-        try:
-            self.config = parser.parse_args(args)
-            command = self.config.subcommand
-            given = self.config[command]
-            _check_seed(given.seed_everything)
-            self.name_dir = Path(given.runs_dir) / self.report.app / _run_name(given)
-            told = launched()
-            ckpt_path = given.ckpt_path if told is None else told["ckpt_path"]
-            if ckpt_path is None:
-                if command != "fit" and not given.allow_random_weights:
-                    raise UserError(
-                        f"{command} needs --ckpt_path: a file, or best or last of the newest run named"
-                        f" {self.name_dir.name!r} in {self.name_dir.parent} (or --allow_random_weights)"
-                    )
-                return
-            self.checkpoint = find_checkpoint(ckpt_path, self.name_dir)
-            self.restored = read_run_state(self.checkpoint)
-            merged, changes = inherit(
-                command,
-                self.restored["config"],
-                parser.parse_args(args, defaults=False)[command],
-                lambda config: parser.parse_object({"subcommand": command, command: config})[command],
-                self.task_class.resumable,
-            )
-        except ArgumentError as error:
-            raise UserError(parsing_error(str(error), self.command_line, self._options())) from error
-        self.config[command] = merged
-        if is_main_process():
-            for change in changes:
-                print(f"changed: {change}")
-        if command == "fit":
-            self._check_unfinished(merged)
-
-    def _parse_ckpt_path(self) -> None:
-        """Nothing: LightningCLI would put the checkpoint's arguments over those of the command line."""
-
-    def _options(self) -> list[str]:
-        """All arguments of the command, to suggest some of them."""
-        command = next((arg for arg in self.command_line if arg in COMMANDS), "fit")
-        return list(self._parser(command).get_defaults().keys())
-
-    def _check_unfinished(self, given: Namespace) -> None:
-        """Raises `NothingToDo` if the run to resume has come to the end of its epochs."""
-        assert self.restored is not None
-        epochs, last = self.restored["epochs"], given.trainer.max_epochs
-        if last is not None and 0 <= last <= epochs:
-            if is_main_process() and self.checkpoint is not None:
-                complete_summary(self.checkpoint.parents[1], self.restored)
-            raise NothingToDo(
-                f"nothing to do: {self.checkpoint} has trained for {epochs} epochs, and --trainer.max_epochs={last}"
-            )
+        super().__init__(report, task_class, datamodule_class, args, callbacks)
 
     # -------------------------------------------------------------------- parts
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401  # LightningCLI's
         """Makes the run's folder, its loggers and callbacks, and the trainer."""
         given = self._get(self.config_init, "trainer")
-        if given.max_epochs is None and given.max_steps == -1 and given.max_time is None:
-            kwargs["max_epochs"] = 1000  # Lightning's own choice, but without its warning
         if given.default_root_dir is not None:
             raise UserError(f"--trainer.default_root_dir={given.default_root_dir}: choose the folder with --runs_dir")
         config = self._plain_config()
         folder = self._run_dir()
         checkpoints = Checkpoints(self.interrupts, config)
-        callbacks: list[Callback] = [*(given.callbacks or []), _Started(self.report)]
-        if given.enable_checkpointing is not False:
-            callbacks.append(checkpoints)
-        if given.enable_progress_bar is not False:
-            callbacks.append(TQDMProgressBar() if is_terminal() else PlainProgress())
-        kwargs |= {"default_root_dir": folder, "callbacks": callbacks}
+        kwargs["default_root_dir"] = folder
+        kwargs["callbacks"] = self._callbacks(given, checkpoints)
         if given.logger in (None, True):
-            step = self.restored["log_step"] if self.restored is not None else -1
-            kwargs["logger"] = [
-                TensorBoardLogger(
-                    folder.parent, "", folder.name, default_hp_metric=False, purge_step=step + 1 if step >= 0 else None
-                ),
-                CsvLog(folder, keep_until=step),
-            ]
+            kwargs["logger"] = self._loggers(folder)
+        if given.max_epochs is None and given.max_steps == -1 and given.max_time is None:
+            kwargs["max_epochs"] = 1000  # Lightning's own choice, but without its warning
         try:
             trainer = super().instantiate_trainer(**kwargs)
         except (MisconfigurationException, ValueError, TypeError) as error:
             if is_main_process() and not any(folder.iterdir()):
                 folder.rmdir()
-            raise _trainer_error(error, _changed(given, self._parser(self.subcommand).get_defaults().trainer)) from error
+            defaults = self._parser(self.subcommand).get_defaults().trainer
+            raise _trainer_error(error, {k: v for k, v in given.items() if v != defaults.get(k)}) from error
+        epochs = 0 if self.restored is None else self.restored["epochs"]
         if is_main_process():
-            _write_config(folder / "config.yaml", config, None if self.restored is None else self.restored["epochs"])
+            _write_config(folder / "config.yaml", config, epochs)
         tell_launched({"run_dir": str(folder), "ckpt_path": None if self.checkpoint is None else str(self.checkpoint)})
         seed = self._get(self.config, "seed_everything")
         self.report.start(
-            self.subcommand, self.name_dir.name, folder, trainer, self.model, seed, checkpoints, self.checkpoint
+            self.config.subcommand,
+            self.name_dir.name,
+            folder,
+            trainer,
+            self.model,
+            seed,
+            checkpoints,
+            self.checkpoint,
+            epochs,
         )
         return trainer
 
@@ -311,10 +175,25 @@ class SuiteCLI(LightningCLI):
                 return self.name_dir / folder.name
         return new_run_dir(self.name_dir) if is_main_process() else next_run_dir(self.name_dir)
 
+    def _callbacks(self, given: Namespace, checkpoints: Checkpoints) -> list[Callback]:
+        callbacks: list[Callback] = [*(given.callbacks or []), _Started(self.report)]
+        if given.enable_checkpointing is not False:
+            callbacks.append(checkpoints)
+        if given.enable_progress_bar is not False:
+            callbacks.append(BarProgress() if is_terminal() else PlainProgress())
+        return callbacks
+
+    def _loggers(self, folder: Path) -> list[Logger]:
+        """The run's logs; those of a resumed run lose what was logged after its checkpoint."""
+        step = self.restored["log_step"] if self.restored is not None and self.subcommand == "fit" else -1
+        purge_step = step + 1 if step >= 0 else None
+        tensorboard = TensorBoardLogger(folder.parent, "", folder.name, default_hp_metric=False, purge_step=purge_step)
+        return [tensorboard, CsvLog(folder, keep_until=step)]
+
     def _plain_config(self) -> dict[str, Any]:
         """The command's configuration, without what belongs to this one call."""
         config: dict[str, Any] = yaml.safe_load(self.parser.dump(self.config, skip_none=False, format="yaml"))
-        config = config[self.subcommand]
+        config = config[self.config.subcommand]
         for key in ("config", "ckpt_path", "allow_random_weights"):
             config.pop(key, None)
         return {**config, "name": self.name_dir.name}
@@ -336,7 +215,6 @@ class SuiteCLI(LightningCLI):
     def predict(self, model: Task, datamodule: DataModule) -> None:
         """Predicts; what becomes of the predictions is the application's matter."""
         self.trainer.predict(model, datamodule=datamodule, ckpt_path=self.checkpoint, return_predictions=False)
-
 
     def export(self, model: Task, datamodule: DataModule, format: Format) -> None:
         """Writes the checkpoint's network in other forms."""
@@ -367,17 +245,6 @@ class _Started(Callback):
         self.report.running = True
 
 
-def _changed(given: Namespace, defaults: Namespace) -> dict[str, Any]:
-    """The arguments of the trainer that are not at their defaults."""
-    return {k: v for k, v in given.items() if v != defaults.get(k)}
-
-
-def _check_seed(seed: bool | int) -> None:
-    """Raises `UserError` for a seed that not all random number generators take."""
-    if not 0 <= seed < 2**32:
-        raise UserError(f"--seed_everything={seed}: must be an integer from 0 to {2**32 - 1}, or true for any")
-
-
 def _trainer_error(error: Exception, given: dict[str, Any]) -> UserError:
     """Lightning's error about an impossible argument, with the argument that it seems to be about."""
     message = one_line(error)
@@ -385,19 +252,7 @@ def _trainer_error(error: Exception, given: dict[str, Any]) -> UserError:
     return UserError(f"{', '.join(about) or 'trainer'}: {message}")
 
 
-def _run_name(given: Namespace) -> str:
-    """The run's name.
-
-    Raises:
-        UserError: It is no name of a folder.
-    """
-    name: str = given.name if given.name is not None else Path(given.config[-1]).stem if given.config else "default"
-    if name in ("", "..") or Path(name).name != name:
-        raise UserError(f"--name={name}: must be the name of a folder, without separators")
-    return name
-
-
-def _write_config(path: Path, config: dict[str, Any], epochs: int | None) -> None:
+def _write_config(path: Path, config: dict[str, Any], epochs: int) -> None:
     """Writes ``config.yaml``; a resumed run's other one is kept as ``config_until_epoch_<epochs>.yaml``."""
     if path.is_file():
         if yaml.safe_load(path.read_text(encoding="utf-8")) == config:

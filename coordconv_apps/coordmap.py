@@ -7,7 +7,7 @@ position's own coordinates. Convolution is linear, so
 
 and the second term, the coordinate map, is the same for every sample of a batch. These layers compute it once
 for one sample and add it in place; nothing is concatenated and the input is never copied. In evaluation the map
-is remembered until a parameter, the input size, dtype or device changes. The bias travels with the map.
+is remembered until a parameter, the input size, dtype or memory format changes. The bias travels with the map.
 """
 
 from __future__ import annotations
@@ -112,40 +112,28 @@ class _AddCoordMap(torch.autograd.Function):
         return grad, None, grad_weight, grad_bias, None
 
 
-def _counts_changes(parameter: Tensor) -> bool:
-    """Whether a tensor's version tells of every change: not for those of inference mode or of several processes."""
-    shared = parameter.device.type == "cpu" and parameter.is_shared()  # true of every tensor on a GPU
-    return not (shared or parameter.is_inference())
-
-
-class _Remembered:
+class _Remembered(NamedTuple):
     """A coordinate map that is ready to be added, and what it was computed from.
 
-    Besides the parameters' addresses aliases of their memory are held: memory that is held cannot be handed to
-    another tensor, so an equal address means the same memory.
+    The parameters' values are kept, for nothing else tells of every change: fused optimizers, ``p.data.mul_()`` as
+    in moving averages and target networks, and other processes all write without counting up a tensor's version.
     """
 
-    __slots__ = ("_aliases", "_bias", "_bias_state", "_key", "_weight", "_weight_state", "value")
+    value: Tensor
+    key: tuple[Any, ...]
+    weight: Tensor
+    bias: Tensor | None
 
-    def __init__(self, value: Tensor, key: tuple[Any, ...], weight: Tensor, bias: Tensor | None) -> None:
-        self.value = value
-        self._key = key
-        self._weight, self._weight_state = weight, self._state(weight)
-        self._bias, self._bias_state = bias, None if bias is None else self._state(bias)
-        self._aliases = [p.detach() for p in (weight, bias) if p is not None]
-
-    def fits(self, key: tuple[Any, ...], weight: Tensor | None, bias: Tensor | None) -> bool:
+    def fits(self, key: tuple[Any, ...], weight: Tensor, bias: Tensor | None) -> bool:
         return (
-            self._key == key
-            and self._weight is weight
-            and self._bias is bias
-            and self._weight_state == (weight.data_ptr(), weight._version)
-            and (bias is None or self._bias_state == (bias.data_ptr(), bias._version))
+            self.key == key
+            and _same(self.weight, weight)
+            and (self.bias is bias or (self.bias is not None and bias is not None and _same(self.bias, bias)))
         )
 
-    @staticmethod
-    def _state(parameter: Tensor) -> tuple[int, int]:
-        return parameter.data_ptr(), parameter._version
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    return a.dtype == b.dtype and torch.equal(a, b)
 
 
 class CoordLayer(_ConvNd):
@@ -239,37 +227,37 @@ class CoordLayer(_ConvNd):
 
     def _add_map(self, y: Tensor, input: Tensor) -> Tensor:
         """Add the coordinate map and the bias to the convolution ``y`` of ``input``."""
-        memo = self._remembered
-        if (
-            memo is not None
-            and not torch.is_grad_enabled()
-            and not torch.compiler.is_compiling()
-            and not torch._C._is_tracing()
-        ):
-            # Few steps on purpose: after a large convolution the caches are cold and every line here is felt.
-            # What pruning or a parametrisation computes anew for each forward is no parameter, and fits nothing.
-            own = self._parameters
-            if memo.fits(self._key(y, input), own.get("coord_weight"), own.get("bias")) and type(y) is Tensor:
-                return y.add_(memo.value)
         if (
             torch.compiler.is_compiling()
-            or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]  # torch leaves it out of __all__
+            or torch._C._is_tracing()
             or torch._C._are_functorch_transforms_active()
             or type(y) is not Tensor
             or forward_ad._current_level >= 0  # input or any parameter may be a dual number
         ):
             return y + self._map(y, self._padded_grid(self._size(input), y), input)
-        grid = self._remembered_grid(self._size(input), y)
         weight, bias = self.coord_weight, self.bias
         if torch.is_grad_enabled() and (weight.requires_grad or (bias is not None and bias.requires_grad)):
+            grid = self._remembered_grid(self._size(input), y)
             if y.dim() == self.ndim + 1 or y.is_complex():
                 return y + self._map(y, grid, input)
             return _AddCoordMap.apply(y, grid, weight, bias, self._geometry(y, input))  # type: ignore[no-any-return]  # has no types
+        return y.add_(self._constant_map(y, input, weight, bias))
+
+    def _constant_map(self, y: Tensor, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """The map where it needs no gradient; in evaluation it is remembered."""
+        # On other devices than the CPU the comparison of values would wait for all work that is under way.
+        remember = not self.training and y.is_cpu
+        if remember:
+            key = self._key(y, input)
+            remembered = self._remembered  # read once: another thread may put its own there at any time
+            if remembered is not None and remembered.fits(key, weight, bias):
+                return remembered.value
         with torch.inference_mode(False), torch.no_grad():  # a remembered map may be used in any mode later
-            value = self._map(y, grid, input)
-            if not self.training and all(_counts_changes(p) for p in (weight, bias) if p is not None):
-                self._remembered = _Remembered(value, self._key(y, input), weight, bias)
-        return y.add_(value)
+            value = self._map(y, self._remembered_grid(self._size(input), y), input)
+            if remember:
+                copies = (weight.detach().clone(), None if bias is None else bias.detach().clone())
+                self._remembered = _Remembered(value, key, *copies)
+        return value
 
     def _map(self, y: Tensor, grid: Tensor, input: Tensor) -> Tensor:
         value = _coord_map(grid, self.coord_weight, self.bias, self._geometry(y, input), y.dtype)
@@ -309,7 +297,7 @@ class CoordLayer(_ConvNd):
         raise NotImplementedError
 
     def train(self, mode: bool = True) -> CoordLayer:
-        """Set training or evaluation mode, and forget the remembered map: nothing survives a change of mode."""
+        """Set training or evaluation mode, and forget the remembered map: training needs its memory."""
         self._remembered = None
         return super().train(mode)
 

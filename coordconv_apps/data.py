@@ -1,32 +1,19 @@
-"""The base of every application's data: loaders that are deterministic, resumable, and right on several processes."""
+"""The base of every application's data, and where data sets are found."""
 
 from __future__ import annotations
 
 import os
-import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
-import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader
 
-Sample_co = TypeVar("Sample_co", covariant=True)
+from coordconv_apps.loaders import SeededSamples, ShardSampler, SizedDataset, TrainBatches, TrainLoader
+
 DATA_VARIABLE = "COORDCONV_DATA"
-
-
-class SizedDataset(Protocol[Sample_co]):
-    """A map-style dataset with a length."""
-
-    def __len__(self) -> int:
-        """Number of samples."""
-        ...
-
-    def __getitem__(self, index: int, /) -> Sample_co:
-        """The sample at ``index``, in ``[0, len)``."""
-        ...
 
 
 def data_root(root: str | None = None) -> Path:
@@ -125,192 +112,3 @@ class DataModule(LightningDataModule):
         if self.trainer is None:
             return 0, 1
         return self.trainer.global_rank, self.trainer.world_size
-
-
-class ShardSampler(Sampler[int]):
-    """Every ``world_size``-th index, in order, from ``rank`` on: all indices once over all processes, none twice.
-
-    Args:
-        length: Number of samples in all.
-        rank: This process, in ``[0, world_size)``.
-        world_size: Number of processes.
-    """
-
-    def __init__(self, length: int, rank: int = 0, world_size: int = 1) -> None:
-        self.indices = range(rank, length, world_size)
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self.indices)
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-
-class TrainBatches(Sampler[list[Any]]):
-    """One epoch's batches of shuffled indices, for one process.
-
-    The epoch's order is a permutation that depends on ``seed`` and the epoch. It is cut into steps of
-    ``batch_size * world_size`` samples, and each step is dealt out to the processes. So N processes with batches of B
-    see the same samples in the same step as one process with batches of N * B, and all make the same number of steps.
-    Only a last step of fewer samples than processes is filled up, with samples from the beginning of the order.
-
-    Args:
-        length: Number of samples in all.
-        batch_size: Samples in a batch on each process.
-        seed: Fixes the order.
-        rank: This process, in ``[0, world_size)``.
-        world_size: Number of processes.
-        drop_last: Whether to leave out a last step that is not full.
-        seeded: Whether to yield pairs ``(index, seed of the sample)`` for `SeededSamples` instead of indices.
-
-    Attributes:
-        epoch: The epoch whose order comes next.
-        start: The step of that epoch to start at.
-
-    Raises:
-        ValueError: There is not a single batch to make.
-    """
-
-    def __init__(
-        self,
-        length: int,
-        batch_size: int,
-        seed: int,
-        rank: int = 0,
-        world_size: int = 1,
-        *,
-        drop_last: bool = False,
-        seeded: bool = False,
-    ) -> None:
-        self.length = length
-        self.step_size = batch_size * world_size
-        self.seed = seed
-        self.rank = rank
-        self.world_size = world_size
-        self.drop_last = drop_last
-        self.seeded = seeded
-        self.epoch = 0
-        self.start = 0
-        if len(self) == 0:
-            needed = self.step_size if drop_last else 1
-            raise ValueError(f"data: {length} training samples are too few, at least {needed} are needed")
-
-    @property
-    def sampler(self) -> TrainBatches:
-        """Where Lightning looks for ``set_epoch`` in a loader that is made with a batch sampler."""
-        return self
-
-    def set_epoch(self, epoch: int) -> None:
-        """Chooses the epoch whose order comes next."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return self.length // self.step_size if self.drop_last else -(-self.length // self.step_size)
-
-    def __iter__(self) -> Iterator[list[Any]]:
-        generator = torch.Generator().manual_seed(mix(self.seed, self.epoch))
-        order = torch.randperm(self.length, generator=generator)
-        for step in range(self.start, len(self)):
-            samples = order[step * self.step_size : (step + 1) * self.step_size]
-            if len(samples) < self.world_size:
-                samples = torch.cat([samples, order.repeat(self.world_size)])[: self.world_size]
-            indices = samples[self.rank :: self.world_size].tolist()
-            yield [(i, mix(self.seed, self.epoch, i)) for i in indices] if self.seeded else indices
-
-
-class TrainLoader(DataLoader[Any]):
-    """A training loader that can go on in the middle of an epoch: Lightning keeps its state in the checkpoint.
-
-    Args:
-        dataset: Samples by index.
-        batches: Chooses the indices of every batch.
-        **options: Further arguments of torch's loader.
-    """
-
-    def __init__(self, dataset: SizedDataset[Any], batches: TrainBatches, **options: Any) -> None:  # noqa: ANN401  # torch's
-        super().__init__(dataset, batch_sampler=batches, **options)  # type: ignore[arg-type]  # as in DataModule._loader
-        self.batches = batches
-        self._epoch = 0  # the epoch that was iterated over last, and how many of its batches were handed out
-        self._seen = 0
-        self._restored: dict[str, int] | None = None
-
-    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # torch declares its private iterator class
-        # A generator: this runs at the first batch, when Lightning has set the epoch, and not when it asks for it.
-        restored, self._restored = self._restored, None
-        in_this_epoch = restored is not None and restored["epoch"] == self.batches.epoch
-        self.batches.start = self._seen = restored["seen"] if restored is not None and in_this_epoch else 0
-        self._epoch = self.batches.epoch
-        assert self.generator is not None
-        self.generator.manual_seed(mix(self.batches.seed, self.batches.epoch, self.batches.rank))
-        for batch in super().__iter__():
-            self._seen += 1
-            yield batch
-
-    def state_dict(self) -> dict[str, int]:
-        """How many batches of which epoch were handed out, and what this number counts."""
-        return {
-            "epoch": self._epoch,
-            "seen": self._seen,
-            "samples": self.batches.length,
-            "step_size": self.batches.step_size,
-            "seed": self.batches.seed,
-        }
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Goes on where ``state`` was taken, if the next epoch is the one that it was taken in.
-
-        Raises:
-            ValueError: The state is from the middle of an epoch, and this loader has other samples, another number of
-                samples in a step, or another seed.
-        """
-        if 0 < state["seen"] * state["step_size"] < state["samples"]:
-            own = self.state_dict()
-            for key, name in (
-                ("samples", "training samples"),
-                ("step_size", "batch_size times processes"),
-                ("seed", "data.seed"),
-            ):
-                if own[key] != state[key]:
-                    raise ValueError(
-                        f"data: {name}={own[key]}: this run was interrupted in the middle of an epoch and can only"
-                        f" go on with {name}={state[key]}, or start from a checkpoint at the end of an epoch"
-                    )
-        self._restored = state
-
-
-class SeededSamples:
-    """A dataset whose random numbers depend on the seed that comes with each index, and on nothing else.
-
-    Args:
-        dataset: Draws from the global generators of Python, NumPy or torch.
-    """
-
-    def __init__(self, dataset: SizedDataset[Any]) -> None:
-        self.dataset = dataset
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, key: Any, /) -> Any:  # noqa: ANN401  # whatever a sample is
-        index, seed = key
-        before = random.getstate(), np.random.get_state(), torch.get_rng_state()
-        try:
-            random.seed(seed)
-            np.random.seed(seed % 2**32)
-            torch.default_generator.manual_seed(seed)
-            return self.dataset[index]
-        finally:
-            random.setstate(before[0])
-            np.random.set_state(before[1])
-            torch.set_rng_state(before[2])
-
-
-def mix(*numbers: int) -> int:
-    """A seed in ``[0, 2**63)`` that depends on all of ``numbers``: the same everywhere, far apart for close numbers."""
-    state = 0x9E3779B97F4A7C15
-    for number in numbers:  # splitmix64, chained
-        state = (state + number + 0x9E3779B97F4A7C15) % 2**64
-        state = (state ^ (state >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
-        state = (state ^ (state >> 27)) * 0x94D049BB133111EB % 2**64
-        state ^= state >> 31
-    return state % 2**63

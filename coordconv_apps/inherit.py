@@ -9,7 +9,7 @@ import torch
 from coordconv_apps.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from jsonargparse import Namespace
@@ -45,7 +45,8 @@ def read_run_state(path: Path) -> RunState:
 def inherit(
     command: str,
     saved: dict[str, Any],
-    given: Namespace,
+    complete: Namespace,
+    given: Sequence[str],
     parse: Callable[[dict[str, Any]], Namespace],
     resumable: frozenset[str],
 ) -> tuple[Namespace, list[str]]:
@@ -57,7 +58,8 @@ def inherit(
     Args:
         command: The command.
         saved: The configuration in the checkpoint.
-        given: The arguments given on the command line and in config files, without defaults.
+        complete: The arguments of the command line and of config files, and defaults.
+        given: Which of them are no defaults.
         parse: Makes complete arguments of a configuration.
         resumable: The model's arguments that may change.
 
@@ -70,8 +72,8 @@ def inherit(
     sections = ("model", "data", "trainer", "seed_everything") if command == "fit" else ("model", "data")
     merged = parse({key: saved[key] for key in sections if key in saved})
     changes = []
-    for key, value in _leaves(given):
-        before = merged.get(key)
+    for key in given:
+        before, value = merged.get(key), complete[key]
         section, _, argument = key.partition(".")
         if section in sections and section in saved and before != value:
             change = f"{key}={value} on the command line, {before} in the checkpoint"
@@ -81,10 +83,3 @@ def inherit(
             changes.append(change)
         merged[key] = value
     return merged, changes
-
-
-def _leaves(given: Namespace) -> Iterator[tuple[str, Any]]:
-    """All arguments that were given, but for the config files that held some of them."""
-    for key, value in given.items():
-        if key != "config" and not key.startswith("__"):
-            yield key, value

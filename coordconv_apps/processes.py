@@ -32,7 +32,8 @@ HARMLESS = (
     "The number of training batches .* is smaller than the logging interval.*",
     # A callback of the training, such as early stopping, has no part in another command.
     "Be aware that when using `ckpt_path`, callbacks used to create the checkpoint need to be provided.*",
-    # Lightning's use of torch, where torch is newer.
+    # Lightning's use of torch and jsonargparse, where these are newer.
+    r"\s*(By default only one JsonargparseDeprecationWarning|``[\w.]+`` was deprecated in v4)",
     r"`isinstance\(treespec, LeafSpec\)` is deprecated.*",
 )
 
@@ -102,14 +103,13 @@ def end_processes(trainer: Trainer | None, failed: bool) -> None:
     launcher = None if trainer is None else trainer.strategy.launcher
     launched_here: list[subprocess.Popen[bytes]] = getattr(launcher, "procs", [])
     for process in launched_here:
-        if failed:
-            process.terminate()
-    for process in launched_here:
-        try:
-            process.wait(GRACE if failed else None)
-        except subprocess.TimeoutExpired:  # it waits in a collective
-            process.kill()
-            process.wait()
+        deadline = time.monotonic() + GRACE
+        while process.poll() is None and time.monotonic() < deadline:
+            if failed:
+                process.terminate()  # more than once: the first only asks it to stop after its batch
+            time.sleep(0.1)
+        process.kill()  # if it still waits for this one
+        process.wait()
 
 
 def _wait_for_the_first() -> None:

@@ -51,8 +51,21 @@ class Report:
         seed: object,
         checkpoints: Checkpoints,
         checkpoint: Path | None,
+        epochs: int,
     ) -> None:
-        """Says what runs where, and writes a first ``summary.json`` with the status ``running``."""
+        """Says what runs where, and writes a first ``summary.json`` with the status ``running``.
+
+        Args:
+            command: The command.
+            name: The run's name.
+            folder: The run's folder.
+            trainer: The trainer that runs it.
+            task: The task.
+            seed: The seed of everything.
+            checkpoints: Knows the best checkpoint.
+            checkpoint: The checkpoint to go on from or to use, if any.
+            epochs: For how many epochs it has trained.
+        """
         self.folder, self.trainer, self.checkpoints = folder, trainer, checkpoints
         before = read_summary(folder)  # of the run that is resumed
         self._seconds_before = before.get("seconds") or 0.0
@@ -68,7 +81,7 @@ class Report:
             "parameters": task.parameter_count(),
             "coords": task.coords,
             "seed": seed,
-            "epochs": before.get("epochs", 0),
+            "epochs": before.get("epochs", epochs),
             "steps": before.get("steps", 0),
             "seconds": self._seconds_before,
             "device": device_name(trainer.strategy.root_device, trainer.world_size),
@@ -80,6 +93,8 @@ class Report:
             write_summary(folder, self.summary)
             facts = f"{self.summary['parameters']:,} parameters, coords {task.coords}, seed {seed}"
             print(f"{command} {self.app} {name!r} in {folder}")
+            if command == "fit" and checkpoint is not None:
+                print(f"goes on from {checkpoint}, after {epochs} whole epochs")
             print(f"{facts}, {self.summary['precision']} on {self.summary['device']}", flush=True)
 
     def add(self, metrics: dict[str, float]) -> None:
@@ -129,12 +144,11 @@ class Report:
         """The command to type next."""
         if self.summary["command"] != "fit" or self.folder is None:
             return None
+        interrupted = self.summary["status"] == "interrupted"
+        if not (self.folder / "checkpoints" / ("last.ckpt" if interrupted else "best.ckpt")).is_file():
+            return None
         words = ["python", "-m", self.module]
-        words += (
-            ["fit", "--ckpt_path", "last"]
-            if self.summary["status"] == "interrupted"
-            else ["test", "--ckpt_path", "best"]
-        )
+        words += ["fit", "--ckpt_path", "last"] if interrupted else ["test", "--ckpt_path", "best"]
         if self.summary["name"] != "default":
             words += ["--name", self.summary["name"]]
         runs_dir = str(self.folder.parents[2])

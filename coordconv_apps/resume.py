@@ -78,9 +78,7 @@ def optimizer_settings(trainer: Trainer) -> list[OptimizerSettings]:
     ]
 
 
-def apply_changed_settings(
-    trainer: Trainer, old: list[OptimizerSettings], new: list[OptimizerSettings]
-) -> None:
+def apply_changed_settings(trainer: Trainer, old: list[OptimizerSettings], new: list[OptimizerSettings]) -> None:
     """Applies to the trainer's restored optimizers and schedulers what differs between two fresh sets of settings.
 
     A checkpoint brings back the optimizers with the settings of the run that wrote it. What the resumed run's own
@@ -139,9 +137,7 @@ def _recompute(config: LRSchedulerConfig) -> None:
     """Sets the learning rates to what a changed schedule says for the current step, where it can say so."""
     scheduler = config.scheduler
     if isinstance(scheduler, LambdaLR):
-        rates = [
-            b * f(scheduler.last_epoch) for b, f in zip(scheduler.base_lrs, scheduler.lr_lambdas, strict=True)
-        ]
+        rates = [b * f(scheduler.last_epoch) for b, f in zip(scheduler.base_lrs, scheduler.lr_lambdas, strict=True)]
     elif hasattr(scheduler, "_get_closed_form_lr"):  # torch's schedules that are functions of the step alone
         rates = scheduler._get_closed_form_lr()
     else:

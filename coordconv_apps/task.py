@@ -32,14 +32,16 @@ class Task(LightningModule):
     """A network, its loss, its metrics and its optimizer.
 
     Args:
-        coords: Which coordinates the network sees: ``none`` is the plain-convolution baseline, ``xy`` adds the position,
-            ``xyr`` the position and the distance from the centre.
+        coords: Which coordinates the network sees: ``none`` is the plain-convolution baseline, ``xy`` adds the
+            position, ``xyr`` the position and the distance from the centre.
 
     Attributes:
         monitor: The logged metric that decides which epoch is ``checkpoints/best.ckpt``, such as ``"val/iou"``.
         monitor_mode: Whether the largest (``"max"``) or the smallest (``"min"``) value is the best.
-        resumable: Names of constructor arguments that may differ from the checkpoint's when a run is resumed. The command
-            line's value then takes effect; any other argument that differs is an error.
+        resumable: Names of constructor arguments that may differ from the checkpoint's, when a run is resumed or its
+            network is used. The command line's value then takes effect; any other that differs is an error.
+
+    A subclass that has one of this class's hooks (``on_...``) calls ``super()`` in it.
     """
 
     monitor: ClassVar[str] = "val/loss"
@@ -70,9 +72,7 @@ class Task(LightningModule):
             batch_size: Number of samples in the batch, the weight of these values in the mean.
         """
         for name, value in values.items():
-            self.log(
-                f"{name}_step", value, on_step=True, on_epoch=False, prog_bar=True, batch_size=batch_size
-            )
+            self.log(f"{name}_step", value, on_step=True, on_epoch=False, prog_bar=True, batch_size=batch_size)
             if name not in self._train_sums:
                 precise = torch.float32 if self.device.type == "mps" else torch.float64
                 self._train_sums[name] = torch.zeros(2, dtype=precise, device=self.device)

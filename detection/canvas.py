@@ -21,7 +21,7 @@ _Int32s = npt.NDArray[np.int32]
 _Bools = npt.NDArray[np.bool_]
 
 # Few enough for their patches to stay in the processor's cache.
-_CHUNK = 256
+_CHUNK = 128
 
 
 @dataclass(frozen=True)
@@ -145,8 +145,8 @@ def draw_canvases(
 ) -> Canvases:
     """Draw canvases (the paper's object detection on MNIST).
 
-    The same state of ``rng`` gives the same canvases, bit for bit, whatever ``chunk``, the number of threads and
-    the matrix precision. The first canvases do not depend on how many follow.
+    The same state of ``rng`` gives the same canvases, bit for bit, whatever ``chunk``, and the first canvases do not
+    depend on how many follow.
 
     Args:
         glyphs: What is placed: each time one of these, all equally likely.
@@ -269,7 +269,7 @@ def _interpolate(lines: _Shorts | _Bytes, at: _Int32s, beyond: _Bools) -> _Short
     flat += 128  # a half, for the division at the end to round to the nearest
     line = (at >> 8) + num_lines * np.arange(m, dtype=np.int32)[:, None]
     line[beyond] = m * num_lines  # the empty line at the end
-    result = steps.take(line, axis=0)
+    result: _Shorts = steps.take(line, axis=0)
     # Gathered, which is faster than one factor for each short line.
     result *= np.repeat(np.arange(256, dtype=np.uint16), length).reshape(256, length).take(at & 255, axis=0)
     result += flat.take(line, axis=0)

@@ -165,16 +165,6 @@ def test_same_seed_same_canvases_however_they_are_drawn(glyphs: Glyphs) -> None:
     assert not equal(reference, draw(glyphs, seed=6))
     for chunk in (1, 7, 299, 10_000):
         assert equal(reference, draw(glyphs, chunk=chunk))
-    threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
-    try:
-        for number in (1, 2, 4):
-            torch.set_num_threads(number)
-            assert equal(reference, draw(glyphs))
-        torch.set_float32_matmul_precision("medium")
-        assert equal(reference, draw(glyphs))
-    finally:
-        torch.set_num_threads(threads)
-        torch.set_float32_matmul_precision(precision)
 
 
 def test_first_canvases_do_not_depend_on_how_many_follow(glyphs: Glyphs) -> None:

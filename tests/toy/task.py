@@ -33,8 +33,9 @@ class ToyTask(Task):
         dropout: Share of the channels left out in training, in [0, 1).
         lr: Learning rate at the beginning.
         size: Height and width of the images that the network is exported for, in pixels.
-        trouble: For tests: ``kind@place``, where kind is ``error``, ``error-on-1``, ``SIGINT``, ``SIGTERM`` or ``sleep``, and place
-            is ``train`` or ``val`` with the number of a batch, counted over all epochs, such as ``SIGINT@train7``.
+        trouble: For tests: ``kind@place``, such as ``SIGINT@train7``. The kinds are ``error``, ``error-on-1`` (on the
+            second process only), ``SIGINT``, ``SIGTERM`` and ``sleep``; a place is ``train`` or ``val`` and the
+            number of a batch, counted over all epochs.
 
     Raises:
         ValueError: The width is not positive.

@@ -1,0 +1,236 @@
+"""The application from its command line: every shipped config, predictions on one's own pictures, two processes."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image, PngImagePlugin
+
+from coordconv_apps.runs import read_summary
+from detection.__main__ import main
+from detection.canvas import CanvasSettings, draw_canvases
+from detection.glyphs import load_glyphs
+from detection.pictures import FOUND_COLOUR, TRUE_COLOUR, draw_boxes, make_sheet
+from detection.task import DetectionTask
+
+CONFIGS = sorted((Path(__file__).parents[2] / "detection" / "configs").glob("*.yaml"))
+SMALL = [
+    "--data.source=uci",  # nothing to download
+    "--data.num_train=8",
+    "--data.num_val=4",
+    "--data.num_test=4",
+    "--trainer.max_epochs=1",
+    "--trainer.check_val_every_n_epoch=1",
+    "--trainer.accelerator=cpu",
+]
+
+
+def run_folder(runs: Path, name: str, version: int) -> Path:
+    return runs / "detection" / name / f"version_{version}"
+
+
+def test_there_is_a_config_for_each_purpose() -> None:
+    assert [path.stem for path in CONFIGS] == ["mnist", "mnist_proposals", "quickstart"]
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("coords", ["none", "xy"])
+def test_config_trains_and_tests(tmp_path: Path, config: Path, coords: str) -> None:
+    main(["fit", f"--config={config}", f"--runs_dir={tmp_path}", f"--model.coords={coords}", *SMALL])
+    fit = run_folder(tmp_path, config.stem, 0)
+    torch.load(fit / "checkpoints" / "best.ckpt", weights_only=True)
+    summary: dict[str, Any] = dict(read_summary(fit))
+    given = yaml.safe_load(config.read_text())["model"]
+    task = DetectionTask(**{**given, "coords": coords})
+    assert summary["parameters"] == task.parameter_count()
+    assert summary["coords"] == coords
+    assert summary["best"]["metric"] == task.monitor
+    main(["test", "--ckpt_path=best", f"--name={config.stem}", f"--runs_dir={tmp_path}"])
+    test = run_folder(tmp_path, config.stem, 1)
+    metrics: dict[str, float] = dict(read_summary(test))["metrics"]  # type: ignore[assignment]  # of a TypedDict
+    figures = {"iou_proposals", "recall_iou"}
+    if task.protocol == "two_stage":
+        figures |= {"iou", "map", "map_50", "map_75"}
+    assert set(metrics) == {f"test/{name}" for name in figures}
+    for folder in (fit, test):
+        with Image.open(folder / "pictures" / "detections.png") as picture:
+            colours = {colour for _, colour in picture.convert("RGB").getcolors(1 << 24)}
+        assert {tuple(bytes.fromhex(colour[1:])) for colour in (TRUE_COLOUR,)} <= colours
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+def test_configs_say_where_every_value_comes_from(config: Path) -> None:
+    lines = config.read_text().splitlines()
+    values = [line for line in lines if line.startswith("  ") and ":" in line]
+    assert len(values) > 20
+    assert [line for line in values if "#" not in line] == []
+
+
+# ------------------------------------------------------------------ predict
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs folder with a two-stage run that has seen a few canvases, and finds something on any."""
+    runs = tmp_path_factory.mktemp("runs")
+    main(["fit", "--name=a", f"--runs_dir={runs}", "--model.coords=xy", "--model.score_threshold=0", *SMALL])
+    return runs
+
+
+def own_pictures(folder: Path) -> None:
+    """Canvases as users have them: other sizes, colours, ground, formats, orientation; one is broken."""
+    canvases = draw_canvases(load_glyphs("uci")["test"], 3, CanvasSettings(), np.random.default_rng(0)).images
+    Image.fromarray(canvases[0].numpy()).save(folder / "gray.png")
+    Image.fromarray(canvases[1].numpy()).convert("RGB").resize((100, 70)).save(folder / "colour.jpg")
+    paper = Image.fromarray(255 - canvases[2].numpy()).convert("RGBA").resize((48, 80))
+    paper.save(folder / "paper.png", pnginfo=PngImagePlugin.PngInfo())
+    turned = Image.fromarray(canvases[0].numpy()).resize((90, 50))
+    exif = turned.getexif()
+    exif[0x0112] = 6  # shown turned by a quarter
+    turned.save(folder / "turned.jpg", exif=exif)
+    (folder / "broken.png").write_bytes(b"this is no picture")
+
+
+def test_predict_on_own_pictures(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    own_pictures(tmp_path)
+    main(["predict", "--ckpt_path=best", "--name=a", f"--runs_dir={trained}", f"--data.predict_images={tmp_path}"])
+    told = capsys.readouterr().out
+    assert "left out 1 of 5 pictures" in told
+    assert "broken.png" in told
+    folder = max((trained / "detection" / "a").glob("version_*"), key=lambda path: path.stat().st_mtime)
+    folder /= "predictions"
+    found = json.loads((folder / "detections.json").read_text())
+    assert f"{len(found['annotations'])} detections in 4 pictures" in told
+    sizes = {Path(image["file_name"]).name: (image["width"], image["height"]) for image in found["images"]}
+    assert sizes == {
+        "colour.jpg": (100, 70),
+        "gray.png": (64, 64),
+        "paper.png": (48, 80),
+        "turned.jpg": (50, 90),
+    }
+    assert [category["name"] for category in found["categories"]] == [str(digit) for digit in range(10)]
+    assert [category["id"] for category in found["categories"]] == list(range(1, 11))
+    assert found["annotations"], "a test of nothing else"
+    images = {image["id"]: image for image in found["images"]}
+    for annotation in found["annotations"]:
+        x, y, width, height = annotation["bbox"]
+        image = images[annotation["image_id"]]
+        assert min(x, y) >= 0
+        assert min(width, height) > 0
+        assert x + width <= image["width"] + 0.02
+        assert y + height <= image["height"] + 0.02
+        assert 1 <= annotation["category_id"] <= 10
+        assert 0 < annotation["score"] <= 1
+    numbers = [annotation["id"] for annotation in found["annotations"]]
+    assert numbers == list(range(1, len(numbers) + 1))
+    pictures = sorted(path.name for path in folder.glob("*.png"))
+    assert pictures == ["0000_colour.png", "0001_gray.png", "0002_paper.png", "0003_turned.png"]
+    with Image.open(folder / "0003_turned.png") as picture:
+        assert picture.size == (50 * 6, 90 * 6), "enlarged by a whole number, the right way up"
+
+
+def test_predictions_open_in_coco_tools(trained: Path, tmp_path: Path) -> None:
+    from faster_coco_eval import COCO
+
+    own_pictures(tmp_path)
+    (tmp_path / "broken.png").unlink()
+    args = [f"--runs_dir={trained}", f"--data.predict_images={tmp_path}", "--ckpt_path=best", "--name=a"]
+    main(["predict", *args])
+    folder = max((trained / "detection" / "a").glob("version_*"), key=lambda path: path.stat().st_mtime)
+    coco = COCO(str(folder / "predictions" / "detections.json"))
+    assert len(coco.getImgIds()) == 4
+    assert len(coco.getCatIds()) == 10
+
+
+def test_predict_needs_pictures(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for place, message in ((None, "data.predict_images=null"), (tmp_path / "none", "no such file or folder")):
+        args = [] if place is None else [f"--data.predict_images={place}"]
+        with pytest.raises(SystemExit) as stopped:
+            main(["predict", "--ckpt_path=best", "--name=a", f"--runs_dir={trained}", *args])
+        assert stopped.value.code == 2
+        told = capsys.readouterr().err.strip()
+        assert message in told
+        assert "\n" not in told
+
+
+# ------------------------------------------------------------------ mistakes on the command line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model.network=fasterrcnn_resnet5"], "closest: fasterrcnn_resnet50_fpn"),
+        (["--model.coords=yx"], "model.coords"),
+        (["--model.protocol=three_stage"], "model.protocol"),
+        (["--model.lr=-1"], "lr=-1.0: must be above 0"),
+        (["--model.num_classes=3"], "num_classes=3: the data have 10 classes"),
+        (["--model.coords=xy", "--model.coord_layers=nowhere"], "coord_layers"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(
+    tmp_path: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["fit", f"--runs_dir={tmp_path}", *SMALL, *arguments])
+    assert stopped.value.code == 2
+    told = capsys.readouterr().err.strip()
+    assert message in told
+    assert "\n" not in told
+
+
+# ------------------------------------------------------------------ two processes
+
+
+def command(*arguments: str) -> None:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    subprocess.run([sys.executable, "-m", "detection", *arguments], env=environment, check=True, timeout=500)
+
+
+def test_two_processes_train_and_give_the_figures_of_one(trained: Path, tmp_path: Path) -> None:
+    two = ["--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp"]
+    command("fit", "--name=two", f"--runs_dir={tmp_path}", "--model.coords=xy", *SMALL, *two)
+    assert dict(read_summary(run_folder(tmp_path, "two", 0)))["world_size"] == 2
+    checkpoint = run_folder(trained, "a", 0) / "checkpoints" / "best.ckpt"
+    metrics = []
+    # An odd number of canvases: no process may see one twice.
+    common = [f"--ckpt_path={checkpoint}", f"--runs_dir={tmp_path}", "--name=a", "--data.num_test=7"]
+    for number, devices in enumerate(([], two)):
+        command("test", *common, "--data.batch_size=2", *devices)
+        metrics.append(dict(read_summary(run_folder(tmp_path, "a", number)))["metrics"])
+    assert metrics[0]
+    assert metrics[1] == pytest.approx(metrics[0], abs=1e-6)
+
+
+# ------------------------------------------------------------------ drawing
+
+
+def test_boxes_are_drawn_where_they_are() -> None:
+    picture = Image.new("L", (20, 10))
+    true, found = torch.tensor([2.0, 1.0, 12.0, 8.0]), torch.tensor([10.0, 2.0, 18.0, 9.0])
+    drawn = np.asarray(draw_boxes(picture, found=[found], found_text=[""], true=[true], true_text=[""], zoom=10))
+    assert drawn.shape == (100, 200, 3)
+    for box, colour in ((true, TRUE_COLOUR), (found, FOUND_COLOUR)):
+        rows, columns = (drawn == tuple(bytes.fromhex(colour[1:]))).all(-1).nonzero()
+        x1, y1, x2, y2 = (10 * box).tolist()
+        assert (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1) == (x1, y1, x2, y2)
+
+
+def test_text_stays_within_the_picture() -> None:
+    picture = Image.new("L", (64, 64))
+    corner = torch.tensor([60.0, 60.0, 64.0, 64.0])
+    drawn = draw_boxes(picture, found=[corner], found_text=["class 0.99"], true=[corner * 0], true_text=["x"], zoom=2)
+    assert drawn.size == (128, 128)
+
+
+def test_sheet_holds_all_pictures_under_title_and_legend() -> None:
+    pictures = [Image.new("RGB", (50, 40), (number, 0, 0)) for number in range(1, 6)]
+    sheet = np.asarray(make_sheet(pictures, title="title", legend="found", columns=2))
+    for number in range(1, 6):
+        assert (sheet == (number, 0, 0)).all(-1).sum() == 50 * 40

@@ -1,0 +1,299 @@
+"""The task: protocols, figures, schedules, reproducibility and what it refuses."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Trainer, seed_everything
+from torch import Tensor
+from torchmetrics.detection import MeanAveragePrecision
+
+from detection.data import DetectionBatch, DetectionData
+from detection.metrics import KeptBoxIoU, TrueBoxIoU
+from detection.models import detect
+from detection.paper import PaperFasterRCNN, ProposalNetwork
+from detection.task import DetectionTask
+
+pytestmark = [
+    # Of a tiny run with Lightning's own trainer, none of which says anything about the task.
+    pytest.mark.filterwarnings("ignore:The .* does not have many workers"),
+    pytest.mark.filterwarnings("ignore:The number of training batches"),
+    pytest.mark.filterwarnings("ignore:.*`isinstance.treespec, LeafSpec.` is deprecated"),
+]
+
+
+def data(**arguments: Any) -> DetectionData:  # noqa: ANN401  # handed on as they are
+    sizes = {"num_train": 8, "num_val": 6, "num_test": 6, "batch_size": 4}
+    return DetectionData(source="uci", **{**sizes, **arguments})
+
+
+def trainer(folder: Path, **arguments: Any) -> Trainer:  # noqa: ANN401  # handed on as they are
+    return Trainer(
+        default_root_dir=folder,
+        accelerator="cpu",
+        devices=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        **arguments,
+    )
+
+
+def batch_of(*counts: int, size: int = 64) -> DetectionBatch:
+    generator = torch.Generator().manual_seed(0)
+    corner = torch.rand(max(counts), 2, generator=generator) * 40
+    boxes = torch.cat((corner, corner + 15), dim=1)
+    labels = torch.arange(max(counts)) % 10 + 1
+    return {
+        "images": torch.rand(len(counts), 1, size, size, generator=generator),
+        "targets": [{"boxes": boxes[:n], "labels": labels[:n]} for n in counts],
+    }
+
+
+# ------------------------------------------------------------------ protocols and losses
+
+
+def test_protocols_train_what_they_say() -> None:
+    batch = batch_of(3, 0)
+    two_stage = DetectionTask(protocol="two_stage")
+    assert isinstance(two_stage.network, PaperFasterRCNN)
+    assert set(two_stage.losses(batch)) == {
+        "loss_objectness",
+        "loss_rpn_box_reg",
+        "loss_classifier",
+        "loss_box_reg",
+    }
+    proposals = DetectionTask(protocol="proposals")
+    assert isinstance(proposals.network, ProposalNetwork)
+    assert set(proposals.losses(batch)) == {"box_loss", "score_loss"}
+
+
+@pytest.mark.parametrize("protocol", ["two_stage", "proposals"])
+@pytest.mark.parametrize("coords", ["none", "xy", "xyr"])
+def test_every_parameter_is_trained(protocol: Any, coords: Any) -> None:  # noqa: ANN401  # parametrised
+    """Also what DistributedDataParallel asks for."""
+    torch.manual_seed(0)
+    task = DetectionTask(coords=coords, protocol=protocol)
+    torch.stack(list(task.losses(batch_of(3, 2)).values())).sum().backward()
+    without = [name for name, p in task.named_parameters() if p.grad is None]
+    assert without == []
+
+
+def test_arms_differ_by_the_coordinate_weights_alone() -> None:
+    counts = {}
+    for coords in ("none", "xy", "xyr"):
+        counts[coords] = DetectionTask(coords=coords).parameter_count()
+    per_channel = 32 * 25 + 32 * 9 + 36
+    assert counts["xy"] - counts["none"] == 2 * per_channel
+    assert counts["xyr"] - counts["none"] == 3 * per_channel
+
+
+def test_best_checkpoint_goes_by_what_the_protocol_is_for() -> None:
+    assert DetectionTask(protocol="two_stage").monitor == "val/map"
+    assert DetectionTask(protocol="proposals").monitor == "val/iou_proposals"
+
+
+# ------------------------------------------------------------------ figures
+
+
+def test_logged_figures_are_those_of_the_metrics(tmp_path: Path) -> None:
+    seed_everything(0)
+    task, datamodule = DetectionTask(coords="xy", score_threshold=0.2), data()
+    for name, parameter in task.named_parameters():
+        if name.endswith("cls_score.weight"):
+            torch.nn.init.normal_(parameter, std=0.3)
+    (logged,) = trainer(tmp_path).test(task, datamodule, verbose=False)
+    kept, proposed = KeptBoxIoU(), KeptBoxIoU()
+    recall, precision = TrueBoxIoU(), MeanAveragePrecision(backend="faster_coco_eval")
+    task.eval()
+    for batch in datamodule.test_dataloader():
+        truth = [target["boxes"] for target in batch["targets"]]
+        found, proposals = detect(task.network, batch["images"])
+        assert proposals is not None
+        sure = [result["boxes"][result["scores"] >= 0.2] for result in found]
+        assert any(map(len, sure)), "a test of nothing else"
+        kept.update(sure, truth)
+        recall.update(sure, truth)
+        proposed.update([boxes[:10] for boxes in proposals], truth)
+        precision.update(found, batch["targets"])
+    expected = {"iou": kept.compute(), "recall_iou": recall.compute(), "iou_proposals": proposed.compute()}
+    expected |= {name: precision.compute()[name] for name in ("map", "map_50", "map_75")}
+    assert logged == pytest.approx({f"test/{name}": float(value) for name, value in expected.items()}, abs=1e-6)
+
+
+def test_proposals_have_the_figures_of_proposals(tmp_path: Path) -> None:
+    (logged,) = trainer(tmp_path).validate(DetectionTask(protocol="proposals"), data(), verbose=False)
+    assert set(logged) == {"val/iou_proposals", "val/recall_iou"}
+    assert all(0 < value < 1 for value in logged.values())
+
+
+@pytest.mark.parametrize("protocol", ["two_stage", "proposals"])
+def test_canvases_without_a_digit_train_and_evaluate(tmp_path: Path, protocol: Any) -> None:  # noqa: ANN401
+    run = trainer(tmp_path, max_epochs=1)
+    run.fit(DetectionTask(coords="xy", protocol=protocol), data(digits=0))
+    values = {name: float(value) for name, value in run.callback_metrics.items()}
+    assert values["val/recall_iou"] == 0
+    assert math.isfinite(values["train/loss"])
+    assert values.get("val/map", -1) == -1, "undefined"
+
+
+# ------------------------------------------------------------------ training
+
+
+@pytest.mark.parametrize("protocol", ["two_stage", "proposals"])
+def test_same_seed_gives_the_same_weights(tmp_path: Path, protocol: Any) -> None:  # noqa: ANN401  # parametrised
+    states = []
+    for seed in (1, 1, 2):
+        seed_everything(seed)
+        task = DetectionTask(coords="xy", protocol=protocol)
+        trainer(tmp_path, max_epochs=1, limit_val_batches=0).fit(task, data())
+        states.append(torch.cat([p.detach().flatten() for p in task.network.parameters()]))
+    assert torch.equal(states[0], states[1])
+    assert not torch.equal(states[0], states[2])
+
+
+def test_training_lowers_the_loss(tmp_path: Path) -> None:
+    seed_everything(0)
+    task, datamodule = DetectionTask(coords="xy", lr=2e-3, schedule="constant"), data(num_train=4)
+    datamodule.setup("fit")
+    batch = next(iter(datamodule.train_dataloader()))
+
+    def loss() -> float:
+        torch.manual_seed(0)
+        with torch.no_grad():
+            return float(torch.stack(list(task.losses(batch).values())).sum())
+
+    before = loss()
+    trainer(tmp_path, max_epochs=25, limit_val_batches=0).fit(task, datamodule)
+    task.train()
+    assert loss() < 0.6 * before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ({"schedule": "constant"}, {0: 1.0, 50: 1.0, 99: 1.0}),
+        ({"schedule": "cosine"}, {0: 1.0, 50: 0.5, 25: (1 + math.cos(math.pi / 4)) / 2, 100: 0.0}),
+        ({"schedule": "cosine", "warmup": 0.1}, {0: 0.1, 4: 0.5 * (1 + math.cos(math.pi * 0.04)) / 2, 50: 0.5}),
+        ({"schedule": "step", "lr_milestones": [0.5, 0.8]}, {0: 1.0, 49: 1.0, 50: 0.1, 79: 0.1, 80: 0.01}),
+        ({"schedule": "step", "lr_milestones": [0.5], "lr_gamma": 0.3}, {50: 0.3}),
+    ],
+)
+def test_schedules_follow_their_formulas(arguments: dict[str, Any], expected: dict[int, float]) -> None:
+    factor = DetectionTask(**arguments)._lr_factor(100)
+    assert {step: factor(step) for step in expected} == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "settings"),
+    [
+        ({"optimizer": "adam", "lr": 0.002}, torch.optim.Adam, {"lr": 0.002, "betas": (0.9, 0.99)}),
+        ({"optimizer": "adamw", "weight_decay": 0.1, "beta2": 0.9}, torch.optim.AdamW, {"weight_decay": 0.1}),
+        ({"optimizer": "sgd", "momentum": 0.5}, torch.optim.SGD, {"momentum": 0.5}),
+    ],
+)
+def test_optimizers_get_their_settings(
+    tmp_path: Path, arguments: dict[str, Any], kind: type[torch.optim.Optimizer], settings: dict[str, Any]
+) -> None:
+    run = trainer(tmp_path, max_epochs=1, limit_val_batches=0)
+    run.fit(DetectionTask(schedule="constant", **arguments), data(num_train=4))
+    (optimizer,) = run.optimizers
+    assert type(optimizer) is kind
+    assert {key: optimizer.param_groups[0][key] for key in settings} == settings
+
+
+def test_a_schedule_without_an_end_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"schedule='cosine' needs .* trainer\.max_epochs"):
+        trainer(tmp_path, max_epochs=-1).fit(DetectionTask(), data())
+
+
+# ------------------------------------------------------------------ torchvision's networks
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "figures"),
+    [
+        ("fasterrcnn_mobilenet_v3_large_320_fpn", {"min_size": 64}, {"val/iou_proposals"}),
+        ("ssdlite320_mobilenet_v3_large", {}, set()),
+    ],
+)
+def test_torchvision_networks_by_name(tmp_path: Path, name: str, args: dict[str, int], figures: set[str]) -> None:
+    seed_everything(0)
+    task = DetectionTask(coords="xy", network=name, network_args=dict(args))
+    run = trainer(tmp_path, max_epochs=1)
+    run.fit(task, data(num_train=2, num_val=1, batch_size=2))
+    always = {"val/iou", "val/recall_iou", "val/map", "val/map_50", "val/map_75", "train/loss", "train/loss_step"}
+    assert set(run.callback_metrics) == always | figures
+    with pytest.raises(ValueError, match=f"network='{name}' is not supported"):
+        task.export_module()
+
+
+# ------------------------------------------------------------------ pictures of the user's own, export
+
+
+@pytest.mark.parametrize("protocol", ["two_stage", "proposals"])
+def test_predictions_are_for_pictures_of_any_size(protocol: Any) -> None:  # noqa: ANN401  # parametrised
+    task = DetectionTask(protocol=protocol, score_threshold=0.05).eval()
+    images = [torch.rand(1, 40, 90), torch.rand(1, 130, 64)]
+    results = task.predict_step({"numbers": [0, 1], "paths": ["a", "b"], "images": images}, 0)
+    for image, result in zip(images, results, strict=True):
+        height, width = image.shape[-2:]
+        assert (result["boxes"] >= 0).all()
+        assert (result["boxes"] <= torch.tensor([width, height] * 2)).all()
+        assert result["scores"].shape == result["labels"].shape == result["boxes"].shape[:1]
+        assert (result["labels"] >= 1).all()
+
+
+@pytest.mark.parametrize("protocol", ["two_stage", "proposals"])
+def test_exported_network_finds_what_the_task_finds(tmp_path: Path, protocol: Any) -> None:  # noqa: ANN401
+    seed_everything(0)
+    task = DetectionTask(coords="xy", protocol=protocol)
+    trainer(tmp_path, max_epochs=2, limit_val_batches=0).fit(task, data(crop=72))
+    (images,) = task.example_inputs()
+    assert images.shape == (2, 1, 72, 72), "the size that it was trained on"
+    boxes, scores, labels = task.export_module()(images)
+    found, _ = task.eval().find(images)
+    for image, result in enumerate(found):
+        count = len(result["boxes"])
+        assert torch.allclose(boxes[image, :count], result["boxes"], atol=1e-3)
+        assert torch.allclose(scores[image, :count], result["scores"], atol=1e-5)
+        assert torch.equal(labels[image, :count], result["labels"])
+        assert not scores[image, count:].any()
+
+
+# ------------------------------------------------------------------ mistakes
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"lr": 0.0}, "lr=0.0: must be above 0"),
+        ({"warmup": 1.0}, r"warmup=1.0: must be in \[0, 1\)"),
+        ({"score_threshold": 2.0}, r"score_threshold=2.0: must be in \[0, 1\]"),
+        ({"num_classes": 0}, "num_classes=0: must be at least 1"),
+        ({"lr_milestones": [3.0]}, r"lr_milestones=\[3.0\]"),
+        ({"network": "fasterrcn"}, "network='fasterrcn' is unknown; closest: fasterrcnn"),
+        ({"coords": "xy", "coord_layers": "no_such_layer"}, "coord_layers: .*'no_such_layer'"),
+        ({"network": "ssd300_vgg16", "protocol": "proposals"}, "protocol='proposals' trains network='paper' only"),
+    ],
+)
+def test_impossible_values_are_refused_in_one_line(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message) as error:
+        DetectionTask(**arguments)
+    assert "\n" not in str(error.value)
+
+
+def test_number_of_classes_must_be_that_of_the_data(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="num_classes=7: the data have 10 classes"):
+        trainer(tmp_path).test(DetectionTask(num_classes=7), data(), verbose=False)
+
+
+def test_evaluation_takes_no_gradients() -> None:
+    task = DetectionTask().eval()
+    found, _ = task.find(torch.rand(1, 1, 64, 64))
+    assert not any(value.requires_grad for value in found[0].values() if isinstance(value, Tensor))
