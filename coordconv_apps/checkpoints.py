@@ -25,6 +25,8 @@ from coordconv_apps.interrupts import Interrupted, Interrupts
 from coordconv_apps.runs import run_dir
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from lightning.pytorch import LightningModule, Trainer
 
     from coordconv_apps.task import Task
@@ -36,7 +38,7 @@ class RunState(TypedDict):
     """What a checkpoint holds under ``"run"``."""
 
     place: Place | None  # None: written by somebody else, such as a ModelCheckpoint of the user's own
-    epochs: int  # completely over
+    epochs: int  # trained in full
     log_step: int  # the last step whose logged metrics belong to this checkpoint
     metrics: dict[str, float]  # as logged last
     best: dict[str, Any] | None  # metric, value and epoch of best.ckpt
@@ -72,6 +74,8 @@ class Checkpoints(Checkpoint):
             self._group = torch.distributed.new_group(backend="gloo")
         if self._restored is not None:
             self._saved = (trainer.global_step, self._restored["place"])
+            if not trainer.strategy.broadcast(_path(trainer, "best").is_file()):
+                self.best = None  # it is in the folder of another run
             restored = {name: torch.tensor(value) for name, value in self._restored["metrics"].items()}
             trainer.callback_metrics.update(restored)
         self.interrupts.install()  # Lightning's own handler of SIGTERM can hang with several processes
@@ -170,7 +174,7 @@ class Checkpoints(Checkpoint):
         """Writes a checkpoint aside, and renames it. All processes call this together."""
         if getattr(trainer, "fast_dev_run", False):
             return
-        path = run_dir(trainer) / "checkpoints" / f"{name}.ckpt"
+        path = _path(trainer, name)
         aside = path.with_name(f".{name}.ckpt.new")
         self._place = place
         trainer.save_checkpoint(aside)
@@ -192,9 +196,10 @@ class Checkpoints(Checkpoint):
             progress["total"].update(ready=1, started=1, processed=0, completed=0)
             progress["current"].update(ready=0, started=0, processed=0, completed=0)
         batches = loops["epoch_loop.state_dict"]["_batches_that_stepped"]
+        complete = self._place == "validated" and trainer.is_last_batch
         state: RunState = {
             "place": self._place,
-            "epochs": loops["epoch_progress"]["current"]["processed"],
+            "epochs": loops["epoch_progress"]["current"]["processed"] + complete,
             "log_step": batches - 1 if self._place == "epoch" else batches,
             "metrics": {name: value.item() for name, value in trainer.callback_metrics.items()},
             "best": self.best,
@@ -207,6 +212,10 @@ class Checkpoints(Checkpoint):
         if "run" in checkpoint:
             self._restored = checkpoint["run"]
             self.best = checkpoint["run"]["best"]
+
+
+def _path(trainer: Trainer, name: Literal["best", "last"]) -> Path:
+    return run_dir(trainer) / "checkpoints" / f"{name}.ckpt"
 
 
 def _training(trainer: Trainer) -> bool:

@@ -192,10 +192,8 @@ class SuiteCLI(Arguments):
 
     def _plain_config(self) -> dict[str, Any]:
         """The command's configuration, without what belongs to this one call."""
-        config: dict[str, Any] = yaml.safe_load(self.parser.dump(self.config, skip_none=False, format="yaml"))
-        config = config[self.config.subcommand]
-        for key in ("config", "ckpt_path", "allow_random_weights"):
-            config.pop(key, None)
+        left_out = ("config", "ckpt_path", "allow_random_weights")
+        config = {key: value for key, value in self.config_dump.items() if key not in left_out}
         return {**config, "name": self.name_dir.name}
 
     # ----------------------------------------------------------------- commands

@@ -33,7 +33,7 @@ HARMLESS = (
     # A callback of the training, such as early stopping, has no part in another command.
     "Be aware that when using `ckpt_path`, callbacks used to create the checkpoint need to be provided.*",
     # Lightning's use of torch and jsonargparse, where these are newer.
-    r"\s*(By default only one JsonargparseDeprecationWarning|``[\w.]+`` was deprecated in v4)",
+    r"\s*(By default only one JsonargparseDeprecationWarning|[\w.` ]+ was deprecated in v4)",
     r"`isinstance\(treespec, LeafSpec\)` is deprecated.*",
 )
 

@@ -6,6 +6,7 @@ Everything here is made of tensors, numbers, strings, lists and dicts, so that e
 
 from __future__ import annotations
 
+import copy
 import random
 from typing import Any, TypedDict, TypeVar
 
@@ -98,8 +99,8 @@ def apply_changed_settings(trainer: Trainer, old: list[OptimizerSettings], new: 
         ):
             _apply_group(group, group_before, group_after)
         if config is not None:
-            changed = {k: v for k, v in after["scheduler"].items() if before["scheduler"].get(k) != v}
-            config.scheduler.load_state_dict({**config.scheduler.state_dict(), **changed})
+            restored = config.scheduler.state_dict()
+            config.scheduler.load_state_dict(_changed(restored, before["scheduler"], after["scheduler"]))
             _recompute(config)
 
 
@@ -110,15 +111,29 @@ def _pairs(trainer: Trainer) -> list[tuple[torch.optim.Optimizer, LRSchedulerCon
 
 
 def _plain(settings: dict[str, Any]) -> dict[str, Any]:
-    """The entries that are plain numbers, strings or lists of them: no parameters, functions or nested schedulers."""
+    """The entries made of numbers, strings, lists and dicts: no parameters and no functions."""
 
     def plain(value: object) -> bool:
+        if isinstance(value, dict):
+            return all(isinstance(k, str) and plain(v) for k, v in value.items())
         if isinstance(value, list | tuple):
             return all(plain(v) for v in value)
         return value is None or isinstance(value, bool | int | float | str)
 
     settings = {k: v.item() if isinstance(v, Tensor) and v.numel() == 1 else v for k, v in settings.items()}
-    return {k: v for k, v in settings.items() if plain(v)}
+    return copy.deepcopy({k: v for k, v in settings.items() if plain(v)})
+
+
+def _changed(restored: Any, before: Any, after: Any) -> Any:  # noqa: ANN401  # any part of a scheduler's state
+    """``restored``, but where ``before`` and ``after`` differ, as it is in ``after``."""
+    if isinstance(restored, dict) and isinstance(before, dict) and isinstance(after, dict):
+        known = before.keys() & after.keys()
+        return {k: _changed(v, before[k], after[k]) if k in known else v for k, v in restored.items()}
+    if isinstance(restored, list) and isinstance(before, list) and isinstance(after, list):
+        if len(restored) == len(before) == len(after):
+            return [_changed(*parts) for parts in zip(restored, before, after, strict=True)]
+        return after
+    return restored if before == after else after
 
 
 def _apply_group(group: dict[str, Any], before: dict[str, Any], after: dict[str, Any]) -> None:

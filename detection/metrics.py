@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import itertools
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torchmetrics import Metric
 from torchmetrics.detection import MeanAveragePrecision
 from torchvision.ops import box_iou
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+
+    from torch.distributed import ProcessGroup
 
     from detection.data import DetectionTarget
 
@@ -78,6 +81,29 @@ class TrueBoxIoU(_MeanBestIoU):
             self._add(true_boxes, boxes)
 
 
+class AveragePrecision(MeanAveragePrecision):
+    """COCO's average precision, for processes with different numbers of images too.
+
+    Torchmetrics gathers image by image: where processes hold different numbers of them, one waits for ever.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(backend="faster_coco_eval")
+        self.warn_on_many_detections = False
+
+    def _sync_dist(
+        self, dist_sync_fn: Callable[..., Any] | None = None, process_group: ProcessGroup | None = None
+    ) -> None:
+        group = process_group or self.process_group
+        own = {name: [value.cpu() for value in getattr(self, name)] for name in self._reductions}
+        parts: list[dict[str, list[Tensor]]] = [{} for _ in range(distributed.get_world_size(group))]
+        distributed.all_gather_object(parts, own, group=group)
+        for name in own:
+            # Images are dealt out one by one: taken back likewise, they are in the order of a single process.
+            rounds = itertools.zip_longest(*(part[name] for part in parts))
+            setattr(self, name, [value.to(self.device) for r in rounds for value in r if value is not None])
+
+
 class DetectionMetrics(nn.Module):
     """All figures of an evaluation.
 
@@ -99,9 +125,7 @@ class DetectionMetrics(nn.Module):
         self.recall_iou = TrueBoxIoU()
         self.iou_proposals = KeptBoxIoU() if proposals else None
         self.iou = KeptBoxIoU() if detections else None
-        self.average_precision = MeanAveragePrecision(backend="faster_coco_eval") if detections else None
-        if self.average_precision is not None:
-            self.average_precision.warn_on_many_detections = False
+        self.average_precision = AveragePrecision() if detections else None
 
     def update(
         self,

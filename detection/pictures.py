@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from lightning.pytorch.trainer.states import TrainerFn
 from PIL import Image, ImageDraw, ImageFont
 from torchvision.transforms.v2.functional import to_pil_image
 
@@ -43,9 +44,9 @@ def draw_boxes(
     Args:
         picture: Any size and mode.
         found: Found boxes ``(4,)``, ``(x1, y1, x2, y2)`` in pixels of ``picture``; drawn last to first.
-        found_text: Text of each found box, at its top left; may be empty.
+        found_text: Text of each found box, above its top left corner; may be empty.
         true: True boxes, likewise.
-        true_text: Text of each true box, at its bottom right.
+        true_text: Text of each true box, below its bottom right corner.
         zoom: Factor of enlargement.
 
     Returns:
@@ -82,11 +83,11 @@ def _tag(
     *,
     end: bool,
 ) -> None:
-    """Write on a patch of colour that starts, or ends, at a point, and stays within the picture."""
+    """Write on a patch of colour above a box's first corner, or below its last, as far as the picture reaches."""
     if not text:
         return
     width, height = math.ceil(draw.textlength(text, font=font)) + 4, 16
-    x, y = (at[0] - width, at[1] - height) if end else at
+    x, y = (at[0] - width, at[1]) if end else (at[0], at[1] - height)
     x, y = min(max(x, 0), size[0] - width), min(max(y, 0), size[1] - height)
     draw.rectangle((x, y, x + width - 1, y + height - 1), fill=colour)
     draw.text((x + 2, y), text, fill="black", font=font)
@@ -166,11 +167,12 @@ class DetectionPictures(Pictures):
             )
         kind = "plain convolutions" if task.coords == "none" else "CoordConv"
         kept = (
-            f"the {MAX_PROPOSALS} best proposals and their scores"
+            f"the {MAX_PROPOSALS} best proposals, with the highest score"
             if task.protocol == "proposals"
             else f"found: class and score (from {task.score_threshold:g})"
         )
-        title = f"{kind} (coords={task.coords}), {task.trainer.global_step} steps: test canvases"
+        steps = f", {task.trainer.global_step} steps" if task.trainer.state.fn == TrainerFn.FITTING else ""
+        title = f"{kind} (coords={task.coords}){steps}: test canvases"
         return {"detections": make_sheet(pictures, title=title, legend=kept)}
 
 
@@ -185,11 +187,12 @@ def describe(task: DetectionTask, result: dict[str, Tensor], names: Sequence[str
     Returns:
         The boxes, and the text of each.
     """
-    boxes, texts = [], []
+    boxes: list[Tensor] = []
+    texts: list[str] = []
     for box, label, score in zip(result["boxes"], result["labels"].tolist(), result["scores"].tolist(), strict=True):
         if task.protocol == "proposals":
             boxes.append(box)
-            texts.append(f"{score:.2f}")
+            texts.append("" if texts else f"{score:.2f}")  # ten scores would hide what is below them
         elif score >= task.score_threshold:
             boxes.append(box)
             # Names come from the data, classes from the network: a checkpoint may know more of them.

@@ -148,8 +148,9 @@ class DetectionTask(Task):
             ValueError: If they do not.
         """
         data = getattr(self.trainer, "datamodule", None)
-        if stage == "fit" and hasattr(data, "settings"):
-            self.canvas_size.fill_(data.settings.image_size)
+        settings = getattr(data, "settings", None)
+        if stage == "fit" and settings is not None:
+            self.canvas_size.fill_(settings.image_size)
         names = getattr(data, "class_names", None)
         if names is not None and self.protocol == "two_stage" and len(names) != self.num_classes:
             raise ValueError(f"num_classes={self.num_classes}: the data have {len(names)} classes")

@@ -54,7 +54,7 @@ def test_config_trains_and_tests(tmp_path: Path, config: Path, coords: str) -> N
     assert summary["best"]["metric"] == task.monitor
     main(["test", "--ckpt_path=best", f"--name={config.stem}", f"--runs_dir={tmp_path}"])
     test = run_folder(tmp_path, config.stem, 1)
-    metrics: dict[str, float] = dict(read_summary(test))["metrics"]  # type: ignore[assignment]  # of a TypedDict
+    metrics: dict[str, float] = dict(read_summary(test))["metrics"]
     figures = {"iou_proposals", "recall_iou"}
     if task.protocol == "two_stage":
         figures |= {"iou", "map", "map_50", "map_75"}
@@ -193,6 +193,10 @@ def command(*arguments: str) -> None:
     subprocess.run([sys.executable, "-m", "detection", *arguments], env=environment, check=True, timeout=500)
 
 
+def run_here(*arguments: str) -> None:
+    main(arguments)
+
+
 def test_two_processes_train_and_give_the_figures_of_one(trained: Path, tmp_path: Path) -> None:
     two = ["--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp"]
     command("fit", "--name=two", f"--runs_dir={tmp_path}", "--model.coords=xy", *SMALL, *two)
@@ -201,8 +205,8 @@ def test_two_processes_train_and_give_the_figures_of_one(trained: Path, tmp_path
     metrics = []
     # An odd number of canvases: no process may see one twice.
     common = [f"--ckpt_path={checkpoint}", f"--runs_dir={tmp_path}", "--name=a", "--data.num_test=7"]
-    for number, devices in enumerate(([], two)):
-        command("test", *common, "--data.batch_size=2", *devices)
+    for number, (start, devices) in enumerate(((run_here, []), (command, two))):
+        start("test", *common, "--data.batch_size=2", *devices)
         metrics.append(dict(read_summary(run_folder(tmp_path, "a", number)))["metrics"])
     assert metrics[0]
     assert metrics[1] == pytest.approx(metrics[0], abs=1e-6)

@@ -1,0 +1,140 @@
+"""Real processes: two of them training together, and signals from outside."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from coordconv_apps.runs import read_summary, versions
+from tests.test_cli_resume import assert_same_runs, load
+from tests.toy.__main__ import main
+
+ROOT = Path(__file__).parents[1]
+TWO = ["--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp"]
+DATA = ["--data.samples=30", "--data.val_samples=13", "--data.batch_size=4"]
+DATA[1] = "--data.val_samples=11"  # an odd number: the two have different numbers of samples to validate
+
+
+def toy(runs: Path, *args: str) -> subprocess.CompletedProcess[str]:
+    """A command of the toy application, in processes of its own; none of them may be left behind."""
+    marker = f"--runs_dir={runs}"
+    command = [sys.executable, "-m", "tests.toy", args[0], marker, *args[1:]]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert list(processes_with(marker)) == []
+    return done
+
+
+def processes_with(argument: str) -> Iterator[int]:
+    """The processes that have an argument, where the system tells."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if argument in path.read_text().split("\0"):
+                yield int(path.parent.name)
+        except OSError:  # it has just ended
+            continue
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of runs with one training by two processes in it."""
+    runs = tmp_path_factory.mktemp("pair")
+    done = toy(runs, "fit", "--trainer.max_epochs=2", "--model.coords=xy", *DATA, *TWO)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert done.stdout.count("epoch 1/2 ") == done.stdout.count("fit finished") == 1
+    return runs
+
+
+def test_two_processes_share_a_folder(pair: Path) -> None:
+    run = pair / "toy" / "default" / "version_0"
+    summary = read_summary(run)
+    assert summary["status"] == "finished"
+    assert summary["world_size"] == 2
+    assert summary["steps"] == 2 * 4  # 30 samples in steps of 2 * 4
+    assert len(load(run)["coordconv_apps"]["ranks"]) == 2
+
+
+def test_two_processes_validate_like_one(pair: Path) -> None:
+    best = read_summary(pair / "toy" / "default" / "version_0")["best"]["value"]
+    main(["validate", f"--runs_dir={pair}", "--ckpt_path=best", "--trainer.devices=1"])
+    (alone,) = read_summary(versions(pair / "toy" / "default")[0])["metrics"].values()
+    assert best == pytest.approx(alone, rel=1e-6)
+    done = toy(pair, "test", "--ckpt_path=best", *TWO)
+    assert done.returncode == 0, done.stderr
+    summary = read_summary(versions(pair / "toy" / "default")[0])
+    assert summary["metrics"] == {"test/distance": pytest.approx(alone, rel=1e-6)}
+    assert summary["world_size"] == 2
+
+
+@pytest.mark.parametrize("trouble", ["SIGTERM@val4", "SIGINT@train6"])
+def test_two_processes_are_interrupted_and_go_on(pair: Path, tmp_path: Path, trouble: str) -> None:
+    start = ["--trainer.max_epochs=2", "--model.coords=xy", f"--model.trouble={trouble}", *DATA, *TWO]
+    if trouble == "SIGTERM@val4":  # in the last epoch: nothing is left to do after its validation
+        start[0] = "--trainer.max_epochs=3"
+    done = toy(tmp_path, "fit", *start)
+    assert done.returncode == (143 if "SIGTERM" in trouble else 130), done.stderr
+    run = tmp_path / "toy" / "default" / "version_0"
+    assert read_summary(run)["status"] == "interrupted"
+    done = toy(tmp_path, "fit", "--ckpt_path=last", "--model.trouble=null", "--trainer.max_epochs=2")
+    assert done.returncode == 0, done.stderr
+    assert_same_runs(run, pair / "toy" / "default" / "version_0")
+
+
+def test_a_mistake_of_two_processes_is_told_once(tmp_path: Path) -> None:
+    done = toy(tmp_path, "fit", "--data.val_samples=13", *TWO)
+    assert done.returncode == 2
+    assert done.stderr == "error: data.val_samples=13: brings bad luck, any other number is allowed\n"
+
+
+def test_a_defect_in_the_second_process_ends_both(tmp_path: Path) -> None:
+    done = toy(tmp_path, "fit", "--trainer.max_epochs=2", "--model.trouble=error-on-1@train2", *TWO)
+    assert done.returncode == 1
+    assert "ValueError: a defect" in done.stderr
+    assert read_summary(tmp_path / "toy" / "default" / "version_0")["status"] == "failed"
+
+
+def test_a_signal_from_outside(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.toy", "fit", f"--runs_dir={tmp_path}", "--trainer.max_epochs=100000"]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "epoch 3/" in line:
+            break
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 143
+    assert "stopping" in err
+    assert "Traceback" not in err
+    assert "fit interrupted" in out
+    run = tmp_path / "toy" / "default" / "version_0"
+    assert read_summary(run)["status"] == "interrupted"
+    assert torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] >= 15
+
+
+def test_a_second_signal_does_not_wait(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.toy", "fit", f"--runs_dir={tmp_path}", "--model.trouble=sleep@train7"]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "epoch 1/" in line:
+            break
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    time.sleep(1)
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    run = tmp_path / "toy" / "default" / "version_0"
+    assert read_summary(run)["status"] == "interrupted"
+    assert load(run)["global_step"] == 5  # the end of the first epoch

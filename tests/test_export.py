@@ -1,0 +1,157 @@
+"""Exported files give the network's outputs, and run without this package."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from coordconv_apps import CoordConv2d
+from coordconv_apps.errors import UserError
+from coordconv_apps.export import FILES, export
+from coordconv_apps.runs import read_summary
+from tests.toy.__main__ import main
+from tests.toy.task import ToyTask
+
+NAMES = ["network.onnx", "network_plain.pt2", "network_plain_weights.pt", "network.pt2"]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    runs = tmp_path_factory.mktemp("runs")
+    main(["fit", f"--runs_dir={runs}", "--trainer.max_epochs=1", "--model.coords=xyr"])
+    return runs
+
+
+@pytest.fixture(scope="module")
+def exported(trained: Path) -> Path:
+    main(["export", f"--runs_dir={trained}", "--ckpt_path=best", "--format=all"])
+    return trained / "toy" / "default" / "version_1" / "export"
+
+
+def network(trained: Path) -> nn.Module:
+    return ToyTask.load_from_checkpoint(trained / "toy/default/version_0/checkpoints/best.ckpt").net.eval()
+
+
+def test_the_command_writes_all_forms(trained: Path, exported: Path) -> None:
+    assert sorted(path.name for path in exported.iterdir()) == sorted(NAMES)
+    summary = read_summary(exported.parent)
+    assert summary["command"] == "export"
+    assert summary["status"] == "finished"
+    differences = {name: summary["metrics"][f"difference/{name}"] for name in NAMES}
+    assert all(difference < 1e-5 for difference in differences.values())
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_onnx(trained: Path, exported: Path, batch: int) -> None:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(exported / "network.onnx", providers=["CPUExecutionProvider"])
+    images = torch.rand(batch, 1, 8, 8)
+    (found,) = session.run(None, {session.get_inputs()[0].name: images.numpy()})
+    np.testing.assert_allclose(found, network(trained)(images).detach().numpy(), rtol=1e-4, atol=1e-6)
+
+
+def test_programs_run_without_this_package(trained: Path, exported: Path, tmp_path: Path) -> None:
+    images = torch.rand(3, 1, 8, 8)
+    torch.save(images, tmp_path / "images.pt")
+    code = (
+        "import sys, torch\n"
+        "sys.modules['coordconv_apps'] = None\n"
+        "for file in sys.argv[1:]:\n"
+        "    network = torch.export.load(file).module()\n"
+        "    torch.save(network(torch.load('images.pt')), file.rpartition('/')[2])"
+    )
+    programs = ["network_plain.pt2", "network.pt2"]
+    files = [str(exported / name) for name in programs]
+    subprocess.run([sys.executable, "-c", code, *files], cwd=tmp_path, check=True, timeout=300)
+    for name in programs:
+        torch.testing.assert_close(torch.load(tmp_path / name), network(trained)(images))
+
+
+def test_plain_weights_are_those_of_convolutions_and_maps(trained: Path, exported: Path) -> None:
+    weights = torch.load(exported / "network_plain_weights.pt", weights_only=True)
+    own = network(trained).state_dict()
+    assert torch.equal(weights["0.conv.weight"], own["0.weight"])
+    assert not any("coord" in name for name in weights)
+
+
+def test_one_form(trained: Path) -> None:
+    main(["export", f"--runs_dir={trained}", "--ckpt_path=best", "--format=plain", "--name=default"])
+    newest = max((trained / "toy" / "default").iterdir(), key=lambda path: int(path.name.split("_")[1]))
+    assert sorted(p.name for p in (newest / "export").iterdir()) == ["network_plain.pt2", "network_plain_weights.pt"]
+
+
+class TwoInputs(nn.Module):
+    """Several inputs and several outputs, one of them of whole numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = CoordConv2d(2, 3, 3, padding=1)
+
+    def forward(self, images: Tensor, shift: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        y = self.conv(images) + shift[:, None, None, None]
+        return y.mean((2, 3)), {"brightest": y.flatten(1).argmax(1)}
+
+
+def test_several_inputs_and_outputs(tmp_path: Path) -> None:
+    module = TwoInputs().eval()
+    inputs = (torch.rand(1, 2, 5, 6), torch.rand(1))
+    files = export(module, inputs, ["plain", "torch_export"], tmp_path)
+    assert set(files.values()) == {0.0}
+    program = torch.export.load(tmp_path / "network_plain.pt2").module()
+    batch = (torch.rand(7, 2, 5, 6), torch.rand(7))
+    torch.testing.assert_close(program(*batch), module(*batch))
+
+
+def test_the_baseline_is_plain_already(tmp_path: Path) -> None:
+    files = export(nn.Conv2d(1, 2, 3).eval(), (torch.rand(2, 1, 6, 6),), ["plain"], tmp_path)
+    assert len(files) == 2
+
+
+@pytest.mark.parametrize("form", ["plain", "torch_export"])
+def test_a_file_that_differs_is_not_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str) -> None:
+    def broken(module: nn.Module, inputs: tuple[Tensor, ...], path: Path) -> None:
+        with torch.no_grad():
+            next(module.parameters()).add_(0.01)
+        write(module, inputs, path)
+        with torch.no_grad():
+            next(module.parameters()).sub_(0.01)
+
+    file, *rest = FILES[form]
+    write = file.write
+    monkeypatch.setitem(FILES, form, [file._replace(write=broken), *rest])
+    good = tmp_path / file.name
+    good.write_text("the file of an earlier export")
+    with pytest.raises(UserError, match=f"{file.name} is not written: output 0 at batch size 1 differs"):
+        export(CoordConv2d(1, 2, 3).eval(), (torch.rand(2, 1, 6, 6),), [form], tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [file.name]
+    assert good.read_text() == "the file of an earlier export"
+
+
+def test_a_missing_package_is_named(
+    trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "onnxscript" else object())
+    with pytest.raises(SystemExit) as stopped:
+        main(["export", f"--runs_dir={trained}", "--ckpt_path=best"])
+    assert stopped.value.code == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "export to onnx needs onnxscript: pip install 'coordconv-apps[export]'" in error
+
+
+def test_a_task_without_an_exportable_network(
+    trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delattr(ToyTask, "export_module")
+    with pytest.raises(SystemExit) as stopped:
+        main(["export", f"--runs_dir={trained}", "--ckpt_path=best"])
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err == "error: export: ToyTask has no exportable network\n"
