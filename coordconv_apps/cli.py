@@ -75,7 +75,8 @@ def run(
         report.finish("finished")
         status = 0
     except NothingToDo as reason:
-        print(reason)
+        if is_main_process():
+            print(reason)
         status = 0
     except Interrupted as signal:
         report.finish("interrupted", signal)
@@ -130,6 +131,8 @@ class SuiteCLI(Arguments):
         given = self._get(self.config_init, "trainer")
         if given.default_root_dir is not None:
             raise UserError(f"--trainer.default_root_dir={given.default_root_dir}: choose the folder with --runs_dir")
+        if re.search("spawn|fork|notebook", str(given.strategy)):
+            raise UserError(f"--trainer.strategy={given.strategy}: choose ddp, whose processes get the same arguments")
         config = self._plain_config()
         folder = self._run_dir()
         checkpoints = Checkpoints(self.interrupts, config)

@@ -6,8 +6,8 @@ position's own coordinates. Convolution is linear, so
     conv(concat(x, c), concat(w, v)) = conv(x, w) + conv(c, v)
 
 and the second term, the coordinate map, is the same for every sample of a batch. These layers compute it once
-for one sample and add it in place; nothing is concatenated and the input is never copied. In evaluation the map
-is remembered until a parameter, the input size, dtype or memory format changes. The bias travels with the map.
+for one sample and add it in place; nothing is concatenated and the input is never copied. In evaluation on a CPU
+the map is remembered until a parameter, the input size, dtype or memory format changes. The bias travels with the map.
 """
 
 from __future__ import annotations

@@ -12,6 +12,8 @@ import signal
 import threading
 from typing import TYPE_CHECKING
 
+from coordconv_apps.processes import is_first_here
+
 if TYPE_CHECKING:
     from types import FrameType
 
@@ -75,5 +77,5 @@ class Interrupts:
         if not self.deferred or self.requested:
             raise Interrupted(signum)
         self.requested = signum
-        # Not print: the signal may have come in the middle of one.
-        os.write(2, b"\nstopping: saving last.ckpt after this batch (once more to stop at once)\n")
+        if is_first_here():  # not print: the signal may have come in the middle of one
+            os.write(2, b"\nstopping as soon as last.ckpt can be saved (once more to stop at once)\n")

@@ -7,6 +7,7 @@ up and clipped; then the centre of the canvas is cut out. `CanvasSettings` has t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,9 @@ _Bytes = npt.NDArray[np.uint8]
 _Shorts = npt.NDArray[np.uint16]
 _Int32s = npt.NDArray[np.int32]
 _Bools = npt.NDArray[np.bool_]
+
+TrueBoxes = Literal["cut", "whole", "all"]
+"""Which boxes are the objects of a canvas: see `CanvasSettings`."""
 
 # Few enough for their patches to stay in the processor's cache.
 _CHUNK = 128
@@ -74,6 +78,9 @@ class CanvasSettings:
         min_visible: A cut glyph counts as an object if both sides of what is left of its box have at least this
             length, in pixels. Of less than 1, the default, there may be nothing to see: no pixel's centre is in it.
         whole_pixels: Whether sizes and positions are whole numbers. They are not in the authors' data.
+        true_boxes: What counts as an object. "cut": what is left of a glyph, as its box cut off at the border.
+            "whole": the same glyphs with whole boxes, which may reach beyond the border. "all": whole boxes of all
+            glyphs, of those beyond the border too, where there is nothing to see of them: the authors' data.
 
     Raises:
         ValueError: If a value is out of range.
@@ -86,6 +93,7 @@ class CanvasSettings:
     max_size: int = 25
     min_visible: float = 1.0
     whole_pixels: bool = False
+    true_boxes: TrueBoxes = "cut"
 
     def __post_init__(self) -> None:
         size = self.canvas_size
@@ -101,6 +109,8 @@ class CanvasSettings:
             raise ValueError(f"min_size={self.min_size}: must be in 1 to max_size={self.max_size}")
         if not 0 < self.min_visible <= self.min_size:
             raise ValueError(f"min_visible={self.min_visible}: must be above 0, at most min_size={self.min_size}")
+        if self.true_boxes not in get_args(TrueBoxes):
+            raise ValueError(f"true_boxes={self.true_boxes!r}: must be one of {', '.join(get_args(TrueBoxes))}")
 
     @property
     def image_size(self) -> int:
@@ -114,7 +124,8 @@ class Canvases:
 
     Attributes:
         images: uint8 ``(N, S, S)``, 0 to 255.
-        boxes: float32 ``(M, 4)``, x0, y0, x1, y1 in pixels, in [0, S]; one canvas' boxes after the other's.
+        boxes: float32 ``(M, 4)``, x0, y0, x1, y1 in pixels, one canvas' boxes after the other's; in [0, S] if
+            ``true_boxes="cut"``.
         labels: int64 ``(M,)``, from 1 to the number of classes (0 is the background in torchvision's detectors).
         starts: int64 ``(N + 1,)``. Canvas ``i`` has boxes ``starts[i]`` to ``starts[i + 1]``, possibly none.
     """
@@ -172,11 +183,12 @@ def draw_canvases(
         _paint(images[part], glyphs, chosen[part], boxes[part], settings.max_size)
     clipped = boxes.clip(0, size)
     visible = (clipped[..., 2:] - clipped[..., :2] >= settings.min_visible).all(axis=-1)
+    counted = np.ones_like(visible) if settings.true_boxes == "all" else visible
     return Canvases(
         images=torch.from_numpy(images),
-        boxes=torch.from_numpy(clipped[visible]).float(),
-        labels=glyphs.labels[torch.from_numpy(chosen[visible])] + 1,
-        starts=torch.from_numpy(np.concatenate([[0], visible.sum(1).cumsum()])),
+        boxes=torch.from_numpy((clipped if settings.true_boxes == "cut" else boxes)[counted]).float(),
+        labels=glyphs.labels[torch.from_numpy(chosen[counted])] + 1,
+        starts=torch.from_numpy(np.concatenate([[0], counted.sum(1).cumsum()])),
     )
 
 

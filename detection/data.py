@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from coordconv_apps.data import DataModule, data_root
-from detection.canvas import Canvases, CanvasSettings, draw_canvases
+from detection.canvas import Canvases, CanvasSettings, TrueBoxes, draw_canvases
 from detection.glyphs import SPLITS, Source, Split, check_source, fetch_mnist, load_class_names, load_glyphs
 from detection.read import PICTURE_SUFFIXES, Ink, list_pictures, read_picture
 
@@ -22,7 +22,8 @@ class DetectionTarget(TypedDict):
     """The objects in an image; n may be 0.
 
     Attributes:
-        boxes: float32 ``(n, 4)``, x0, y0, x1, y1 in pixels, x0 < x1 and y0 < y1, within the image.
+        boxes: float32 ``(n, 4)``, x0, y0, x1, y1 in pixels, x0 < x1 and y0 < y1; within the image if
+            ``true_boxes="cut"``.
         labels: int64 ``(n,)``, from 1 to the number of classes.
     """
 
@@ -135,6 +136,8 @@ class DetectionData(DataModule):
         max_size: Greatest height and width of a placed glyph, in pixels.
         min_visible: A glyph cut by the border counts if at least so many pixels are left of both sides of its box.
         whole_pixels: Whether sizes and positions of glyphs are whole numbers.
+        true_boxes: "cut": boxes end at the border. "whole": boxes of the same glyphs may reach beyond it. "all": whole
+            boxes of all glyphs placed, of those that are not to be seen too, as in the authors' data.
         predict_images: What predict looks at: a picture, or a folder of pictures, of any size and format.
         batch_size: Canvases or pictures in a batch, on each process.
         num_workers: Processes that make batches, on each process; 0 makes them in the main process.
@@ -161,6 +164,7 @@ class DetectionData(DataModule):
         max_size: int = 25,
         min_visible: float = 1.0,
         whole_pixels: bool = False,
+        true_boxes: TrueBoxes = "cut",
         predict_images: str | None = None,
         batch_size: int = 32,
         num_workers: int = 0,
@@ -177,7 +181,9 @@ class DetectionData(DataModule):
         check_source(source, self.glyphs, self.glyph_labels)
         self.ink: Ink = ink
         self.counts: dict[Split, int] = {"train": num_train, "val": num_val, "test": num_test}
-        self.settings = CanvasSettings(canvas_size, crop, digits, min_size, max_size, min_visible, whole_pixels)
+        self.settings = CanvasSettings(
+            canvas_size, crop, digits, min_size, max_size, min_visible, whole_pixels, true_boxes
+        )
         self.predict_images = None if predict_images is None else Path(predict_images).expanduser()
         self._canvases: dict[Split, Canvases] = {}
         self._pictures: list[Path] = []

@@ -31,7 +31,11 @@ PAPER_COORD_LAYERS = r"backbone\.conv1|rpn\.head\.shared|rpn\.head\.box_out"
 """Where the paper's CoordConv arm has coordinates: first backbone layer, the 3x3 of 32, last box layer."""
 
 
-def add_coords(network: nn.Module, coords: Coords, where: str = "paper") -> None:
+CoordInit = Literal["random", "zero"]
+"""How coordinate weights start: drawn at random, as the paper's, or zero, as if there were none."""
+
+
+def add_coords(network: nn.Module, coords: Coords, where: str = "paper", init: CoordInit = "random") -> None:
     """Give coordinates to layers of a network, in place.
 
     The weights that the layers have already stay as they are, so the two arms of a comparison differ by the
@@ -44,6 +48,7 @@ def add_coords(network: nn.Module, coords: Coords, where: str = "paper") -> None
         coords: "none" leaves the network as it is.
         where: "paper" (the three layers the paper names; in a network that is not the paper's, the first),
             "first", "all", or a regular expression that the names of the layers match.
+        init: "zero" starts the coordinate weights at zero: at first the network gives what it gives without them.
 
     Raises:
         ValueError: If no layer matches, or a layer that matches cannot have coordinates.
@@ -54,10 +59,10 @@ def add_coords(network: nn.Module, coords: Coords, where: str = "paper") -> None
     if where == "paper":
         where = PAPER_COORD_LAYERS if paper else "first"
     try:
-        to_coordconv(network, where=where, coords=coords, init="zero" if paper else "default")
+        to_coordconv(network, where=where, coords=coords, init="zero" if paper or init == "zero" else "default")
     except (TypeError, ValueError) as error:
         raise ValueError(f"coord_layers: {error}") from error
-    if not paper:
+    if not paper or init == "zero":
         return
     for name, layer in network.named_modules():
         if isinstance(layer, CoordConv2d) and not name.endswith("box_out"):

@@ -127,8 +127,9 @@ class PaperRPNHead(nn.Module):
         objectness, deltas = [], []
         for feature in features:
             x = F.relu(self.shared(feature))
-            deltas.append(self.box_out(F.relu(self.box_hidden(x))))
-            pair = self.score(x).unflatten(1, (-1, 2))
+            # Boxes are float32 whatever the network computes in: bfloat16 has steps of a quarter pixel at 64.
+            deltas.append(self.box_out(F.relu(self.box_hidden(x))).float())
+            pair = self.score(x).float().unflatten(1, (-1, 2))
             objectness.append(pair[:, :, 0] - pair[:, :, 1])
         return objectness, deltas
 
@@ -166,10 +167,10 @@ class ProposalNetwork(nn.Module):
 
 
 def flat_outputs(objectness: list[Tensor], deltas: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """Outputs of `PaperRPNHead` for one map in the order of `FixedAnchors`, float32: ``(B, N)`` and ``(B, N, 4)``."""
+    """Outputs of `PaperRPNHead` for one map in the order of `FixedAnchors`: ``(B, N)`` and ``(B, N, 4)``."""
     return (
-        objectness[0].permute(0, 2, 3, 1).flatten(1).float(),
-        deltas[0].unflatten(1, (-1, 4)).permute(0, 3, 4, 1, 2).flatten(1, 3).float(),
+        objectness[0].permute(0, 2, 3, 1).flatten(1),
+        deltas[0].unflatten(1, (-1, 4)).permute(0, 3, 4, 1, 2).flatten(1, 3),
     )
 
 
@@ -274,6 +275,15 @@ class CanvasRoIAlign(MultiScaleRoIAlign):  # type: ignore[misc]  # as above
         return weights
 
 
+class BoxPredictor(FastRCNNPredictor):  # type: ignore[misc]  # as above
+    """Torchvision's last layers of the second stage, with float32 outputs whatever the network computes in."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Class logits ``(R, C + 1)`` and deltas ``(R, 4 * (C + 1))`` of hidden features ``(R, D)``."""
+        scores, deltas = super().forward(x)
+        return scores.float(), deltas.float()
+
+
 class PaperFasterRCNN(FasterRCNN):  # type: ignore[misc]  # as above
     """Torchvision's FasterRCNN on the paper's backbone, anchors and region proposal head.
 
@@ -304,7 +314,7 @@ class PaperFasterRCNN(FasterRCNN):  # type: ignore[misc]  # as above
             rpn_nms_thresh=NMS_IOU,
             box_roi_pool=pool,
             box_head=TwoMLPHead(backbone.out_channels * 5 * 5, 128),
-            box_predictor=FastRCNNPredictor(128, num_classes + 1),
+            box_predictor=BoxPredictor(128, num_classes + 1),
             box_batch_size_per_image=32,
             box_detections_per_img=20,
         )

@@ -13,7 +13,7 @@ from coordconv_apps.task import Task
 from detection.boxes import keep_best
 from detection.deploy import DeployedDetector, DeployedProposals
 from detection.metrics import DetectionMetrics
-from detection.models import add_coords, as_input, build_network, detect
+from detection.models import CoordInit, add_coords, as_input, build_network, detect
 from detection.paper import Padding, PaperFasterRCNN, ProposalNetwork
 from detection.proposals import proposal_losses, propose
 
@@ -43,6 +43,7 @@ class DetectionTask(Task):
         padding: Zero padding of the paper network's 5x5 layers: "same" pads, "valid" does not.
         coord_layers: Layers that get coordinates: "paper" (those the paper names; the first of a network by
             torchvision), "first", "all", or a regular expression that their names match.
+        coord_init: How the weights of coordinates start: "random" as in the paper, or "zero".
         network_args: Keyword arguments for torchvision's builder of a network by name, e.g. {min_size: 128}.
         clip_moved: Under "proposals": cut moved boxes off at the border before they are matched and kept.
         score_threshold: Final detections count and are drawn from this score on, in [0, 1]. COCO figures use
@@ -88,6 +89,7 @@ class DetectionTask(Task):
         num_classes: int = 10,
         padding: Padding = "same",
         coord_layers: str = "paper",
+        coord_init: CoordInit = "random",
         network_args: dict[str, int | float] | None = None,
         clip_moved: bool = True,
         score_threshold: float = 0.5,
@@ -126,7 +128,7 @@ class DetectionTask(Task):
         self.network = build_network(
             network, protocol=protocol, num_classes=num_classes, padding=padding, network_args=network_args
         )
-        add_coords(self.network, coords, coord_layers)
+        add_coords(self.network, coords, coord_layers, coord_init)
         # The layout that CPUs and GPUs convolve fastest in.
         self.network.to(memory_format=torch.channels_last)
         # Height and width that the data have; exported networks are made for them.

@@ -58,7 +58,9 @@ class ManualTask(ToyTask):
 
     def training_step(self, batch: ToyBatch, batch_idx: int) -> torch.Tensor:
         loss = super().training_step(batch, batch_idx)
-        one, other = self.optimizers()  # type: ignore[misc]  # a list, for there are two
+        optimizers = self.optimizers()
+        assert isinstance(optimizers, list)
+        one, other = optimizers
         for optimizer in (one, other, other):
             optimizer.zero_grad()
             self.manual_backward(self._step(batch)[0])

@@ -142,6 +142,7 @@ def test_hooks_act_as_before() -> None:
     model.down.register_forward_hook(after)
     model.down.register_forward_pre_hook(before)
     model.up.register_forward_hook(lambda module, args, kwargs, output: output + 1, with_kwargs=True)
+    model.head.register_forward_hook(lambda module, args, output: {"out": output})
     folded = fold(model, (1, 3, 8, 8))
     calls.clear()
     check(model, folded, torch.randn(2, 3, 8, 8))

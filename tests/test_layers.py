@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 
 from coordconv_apps import (
     CoordConv1d,
@@ -207,6 +207,26 @@ def test_complex_layers(cls: type[CoordConv2d | CoordConvTranspose2d]) -> None:
     with torch.no_grad():
         close(layer(x), expected)
         close(layer(x), expected)
+
+
+@pytest.mark.parametrize(
+    ("layer", "plain"),
+    [
+        (CoordConv2d(3, 4, 3), nn.Conv2d(3, 4, 3)),
+        (CoordConv3d(3, 4, 3), nn.Conv3d(3, 4, 3)),
+        (CoordConvTranspose2d(3, 4, 3), nn.ConvTranspose2d(3, 4, 3)),
+    ],
+)
+@pytest.mark.parametrize("training", [True, False])
+def test_outputs_and_gradients_keep_torch_s_memory_format(layer: CoordLayer, plain: nn.Module, training: bool) -> None:
+    layout = CHANNELS_LAST[layer.ndim]
+    x = torch.randn(2, 3, *[6, 5, 4][: layer.ndim]).contiguous(memory_format=layout).requires_grad_()
+    outputs = [module.train(training).to(memory_format=layout)(x) for module in (layer, plain)]
+    mine, reference = (torch.autograd.grad(y.square().sum(), x)[0] for y in outputs)
+    assert mine.stride() == reference.stride()
+    with torch.no_grad():
+        outputs += [layer(x), layer(x)]
+    assert {y.stride() for y in outputs} == {outputs[1].stride()}
 
 
 @pytest.mark.parametrize("padding_mode", ["zeros", "circular"])

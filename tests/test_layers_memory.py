@@ -189,13 +189,33 @@ def test_sizes_and_batches_may_alternate() -> None:
         check(layer, torch.randn(shape, dtype=torch.float64))
 
 
-def test_output_sizes_of_a_transposed_layer_may_alternate() -> None:
+def test_inputs_of_several_sizes_may_give_one_output_size() -> None:
+    layer = CoordConv2d(3, 4, 3, stride=2, padding=1, dtype=torch.float64).eval()
+    for size in [(5, 5), (5, 6), (6, 5), (6, 6)] * 2:
+        check(layer, torch.randn(2, 3, *size, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_output_sizes_of_a_transposed_layer_may_alternate(channels_last: bool) -> None:
     layer = CoordConvTranspose2d(3, 4, 3, stride=3, dtype=torch.float64).eval()
-    samples = [X, X.contiguous(memory_format=torch.channels_last), X[0], X.permute(0, 2, 3, 1)[0].permute(2, 0, 1)]
+    batch = X
+    if channels_last:  # a single sample's strides do not tell its height then
+        layer, batch = layer.to(memory_format=torch.channels_last), X.contiguous(memory_format=torch.channels_last)
     with torch.no_grad():
-        for x in samples:
+        for x in (batch, batch[:1], batch[:1][0]):
             for size in [(18, 15), (19, 15), (18, 17), (18, 15)] * 2:
                 torch.testing.assert_close(layer(x, output_size=size), concatenated(layer, x, size))
+
+
+def test_settings_changed_in_evaluation_count() -> None:
+    layer = remembering()
+    moved(layer, lambda: setattr(layer, "padding_mode", "circular"))
+    moved(layer, lambda: setattr(layer, "padding_mode", "zeros"))
+
+    def dilate() -> None:
+        layer.dilation = layer.padding = (2, 2)
+
+    moved(layer, dilate)
 
 
 def test_memory_formats_and_autocast_may_alternate() -> None:

@@ -91,7 +91,7 @@ def test_autocast(training: bool) -> None:
 @pytest.mark.parametrize("autocast", [True, False])
 @pytest.mark.parametrize("training", [True, False])
 def test_low_precision_does_not_blur_coordinates(autocast: bool, training: bool) -> None:
-    """On 1,000 columns neighbours differ by 0.002, a quarter of what bfloat16 resolves near 1: only the sum is rounded."""
+    """On 1,000 columns neighbours differ by 0.002, a quarter of bfloat16's step near 1: only the sum is rounded."""
     layer = CoordConv2d(1, 2, 1, bias=False, dtype=torch.float32 if autocast else torch.bfloat16).train(training)
     with torch.no_grad():
         layer.weight.zero_()
@@ -118,6 +118,10 @@ def test_per_sample_gradients_and_ensembles() -> None:
         expected = torch.autograd.grad(concatenated(layer, x[i]).square().sum(), list(layer.parameters()))
         torch.testing.assert_close([g[i] for g in gradients.values()], list(expected))
     stacked, _ = torch.func.stack_module_state(ensemble)
+    gradients = torch.func.vmap(torch.func.grad(loss), (0, None))(stacked, x)
+    for i, member in enumerate(ensemble):
+        expected = torch.autograd.grad(concatenated(member, x).square().sum(), list(member.parameters()))
+        torch.testing.assert_close([g[i] for g in gradients.values()], list(expected))
     for training in (True, False):
         layer.train(training)
         with torch.no_grad():

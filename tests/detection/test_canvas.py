@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.canvas import draw_with_pil, pictures_of
-from detection.canvas import Canvases, CanvasSettings, Glyphs, draw_canvases
+from detection.canvas import Canvases, CanvasSettings, Glyphs, TrueBoxes, draw_canvases
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +72,26 @@ def test_paper_settings() -> None:
         "max_size": 25,
         "min_visible": 1.0,
         "whole_pixels": False,
+        "true_boxes": "cut",
     }
+
+
+def test_true_boxes_are_cut_whole_or_all(glyphs: Glyphs) -> None:
+    """The same canvases; only what counts as an object differs."""
+    settings = {kind: CanvasSettings(true_boxes=kind) for kind in get_args(TrueBoxes)}
+    cut, whole, every = (draw_canvases(glyphs, 60, s, np.random.default_rng(3)) for s in settings.values())
+    assert torch.equal(cut.images, whole.images)
+    assert torch.equal(cut.images, every.images)
+    assert torch.equal(cut.boxes, whole.boxes.clamp(0, 64))
+    assert torch.equal(cut.labels, whole.labels)
+    assert torch.equal(every.starts, torch.arange(61) * 5)
+    sides = every.boxes[:, 2:] - every.boxes[:, :2]
+    assert ((sides > 15 - 1e-3) & (sides < 25 + 1e-3)).all()
+    left = every.boxes.clamp(0, 64)
+    visible = (left[:, 2:] - left[:, :2] >= 1).all(1)
+    assert torch.equal(every.boxes[visible], whole.boxes)
+    assert torch.equal(every.labels[visible], whole.labels)
+    assert not visible.all()
 
 
 def test_shapes_types_and_ranges(glyphs: Glyphs) -> None:
@@ -204,9 +224,10 @@ def test_no_digits(glyphs: Glyphs) -> None:
         ({"max_size": 121}, "max_size=121: must be at most canvas_size=120"),
         ({"min_visible": 0}, "min_visible=0: must be above 0, at most min_size=15"),
         ({"min_visible": 16}, "min_visible=16: must be above 0, at most min_size=15"),
+        ({"true_boxes": "some"}, "true_boxes='some': must be one of cut, whole, all"),
     ],
 )
-def test_impossible_settings(settings: dict[str, int], message: str) -> None:
+def test_impossible_settings(settings: dict[str, int | str], message: str) -> None:
     with pytest.raises(ValueError, match=f"^{message}") as caught:
         CanvasSettings(**settings)  # type: ignore[arg-type]  # each a field of its own type
     assert "\n" not in str(caught.value)

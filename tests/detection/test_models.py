@@ -186,6 +186,23 @@ def test_canvases_without_a_digit_train_and_evaluate() -> None:
     assert all(result["boxes"].shape[1:] == (4,) for result in found)
 
 
+def test_mixed_precision_keeps_boxes_in_float32() -> None:
+    torch.manual_seed(0)
+    network = PaperFasterRCNN(10)
+    images, truth = torch.rand(2, 1, 64, 64), targets(3, 0)
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = network(images, truth)
+        found, kept = detect(network.eval(), images)
+    assert all(value.dtype == torch.float32 for value in losses.values())
+    assert kept is not None
+    assert all(boxes.dtype == torch.float32 for boxes in kept)
+    assert all(result["boxes"].dtype == torch.float32 for result in found)
+    # The box branch starts at zero: proposals are the anchors, which bfloat16 could not tell apart near 64.
+    anchors = FixedAnchors(ANCHOR_SIZES, 4, 2.0).grid(16, 16).clamp(0, 64)
+    for boxes in kept:
+        assert torch.cdist(boxes, anchors).amin(1).max() < 1e-4
+
+
 @pytest.mark.parametrize("size", [(64, 64), (65, 47), (120, 33)])
 def test_any_picture_size_is_fine(size: tuple[int, int]) -> None:
     network = PaperFasterRCNN(10).eval()
@@ -245,6 +262,16 @@ def test_arms_share_all_image_weights_at_the_same_seed() -> None:
     for name, fan_in in (("backbone.conv1", 3 * 25), ("rpn.head.shared", 66 * 9)):
         weight = only[f"{name}.coord_weight"]
         assert float(weight.std()) == pytest.approx(math.sqrt(2 / fan_in), rel=0.15)
+
+
+def test_zero_start_gives_the_plain_network_at_first() -> None:
+    images = torch.rand(2, 1, 64, 64)
+    torch.manual_seed(0)
+    plain = build_network("paper", protocol="proposals")
+    expected = plain(images)[0]
+    add_coords(plain, "xyr", init="zero")
+    assert coord_layers(plain)
+    assert torch.allclose(plain(images)[0], expected, atol=1e-5)
 
 
 def test_none_changes_nothing() -> None:
