@@ -13,7 +13,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.seed import isolate_rng
 
-from coordconv_apps.runs import run_dir, written_aside
+from coordconv_apps.running.runs import run_dir, written_aside
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

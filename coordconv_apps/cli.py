@@ -23,16 +23,23 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
-from coordconv_apps.arguments import Arguments, NothingToDo
 from coordconv_apps.callbacks import BarProgress, PlainProgress, is_terminal
-from coordconv_apps.checkpoints import Checkpoints
-from coordconv_apps.errors import UserError, debugging, is_user_error, one_line
 from coordconv_apps.export import Format, SuiteTrainer
-from coordconv_apps.interrupts import Interrupted, Interrupts
-from coordconv_apps.logs import CsvLog
-from coordconv_apps.processes import end_processes, is_first_here, is_main_process, launched, quiet, tell_launched
-from coordconv_apps.report import Report
-from coordconv_apps.runs import new_run_dir, next_run_dir, written_aside
+from coordconv_apps.running.arguments import Arguments, NothingToDo
+from coordconv_apps.running.checkpoints import Checkpoints
+from coordconv_apps.running.errors import UserError, debugging, is_user_error, one_line
+from coordconv_apps.running.interrupts import Interrupted, Interrupts
+from coordconv_apps.running.logs import CsvLog
+from coordconv_apps.running.processes import (
+    end_processes,
+    is_first_here,
+    is_main_process,
+    launched,
+    quiet,
+    tell_launched,
+)
+from coordconv_apps.running.report import Report
+from coordconv_apps.running.runs import new_run_dir, next_run_dir, written_aside
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -16,7 +16,7 @@ import torch
 from lightning.pytorch import Trainer
 from torch import Tensor, nn
 
-from coordconv_apps.errors import UserError
+from coordconv_apps.running.errors import UserError
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningDataModule

@@ -15,7 +15,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from coordconv_apps.coords import Coords
-from coordconv_apps.resume import (
+from coordconv_apps.running.resume import (
     OptimizerSettings,
     RandomState,
     apply_changed_settings,

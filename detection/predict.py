@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from PIL import Image, ImageOps
 
-from coordconv_apps.runs import run_dir, written_aside
+from coordconv_apps.running.runs import run_dir, written_aside
 from detection.pictures import describe, draw_boxes
 from detection.task import DetectionTask
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from coordconv_apps.callbacks import PlainProgress, table
 from coordconv_apps.cli import run
-from coordconv_apps.logs import CsvLog
+from coordconv_apps.running.logs import CsvLog
 from tests.toy.__main__ import main
 from tests.toy.data import ToyData
 from tests.toy.task import ToyPictures, ToyTask

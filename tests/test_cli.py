@@ -15,8 +15,15 @@ import pytest
 import torch
 import yaml
 
-from coordconv_apps.interrupts import Interrupted, Interrupts
-from coordconv_apps.runs import find_checkpoint, new_run_dir, read_summary, versions, write_summary, written_aside
+from coordconv_apps.running.interrupts import Interrupted, Interrupts
+from coordconv_apps.running.runs import (
+    find_checkpoint,
+    new_run_dir,
+    read_summary,
+    versions,
+    write_summary,
+    written_aside,
+)
 from tests.toy.__main__ import main
 
 SUMMARY_KEYS = {

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from coordconv_apps.runs import read_summary, versions
+from coordconv_apps.running.runs import read_summary, versions
 from tests.test_cli_resume import assert_same_runs, load
 from tests.toy.__main__ import main
 

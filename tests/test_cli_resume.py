@@ -13,7 +13,7 @@ import yaml
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 
 from coordconv_apps.cli import run
-from coordconv_apps.runs import read_summary
+from coordconv_apps.running.runs import read_summary
 from tests.toy.__main__ import main
 from tests.toy.data import ToyBatch, ToyData
 from tests.toy.task import ToyTask

@@ -25,8 +25,8 @@ from torch.optim.lr_scheduler import (
     StepLR,
 )
 
-from coordconv_apps.resume import apply_changed_settings, optimizer_settings, random_state, restore_random_state
-from coordconv_apps.runs import read_summary
+from coordconv_apps.running.resume import apply_changed_settings, optimizer_settings, random_state, restore_random_state
+from coordconv_apps.running.runs import read_summary
 from coordconv_apps.task import Task
 from tests.toy.__main__ import main
 from tests.toy.task import ToyTask

@@ -26,7 +26,7 @@ from coordconv_apps.compare.report import note, table, write_report
 from coordconv_apps.compare.runs import Job, Plan, Result, collect
 from coordconv_apps.compare.workers import StopSignals, run_jobs
 from coordconv_apps.coords import Coords
-from coordconv_apps.runs import written_aside
+from coordconv_apps.running.runs import written_aside
 
 ARMS: tuple[str, ...] = get_args(Coords)
 RECORD = "comparison.json"

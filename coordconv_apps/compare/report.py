@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from coordconv_apps.compare.runs import Job, Result
-from coordconv_apps.runs import written_aside
+from coordconv_apps.running.runs import written_aside
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 
 import yaml
 
-from coordconv_apps.runs import read_summary, versions
+from coordconv_apps.running.runs import read_summary, versions
 
 Stage = Literal["fit", "test"]
 

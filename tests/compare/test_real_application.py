@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from coordconv_apps.compare import __main__ as compare
-from coordconv_apps.runs import read_summary
+from coordconv_apps.running.runs import read_summary
 from tests.compare.harness import Comparison
 
 

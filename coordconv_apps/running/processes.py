@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypedDict
 import torch
 from lightning.pytorch.utilities import rank_zero_only
 
-from coordconv_apps.errors import debugging
+from coordconv_apps.running.errors import debugging
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -21,8 +21,8 @@ import torch
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.trainer.states import TrainerFn
 
-from coordconv_apps.interrupts import Interrupted, Interrupts
-from coordconv_apps.runs import run_dir
+from coordconv_apps.running.interrupts import Interrupted, Interrupts
+from coordconv_apps.running.runs import run_dir
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,6 +1,6 @@
 """Ctrl-C and SIGTERM: a training run saves ``last.ckpt`` first, everything else stops at once.
 
-The first signal during training is only noted; `coordconv_apps.checkpoints.Checkpoints` looks for it after each batch,
+The first signal during training is only noted; `Checkpoints` looks for it after each batch,
 saves and stops. A second signal stops at once. Outside training the first one does. The exit status is the shell's
 convention for both: 128 + signal number, 130 for Ctrl-C and 143 for SIGTERM.
 """
@@ -12,7 +12,7 @@ import signal
 import threading
 from typing import TYPE_CHECKING
 
-from coordconv_apps.processes import is_first_here
+from coordconv_apps.running.processes import is_first_here
 
 if TYPE_CHECKING:
     from types import FrameType

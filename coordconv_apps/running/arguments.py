@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
-from coordconv_apps.errors import UserError, parsing_error
 from coordconv_apps.export import SuiteTrainer
-from coordconv_apps.inherit import inherit, read_run_state
-from coordconv_apps.processes import is_main_process, launched
-from coordconv_apps.report import Report, complete_summary
-from coordconv_apps.runs import find_checkpoint
+from coordconv_apps.running.errors import UserError, parsing_error
+from coordconv_apps.running.inherit import inherit, read_run_state
+from coordconv_apps.running.processes import is_main_process, launched
+from coordconv_apps.running.report import Report, complete_summary
+from coordconv_apps.running.runs import find_checkpoint
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from jsonargparse import Namespace
     from lightning.pytorch.callbacks import Callback
 
-    from coordconv_apps.checkpoints import RunState
     from coordconv_apps.data import DataModule
+    from coordconv_apps.running.checkpoints import RunState
     from coordconv_apps.task import Task
 
 COMMANDS = ("fit", "validate", "test", "predict", "export")

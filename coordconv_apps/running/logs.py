@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from coordconv_apps.runs import written_aside
+from coordconv_apps.running.runs import written_aside
 
 if TYPE_CHECKING:
     from argparse import Namespace

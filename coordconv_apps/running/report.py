@@ -7,16 +7,16 @@ import time
 from typing import TYPE_CHECKING, Any, Literal
 
 from coordconv_apps.callbacks import epoch_metrics, table
-from coordconv_apps.errors import one_line
-from coordconv_apps.processes import is_main_process
-from coordconv_apps.runs import device_name, package_versions, read_summary, write_summary
+from coordconv_apps.running.errors import one_line
+from coordconv_apps.running.processes import is_main_process
+from coordconv_apps.running.runs import device_name, package_versions, read_summary, write_summary
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from lightning.pytorch import Trainer
 
-    from coordconv_apps.checkpoints import Checkpoints, RunState
+    from coordconv_apps.running.checkpoints import Checkpoints, RunState
     from coordconv_apps.task import Task
 
 Status = Literal["running", "finished", "interrupted", "failed"]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from coordconv_apps.errors import UserError
+from coordconv_apps.running.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from jsonargparse import Namespace
 
-    from coordconv_apps.checkpoints import RunState
+    from coordconv_apps.running.checkpoints import RunState
 
 
 def read_run_state(path: Path) -> RunState:
