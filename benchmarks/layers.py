@@ -11,6 +11,7 @@ that whatever else the machine does hits all of them alike.
 from __future__ import annotations
 
 import argparse
+import math
 import statistics
 import sys
 import time
@@ -88,7 +89,7 @@ LAYERS: dict[str, Callable[..., nn.Module]] = {
 
 @dataclass
 class Result:
-    """Median seconds and peak bytes of each layer."""
+    """Median seconds and peak bytes of each layer; no bytes where they cannot be counted."""
 
     seconds: dict[str, float]
     bytes: dict[str, int]
@@ -98,8 +99,8 @@ class Result:
         return self.seconds[layer] / self.seconds["Conv2d"]
 
     def memory_ratio(self, layer: str) -> float:
-        """Peak memory of ``layer`` over that of Conv2d."""
-        return self.bytes[layer] / max(self.bytes["Conv2d"], 1)
+        """Peak memory of ``layer`` over that of Conv2d; NaN if it was not measured."""
+        return self.bytes[layer] / self.bytes["Conv2d"] if self.bytes else math.nan
 
 
 def make_steps(
@@ -197,6 +198,11 @@ def peak_bytes(step: Callable[[], None], device: str) -> int:
     return held.peak
 
 
+def mean(ratios: list[float]) -> float:
+    """Geometric mean; NaN if a ratio is."""
+    return math.exp(statistics.fmean(map(math.log, ratios)))
+
+
 def print_table(title: str, results: dict[Shape, Result]) -> None:
     """One line a shape, then the geometric means."""
     others = [name for name in LAYERS if name != "Conv2d"]
@@ -205,11 +211,9 @@ def print_table(title: str, results: dict[Shape, Result]) -> None:
     for shape, result in results.items():
         cells = " ".join(f"{result.ratio(n):6.3f} ({result.memory_ratio(n):6.3f})" for n in others)
         print(f"{shape!s:34} {result.seconds['Conv2d'] * 1e3:7.3f} ms {cells}")
-    means = " ".join(
-        f"{statistics.geometric_mean([r.ratio(n) for r in results.values()]):6.3f} "
-        f"({statistics.geometric_mean([r.memory_ratio(n) for r in results.values()]):6.3f})"
-        for n in others
-    )
+    ratios = {n: mean([r.ratio(n) for r in results.values()]) for n in others}
+    memory = {n: mean([r.memory_ratio(n) for r in results.values()]) for n in others}
+    means = " ".join(f"{ratios[n]:6.3f} ({memory[n]:6.3f})" for n in others)
     print(f"{'geometric mean':45} {means}", flush=True)
 
 
@@ -235,7 +239,9 @@ def main() -> None:
                     torch._dynamo.reset()
                 steps = make_steps(shape, layout, training, args.device, args.compile)
                 seconds = time_in_turns(steps, args.seconds, args.device)
-                results[shape] = Result(seconds, {n: peak_bytes(step, args.device) for n, step in steps.items()})
+                # Compiled code for a CPU makes its tensors where nothing can count them.
+                counted = {} if args.compile and args.device == "cpu" else steps
+                results[shape] = Result(seconds, {n: peak_bytes(step, args.device) for n, step in counted.items()})
             print_table(f"{'training (forward + backward)' if training else 'evaluation'}, {name}", results)
 
 
