@@ -1,7 +1,7 @@
 """What a CoordConv layer costs: time and peak memory against `torch.nn.Conv2d` and against concatenation.
 
     python benchmarks/layers.py                  # every shape, both memory formats, evaluation and training
-    python benchmarks/layers.py --compile        # the same through torch.compile
+    python benchmarks/layers.py --compile        # the same through torch.compile, each layer with a ReLU after it
     python benchmarks/layers.py --device cuda
 
 Every figure is a ratio to `torch.nn.Conv2d` on the same input, and the three layers take turns within one run, so
@@ -116,7 +116,9 @@ def make_steps(
         padding = s.kernel_size // 2 if s.stride < s.kernel_size / 2 or s.kernel_size < 4 else 0
         layer = make(s.channels, s.out_channels, s.kernel_size, stride=s.stride, padding=padding)
         layer = layer.to(device).to(memory_format=layout).train(training)
-        run = torch.compile(layer, fullgraph=True) if compiled else layer
+        # A compiled layer never stands alone: the compiler fuses the addition with what follows, here a ReLU, and
+        # lays out a convolution that nothing follows in another way.
+        run = torch.compile(nn.Sequential(layer, nn.ReLU()), fullgraph=True) if compiled else layer
         with torch.no_grad():
             grad = torch.randn_like(layer(x))
         steps[name] = make_step(run, layer, x, grad, training)
