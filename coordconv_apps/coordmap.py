@@ -233,6 +233,7 @@ class CoordLayer(_ConvNd):
             or torch._C._are_functorch_transforms_active()
             or type(y) is not Tensor
             or forward_ad._current_level >= 0  # input or any parameter may be a dual number
+            or (y.is_cuda and torch.cuda.is_current_stream_capturing())  # a graph must own all that it reads
         ):
             return y + self._map(y, self._padded_grid(self._size(input), y), input)
         weight, bias = self.coord_weight, self.bias
