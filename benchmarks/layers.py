@@ -1,7 +1,7 @@
 """What a CoordConv layer costs: time and peak memory against `torch.nn.Conv2d` and against concatenation.
 
     python benchmarks/layers.py                  # every shape, both memory formats, evaluation and training
-    python benchmarks/layers.py --compile        # the same through torch.compile, each layer with a ReLU after it
+    python benchmarks/layers.py --compile        # through torch.compile, a ReLU after each layer; also folded ones
     python benchmarks/layers.py --device cuda
 
 Every figure is a ratio to `torch.nn.Conv2d` on the same input, and the three layers take turns within one run, so
@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from coordconv_apps import CoordConv2d
+from coordconv_apps import CoordConv2d, fold
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -111,10 +111,15 @@ def make_steps(
     s = shape
     x = torch.randn(s.batch, s.channels, s.size, s.size, device=device).contiguous(memory_format=layout)
     x.requires_grad_(training)
+    padding = s.kernel_size // 2 if s.stride < s.kernel_size / 2 or s.kernel_size < 4 else 0
+    layers = {
+        name: make(s.channels, s.out_channels, s.kernel_size, stride=s.stride, padding=padding)
+        for name, make in LAYERS.items()
+    }
+    if compiled and not training:  # as one deploys it
+        layers["folded"] = fold(layers["CoordConv2d"], (1, *x.shape[1:]))
     steps = {}
-    for name, make in LAYERS.items():
-        padding = s.kernel_size // 2 if s.stride < s.kernel_size / 2 or s.kernel_size < 4 else 0
-        layer = make(s.channels, s.out_channels, s.kernel_size, stride=s.stride, padding=padding)
+    for name, layer in layers.items():
         layer = layer.to(device).to(memory_format=layout).train(training)
         # A compiled layer never stands alone: the compiler fuses the addition with what follows, here a ReLU, and
         # lays out a convolution that nothing follows in another way.
@@ -207,7 +212,7 @@ def mean(ratios: list[float]) -> float:
 
 def print_table(title: str, results: dict[Shape, Result]) -> None:
     """One line a shape, then the geometric means."""
-    others = [name for name in LAYERS if name != "Conv2d"]
+    others = [name for name in next(iter(results.values())).seconds if name != "Conv2d"]
     print(f"\n{title}: time (peak memory) as a multiple of Conv2d")
     print(f"{'layer':34} {'Conv2d':>10} " + " ".join(f"{name:>15}" for name in others))
     for shape, result in results.items():
