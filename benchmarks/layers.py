@@ -233,7 +233,10 @@ def main() -> None:
     parser.add_argument(
         "--shapes", type=int, nargs="+", default=range(len(SHAPES)), help="numbers of the shapes to run"
     )
+    parser.add_argument("--batch", type=int, help="samples in a batch, in place of each shape's own number")
     args = parser.parse_args()
+    if args.batch is not None and args.batch < 1:
+        sys.exit(f"error: --batch={args.batch}: must be at least 1")
     if args.device == "cuda" and not torch.cuda.is_available():
         sys.exit("error: --device=cuda, but torch finds no CUDA device; allowed here: cpu")
     where = torch.cuda.get_device_name() if args.device == "cuda" else f"CPU, {torch.get_num_threads()} threads"
@@ -242,6 +245,7 @@ def main() -> None:
         for name, layout in FORMATS.items():
             results = {}
             for shape in (SHAPES[i] for i in args.shapes):
+                shape = shape if args.batch is None else shape._replace(batch=args.batch)
                 if args.compile:
                     torch._dynamo.reset()
                 steps = make_steps(shape, layout, training, args.device, args.compile)
