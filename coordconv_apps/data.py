@@ -61,6 +61,7 @@ class DataModule(LightningDataModule):
         collate_fn: Callable[[list[Any]], Any] | None = None,
         random_samples: bool = False,
         drop_last: bool = False,
+        batch_size: int | None = None,
     ) -> DataLoader[Any]:
         """A loader for ``dataset``.
 
@@ -75,6 +76,7 @@ class DataModule(LightningDataModule):
             random_samples: Whether ``dataset`` draws random numbers (augmentation). It then draws the same ones for the
                 same seed, epoch and index, whatever the number of workers and processes. For training only.
             drop_last: Whether to leave out a last batch that is smaller than the others. For training only.
+            batch_size: Samples in a batch, on each process; that of the data module if not given.
 
         Raises:
             ValueError: There are no samples to train on.
@@ -87,17 +89,19 @@ class DataModule(LightningDataModule):
             # A loader without one takes a number from the global generator each time it is iterated over.
             "generator": torch.Generator().manual_seed(self.seed),
         }
+        if batch_size is None:
+            batch_size = self.batch_size
         rank, world_size = self._processes()
         if not train:
             return DataLoader(
                 dataset,  # type: ignore[arg-type]  # torch asks for its Dataset class, and uses len and [] only
-                batch_size=self.batch_size,
+                batch_size=batch_size,
                 sampler=ShardSampler(len(dataset), rank, world_size),
                 **shared,
             )
         batches = TrainBatches(
             len(dataset),
-            self.batch_size,
+            batch_size,
             self.seed,
             rank,
             world_size,

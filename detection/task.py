@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from coordconv_apps.coords import Coords
+from coordconv_apps.schedules import Schedule, check_schedule, lr_factor
 from coordconv_apps.task import Task
 from detection.boxes import keep_best
 from detection.deploy import DeployedDetector, DeployedProposals
@@ -18,15 +18,12 @@ from detection.paper import Padding, PaperFasterRCNN, ProposalNetwork
 from detection.proposals import proposal_losses, propose
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from lightning.pytorch.utilities.types import OptimizerLRScheduler
 
     from detection.data import DetectionBatch, PictureBatch
 
 Protocol = Literal["two_stage", "proposals"]
 Optimizer = Literal["adam", "adamw", "sgd"]
-Schedule = Literal["constant", "cosine", "step"]
 
 
 class DetectionTask(Task):
@@ -107,15 +104,11 @@ class DetectionTask(Task):
         self.save_hyperparameters()
         if lr <= 0:
             raise ValueError(f"lr={lr}: must be above 0")
-        if not 0 <= warmup < 1:
-            raise ValueError(f"warmup={warmup}: must be in [0, 1)")
         if not 0 <= score_threshold <= 1:
             raise ValueError(f"score_threshold={score_threshold}: must be in [0, 1]")
         if num_classes < 1:
             raise ValueError(f"num_classes={num_classes}: must be at least 1")
-        milestones = sorted(lr_milestones or [])
-        if any(not 0 < m < 1 for m in milestones):
-            raise ValueError(f"lr_milestones={lr_milestones}: each must be in (0, 1), a share of the training")
+        check_schedule(warmup, lr_milestones or [])
         self.protocol = protocol
         if protocol == "two_stage":
             self.monitor = "val/map"  # type: ignore[misc]  # which figure counts depends on the protocol
@@ -124,7 +117,7 @@ class DetectionTask(Task):
         self.score_threshold = score_threshold
         self.optimizer, self.lr, self.momentum, self.beta2 = optimizer, lr, momentum, beta2
         self.weight_decay = weight_decay
-        self.schedule, self.warmup, self.lr_milestones, self.lr_gamma = schedule, warmup, milestones, lr_gamma
+        self.schedule, self.warmup, self.lr_milestones, self.lr_gamma = schedule, warmup, lr_milestones or [], lr_gamma
         self.network = build_network(
             network, protocol=protocol, num_classes=num_classes, padding=padding, network_args=network_args
         )
@@ -299,27 +292,12 @@ class DetectionTask(Task):
         }
         kind, own = make[self.optimizer]
         optimizer = kind(self.network.parameters(), **groups, **own)
-        factor = self._lr_factor(self.trainer.estimated_stepping_batches)
+        factor = lr_factor(
+            self.schedule,
+            self.trainer.estimated_stepping_batches,
+            warmup=self.warmup,
+            milestones=self.lr_milestones,
+            gamma=self.lr_gamma,
+        )
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-
-    def _lr_factor(self, total_steps: float) -> Callable[[int], float]:
-        """Share of the peak rate as a function of the step."""
-        if not math.isfinite(total_steps) and (self.schedule != "constant" or self.warmup):
-            raise ValueError(
-                f"schedule={self.schedule!r} needs an end of training: set trainer.max_epochs or max_steps"
-            )
-        shapes: dict[str, Callable[[float], float]] = {
-            "constant": lambda done: 1.0,
-            "cosine": lambda done: (1 + math.cos(math.pi * done)) / 2,
-            "step": lambda done: self.lr_gamma ** sum(done >= milestone for milestone in self.lr_milestones),
-        }
-        shape = shapes[self.schedule]
-
-        def factor(step: int) -> float:
-            done = min(step / total_steps, 1.0)
-            # The step after this one counts, so that the first does not have rate 0.
-            climb = (step + 1) / (self.warmup * total_steps) if self.warmup else 1.0
-            return min(climb, 1.0) * shape(done)
-
-        return factor

@@ -175,21 +175,6 @@ def test_training_lowers_the_loss(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "expected"),
-    [
-        ({"schedule": "constant"}, {0: 1.0, 50: 1.0, 99: 1.0}),
-        ({"schedule": "cosine"}, {0: 1.0, 50: 0.5, 25: (1 + math.cos(math.pi / 4)) / 2, 100: 0.0}),
-        ({"schedule": "cosine", "warmup": 0.1}, {0: 0.1, 4: 0.5 * (1 + math.cos(math.pi * 0.04)) / 2, 50: 0.5}),
-        ({"schedule": "step", "lr_milestones": [0.5, 0.8]}, {0: 1.0, 49: 1.0, 50: 0.1, 79: 0.1, 80: 0.01}),
-        ({"schedule": "step", "lr_milestones": [0.5], "lr_gamma": 0.3}, {50: 0.3}),
-    ],
-)
-def test_schedules_follow_their_formulas(arguments: dict[str, Any], expected: dict[int, float]) -> None:
-    factor = DetectionTask(**arguments)._lr_factor(100)
-    assert {step: factor(step) for step in expected} == pytest.approx(expected)
-
-
-@pytest.mark.parametrize(
     ("arguments", "kind", "settings"),
     [
         ({"optimizer": "adam", "lr": 0.002}, torch.optim.Adam, {"lr": 0.002, "betas": (0.9, 0.99)}),

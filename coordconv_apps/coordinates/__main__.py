@@ -1,0 +1,25 @@
+"""``python -m coordconv_apps.coordinates fit | validate | test | export``: see its ``README.md``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from coordconv_apps.cli import run
+from coordconv_apps.coordinates.data import SquareData
+from coordconv_apps.coordinates.task import CoordinateTask
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run the application.
+
+    Args:
+        args: Command-line arguments; those of the process if None.
+    """
+    run("coordinates", CoordinateTask, SquareData, args)
+
+
+if __name__ == "__main__":
+    main()

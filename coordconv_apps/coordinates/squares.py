@@ -1,0 +1,143 @@
+"""Not-so-Clevr (Liu et al., 2018, section 2): white squares on a black canvas, at every place where one fits.
+
+Everything about a sample follows from its centre ``(x, y)``, whole numbers of pixels: x counts columns, y rows. So the
+data set is the list of centres, and images are made of it where they are needed, on whatever device.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Split = Literal["uniform", "quadrant"]
+
+
+class Centers(NamedTuple):
+    """The centres of a split, int64 ``(n, objects, 2)``: x, y of each object in pixels."""
+
+    train: Tensor
+    test: Tensor
+
+
+def all_centers(canvas_size: int = 64, square_size: int = 9) -> Tensor:
+    """Every centre of a square that fits on the canvas, row by row.
+
+    Args:
+        canvas_size: Height and width of the canvas, in pixels.
+        square_size: Side of the square, in pixels; of an even side, the pixel right of and below the middle counts
+            as the centre.
+
+    Returns:
+        int64 ``(n, 2)``: x and y, each in ``[square_size // 2, canvas_size - (square_size - 1) // 2)``. For the
+        paper's 64 and 9: 4 to 59, 3,136 centres.
+
+    Raises:
+        ValueError: The square is larger than the canvas, or one of them has no pixels.
+    """
+    if square_size < 1:
+        raise ValueError(f"data.square_size={square_size}: must be an integer of at least 1")
+    if square_size > canvas_size:
+        raise ValueError(f"data.square_size={square_size}: must be at most data.canvas_size={canvas_size}")
+    axis = torch.arange(square_size // 2, canvas_size - (square_size - 1) // 2)
+    return torch.cartesian_prod(axis, axis).flip(1)
+
+
+def split_centers(
+    split: Split, canvas_size: int = 64, square_size: int = 9, test_fraction: float = 0.25, seed: int = 0
+) -> Centers:
+    """Deals the centres out to training and test.
+
+    Args:
+        split: "uniform": each centre goes to the test set with probability ``test_fraction``. "quadrant": the test
+            set is where both x and y are above half of the canvas, 729 of the paper's 3,136.
+        canvas_size: Height and width of the canvas, in pixels.
+        square_size: Side of the square, in pixels.
+        test_fraction: For "uniform", in (0, 1).
+        seed: For "uniform", fixes which centres go where.
+
+    Returns:
+        Two sets without a common centre, each ``(n, 1, 2)`` and with at least one centre.
+
+    Raises:
+        ValueError: An argument is out of its range, or one of the sets is empty.
+    """
+    centers = all_centers(canvas_size, square_size)
+    if split == "uniform":
+        if not 0 < test_fraction < 1:
+            raise ValueError(f"data.test_fraction={test_fraction}: must be in (0, 1)")
+        in_test = torch.rand(len(centers), generator=torch.Generator().manual_seed(seed)) < test_fraction
+    elif split == "quadrant":
+        in_test = (centers > canvas_size // 2).all(1)
+    else:
+        raise ValueError(f"data.split={split}: must be uniform or quadrant")
+    for name, chosen in (("train", ~in_test), ("test", in_test)):
+        if not chosen.any():
+            raise ValueError(
+                f"data.split={split}: leaves no {name} sample of {len(centers)} (data.canvas_size={canvas_size},"
+                f" data.square_size={square_size}, data.test_fraction={test_fraction})"
+            )
+    return Centers(centers[~in_test].unsqueeze(1), centers[in_test].unsqueeze(1))
+
+
+def draw_pairs(centers: Tensor, count: int, seed: int) -> Tensor:
+    """Draws pairs of centres, all equally likely, so that squares may overlap.
+
+    Args:
+        centers: ``(n, 1, 2)``.
+        count: Number of pairs.
+        seed: Fixes the pairs.
+
+    Returns:
+        int64 ``(count, 2, 2)``: two centres each.
+    """
+    chosen = torch.randint(len(centers), (count, 2), generator=torch.Generator().manual_seed(seed))
+    return centers[chosen, 0]
+
+
+def one_hot(centers: Tensor, canvas_size: int) -> Tensor:
+    """Images that are 1 at the centres and 0 elsewhere.
+
+    Args:
+        centers: int64 ``(B, objects, 2)``, x and y in ``[0, canvas_size)``.
+        canvas_size: Height and width of the images, in pixels.
+
+    Returns:
+        float32 ``(B, canvas_size, canvas_size)``; the first index of an image is the row, y.
+    """
+    images = torch.zeros(len(centers), canvas_size**2, device=centers.device)
+    return images.scatter_(1, pixel_index(centers, canvas_size), 1.0).unflatten(1, (canvas_size, canvas_size))
+
+
+def render(centers: Tensor, canvas_size: int, square_size: int) -> Tensor:
+    """Images of the squares, 1 in them and 0 elsewhere.
+
+    Args:
+        centers: int64 ``(B, objects, 2)``, as `all_centers` has them.
+        canvas_size: Height and width of the images, in pixels.
+        square_size: Side of the squares, in pixels.
+
+    Returns:
+        float32 ``(B, canvas_size, canvas_size)``; the first index of an image is the row, y.
+    """
+    first = centers.unsqueeze(-1) - square_size // 2
+    pixels = torch.arange(canvas_size, device=centers.device)
+    inside = (pixels >= first) & (pixels < first + square_size)  # (B, objects, 2, canvas_size)
+    columns, rows = inside[:, :, 0, None, :], inside[:, :, 1, :, None]
+    return (rows & columns).any(1).float()
+
+
+def pixel_index(centers: Tensor, canvas_size: int) -> Tensor:
+    """The number of the pixel ``(x, y)``, counted row by row.
+
+    Args:
+        centers: int64 ``(..., 2)``, x and y.
+        canvas_size: Width of the canvas, in pixels.
+
+    Returns:
+        int64 ``(...)``.
+    """
+    return centers[..., 1] * canvas_size + centers[..., 0]
