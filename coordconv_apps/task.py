@@ -37,7 +37,9 @@ class Task(LightningModule):
 
     Attributes:
         monitor: The logged metric that decides which epoch is ``checkpoints/best.ckpt``, such as ``"val/iou"``.
-        monitor_mode: Whether the largest (``"max"``) or the smallest (``"min"``) value is the best.
+        monitor_mode: Whether the largest (``"max"``) or the smallest (``"min"``) value is the best; of equal ones, the
+            last.
+        headline: The validation metric that comparisons draw, if that is another one.
         resumable: Names of constructor arguments that may differ from the checkpoint's, when a run is resumed or its
             network is used. The command line's value then takes effect; any other that differs is an error.
 
@@ -46,6 +48,7 @@ class Task(LightningModule):
 
     monitor: ClassVar[str] = "val/loss"
     monitor_mode: ClassVar[Literal["min", "max"]] = "min"
+    headline: str | None = None
     resumable: ClassVar[frozenset[str]] = frozenset({"lr", "weight_decay"})
 
     def __init__(self, coords: Coords = "none") -> None:

@@ -37,6 +37,7 @@ SUMMARY_KEYS = {
     "best",
     "parameters",
     "coords",
+    "headline",
     "seed",
     "epochs",
     "steps",

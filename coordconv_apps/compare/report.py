@@ -196,7 +196,7 @@ def _markdown(out: Path, title: str, command: str, results: Sequence[Result]) ->
 
 
 def _figure(results: Sequence[Result]) -> bytes:
-    """Returns a PNG: the monitored validation metric by epoch, and its test counterpart by arm."""
+    """Returns a PNG: the headline validation metric by epoch, and its test counterpart by arm."""
     # Imported here: it costs a second that an error in the arguments should not wait for.
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
@@ -205,12 +205,12 @@ def _figure(results: Sequence[Result]) -> bytes:
     figure = Figure(figsize=(11, 4.2), layout="constrained")
     curves, final = figure.subplots(1, 2, width_ratios=(2, 1))
     arms = list(dict.fromkeys(result.job.arm for result in results))
-    monitor = next((result.monitor for result in finished if result.monitor), None)
+    headline = next((result.headline for result in finished if result.headline), None)
     _draw_curves(curves, [result for result in results if result.curve], arms)
-    curves.set(xlabel="epoch", ylabel=monitor or "", title="Validation: mean and standard deviation over seeds")
+    curves.set(xlabel="epoch", ylabel=headline or "", title="Validation: mean and standard deviation over seeds")
     curves.xaxis.set_major_locator(MaxNLocator(integer=True))
     names = metric_names(finished)
-    name = monitor.replace("val/", "test/", 1) if monitor else ""
+    name = headline.replace("val/", "test/", 1) if headline else ""
     name = name if name in names else next(iter(names), "")
     _draw_final(final, finished, arms, name)
     final.set(xlabel="arm", ylabel=name, title="Test: each seed, mean and deviation")

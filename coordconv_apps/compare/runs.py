@@ -151,7 +151,7 @@ class Result:
         parameters: Number of parameters of the network.
         seconds: Seconds of training.
         epochs: Epochs of training.
-        monitor: Name of the validation metric that picked the best checkpoint.
+        headline: Name of the validation metric to draw.
         curve: That metric by epoch.
         folders: The folders of the training and of the test.
         device: Where it was trained.
@@ -163,7 +163,7 @@ class Result:
     parameters: int | None = None
     seconds: float | None = None
     epochs: int | None = None
-    monitor: str | None = None
+    headline: str | None = None
     curve: dict[int, float] = field(default_factory=dict)
     folders: tuple[Path, ...] = ()
     device: str = ""
@@ -185,7 +185,7 @@ def collect(plan: Plan, job: Job, error: str = "") -> Result:
     fit, test = plan.fitted(job), plan.tested(job)
     training = read_summary(fit) if fit is not None else {}
     tested = read_summary(test) if test is not None else {}
-    monitor = (training.get("best") or {}).get("metric")
+    headline = training.get("headline") or (training.get("best") or {}).get("metric")
     metrics = {name: float(value) for name, value in (tested.get("metrics") or {}).items() if value is not None}
     return Result(
         job=job,
@@ -194,8 +194,8 @@ def collect(plan: Plan, job: Job, error: str = "") -> Result:
         parameters=training.get("parameters"),
         seconds=training.get("seconds"),
         epochs=training.get("epochs"),
-        monitor=monitor,
-        curve=read_curve(fit, monitor) if fit is not None and monitor else {},
+        headline=headline,
+        curve=read_curve(fit, headline) if fit is not None and headline else {},
         folders=tuple(folder for folder in (fit, test) if folder is not None),
         device=str(training.get("device", "")),
     )

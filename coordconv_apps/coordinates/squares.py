@@ -109,7 +109,8 @@ def one_hot(centers: Tensor, canvas_size: int) -> Tensor:
         float32 ``(B, canvas_size, canvas_size)``; the first index of an image is the row, y.
     """
     images = torch.zeros(len(centers), canvas_size**2, device=centers.device)
-    return images.scatter_(1, pixel_index(centers, canvas_size), 1.0).unflatten(1, (canvas_size, canvas_size))
+    images.scatter_(1, pixel_index(centers, canvas_size), 1.0)
+    return images.view(-1, canvas_size, canvas_size)
 
 
 def render(centers: Tensor, canvas_size: int, square_size: int) -> Tensor:

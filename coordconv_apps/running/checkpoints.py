@@ -165,7 +165,8 @@ class Checkpoints(Checkpoint):
             raise KeyError(f"{type(task).__name__}.monitor={task.monitor!r} is not logged; these are: {names}")
         value = metrics[task.monitor].item()
         best = self.best["value"] if self.best is not None else None
-        better = best is None or best != best or (value > best if task.monitor_mode == "max" else value < best)
+        # Of equal values the later one is better trained: a figure may have reached the end of its range.
+        better = best is None or best != best or (value >= best if task.monitor_mode == "max" else value <= best)
         if trainer.strategy.broadcast(better):
             self.best = {"metric": task.monitor, "value": value, "epoch": trainer.current_epoch}
             self._save(trainer, "best", "validated")

@@ -80,6 +80,7 @@ class Report:
             "best": before.get("best"),
             "parameters": task.parameter_count(),
             "coords": task.coords,
+            "headline": task.headline or task.monitor,
             "seed": seed,
             "epochs": before.get("epochs", epochs),
             "steps": before.get("steps", 0),
