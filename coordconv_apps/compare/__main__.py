@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import NoReturn, get_args
 
 from coordconv_apps.compare.devices import job_environments, requested_gpus, visible_gpus
+from coordconv_apps.compare.extension import NOTHING, Extension, find_extension
 from coordconv_apps.compare.report import note, table, write_report
 from coordconv_apps.compare.runs import Job, Plan, Result, collect
 from coordconv_apps.compare.workers import StopSignals, run_jobs
@@ -238,7 +239,8 @@ def compare(settings: Settings) -> int:
         settings: The checked command line.
 
     Returns:
-        The exit status: 0, or 1 if a run failed, or 128 and the signal's number if it was interrupted.
+        The exit status: 0, or 1 if a run or what the application adds to the report failed, or 128 and the signal's
+        number if it was interrupted.
     """
     plan = settings.plan
     environments = job_environments(settings.parallel, visible_gpus(os.environ), settings.gpus_per_job, os.environ)
@@ -257,26 +259,52 @@ def compare(settings: Settings) -> int:
             print(f"interrupted: {done} of {len(settings.jobs)} runs finished; the same command goes on")
             return 128 + stop.number
         results = [collect(plan, job, failures.get(job, "")) for job in settings.jobs]
-        _show(settings, results)
-    return 1 if failures else 0
+        whole = _show(settings, results)
+    return 0 if whole and not failures else 1
 
 
-def _show(settings: Settings, results: Sequence[Result]) -> None:
+def _show(settings: Settings, results: Sequence[Result]) -> bool:
+    """Writes and prints the report; returns whether it has everything that the application adds to it."""
     plan = settings.plan
-    configs = " ".join(str(config) for config in plan.configs)
-    files = write_report(plan.out, f"{settings.app}: {configs}", _command(settings), results)
-    print(f"\n{table(results)}\n{note(results)}\n")
+    files, extension, mistake = _write(settings, results)
+    print("\n" + "\n".join([table(results, extension.rows), note(results), *extension.notes]) + "\n")
     for result in results:
         if result.error:
             print(f"failed:   {result.job.name}: {result.error} (log: {plan.log(result.job)})")
     if any(result.error for result in results):
         print("          the same command tries failed runs again")
-    print(f"table:    {files[0]}\nruns:     {files[1]}\nfigure:   {files[2]}")
+    if mistake:
+        print(f"failed:   {plan.module}.comparison, and the report is without what it adds: {mistake}")
+    print(f"table:    {files[0]}\nruns:     {files[1]}")
+    for file in files[2:]:
+        print(f"figure:   {file}")
     for result in results:
         # The test's pictures, or the training's where the application draws none in its test.
         pictures = [folder / "pictures" for folder in result.folders if (folder / "pictures").is_dir()]
         if pictures:
             print(f"pictures: {pictures[-1]}")
+    return not mistake
+
+
+def _write(settings: Settings, results: Sequence[Result]) -> tuple[list[Path], Extension, str]:
+    """Writes the report, then once more with what the application adds.
+
+    Returns:
+        The files, what was added, and what is wrong with it, or empty.
+    """
+    plan = settings.plan
+    title = f"{settings.app}: {' '.join(str(config) for config in plan.configs)}"
+    command = _command(settings)
+    files = write_report(plan.out, title, command, results)
+    try:
+        extension = find_extension(plan.module, results)
+        if extension is not NOTHING:
+            files = write_report(plan.out, title, command, results, extension)
+    except Exception as error:  # whatever it is, the report of hours of training must not be lost
+        if os.environ.get("COORDCONV_DEBUG") == "1":
+            raise
+        return files, NOTHING, f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return files, extension, ""
 
 
 def _command(settings: Settings) -> str:

@@ -2,14 +2,16 @@
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from coordconv_apps.compare.extension import NOTHING, Extension, Row
 from coordconv_apps.compare.runs import Job, Result
+from coordconv_apps.figures import as_png
 from coordconv_apps.running.runs import written_aside
 
 if TYPE_CHECKING:
@@ -63,30 +65,31 @@ def metric_names(results: Sequence[Result]) -> list[str]:
     return list(dict.fromkeys(name for result in results for name in result.metrics))
 
 
-def table(results: Sequence[Result]) -> str:
+def table(results: Sequence[Result], further: Sequence[Row] = ()) -> str:
     """Returns the table of a comparison: Markdown, its columns aligned so that a terminal shows it well.
 
     Args:
         results: The results of all jobs; the first one's arm is what the others are compared with.
+        further: Rows to add.
     """
     arms = list(dict.fromkeys(result.job.arm for result in results))
     finished = [result for result in results if not result.error]
     header = ["", *arms, *(f"{arm} against {arms[0]}" for arm in arms[1:])]
-    rows = [_row(name, values, arms, ".4g") for name, values in _by_name(finished, metric_names(finished))]
+    rows = [Row(name, values, ".4g") for name, values in _by_name(finished, metric_names(finished))]
     parameters = {r.job: float(r.parameters) for r in finished if r.parameters is not None}
     seconds = {r.job: r.seconds for r in finished if r.seconds is not None}
-    rows += [_row("parameters", parameters, arms, ",.0f"), _row("seconds", seconds, arms, ".1f")]
-    return _aligned([header, *rows])
+    rows += [Row("parameters", parameters, ",.0f"), Row("seconds", seconds, ".1f"), *further]
+    return _aligned([header, *(_cells(row, arms) for row in rows)])
 
 
 def _by_name(results: Sequence[Result], names: Sequence[str]) -> list[tuple[str, dict[Job, float]]]:
     return [(name, {r.job: r.metrics[name] for r in results if name in r.metrics}) for name in names]
 
 
-def _row(name: str, values: Mapping[Job, float], arms: Sequence[str], form: str) -> list[str]:
-    by_arm = {arm: {job.seed: value for job, value in values.items() if job.arm == arm} for arm in arms}
+def _cells(row: Row, arms: Sequence[str]) -> list[str]:
+    by_arm = {arm: {job.seed: value for job, value in row.values.items() if job.arm == arm} for arm in arms}
     base = by_arm[arms[0]]
-    cells = [name, *(_mean_cell(list(by_arm[arm].values()), form) for arm in arms)]
+    cells = [row.name, *(_mean_cell(list(by_arm[arm].values()), row.form) for arm in arms)]
     for arm in arms[1:]:
         seeds = [seed for seed in base if seed in by_arm[arm]]
         cells.append(_difference_cell([base[s] for s in seeds], [by_arm[arm][s] for s in seeds]))
@@ -141,38 +144,47 @@ def note(results: Sequence[Result]) -> str:
     return "\n".join(lines)
 
 
-def write_report(out: Path, title: str, command: str, results: Sequence[Result]) -> list[Path]:
-    """Writes `comparison.md`, `comparison.csv` and `comparison.png`, each whole or not at all.
+def write_report(
+    out: Path, title: str, command: str, results: Sequence[Result], extension: Extension = NOTHING
+) -> list[Path]:
+    """Writes `comparison.md`, `comparison.csv` and `comparison.png`, and further figures, each whole or not at all.
 
     Args:
         out: The folder of the comparison.
         title: Heading of the Markdown file.
         command: The command line that repeats the comparison.
         results: The results of all jobs.
+        extension: What the application adds.
 
     Returns:
-        The three files.
+        The three files, and those of the further figures.
     """
-    files = [out / "comparison.md", out / "comparison.csv", out / "comparison.png"]
-    contents = (_markdown(out, title, command, results).encode(), _csv(results).encode(), _figure(results))
-    for file, content in zip(files, contents, strict=True):
+    figures = {out / f"comparison_{name}.png": content for name, content in extension.figures.items()}
+    files = {
+        out / "comparison.md": _markdown(out, title, command, results, extension).encode(),
+        out / "comparison.csv": _csv(results, extension.rows).encode(),
+        out / "comparison.png": _figure(results),
+    }
+    for file, content in {**figures, **files}.items():  # what the text refers to comes before it
         with written_aside(file, "wb") as aside:
             aside.write(content)
-    return files
+    return [*files, *figures]
 
 
-def _csv(results: Sequence[Result]) -> str:
+def _csv(results: Sequence[Result], further: Sequence[Row]) -> str:
     names = metric_names(results)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["arm", "seed", "status", "parameters", "seconds", "epochs", *names, "error"])
+    header = ["arm", "seed", "status", "parameters", "seconds", "epochs", *names, *(row.name for row in further)]
+    writer.writerow([*header, "error"])
     for r in results:
-        row = [r.job.arm, r.job.seed, r.status, r.parameters, r.seconds, r.epochs]
-        writer.writerow([*row, *(r.metrics.get(name) for name in names), r.error])
+        cells = [r.job.arm, r.job.seed, r.status, r.parameters, r.seconds, r.epochs]
+        cells += [r.metrics.get(name) for name in names]
+        writer.writerow([*cells, *(row.values.get(r.job) for row in further), r.error])
     return text.getvalue()
 
 
-def _markdown(out: Path, title: str, command: str, results: Sequence[Result]) -> str:
+def _markdown(out: Path, title: str, command: str, results: Sequence[Result], extension: Extension) -> str:
     header = ["run", "status", "epochs", "seconds", "folders"]
     rows = [header]
     for r in results:
@@ -185,9 +197,11 @@ def _markdown(out: Path, title: str, command: str, results: Sequence[Result]) ->
     parts = [
         f"# {title}",
         f"```\n{command}\n```",
-        table(results),
+        table(results, extension.rows),
         note(results),
+        *(["\n".join(f"- {line}" for line in extension.notes)] if extension.notes else []),
         "![Validation by epoch, and the test metric](comparison.png)",
+        *(f"![{name}](comparison_{name}.png)" for name in extension.figures),
         *(["\n".join(failures)] if failures else []),
         _aligned(rows),
         *([f"Device: {'; '.join(devices)}."] if devices else []),
@@ -206,7 +220,7 @@ def _figure(results: Sequence[Result]) -> bytes:
     curves, final = figure.subplots(1, 2, width_ratios=(2, 1))
     arms = list(dict.fromkeys(result.job.arm for result in results))
     headline = next((result.headline for result in finished if result.headline), None)
-    _draw_curves(curves, [result for result in results if result.curve], arms)
+    _draw_curves(curves, [result for result in finished if result.curve], arms)
     curves.set(xlabel="epoch", ylabel=headline or "", title="Validation: mean and standard deviation over seeds")
     curves.xaxis.set_major_locator(MaxNLocator(integer=True))
     names = metric_names(finished)
@@ -214,9 +228,7 @@ def _figure(results: Sequence[Result]) -> bytes:
     name = name if name in names else next(iter(names), "")
     _draw_final(final, finished, arms, name)
     final.set(xlabel="arm", ylabel=name, title="Test: each seed, mean and deviation")
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=150)
-    return buffer.getvalue()
+    return as_png(figure)
 
 
 def _draw_curves(axes: "Axes", results: Sequence[Result], arms: Sequence[str]) -> None:

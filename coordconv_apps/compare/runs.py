@@ -7,9 +7,10 @@ comparison that was killed loses no more than the epoch it was in.
 import csv
 import math
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import yaml
 
@@ -155,6 +156,7 @@ class Result:
         curve: That metric by epoch.
         folders: The folders of the training and of the test.
         device: Where it was trained.
+        fit_metrics: The last metrics of the training itself.
     """
 
     job: Job
@@ -167,11 +169,20 @@ class Result:
     curve: dict[int, float] = field(default_factory=dict)
     folders: tuple[Path, ...] = ()
     device: str = ""
+    fit_metrics: dict[str, float] = field(default_factory=dict)
 
     @property
     def status(self) -> str:
         """Either `finished` or `failed`."""
         return "failed" if self.error else "finished"
+
+    def validations(self, metric: str) -> dict[int, float]:
+        """Returns any metric of the finished training by epoch (from 0); empty where there is none.
+
+        Args:
+            metric: Its name, such as `val/seconds`.
+        """
+        return read_curve(self.folders[0], metric) if self.folders else {}
 
 
 def collect(plan: Plan, job: Job, error: str = "") -> Result:
@@ -186,11 +197,10 @@ def collect(plan: Plan, job: Job, error: str = "") -> Result:
     training = read_summary(fit) if fit is not None else {}
     tested = read_summary(test) if test is not None else {}
     headline = training.get("headline") or (training.get("best") or {}).get("metric")
-    metrics = {name: float(value) for name, value in (tested.get("metrics") or {}).items() if value is not None}
     return Result(
         job=job,
         error=error,
-        metrics={name: value for name, value in metrics.items() if math.isfinite(value)},
+        metrics=_metrics(tested),
         parameters=training.get("parameters"),
         seconds=training.get("seconds"),
         epochs=training.get("epochs"),
@@ -198,4 +208,10 @@ def collect(plan: Plan, job: Job, error: str = "") -> Result:
         curve=read_curve(fit, headline) if fit is not None and headline else {},
         folders=tuple(folder for folder in (fit, test) if folder is not None),
         device=str(training.get("device", "")),
+        fit_metrics=_metrics(training),
     )
+
+
+def _metrics(summary: Mapping[str, Any]) -> dict[str, float]:
+    metrics = {name: float(value) for name, value in (summary.get("metrics") or {}).items() if value is not None}
+    return {name: value for name, value in metrics.items() if math.isfinite(value)}

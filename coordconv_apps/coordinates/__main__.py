@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from coordconv_apps.cli import run
 from coordconv_apps.coordinates.data import SquareData
+from coordconv_apps.coordinates.pictures import CoordinatePictures
 from coordconv_apps.coordinates.task import CoordinateTask
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ def main(args: Sequence[str] | None = None) -> None:
     Args:
         args: Command-line arguments; those of the process if None.
     """
-    run("coordinates", CoordinateTask, SquareData, args)
+    run("coordinates", CoordinateTask, SquareData, args, callbacks=(CoordinatePictures,))
 
 
 if __name__ == "__main__":

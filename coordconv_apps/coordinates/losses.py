@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +12,7 @@ from torch import Tensor
 from coordconv_apps.coordinates.squares import pixel_index
 
 if TYPE_CHECKING:
-    from coordconv_apps.coordinates.models import PixelClassifier
+    from coordconv_apps.coordinates.models import PixelClassifier, PixelRenderer
 
 
 def full_cross_entropy(logits: Tensor, centers: Tensor) -> Tensor:
@@ -28,6 +28,50 @@ def full_cross_entropy(logits: Tensor, centers: Tensor) -> Tensor:
     return F.cross_entropy(logits.flatten(1), pixel_index(centers[:, 0], logits.shape[-1]))
 
 
+class SampledPixels(NamedTuple):
+    """The pixels around each sample's centre, and others drawn at random, with which a softmax can be estimated.
+
+    Attributes:
+        corner: int64 ``(B, 2)``, x and y of the first pixel of the square around the centre.
+        side: Side of that square, in pixels.
+        logits: ``(B, side^2)``, of the square row by row.
+        log_sum: ``(B,)``, logarithm of the sum of exponentials of all logits of the canvas, as estimated.
+    """
+
+    corner: Tensor
+    side: int
+    logits: Tensor
+    log_sum: Tensor
+
+
+def sample_pixels(
+    network: PixelClassifier, centers: Tensor, reach: int, others: int, others_weight: float = 1.0
+) -> SampledPixels:
+    """Logits around the centres, and an estimate of the sum below the softmax from others.
+
+    Args:
+        network: Gives logits of chosen pixels.
+        centers: int64 ``(B, 1, 2)``, x and y of the true pixel.
+        reach: The square around it reaches so many pixels to each side, shifted where it would leave the canvas.
+        others: Number of random pixels for each sample; one of them that is in the square is not counted.
+        others_weight: Exponent of what a random pixel counts in the sum: with 1 it stands for all the pixels that
+            were not drawn, and the sum is unbiased; with 0 it counts as one pixel.
+    """
+    size = network.canvas_size
+    side = min(2 * reach + 1, size)
+    corner = (centers - reach).clamp(0, size - side)  # (B, 1, 2)
+    axis = torch.arange(side, device=centers.device)
+    square = corner + torch.cartesian_prod(axis, axis).flip(1)  # (B, side^2, 2), row by row
+    drawn = torch.randint(size, (len(centers), others, 2), device=centers.device)
+    counted = ((drawn < corner) | (drawn >= corner + side)).any(2)
+    pixels = pixel_index(torch.cat([square, drawn], dim=1), size)
+    logits = network.at(centers.flatten(1).float(), pixels)
+    weight = logits.new_full((), others_weight * math.log(size**2 / others))
+    log_weights = torch.where(counted, weight, -torch.inf)
+    log_sum = torch.cat([logits[:, : side**2], logits[:, side**2 :] + log_weights], dim=1).logsumexp(1)
+    return SampledPixels(corner[:, 0], side, logits[:, : side**2], log_sum)
+
+
 def sampled_cross_entropy(
     network: PixelClassifier, centers: Tensor, near: int, others: int, others_weight: float = 1.0
 ) -> Tensor:
@@ -36,26 +80,44 @@ def sampled_cross_entropy(
     Args:
         network: Gives logits of chosen pixels.
         centers: int64 ``(B, 1, 2)``, x and y of the true pixel.
-        near: The pixels around the true one are a square that reaches so many pixels to each side, shifted where it
-            would leave the canvas.
-        others: Number of random pixels for each sample; one of them that is in the square is not counted.
-        others_weight: Exponent of what a random pixel counts in the sum below the softmax: with 1 it stands for all the
-            pixels that were not drawn, and the sum is unbiased; with 0 it counts as one pixel.
+        near: How far the pixels around the true one reach.
+        others: Number of random pixels for each sample.
+        others_weight: Exponent of what they count: see `sample_pixels`.
 
     Returns:
         The mean over the batch, a scalar.
     """
-    size = network.canvas_size
-    side = min(2 * near + 1, size)
-    center = centers[:, 0]
-    corner = (center - near).clamp(0, size - side).unsqueeze(1)  # (B, 1, 2)
-    axis = torch.arange(side, device=centers.device)
-    square = corner + torch.cartesian_prod(axis, axis).flip(1)  # (B, side^2, 2), row by row
-    drawn = torch.randint(size, (len(center), others, 2), device=centers.device)
-    counted = ((drawn < corner) | (drawn >= corner + side)).any(2)
-    pixels = pixel_index(torch.cat([square, drawn], dim=1), size)
-    logits = network.at(centers.flatten(1).float(), pixels)
-    weight = logits.new_full((), others_weight * math.log(size**2 / others))
-    log_weights = torch.where(counted, weight, -torch.inf)
-    logits = torch.cat([logits[:, : side**2], logits[:, side**2 :] + log_weights], dim=1)
-    return F.cross_entropy(logits, pixel_index(center - corner[:, 0], side))
+    sample = sample_pixels(network, centers, near, others, others_weight)
+    true = pixel_index(centers[:, 0] - sample.corner, sample.side)
+    return (sample.log_sum - sample.logits.gather(1, true[:, None])[:, 0]).mean()
+
+
+def sampled_rendering_loss(
+    network: PixelRenderer, centers: Tensor, square_size: int, near: int, others: int, others_weight: float = 1.0
+) -> Tensor:
+    """Sigmoid cross-entropy of the pixels around the square: what is painted far from it is left out.
+
+    Args:
+        network: Finds the centre and paints.
+        centers: int64 ``(B, 1, 2)``, x and y of the centre.
+        square_size: Side of the true square, in pixels.
+        near: How far from the centre pixels are compared, in pixels.
+        others: Number of random pixels for each sample, to estimate the softmax of the canvas.
+        others_weight: Exponent of what they count: see `sample_pixels`.
+
+    Returns:
+        The mean over these pixels, a scalar.
+    """
+    size, halo = network.classifier.canvas_size, network.halo
+    sample = sample_pixels(network.classifier, centers, near + halo, others, others_weight)
+    found = (sample.logits - sample.log_sum[:, None]).exp()
+    painted = network.paint_at(found.view(-1, sample.side, sample.side))
+    # A convolution pads a part of the canvas with zeros, which is right only where the canvas ends as well.
+    place = sample.corner[:, :, None] + torch.arange(sample.side, device=centers.device)  # (B, 2, side)
+    first, last = place[..., :1], place[..., -1:]
+    right = ((place >= first + halo) | (first == 0)) & ((place <= last - halo) | (last == size - 1))
+    kept = (right[:, 0, None, :] & right[:, 1, :, None]).float()
+    start = centers[:, 0, :, None] - square_size // 2
+    inside = (place >= start) & (place < start + square_size)
+    true = (inside[:, 0, None, :] & inside[:, 1, :, None]).float()
+    return F.binary_cross_entropy_with_logits(painted, true, weight=kept, reduction="sum") / kept.sum()

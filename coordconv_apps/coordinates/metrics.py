@@ -101,6 +101,19 @@ class PixelOverlap(MeanFigures):
             logits: ``(B, H, W)``; a pixel is found if its probability is above 0.5.
             images: ``(B, H, W)``, 1 where a pixel is true and 0 elsewhere.
         """
-        found, true = logits.flatten(1) > 0, images.flatten(1) > 0.5
-        either = (found | true).sum(1)
-        self._add({"iou": torch.where(either == 0, 1.0, (found & true).sum(1) / either.clamp(min=1))})
+        self._add({"iou": overlaps(logits, images)})
+
+
+def overlaps(logits: Tensor, images: Tensor) -> Tensor:
+    """Intersection over union of each image's pixels; 1 for an image without any, found or true.
+
+    Args:
+        logits: ``(B, H, W)``; a pixel is found if its probability is above 0.5.
+        images: ``(B, H, W)``, 1 where a pixel is true and 0 elsewhere.
+
+    Returns:
+        float32 ``(B,)``, in [0, 1].
+    """
+    found, true = logits.flatten(1) > 0, images.flatten(1) > 0.5
+    either = (found | true).sum(1)
+    return torch.where(either == 0, 1.0, (found & true).sum(1) / either.clamp(min=1))

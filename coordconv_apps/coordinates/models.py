@@ -95,21 +95,32 @@ class PixelClassifier(nn.Module):
 class PixelRenderer(nn.Module):
     """The classification network, a softmax over the canvas, and 3x3 convolutions: the paper's network for rendering.
 
+    What the 3x3 convolutions see is the softmax times the number of pixels, so that it starts near 1 and not near
+    1/4,096, from where nothing is learned. Their weights could make up for the factor.
+
     Args:
         classifier: Finds the centres.
         width: Factor of the numbers of channels.
+
+    Attributes:
+        halo: How far a pixel of the softmax reaches in what is painted, in pixels.
     """
 
     def __init__(self, classifier: PixelClassifier, width: int = 1) -> None:
         super().__init__()
         self.classifier = classifier
-        self.paint = _relu_chain([nn.Conv2d(i, o, 3, padding=1) for i, o in _pairs(1, *(8, 8, 16, 16), 1, by=width)])
+        layers = [nn.Conv2d(i, o, 3, padding=1) for i, o in _pairs(1, 8, 8, 16, 16, 1, by=width)]
+        self.paint = _relu_chain(layers)
+        self.halo = len(layers)
 
     def forward(self, centers: Tensor) -> Tensor:
         """Logits of all pixels, ``(B, H, W)``, for centres ``(B, inputs)`` in pixels."""
         logits = self.classifier(centers)
-        found = logits.flatten(1).softmax(1).view_as(logits).unsqueeze(1)
-        painted: Tensor = self.paint(found)
+        return self.paint_at(logits.flatten(1).softmax(1).view_as(logits))
+
+    def paint_at(self, found: Tensor) -> Tensor:
+        """Logits ``(B, h, w)`` of the pixels of a part of the canvas, for their softmax ``(B, h, w)``."""
+        painted: Tensor = self.paint(found.unsqueeze(1) * self.classifier.canvas_size**2)
         return painted.squeeze(1)
 
 
@@ -166,25 +177,48 @@ class GrowingNet(nn.Module):
         return logits[:, 0, start : start + self.canvas_size, start : start + self.canvas_size]
 
 
-class PositionNet(nn.Sequential):
+class PositionNet(nn.Module):
     """The paper's CoordConv network of regression: linear convolutions, then the maximum over the canvas.
-
-    Images ``(B, 1, H, W)`` in, positions ``(B, 2)`` out, as shares of the canvas.
 
     Args:
         coords: Coordinates in the first layer.
     """
 
     def __init__(self, coords: Coords) -> None:
-        super().__init__(
+        super().__init__()
+        self.layers = nn.Sequential(
             nn.Conv2d(1, 8, 1) if coords == "none" else CoordConv2d(1, 8, 1, coords=coords),
             nn.Conv2d(8, 8, 1),
             nn.Conv2d(8, 8, 1),
             nn.Conv2d(8, 8, 3, padding=1),
             nn.Conv2d(8, 2, 3, padding=1),
-            nn.AdaptiveMaxPool2d(1),
-            nn.Flatten(),
         )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Positions ``(B, 2)``, as shares of the canvas, for images ``(B, 1, H, W)``."""
+        marks: Tensor = self.layers(images)
+        return marks.flatten(2).max(2).values
+
+    def forward_collapsed(self, images: Tensor) -> Tensor:
+        """The same for images whose outermost pixels are 0, at a fraction of the cost.
+
+        Nothing in the network bends before the maximum. So its layers are one 5x5 convolution of the image, plus what
+        they make of an empty canvas, which is the same for all images.
+
+        Args:
+            images: ``(B, 1, H, W)``.
+
+        Returns:
+            Positions ``(B, 2)``, as shares of the canvas.
+        """
+        kernel = images.new_zeros(1, 1, 9, 9)
+        kernel[..., 4, 4] = 1  # an impulse: what becomes of it is the kernel, mirrored
+        for layer in self.layers:
+            assert isinstance(layer, nn.Conv2d)
+            kernel = F.conv2d(kernel, layer.weight, padding=layer.padding)
+        kernel = kernel[..., 2:7, 2:7].flip(2, 3).transpose(0, 1)
+        marks: Tensor = F.conv2d(images, kernel, padding=2) + self.layers(torch.zeros_like(images[:1]))
+        return marks.flatten(2).max(2).values
 
 
 class DenseNet(nn.Sequential):
@@ -242,6 +276,7 @@ def build_network(
     kernel_size: int = 3,
     scale_inputs: bool = True,
     gain: float = 1.0,
+    coord_gain: float = 1.0,
 ) -> nn.Module:
     """Build a network of a task.
 
@@ -257,7 +292,8 @@ def build_network(
         width: The paper's factor of the numbers of channels (m), for the baselines and for rendering.
         kernel_size: Side of the kernels of "deconv", "upsample" and their "budget".
         scale_inputs: Whether classification and rendering see positions scaled to [-1, 1], or in pixels.
-        gain: Factor of the weights drawn.
+        gain: Factor of the weights of the 1x1 convolutions of "paper" for classification and rendering.
+        coord_gain: Further factor of the coordinates' weights.
 
     Returns:
         A network with weights drawn at random (He-normal, biases 0) from torch's generator.
@@ -300,7 +336,10 @@ def build_network(
     built = builders[network]()
     if coords != "none" and network != "paper":
         to_coordconv(built, "all", coords)
-    he_normal_(built, gain)
+    he_normal_(built, coord_gain=coord_gain)
+    for part in built.modules():
+        if isinstance(part, PixelClassifier):
+            he_normal_(part, gain, coord_gain)
     # The layout that CPUs and GPUs convolve fastest in.
     return built.to(memory_format=torch.channels_last)
 
@@ -315,7 +354,7 @@ def parameter_count(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def he_normal_(network: nn.Module, gain: float = 1.0) -> None:
+def he_normal_(network: nn.Module, gain: float = 1.0, coord_gain: float = 1.0) -> None:
     """Draws all weights from normal distributions with the variance ``2 / fan_in`` (He et al., 2015); biases are 0.
 
     The coordinate channels count as inputs.
@@ -323,19 +362,20 @@ def he_normal_(network: nn.Module, gain: float = 1.0) -> None:
     Args:
         network: Any; only its convolutions and linear layers change.
         gain: Factor of all weights.
+        coord_gain: Further factor of the coordinates' weights; 0 starts without them.
     """
     for layer in network.modules():
         if not isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
             continue
-        weights = [layer.weight]
+        weights = {layer.weight: gain}
         if isinstance(coord_weight := getattr(layer, "coord_weight", None), Tensor):
-            weights.append(coord_weight)
+            weights[coord_weight] = gain * coord_gain
         fan_in = sum(weight.numel() for weight in weights) / layer.weight.shape[0]
         if isinstance(layer, nn.ConvTranspose2d):  # each output sees one kernel position in stride^2
             taps = math.prod(layer.kernel_size) / math.prod(layer.stride)
             fan_in = layer.in_channels * taps + (0 if len(weights) == 1 else 2 * taps)
-        for weight in weights:
-            nn.init.normal_(weight, std=gain * math.sqrt(2 / fan_in))
+        for weight, factor in weights.items():
+            nn.init.normal_(weight, std=factor * math.sqrt(2 / fan_in))
         if layer.bias is not None:
             nn.init.zeros_(layer.bias)
 

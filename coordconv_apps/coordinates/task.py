@@ -10,9 +10,16 @@ import torch.nn.functional as F
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 
-from coordconv_apps.coordinates.losses import full_cross_entropy, sampled_cross_entropy
+from coordconv_apps.coordinates.losses import full_cross_entropy, sampled_cross_entropy, sampled_rendering_loss
 from coordconv_apps.coordinates.metrics import MeanFigures, PixelHits, PixelOverlap, PositionErrors
-from coordconv_apps.coordinates.models import Network, PixelClassifier, TaskName, build_network
+from coordconv_apps.coordinates.models import (
+    Network,
+    PixelClassifier,
+    PixelRenderer,
+    PositionNet,
+    TaskName,
+    build_network,
+)
 from coordconv_apps.coordinates.squares import one_hot, render
 from coordconv_apps.coords import Coords
 from coordconv_apps.schedules import Schedule, check_schedule, lr_factor
@@ -55,12 +62,13 @@ class CoordinateTask(Task):
         width: The paper's factor of the numbers of channels, for the baselines and for rendering.
         kernel_size: Side of the kernels of deconv, upsample and their budget.
         scale_inputs: Whether positions are fed scaled to [-1, 1], or as numbers of pixels as by the authors.
-        gain: Factor of the He-normal weights that the training starts from, above 0.
-        loss: "sampled": cross-entropy over the pixels around the true one and random others (network=paper of
-            classification; the others take all). "full": over all pixels. "mse": mean squared error, for rendering.
-            Not used by regression.
+        gain: Factor of the He-normal weights that the 1x1 convolutions of network=paper start from, above 0.
+        coord_gain: Further factor of the coordinates' weights, at least 0.
+        loss: What to train classification and rendering with. "full": cross-entropy over all pixels. "sampled": over
+            those around the true one, with a softmax that is estimated from random others (for network=paper; other
+            networks take all). "mse": mean squared error of all pixels, for rendering.
         near: With "sampled", how far the pixels around the true one reach, in pixels.
-        others: With "sampled", number of random other pixels.
+        others: With "sampled", number of random other pixels per sample.
         others_weight: With "sampled", from 0 (a random pixel counts as one) to 1 (for all those not drawn).
         lr: Peak learning rate of Adam, above 0.
         baseline_lr: The same for the baseline; null: lr.
@@ -97,6 +105,7 @@ class CoordinateTask(Task):
         kernel_size: int = 3,
         scale_inputs: bool = True,
         gain: float = 1.0,
+        coord_gain: float = 1.0,
         loss: Loss = "full",
         near: int = 4,
         others: int = 128,
@@ -120,7 +129,7 @@ class CoordinateTask(Task):
         self.schedule: Schedule = schedule
         self.warmup, self.lr_milestones, self.lr_gamma = warmup, lr_milestones or [], lr_gamma
         self.beta2 = beta2
-        self._check(near, others, others_weight, objects, gain)
+        self._check(near, others, others_weight, objects, gain, coord_gain)
         self.task_name: TaskName = task
         self.canvas_size, self.square_size, self.objects = canvas_size, square_size, objects
         self.loss: Loss = loss
@@ -130,6 +139,8 @@ class CoordinateTask(Task):
             raise ValueError(f"model.loss=mse: model.task={task} has no such loss, rendering has")
         if objects != 1 and task != "rendering":
             raise ValueError(f"model.objects={objects}: model.task={task} is about one object, rendering about 1 or 2")
+        if objects != 1 and loss == "sampled":
+            raise ValueError("model.loss=sampled: is for one object, model.loss=full for two")
         self.network = build_network(
             task,
             baseline if is_baseline and baseline is not None else network,
@@ -140,6 +151,7 @@ class CoordinateTask(Task):
             kernel_size=kernel_size,
             scale_inputs=scale_inputs,
             gain=gain,
+            coord_gain=coord_gain,
         )
         figure, mode, self.perfect = HEADLINES[task]
         self.monitor, self.monitor_mode = f"val/train_{figure}", mode  # type: ignore[misc]  # depends on the task
@@ -155,7 +167,9 @@ class CoordinateTask(Task):
         self._seconds_before = 0.0  # of the training that is resumed
         self._started = time.perf_counter()
 
-    def _check(self, near: int, others: int, others_weight: float, objects: int, gain: float) -> None:
+    def _check(
+        self, near: int, others: int, others_weight: float, objects: int, gain: float, coord_gain: float
+    ) -> None:
         """Raises ValueError for an argument that is out of its range."""
         if self.lr <= 0:
             raise ValueError(f"model.lr={self.lr}: must be above 0")
@@ -163,6 +177,8 @@ class CoordinateTask(Task):
             raise ValueError(f"model.weight_decay={self.weight_decay}: must be at least 0")
         if gain <= 0:
             raise ValueError(f"model.gain={gain}: must be above 0")
+        if coord_gain < 0:
+            raise ValueError(f"model.coord_gain={coord_gain}: must be at least 0")
         if near < 0:
             raise ValueError(f"model.near={near}: must be an integer of at least 0")
         if others < 1:
@@ -199,8 +215,12 @@ class CoordinateTask(Task):
             Classification and rendering: logits ``(B, H, W)``. Regression: positions ``(B, 2)``, x and y in pixels.
         """
         if self.task_name == "regression":
-            # A one-hot image makes no use of the square's size; the network's positions are shares of the canvas.
-            positions: Tensor = self.network(one_hot(centers, self.canvas_size).unsqueeze(1))
+            images = one_hot(centers, self.canvas_size).unsqueeze(1)
+            positions: Tensor  # as shares of the canvas
+            if isinstance(self.network, PositionNet) and self.square_size >= 3:  # no centre lies on the border
+                positions = self.network.forward_collapsed(images)
+            else:
+                positions = self.network(images)
             return positions * self.canvas_size
         logits: Tensor = self.network(centers.flatten(1).float())
         return logits
@@ -216,6 +236,15 @@ class CoordinateTask(Task):
             return F.mse_loss(outputs.sigmoid(), images)
         return F.binary_cross_entropy_with_logits(outputs, images)
 
+    def _train_loss(self, centers: Tensor) -> Tensor:
+        """The loss to train with, a scalar."""
+        sampled = self.near, self.others, self.others_weight
+        if self.loss == "sampled" and isinstance(self.network, PixelClassifier):
+            return sampled_cross_entropy(self.network, centers, *sampled)
+        if self.loss == "sampled" and isinstance(self.network, PixelRenderer):
+            return sampled_rendering_loss(self.network, centers, self.square_size, *sampled)
+        return self._loss(self(centers), centers)
+
     def training_step(self, batch: SquareBatch, batch_idx: int) -> Tensor:
         """Loss of a batch.
 
@@ -226,10 +255,7 @@ class CoordinateTask(Task):
         Returns:
             The loss, a scalar.
         """
-        if self.loss == "sampled" and isinstance(self.network, PixelClassifier):
-            loss = sampled_cross_entropy(self.network, batch.centers, self.near, self.others, self.others_weight)
-        else:
-            loss = self._loss(self(batch.centers), batch.centers)
+        loss = self._train_loss(batch.centers)
         self.log_train({"train/loss": loss.detach()}, len(batch.centers))
         return loss
 

@@ -1,0 +1,226 @@
+"""What `coordconv_apps.compare` adds for these tasks: how soon a run is good, and whether it is good on both sets.
+
+The paper's claim is "150 times faster, with 10 to 100 times fewer parameters" (Liu et al., 2018, section 3). Both
+numbers are measured here; the figures are those of its sections 2 and 3.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from coordconv_apps.compare.extension import Extension, Row
+from coordconv_apps.compare.report import ARM_COLOURS
+from coordconv_apps.figures import as_png
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from matplotlib.axes import Axes
+    from numpy.typing import NDArray
+
+    from coordconv_apps.compare.runs import Job, Result
+
+MARKERS = {"none": "s", "xy": "o", "xyr": "^"}  # points of different arms that coincide can be told apart
+
+
+class Measure(NamedTuple):
+    """The figure that counts in a task."""
+
+    name: str  # in the logs
+    label: str  # for readers
+    unit: str
+    sign: int  # 1: large values are good; -1: small ones
+    trivial: float  # a value that needs no learning
+
+
+MEASURES = {
+    "val/accuracy": Measure("accuracy", "accuracy", "", 1, 0.01),
+    "val/euclidean_distance": Measure("euclidean_distance", "Euclidean distance", " pixels", -1, 21.4),
+    "val/iou": Measure("iou", "IoU", "", 1, 0.08),
+}
+"""By the name of its validation metric.
+
+Trivial is about what one answer to all samples of the paper's canvas comes to: any pixel, the middle, any square.
+"""
+
+
+class Run(NamedTuple):
+    """A finished training at its validations, all ``(n,)``."""
+
+    job: Job
+    seconds: NDArray[np.float64]  # of training so far
+    train: NDArray[np.float64]  # the measure on the training set
+    test: NDArray[np.float64]  # and on the test set
+
+
+def extend(results: Sequence[Result]) -> Extension:
+    """Returns the rows, notes and figures for a comparison of these tasks.
+
+    Args:
+        results: The results of all jobs; the first one's arm is what the others are compared with.
+    """
+    finished = [result for result in results if not result.error]
+    headline = next((result.headline for result in finished if result.headline), None)
+    if headline is None:
+        return Extension()
+    measure = MEASURES[headline]
+    arms = list(dict.fromkeys(result.job.arm for result in results))
+    runs = [_read(result, measure) for result in finished]
+    rows, notes = _perfect(finished, arms)
+    common = common_value(runs, measure)
+    if common is None:
+        limit = f"{measure.trivial:g}{measure.unit}"
+        notes.append(f"no speed-up: not every run's test {measure.label} was ever better than {limit}")
+    else:
+        value = f"{measure.label} {common:.4g}{measure.unit}"
+        seconds = {run.job: seconds_to(run, common, measure) for run in runs}
+        rows.append(Row(f"seconds to {value}", seconds, ".1f"))
+        notes.append(f"{value}: the best on the test set that every run reached at some validation")
+        notes += _speed_ups(seconds, arms, value)
+    notes += _parameter_ratios(finished, arms)
+    drawn = [run for run in runs if len(run.test)]
+    return Extension(rows, notes, _figures(drawn, arms, measure, common) if drawn else {})
+
+
+def _read(result: Result, measure: Measure) -> Run:
+    names = ("val/seconds", f"val/train_{measure.name}", f"val/{measure.name}")
+    curves = [result.validations(name) for name in names]
+    epochs = sorted(set.intersection(*(set(curve) for curve in curves)))
+    values = np.array([[curve[epoch] for epoch in epochs] for curve in curves], dtype=np.float64)
+    return Run(result.job, *values[:, np.isfinite(values).all(axis=0)])
+
+
+def common_value(runs: Sequence[Run], measure: Measure) -> float | None:
+    """Returns the best test value that every run reached at some validation.
+
+    Args:
+        runs: All finished runs.
+        measure: What is measured.
+
+    Returns:
+        The value, or None if it is trivial or if a run has no validation.
+    """
+    if not runs or not all(len(run.test) for run in runs):
+        return None
+    common = min((measure.sign * run.test).max() for run in runs)
+    return float(measure.sign * common) if common > measure.sign * measure.trivial else None
+
+
+def seconds_to(run: Run, value: float, measure: Measure) -> float:
+    """Returns after how many seconds of training the test value was first as good as `value`.
+
+    Args:
+        run: A run that reached it.
+        value: The value.
+        measure: What is measured.
+    """
+    return float(run.seconds[np.argmax(measure.sign * run.test >= measure.sign * value)])
+
+
+def _perfect(results: Sequence[Result], arms: Sequence[str]) -> tuple[list[Row], list[str]]:
+    rows = []
+    for name, form in (("time_to_perfect", ".1f"), ("epochs_to_perfect", ".1f")):
+        values = {result.job: result.fit_metrics[name] for result in results if name in result.fit_metrics}
+        if values:
+            rows.append(Row(name, values, form))
+    counts = []
+    for arm in arms:
+        perfect = ["time_to_perfect" in result.fit_metrics for result in results if result.job.arm == arm]
+        counts.append(f"{arm} {sum(perfect)} of {len(perfect)}")
+    return rows, [f"runs that became perfect on both sets: {', '.join(counts)}; time_to_perfect is in seconds"]
+
+
+def _speed_ups(seconds: dict[Job, float], arms: Sequence[str], value: str) -> list[str]:
+    lines = []
+    by_arm = {arm: {job.seed: time for job, time in seconds.items() if job.arm == arm} for arm in arms}
+    base = by_arm[arms[0]]
+    for arm in arms[1:]:
+        seeds = [seed for seed in base if seed in by_arm[arm]]  # as in the table: seeds that both have
+        if seeds:
+            ratio = sum(base[seed] for seed in seeds) / sum(by_arm[arm][seed] for seed in seeds)
+            count = "1 seed" if len(seeds) == 1 else f"{len(seeds)} seeds"
+            lines.append(f"speed-up of {arm} over {arms[0]} at {value}: {_times(ratio)} (means over {count})")
+    return lines
+
+
+def _parameter_ratios(results: Sequence[Result], arms: Sequence[str]) -> list[str]:
+    counts = {result.job.arm: result.parameters for result in results if result.parameters}
+    base = counts.get(arms[0])
+    others = [(arm, counts[arm]) for arm in arms[1:] if arm in counts]
+    return [f"parameters: {arms[0]} has {_times(base / count)} as many as {arm}" for arm, count in others if base]
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:,.0f} times" if ratio >= 100 else f"{ratio:.3g} times"
+
+
+def _figures(runs: Sequence[Run], arms: Sequence[str], measure: Measure, common: float | None) -> dict[str, bytes]:
+    # Imported here: it costs a second that an error in the arguments should not wait for.
+    from matplotlib.figure import Figure
+
+    train_test = Figure(figsize=(6, 6.2), layout="constrained")
+    _draw_train_test(train_test.subplots(), runs, arms, measure)
+    time = Figure(figsize=(8, 5), layout="constrained")
+    _draw_time(time.subplots(), runs, arms, measure, common)
+    for figure in (train_test, time):
+        figure.legend(loc="outside lower center", ncols=len(arms) + 1)
+    return {"train_test": as_png(train_test), "time": as_png(time)}
+
+
+def _draw_train_test(axes: Axes, runs: Sequence[Run], arms: Sequence[str], measure: Measure) -> None:
+    """Draws the train against the test value of each run's last validation, and its way there."""
+    for place, arm in enumerate(arms):
+        own = [run for run in runs if run.job.arm == arm]
+        for run in own:
+            axes.plot(run.train, run.test, color=ARM_COLOURS[arm], alpha=0.3, linewidth=0.8)
+        _draw_ends(axes, [run.train for run in own], own, arm, place)
+    axes.axline((0.5, 0.5), (1, 1), color="#999999", linestyle=":", linewidth=1, label="test = train", zorder=0)
+    axes.set(xlabel=_axis_label("train", measure), ylabel=_axis_label("test", measure))
+    axes.set_title("Each run's last validation, and its way there")
+    if measure.sign > 0:
+        axes.set(xlim=(-0.04, 1.04), ylim=(-0.04, 1.04), aspect="equal")
+    else:
+        axes.set(xscale="log", yscale="log")
+        axes.set_aspect("equal", adjustable="datalim")
+    axes.grid(alpha=0.3)
+
+
+def _draw_time(axes: Axes, runs: Sequence[Run], arms: Sequence[str], measure: Measure, common: float | None) -> None:
+    """Draws the test value of each run over the seconds of training."""
+    for place, arm in enumerate(arms):
+        own = [run for run in runs if run.job.arm == arm]
+        for run in own:
+            axes.plot(run.seconds, run.test, color=ARM_COLOURS[arm], alpha=0.6, linewidth=1)
+        _draw_ends(axes, [run.seconds for run in own], own, arm, place)
+    if common is not None:
+        text = f"{common:.4g}{measure.unit}, reached by all"
+        axes.axhline(common, color="#999999", linestyle=":", linewidth=1, label=text, zorder=0)
+    axes.set(xscale="log", xlabel="seconds of training", ylabel=_axis_label("test", measure))
+    axes.set_title("The test set over the training of each run")
+    if measure.sign > 0:
+        axes.set_ylim(-0.04, 1.04)
+    else:
+        axes.set_yscale("log")
+    axes.grid(alpha=0.3, which="both")
+
+
+def _draw_ends(axes: Axes, x: Sequence[NDArray[np.float64]], runs: Sequence[Run], arm: str, place: int) -> None:
+    """Draws a point at the end of each run of an arm, smaller for a later arm, which may lie on an earlier one's."""
+    if runs:
+        axes.plot(
+            [values[-1] for values in x],
+            [run.test[-1] for run in runs],
+            color=ARM_COLOURS[arm],
+            marker=MARKERS[arm],
+            markeredgecolor="white",
+            markersize=12 - 2 * place,
+            linestyle="",
+            alpha=0.8,
+            label=f"{arm} (n = {len(runs)})",
+        )
+
+
+def _axis_label(which: str, measure: Measure) -> str:
+    return f"{which} {measure.label}" + (f", in{measure.unit}" if measure.unit else "")

@@ -1,0 +1,246 @@
+"""The application from its command line: every shipped config, resuming, export, two processes, mistakes."""
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from coordconv_apps.coordinates.__main__ import main
+from coordconv_apps.coordinates.squares import all_centers
+from coordconv_apps.coordinates.task import CoordinateTask
+from coordconv_apps.running.runs import read_summary, versions
+
+ROOT = Path(__file__).parents[2]
+CONFIGS = sorted((ROOT / "coordconv_apps" / "coordinates" / "configs").glob("*.yaml"))
+CPU = ["--trainer.accelerator=cpu", "--trainer.devices=1"]
+SMALL = [
+    "--model.canvas_size=16",
+    "--data.canvas_size=16",
+    "--model.square_size=3",
+    "--data.square_size=3",
+    "--trainer.max_epochs=1",
+    "--trainer.check_val_every_n_epoch=1",
+    *CPU,
+]
+TINY = [
+    "--model.canvas_size=8",
+    "--data.canvas_size=8",
+    "--model.square_size=3",
+    "--data.square_size=3",
+    "--model.coords=xy",
+    "--model.stop_when_perfect=false",
+    *CPU,
+]
+FIGURES = {
+    "classification": {"accuracy", "euclidean_distance", "manhattan_distance"},
+    "regression": {"euclidean_distance"},
+    "rendering": {"iou"},
+}
+
+
+def run_folder(runs: Path, name: str, version: int) -> Path:
+    return runs / "coordinates" / name / f"version_{version}"
+
+
+def newest(runs: Path, name: str) -> Path:
+    return versions(runs / "coordinates" / name)[0]
+
+
+def summary_of(folder: Path) -> dict[str, Any]:
+    return dict(read_summary(folder))
+
+
+def figures_of(folder: Path) -> dict[str, float]:
+    """All metrics but those that tell of time."""
+    metrics: dict[str, float] = summary_of(folder)["metrics"]
+    return {name: value for name, value in metrics.items() if not name.endswith(("seconds", "time_to_perfect"))}
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    checkpoint = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    state: dict[str, torch.Tensor] = checkpoint["state_dict"]
+    return state
+
+
+# ------------------------------------------------------------------ shipped configs
+
+
+def test_there_is_a_config_for_each_purpose() -> None:
+    tasks = [f"{task}_{split}" for task in FIGURES for split in ("uniform", "quadrant")]
+    assert {path.stem for path in CONFIGS} == {*tasks, "classification_paper"}
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("coords", ["none", "xy"])
+def test_config_trains_and_tests(tmp_path: Path, config: Path, coords: str) -> None:
+    main(["fit", f"--config={config}", f"--runs_dir={tmp_path}", f"--model.coords={coords}", *SMALL])
+    fit = run_folder(tmp_path, config.stem, 0)
+    torch.load(fit / "checkpoints" / "best.ckpt", weights_only=True)
+    given: dict[str, Any] = yaml.safe_load(config.read_text())["model"]
+    task = CoordinateTask(**{**given, "coords": coords, "canvas_size": 16, "square_size": 3})
+    summary = summary_of(fit)
+    assert summary["parameters"] == task.parameter_count()
+    assert summary["coords"] == coords
+    assert summary["best"]["metric"] == task.monitor
+    names = {f"{prefix}{figure}" for prefix in ("", "train_") for figure in FIGURES[task.task_name]}
+    assert {f"val/{name}" for name in names} | {"val/seconds", "train/loss"} <= set(summary["metrics"])
+    main(["test", "--ckpt_path=best", f"--name={config.stem}", f"--runs_dir={tmp_path}", *CPU])
+    tested = summary_of(run_folder(tmp_path, config.stem, 1))["metrics"]
+    assert set(tested) == {f"test/{name}" for name in names}
+    # The sets that are evaluated in the training are those of the test.
+    for name in names:
+        assert tested[f"test/{name}"] == pytest.approx(summary["metrics"][f"val/{name}"], rel=1e-5)
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+def test_configs_say_where_every_value_comes_from(config: Path) -> None:
+    lines = config.read_text().splitlines()
+    values = [line for line in lines if line.startswith("  ") and ":" in line and not line.startswith("  task:")]
+    assert len(values) > 15
+    assert [line for line in values if "#" not in line] == []
+
+
+# ------------------------------------------------------------------ repeating and resuming
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--model.loss=sampled", "--model.near=1", "--model.others=8"],
+        ["--model.task=regression", "--model.network=strided"],
+        ["--model.task=rendering", "--model.objects=2", "--data.two_objects=true", "--data.pairs=32"],
+    ],
+    ids=["classification", "regression", "rendering"],
+)
+def test_same_seed_gives_the_same_figures(tmp_path: Path, arguments: list[str]) -> None:
+    for seed in (1, 1, 2):
+        main(
+            ["fit", f"--runs_dir={tmp_path}", "--trainer.max_epochs=2", f"--seed_everything={seed}", *TINY, *arguments]
+        )
+    one, same, other = (run_folder(tmp_path, "default", version) for version in range(3))
+    assert figures_of(one) == figures_of(same)
+    assert figures_of(one)["train/loss"] != figures_of(other)["train/loss"]
+    for name, weight in weights(one).items():
+        assert torch.equal(weight, weights(same)[name])
+
+
+@pytest.mark.parametrize("loss", ["sampled", "full"])
+def test_a_resumed_training_equals_an_uninterrupted_one(tmp_path: Path, loss: str) -> None:
+    def fit(runs: str, epochs: int, *arguments: str) -> Path:
+        common = [f"--runs_dir={tmp_path / runs}", f"--trainer.max_epochs={epochs}", "--model.schedule=constant"]
+        main(["fit", *common, f"--model.loss={loss}", "--model.near=1", "--model.others=8", *TINY, *arguments])
+        return run_folder(tmp_path / runs, "default", 0)
+
+    whole = fit("whole", 2)
+    parts = fit("parts", 1)
+    before = summary_of(parts)["metrics"]["val/seconds"]
+    assert fit("parts", 2, "--ckpt_path=last") == parts
+    assert summary_of(parts)["epochs"] == 2
+    assert figures_of(parts) == figures_of(whole)
+    one, other = weights(parts), weights(whole)
+    assert one.keys() == other.keys()
+    for name, weight in one.items():
+        assert torch.equal(weight, other[name]), name
+    with (parts / "metrics.csv").open(newline="") as file:
+        clock = [float(row["val/seconds"]) for row in csv.DictReader(file) if row["val/seconds"]]
+    assert len(clock) == 2
+    assert 0 < before == pytest.approx(clock[0])
+    assert clock[1] > clock[0], "the clock goes on"
+
+
+def test_a_resumed_training_keeps_the_time_that_it_took(tmp_path: Path) -> None:
+    common = [f"--runs_dir={tmp_path}", *TINY, "--model.lr=0.01"]
+    main(["fit", "--trainer.max_epochs=40", *common])
+    first = summary_of(run_folder(tmp_path, "default", 0))["metrics"]
+    assert 0 < first["epochs_to_perfect"] <= 40, "a test of nothing else"
+    main(["fit", "--trainer.max_epochs=41", "--ckpt_path=last", *common])
+    second = summary_of(run_folder(tmp_path, "default", 0))["metrics"]
+    for name in ("time_to_perfect", "epochs_to_perfect"):
+        assert second[name] == pytest.approx(first[name])
+    assert second["val/seconds"] > first["val/seconds"]
+
+
+# ------------------------------------------------------------------ export, two processes
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs folder with a short classification run in it."""
+    runs = tmp_path_factory.mktemp("runs")
+    main(["fit", "--name=a", f"--runs_dir={runs}", "--trainer.max_epochs=2", *TINY, "--data.split=uniform"])
+    return runs
+
+
+def test_exported_files_give_the_logits(trained: Path) -> None:
+    import onnxruntime
+
+    main(["export", "--name=a", f"--runs_dir={trained}", "--ckpt_path=best", *CPU])
+    folder = newest(trained, "a")
+    files = {path.name for path in (folder / "export").iterdir()}
+    assert {"network.onnx", "network_plain.pt2", "network_plain_weights.pt"} <= files
+    task = CoordinateTask.load_from_checkpoint(run_folder(trained, "a", 0) / "checkpoints" / "best.ckpt").eval()
+    centers = all_centers(8, 3)[:5]
+    expected = task(centers.unsqueeze(1)).detach()
+    session = onnxruntime.InferenceSession(folder / "export" / "network.onnx", providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {session.get_inputs()[0].name: centers.float().numpy()})
+    np.testing.assert_allclose(found, expected.numpy(), rtol=1e-4, atol=1e-5)
+    plain = torch.export.load(folder / "export" / "network_plain.pt2").module()
+    torch.testing.assert_close(plain(centers.float()), expected, rtol=1e-4, atol=1e-5)
+
+
+def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, "-m", "coordconv_apps.coordinates", *arguments]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
+
+
+def test_two_processes_train_and_give_the_figures_of_one(trained: Path, tmp_path: Path) -> None:
+    two = ["--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp"]
+    # An odd number of samples: no process may see one twice.
+    small = [argument for argument in TINY if "trainer" not in argument]
+    arguments = ["--name=two", f"--runs_dir={tmp_path}", "--trainer.max_epochs=1", "--model.loss=sampled"]
+    done = command("fit", *arguments, "--data.split=uniform", *small, *two)
+    assert done.returncode == 0, done.stderr
+    run = run_folder(tmp_path, "two", 0)
+    of_two = figures_of(run)
+    assert summary_of(run)["world_size"] == 2
+    main(["validate", "--name=two", f"--runs_dir={tmp_path}", "--ckpt_path=last", "--trainer.strategy=auto", *CPU])
+    of_one = figures_of(newest(tmp_path, "two"))
+    names = {f"val/{prefix}{figure}" for prefix in ("", "train_") for figure in FIGURES["classification"]}
+    assert set(of_one) == names
+    assert of_one == pytest.approx({name: of_two[name] for name in names}, rel=1e-5)
+
+
+# ------------------------------------------------------------------ mistakes on the command line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--data.square_size=99"], "data.square_size=99: must be at most data.canvas_size=8"),
+        (["--data.split=half"], "data.split"),
+        (["--model.network=dense"], "for classification there are paper, deconv, upsample, budget"),
+        (["--model.network=huge"], "model.network"),
+        (["--model.coords=yx"], "model.coords"),
+        (["--model.lr=-1"], "model.lr=-1.0: must be above 0"),
+        (["--data.canvas_size=9"], "model.canvas_size=8: the data have 9"),
+        (["--data.two_objects=true"], "model.objects=1: the data have 2"),
+        (["--data.test_fraction=2"], "data.test_fraction=2.0: must be in (0, 1)"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(
+    tmp_path: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["fit", f"--runs_dir={tmp_path}", "--trainer.max_epochs=1", *TINY, *arguments])
+    assert stopped.value.code == 2
+    told = capsys.readouterr().err.strip()
+    assert message in told
+    assert "\n" not in told
