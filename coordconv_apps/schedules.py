@@ -26,15 +26,15 @@ def lr_factor(
         total_steps: Steps of the whole training, as ``trainer.estimated_stepping_batches`` gives them.
         warmup: Share of the training, in [0, 1), over which the rate climbs linearly to its peak.
         milestones: Shares of the training, in (0, 1).
-        gamma: What "step" multiplies by.
+        gamma: What "step" multiplies by, in (0, 1].
 
     Returns:
-        A function of the number of steps done, with values in [0, 1] for a ``gamma`` in [0, 1].
+        A function of the number of steps done, with values in [0, 1].
 
     Raises:
         ValueError: An argument is out of its range, or the training has no end that the schedule could go by.
     """
-    check_schedule(warmup, milestones)
+    check_schedule(warmup, milestones, gamma)
     if not math.isfinite(total_steps) and (schedule != "constant" or warmup):
         raise ValueError(f"schedule={schedule!r} needs an end of training: set trainer.max_epochs or max_steps")
     shapes: dict[Schedule, Callable[[float], float]] = {
@@ -53,9 +53,11 @@ def lr_factor(
     return factor
 
 
-def check_schedule(warmup: float, milestones: Sequence[float]) -> None:
+def check_schedule(warmup: float, milestones: Sequence[float], gamma: float) -> None:
     """Raises `ValueError` for arguments of `lr_factor` that are out of their range."""
     if not 0 <= warmup < 1:
         raise ValueError(f"warmup={warmup}: must be in [0, 1)")
     if any(not 0 < milestone < 1 for milestone in milestones):
         raise ValueError(f"lr_milestones={list(milestones)}: each must be in (0, 1), a share of the training")
+    if not 0 < gamma <= 1:
+        raise ValueError(f"lr_gamma={gamma}: must be in (0, 1]")

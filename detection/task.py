@@ -108,7 +108,7 @@ class DetectionTask(Task):
             raise ValueError(f"score_threshold={score_threshold}: must be in [0, 1]")
         if num_classes < 1:
             raise ValueError(f"num_classes={num_classes}: must be at least 1")
-        check_schedule(warmup, lr_milestones or [])
+        check_schedule(warmup, lr_milestones or [], lr_gamma)
         self.protocol = protocol
         if protocol == "two_stage":
             self.monitor = "val/map"  # type: ignore[misc]  # which figure counts depends on the protocol

@@ -65,7 +65,7 @@ def sample_pixels(
     drawn = torch.randint(size, (len(centers), others, 2), device=centers.device)
     counted = ((drawn < corner) | (drawn >= corner + side)).any(2)
     pixels = pixel_index(torch.cat([square, drawn], dim=1), size)
-    logits = network.at(centers.flatten(1).float(), pixels)
+    logits = network.at(centers.flatten(1).to(network.first.weight.dtype), pixels)
     weight = logits.new_full((), others_weight * math.log(size**2 / others))
     log_weights = torch.where(counted, weight, -torch.inf)
     log_sum = torch.cat([logits[:, : side**2], logits[:, side**2 :] + log_weights], dim=1).logsumexp(1)
@@ -116,8 +116,8 @@ def sampled_rendering_loss(
     place = sample.corner[:, :, None] + torch.arange(sample.side, device=centers.device)  # (B, 2, side)
     first, last = place[..., :1], place[..., -1:]
     right = ((place >= first + halo) | (first == 0)) & ((place <= last - halo) | (last == size - 1))
-    kept = (right[:, 0, None, :] & right[:, 1, :, None]).float()
+    kept = (right[:, 0, None, :] & right[:, 1, :, None]).to(painted.dtype)
     start = centers[:, 0, :, None] - square_size // 2
     inside = (place >= start) & (place < start + square_size)
-    true = (inside[:, 0, None, :] & inside[:, 1, :, None]).float()
+    true = (inside[:, 0, None, :] & inside[:, 1, :, None]).to(painted.dtype)
     return F.binary_cross_entropy_with_logits(painted, true, weight=kept, reduction="sum") / kept.sum()

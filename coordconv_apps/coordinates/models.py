@@ -64,7 +64,11 @@ class PixelClassifier(nn.Module):
         Returns:
             ``(B, canvas_size, canvas_size)``.
         """
-        logits: Tensor = self.rest(self._of_samples(centers) + self._of_canvas())
+        if isinstance(self.first, nn.Conv2d):
+            hidden = self._of_samples(centers) + self._of_canvas()
+        else:  # folded, for export: a layer that knows its canvas
+            hidden = self.first(self._inputs(centers).expand(-1, -1, self.canvas_size, self.canvas_size))
+        logits: Tensor = self.rest(hidden)
         return logits.squeeze(1)
 
     def at(self, centers: Tensor, pixels: Tensor) -> Tensor:
@@ -82,9 +86,11 @@ class PixelClassifier(nn.Module):
         logits: Tensor = self.rest(hidden)
         return logits[:, 0, :, 0]
 
+    def _inputs(self, centers: Tensor) -> Tensor:
+        return (scaled(centers, self.canvas_size) if self.scale_inputs else centers)[:, :, None, None]
+
     def _of_samples(self, centers: Tensor) -> Tensor:
-        inputs = scaled(centers, self.canvas_size) if self.scale_inputs else centers
-        return F.conv2d(inputs[:, :, None, None], self.first.weight)
+        return F.conv2d(self._inputs(centers), self.first.weight)
 
     def _of_canvas(self) -> Tensor:
         size = self.canvas_size
@@ -160,7 +166,7 @@ class GrowingNet(nn.Module):
             if upsample:
                 layers += [nn.Upsample(scale_factor=2), nn.Conv2d(before, after, kernel_size, padding="same")]
             else:
-                # Twice the size, as TensorFlow's padding "SAME" has it.
+                # Twice the size, as TensorFlow's padding "SAME" has it (for kernel 3, its mirror image).
                 odd = kernel_size % 2
                 layers.append(
                     nn.ConvTranspose2d(
@@ -285,12 +291,12 @@ def build_network(
         network: "paper": the CoordConv network of the task. Classification and rendering: "deconv" (the paper's
             baseline of transposed convolutions) and "upsample" (upsampling and convolutions). Regression: "dense" and
             "strided", the paper's two baselines. "budget": "deconv" or "strided" with as many channels as fit into
-            the number of parameters of "paper" with x and y.
+            the number of parameters of "paper" with x and y; coordinates come on top.
         coords: Coordinates: in the first layer of "paper", in every convolution of the others.
         canvas_size: Height and width of the canvas, in pixels.
         objects: Squares per sample.
         width: The paper's factor of the numbers of channels (m), for the baselines and for rendering.
-        kernel_size: Side of the kernels of "deconv", "upsample" and their "budget".
+        kernel_size: Side of the kernels of "deconv", "upsample" (odd) and of "budget" for them.
         scale_inputs: Whether classification and rendering see positions scaled to [-1, 1], or in pixels.
         gain: Factor of the weights of the 1x1 convolutions of "paper" for classification and rendering.
         coord_gain: Further factor of the coordinates' weights.
@@ -305,6 +311,8 @@ def build_network(
     for name, (value, least) in limits.items():
         if value < least:
             raise ValueError(f"model.{name}={value}: must be an integer of at least {least}")
+    if network == "upsample" and kernel_size % 2 == 0:
+        raise ValueError(f"model.kernel_size={kernel_size}: must be odd for model.network=upsample, such as 3")
     inputs = 2 * objects
 
     def classifier(coords: Coords) -> PixelClassifier:
@@ -372,8 +380,7 @@ def he_normal_(network: nn.Module, gain: float = 1.0, coord_gain: float = 1.0) -
             weights[coord_weight] = gain * coord_gain
         fan_in = sum(weight.numel() for weight in weights) / layer.weight.shape[0]
         if isinstance(layer, nn.ConvTranspose2d):  # each output sees one kernel position in stride^2
-            taps = math.prod(layer.kernel_size) / math.prod(layer.stride)
-            fan_in = layer.in_channels * taps + (0 if len(weights) == 1 else 2 * taps)
+            fan_in = sum(weight.numel() for weight in weights) / layer.out_channels / math.prod(layer.stride)
         for weight, factor in weights.items():
             nn.init.normal_(weight, std=factor * math.sqrt(2 / fan_in))
         if layer.bias is not None:

@@ -60,7 +60,7 @@ class CoordinateTask(Task):
         square_size: Side of the data's squares, in pixels.
         objects: Squares per sample.
         width: The paper's factor of the numbers of channels, for the baselines and for rendering.
-        kernel_size: Side of the kernels of deconv, upsample and their budget.
+        kernel_size: Side of the kernels of deconv, upsample (odd) and of budget for them.
         scale_inputs: Whether positions are fed scaled to [-1, 1], or as numbers of pixels as by the authors.
         gain: Factor of the He-normal weights that the 1x1 convolutions of network=paper start from, above 0.
         coord_gain: Further factor of the coordinates' weights, at least 0.
@@ -173,6 +173,8 @@ class CoordinateTask(Task):
         """Raises ValueError for an argument that is out of its range."""
         if self.lr <= 0:
             raise ValueError(f"model.lr={self.lr}: must be above 0")
+        if not 0 <= self.beta2 < 1:
+            raise ValueError(f"model.beta2={self.beta2}: must be in [0, 1)")
         if self.weight_decay < 0:
             raise ValueError(f"model.weight_decay={self.weight_decay}: must be at least 0")
         if gain <= 0:
@@ -187,7 +189,7 @@ class CoordinateTask(Task):
             raise ValueError(f"model.others_weight={others_weight}: must be in [0, 1]")
         if objects not in (1, 2):
             raise ValueError(f"model.objects={objects}: must be 1 or 2")
-        check_schedule(self.warmup, self.lr_milestones)
+        check_schedule(self.warmup, self.lr_milestones, self.lr_gamma)
 
     def setup(self, stage: str) -> None:
         """Check that data and network agree.
@@ -215,14 +217,14 @@ class CoordinateTask(Task):
             Classification and rendering: logits ``(B, H, W)``. Regression: positions ``(B, 2)``, x and y in pixels.
         """
         if self.task_name == "regression":
-            images = one_hot(centers, self.canvas_size).unsqueeze(1)
+            images = one_hot(centers, self.canvas_size).unsqueeze(1).to(self.dtype)
             positions: Tensor  # as shares of the canvas
             if isinstance(self.network, PositionNet) and self.square_size >= 3:  # no centre lies on the border
                 positions = self.network.forward_collapsed(images)
             else:
                 positions = self.network(images)
             return positions * self.canvas_size
-        logits: Tensor = self.network(centers.flatten(1).float())
+        logits: Tensor = self.network(centers.flatten(1).to(self.dtype))
         return logits
 
     def _loss(self, outputs: Tensor, centers: Tensor) -> Tensor:
@@ -231,7 +233,7 @@ class CoordinateTask(Task):
             return F.mse_loss(outputs / self.canvas_size, centers[:, 0] / self.canvas_size)
         if self.task_name == "classification":
             return full_cross_entropy(outputs, centers)
-        images = render(centers, self.canvas_size, self.square_size)
+        images = render(centers, self.canvas_size, self.square_size).to(outputs.dtype)
         if self.loss == "mse":
             return F.mse_loss(outputs.sigmoid(), images)
         return F.binary_cross_entropy_with_logits(outputs, images)

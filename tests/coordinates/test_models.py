@@ -78,8 +78,12 @@ def growing_count(canvas_size: int, m: float, kernel_size: int, inputs: int = 2)
     return chain_count(channels, kernel_size, norms=True)
 
 
-@pytest.mark.parametrize("network", ["deconv", "upsample"])
-@pytest.mark.parametrize("kernel_size", [2, 3, 4])
+KERNELS = pytest.mark.parametrize(
+    ("network", "kernel_size"), [("deconv", 2), ("deconv", 3), ("deconv", 4), ("upsample", 3), ("upsample", 5)]
+)
+
+
+@KERNELS
 @pytest.mark.parametrize(("canvas_size", "objects", "width"), [(64, 1, 1), (64, 1, 3), (20, 2, 2), (8, 1, 1)])
 def test_size_of_the_convolution_baselines(
     network: Network, kernel_size: int, canvas_size: int, objects: int, width: int
@@ -257,8 +261,7 @@ def test_every_parameter_gets_a_gradient(task: TaskName, network: Network, coord
     assert [name for name, p in built.named_parameters() if p.grad is None] == []
 
 
-@pytest.mark.parametrize("kernel_size", [2, 3, 4])
-@pytest.mark.parametrize("network", ["deconv", "upsample"])
+@KERNELS
 def test_every_step_doubles_the_size(network: Network, kernel_size: int) -> None:
     built = build_network("classification", network, "none", canvas_size=32, kernel_size=kernel_size)
     sizes: list[tuple[int, ...]] = []
@@ -291,6 +294,7 @@ def test_a_step_draws_around_twice_the_position(kernel_size: int) -> None:
         ("regression", {"network": "deconv"}, "for regression there are paper, dense, strided, budget"),
         ("regression", {"canvas_size": 7}, "model.canvas_size=7: must be an integer of at least 8"),
         ("rendering", {"width": 0}, "model.width=0: must be an integer of at least 1"),
+        ("rendering", {"network": "upsample", "kernel_size": 4}, "model.kernel_size=4: must be odd for .*upsample"),
         ("classification", {"kernel_size": 1}, "model.kernel_size=1: must be an integer of at least 2"),
     ],
 )
