@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import torch
 from torch import Tensor
@@ -105,6 +105,14 @@ class SquareData(DataModule):
     def test_dataloader(self) -> list[DataLoader[SquareBatch]]:
         """Make the loaders of both sets, test and train, to evaluate."""
         return self.val_dataloader()
+
+    def predict_dataloader(self) -> NoReturn:
+        """Refuse: all samples that there are have a truth to compare with.
+
+        Raises:
+            ValueError: Always.
+        """
+        raise ValueError("predict: there are no samples here without a known answer; test evaluates and draws them all")
 
     def _eval_loader(self, centers: Tensor) -> DataLoader[SquareBatch]:
         dataset = SquareDataset(centers)

@@ -244,3 +244,10 @@ def test_mistakes_are_told_in_one_line(
     told = capsys.readouterr().err.strip()
     assert message in told
     assert "\n" not in told
+
+
+def test_there_is_nothing_to_predict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["predict", f"--runs_dir={tmp_path}", "--allow_random_weights", *TINY])
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err.strip().endswith("test evaluates and draws them all")
