@@ -30,6 +30,7 @@ from coordconv_apps.running.checkpoints import Checkpoints
 from coordconv_apps.running.errors import UserError, debugging, is_user_error, one_line
 from coordconv_apps.running.interrupts import Interrupted, Interrupts
 from coordconv_apps.running.logs import CsvLog
+from coordconv_apps.running.memory import keep_freed_memory
 from coordconv_apps.running.processes import (
     end_processes,
     is_first_here,
@@ -77,6 +78,7 @@ def run(
     status = 1
     try:
         interrupts.install()
+        keep_freed_memory()
         with quiet():
             SuiteCLI(report, interrupts, task_class, datamodule_class, args, callbacks)
         report.finish("finished")

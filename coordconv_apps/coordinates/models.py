@@ -52,7 +52,8 @@ class PixelClassifier(nn.Module):
         )
         layers: list[nn.Module] = []
         for before, after in itertools.pairwise(CLASSIFIER_CHANNELS):
-            layers += [nn.ReLU(), nn.Conv2d(before, after, 1)]
+            # In place: the canvas is so large that to ask for memory takes longer than to compute.
+            layers += [nn.ReLU(inplace=True), nn.Conv2d(before, after, 1)]
         self.rest = nn.Sequential(*layers)
 
     def forward(self, centers: Tensor) -> Tensor:
