@@ -20,12 +20,13 @@ def full_cross_entropy(logits: Tensor, centers: Tensor) -> Tensor:
 
     Args:
         logits: ``(B, H, W)``.
-        centers: int64 ``(B, 1, 2)``, x and y of the true pixel.
+        centers: int64 ``(B, objects, 2)``, x and y of the true pixels.
 
     Returns:
-        The mean over the batch, a scalar.
+        The mean over the batch and the objects, a scalar.
     """
-    return F.cross_entropy(logits.flatten(1), pixel_index(centers[:, 0], logits.shape[-1]))
+    true = pixel_index(centers, logits.shape[-1])
+    return -logits.flatten(1).log_softmax(1).gather(1, true).mean()
 
 
 class SampledPixels(NamedTuple):
@@ -87,13 +88,22 @@ def sampled_cross_entropy(
     Returns:
         The mean over the batch, a scalar.
     """
-    sample = sample_pixels(network, centers, near, others, others_weight)
+    return _cross_entropy(sample_pixels(network, centers, near, others, others_weight), centers)
+
+
+def _cross_entropy(sample: SampledPixels, centers: Tensor) -> Tensor:
     true = pixel_index(centers[:, 0] - sample.corner, sample.side)
     return (sample.log_sum - sample.logits.gather(1, true[:, None])[:, 0]).mean()
 
 
 def sampled_rendering_loss(
-    network: PixelRenderer, centers: Tensor, square_size: int, near: int, others: int, others_weight: float = 1.0
+    network: PixelRenderer,
+    centers: Tensor,
+    square_size: int,
+    near: int,
+    others: int,
+    others_weight: float = 1.0,
+    center_weight: float = 0.0,
 ) -> Tensor:
     """Sigmoid cross-entropy of the pixels around the square: what is painted far from it is left out.
 
@@ -104,9 +114,10 @@ def sampled_rendering_loss(
         near: How far from the centre pixels are compared, in pixels.
         others: Number of random pixels for each sample, to estimate the softmax of the canvas.
         others_weight: Exponent of what they count: see `sample_pixels`.
+        center_weight: Weight of the cross-entropy of the softmax itself, as in classification.
 
     Returns:
-        The mean over these pixels, a scalar.
+        The mean over these pixels plus the weighted cross-entropy, a scalar.
     """
     size, halo = network.classifier.canvas_size, network.halo
     sample = sample_pixels(network.classifier, centers, near + halo, others, others_weight)
@@ -120,4 +131,5 @@ def sampled_rendering_loss(
     start = centers[:, 0, :, None] - square_size // 2
     inside = (place >= start) & (place < start + square_size)
     true = (inside[:, 0, None, :] & inside[:, 1, :, None]).to(painted.dtype)
-    return F.binary_cross_entropy_with_logits(painted, true, weight=kept, reduction="sum") / kept.sum()
+    loss = F.binary_cross_entropy_with_logits(painted, true, weight=kept, reduction="sum") / kept.sum()
+    return loss + center_weight * _cross_entropy(sample, centers)

@@ -102,9 +102,6 @@ class PixelClassifier(nn.Module):
 class PixelRenderer(nn.Module):
     """The classification network, a softmax over the canvas, and 3x3 convolutions: the paper's network for rendering.
 
-    What the 3x3 convolutions see is the softmax times the number of pixels, so that it starts near 1 and not near
-    1/4,096, from where nothing is learned. Their weights could make up for the factor.
-
     Args:
         classifier: Finds the centres.
         width: Factor of the numbers of channels.
@@ -122,12 +119,15 @@ class PixelRenderer(nn.Module):
 
     def forward(self, centers: Tensor) -> Tensor:
         """Logits of all pixels, ``(B, H, W)``, for centres ``(B, inputs)`` in pixels."""
-        logits = self.classifier(centers)
+        return self.render(self.classifier(centers))
+
+    def render(self, logits: Tensor) -> Tensor:
+        """Logits of all pixels of the picture, ``(B, H, W)``, for those of the centre, ``(B, H, W)``."""
         return self.paint_at(logits.flatten(1).softmax(1).view_as(logits))
 
     def paint_at(self, found: Tensor) -> Tensor:
         """Logits ``(B, h, w)`` of the pixels of a part of the canvas, for their softmax ``(B, h, w)``."""
-        painted: Tensor = self.paint(found.unsqueeze(1) * self.classifier.canvas_size**2)
+        painted: Tensor = self.paint(found.unsqueeze(1))
         return painted.squeeze(1)
 
 

@@ -70,6 +70,7 @@ class CoordinateTask(Task):
         near: With "sampled", how far the pixels around the true one reach, in pixels.
         others: With "sampled", number of random other pixels per sample.
         others_weight: With "sampled", from 0 (a random pixel counts as one) to 1 (for all those not drawn).
+        center_weight: With network=paper of rendering, weight of the classification's loss on the softmax inside.
         lr: Peak learning rate of Adam, above 0.
         baseline_lr: The same for the baseline; null: lr.
         beta2: Decay of Adam's second moment, in [0, 1).
@@ -89,7 +90,17 @@ class CoordinateTask(Task):
 
     resumable: ClassVar[frozenset[str]] = frozenset(
         {"lr", "baseline_lr", "beta2", "weight_decay", "baseline_weight_decay", "stop_when_perfect"}
-        | {"schedule", "warmup", "lr_milestones", "lr_gamma", "loss", "near", "others", "others_weight"}
+        | {
+            "schedule",
+            "warmup",
+            "lr_milestones",
+            "lr_gamma",
+            "loss",
+            "near",
+            "others",
+            "others_weight",
+            "center_weight",
+        }
     )
 
     def __init__(
@@ -110,6 +121,7 @@ class CoordinateTask(Task):
         near: int = 4,
         others: int = 128,
         others_weight: float = 1.0,
+        center_weight: float = 0.0,
         lr: float = 0.005,
         baseline_lr: float | None = None,
         beta2: float = 0.99,
@@ -134,11 +146,14 @@ class CoordinateTask(Task):
         self.canvas_size, self.square_size, self.objects = canvas_size, square_size, objects
         self.loss: Loss = loss
         self.near, self.others, self.others_weight = near, others, others_weight
+        self.center_weight = center_weight
         self.stop_when_perfect = stop_when_perfect
         if loss == "mse" and task != "rendering":
             raise ValueError(f"model.loss=mse: model.task={task} has no such loss, rendering has")
         if objects != 1 and task != "rendering":
             raise ValueError(f"model.objects={objects}: model.task={task} is about one object, rendering about 1 or 2")
+        if center_weight < 0:
+            raise ValueError(f"model.center_weight={center_weight}: must be at least 0")
         if objects != 1 and loss == "sampled":
             raise ValueError("model.loss=sampled: is for one object, model.loss=full for two")
         self.network = build_network(
@@ -240,11 +255,16 @@ class CoordinateTask(Task):
 
     def _train_loss(self, centers: Tensor) -> Tensor:
         """The loss to train with, a scalar."""
-        sampled = self.near, self.others, self.others_weight
-        if self.loss == "sampled" and isinstance(self.network, PixelClassifier):
-            return sampled_cross_entropy(self.network, centers, *sampled)
-        if self.loss == "sampled" and isinstance(self.network, PixelRenderer):
-            return sampled_rendering_loss(self.network, centers, self.square_size, *sampled)
+        network, sampled = self.network, (self.near, self.others, self.others_weight)
+        if self.loss == "sampled" and isinstance(network, PixelClassifier):
+            return sampled_cross_entropy(network, centers, *sampled)
+        if self.loss == "sampled" and isinstance(network, PixelRenderer):
+            return sampled_rendering_loss(network, centers, self.square_size, *sampled, self.center_weight)
+        if isinstance(network, PixelRenderer) and self.center_weight > 0:
+            logits = network.classifier(centers.flatten(1).to(self.dtype))
+            return self._loss(network.render(logits), centers) + self.center_weight * full_cross_entropy(
+                logits, centers
+            )
         return self._loss(self(centers), centers)
 
     def training_step(self, batch: SquareBatch, batch_idx: int) -> Tensor:

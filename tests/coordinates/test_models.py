@@ -184,7 +184,7 @@ def test_rendering_sees_nothing_but_the_probabilities_of_pixels() -> None:
     assert isinstance(network, PixelRenderer)
     randomized(network.double())
     centers = inputs_of("rendering", 10).double()
-    hidden = network.classifier(centers).flatten(1).softmax(1).view(3, 1, 10, 10) * 100  # times the number of pixels
+    hidden = network.classifier(centers).flatten(1).softmax(1).view(3, 1, 10, 10)
     for layer in (0, 2, 4, 6, 8):
         convolution = network.paint[layer]
         assert isinstance(convolution, nn.Conv2d)
