@@ -1,7 +1,7 @@
 """What `coordconv_apps.compare` adds for these tasks: how soon a run is good, and whether it is good on both sets.
 
-The paper's claim is "150 times faster, with 10 to 100 times fewer parameters" (Liu et al., 2018, section 3). Both
-numbers are measured here; the figures are those of its sections 2 and 3.
+The claim of Liu et al. (2018) is "150 times faster, with 10 to 100 times fewer parameters". Both numbers are measured
+here; the figures are after the paper's.
 """
 
 from __future__ import annotations

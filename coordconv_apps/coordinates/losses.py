@@ -111,7 +111,8 @@ def sampled_rendering_loss(
         network: Finds the centre and paints.
         centers: int64 ``(B, 1, 2)``, x and y of the centre.
         square_size: Side of the true square, in pixels.
-        near: How far from the centre pixels are compared, in pixels.
+        near: How far from the centre pixels are compared, in pixels: more than half a square, and more than the
+            network's halo, or it never sees what is not to be painted. At the border of the canvas it is more.
         others: Number of random pixels for each sample, to estimate the softmax of the canvas.
         others_weight: Exponent of what they count: see `sample_pixels`.
         center_weight: Weight of the cross-entropy of the softmax itself, as in classification.

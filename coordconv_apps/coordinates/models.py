@@ -25,6 +25,13 @@ if TYPE_CHECKING:
 TaskName = Literal["classification", "regression", "rendering"]
 Network = Literal["paper", "deconv", "upsample", "dense", "strided", "budget"]
 
+NETWORKS: dict[TaskName, tuple[Network, ...]] = {
+    "classification": ("paper", "deconv", "upsample", "budget"),
+    "regression": ("paper", "dense", "strided", "budget"),
+    "rendering": ("paper", "deconv", "upsample", "budget"),
+}
+"""The networks that there are for each task."""
+
 CLASSIFIER_CHANNELS = (32, 32, 64, 64, 1)
 """1x1 convolutions of the paper's CoordConv network of classification."""
 
@@ -228,7 +235,7 @@ class PositionNet(nn.Module):
         return marks.flatten(2).max(2).values
 
 
-class DenseNet(nn.Sequential):
+class ConvRegressor(nn.Sequential):
     """The paper's regression baseline for the uniform split: convolutions, pooling, and dense layers.
 
     Images ``(B, 1, H, W)`` in, positions ``(B, 2)`` out, as shares of the canvas.
@@ -248,11 +255,11 @@ class DenseNet(nn.Sequential):
         super().__init__(*layers, nn.Flatten(), nn.Linear(features, 64), nn.ReLU(), nn.Linear(64, 2))
 
 
-class StridedNet(nn.Sequential):
+class StridedRegressor(nn.Sequential):
     """The paper's regression baseline for the quadrant split: strided convolutions, then the mean over the canvas.
 
     Images ``(B, 1, H, W)`` in, positions ``(B, 2)`` out, as shares of the canvas. ReLU stands between the
-    convolutions, batch norm behind the second and the fifth.
+    convolutions, batch norm behind the second and the fifth, before their ReLU.
 
     Args:
         channels: Channels of the convolutions. The paper's are 16, 32, 48.
@@ -335,14 +342,13 @@ def build_network(
     }
     locating: dict[Network, Callable[[], nn.Module]] = {
         "paper": drawing["paper"],
-        "dense": lambda: DenseNet(canvas_size, 16 * width),
-        "strided": lambda: StridedNet(16 * width),
-        "budget": lambda: _within(parameter_count(paper[task]("xy")), StridedNet),
+        "dense": lambda: ConvRegressor(canvas_size, 16 * width),
+        "strided": lambda: StridedRegressor(16 * width),
+        "budget": lambda: _within(parameter_count(paper[task]("xy")), StridedRegressor),
     }
-    builders = locating if task == "regression" else drawing
-    if network not in builders:
-        raise ValueError(f"model.network={network}: for {task} there are {', '.join(builders)}")
-    built = builders[network]()
+    if network not in NETWORKS[task]:
+        raise ValueError(f"model.network={network}: for {task} there are {', '.join(NETWORKS[task])}")
+    built = (locating if task == "regression" else drawing)[network]()
     if coords != "none" and network != "paper":
         to_coordconv(built, "all", coords)
     he_normal_(built, coord_gain=coord_gain)

@@ -76,9 +76,10 @@ def split_centers(
         raise ValueError(f"data.split={split}: must be uniform or quadrant")
     for name, chosen in (("train", ~in_test), ("test", in_test)):
         if not chosen.any():
+            fraction = f", data.test_fraction={test_fraction}" if split == "uniform" else ""
             raise ValueError(
                 f"data.split={split}: leaves no {name} sample of {len(centers)} (data.canvas_size={canvas_size},"
-                f" data.square_size={square_size}, data.test_fraction={test_fraction})"
+                f" data.square_size={square_size}{fraction})"
             )
     return Centers(centers[~in_test].unsqueeze(1), centers[in_test].unsqueeze(1))
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from coordconv_apps.coordinates.losses import full_cross_entropy, sampled_cross_entropy, sampled_rendering_loss
 from coordconv_apps.coordinates.metrics import MeanFigures, PixelHits, PixelOverlap, PositionErrors
 from coordconv_apps.coordinates.models import (
+    NETWORKS,
     Network,
     PixelClassifier,
     PixelRenderer,
@@ -43,7 +44,7 @@ HEADLINES: dict[TaskName, tuple[str, Literal["min", "max"], float]] = {
     "regression": ("euclidean_distance", "min", 0.1),
     "rendering": ("iou", "max", 0.99),
 }
-"""Of each task: the figure that counts, which values of it are good, and from which on both sets are called perfect."""
+"""By task: the metric that counts, whether large or small values are good, and what both sets need to be perfect."""
 
 
 class CoordinateTask(Task):
@@ -62,11 +63,13 @@ class CoordinateTask(Task):
         width: The paper's factor of the numbers of channels, for the baselines and for rendering.
         kernel_size: Side of the kernels of deconv, upsample (odd) and of budget for them.
         scale_inputs: Whether positions are fed scaled to [-1, 1], or as numbers of pixels as by the authors.
-        gain: Factor of the He-normal weights that the 1x1 convolutions of network=paper start from, above 0.
+        gain: Factor of the He-normal weights that the 1x1 convolutions of network=paper start from, above 0; for
+            classification and rendering.
         coord_gain: Further factor of the coordinates' weights, at least 0.
         loss: What to train classification and rendering with. "full": cross-entropy over all pixels. "sampled": over
             those around the true one, with a softmax that is estimated from random others (for network=paper; other
-            networks take all). "mse": mean squared error of all pixels, for rendering.
+            networks take all). "mse": mean squared error of all pixels' probabilities, for rendering. Regression always
+            has the squared error of positions.
         near: With "sampled", how far the pixels around the true one reach, in pixels.
         others: With "sampled", number of random other pixels per sample.
         others_weight: With "sampled", from 0 (a random pixel counts as one) to 1 (for all those not drawn).
@@ -74,7 +77,8 @@ class CoordinateTask(Task):
         lr: Peak learning rate of Adam, above 0.
         baseline_lr: The same for the baseline; null: lr.
         beta2: Decay of Adam's second moment, in [0, 1).
-        weight_decay: L2 penalty of weights, not of biases and norms.
+        weight_decay: L2 penalty of weights, not of biases and norms: what of a weight is added to its gradient, twice
+            the factor of a sum of squares in the loss.
         baseline_weight_decay: The same for the baseline; null: weight_decay.
         schedule: Learning rate over the training: "constant", "cosine" to zero, or "step" by ``lr_gamma`` at
             each of ``lr_milestones``.
@@ -82,7 +86,7 @@ class CoordinateTask(Task):
         lr_milestones: Shares of the training, in (0, 1), at which "step" multiplies the rate.
         lr_gamma: What "step" multiplies by.
         stop_when_perfect: Whether to end the training when both sets are perfect: every pixel hit, a mean distance
-            below 0.1 pixels, or a mean intersection over union above 0.99.
+            below 0.1 pixels, or a mean intersection over union of at least 0.99.
 
     Raises:
         ValueError: If an argument is out of range or does not go with the others.
@@ -135,9 +139,20 @@ class CoordinateTask(Task):
     ) -> None:
         super().__init__(coords)
         self.save_hyperparameters()
-        is_baseline = coords == "none" and baseline is not None
-        self.lr = lr if baseline_lr is None or coords != "none" else baseline_lr
-        self.weight_decay = weight_decay if baseline_weight_decay is None or coords != "none" else baseline_weight_decay
+        for name, rate in (("lr", lr), ("baseline_lr", baseline_lr)):
+            if rate is not None and rate <= 0:
+                raise ValueError(f"model.{name}={rate}: must be above 0")
+        for name, decay in (("weight_decay", weight_decay), ("baseline_weight_decay", baseline_weight_decay)):
+            if decay is not None and decay < 0:
+                raise ValueError(f"model.{name}={decay}: must be at least 0")
+        for name, wanted in (("network", network), ("baseline", baseline)):
+            if wanted is not None and wanted not in NETWORKS[task]:
+                raise ValueError(f"model.{name}={wanted}: for {task} there are {', '.join(NETWORKS[task])}")
+        self.lr, self.weight_decay = lr, weight_decay
+        if coords == "none" and baseline is not None:
+            network = baseline
+            self.lr = lr if baseline_lr is None else baseline_lr
+            self.weight_decay = weight_decay if baseline_weight_decay is None else baseline_weight_decay
         self.schedule: Schedule = schedule
         self.warmup, self.lr_milestones, self.lr_gamma = warmup, lr_milestones or [], lr_gamma
         self.beta2 = beta2
@@ -149,16 +164,18 @@ class CoordinateTask(Task):
         self.center_weight = center_weight
         self.stop_when_perfect = stop_when_perfect
         if loss == "mse" and task != "rendering":
-            raise ValueError(f"model.loss=mse: model.task={task} has no such loss, rendering has")
+            raise ValueError(f"model.loss=mse: is for model.task=rendering, and not for {task}")
         if objects != 1 and task != "rendering":
             raise ValueError(f"model.objects={objects}: model.task={task} is about one object, rendering about 1 or 2")
         if center_weight < 0:
             raise ValueError(f"model.center_weight={center_weight}: must be at least 0")
+        if center_weight > 0 and task != "rendering":
+            raise ValueError(f"model.center_weight={center_weight}: model.task={task} has no such loss, rendering has")
         if objects != 1 and loss == "sampled":
             raise ValueError("model.loss=sampled: is for one object, model.loss=full for two")
         self.network = build_network(
             task,
-            baseline if is_baseline and baseline is not None else network,
+            network,
             coords,
             canvas_size=canvas_size,
             objects=objects,
@@ -168,7 +185,11 @@ class CoordinateTask(Task):
             gain=gain,
             coord_gain=coord_gain,
         )
-        figure, mode, self.perfect = HEADLINES[task]
+        if loss == "sampled" and isinstance(self.network, PixelRenderer):
+            least = max(square_size // 2, self.network.halo)
+            if near <= least:  # else nothing around the square is compared, or nothing but what is close to it
+                raise ValueError(f"model.near={near}: must be above {least} for model.task=rendering")
+        figure, mode, _ = HEADLINES[task]
         self.monitor, self.monitor_mode = f"val/train_{figure}", mode  # type: ignore[misc]  # depends on the task
         self.headline = f"val/{figure}"
         kinds: dict[TaskName, type[MeanFigures]] = {
@@ -186,12 +207,8 @@ class CoordinateTask(Task):
         self, near: int, others: int, others_weight: float, objects: int, gain: float, coord_gain: float
     ) -> None:
         """Raises ValueError for an argument that is out of its range."""
-        if self.lr <= 0:
-            raise ValueError(f"model.lr={self.lr}: must be above 0")
         if not 0 <= self.beta2 < 1:
             raise ValueError(f"model.beta2={self.beta2}: must be in [0, 1)")
-        if self.weight_decay < 0:
-            raise ValueError(f"model.weight_decay={self.weight_decay}: must be at least 0")
         if gain <= 0:
             raise ValueError(f"model.gain={gain}: must be above 0")
         if coord_gain < 0:
@@ -220,7 +237,8 @@ class CoordinateTask(Task):
         for name in ("canvas_size", "square_size", "objects"):
             own, there = getattr(self, name), getattr(data, name, None)
             if there is not None and own != there:
-                raise ValueError(f"model.{name}={own}: the data have {there}")
+                flag = "two_objects" if name == "objects" else name
+                raise ValueError(f"model.{name}={own}: the data have {there} (data.{flag})")
 
     def forward(self, centers: Tensor) -> Tensor:
         """What the network makes of samples.
@@ -235,7 +253,8 @@ class CoordinateTask(Task):
             images = one_hot(centers, self.canvas_size).unsqueeze(1).to(self.dtype)
             positions: Tensor  # as shares of the canvas
             if isinstance(self.network, PositionNet) and self.square_size >= 3:  # no centre lies on the border
-                positions = self.network.forward_collapsed(images)
+                with torch.autocast(self.device.type, enabled=False):  # half precision has steps of 1/4 pixel
+                    positions = self.network.forward_collapsed(images)
             else:
                 positions = self.network(images)
             return positions * self.canvas_size
@@ -243,7 +262,7 @@ class CoordinateTask(Task):
         return logits
 
     def _loss(self, outputs: Tensor, centers: Tensor) -> Tensor:
-        """The loss of a batch, a scalar: in the paper's terms, whatever the task is trained with."""
+        """The loss of whole outputs, as `forward` gives them: a scalar."""
         if self.task_name == "regression":
             return F.mse_loss(outputs / self.canvas_size, centers[:, 0] / self.canvas_size)
         if self.task_name == "classification":
@@ -317,14 +336,14 @@ class CoordinateTask(Task):
         if self.trainer.state.fn != TrainerFn.FITTING:
             return
         seconds = self._seconds_before + time.perf_counter() - self._started
-        self.log("val/seconds", seconds, rank_zero_only=True)
+        self.log("val/seconds", seconds, sync_dist=True, reduce_fx="max")
         figure, mode, good = HEADLINES[self.task_name]
         both = [values[f"val/{prefix}{figure}"] for prefix in EVAL_SETS]
-        perfect = min(both) >= good if mode == "max" else max(both) < good
+        perfect = all(value >= good if mode == "max" else value < good for value in both)
         if perfect and not self.time_to_perfect:
             self.time_to_perfect = {"time_to_perfect": seconds, "epochs_to_perfect": self.current_epoch + 1.0}
         if self.time_to_perfect:
-            self.log_dict(self.time_to_perfect, rank_zero_only=True)
+            self.log_dict(self.time_to_perfect, sync_dist=True, reduce_fx="max")
         if perfect and self.stop_when_perfect:
             self.trainer.should_stop = True
 

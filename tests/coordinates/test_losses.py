@@ -18,6 +18,7 @@ from coordconv_apps.coordinates.losses import (
 )
 from coordconv_apps.coordinates.models import PixelClassifier, PixelRenderer, he_normal_
 from coordconv_apps.coordinates.squares import all_centers, render
+from coordconv_apps.coordinates.task import CoordinateTask, Loss
 
 SIZE = 8
 
@@ -203,3 +204,29 @@ def test_rendering_around_the_square_is_that_of_the_canvas(near: int, monkeypatc
     assert len(expected) < painted.numel() / 2, "a test of nothing else"
     loss = sampled_rendering_loss(network, centers, square, near, 7)
     assert loss.item() == pytest.approx(expected.mean().item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("loss", ["full", "sampled"])
+def test_the_softmax_inside_is_trained_by_its_weight(loss: Loss) -> None:
+    torch.manual_seed(0)
+    centers = all_centers(SIZE, 3)[:, None][::7]
+    found: list[tuple[Tensor, dict[str, Tensor]]] = []
+    for weight in (0.0, 0.5):
+        task = CoordinateTask(
+            "xy", "rendering", canvas_size=SIZE, square_size=3, loss=loss, near=6 + SIZE, center_weight=weight
+        )
+        task.load_state_dict(found[0][1] if found else task.state_dict())
+        torch.manual_seed(1)
+        found.append((task._train_loss(centers), task.state_dict()))
+    network = task.network
+    assert isinstance(network, PixelRenderer)
+    of_centers = full_cross_entropy(network.classifier(centers.flatten(1).float()), centers)
+    torch.testing.assert_close(found[1][0] - found[0][0], 0.5 * of_centers, rtol=1e-4, atol=1e-5)
+
+
+def test_full_loss_is_the_mean_over_objects() -> None:
+    torch.manual_seed(0)
+    logits, centers = torch.randn(4, SIZE, SIZE), torch.randint(SIZE, (4, 2, 2))
+    both = full_cross_entropy(logits, centers)
+    each = [full_cross_entropy(logits, centers[:, [k]]) for k in (0, 1)]
+    torch.testing.assert_close(both, torch.stack(each).mean())

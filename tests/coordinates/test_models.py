@@ -16,7 +16,7 @@ from coordconv_apps.coordinates.models import (
     PixelClassifier,
     PixelRenderer,
     PositionNet,
-    StridedNet,
+    StridedRegressor,
     TaskName,
     build_network,
     he_normal_,
@@ -121,7 +121,7 @@ def test_budget_takes_as_many_channels_as_fit(task: TaskName, kernel_size: int, 
     built = build_network(task, "budget", "none", canvas_size=canvas_size, kernel_size=kernel_size)
     channels = [layer for layer in built.modules() if isinstance(layer, nn.BatchNorm2d)][-1].num_features
     if task == "regression":
-        more: nn.Module = StridedNet(channels + 1)
+        more: nn.Module = StridedRegressor(channels + 1)
     else:
         more = GrowingNet(canvas_size, 2, channels + 1, kernel_size)
     assert parameter_count(built) <= budget < parameter_count(more)

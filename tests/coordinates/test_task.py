@@ -10,7 +10,7 @@ from torch import nn
 
 from coordconv_apps.coordinates.data import SquareBatch, SquareData
 from coordconv_apps.coordinates.losses import full_cross_entropy
-from coordconv_apps.coordinates.models import GrowingNet, PixelClassifier, PositionNet, StridedNet
+from coordconv_apps.coordinates.models import GrowingNet, PixelClassifier, PositionNet, StridedRegressor
 from coordconv_apps.coordinates.squares import all_centers, one_hot, render
 from coordconv_apps.coordinates.task import HEADLINES, CoordinateTask
 
@@ -186,7 +186,8 @@ def test_the_best_checkpoint_goes_by_the_training_set_alone(
         ("regression", {"network": "dense", "coords": "none"}),
         ("rendering", {}),
         ("rendering", {"loss": "mse", "network": "upsample"}),
-        ("rendering", {"loss": "sampled", "near": 2}),
+        ("rendering", {"loss": "sampled", "near": 6}),
+        ("rendering", {"loss": "full", "center_weight": 0.5}),
     ],
 )
 def test_a_step_lowers_the_loss(tmp_path: Path, name: Any, arguments: dict[str, Any]) -> None:  # noqa: ANN401
@@ -279,15 +280,29 @@ def test_the_baseline_is_for_coords_none_alone(coords: Any, is_baseline: bool) -
     assert type(one.network) is (GrowingNet if is_baseline else PixelClassifier)
     assert (one.lr, one.weight_decay) == ((0.3, 0.0) if is_baseline else (0.1, 0.2))
     regression = task(coords=coords, task="regression", baseline="budget")
-    assert type(regression.network) is (StridedNet if is_baseline else PositionNet)
+    assert type(regression.network) is (StridedRegressor if is_baseline else PositionNet)
     without = task(coords=coords, lr=0.1, weight_decay=0.2)
     assert type(without.network) is PixelClassifier
     assert (without.lr, without.weight_decay) == (0.1, 0.2)
 
 
-def test_a_baseline_that_is_not_used_may_not_be_wrong_in_the_other_arm() -> None:
-    with pytest.raises(ValueError, match=r"=dense: for classification there are paper, deconv, upsample, budget"):
-        task(coords="none", baseline="dense")
+@pytest.mark.parametrize("coords", ["none", "xy"])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"baseline": "dense"}, r"model\.baseline=dense: for classification there are paper, deconv, upsample, budget"),
+        ({"baseline_lr": -1.0}, r"model\.baseline_lr=-1\.0: must be above 0"),
+        ({"baseline_weight_decay": -1.0}, r"model\.baseline_weight_decay=-1\.0: must be at least 0"),
+    ],
+)
+def test_a_wrong_baseline_is_an_error_in_both_arms(coords: str, arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        task(coords=coords, **arguments)
+
+
+def test_the_same_network_without_coordinates_is_trained_as_with_them() -> None:
+    one = task(coords="none", baseline=None, lr=0.1, baseline_lr=0.3, weight_decay=0.2, baseline_weight_decay=0.0)
+    assert (one.lr, one.weight_decay) == (0.1, 0.2)
 
 
 def test_the_rate_follows_its_schedule(tmp_path: Path) -> None:
@@ -408,7 +423,6 @@ def test_data_must_be_those_of_the_network(
     ("arguments", "message"),
     [
         ({"lr": 0.0}, r"model\.lr=0\.0: must be above 0"),
-        ({"coords": "none", "baseline_lr": -1.0}, r"lr=-1\.0: must be above 0"),
         ({"weight_decay": -0.1}, r"model\.weight_decay=-0\.1: must be at least 0"),
         ({"beta2": 1.0}, r"model\.beta2=1\.0: must be in \[0, 1\)"),
         ({"gain": 0.0}, r"model\.gain=0\.0: must be above 0"),
@@ -421,8 +435,15 @@ def test_data_must_be_those_of_the_network(
         ({"objects": 3, "task": "rendering"}, r"model\.objects=3: must be 1 or 2"),
         ({"objects": 2}, r"model\.objects=2: model\.task=classification is about one object"),
         ({"objects": 2, "task": "regression"}, r"model\.objects=2: model\.task=regression is about one object"),
-        ({"loss": "mse"}, r"model\.loss=mse: model\.task=classification has no such loss, rendering has"),
-        ({"loss": "mse", "task": "regression"}, r"model\.loss=mse: model\.task=regression has no such loss"),
+        ({"loss": "mse"}, r"model\.loss=mse: is for model\.task=rendering, and not for classification"),
+        ({"loss": "mse", "task": "regression"}, r"model\.loss=mse: .* and not for regression"),
+        (
+            {"loss": "sampled", "task": "rendering", "near": 5},
+            r"model\.near=5: must be above 5 for .*rendering",
+        ),
+        ({"center_weight": -1.0, "task": "rendering"}, r"model\.center_weight=-1\.0: must be at least 0"),
+        ({"center_weight": 0.1}, r"model\.center_weight=0\.1: model\.task=classification has no such loss"),
+        ({"objects": 2, "task": "rendering", "loss": "sampled", "near": 6}, r"model\.loss=sampled: is for one object"),
         ({"warmup": 1.0}, r"warmup=1\.0: must be in \[0, 1\)"),
         ({"lr_milestones": [2.0]}, r"lr_milestones=\[2\.0\]"),
         ({"network": "dense"}, r"model\.network=dense: for classification there are paper, deconv, upsample, budget"),
