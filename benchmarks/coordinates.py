@@ -30,7 +30,7 @@ from coordconv_apps import CoordConv2d
 from coordconv_apps.cli import run
 from coordconv_apps.coordinates.data import SquareData
 from coordconv_apps.coordinates.losses import full_cross_entropy
-from coordconv_apps.coordinates.models import PixelClassifier, scaled
+from coordconv_apps.coordinates.renderers import PixelClassifier, scaled
 from coordconv_apps.coordinates.task import CoordinateTask
 from coordconv_apps.coords import coord_grid
 from coordconv_apps.running.runs import device_name, read_summary

@@ -9,10 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from coordconv_apps.coordinates.renderers import HALO
 from coordconv_apps.coordinates.squares import pixel_index
 
 if TYPE_CHECKING:
-    from coordconv_apps.coordinates.models import PixelClassifier, PixelRenderer
+    from coordconv_apps.coordinates.renderers import PixelClassifier, PixelRenderer
 
 
 def full_cross_entropy(logits: Tensor, centers: Tensor) -> Tensor:
@@ -111,8 +112,8 @@ def sampled_rendering_loss(
         network: Finds the centre and paints.
         centers: int64 ``(B, 1, 2)``, x and y of the centre.
         square_size: Side of the true square, in pixels.
-        near: How far from the centre pixels are compared, in pixels: more than half a square, and more than the
-            network's halo, or it never sees what is not to be painted. At the border of the canvas it is more.
+        near: How far from the centre pixels are compared, in pixels; at the border of the canvas it is more. If it is
+            not above half a square and `HALO`, the network hardly sees what is not to be painted.
         others: Number of random pixels for each sample, to estimate the softmax of the canvas.
         others_weight: Exponent of what they count: see `sample_pixels`.
         center_weight: Weight of the cross-entropy of the softmax itself, as in classification.
@@ -120,7 +121,7 @@ def sampled_rendering_loss(
     Returns:
         The mean over these pixels plus the weighted cross-entropy, a scalar.
     """
-    size, halo = network.classifier.canvas_size, network.halo
+    size, halo = network.classifier.canvas_size, HALO
     sample = sample_pixels(network.classifier, centers, near + halo, others, others_weight)
     found = (sample.logits - sample.log_sum[:, None]).exp()
     painted = network.paint_at(found.view(-1, sample.side, sample.side))

@@ -10,20 +10,15 @@ import torch.nn.functional as F
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 
+from coordconv_apps.coordinates.checks import check_arguments
 from coordconv_apps.coordinates.losses import full_cross_entropy, sampled_cross_entropy, sampled_rendering_loss
 from coordconv_apps.coordinates.metrics import MeanFigures, PixelHits, PixelOverlap, PositionErrors
-from coordconv_apps.coordinates.models import (
-    NETWORKS,
-    Network,
-    PixelClassifier,
-    PixelRenderer,
-    PositionNet,
-    TaskName,
-    build_network,
-)
+from coordconv_apps.coordinates.models import Network, TaskName, build_network
+from coordconv_apps.coordinates.regressors import PositionNet
+from coordconv_apps.coordinates.renderers import PixelClassifier, PixelRenderer
 from coordconv_apps.coordinates.squares import one_hot, render
 from coordconv_apps.coords import Coords
-from coordconv_apps.schedules import Schedule, check_schedule, lr_factor
+from coordconv_apps.schedules import Schedule, lr_factor
 from coordconv_apps.task import Task
 
 if TYPE_CHECKING:
@@ -139,15 +134,7 @@ class CoordinateTask(Task):
     ) -> None:
         super().__init__(coords)
         self.save_hyperparameters()
-        for name, rate in (("lr", lr), ("baseline_lr", baseline_lr)):
-            if rate is not None and rate <= 0:
-                raise ValueError(f"model.{name}={rate}: must be above 0")
-        for name, decay in (("weight_decay", weight_decay), ("baseline_weight_decay", baseline_weight_decay)):
-            if decay is not None and decay < 0:
-                raise ValueError(f"model.{name}={decay}: must be at least 0")
-        for name, wanted in (("network", network), ("baseline", baseline)):
-            if wanted is not None and wanted not in NETWORKS[task]:
-                raise ValueError(f"model.{name}={wanted}: for {task} there are {', '.join(NETWORKS[task])}")
+        check_arguments(self.hparams)
         self.lr, self.weight_decay = lr, weight_decay
         if coords == "none" and baseline is not None:
             network = baseline
@@ -156,23 +143,12 @@ class CoordinateTask(Task):
         self.schedule: Schedule = schedule
         self.warmup, self.lr_milestones, self.lr_gamma = warmup, lr_milestones or [], lr_gamma
         self.beta2 = beta2
-        self._check(near, others, others_weight, objects, gain, coord_gain)
         self.task_name: TaskName = task
         self.canvas_size, self.square_size, self.objects = canvas_size, square_size, objects
         self.loss: Loss = loss
         self.near, self.others, self.others_weight = near, others, others_weight
         self.center_weight = center_weight
         self.stop_when_perfect = stop_when_perfect
-        if loss == "mse" and task != "rendering":
-            raise ValueError(f"model.loss=mse: is for model.task=rendering, and not for {task}")
-        if objects != 1 and task != "rendering":
-            raise ValueError(f"model.objects={objects}: model.task={task} is about one object, rendering about 1 or 2")
-        if center_weight < 0:
-            raise ValueError(f"model.center_weight={center_weight}: must be at least 0")
-        if center_weight > 0 and task != "rendering":
-            raise ValueError(f"model.center_weight={center_weight}: model.task={task} has no such loss, rendering has")
-        if objects != 1 and loss == "sampled":
-            raise ValueError("model.loss=sampled: is for one object, model.loss=full for two")
         self.network = build_network(
             task,
             network,
@@ -185,10 +161,6 @@ class CoordinateTask(Task):
             gain=gain,
             coord_gain=coord_gain,
         )
-        if loss == "sampled" and isinstance(self.network, PixelRenderer):
-            least = max(square_size // 2, self.network.halo)
-            if near <= least:  # else nothing around the square is compared, or nothing but what is close to it
-                raise ValueError(f"model.near={near}: must be above {least} for model.task=rendering")
         figure, mode, _ = HEADLINES[task]
         self.monitor, self.monitor_mode = f"val/train_{figure}", mode  # type: ignore[misc]  # depends on the task
         self.headline = f"val/{figure}"
@@ -202,26 +174,6 @@ class CoordinateTask(Task):
         self.time_to_perfect: dict[str, float] = {}
         self._seconds_before = 0.0  # of the training that is resumed
         self._started = time.perf_counter()
-
-    def _check(
-        self, near: int, others: int, others_weight: float, objects: int, gain: float, coord_gain: float
-    ) -> None:
-        """Raises ValueError for an argument that is out of its range."""
-        if not 0 <= self.beta2 < 1:
-            raise ValueError(f"model.beta2={self.beta2}: must be in [0, 1)")
-        if gain <= 0:
-            raise ValueError(f"model.gain={gain}: must be above 0")
-        if coord_gain < 0:
-            raise ValueError(f"model.coord_gain={coord_gain}: must be at least 0")
-        if near < 0:
-            raise ValueError(f"model.near={near}: must be an integer of at least 0")
-        if others < 1:
-            raise ValueError(f"model.others={others}: must be an integer of at least 1")
-        if not 0 <= others_weight <= 1:
-            raise ValueError(f"model.others_weight={others_weight}: must be in [0, 1]")
-        if objects not in (1, 2):
-            raise ValueError(f"model.objects={objects}: must be 1 or 2")
-        check_schedule(self.warmup, self.lr_milestones, self.lr_gamma)
 
     def setup(self, stage: str) -> None:
         """Check that data and network agree.

@@ -16,7 +16,8 @@ from coordconv_apps.coordinates.losses import (
     sampled_cross_entropy,
     sampled_rendering_loss,
 )
-from coordconv_apps.coordinates.models import PixelClassifier, PixelRenderer, he_normal_
+from coordconv_apps.coordinates.models import he_normal_
+from coordconv_apps.coordinates.renderers import HALO, PixelClassifier, PixelRenderer
 from coordconv_apps.coordinates.squares import all_centers, render
 from coordconv_apps.coordinates.task import CoordinateTask, Loss
 
@@ -180,7 +181,7 @@ def test_rendering_around_the_square_is_that_of_the_canvas(near: int, monkeypatc
     monkeypatch.setattr(losses, "sample_pixels", exact)
     size, halo, square = 18, 5, 3
     network = renderer(size)
-    assert network.halo == halo
+    assert halo == HALO
     centers = torch.tensor([[[1, 1]], [[16, 1]], [[9, 8]], [[4, 16]], [[6, 7]], [[12, 11]]])
     painted, true = network(centers.flatten(1)), render(centers, size, square).double()
     values = []

@@ -10,7 +10,8 @@ from torch import nn
 
 from coordconv_apps.coordinates.data import SquareBatch, SquareData
 from coordconv_apps.coordinates.losses import full_cross_entropy
-from coordconv_apps.coordinates.models import GrowingNet, PixelClassifier, PositionNet, StridedRegressor
+from coordconv_apps.coordinates.regressors import PositionNet, StridedRegressor
+from coordconv_apps.coordinates.renderers import GrowingNet, PixelClassifier
 from coordconv_apps.coordinates.squares import all_centers, one_hot, render
 from coordconv_apps.coordinates.task import HEADLINES, CoordinateTask
 
@@ -433,8 +434,8 @@ def test_data_must_be_those_of_the_network(
         ({"others_weight": 1.5}, r"model\.others_weight=1\.5: must be in \[0, 1\]"),
         ({"others_weight": -0.5}, r"model\.others_weight=-0\.5: must be in \[0, 1\]"),
         ({"objects": 3, "task": "rendering"}, r"model\.objects=3: must be 1 or 2"),
-        ({"objects": 2}, r"model\.objects=2: model\.task=classification is about one object"),
-        ({"objects": 2, "task": "regression"}, r"model\.objects=2: model\.task=regression is about one object"),
+        ({"objects": 2}, r"model\.objects=2: is for .*rendering, and not for classification"),
+        ({"objects": 2, "task": "regression"}, r"model\.objects=2: is for .*rendering, and not for regression"),
         ({"loss": "mse"}, r"model\.loss=mse: is for model\.task=rendering, and not for classification"),
         ({"loss": "mse", "task": "regression"}, r"model\.loss=mse: .* and not for regression"),
         (
@@ -442,7 +443,7 @@ def test_data_must_be_those_of_the_network(
             r"model\.near=5: must be above 5 for .*rendering",
         ),
         ({"center_weight": -1.0, "task": "rendering"}, r"model\.center_weight=-1\.0: must be at least 0"),
-        ({"center_weight": 0.1}, r"model\.center_weight=0\.1: model\.task=classification has no such loss"),
+        ({"center_weight": 0.1}, r"model\.center_weight=0\.1: is for .*rendering, and not for classification"),
         ({"objects": 2, "task": "rendering", "loss": "sampled", "near": 6}, r"model\.loss=sampled: is for one object"),
         ({"warmup": 1.0}, r"warmup=1\.0: must be in \[0, 1\)"),
         ({"lr_milestones": [2.0]}, r"lr_milestones=\[2\.0\]"),

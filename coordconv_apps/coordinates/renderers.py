@@ -1,0 +1,186 @@
+"""Networks that draw: from the numbers of a sample to logits of all pixels (classification and rendering).
+
+All take centres ``(B, inputs)`` in pixels: x and y of each object.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import TYPE_CHECKING
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from coordconv_apps import CoordConv2d
+
+if TYPE_CHECKING:
+    from coordconv_apps.coords import Coords
+
+CLASSIFIER_CHANNELS = (32, 32, 64, 64, 1)
+"""1x1 convolutions of the paper's CoordConv network of classification."""
+
+PAINT_CHANNELS = (8, 8, 16, 16)
+"""3x3 convolutions between the softmax and the last layer of the paper's CoordConv network of rendering."""
+
+HALO = len(PAINT_CHANNELS) + 1
+"""How far a pixel of that softmax reaches in what is painted, in pixels."""
+
+
+class PixelClassifier(nn.Module):
+    """1x1 convolutions over (x, y), repeated over the canvas, and the coordinates: the paper's CoordConv network.
+
+    Its first layer is never computed on the repeated input: what it makes of a sample's numbers and what it makes of
+    the coordinates are computed apart, once for a sample and once for the canvas, and added.
+
+    Args:
+        canvas_size: Height and width of the canvas, in pixels.
+        coords: Coordinates in the first layer.
+        inputs: Numbers per sample, 2 for each object.
+        scale_inputs: Whether to scale pixels to [-1, 1], or to feed them as they are.
+    """
+
+    def __init__(self, canvas_size: int, coords: Coords, inputs: int = 2, *, scale_inputs: bool = True) -> None:
+        super().__init__()
+        self.canvas_size = canvas_size
+        self.scale_inputs = scale_inputs
+        width = CLASSIFIER_CHANNELS[0]
+        self.first: nn.Conv2d = (
+            nn.Conv2d(inputs, width, 1) if coords == "none" else CoordConv2d(inputs, width, 1, coords=coords)
+        )
+        layers: list[nn.Module] = []
+        for before, after in itertools.pairwise(CLASSIFIER_CHANNELS):
+            # In place: the canvas is so large that to ask for memory takes longer than to compute.
+            layers += [nn.ReLU(inplace=True), nn.Conv2d(before, after, 1)]
+        self.rest = nn.Sequential(*layers)
+
+    def forward(self, centers: Tensor) -> Tensor:
+        """Logits of all pixels.
+
+        Args:
+            centers: ``(B, inputs)`` in pixels.
+
+        Returns:
+            ``(B, canvas_size, canvas_size)``.
+        """
+        if isinstance(self.first, nn.Conv2d):
+            hidden = self._of_samples(centers) + self._of_canvas()
+        else:  # folded, for export: a layer that knows its canvas
+            hidden = self.first(self._inputs(centers).expand(-1, -1, self.canvas_size, self.canvas_size))
+        logits: Tensor = self.rest(hidden)
+        return logits.squeeze(1)
+
+    def at(self, centers: Tensor, pixels: Tensor) -> Tensor:
+        """Logits of chosen pixels: those of `forward`, without the cost of the others.
+
+        Args:
+            centers: ``(B, inputs)`` in pixels.
+            pixels: int64 ``(B, S)``, numbers of pixels counted row by row.
+
+        Returns:
+            ``(B, S)``.
+        """
+        canvas = self._of_canvas().flatten(2)[0].t()  # (canvas_size^2, channels)
+        hidden = canvas[pixels].permute(0, 2, 1).unsqueeze(3) + self._of_samples(centers)
+        logits: Tensor = self.rest(hidden)
+        return logits[:, 0, :, 0]
+
+    def _inputs(self, centers: Tensor) -> Tensor:
+        return (scaled(centers, self.canvas_size) if self.scale_inputs else centers)[:, :, None, None]
+
+    def _of_samples(self, centers: Tensor) -> Tensor:
+        return F.conv2d(self._inputs(centers), self.first.weight)
+
+    def _of_canvas(self) -> Tensor:
+        size = self.canvas_size
+        canvas: Tensor = self.first(self.first.weight.new_zeros(1, self.first.in_channels, size, size))
+        return canvas
+
+
+class PixelRenderer(nn.Module):
+    """The classification network, a softmax over the canvas, and 3x3 convolutions: the paper's network for rendering.
+
+    Args:
+        classifier: Finds the centres.
+        width: Factor of the numbers of channels.
+    """
+
+    def __init__(self, classifier: PixelClassifier, width: int = 1) -> None:
+        super().__init__()
+        self.classifier = classifier
+        first, *hidden = (width * channels for channels in PAINT_CHANNELS)
+        layers: list[nn.Module] = [nn.Conv2d(1, first, 3, padding=1)]
+        for before, after in itertools.pairwise([first, *hidden, 1]):
+            layers += [nn.ReLU(), nn.Conv2d(before, after, 3, padding=1)]
+        self.paint = nn.Sequential(*layers)
+
+    def forward(self, centers: Tensor) -> Tensor:
+        """Logits of all pixels, ``(B, H, W)``, for centres ``(B, inputs)`` in pixels."""
+        return self.render(self.classifier(centers))
+
+    def render(self, logits: Tensor) -> Tensor:
+        """Logits of all pixels of the picture, ``(B, H, W)``, for those of the centre, ``(B, H, W)``."""
+        return self.paint_at(logits.flatten(1).softmax(1).view_as(logits))
+
+    def paint_at(self, found: Tensor) -> Tensor:
+        """Logits ``(B, h, w)`` of the pixels of a part of the canvas, for their softmax ``(B, h, w)``."""
+        painted: Tensor = self.paint(found.unsqueeze(1))
+        return painted.squeeze(1)
+
+
+class GrowingNet(nn.Module):
+    """From a 1 x 1 image of the sample's numbers to the canvas in steps of two: the paper's convolution baseline.
+
+    Batch norm and ReLU stand between the layers.
+
+    Args:
+        canvas_size: Height and width of the canvas, in pixels; 64 takes six layers. Other sizes than powers of two
+            are cut out of the next power.
+        inputs: Numbers per sample, 2 for each object.
+        channels: Channels of the last two hidden layers; those before have twice as many. The paper's are 32, 64, 96.
+        kernel_size: Side of the kernels.
+        upsample: Whether each step is nearest-neighbour upsampling and a convolution, or a transposed convolution.
+        scale_inputs: Whether to scale pixels to [-1, 1], or to feed them as they are.
+    """
+
+    def __init__(
+        self,
+        canvas_size: int,
+        inputs: int = 2,
+        channels: int = 32,
+        kernel_size: int = 3,
+        *,
+        upsample: bool = False,
+        scale_inputs: bool = True,
+    ) -> None:
+        super().__init__()
+        self.canvas_size = canvas_size
+        self.scale_inputs = scale_inputs
+        steps = max(3, math.ceil(math.log2(canvas_size)))
+        layers: list[nn.Module] = []
+        for before, after in itertools.pairwise([inputs, *[2 * channels] * (steps - 3), channels, channels, 1]):
+            if layers:
+                layers += [nn.BatchNorm2d(before), nn.ReLU()]
+            if upsample:
+                layers += [nn.Upsample(scale_factor=2), nn.Conv2d(before, after, kernel_size, padding="same")]
+            else:
+                # Twice the size, as TensorFlow's padding "SAME" has it (for kernel 3, its mirror image).
+                odd = kernel_size % 2
+                layers.append(
+                    nn.ConvTranspose2d(
+                        before, after, kernel_size, 2, padding=(kernel_size - 2 + odd) // 2, output_padding=odd
+                    )
+                )
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, centers: Tensor) -> Tensor:
+        """Logits of all pixels, ``(B, H, W)``, for centres ``(B, inputs)`` in pixels."""
+        inputs = scaled(centers, self.canvas_size) if self.scale_inputs else centers
+        logits: Tensor = self.layers(inputs[:, :, None, None])
+        start = (logits.shape[-1] - self.canvas_size) // 2
+        return logits[:, 0, start : start + self.canvas_size, start : start + self.canvas_size]
+
+
+def scaled(centers: Tensor, canvas_size: int) -> Tensor:
+    """Pixels, from 0 to ``canvas_size - 1``, scaled to [-1, 1] as coordinates are."""
+    return centers * (2 / (canvas_size - 1)) - 1
