@@ -252,12 +252,13 @@ class CoordinateTask(Task):
         self.log_train({"train/loss": loss.detach()}, len(batch.centers))
         return loss
 
-    def _step(self, batch: SquareBatch, figures: MeanFigures) -> None:
-        outputs = self(batch.centers)
+    def _step(self, batch: SquareBatch, sets: nn.ModuleList, of_set: int) -> None:
+        figures = sets[of_set]
+        assert isinstance(figures, MeanFigures)
         targets = batch.centers
         if self.task_name == "rendering":
             targets = render(batch.centers, self.canvas_size, self.square_size)
-        figures.update(outputs, targets)
+        figures.update(self(batch.centers), targets)
 
     def _log(self, stage: str, sets: nn.ModuleList) -> dict[str, float]:
         """Logs and returns the figures of both sets."""
@@ -278,9 +279,7 @@ class CoordinateTask(Task):
             batch_idx: Not used.
             dataloader_idx: 0 for the test set, 1 for the training set.
         """
-        figures = self.val_figures[dataloader_idx]
-        assert isinstance(figures, MeanFigures)
-        self._step(batch, figures)
+        self._step(batch, self.val_figures, dataloader_idx)
 
     def on_validation_epoch_end(self) -> None:
         """Log the figures and, in a training, the time so far; end the training if both sets are perfect."""
@@ -307,9 +306,7 @@ class CoordinateTask(Task):
             batch_idx: Not used.
             dataloader_idx: 0 for the test set, 1 for the training set.
         """
-        figures = self.test_figures[dataloader_idx]
-        assert isinstance(figures, MeanFigures)
-        self._step(batch, figures)
+        self._step(batch, self.test_figures, dataloader_idx)
 
     def on_test_epoch_end(self) -> None:
         """Log the figures."""
