@@ -86,7 +86,7 @@ class PixelClassifier(nn.Module):
         return logits[:, 0, :, 0]
 
     def _inputs(self, centers: Tensor) -> Tensor:
-        return (scaled(centers, self.canvas_size) if self.scale_inputs else centers)[:, :, None, None]
+        return _as_image(centers, self.canvas_size, scale=self.scale_inputs)
 
     def _of_samples(self, centers: Tensor) -> Tensor:
         return F.conv2d(self._inputs(centers), self.first.weight)
@@ -175,8 +175,7 @@ class GrowingNet(nn.Module):
 
     def forward(self, centers: Tensor) -> Tensor:
         """Logits of all pixels, ``(B, H, W)``, for centres ``(B, inputs)`` in pixels."""
-        inputs = scaled(centers, self.canvas_size) if self.scale_inputs else centers
-        logits: Tensor = self.layers(inputs[:, :, None, None])
+        logits: Tensor = self.layers(_as_image(centers, self.canvas_size, scale=self.scale_inputs))
         start = (logits.shape[-1] - self.canvas_size) // 2
         return logits[:, 0, start : start + self.canvas_size, start : start + self.canvas_size]
 
@@ -184,3 +183,8 @@ class GrowingNet(nn.Module):
 def scaled(centers: Tensor, canvas_size: int) -> Tensor:
     """Pixels, from 0 to ``canvas_size - 1``, scaled to [-1, 1] as coordinates are."""
     return centers * (2 / (canvas_size - 1)) - 1
+
+
+def _as_image(centers: Tensor, canvas_size: int, *, scale: bool) -> Tensor:
+    """The numbers of samples, in pixels or scaled, as images ``(B, inputs, 1, 1)``."""
+    return (scaled(centers, canvas_size) if scale else centers)[:, :, None, None]

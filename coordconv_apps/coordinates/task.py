@@ -175,6 +175,10 @@ class CoordinateTask(Task):
         self._seconds_before = 0.0  # of the training that is resumed
         self._started = time.perf_counter()
 
+    def _seconds(self) -> float:
+        """Seconds of training so far, those before an interruption included."""
+        return self._seconds_before + time.perf_counter() - self._started
+
     def setup(self, stage: str) -> None:
         """Check that data and network agree.
 
@@ -286,7 +290,7 @@ class CoordinateTask(Task):
         values = self._log("val", self.val_figures)
         if self.trainer.state.fn != TrainerFn.FITTING:
             return
-        seconds = self._seconds_before + time.perf_counter() - self._started
+        seconds = self._seconds()
         self.log("val/seconds", seconds, sync_dist=True, reduce_fx="max")
         figure, mode, good = HEADLINES[self.task_name]
         both = [values[f"val/{prefix}{figure}"] for prefix in EVAL_SETS]
@@ -315,8 +319,7 @@ class CoordinateTask(Task):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the time so far."""
         super().on_save_checkpoint(checkpoint)
-        seconds = self._seconds_before + time.perf_counter() - self._started
-        checkpoint[CLOCK_KEY] = {"seconds": seconds, "perfect": self.time_to_perfect}
+        checkpoint[CLOCK_KEY] = {"seconds": self._seconds(), "perfect": self.time_to_perfect}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Takes the time up again."""

@@ -14,8 +14,8 @@ def keep_freed_memory() -> bool:
     """Makes glibc keep the memory of freed tensors of up to 32 MiB for the next ones, up to 2 GiB in all.
 
     By default it gives large blocks back to the system and asks for them again, page by page, in every batch. On a CPU
-    this can take longer than the arithmetic: evaluating the coordinate tasks took between 1.8 and 4.5 seconds, by
-    chance, and takes 1.7. Without glibc nothing happens.
+    this can take longer than the arithmetic: docs/results.md has the coordinate tasks with and without. Without glibc
+    nothing happens.
 
     Returns:
         Whether it did so.
