@@ -16,10 +16,13 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from coordconv_apps.running.runs import run_dir, written_aside
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from lightning.pytorch import LightningDataModule, LightningModule, Trainer
     from PIL.Image import Image
+
+FLOOR = "/floor/"
+"""In the name of a metric: what the metric without it is for real data compared with real data."""
 
 
 class Pictures(Callback):
@@ -218,11 +221,30 @@ def epoch_metrics(trainer: Trainer) -> dict[str, float]:
     return {name: metrics[name] for name in sorted(metrics) if not name.endswith("_step")}
 
 
-def table(rows: Iterable[tuple[str, Any]]) -> str:
-    """Lines of two columns, aligned: a name, and a value (numbers with five significant digits)."""
-    rows = list(rows)
-    width = max((len(name) for name, _ in rows), default=0)
-    return "\n".join(f"  {k:<{width}}  {f'{v:.5g}' if isinstance(v, float) else v}" for k, v in rows)
+def table(rows: Iterable[Sequence[Any]]) -> str:
+    """Lines of columns, aligned: names, and values (numbers with five significant digits).
+
+    Args:
+        rows: The cells of each line; a line may end early.
+    """
+    texts = [[f"{cell:.5g}" if isinstance(cell, float) else str(cell) for cell in row] for row in rows]
+    columns = range(max((len(row) for row in texts), default=0))
+    widths = [max((len(row[i]) for row in texts if i < len(row) - 1), default=0) for i in columns]
+    return "\n".join("".join(f"  {c:<{w}}" for c, w in zip(row, widths, strict=False)).rstrip() for row in texts)
+
+
+def beside_floors(metrics: Mapping[str, float]) -> list[tuple[str, float, float | None]]:
+    """Each metric and its floor: what ``test/floor/name`` is to ``test/name``, or None.
+
+    Args:
+        metrics: Values by name, with or without floors.
+
+    Returns:
+        Name, value and floor, without rows for the floors themselves.
+    """
+    floors = {name.replace(FLOOR, "/", 1): value for name, value in metrics.items() if FLOOR in name}
+    alone = [name for name in metrics if FLOOR not in name or name.replace(FLOOR, "/", 1) not in metrics]
+    return [(name, metrics[name], floors.get(name)) for name in alone]
 
 
 def is_terminal() -> bool:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
+from coordconv_apps.callbacks import beside_floors
 from coordconv_apps.compare.extension import NOTHING, Extension, Row
-from coordconv_apps.compare.runs import Job, Result
+from coordconv_apps.compare.runs import Result
 from coordconv_apps.figures import as_png
 from coordconv_apps.running.runs import written_aside
 
@@ -75,15 +76,19 @@ def table(results: Sequence[Result], further: Sequence[Row] = ()) -> str:
     arms = list(dict.fromkeys(result.job.arm for result in results))
     finished = [result for result in results if not result.error]
     header = ["", *arms, *(f"{arm} against {arms[0]}" for arm in arms[1:])]
-    rows = [Row(name, values, ".4g") for name, values in _by_name(finished, metric_names(finished))]
+    rows = _metric_rows(finished)
     parameters = {r.job: float(r.parameters) for r in finished if r.parameters is not None}
     seconds = {r.job: r.seconds for r in finished if r.seconds is not None}
     rows += [Row("parameters", parameters, ",.0f"), Row("seconds", seconds, ".1f"), *further]
     return _aligned([header, *(_cells(row, arms) for row in rows)])
 
 
-def _by_name(results: Sequence[Result], names: Sequence[str]) -> list[tuple[str, dict[Job, float]]]:
-    return [(name, {r.job: r.metrics[name] for r in results if name in r.metrics}) for name in names]
+def _metric_rows(results: Sequence[Result]) -> list[Row]:
+    """A row for each metric; floors are part of the names, since they hardly depend on the arm."""
+    values = {name: {r.job: r.metrics[name] for r in results if name in r.metrics} for name in metric_names(results)}
+    means = {name: sum(of_jobs.values()) / len(of_jobs) for name, of_jobs in values.items()}
+    names = {name: name if floor is None else f"{name} (floor {floor:.4g})" for name, _, floor in beside_floors(means)}
+    return [Row(label, values[name], ".4g") for name, label in names.items()]
 
 
 def _cells(row: Row, arms: Sequence[str]) -> list[str]:

@@ -6,7 +6,7 @@ import shlex
 import time
 from typing import TYPE_CHECKING, Any, Literal
 
-from coordconv_apps.callbacks import epoch_metrics, table
+from coordconv_apps.callbacks import beside_floors, epoch_metrics, table
 from coordconv_apps.running.errors import one_line
 from coordconv_apps.running.processes import is_main_process
 from coordconv_apps.running.runs import device_name, package_versions, read_summary, write_summary
@@ -129,8 +129,14 @@ class Report:
         summary = self.summary
         print(f"\n{summary['command']} {summary['status']} after {summary['seconds']:.1f} s")
         if summary["metrics"]:
-            print(table(summary["metrics"].items()))
-        rows: list[tuple[str, Any]] = []
+            rows: list[tuple[Any, ...]] = [
+                (name, value) if floor is None else (name, value, floor)
+                for name, value, floor in beside_floors(summary["metrics"])
+            ]
+            if any(len(row) > 2 for row in rows):
+                rows.insert(0, ("", "", "floor: real against real"))
+            print(table(rows))
+        rows = []
         if summary["command"] == "fit" and (best := summary["best"]):
             value = f" ({best['metric']} {best['value']:.5g}, epoch {best['epoch'] + 1})" if best["metric"] else ""
             rows.append(("best", f"{best['checkpoint']}{value}"))
