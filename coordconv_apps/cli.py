@@ -22,6 +22,7 @@ import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from lightning.pytorch.strategies import DDPStrategy
 
 from coordconv_apps.callbacks import BarProgress, PlainProgress, is_terminal
 from coordconv_apps.export import Format, SuiteTrainer
@@ -158,6 +159,9 @@ class SuiteCLI(Arguments):
                 folder.rmdir()
             defaults = self._parser(self.subcommand).get_defaults().trainer
             raise _trainer_error(error, {k: v for k, v in given.items() if v != defaults.get(k)}) from error
+        if isinstance(trainer.strategy, DDPStrategy) and not self.model.automatic_optimization:
+            # Each of several optimizers goes backward through its own part of the parameters.
+            trainer.strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
         epochs = 0 if self.restored is None else self.restored["epochs"]
         if is_main_process():
             _write_config(folder / "config.yaml", config, epochs)

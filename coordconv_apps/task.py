@@ -86,8 +86,8 @@ class Task(LightningModule):
     def on_train_epoch_end(self) -> None:
         """Logs the means over the epoch of what `log_train` was given, over all processes."""
         for name, sums in sorted(self._train_sums.items()):
-            total, weight = sums.tolist()
-            self.log(name, total / weight, batch_size=round(weight), sync_dist=True)
+            total, weight = self.trainer.strategy.reduce(sums, reduce_op="sum").tolist()
+            self.log(name, total / weight, sync_dist=True)  # of equal numbers
         self._train_sums.clear()
 
     # ----------------------------------------------------------------- resume

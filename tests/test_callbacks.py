@@ -11,9 +11,10 @@ import torch
 from lightning.pytorch import LightningDataModule, LightningModule
 from PIL import Image
 
-from coordconv_apps.callbacks import PlainProgress, table
+from coordconv_apps.callbacks import PlainProgress, beside_floors, table
 from coordconv_apps.cli import run
 from coordconv_apps.running.logs import CsvLog
+from coordconv_apps.running.report import Report
 from tests.toy.__main__ import main
 from tests.toy.data import ToyData
 from tests.toy.task import ToyPictures, ToyTask
@@ -132,6 +133,59 @@ def test_table() -> None:
         "  c          text",
     ]
     assert table([]) == ""
+
+
+def test_table_of_rows_that_end_early() -> None:
+    rows = [("", "", "third"), ("a", 0.5), ("long name", 12.0, 0.25), ("b", "much longer text"), ("c",)]
+    assert table(rows).splitlines() == [
+        "                 third",
+        "  a          0.5",
+        "  long name  12  0.25",
+        "  b          much longer text",
+        "  c",
+    ]
+
+
+def test_floors_stand_beside_their_metrics() -> None:
+    metrics = {
+        "test/b": 2.0,
+        "test/floor/b": 0.2,
+        "test/a": 1.0,
+        "test/red/a": 3.0,
+        "test/floor/red/a": 0.3,
+        "test/floor/lonely": 9.0,
+        "val/b": 4.0,
+        "seconds": 5.0,
+        "test/flooring": 6.0,
+    }
+    assert beside_floors(metrics) == [
+        ("test/b", 2.0, 0.2),
+        ("test/a", 1.0, None),
+        ("test/red/a", 3.0, 0.3),
+        ("test/floor/lonely", 9.0, None),
+        ("val/b", 4.0, None),
+        ("seconds", 5.0, None),
+        ("test/flooring", 6.0, None),
+    ]
+    assert beside_floors({}) == []
+
+
+def printed(metrics: dict[str, float], capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """The lines of a command's end that tell of its metrics."""
+    report = Report("toy", "tests.toy")
+    report.summary = {"command": "test", "status": "finished", "seconds": 1.0, "metrics": metrics, "checkpoint": None}
+    report._print()
+    return capsys.readouterr().out.split("\n  summary")[0].strip("\n").splitlines()[1:]
+
+
+def test_the_end_of_a_command_shows_floors_in_a_column_of_their_own(capsys: pytest.CaptureFixture[str]) -> None:
+    assert printed({"test/b": 0.5, "test/c": 2.0, "test/floor/b": 0.25}, capsys) == [
+        "               floor: real against real",
+        "  test/b  0.5  0.25",
+        "  test/c  2",
+    ]
+    assert printed({"test/b": 0.5}, capsys) == ["  test/b  0.5"]
+    assert printed({}, capsys) == []
 
 
 def read(path: Path) -> list[dict[str, str]]:

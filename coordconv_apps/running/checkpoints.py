@@ -68,7 +68,9 @@ class Checkpoints(Checkpoint):
     # ------------------------------------------------------------- in training
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Takes over the signals, and puts back the metrics logged last."""
+        """Takes over the signals, and puts back the loader's place and the metrics logged last."""
+        # A task that asks how long the training is makes Lightning set the loader up too early to put this back.
+        trainer.fit_loop._load_combined_loader_states()
         if trainer.world_size > 1 and torch.distributed.get_backend() != "gloo":
             # To ask all processes whether to stop must not wait for the GPU.
             self._group = torch.distributed.new_group(backend="gloo")

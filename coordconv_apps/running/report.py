@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from coordconv_apps.callbacks import beside_floors, epoch_metrics, table
 from coordconv_apps.running.errors import one_line
@@ -112,6 +112,9 @@ class Report:
         summary["error"] = None if error is None else f"{type(error).__name__}: {one_line(error)}"
         summary["seconds"] = round(self._seconds_before + time.monotonic() - self._began, 2)
         self.add(epoch_metrics(trainer))
+        if trainer.lightning_module is not None:
+            task = cast("Task", trainer.lightning_module)
+            summary["headline"] = task.headline or task.monitor  # which may depend on the data
         if fit and trainer.global_step:
             summary["epochs"] = trainer.current_epoch
             summary["steps"] = trainer.global_step

@@ -76,5 +76,24 @@ def test_table_of_three_arms_pairs_the_seeds_that_both_have() -> None:
     assert "xy against none: difference of the means in percent; the 95 % interval is not available" in note
 
 
+def test_table_shows_the_mean_floor_beside_the_name() -> None:
+    def result(arm: str, seed: int, value: float, floor: float) -> Result:
+        metrics = {"test/iou": value, "test/floor/iou": floor, "test/other": 1.0}
+        return Result(Job(arm, seed), "", metrics, 10, 3.0)
+
+    results = [
+        result("none", 0, 0.5, 0.91),
+        result("none", 1, 0.7, 0.93),
+        result("xy", 0, 0.6, 0.92),
+        result("xy", 1, 0.8, 0.94),
+    ]
+    lines = report.table(results).splitlines()
+    cells = {line.split("|")[1].strip(): [c.strip() for c in line.split("|")[2:-1]] for line in lines}
+    assert len({len(line) for line in lines}) == 1
+    assert list(cells)[2:] == ["test/iou (floor 0.925)", "test/other", "parameters", "seconds"]
+    assert cells["test/iou (floor 0.925)"][:2] == ["0.6 ± 0.14", "0.7 ± 0.14"]
+    assert cells["test/other"][:2] == ["1", "1"]
+
+
 def test_every_arm_has_a_colour() -> None:
     assert set(report.ARM_COLOURS) == set(compare.ARMS)
