@@ -304,7 +304,7 @@ def _check_source(source: str, folder: str | None, flip: bool, on_bad_image: str
 
 def _folder_sizes(folder: Path, number: int, asked: dict[Part, int | None]) -> dict[Part, int]:
     """How many of a folder's ``number`` pictures each part gets."""
-    held_out = min(SHAPES_SIZES["val"], max(1, number // 20))
+    held_out = min(SHAPES_SIZES["val"], max(4, number // 20))  # fewer cannot be compared with anything
     val, test = (held_out if asked[part] is None else asked[part] for part in ("val", "test"))
     assert val is not None
     assert test is not None

@@ -1,0 +1,276 @@
+"""What the generative application's parts cost, each against the obvious way, measured in turns within one run.
+
+    python benchmarks/generative.py              # every table
+    python benchmarks/generative.py --only data
+
+data: two-shape images per second, drawn and rendered by `generative.shapes`, against a loop over images that draws
+with OpenCV, or with PIL where that is not installed.
+
+training: steps per second of a training by Lightning, of plain convolutions (none), of the CoordConv generator (xy),
+and of the same written down plainly, with latents repeated over the image and coordinates concatenated. The two
+generators are different networks, as in the paper: xy / none says what the arms cost, and not what coordinates do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import importlib
+import logging
+import os
+import statistics
+import sys
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import yaml
+from lightning.pytorch import Callback, LightningModule, Trainer
+from PIL import Image, ImageDraw
+from torch import Tensor, nn
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a clone as well, nothing installed
+
+from benchmarks.canvas import best_times
+from coordconv_apps.running.memory import keep_freed_memory
+from generative.data import GenerativeData
+from generative.dcgan import CoordConvGenerator
+from generative.shapes import Scenes, draw_scenes, render
+from generative.task import GenerativeTask
+
+CONFIGS = [
+    Path(__file__).resolve().parents[1] / "generative" / "configs" / f"quickstart_{method}.yaml"
+    for method in ("dcgan", "vae")
+]
+
+SIZE, RADIUS = 64, 10
+BATCH = 128
+RED, BLUE = (255, 0, 0), (0, 0, 255)
+DATA_BAR = 20.0
+"""How many times as fast as the loop the data should be at least."""
+
+_Bytes = npt.NDArray[np.uint8]
+_Painter = Callable[[list[list[int]], list[int]], _Bytes]
+
+
+# ------------------------------------------------------------------ data
+
+
+def paint_with_pil(centers: list[list[int]], shapes: list[int]) -> _Bytes:
+    """Paint one image, uint8 `(H, W, 3)`, of the centres and shapes (1: square) of a red and a blue object."""
+    picture = Image.new("RGB", (SIZE, SIZE), "white")
+    brush = ImageDraw.Draw(picture)
+    # Blue first: red is seen where they overlap.
+    for (x, y), square, colour in reversed(list(zip(centers, shapes, (RED, BLUE), strict=True))):
+        paint = brush.rectangle if square else brush.ellipse
+        paint((x - RADIUS, y - RADIUS, x + RADIUS, y + RADIUS), fill=colour)
+    return np.asarray(picture)
+
+
+def paint_with_opencv(cv2: Any, centers: list[list[int]], shapes: list[int]) -> _Bytes:  # noqa: ANN401  # a module
+    """Paint the same with OpenCV, whose circles are a little wider."""
+    picture = np.full((SIZE, SIZE, 3), 255, np.uint8)
+    for (x, y), square, colour in reversed(list(zip(centers, shapes, (RED, BLUE), strict=True))):
+        if square:
+            cv2.rectangle(picture, (x - RADIUS, y - RADIUS), (x + RADIUS, y + RADIUS), colour, -1)
+        else:
+            cv2.circle(picture, (x, y), RADIUS, colour, -1)
+    return picture
+
+
+def painter() -> tuple[str, _Painter]:
+    """Return the name of the library that the loop paints with, and its function."""
+    try:
+        return "OpenCV", partial(paint_with_opencv, importlib.import_module("cv2"))
+    except ModuleNotFoundError:
+        return "PIL", paint_with_pil
+
+
+def draw_in_a_loop(count: int, paint: _Painter, floats: bool, seed: int = 0) -> tuple[list[npt.NDArray[Any]], Scenes]:
+    """Make images the obvious way: one by one, centres drawn until they are far enough apart.
+
+    Args:
+        count: Number of images.
+        paint: Makes one of them.
+        floats: Whether they shall be float32 of -1 to 1, instead of uint8 of 0 to 255.
+        seed: Seed of the random numbers.
+
+    Returns:
+        Batches of images `(n, 3, H, W)`, and what is in all of them.
+    """
+    rng = np.random.default_rng(seed)
+    batches, images, centers, shapes = [], [], [], []
+    for number in range(1, count + 1):
+        while True:
+            places = rng.integers(RADIUS, SIZE - RADIUS, (2, 2))
+            if np.hypot(*(places[0] - places[1])) >= 2 * RADIUS:
+                break
+        kinds = rng.integers(2, size=2)
+        image: npt.NDArray[Any] = paint(places.tolist(), kinds.tolist()).transpose(2, 0, 1)
+        images.append(image.astype(np.float32) / 127.5 - 1 if floats else image)
+        centers.append(places)
+        shapes.append(kinds)
+        if number % BATCH == 0 or number == count:
+            batches.append(np.stack(images))
+            images = []
+    return batches, Scenes(torch.from_numpy(np.stack(centers)), torch.from_numpy(np.stack(shapes)))
+
+
+def draw_fast(count: int, floats: bool) -> None:
+    """Make images by `generative.shapes`, batch by batch, as the data module does."""
+    scenes = draw_scenes(count, SIZE, RADIUS, torch.Generator().manual_seed(0))
+    for start in range(0, count, BATCH):
+        render(scenes.at(slice(start, start + BATCH)), SIZE, RADIUS, torch.float32 if floats else torch.uint8)
+
+
+def data_table(options: argparse.Namespace) -> None:
+    """Print images per second of both ways, as bytes and as floating point numbers, and their ratio."""
+    name, paint = painter()
+    few = max(1, options.images // 25)
+    batches, scenes = draw_in_a_loop(few, paint, floats=False)
+    differing = (np.concatenate(batches) != render(scenes, SIZE, RADIUS).numpy()).any(1).mean()
+    print(f"data: {options.images:,} two-shape images of {SIZE} x {SIZE}, radius {RADIUS} (by the loop {few:,})")
+    print(f"{'images':10}{f'{name} loop /s':>16}{'generative.shapes /s':>22}{'ratio':>8}{'bar':>6}{'other pixels':>14}")
+    for kind, floats in (("uint8", False), ("float32", True)):
+        slow_time, fast_time = best_times(
+            options.repeats,
+            partial(draw_in_a_loop, few, paint, floats),
+            partial(draw_fast, options.images, floats),
+        )
+        slow, fast = few / slow_time, options.images / fast_time
+        print(f"{kind:10}{slow:16,.0f}{fast:22,.0f}{fast / slow:8.1f}{DATA_BAR:6.0f}{differing:14.2%}")
+
+
+class Clock(Callback):
+    """Takes the time of training steps.
+
+    Args:
+        warm_up: Steps that do not count.
+    """
+
+    def __init__(self, warm_up: int) -> None:
+        self.warm_up = warm_up
+        self.times: list[float] = []
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: object, batch_idx: int
+    ) -> None:
+        """Notes the time."""
+        self.times.append(time.perf_counter())
+
+    def seconds(self) -> float:
+        """Median time of a step, in seconds."""
+        return float(statistics.median(np.diff(self.times[self.warm_up :]).tolist()))
+
+
+class ConcatenatingGenerator(nn.Module):
+    """The CoordConv generator as one writes it down: latents repeated over the image, coordinates concatenated.
+
+    Args:
+        generator: Whose layers it has, with weights of its own.
+    """
+
+    def __init__(self, generator: CoordConvGenerator) -> None:
+        super().__init__()
+        self.size = generator.image_size
+        self.first = nn.Conv2d(generator.first.in_channels + 2, generator.first.out_channels, 1)
+        self.rest = copy.deepcopy(generator.rest)
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """Images before the tanh, ``(B, 3, H, W)``, for latents ``(B, latent_size)``."""
+        axis = torch.linspace(-1, 1, self.size, device=latents.device)
+        y, x = torch.meshgrid(axis, axis, indexing="ij")
+        grid = torch.stack([x, y]).expand(len(latents), -1, -1, -1)
+        points = latents[:, :, None, None].expand(-1, -1, self.size, self.size)
+        images: Tensor = self.rest(self.first(torch.cat([points, grid], dim=1)))
+        return images
+
+
+def time_training(config: Path, coords: str, options: argparse.Namespace, *, concatenate: bool = False) -> float:
+    """Return the seconds of one training step by Lightning, data included.
+
+    Args:
+        config: A configuration of the application.
+        coords: The arm.
+        options: Steps to take.
+        concatenate: Whether to put `ConcatenatingGenerator` in place of the generator.
+    """
+    settings = yaml.safe_load(config.read_text(encoding="utf-8"))
+    torch.manual_seed(0)
+    task = GenerativeTask(**settings["model"] | {"coords": coords})
+    if concatenate:
+        assert isinstance(task.generator, CoordConvGenerator)
+        task.generator = ConcatenatingGenerator(task.generator).to(memory_format=torch.channels_last)
+        task._start_average(settings["model"].get("average", 0.0))
+    warm_up = max(1, options.steps // 4)
+    data = GenerativeData(**settings["data"] | {"num_train": 4096})
+    clock = Clock(warm_up)
+    trainer = Trainer(
+        accelerator=options.accelerator,
+        devices=1,
+        precision=options.precision,
+        max_epochs=1,
+        limit_train_batches=options.steps + warm_up,
+        limit_val_batches=0,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[clock],
+    )
+    trainer.fit(task, datamodule=data)
+    return clock.seconds()
+
+
+def training_table(options: argparse.Namespace) -> None:
+    """Print training steps per second of both arms, and of the CoordConv one written down plainly."""
+    torch.set_num_threads(options.threads)
+    keep_freed_memory()
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="lightning")
+    print(f"training: steps per second, {options.threads} threads")
+    print(f"{'config':22}{'none':>10}{'xy':>10}{'concatenated':>14}{'xy / none':>11}{'xy / concatenated':>19}")
+    for config in options.configs:
+        times: dict[str, list[float]] = {"none": [], "xy": [], "concatenated": []}
+        for _ in range(options.rounds):
+            for arm, taken in times.items():
+                concatenate = arm == "concatenated"
+                taken.append(time_training(config, "xy" if concatenate else arm, options, concatenate=concatenate))
+        none, xy, plain = (1 / min(taken) for taken in times.values())
+        print(f"{config.stem:22}{none:10.1f}{xy:10.1f}{plain:14.1f}{xy / none:11.2f}{xy / plain:19.2f}", flush=True)
+
+
+TABLES: dict[str, Callable[[argparse.Namespace], None]] = {"data": data_table, "training": training_table}
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Print the tables asked for.
+
+    Args:
+        args: The command line; `sys.argv` if None.
+    """
+    parser = argparse.ArgumentParser(description="Ratios of the generative application, measured in one run.")
+    parser.add_argument("--only", choices=list(TABLES), help="print this table alone")
+    parser.add_argument("--images", type=int, default=50_000, help="images drawn for the table of data")
+    parser.add_argument("--repeats", type=int, default=5, help="the shortest of so many runs counts")
+    parser.add_argument("--configs", type=Path, nargs="+", default=CONFIGS, help="configurations to train")
+    parser.add_argument("--steps", type=int, default=60, help="training steps that are timed, in each round")
+    parser.add_argument("--rounds", type=int, default=3, help="times that each arm is timed, in turns")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of a training")
+    parser.add_argument("--accelerator", default="cpu", help="as Lightning's trainer takes it")
+    parser.add_argument("--precision", default="32-true", help="as Lightning's trainer takes it")
+    options = parser.parse_args(args)
+    torch.set_num_threads(1)
+    for name, table in TABLES.items():
+        if options.only in (None, name):
+            table(options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,27 @@
+"""``python -m generative fit | validate | test | predict | export``: see ``generative/README.md``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from coordconv_apps.cli import run
+from generative.data import GenerativeData
+from generative.pictures import GenerativePictures
+from generative.predict import SampleWriter
+from generative.task import GenerativeTask
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run the application.
+
+    Args:
+        args: Command-line arguments; those of the process if None.
+    """
+    run("generative", GenerativeTask, GenerativeData, args, callbacks=(GenerativePictures, SampleWriter))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,145 @@
+"""The generators and the discriminator of the two-shape experiment (Liu et al., 2018, section 5 and supplement)."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from coordconv_apps import CoordConv2d
+
+if TYPE_CHECKING:
+    from coordconv_apps.coords import Coords
+
+COORDCONV_CHANNELS = (8, 4, 4, 2, 1)
+"""1x1 convolutions of the CoordConv generator, in multiples of its width (paper: 64)."""
+
+
+class ConvGenerator(nn.Module):
+    """Transposed convolutions: the paper's baseline. From 4 x 4 on, each doubles height and width.
+
+    Args:
+        latent_size: Numbers that an image is made of.
+        image_size: Height and width, 4 times a power of two, at least 8.
+        width: Channels of the last hidden layer (paper: 64); each one before it has twice as many.
+    """
+
+    def __init__(self, latent_size: int, image_size: int, width: int) -> None:
+        super().__init__()
+        doublings = (image_size // 4).bit_length() - 1
+        channels = [width << step for step in reversed(range(doublings))]
+        self.first = nn.Linear(latent_size, 16 * channels[0])
+        layers: list[nn.Module] = [nn.BatchNorm2d(channels[0]), nn.ReLU(inplace=True)]
+        for before, after in itertools.pairwise(channels):
+            layers += [_double(before, after), nn.BatchNorm2d(after), nn.ReLU(inplace=True)]
+        self.rest = nn.Sequential(*layers, _double(channels[-1], 3))
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """Images before the tanh.
+
+        Args:
+            latents: ``(B, latent_size)``.
+
+        Returns:
+            ``(B, 3, H, W)``.
+        """
+        images: Tensor = self.rest(self.first(latents).unflatten(1, (-1, 4, 4)))
+        return images
+
+
+def _double(channels: int, to: int) -> nn.ConvTranspose2d:
+    return nn.ConvTranspose2d(channels, to, 5, stride=2, padding=2, output_padding=1)
+
+
+class CoordConvGenerator(nn.Module):
+    """The latent numbers, repeated over the image, and the coordinates; 1x1 convolutions, then 3x3: the paper's.
+
+    Its first layer is never computed on the repeated input: what it makes of the latents and what it makes of the
+    coordinates are computed apart, once for an image and once for all of them, and added.
+
+    Args:
+        latent_size: Numbers that an image is made of.
+        image_size: Height and width.
+        width: Channels of the last 1x1 convolution and of the 3x3 ones (paper: 64).
+        coords: Coordinates in the first layer; without any, all pixels but those near the border are equal.
+    """
+
+    def __init__(self, latent_size: int, image_size: int, width: int, coords: Coords) -> None:
+        super().__init__()
+        self.image_size = image_size
+        channels = [width * factor for factor in COORDCONV_CHANNELS]
+        self.first: nn.Conv2d = (
+            nn.Conv2d(latent_size, channels[0], 1)
+            if coords == "none"
+            else CoordConv2d(latent_size, channels[0], 1, coords=coords)
+        )
+        layers: list[nn.Module] = []
+        for before, after in itertools.pairwise(channels):
+            layers += [nn.ReLU(inplace=True), nn.Conv2d(before, after, 1)]
+        for _ in range(2):
+            layers += [nn.ReLU(inplace=True), nn.Conv2d(width, width, 3, padding=1)]
+        self.rest = nn.Sequential(*layers, nn.ReLU(inplace=True), nn.Conv2d(width, 3, 1))
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """Images before the tanh.
+
+        Args:
+            latents: ``(B, latent_size)``.
+
+        Returns:
+            ``(B, 3, H, W)``.
+        """
+        points, size = latents[:, :, None, None], self.image_size
+        if isinstance(self.first, nn.Conv2d):
+            canvas = self.first(self.first.weight.new_zeros(1, self.first.in_channels, size, size))
+            hidden = F.conv2d(points, self.first.weight) + canvas
+        else:  # folded, for export: a layer that knows its canvas
+            hidden = self.first(points.expand(-1, -1, size, size))
+        images: Tensor = self.rest(hidden)
+        return images
+
+
+class Discriminator(nn.Module):
+    """Strided convolutions, batch norm from the second on, leaky ReLU, and one number: the paper's.
+
+    Args:
+        image_size: Height and width, 4 times a power of two, at least 8.
+        width: Channels of the first layer (paper: 64); each one after it has twice as many.
+        norm: Whether there is batch norm.
+    """
+
+    def __init__(self, image_size: int, width: int, *, norm: bool = True) -> None:
+        super().__init__()
+        channels = halving_channels(image_size, width)
+        layers: list[nn.Module] = []
+        for number, (before, after) in enumerate(itertools.pairwise((3, *channels))):
+            layers.append(nn.Conv2d(before, after, 5, stride=2, padding=2))
+            if norm and number:
+                layers.append(nn.BatchNorm2d(after))
+            layers.append(nn.LeakyReLU(0.2, inplace=True))
+        self.features = nn.Sequential(*layers)
+        self.last = nn.Linear(16 * channels[-1], 1)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """How real images look.
+
+        Args:
+            images: ``(B, 3, H, W)`` in [-1, 1].
+
+        Returns:
+            Logits ``(B,)``, and the features that they come from, ``(B, F)``.
+        """
+        features = self.features(images).flatten(1)
+        return self.last(features).squeeze(1), features
+
+
+def halving_channels(image_size: int, width: int) -> list[int]:
+    """Channels of the convolutions that halve an image down to 4 x 4, each with twice those of the one before.
+
+    Args:
+        image_size: Height and width, 4 times a power of two.
+        width: Channels of the first.
+    """
+    return [width << step for step in range((image_size // 4).bit_length() - 1)]

@@ -1,0 +1,408 @@
+"""The application from its command line: every shipped config, resuming, two processes, export, predict, mistakes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from coordconv_apps.running.runs import read_summary, versions
+from generative.__main__ import main
+from generative.pictures import GenerativePictures, as_bytes
+from generative.sampling import PREDICTION_SEED
+from generative.shapes import draw_scenes, render
+from generative.task import VALIDATED, GenerativeTask
+from tests.generative.test_pictures import everywhere
+from tests.test_cli_resume import assert_same_runs
+
+ROOT = Path(__file__).parents[2]
+CONFIGS = {path.stem: path for path in sorted((ROOT / "generative" / "configs").glob("*.yaml"))}
+CPU = ["--trainer.accelerator=cpu", "--trainer.devices=1"]
+SIZES = ["--model.image_size=16", "--data.image_size=16", "--model.width=2", "--model.discriminator_width=2"]
+SMALL = [*SIZES, "--model.latent_size=4", "--trainer.max_epochs=1", *CPU]
+SHAPES = ["--data.radius=2", "--data.num_train=16", "--data.num_val=20", "--data.num_test=20"]
+TINY = [*SMALL, *SHAPES, "--data.batch_size=4", "--model.coords=xy", "--trainer.log_every_n_steps=1"]
+FOLDER = ["--data.num_workers=0", "--data.batch_size=8", "--data.num_val=6", "--data.num_test=6"]
+METHODS = {"gan": ["--model.average=0.9"], "vae": ["--model.method=vae", "--model.average=0.9"]}
+EVERY_METHOD = pytest.mark.parametrize("method", METHODS)
+FOLDER_FIGURES = {name for name in VALIDATED if name.endswith("patch_distance")}
+SHAPES_FIGURES = set(VALIDATED) - FOLDER_FIGURES
+WALKS = {f"walk_{name}" for name in ("distance", "translation", "straightness", "jump", "same_shapes", "valid")}
+
+
+def run_folder(runs: Path, name: str, version: int) -> Path:
+    return runs / "generative" / name / f"version_{version}"
+
+
+def newest(runs: Path, name: str) -> Path:
+    return versions(runs / "generative" / name)[0]
+
+
+def figures_of(folder: Path) -> dict[str, float]:
+    metrics: dict[str, float] = read_summary(folder)["metrics"]
+    return metrics
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    checkpoint = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    state: dict[str, torch.Tensor] = checkpoint["state_dict"]
+    return state
+
+
+@pytest.fixture
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures take longer than all the rest."""
+    monkeypatch.setattr(GenerativePictures, "draw", lambda *unused: {})
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with 24 small pictures, of another size than the networks' images."""
+    path = tmp_path_factory.mktemp("pictures")
+    scenes = draw_scenes(24, 24, 4, torch.Generator().manual_seed(0))
+    for number, image in enumerate(render(scenes, 24, 4)):
+        Image.fromarray(image.permute(1, 2, 0).numpy()).resize((20, 30)).save(path / f"{number:02d}.png")
+    return path
+
+
+# ------------------------------------------------------------------ shipped configs
+
+
+def test_there_is_a_config_for_each_purpose() -> None:
+    assert set(CONFIGS) == {"quickstart_dcgan", "quickstart_vae", "dcgan", "vae", "image_folder"}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("coords", ["none", "xy"])
+def test_config_trains_and_tests(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, coords: str
+) -> None:
+    given: dict[str, Any] = yaml.safe_load(CONFIGS[name].read_text())
+    of_folder = given["data"]["source"] == "folder"
+    data = [f"--data.folder={folder}", *FOLDER] if of_folder else SHAPES
+    arguments = [f"--config={CONFIGS[name]}", f"--runs_dir={tmp_path}", f"--model.coords={coords}", *SMALL, *data]
+    with monkeypatch.context() as patch:
+        patch.setattr(GenerativePictures, "draw", lambda *unused: {})
+        main(["fit", *arguments])
+    fit = run_folder(tmp_path, name, 0)
+    torch.load(fit / "checkpoints" / "best.ckpt", weights_only=True)
+    sizes = {"image_size": 16, "width": 2, "discriminator_width": 2, "latent_size": 4}
+    task = GenerativeTask(**(given["model"] | sizes | {"coords": coords}))
+    summary = read_summary(fit)
+    assert summary["parameters"] == task.parameter_count()
+    assert summary["coords"] == coords
+    losses = {"gan": ("discriminator_loss", "generator_loss"), "vae": ("loss", "reconstruction", "divergence")}
+    figures = FOLDER_FIGURES if of_folder else SHAPES_FIGURES
+    expected = {f"train/{loss}" for loss in losses[task.method]} | {f"val/{figure}" for figure in figures}
+    assert expected == {name for name in summary["metrics"] if name in expected or name.startswith("val/floor/")}
+    assert all(np.isfinite(value) for value in summary["metrics"].values())
+    if coords == "none":
+        return  # a test differs in nothing but the network
+    assert summary["best"]["metric"] == ("val/patch_distance" if of_folder else task.monitor)
+    main(["test", "--ckpt_path=best", f"--name={name}", f"--runs_dir={tmp_path}", *CPU])
+    tested = run_folder(tmp_path, name, 1)
+    names = set(figures_of(tested))
+    if of_folder:
+        assert names == {f"test/{figure}" for figure in FOLDER_FIGURES}
+    else:
+        assert {f"test/{figure}" for figure in (*SHAPES_FIGURES, *WALKS, "pairs_distance", "support_size")} <= names
+        assert {"test/floor/coverage", "test/red/entropy", "test/floor/difference/js_divergence"} <= names
+    pictures = {path.name for path in (tested / "pictures").iterdir()}
+    assert pictures, "drawn by test"
+    for picture in pictures:
+        with Image.open(tested / "pictures" / picture) as image:
+            image.load()
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_configs_say_where_every_value_comes_from(name: str) -> None:
+    lines = CONFIGS[name].read_text().splitlines()
+    plain = ("coords:", "method:", "source:", "reconstruction:")
+    values = [line for line in lines if line.startswith("  ") and not line.strip().startswith(plain)]
+    assert len(values) > 10
+    assert [line for line in values if "#" not in line] == []
+
+
+# ------------------------------------------------------------------ repeating and resuming
+
+
+@pytest.mark.usefixtures("no_pictures")
+@EVERY_METHOD
+def test_same_seed_gives_the_same_figures(tmp_path: Path, method: str) -> None:
+    for seed in (1, 1, 2):
+        main(["fit", f"--runs_dir={tmp_path}", f"--seed_everything={seed}", *TINY, *METHODS[method]])
+    one, same, other = (run_folder(tmp_path, "default", version) for version in range(3))
+    assert figures_of(one) == figures_of(same)
+    losses = [name for name in figures_of(one) if "loss" in name]
+    assert losses
+    assert all(figures_of(one)[name] != figures_of(other)[name] for name in losses)
+    for name, weight in weights(one).items():
+        assert torch.equal(weight, weights(same)[name]), name
+
+
+@pytest.mark.usefixtures("no_pictures")
+@pytest.mark.parametrize(("method", "stop"), [("gan", 2), ("vae", 6)])
+def test_a_resumed_training_equals_an_uninterrupted_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, stop: int
+) -> None:
+    """Weights, average, optimizers, rates, the random numbers of latents, and all that is told of it."""
+    schedule = ["--model.schedule=cosine", "--model.warmup=0.3"]
+    arguments = [*TINY, "--trainer.max_epochs=2", *METHODS[method], *schedule]
+
+    def fit(runs: str, *more: str) -> Path:
+        main(["fit", f"--runs_dir={tmp_path / runs}", *arguments, *more])
+        return run_folder(tmp_path / runs, "default", 0)
+
+    whole = fit("whole")
+    step, seen = GenerativeTask.training_step, [0]
+
+    def interrupted(*given: Any) -> Any:  # noqa: ANN401  # handed on as they are
+        seen[0] += 1
+        if seen[0] == stop:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(GenerativeTask, "training_step", interrupted)
+        with pytest.raises(SystemExit) as stopped:
+            fit("parts")
+    assert stopped.value.code == 143
+    assert seen == [stop], "a test of nothing else"
+    assert read_summary(run_folder(tmp_path / "parts", "default", 0))["status"] == "interrupted"
+    parts = fit("parts", "--ckpt_path=last")
+    assert_same_runs(parts, whole)
+    state = weights(whole)
+    assert any(name.startswith("averaged.") for name in state)
+
+
+# ------------------------------------------------------------------ two processes
+
+SCRIPT = """
+import sys
+
+import torch
+from lightning.pytorch import Callback
+
+import generative.__main__ as application
+from generative.task import GenerativeTask as Real
+from tests.generative.test_pictures import everywhere
+
+FOLDER, *ARGUMENTS = sys.argv[1:]
+
+
+class GenerativePictures(Callback):
+    '''Draws nothing, and keeps what each process has.'''
+
+    def on_train_batch_start(self, trainer, pl_module, *unused):
+        self.random = torch.get_rng_state()
+
+    def on_train_end(self, trainer, pl_module):
+        state = {name: p.detach().clone() for name, p in pl_module.named_parameters()}
+        torch.save({"state": state, "random": self.random}, f"{FOLDER}/{pl_module.method}_{trainer.global_rank}.pt")
+
+
+class GenerativeTask(Real):
+    '''Of a gan, images that show something; how it is trained stays the same.'''
+
+    def sample(self, latents):
+        return everywhere(latents) if self.method == "gan" else super().sample(latents)
+
+
+application.GenerativePictures = GenerativePictures
+application.GenerativeTask = GenerativeTask
+
+if __name__ == "__main__":
+    where = ARGUMENTS.index("--")
+    for arguments in (ARGUMENTS[:where], ARGUMENTS[where + 1 :]):  # to start takes longer than to train
+        application.main(arguments)
+"""
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs folder with a training of each method in it, by two processes that somebody else has started."""
+    folder = tmp_path_factory.mktemp("pair")
+    script = folder / "two.py"
+    script.write_text(SCRIPT)
+    # Batch norm, coordinates in all layers, a gradient penalty; 21 images to validate on one process, 20 on the other.
+    shared = [argument for argument in TINY if not argument.startswith(("--trainer.acc", "--trainer.dev"))]
+    shared += ["--model.network=conv", "--model.latent_size=6", "--model.image_size=32", "--data.image_size=32"]
+    shared += ["--data.radius=5", "--data.num_val=41", "--data.eval_batch_size=7", "--data.num_train=22"]
+    shared += ["--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp", f"--runs_dir={folder}"]
+    own = {
+        "gan": ["--model.gradient_penalty=0.1", "--model.penalty_every=2", "--model.feature_matching=0.1"],
+        "vae": [],
+    }
+    gan, vae = (["fit", f"--name={method}", *shared, *METHODS[method], *own[method]] for method in METHODS)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)}
+    environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "NODE_RANK": "0"}
+    command = [sys.executable, str(script), str(folder), *gan, "--", *vae]
+    processes = [
+        subprocess.Popen(command, cwd=ROOT, env={**environment, "LOCAL_RANK": rank}, stderr=subprocess.PIPE, text=True)
+        for rank in ("0", "1")
+    ]
+    try:
+        told = [process.communicate(timeout=300)[1] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert told == ["", ""]
+    assert [process.returncode for process in processes] == [0, 0]
+    return folder
+
+
+@EVERY_METHOD
+def test_two_processes_end_with_the_same_weights_and_draw_their_own_latents(pair: Path, method: str) -> None:
+    assert read_summary(run_folder(pair, method, 0))["world_size"] == 2
+    ranks = [torch.load(pair / f"{method}_{rank}.pt", weights_only=True) for rank in (0, 1)]
+    saved = weights(run_folder(pair, method, 0))
+    for name, weight in ranks[0]["state"].items():
+        assert torch.equal(weight, ranks[1]["state"][name]), name
+        assert torch.equal(weight, saved[name]), name
+    assert any(name.startswith("averaged.") for name in ranks[0]["state"])
+    assert not torch.equal(ranks[0]["random"], ranks[1]["random"])
+
+
+@pytest.mark.usefixtures("no_pictures")
+@EVERY_METHOD
+def test_two_processes_give_the_figures_of_one(pair: Path, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+    if method == "gan":
+        monkeypatch.setattr(GenerativeTask, "sample", lambda self, latents: everywhere(latents))
+    arguments = [f"--name={method}", f"--runs_dir={pair}", "--ckpt_path=last", "--trainer.strategy=auto", *CPU]
+    main(["validate", *arguments])
+    of_one, of_two = figures_of(newest(pair, method)), figures_of(run_folder(pair, method, 0))
+    assert {f"val/{name}" for name in SHAPES_FIGURES} <= set(of_one)
+    assert ("val/reconstruction" in of_one) == (method == "vae")
+    assert of_one == pytest.approx({name: of_two[name] for name in of_one}, rel=1e-4, abs=1e-6)
+    if method == "gan":
+        assert 0 < of_one["val/coverage"] < 1, "a test of nothing else"
+
+
+# ------------------------------------------------------------------ export and predict
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs folder with a short run of each generator in it."""
+    runs = tmp_path_factory.mktemp("runs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(GenerativePictures, "draw", lambda *unused: {})
+        for network in ("coordconv", "conv"):
+            main(["fit", f"--name={network}", f"--runs_dir={runs}", f"--model.network={network}", *TINY])
+    return runs
+
+
+def loaded(runs: Path, name: str) -> GenerativeTask:
+    checkpoint = run_folder(runs, name, 0) / "checkpoints" / "best.ckpt"
+    return GenerativeTask.load_from_checkpoint(checkpoint, map_location="cpu").eval()
+
+
+@pytest.mark.parametrize(("network", "format_"), [("coordconv", "default"), ("conv", "plain")])
+def test_exported_files_give_the_images(trained: Path, network: str, format_: str) -> None:
+    main(["export", f"--name={network}", f"--runs_dir={trained}", "--ckpt_path=best", f"--format={format_}", *CPU])
+    files = newest(trained, network) / "export"
+    assert {"network_plain.pt2", "network_plain_weights.pt"} <= {path.name for path in files.iterdir()}
+    task = loaded(trained, network)
+    latents = task.draw_latents(5, 7)
+    expected = task.sample(latents)
+    plain = torch.export.load(files / "network_plain.pt2").module()
+    torch.testing.assert_close(plain(latents), expected, rtol=1e-4, atol=1e-5)
+    assert expected.shape == (5, 3, 16, 16)
+    if format_ == "plain":
+        return
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(files / "network.onnx", providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {session.get_inputs()[0].name: latents.numpy()})
+    np.testing.assert_allclose(found, expected.numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_predict_writes_as_many_samples_as_asked_for(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = [f"--runs_dir={trained}", "--ckpt_path=best", "--data.num_predict=7", "--data.eval_batch_size=3"]
+    main(["predict", "--name=conv", *arguments, *CPU])
+    assert "7 samples" in capsys.readouterr().out
+    folder = newest(trained, "conv") / "predictions"
+    assert sorted(path.name for path in folder.iterdir()) == [*(f"{i:05d}.png" for i in range(7)), "samples.npz"]
+    task = loaded(trained, "conv")
+    latents = task.draw_latents(7, PREDICTION_SEED)
+    with np.load(folder / "samples.npz") as arrays:
+        np.testing.assert_array_equal(arrays["latents"], latents.numpy())
+        assert arrays["centers"].shape == (7, 2, 2)
+    for number, image in enumerate(as_bytes(task.sample(latents))):
+        with Image.open(folder / f"{number:05d}.png") as picture:
+            difference = np.asarray(picture).astype(int) - image.permute(1, 2, 0).numpy()
+        assert np.abs(difference).max() <= 1
+
+
+# ------------------------------------------------------------------ mistakes on the command line
+
+
+def assert_told_in_one_line(capsys: pytest.CaptureFixture[str], arguments: list[str], *words: str) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2
+    told = capsys.readouterr().err.strip()
+    for word in words:
+        assert word in told
+    assert "\n" not in told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--data.radius=9"], "data.radius=9: two objects do not fit into 16 pixels, must be at most 4"),
+        (["--data.image_size=32"], "model.image_size=16: the data have 32 (data.image_size)"),
+        (["--model.image_size=12"], "model.image_size=12: must be a power of two of at least 8"),
+        (["--model.coords=yx"], "model.coords"),
+        (["--model.network=dense"], "model.network"),
+        (["--model.method=flow"], "model.method"),
+        (["--model.latent_size=0"], "model.latent_size=0: must be an integer of at least 1"),
+        (["--model.kl_warmup=0.5"], "model.kl_warmup=0.5: is for model.method=vae, and not for gan"),
+        (
+            ["--model.method=vae", "--model.gradient_penalty=1"],
+            "model.gradient_penalty=1.0: is for model.method=gan, and not for vae",
+        ),
+        (["--data.source=folder"], "data.folder=null: must be a folder of pictures with data.source=folder"),
+        (["--data.num_val=10"], "data.num_val=10"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(
+    tmp_path: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert_told_in_one_line(capsys, ["fit", f"--runs_dir={tmp_path}", *TINY, *arguments], message)
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_unreadable_pictures_are_counted_and_named(
+    tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for path in folder.iterdir():
+        (pictures / path.name).write_bytes(path.read_bytes())
+    for name in ("broken.png", "notes.jpg"):
+        (pictures / name).write_bytes(b"this is no picture")
+    arguments = ["fit", f"--runs_dir={tmp_path}", *SMALL, *FOLDER, "--data.source=folder"]
+    arguments += [f"--data.folder={pictures}"]
+    assert_told_in_one_line(capsys, arguments, "2 of 26 pictures", "broken.png", "data.on_bad_image=skip")
+    main([*arguments, "--data.on_bad_image=skip"])
+    told = capsys.readouterr()
+    assert "2 of 26 pictures" in told.out + told.err
+
+
+def test_a_folder_that_is_not_there_is_told_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["fit", f"--runs_dir={tmp_path}", *SMALL, "--data.source=folder", f"--data.folder={tmp_path}/none"]
+    assert_told_in_one_line(capsys, arguments, f"{tmp_path}/none", "no such folder")

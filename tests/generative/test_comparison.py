@@ -1,0 +1,46 @@
+"""What `compare` says of generative models besides its table."""
+
+import io
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from coordconv_apps.compare.runs import Job, Result
+from generative.comparison import extend
+
+COLOURS = {"none": (200, 0, 0), "xy": (0, 0, 200)}
+
+
+def result(folder: Path, arm: str, seed: int, coverage: float, *, error: str = "") -> Result:
+    run, test = folder / f"{arm}{seed}", folder / f"{arm}{seed}test"
+    (test / "pictures").mkdir(parents=True)
+    Image.new("RGB", (30, 20 + seed), COLOURS[arm]).save(test / "pictures" / "centers.png")
+    metrics = {"test/coverage": coverage, "test/floor/coverage": 0.8}
+    return Result(Job(arm, seed), error=error, metrics={} if error else metrics, folders=(run, test))
+
+
+def test_coverage_is_shown_as_a_share_of_its_floor(tmp_path: Path) -> None:
+    results = [result(tmp_path, "none", 0, 0.2), result(tmp_path, "xy", 0, 0.76)]
+    (row,) = extend(results).rows
+    assert row.values == {Job("none", 0): pytest.approx(0.25), Job("xy", 0): pytest.approx(0.95)}
+
+
+def test_pictures_of_all_arms_are_one_above_the_other(tmp_path: Path) -> None:
+    results = [result(tmp_path, arm, seed, 0.5) for arm in ("none", "xy") for seed in (1, 2)]
+    extension = extend(results)
+    assert extension.notes == ["pictures of seed 1, from above: none, xy"]
+    assert list(extension.figures) == ["centers"]
+    picture = Image.open(io.BytesIO(extension.figures["centers"]))
+    assert picture.size == (30, 2 * 21 + 12)
+    assert (picture.getpixel((5, 5)), picture.getpixel((5, 50))) == (COLOURS["none"], COLOURS["xy"])
+
+
+def test_failed_runs_and_missing_pictures_add_nothing(tmp_path: Path) -> None:
+    failed = [result(tmp_path, "none", 0, 0.2, error="stopped"), result(tmp_path, "xy", 0, 0.5)]
+    extension = extend(failed)
+    assert not extension.figures
+    assert [list(row.values) for row in extension.rows] == [[Job("xy", 0)]]
+    without = [Result(Job(arm, 0), metrics={"test/loss": 1.0}) for arm in ("none", "xy")]
+    assert extend(without).rows == []
+    assert not extend(without).figures

@@ -1,0 +1,177 @@
+"""The losses, against formulas and torch's own."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from generative.losses import (
+    discriminator_loss,
+    feature_distance,
+    generator_loss,
+    gradient_penalty,
+    reconstruction_loss,
+)
+from generative.models import build_discriminator
+
+
+def logits(number: int = 50, scale: float = 3.0) -> tuple[Tensor, Tensor]:
+    torch.manual_seed(0)
+    return scale * torch.randn(number), scale * torch.randn(number)
+
+
+def images(number: int = 4, size: int = 8, **arguments: Any) -> Tensor:  # noqa: ANN401  # handed on as they are
+    torch.manual_seed(1)
+    return torch.rand(number, 3, size, size, **arguments) * 2 - 1
+
+
+# ------------------------------------------------------------------ adversarial
+
+
+def test_losses_are_cross_entropies() -> None:
+    real, generated = logits()
+    ones, zeros = torch.ones(50), torch.zeros(50)
+    entropy = F.binary_cross_entropy_with_logits
+    expected = entropy(real, ones) + entropy(generated, zeros)
+    torch.testing.assert_close(discriminator_loss(real, generated), expected)
+    torch.testing.assert_close(generator_loss(generated), entropy(generated, ones))
+
+
+def test_a_discriminator_that_knows_nothing_has_the_loss_of_two_coins() -> None:
+    nothing = torch.zeros(7)
+    assert discriminator_loss(nothing, nothing).item() == pytest.approx(2 * math.log(2))
+    assert generator_loss(nothing).item() == pytest.approx(math.log(2))
+
+
+def test_losses_of_a_sure_discriminator_are_finite_and_their_gradients_do_not_vanish() -> None:
+    sure = torch.tensor([200.0], requires_grad=True)
+    unreal = torch.tensor([-200.0], requires_grad=True)
+    assert discriminator_loss(sure, unreal).item() == 0
+    loss = generator_loss(unreal)
+    assert loss.item() == pytest.approx(200)
+    assert torch.autograd.grad(loss, unreal)[0].item() == pytest.approx(-1)
+    wrong = discriminator_loss(unreal, sure)
+    assert wrong.item() == pytest.approx(400)
+
+
+# ------------------------------------------------------------------ gradient penalty
+
+
+def test_penalty_of_a_linear_discriminator_is_the_length_of_its_weights() -> None:
+    batch = images(5).requires_grad_()
+    weights = torch.linspace(-1, 1, 3 * 8 * 8).view(3, 8, 8).requires_grad_()
+    penalty = gradient_penalty((batch * weights).sum((1, 2, 3)) + 7, batch)
+    assert penalty.item() == pytest.approx(weights.square().sum().item() / 2, rel=1e-5)
+    torch.testing.assert_close(torch.autograd.grad(penalty, weights)[0], weights)
+
+
+def test_penalty_is_a_mean_over_images() -> None:
+    batch = images(4).double().requires_grad_()
+    # Of logits = a |x|^2 the gradient is 2 a x, with another a for each image.
+    factors = torch.tensor([0.0, 1.0, 2.0, -3.0], dtype=torch.float64)
+    penalty = gradient_penalty(factors * batch.square().sum((1, 2, 3)), batch)
+    lengths = (2 * factors.view(4, 1, 1, 1) * batch.detach()).square().sum((1, 2, 3))
+    assert penalty.item() == pytest.approx(lengths.mean().item() / 2, rel=1e-5)
+
+
+@pytest.mark.parametrize("norm", [True, False])
+def test_penalty_of_a_network_has_the_gradient_of_finite_differences(norm: bool) -> None:
+    torch.manual_seed(0)
+    network = build_discriminator("xy", image_size=8, width=2, norm=norm).double()
+    batch = images(3).double().requires_grad_()
+
+    def penalty() -> Tensor:
+        return gradient_penalty(network(batch)[0], batch)
+
+    penalty().backward()
+    weight = network.last.weight
+    assert weight.grad is not None
+    step = 0.1  # it is a square of this weight: the difference is exact
+    with torch.no_grad():
+        weight[0, 3] += step
+    after = penalty().item()
+    with torch.no_grad():
+        weight[0, 3] -= 2 * step
+    before = penalty().item()
+    # The gradient is cast to float32 on its way.
+    assert weight.grad[0, 3].item() == pytest.approx((after - before) / (2 * step), rel=1e-3, abs=1e-5)
+
+
+# ------------------------------------------------------------------ feature matching
+
+
+def test_feature_distance_is_between_means() -> None:
+    torch.manual_seed(0)
+    network = build_discriminator("none", image_size=8, width=3, norm=False)
+    real, generated = images(6), images(9).flip(0)
+    _, features = network(generated)
+    distance = feature_distance(network, features, real)
+    _, wanted = network(real)
+    expected = (features.mean(0) - wanted.mean(0)).square().mean()
+    torch.testing.assert_close(distance, expected)
+    assert distance.item() > 0
+    _, same = network(real)
+    assert feature_distance(network, same, real).item() == 0
+
+
+def test_feature_distance_goes_to_the_generator_alone() -> None:
+    network = build_discriminator("none", image_size=8, width=3, norm=False)
+    real = images(6).requires_grad_()
+    generated = images(6).flip(0).detach().requires_grad_()
+    _, features = network(generated)
+    toward_real, toward_generated = torch.autograd.grad(
+        feature_distance(network, features, real), [real, generated], allow_unused=True
+    )
+    assert toward_real is None
+    assert toward_generated.any()
+
+
+# ------------------------------------------------------------------ reconstruction
+
+
+@pytest.mark.parametrize("scale", [0.1, 2.0])
+def test_reconstruction_is_the_cross_entropy_of_the_brightness_that_is_drawn(scale: float) -> None:
+    outputs, batch = scale * torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0)), images()
+    drawn = ((torch.tanh(outputs.double()) + 1) / 2).clamp(1e-300, 1)
+    black = ((torch.tanh(-outputs.double()) + 1) / 2).clamp(1e-300, 1)
+    aim = (batch.double() + 1) / 2
+    expected = -(aim * drawn.log() + (1 - aim) * black.log()).sum((1, 2, 3))
+    losses = reconstruction_loss("bernoulli", outputs, batch)
+    assert losses.shape == (4,)
+    torch.testing.assert_close(losses.double(), expected, rtol=1e-5, atol=1e-4)
+
+
+def test_reconstruction_is_a_likelihood_of_torchs_distributions() -> None:
+    outputs, batch = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0)), images()
+    dots = (batch > 0).float()
+    bernoulli = torch.distributions.Bernoulli(logits=2 * outputs).log_prob(dots)
+    losses = reconstruction_loss("bernoulli", outputs, 2 * dots - 1)
+    torch.testing.assert_close(losses, -bernoulli.sum((1, 2, 3)))
+    normal = torch.distributions.Normal(outputs.tanh(), torch.ones(())).log_prob(batch)
+    constant = 3 * 8 * 8 * math.log(2 * math.pi) / 2
+    losses = reconstruction_loss("squared", outputs, batch)
+    torch.testing.assert_close(losses, -normal.sum((1, 2, 3)) - constant)
+
+
+@pytest.mark.parametrize("kind", ["bernoulli", "squared"])
+def test_the_right_image_has_the_smallest_loss(kind: Any) -> None:  # noqa: ANN401  # parametrised
+    batch = images() * 0.9
+    outputs = nn.Parameter(torch.atanh(batch))
+    losses = reconstruction_loss(kind, outputs, batch)
+    (gradient,) = torch.autograd.grad(losses.sum(), outputs)
+    assert gradient.abs().max() < 1e-5
+    for other in (outputs + 0.1, outputs - 0.1):
+        assert (reconstruction_loss(kind, other, batch) > losses).all()
+
+
+@pytest.mark.parametrize("kind", ["bernoulli", "squared"])
+def test_losses_of_half_precision_are_summed_in_single(kind: Any) -> None:  # noqa: ANN401  # parametrised
+    outputs, batch = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)), images(2, 64)
+    losses = reconstruction_loss(kind, outputs.bfloat16(), batch)
+    assert losses.dtype == torch.float32
+    torch.testing.assert_close(losses, reconstruction_loss(kind, outputs.bfloat16().float(), batch))

@@ -1,0 +1,328 @@
+"""Pictures of generators: what they are drawn from, and what is to be seen on them, of generators made up for it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from coordconv_apps.task import Task
+from generative.data import GenerativeData
+from generative.pictures import (
+    AVERAGED,
+    GenerativePictures,
+    Grid,
+    as_bytes,
+    look_at,
+    make_sheet,
+    strongest_axes,
+)
+from generative.shapes import as_float, draw_scenes, render
+from generative.task import GenerativeTask
+from tests.generative.test_geometry import soft_shapes
+from tests.toy.data import ToyData
+from tests.toy.task import ToyTask
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from coordconv_apps.coords import Coords
+    from generative.sampling import Method
+
+SIZE, RADIUS = 32, 5
+WHITE, GROUND = (255, 255, 255), (32, 36, 42)
+
+
+def everywhere(latents: Tensor) -> Tensor:
+    """Red in the upper half and blue in the lower, at places that latents 0 to 3 choose; 4 and 5 choose the shapes."""
+    u = latents.clamp(-1, 1)
+    x = 15.5 + 10.5 * u[:, [0, 1]]
+    y = torch.tensor([8.0, 23.0]) + 3 * u[:, [2, 3]]
+    return soft_shapes(torch.stack([x, y], -1), (u[:, 4:6] > 0).float(), SIZE, RADIUS)
+
+
+class MadeUp(GenerativeTask):
+    """A task that generates by a function of its latents (B, 6), and reconstructs by adding a half."""
+
+    def __init__(
+        self,
+        rule: Callable[[Tensor], Tensor] = everywhere,
+        method: Method = "gan",
+        coords: Coords = "xy",
+    ) -> None:
+        super().__init__(coords, method, image_size=SIZE, latent_size=6, width=2, discriminator_width=2)
+        self.rule = rule
+        self.batches: list[int] = []
+
+    def sample(self, latents: Tensor) -> Tensor:
+        self.batches.append(len(latents))
+        return self.rule(latents)
+
+    def reconstruct(self, images: Tensor) -> Tensor:
+        return (images + 0.5).clamp(max=1)
+
+
+def make_data(**arguments: Any) -> GenerativeData:  # noqa: ANN401  # handed on as they are
+    shapes: dict[str, Any] = {"image_size": SIZE, "radius": RADIUS, "num_train": 20, "num_val": 5, "num_test": 120}
+    data = GenerativeData(**(shapes | arguments))
+    data.setup("fit")
+    return data
+
+
+def draw(task: Task, data: Any, **arguments: Any) -> dict[str, Image.Image]:  # noqa: ANN401  # of several classes
+    with torch.no_grad():
+        return GenerativePictures(**({"samples": 24, "centers": 100} | arguments)).draw(task.eval(), data)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 40 pictures, of which no figures are drawn."""
+    path = tmp_path_factory.mktemp("pictures")
+    generator = torch.Generator().manual_seed(1)
+    for number, image in enumerate(render(draw_scenes(40, SIZE, RADIUS, generator), SIZE, RADIUS)):
+        Image.fromarray(image.permute(1, 2, 0).numpy()).save(path / f"{number:02d}.png")
+    return path
+
+
+def folder_data(folder: Path, **arguments: Any) -> GenerativeData:  # noqa: ANN401  # handed on as they are
+    return make_data(**({"source": "folder", "folder": str(folder), "num_train": 1, "num_test": 32} | arguments))
+
+
+@pytest.fixture(scope="module")
+def drawn() -> dict[str, Image.Image]:
+    """Pictures of a GAN that has learned."""
+    return draw(MadeUp(), make_data())
+
+
+def pixels(picture: Image.Image) -> NDArray[np.uint8]:
+    return np.asarray(picture)
+
+
+def enlarged(image: Tensor, zoom: int) -> NDArray[np.uint8]:
+    """An image (3, H, W) in [-1, 1] as the pixels of a picture."""
+    found: NDArray[np.uint8] = np.kron(as_bytes(image).permute(1, 2, 0).numpy(), np.ones((zoom, zoom, 1), np.uint8))
+    return found
+
+
+def pasted(sheet: Image.Image, side: int) -> list[tuple[int, int]]:
+    """Where images of a side are on a sheet, x and y: between gaps of its ground."""
+    ground = (pixels(sheet) == GROUND).all(2)
+
+    def starts(covered: NDArray[np.bool_]) -> list[int]:
+        edges = np.flatnonzero(np.diff(np.concatenate([[0], covered.astype(np.int8), [0]])))
+        return [int(start) for start, end in zip(edges[::2], edges[1::2], strict=True) if end - start == side]
+
+    return [(x, y) for y in starts((~ground).mean(1) > 0.2) for x in starts((~ground).mean(0) > 0.2)]
+
+
+# ------------------------------------------------------------------ images as bytes and on sheets
+
+
+def test_bytes_are_the_inverse_of_floats() -> None:
+    every = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
+    assert torch.equal(as_bytes(as_float(every)), every)
+
+
+def test_bytes_of_what_is_no_image() -> None:
+    values = torch.tensor([-7.0, -1, 0, 1, 7, float("nan"), float("inf"), -float("inf")])
+    assert as_bytes(values).tolist() == [0, 0, 128, 255, 255, 128, 255, 0]
+
+
+@pytest.mark.parametrize(("side", "zoom"), [(32, 3), (64, 2), (50, 2), (96, 1), (128, 1)])
+def test_sheet_shows_images_enlarged_in_rows(side: int, zoom: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(5, 3, side, side, generator=generator) * 2 - 1
+    other = torch.rand(2, 3, side, side, generator=generator) * 2 - 1
+    sheet = make_sheet("a title", [Grid("above", images, 3), Grid("below", other, 3)])
+    places = pasted(sheet, side * zoom)
+    assert len(places) == 9
+    for image, (x, y) in zip((*images, None, *other, None), places, strict=True):
+        part = pixels(sheet)[y : y + side * zoom, x : x + side * zoom]
+        expected = GROUND if image is None else enlarged(image, zoom)
+        assert (part == expected).all()
+
+
+def test_sheet_has_room_for_its_title_and_labels() -> None:
+    images = torch.ones(2, 3, 32, 32)
+    narrow, wide = (make_sheet("t" * length, [Grid("", images, 1)]) for length in (1, 60))
+    assert narrow.width < 120 < 300 < wide.width
+    labelled = make_sheet("t", [Grid("", images, 1, ["first", "second"])])
+    (x, first), (_, second) = pasted(labelled, 96)
+    ink = (pixels(labelled)[:, : x - 1] != GROUND).any(2)
+    assert ink[first : first + 96].any()
+    assert ink[second : second + 96].any()
+    assert not ink[first + 96 : second].any()
+
+
+# ------------------------------------------------------------------ what figures are drawn from
+
+
+def test_centres_are_those_of_the_scenes() -> None:
+    scenes = draw_scenes(90, SIZE, RADIUS, torch.Generator().manual_seed(0))
+    images = as_float(render(scenes, SIZE, RADIUS))
+    images[7] = 1
+    seen = look_at(images.split(40), RADIUS)
+    assert (~seen.valid).nonzero().flatten().tolist() == [7]
+    torch.testing.assert_close(seen.centers[seen.valid], scenes.centers[seen.valid].float())
+
+
+def test_average_is_that_of_the_first_images() -> None:
+    images = torch.rand(AVERAGED + 50, 3, 12, 12, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    seen = look_at(images.split(64), RADIUS)
+    assert seen.averaged == AVERAGED
+    np.testing.assert_allclose(seen.average.numpy(), images[:AVERAGED].double().numpy().mean(0), atol=1e-6)
+    few = look_at([images[:3]], RADIUS)
+    assert few.averaged == 3
+    np.testing.assert_allclose(few.average.numpy(), images[:3].numpy().mean(0), atol=1e-6)
+
+
+def test_strongest_latents_come_first() -> None:
+    weights = torch.tensor([0.1, 0.5, 0.0, 0.3])
+
+    def sample(latents: Tensor) -> Tensor:
+        return (latents * weights).sum(1)[:, None, None, None].expand(-1, 3, 4, 4)
+
+    latents = torch.rand(3, 4, generator=torch.Generator().manual_seed(0))
+    assert strongest_axes(sample, latents, 1.0, 8) == [1, 3, 0, 2]
+    assert strongest_axes(sample, latents, 1.0, 2) == [1, 3]
+
+
+# ------------------------------------------------------------------ what is to be seen
+
+
+SHAPES = ["samples", "walks", "average", "centers", "geometry"]
+
+
+def test_pictures_of_a_gan(drawn: dict[str, Image.Image]) -> None:
+    assert sorted(drawn) == sorted(SHAPES)
+    for picture in drawn.values():
+        assert picture.mode == "RGB"
+        assert len(picture.getcolors(1 << 24) or ()) > 20
+
+
+def test_pictures_of_a_vae() -> None:
+    task = MadeUp(method="vae")
+    random = torch.get_rng_state()
+    assert sorted(draw(task, make_data())) == sorted([*SHAPES, "reconstructions"])
+    assert torch.equal(random, torch.get_rng_state())
+    assert max(task.batches) <= 64
+
+
+def test_same_generator_same_pictures(drawn: dict[str, Image.Image]) -> None:
+    again = draw(MadeUp(), make_data())
+    assert all(picture.tobytes() == again[name].tobytes() for name, picture in drawn.items())
+
+
+def test_sheet_of_samples_has_generated_and_real_images(folder: Path) -> None:
+    task, data = MadeUp(), folder_data(folder)
+    sheet = draw(task, data)["samples"]
+    expected = [*task.sample(task.draw_latents(24, 0)), *data.example_images(16)]
+    places = pasted(sheet, 96)
+    for image, (x, y) in zip(expected, places, strict=True):
+        assert (pixels(sheet)[y : y + 96, x : x + 96] == enlarged(image, 3)).all()
+
+
+def test_walks_go_from_end_to_end_along_the_strongest_latents(folder: Path) -> None:
+    def rule(latents: Tensor) -> Tensor:
+        gray = (latents * torch.tensor([0.1, 0, 0.3, 0, 0.5, 0])).sum(1) / 2
+        return gray[:, None, None, None].expand(-1, 3, 8, 8)
+
+    reaches: dict[Method, float] = {"gan": 1.0, "vae": 2.0}
+    for method, reach in reaches.items():
+        task = MadeUp(rule, method)
+        sheet = draw(task, folder_data(folder, image_size=8))["walks"]
+        levels = np.array([pixels(sheet)[y, x, 0] for x, y in pasted(sheet, 96)]).reshape(6, 9).astype(float)
+        steps = np.diff(levels, axis=1) * 2 / 255
+        for row, weight in zip(steps, (0.5, 0.3, 0.1, 0, 0, 0), strict=True):
+            np.testing.assert_allclose(row, weight / 2 * 2 * reach / 8, atol=1.01 / 127.5)
+        own = task.draw_latents(6, 0)[:, [0, 2, 4]]
+        middle = (own @ torch.tensor([0.1, 0.3, 0.0]))[0].item() / 2  # the first row walks along latent 4
+        assert levels[0, 4] == pytest.approx(127.5 + 127.5 * middle, abs=1)
+
+
+def test_reconstructions_are_below_their_images(folder: Path) -> None:
+    task, data = MadeUp(method="vae"), folder_data(folder)
+    sheet = draw(task, data)["reconstructions"]
+    places = pasted(sheet, 96)
+    assert len(places) == 64
+    images = data.example_images(32)
+    for start in range(0, 32, 8):
+        rows = [*images[start : start + 8], *task.reconstruct(images[start : start + 8])]
+        for image, (x, y) in zip(rows, places[2 * start : 2 * start + 16], strict=True):
+            assert (pixels(sheet)[y : y + 96, x : x + 96] == enlarged(image, 3)).all()
+
+
+@pytest.mark.parametrize(("number", "shown"), [(3, 6), (8, 16), (11, 16)])
+def test_reconstructions_of_few_images(folder: Path, number: int, shown: int) -> None:
+    sheet = draw(MadeUp(method="vae"), folder_data(folder, num_test=number))["reconstructions"]
+    assert len(pasted(sheet, 96)) == shown
+
+
+def coloured(picture: Image.Image, channel: int) -> list[int]:
+    """How many pixels of the upper and of the lower half are red (0) or blue (2)."""
+    found = pixels(picture).astype(int)
+    others = found[..., [c for c in range(3) if c != channel]].max(2)
+    both = np.split(found[..., channel] > others + 60, [picture.height // 2])
+    return [int(half.sum()) for half in both]
+
+
+def test_centres_that_have_collapsed_are_few_dots(drawn: dict[str, Image.Image]) -> None:
+    covers = drawn["centers"]
+    point = draw(MadeUp(lambda z: everywhere(z * torch.tensor([0, 0, 0, 0, 1, 1]))), make_data())["centers"]
+    for channel in (0, 2):
+        real, generated = coloured(covers, channel)
+        assert generated == pytest.approx(real, rel=0.5)
+        real, generated = coloured(point, channel)
+        assert generated < 0.1 * real
+    assert (pixels(covers)[: covers.height // 2] == pixels(point)[: point.height // 2]).mean() > 0.98
+
+
+def test_a_generator_that_has_failed_is_drawn_too() -> None:
+    task = MadeUp(lambda latents: torch.full((len(latents), 3, SIZE, SIZE), float("nan")), "vae")
+    pictures = draw(task, make_data())
+    assert sorted(pictures) == sorted([*SHAPES, "reconstructions"])
+    assert coloured(pictures["centers"], 0)[1] < 0.05 * coloured(pictures["centers"], 0)[0]
+
+
+@pytest.mark.parametrize(("method", "names"), [("gan", []), ("vae", ["reconstructions"])])
+def test_pictures_of_a_folder(folder: Path, method: Method, names: list[str]) -> None:
+    assert sorted(draw(MadeUp(method=method), folder_data(folder))) == sorted(["samples", "walks", *names])
+
+
+def test_titles_tell_what_was_trained(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    titles: list[str] = []
+
+    def note(title: str, grids: Sequence[Grid]) -> Image.Image:
+        titles.append(title)
+        return make_sheet(title, grids)
+
+    monkeypatch.setattr("generative.pictures.make_sheet", note)
+    draw(MadeUp(coords="xyr"), folder_data(folder))
+    monkeypatch.setattr(MadeUp, "global_step", 12345)
+    draw(MadeUp(coords="none", method="vae"), folder_data(folder))
+    assert titles == [
+        "CoordConv (coords=xyr), GAN: samples",
+        "CoordConv (coords=xyr), GAN: walks",
+        "plain convolutions (coords=none), VAE, 12,345 optimizer steps: samples",
+        "plain convolutions (coords=none), VAE, 12,345 optimizer steps: walks",
+        "plain convolutions (coords=none), VAE, 12,345 optimizer steps: reconstructions",
+    ]
+
+
+@pytest.mark.parametrize(("task", "data"), [(ToyTask(), make_data()), (MadeUp(), ToyData())])
+def test_other_tasks_and_data_are_refused(task: Task, data: Any) -> None:  # noqa: ANN401  # of several classes
+    with pytest.raises(TypeError, match=f"{type(task).__name__} and {type(data).__name__} are not those of generative"):
+        draw(task, data)
+
+
+@pytest.mark.parametrize("name", ["samples", "centers"])
+def test_numbers_out_of_range(name: str) -> None:
+    with pytest.raises(ValueError, match=f"^{name}=0: must be an integer of at least 1$"):
+        GenerativePictures(**{name: 0})
