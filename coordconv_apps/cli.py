@@ -143,6 +143,13 @@ class SuiteCLI(Arguments):
             raise UserError(f"--trainer.default_root_dir={given.default_root_dir}: choose the folder with --runs_dir")
         if re.search("spawn|fork|notebook", str(given.strategy)):
             raise UserError(f"--trainer.strategy={given.strategy}: choose ddp, whose processes get the same arguments")
+        if not self.model.automatic_optimization:
+            for name, plain in (("gradient_clip_val", None), ("accumulate_grad_batches", 1)):
+                if given[name] not in (None, plain):
+                    text = "null" if plain is None else plain
+                    raise UserError(
+                        f"--trainer.{name}={given[name]}: must be {text} for a task with several optimizers"
+                    )
         config = self._plain_config()
         folder = self._run_dir()
         checkpoints = Checkpoints(self.interrupts, config)

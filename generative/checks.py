@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from coordconv_apps.checks import check_ranges
 from coordconv_apps.schedules import check_schedule
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
-_ALLOWED: dict[str, tuple[Callable[[Any], bool], str]] = {
+    from coordconv_apps.checks import Allowed
+
+_ALLOWED: dict[str, Allowed] = {
     "image_size": (lambda value: value >= 8 and value & (value - 1) == 0, "a power of two of at least 8"),
     **dict.fromkeys(
         ("latent_size", "width", "baseline_width", "discriminator_width", "generator_steps", "penalty_every"),
@@ -36,10 +39,7 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
     Args:
         arguments: All of them, by name.
     """
-    for name, (allowed, words) in _ALLOWED.items():
-        value = arguments[name]
-        if value is not None and not allowed(value):
-            raise ValueError(f"model.{name}={value}: must be {words}")
+    check_ranges(arguments, _ALLOWED)
     check_schedule(arguments["warmup"], arguments["lr_milestones"] or [], arguments["lr_gamma"])
     method = arguments["method"]
     for owner, known in _OF_METHOD.items():

@@ -176,8 +176,9 @@ class _Fit:
         self.own, self.hiding = (mask[:, :, None] for mask in windows.at(places))
         self.axis = torch.arange(-windows.half, windows.half + 1, device=places.device, dtype=torch.float32)
         number = len(places)
-        self._offsets = torch.zeros(number, 2, 2, 2, device=places.device)  # of the centre from the place
-        self.sizes = torch.full((number, 2, 2), float(radius), device=places.device)
+        # Of the centre from the place. In float32, whatever a trainer has made the default.
+        self._offsets = torch.zeros(number, 2, 2, 2, device=places.device, dtype=torch.float32)
+        self.sizes = torch.full((number, 2, 2), float(radius), device=places.device, dtype=torch.float32)
         self._exact = torch.zeros(number, 2, 2, dtype=torch.bool, device=places.device)
 
     @property

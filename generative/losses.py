@@ -68,7 +68,8 @@ def feature_distance(discriminator: Discriminator, features: Tensor, real: Tenso
     """
     with torch.no_grad():
         _, aim = discriminator(real)
-    return F.mse_loss(features.mean(0), aim.mean(0))
+    # A small difference of large numbers: not in half precision.
+    return F.mse_loss(features.float().mean(0), aim.float().mean(0))
 
 
 def reconstruction_loss(

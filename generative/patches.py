@@ -72,8 +72,11 @@ class PatchDistance(Metric):
                 f"images of shape {tuple(images.shape)} and {images.dtype}: must be (B, 3, {size}, {size}) of floating"
                 " point"
             )
-        windows = images.float().unfold(2, SIDE, 1).unfold(3, SIDE, 1).permute(0, 2, 3, 1, 4, 5).flatten(1, 2)
-        projected = windows[:, self.places].flatten(2) @ self.directions.float()
+        windows = images.float().unfold(2, SIDE, 1).unfold(3, SIDE, 1)
+        across = windows.shape[3]
+        patches = windows[:, :, self.places // across, self.places % across].movedim(2, 1).flatten(2)
+        with torch.autocast(images.device.type, enabled=False):  # half precision moves values by more than a floor
+            projected = patches @ self.directions.float()
         (self.real if real else self.generated).append(projected.flatten())  # flat: so is what no image is
 
     def compute(self) -> dict[str, Tensor]:
@@ -98,7 +101,9 @@ class PatchDistance(Metric):
         if isinstance(state, list) and not state:
             return torch.zeros(0, _PATCHES * _DIRECTIONS)
         rows = dim_zero_cat(state).view(-1, _PATCHES * _DIRECTIONS).cpu()
-        order = torch.from_numpy(np.lexsort(rows[:, :8].T.numpy()))
+        # By sums over all patches: a single one is the same in many pictures, such as those of things on white.
+        keys = rows.view(-1, _PATCHES, _DIRECTIONS).sum(1)[:, :8]
+        order = torch.from_numpy(np.lexsort(keys.T.numpy()))
         return rows[order[torch.randperm(len(rows), generator=torch.Generator().manual_seed(self.seed))]]
 
 

@@ -94,18 +94,24 @@ class SamplingTask(Task):
             seed: Fixes them.
 
         Returns:
-            ``(number, latent_size)`` on the CPU: uniform in (-1, 1) for a gan, standard normal for a vae.
+            float32 ``(number, latent_size)`` on the CPU: uniform in (-1, 1) for a gan, standard normal for a vae.
         """
         blocks = []
         for block in range(-(-number // _BLOCK)):
             generator = torch.Generator().manual_seed(mix(seed, block))
-            blocks.append(self._noise(_BLOCK, generator, torch.device("cpu")))
-        return torch.cat([torch.empty(0, self.latent_size), *blocks])[:number]
+            blocks.append(self._noise(_BLOCK, torch.device("cpu"), generator, torch.float32))
+        return torch.cat([torch.empty(0, self.latent_size, dtype=torch.float32), *blocks])[:number]
 
-    def _noise(self, number: int, generator: torch.Generator | None, device: torch.device) -> Tensor:
-        if self.method == "vae":
-            return torch.randn(number, self.latent_size, generator=generator, device=device)
-        return torch.rand(number, self.latent_size, generator=generator, device=device) * 2 - 1
+    def _noise(
+        self,
+        number: int,
+        device: torch.device,
+        generator: torch.Generator | None = None,
+        dtype: torch.dtype | None = None,  # None: torch's default, which a trainer sets to that of the networks
+    ) -> Tensor:
+        draw = torch.rand if self.method == "gan" else torch.randn
+        noise = draw(number, self.latent_size, generator=generator, device=device, dtype=dtype)
+        return noise * 2 - 1 if self.method == "gan" else noise
 
     @torch.no_grad()
     def sample(self, latents: Tensor) -> Tensor:
@@ -144,7 +150,8 @@ class SamplingTask(Task):
         if images.shape[1:] != (3, self.image_size, self.image_size):
             size = f"{self.image_size}, {self.image_size}"
             raise ValueError(f"images of shape {tuple(images.shape)}: must be (B, 3, {size})")
-        return self.sample(self._maker("encoder")(images.to(self.device)).mean)
+        encoder = self._maker("encoder")
+        return self.sample(encoder(images.to(self.device, next(encoder.parameters()).dtype)).mean)
 
     def _maker(self, name: str) -> nn.Module:
         """The network that makes images, in evaluation mode: in training mode it would change."""

@@ -242,7 +242,7 @@ class GenerativeTask(SamplingTask):
         """One step of the discriminator; its loss by name."""
         optimizer = self._optimizer(0)
         with torch.no_grad():
-            generated = torch.tanh(self.generator(self._noise(len(images), None, self.device)))
+            generated = torch.tanh(self.generator(self._noise(len(images), self.device)))
         penalised = self.gradient_penalty > 0 and batch_idx % self.penalty_every == 0
         images = images.detach().requires_grad_(penalised)
         # What is compiled has no second derivatives.
@@ -259,7 +259,7 @@ class GenerativeTask(SamplingTask):
         """One step of the generator; its loss by name."""
         optimizer = self._optimizer(1)
         self.toggle_optimizer(optimizer)  # else gradients of the discriminator are computed for nothing
-        logits, features = self.discriminator(torch.tanh(self.generator(self._noise(len(images), None, self.device))))
+        logits, features = self.discriminator(torch.tanh(self.generator(self._noise(len(images), self.device))))
         loss = generator_loss(logits)
         values = {"train/generator_loss": loss.detach()}
         if self.feature_matching:
@@ -306,8 +306,16 @@ class GenerativeTask(SamplingTask):
 
     def _start(self, part: Part) -> None:
         """Draws the latents of an evaluation: half as many as there are real images, which the metrics split."""
+        self._share_statistics()
         number = self._data().num_samples(part)
         self._latents = self.draw_latents(-(-number // 2), EVALUATION_SEED)
+
+    def _share_statistics(self) -> None:
+        """Gives all processes the batch norms' statistics of the first, as DDP does where it runs the optimizer."""
+        if self.trainer.world_size > 1:
+            norms = [module for module in self.modules() if isinstance(module, nn.BatchNorm2d)]
+            for buffer in (buffer for norm in norms for buffer in norm.buffers()):
+                torch.distributed.broadcast(buffer, 0)
 
     def _step(self, batch: ImageBatch) -> None:
         self.metrics.update(batch.images, real=True)
@@ -381,14 +389,12 @@ class GenerativeTask(SamplingTask):
         """Adam for each network, and schedules of their rates batch by batch."""
         makers = (self._makers(), self.lr)
         trained = [(self.discriminator, self.discriminator_lr), makers] if self.method == "gan" else [makers]
-        factor = lr_factor(
-            self.schedule,
-            self._training_steps(),
-            warmup=self.warmup,
-            milestones=self.lr_milestones,
-            gamma=self.lr_gamma,
-        )
-        fused = self.device.type in ("cpu", "cuda")
+        steps = self._training_steps()
+        if self.kl_warmup and not math.isfinite(steps):
+            raise ValueError(f"model.kl_warmup={self.kl_warmup}: must be 0 without trainer.max_epochs and max_steps")
+        factor = lr_factor(self.schedule, steps, warmup=self.warmup, milestones=self.lr_milestones, gamma=self.lr_gamma)
+        # Lightning cannot clip the gradients of fused optimizers in half precision.
+        fused = self.device.type in ("cpu", "cuda") and not self.trainer.gradient_clip_val
         optimizers = [torch.optim.Adam(own.parameters(), lr=lr, betas=self.betas, fused=fused) for own, lr in trained]
         return [
             OptimizerLRSchedulerConfig(

@@ -28,7 +28,8 @@ class Posterior(NamedTuple):
 
     def divergence(self) -> Tensor:
         """Kullback-Leibler divergence from the standard normal distribution, in nats, ``(B,)``."""
-        return (self.mean.square() + self.log_variance.exp() - self.log_variance - 1).sum(1) / 2
+        mean, log_variance = self.mean.float(), self.log_variance.float()  # a small difference of large numbers
+        return (mean.square() + log_variance.exp() - log_variance - 1).sum(1) / 2
 
 
 class Encoder(nn.Module):

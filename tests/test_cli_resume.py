@@ -14,6 +14,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 
 from coordconv_apps.cli import run
 from coordconv_apps.running.runs import read_summary
+from coordconv_apps.schedules import lr_factor
 from tests.toy.__main__ import main
 from tests.toy.data import ToyBatch, ToyData
 from tests.toy.task import ToyTask
@@ -71,12 +72,35 @@ class ManualTask(ToyTask):
         return [torch.optim.Adam(self.net[i].parameters(), lr=self.lr) for i in (0, 3)], []
 
 
+class ScheduledTask(ToyTask):
+    """Its learning rate depends on the length of the training: to ask for that sets the loader up early.
+
+    Args:
+        lr: Learning rate at the beginning.
+        dropout: Share of the channels left out in training.
+        trouble: As the toy task's.
+    """
+
+    def __init__(self, lr: float = 0.01, dropout: float = 0.2, trouble: str | None = None) -> None:
+        super().__init__(lr=lr, dropout=dropout, trouble=trouble)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        optimizer = torch.optim.Adam(self.parameters(), lr=self.lr)
+        factor = lr_factor("cosine", self.trainer.estimated_stepping_batches)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
 def plateau_main(args: list[str]) -> None:
     run("toy", PlateauTask, ToyData, args)
 
 
 def manual_main(args: list[str]) -> None:
     run("toy", ManualTask, ToyData, args)
+
+
+def scheduled_main(args: list[str]) -> None:
+    run("toy", ScheduledTask, ToyData, args)
 
 
 def fit(runs: Path, *args: str, main: Main = main) -> Path:
@@ -190,12 +214,14 @@ def test_interrupted_under_other_schedules(tmp_path: Path, args: list[str], trou
         assert_same_runs(resumed_fit(tmp_path / trouble, *args), uninterrupted)
 
 
-@pytest.mark.parametrize("main", [plateau_main, manual_main])
+@pytest.mark.parametrize("main", [plateau_main, manual_main, scheduled_main])
 def test_interrupted_with_other_optimizers(tmp_path: Path, main: Main) -> None:
     uninterrupted = fit(tmp_path / "whole", main=main)
     for trouble in ("train7", "val5"):
         interrupted_fit(tmp_path / trouble, f"SIGINT@{trouble}", main=main)
         assert_same_runs(resumed_fit(tmp_path / trouble, main=main), uninterrupted)
+    if main is scheduled_main:
+        assert load(uninterrupted)["optimizer_states"][0]["param_groups"][0]["lr"] == 0
     if main is plateau_main:
         assert load(uninterrupted)["optimizer_states"][0]["param_groups"][0]["lr"] < 0.001
 

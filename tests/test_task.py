@@ -159,6 +159,27 @@ def test_training_means(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert "train/loss_step" not in summary["metrics"]
 
 
+def test_training_means_are_over_the_samples_of_all_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three samples in two batches on one process, one on the other: a mean of the processes' means would be 5."""
+    batches: list[list[tuple[float, int]]] = [[(1.0, 2), (4.0, 1)], [(8.0, 1)]]
+    tasks = [Task(), Task()]
+    logged: list[dict[str, float]] = [{}, {}]
+    sums: list[Tensor] = []
+    for task, own, values in zip(tasks, batches, logged, strict=True):
+        monkeypatch.setattr(task, "log", lambda name, value, values=values, **_: values.update({name: value}))
+        for value, size in own:
+            task.log_train({"train/loss": torch.tensor(value)}, size)
+        sums.append(task._train_sums["train/loss"])
+    # What all processes have, added up; each hands in its own.
+    total = torch.stack(sums).sum(0)
+    strategy = SimpleNamespace(reduce=lambda own, reduce_op: total if reduce_op == "sum" else total / len(sums))
+    for task, values in zip(tasks, logged, strict=True):
+        task._trainer = SimpleNamespace(strategy=strategy)  # type: ignore[assignment]  # nothing else is asked of it
+        task.on_train_epoch_end()
+        assert values["train/loss"] == (2 * 1.0 + 4.0 + 8.0) / 4
+        assert task._train_sums == {}, "the next epoch starts anew"
+
+
 def _watched(seen: list[tuple[float, int]]) -> Callable[[Task, dict[str, Tensor], int], None]:
     log_train = Task.log_train
 

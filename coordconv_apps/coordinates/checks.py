@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from coordconv_apps.checks import check_ranges
 from coordconv_apps.coordinates.models import NETWORKS
 from coordconv_apps.coordinates.renderers import HALO
 from coordconv_apps.schedules import check_schedule
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
-_ALLOWED: dict[str, tuple[Callable[[Any], bool], str]] = {
+    from coordconv_apps.checks import Allowed
+
+_ALLOWED: dict[str, Allowed] = {
     "lr": (lambda value: value > 0, "above 0"),
     "baseline_lr": (lambda value: value > 0, "above 0"),
     "beta2": (lambda value: 0 <= value < 1, "in [0, 1)"),
@@ -35,10 +38,7 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
     Args:
         arguments: All of them, by name.
     """
-    for name, (allowed, words) in _ALLOWED.items():
-        value = arguments[name]
-        if value is not None and not allowed(value):
-            raise ValueError(f"model.{name}={value}: must be {words}")
+    check_ranges(arguments, _ALLOWED)
     check_schedule(arguments["warmup"], arguments["lr_milestones"] or [], arguments["lr_gamma"])
     task, loss, near = arguments["task"], arguments["loss"], arguments["near"]
     for name in ("network", "baseline"):

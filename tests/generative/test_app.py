@@ -207,7 +207,7 @@ class GenerativePictures(Callback):
         self.random = torch.get_rng_state()
 
     def on_train_end(self, trainer, pl_module):
-        state = {name: p.detach().clone() for name, p in pl_module.named_parameters()}
+        state = {name: value.clone() for name, value in pl_module.state_dict().items()}
         torch.save({"state": state, "random": self.random}, f"{FOLDER}/{pl_module.method}_{trainer.global_rank}.pt")
 
 
@@ -273,6 +273,7 @@ def test_two_processes_end_with_the_same_weights_and_draw_their_own_latents(pair
         assert torch.equal(weight, ranks[1]["state"][name]), name
         assert torch.equal(weight, saved[name]), name
     assert any(name.startswith("averaged.") for name in ranks[0]["state"])
+    assert any(name.endswith("running_mean") for name in ranks[0]["state"]), "batch norm's statistics, too"
     assert not torch.equal(ranks[0]["random"], ranks[1]["random"])
 
 
@@ -330,6 +331,18 @@ def test_exported_files_give_the_images(trained: Path, network: str, format_: st
     np.testing.assert_allclose(found, expected.numpy(), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.usefixtures("no_pictures")
+def test_a_checkpoint_of_a_folder_is_exported_without_it(tmp_path: Path, folder: Path) -> None:
+    arguments = [f"--runs_dir={tmp_path}", *SMALL, *FOLDER, "--data.source=folder", f"--data.folder={folder}"]
+    main(["fit", *arguments, "--model.network=conv"])
+    assert not [name for name in weights(run_folder(tmp_path, "default", 0)) if name.startswith("metrics")]
+    main(["export", f"--runs_dir={tmp_path}", "--ckpt_path=best", "--format=plain", *CPU])
+    plain = torch.export.load(newest(tmp_path, "default") / "export" / "network_plain.pt2").module()
+    task = loaded(tmp_path, "default")
+    latents = task.draw_latents(3, 7)
+    torch.testing.assert_close(plain(latents), task.sample(latents), rtol=1e-4, atol=1e-5)
+
+
 def test_predict_writes_as_many_samples_as_asked_for(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = [f"--runs_dir={trained}", "--ckpt_path=best", "--data.num_predict=7", "--data.eval_batch_size=3"]
     main(["predict", "--name=conv", *arguments, *CPU])
@@ -377,6 +390,8 @@ def assert_told_in_one_line(capsys: pytest.CaptureFixture[str], arguments: list[
         ),
         (["--data.source=folder"], "data.folder=null: must be a folder of pictures with data.source=folder"),
         (["--data.num_val=10"], "data.num_val=10"),
+        (["--trainer.gradient_clip_val=1"], "gradient_clip_val"),
+        (["--trainer.accumulate_grad_batches=2"], "accumulate_grad_batches"),
     ],
 )
 def test_mistakes_are_told_in_one_line(

@@ -217,17 +217,20 @@ def test_sizes_of_the_parts_of_a_folder(folder: Path) -> None:
         data = of_folder(folder, **asked)
         return [data.num_samples(part) for part in PARTS]
 
-    assert sizes() == [40, 2, 2]  # a twentieth
-    assert sizes(num_test=30) == [12, 2, 30]
-    assert sizes(num_train=20) == [20, 2, 2]
+    assert sizes() == [36, 4, 4]  # the fewest that can be compared: a twentieth would be 2
+    assert sizes(num_test=30) == [10, 4, 30]
+    assert sizes(num_train=20) == [20, 4, 4]
     assert sizes(num_train=1, num_val=1, num_test=42) == [1, 1, 42]
 
 
-def test_large_folders_hold_out_no_more_than_shapes_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    names = [f"{number}.png" for number in range(40_000)]
+@pytest.mark.parametrize(("number", "held_out"), [(100, 5), (19_999, 999), (40_000, 1_000)])
+def test_folders_hold_out_a_twentieth_and_no_more_than_shapes_do(
+    monkeypatch: pytest.MonkeyPatch, number: int, held_out: int
+) -> None:
+    names = [f"{number}.png" for number in range(number)]
     monkeypatch.setattr("generative.data.find_pictures", lambda *_: (names, 0, ""))
     data = of_folder(Path("not looked at"))
-    assert [data.num_samples(part) for part in PARTS] == [38_000, 1_000, 1_000]
+    assert [data.num_samples(part) for part in PARTS] == [number - 2 * held_out, held_out, held_out]
     assert SHAPES_SIZES["val"] == 1_000
 
 
@@ -283,14 +286,14 @@ def test_a_folder_is_looked_at_once_and_not_to_generate(folder: Path, monkeypatc
     data.setup("fit")
     monkeypatch.setattr("generative.data.find_pictures", None)
     data.setup("test")
-    assert len(everything(data.test_dataloader()).images) == 2
+    assert len(everything(data.test_dataloader()).images) == 4
 
 
 def test_a_folder_may_be_in_the_home_or_the_working_directory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(folder.parent))
     monkeypatch.chdir(folder.parent)
     for place in (f"~/{folder.name}", folder.name):
-        assert GenerativeData("folder", place, image_size=8).num_samples("val") == 2
+        assert GenerativeData("folder", place, image_size=8).num_samples("val") == 4
 
 
 @pytest.fixture
@@ -339,7 +342,7 @@ def test_the_first_process_alone_tells(damaged: Path, capsys: pytest.CaptureFixt
     data.trainer = SimpleNamespace(is_global_zero=False)  # type: ignore[assignment]  # nothing else is asked of it
     data.setup("fit")
     assert capsys.readouterr().out == ""
-    assert data.num_samples("train") == 21 - 2
+    assert data.num_samples("train") == 21 - 2 * 4
 
 
 # ------------------------------------------------------------------ mistakes
@@ -373,16 +376,16 @@ def test_impossible_values_are_refused_in_one_line(given: dict[str, Any], messag
 
 
 def test_a_radius_does_not_matter_with_a_folder(folder: Path) -> None:
-    assert of_folder(folder, radius=1000).num_samples("test") == 2
+    assert of_folder(folder, radius=1000).num_samples("test") == 4
 
 
 @pytest.mark.parametrize(
     ("asked", "needed"),
     [
-        ({"num_test": 43}, "46 are needed (data.num_train=1, data.num_val=2, data.num_test=43)"),
-        ({"num_val": 42}, "45 are needed (data.num_train=1, data.num_val=42, data.num_test=2)"),
-        ({"num_train": 41}, "45 are needed (data.num_train=41, data.num_val=2, data.num_test=2)"),
-        ({"num_train": 50_000}, "50004 are needed (data.num_train=50000, data.num_val=2, data.num_test=2)"),
+        ({"num_test": 43}, "48 are needed (data.num_train=1, data.num_val=4, data.num_test=43)"),
+        ({"num_val": 42}, "47 are needed (data.num_train=1, data.num_val=42, data.num_test=4)"),
+        ({"num_train": 41}, "49 are needed (data.num_train=41, data.num_val=4, data.num_test=4)"),
+        ({"num_train": 50_000}, "50008 are needed (data.num_train=50000, data.num_val=4, data.num_test=4)"),
     ],
 )
 def test_folders_with_too_few_pictures_are_refused(folder: Path, asked: dict[str, int], needed: str) -> None:

@@ -7,6 +7,7 @@ from torchvision.transforms.v2.functional import gaussian_blur
 
 from generative.decode import Decoded, colour_masks, decode
 from generative.shapes import Scenes, as_float, draw_scenes, render
+from tests.generative.tiny import default_dtype
 
 SIZES = pytest.mark.parametrize(("image_size", "radius"), [(64, 10), (32, 5)])
 
@@ -141,6 +142,21 @@ def test_centres_between_pixels(image_size: int, radius: int) -> None:
         assert torch.equal(decoded.shapes, shapes)
         assert (decoded.centers - centers).abs().max() < 0.05
         assert (decoded.sizes - radius).abs().max() < 0.2
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float64])
+def test_what_is_found_does_not_depend_on_the_precision_of_networks(kind: torch.dtype) -> None:
+    centers, shapes = apart(20, 64, 10)
+    images = soft(centers, shapes, 64, 10)
+    expected = decode(images, 10)
+    with default_dtype(kind):
+        found = [decode(images, 10)]
+    with torch.autocast("cpu", torch.bfloat16):
+        found.append(decode(images, 10))
+    for decoded in found:
+        for field, value in zip(decoded, expected, strict=True):
+            assert torch.equal(field, value)
+            assert field.dtype == value.dtype
 
 
 @SIZES

@@ -119,6 +119,20 @@ def test_feature_distance_is_between_means() -> None:
     assert feature_distance(network, same, real).item() == 0
 
 
+def test_feature_distance_of_half_precision_is_computed_in_single() -> None:
+    """Means of 100 and of 100.1 are the same number in bfloat16."""
+    generated, real = torch.full((8, 5), 100.0), torch.full((8, 5), 100.0)
+    real[:2] = 100.5
+    aim = real.bfloat16().float().mean(0)
+
+    def discriminator(_: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.zeros(8), real.bfloat16()
+
+    found = feature_distance(discriminator, generated.bfloat16(), images())  # type: ignore[arg-type]  # like one
+    assert found.item() == pytest.approx((aim - 100.0).square().mean().item(), rel=1e-6)
+    assert found.item() > 0
+
+
 def test_feature_distance_goes_to_the_generator_alone() -> None:
     network = build_discriminator("none", image_size=8, width=3, norm=False)
     real = images(6).requires_grad_()

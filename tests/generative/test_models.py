@@ -263,6 +263,12 @@ def test_divergence_is_that_of_normal_distributions() -> None:
     assert not Posterior(torch.zeros(2, 3), torch.zeros(2, 3)).divergence().any()
 
 
+def test_divergence_of_half_precision_is_computed_in_single() -> None:
+    mean, log_variance = torch.full((2, 30), 0.01).bfloat16(), torch.full((2, 30), 0.02).bfloat16()
+    expected = Posterior(mean.float(), log_variance.float()).divergence()
+    torch.testing.assert_close(Posterior(mean, log_variance).divergence(), expected)
+
+
 def test_draws_have_the_posteriors_mean_and_deviation() -> None:
     torch.manual_seed(0)
     mean = torch.tensor([[-3.0, 0.0, 5.0]], requires_grad=True)
