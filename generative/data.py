@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -12,7 +13,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from coordconv_apps.data import DataModule
 from coordconv_apps.loaders import mix
-from generative.folder import OnBadImage, PictureFiles, find_pictures
+from coordconv_apps.picture_files import OnBadImage, PictureFiles, find_pictures
+from generative.folder import read_picture
 from generative.shapes import Scenes, as_float, check_size, draw_scenes, render
 
 Source = Literal["shapes", "folder"]
@@ -201,7 +203,7 @@ class GenerativeData(DataModule):
 
     @property
     def bad_images(self) -> int:
-        """How many pictures of the folder were found unreadable so far, by this process."""
+        """How many pictures of the folder were found unreadable so far, by this process and its workers."""
         return self._left_out + sum(len(pictures.bad) for pictures in self._pictures.values())
 
     def num_samples(self, part: Part) -> int:
@@ -278,15 +280,16 @@ class GenerativeData(DataModule):
         if self._pictures:
             return
         assert self.folder is not None
-        names, self._left_out, told = find_pictures(self.folder, self.on_bad_image)
+        names, self._left_out, told = find_pictures(self.folder, "data.folder", self.on_bad_image)
         if told and (self.trainer is None or self.trainer.is_global_zero):
             print(told)
         sizes = _folder_sizes(self.folder, len(names), self._asked)
         order = torch.randperm(len(names), generator=torch.Generator().manual_seed(mix(self.seed))).tolist()
+        read = partial(read_picture, size=self.image_size)
         # What is held out comes first, so it does not depend on how many there are to train on.
         for part in ("test", "val", "train"):
             chosen, order = [names[i] for i in order[: sizes[part]]], order[sizes[part] :]
-            self._pictures[part] = PictureFiles(self.folder, chosen, self.image_size, self.on_bad_image)
+            self._pictures[part] = PictureFiles(self.folder, chosen, "data.folder", self.on_bad_image, read)
 
 
 def _check_source(source: str, folder: str | None, flip: bool, on_bad_image: str) -> None:
