@@ -1,0 +1,266 @@
+"""Classifiers by name, torchvision's and timm's, with or without coordinates, with or without trained weights.
+
+Nothing here knows Lightning. A network is built of plain convolutions first and gets coordinates last, so the arms of
+a comparison hold the same image weights at the same seed.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import logging
+from collections import OrderedDict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from torchvision import models as tv_models
+
+from classification.weights import fit_head, load_weights, read_weights
+from coordconv_apps import CoordConv2d, to_coordconv
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from coordconv_apps.coords import Coords
+
+logger = logging.getLogger(__name__)
+
+STEM_CHANNELS = 8
+"""Output channels of the paper's extra 1x1 CoordConv layer ahead of a ResNet-50 (Liu et al., 2018, section 5)."""
+
+IMAGE_CHANNELS = 3
+TIMM = "timm/"
+_AUXILIARY = ("AuxLogits", "aux1", "aux2")
+_GOOGLE = ("googlenet", "inception_v3")  # torchvision warns of their weights' slow start, unless it is asked for
+
+
+def torchvision_classifiers() -> list[str]:
+    """Names of torchvision's classifiers."""
+    names: list[str] = tv_models.list_models(module=tv_models)
+    return names
+
+
+def build_classifier(
+    network: str,
+    *,
+    num_classes: int,
+    coords: Coords = "none",
+    where: str = "stem",
+    weights: str | Path | None = None,
+    small_images: bool = False,
+    network_args: Mapping[str, Any] | None = None,
+) -> nn.Module:
+    """A classifier: images ``(B, 3, H, W)`` to logits ``(B, num_classes)``.
+
+    Where trained weights and ``num_classes`` disagree on the number of classes, the last layer is new. Heads that a
+    network has for training only (Inception, GoogLeNet) are left out.
+
+    Args:
+        network: Name of one of torchvision's classifiers, or ``"timm/<name>"`` for one of timm's, if that is installed.
+        num_classes: Number of classes, at least 2.
+        coords: Which coordinates the network sees.
+        where: ``"stem"``: an extra 1x1 convolution of 8 channels ahead of the network sees them, as in the paper
+            (section 5, with ``coords="xyr"``); with ``coords="none"`` it is there as well, so that arms differ by
+            coordinates alone. ``"first"``, ``"all"`` or a regular expression: convolutions of the network see them, as
+            in `coordconv_apps.to_coordconv`; their coordinate weights start at 0, so outputs are at first those
+            without coordinates.
+        weights: None: drawn at random, as the library does. A file: a state dict, or a checkpoint that holds one, of
+            the same network with or without its stem and coordinates. ``"default"`` or the name of one of the
+            network's weights in torchvision, such as ``"IMAGENET1K_V1"``: downloaded. What is added to the network
+            then leaves its outputs unchanged.
+        small_images: Gives a ResNet a first convolution of 3x3 and stride 1 instead of 7x7 and stride 2, and no
+            pooling after it, as is usual at 32 x 32 pixels.
+        network_args: Keyword arguments for the library's builder, such as ``dropout`` or a transformer's
+            ``image_size``.
+
+    Returns:
+        The network, in training mode.
+
+    Raises:
+        ValueError: An argument is none of the above, timm is missing, or the weights do not fit, cannot be read or
+            cannot be downloaded.
+    """
+    if num_classes < 2:
+        raise ValueError(f"num_classes={num_classes}: must be an integer of at least 2")
+    source = _weights_source(network, weights)
+    if small_images and isinstance(source, str):
+        raise ValueError(f"small_images=True: must be false with weights={source!r}, which have a 7x7 stem")
+    plain = _plain(network, num_classes, None if isinstance(source, Path) else source, dict(network_args or {}))
+    if small_images:
+        _adapt_to_small_images(plain, network)
+    head = _head(plain, network, num_classes)
+    state = read_weights(source, plain) if isinstance(source, Path) else None
+    if state is not None:
+        fit_head(state, plain, head)
+    has_stem = state is not None and f"{_first_convolution(plain)[0]}.stem.weight" in state
+    if where == "stem":
+        if state is not None and not has_stem:
+            load_weights(plain, state, source, head)
+        add_stem(plain, coords, keep_outputs=weights is not None)
+        if state is not None and has_stem:
+            load_weights(plain, state, source, head)
+        return plain
+    if coords != "none":
+        _add_coords(plain, coords, where)
+    if state is not None:
+        load_weights(plain, state, source, head)
+    return plain
+
+
+def add_stem(network: nn.Module, coords: Coords, *, keep_outputs: bool) -> None:
+    """Puts a 1x1 convolution of 8 channels, with coordinates, ahead of a network's first convolution, in place.
+
+    The paper's ImageNet experiment (Liu et al., 2018, section 5) has it ahead of a ResNet-50, with coordinates xyr.
+
+    Args:
+        network: A network whose first convolution takes pictures of three channels.
+        coords: Which coordinates the 1x1 convolution sees.
+        keep_outputs: Whether the network goes on giving the outputs that it gives now: the 1x1 convolution passes the
+            picture on in three of its channels, and the other five, which are drawn at random as all of them are
+            otherwise, have weights of 0 in the first convolution. (If both were 0, no gradient would ever move them.)
+
+    Raises:
+        ValueError: The first convolution takes no pictures of three channels, or its outputs cannot be kept.
+    """
+    name, first = _first_convolution(network)
+    if first.in_channels != IMAGE_CHANNELS or first.groups != 1:
+        raise ValueError(
+            f"where='stem': must be 'first', 'all' or a regular expression for a network that begins {first}"
+        )
+    if keep_outputs and type(first) is not nn.Conv2d:  # a subclass may standardise its weights: more would change them
+        raise ValueError(f"where='stem': must be a regular expression with trained weights of a {type(first).__name__}")
+    old = first.weight
+    stem = nn.Conv2d(IMAGE_CHANNELS, STEM_CHANNELS, 1, device=old.device, dtype=old.dtype)
+    with torch.no_grad():
+        # As wide as the library draws them: the stem's outputs are smaller than pictures, but they are more.
+        wide = old.new_empty(len(old), STEM_CHANNELS, *old.shape[2:]).normal_() * old.std()
+        if keep_outputs:
+            wide[:, :IMAGE_CHANNELS] = old
+            wide[:, IMAGE_CHANNELS:] = 0
+        first.in_channels = STEM_CHANNELS
+        first.weight = nn.Parameter(wide, requires_grad=old.requires_grad)
+        network.set_submodule(name, nn.Sequential(OrderedDict(stem=stem, conv=first)))
+        if coords != "none":
+            to_coordconv(stem, "first", coords, init="default")
+        if keep_outputs:
+            stem.weight[:IMAGE_CHANNELS] = torch.eye(IMAGE_CHANNELS)[:, :, None, None]
+            assert stem.bias is not None
+            stem.bias[:IMAGE_CHANNELS] = 0
+            if isinstance(stem, CoordConv2d):
+                stem.coord_weight[:IMAGE_CHANNELS] = 0
+
+
+def _add_coords(network: nn.Module, coords: Coords, where: str) -> None:
+    try:
+        to_coordconv(network, where, coords)
+    except TypeError as error:
+        raise ValueError(str(error)) from error
+
+
+# ------------------------------------------------------------------ plain networks
+
+
+def _plain(network: str, num_classes: int, weights: str | None, args: dict[str, Any]) -> nn.Module:
+    """The library's network, with its weights or with random ones."""
+    is_timm = network.startswith(TIMM)
+    if is_timm and importlib.util.find_spec("timm") is None:
+        raise ValueError(f"network={network!r} needs timm: pip install 'coordconv-apps[timm]'")
+    known = _timm_names() if is_timm else torchvision_classifiers()
+    if network.partition(".")[0] not in known:
+        close = difflib.get_close_matches(network, known, n=3, cutoff=0)
+        raise ValueError(f"network={network!r} is unknown; closest: {', '.join(close)}")
+    build = _timm if is_timm else _torchvision
+    try:
+        return build(network, num_classes, weights, args)
+    except (OSError, RuntimeError) as error:
+        if weights is None:
+            raise
+        raise ValueError(f"weights={weights!r}: cannot be downloaded ({error}); a file is allowed as well") from error
+    except (TypeError, ValueError) as error:
+        if not args:
+            raise
+        raise ValueError(f"network_args={args!r}: {network} does not take them: {error}") from error
+
+
+def _torchvision(network: str, num_classes: int, weights: str | None, args: dict[str, Any]) -> nn.Module:
+    built: nn.Module
+    if weights is None:
+        start = {"init_weights": True} if network in _GOOGLE else {}
+        built = tv_models.get_model(network, num_classes=num_classes, **start, **args)
+    else:
+        built = tv_models.get_model(network, weights=weights, **args)
+        head, trained = _last_layer(built)
+        if trained.weight.shape[0] != num_classes:
+            new = _torchvision(network, num_classes, None, args)
+            built.set_submodule(head, new.get_submodule(head))
+            logger.info("%s is new: %d classes, the weights have %d", head, num_classes, trained.weight.shape[0])
+    if getattr(built, "aux_logits", False):
+        built.aux_logits = False  # type: ignore[assignment]  # torchvision's attribute, a bool
+        for name in _AUXILIARY:
+            if hasattr(built, name):
+                setattr(built, name, None)
+    return built
+
+
+def _timm(network: str, num_classes: int, weights: str | None, args: dict[str, Any]) -> nn.Module:
+    import timm  # type: ignore[import-not-found,unused-ignore]  # an extra
+
+    built: nn.Module = timm.create_model(
+        network.removeprefix(TIMM), pretrained=weights is not None, num_classes=num_classes, **args
+    )
+    return built
+
+
+def _timm_names() -> list[str]:
+    import timm
+
+    return [TIMM + name for name in timm.list_models()]
+
+
+def _weights_source(network: str, weights: str | Path | None) -> str | Path | None:
+    """What ``weights`` means: a file, the library's name of weights, or None."""
+    if weights is None or Path(weights).is_file():
+        return None if weights is None else Path(weights)
+    named = ["DEFAULT"]
+    if network in torchvision_classifiers():
+        named += [member.name for member in tv_models.get_model_weights(network)]
+    if str(weights).upper() in named:
+        return str(weights).upper()
+    allowed = ", ".join(["default", *named[1:]])
+    raise ValueError(f"weights={str(weights)!r}: must be a file that exists, or of {network}: {allowed}")
+
+
+# ------------------------------------------------------------------ parts of networks
+
+
+def _first_convolution(network: nn.Module) -> tuple[str, nn.Conv2d]:
+    for name, layer in network.named_modules():
+        if isinstance(layer, nn.Conv2d):
+            return name, layer
+    raise ValueError("network: must be one with a convolution")
+
+
+def _last_layer(network: nn.Module) -> tuple[str, nn.Linear | nn.Conv2d]:
+    """The layer that gives the logits: a convolution in SqueezeNet, in all others a linear one."""
+    return [(name, layer) for name, layer in network.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d)][-1]
+
+
+def _head(plain: nn.Module, network: str, num_classes: int) -> str:
+    """Name of the layer that gives the logits."""
+    name, layer = _last_layer(plain)
+    if layer.weight.shape[0] != num_classes:
+        raise ValueError(f"network={network!r}: its last layer, {name}, gives no {num_classes} logits")
+    return name
+
+
+def _adapt_to_small_images(plain: nn.Module, network: str) -> None:
+    first, pool = getattr(plain, "conv1", None), getattr(plain, "maxpool", None)
+    if not (isinstance(first, nn.Conv2d) and first.kernel_size == (7, 7) and isinstance(pool, nn.MaxPool2d)):
+        raise ValueError(
+            f"small_images=True: must be false for network={network!r}, which is no ResNet with a 7x7 stem"
+        )
+    small = nn.Conv2d(first.in_channels, first.out_channels, 3, padding=1, bias=False)
+    nn.init.kaiming_normal_(small.weight, mode="fan_out", nonlinearity="relu")  # as torchvision's ResNet does
+    plain.conv1, plain.maxpool = small, nn.Identity()

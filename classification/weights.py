@@ -1,0 +1,127 @@
+"""Trained weights from files: state dicts and checkpoints that hold one, of a network as it is or within another."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import re
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+State = dict[str, Tensor]
+
+_HOLDERS = ("state_dict", "model_state_dict", "model")
+"""Where checkpoints keep the network: Lightning's, tutorials', torchvision's training scripts'."""
+
+_AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
+_DENSENET_BEFORE_2018 = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\.")
+
+
+def read_weights(path: Path, network: nn.Module) -> State:
+    """The weights for a network that a file holds, by the network's own names for them.
+
+    Args:
+        path: A state dict, or a checkpoint that holds one. The network may be part of a larger module there, such as
+            a Lightning task or a parallel or compiled network; the rest of it is left out.
+        network: The network that the weights are for, without stem and coordinates; it is not changed.
+
+    Raises:
+        ValueError: The file is no such file, or holds more than tensors and plain values.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"weights={str(path)!r}: must be a file that torch.load(weights_only=True) opens, of tensors alone"
+        ) from error
+    except (RuntimeError, EOFError, KeyError, ValueError) as error:
+        raise ValueError(f"weights={str(path)!r}: must be a file of weights; this one cannot be read") from error
+    while isinstance(content, dict) and (inner := _inner(content)) is not None:
+        content = inner
+    state = _tensors(content)
+    if not state:
+        raise ValueError(f"weights={str(path)!r}: must hold a state dict")
+    state = {_DENSENET_BEFORE_2018.sub(r"\1\2.", name): value for name, value in state.items()}
+    prefix = _prefix(state, network.state_dict().keys())
+    return {
+        name.removeprefix(prefix): value
+        for name, value in state.items()
+        if name.startswith(prefix) and not name.removeprefix(prefix).startswith(_AUXILIARY)
+    }
+
+
+def _inner(content: dict[str, Any]) -> object | None:
+    return next((content[name] for name in _HOLDERS if isinstance(content.get(name), dict)), None)
+
+
+def _tensors(content: object) -> State:
+    return {str(k): v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, dict) else {}
+
+
+def _prefix(state: State, names: Collection[str]) -> str:
+    """What the names in a file begin with ahead of the network's own names."""
+    found: Counter[str] = Counter()
+    for name in state:
+        parts = name.split(".")
+        for depth in range(len(parts)):
+            if ".".join(parts[depth:]) in names:
+                found[".".join(parts[:depth])] += 1
+    prefix = found.most_common(1)[0][0] if found else ""
+    return f"{prefix}." if prefix else ""
+
+
+def fit_head(state: State, network: nn.Module, head: str) -> None:
+    """Takes the last layer's weights out of a state, if they are for another number of classes, and says so.
+
+    Args:
+        state: Weights that `read_weights` returned; changed in place.
+        network: The network, of as many classes as it is to have.
+        head: Name of its last layer.
+    """
+    wanted, found = network.get_parameter(f"{head}.weight"), state.get(f"{head}.weight")
+    if found is None or found.shape[0] == wanted.shape[0] or found.shape[1:] != wanted.shape[1:]:
+        return
+    for name in [name for name in state if name.startswith(f"{head}.")]:
+        del state[name]
+    logger.info("%s is new: %d classes, the weights have %d", head, wanted.shape[0], found.shape[0])
+
+
+def load_weights(network: nn.Module, state: State, path: object, head: str) -> None:
+    """Loads a state into a network; the last layer and coordinate weights may be missing in it.
+
+    Args:
+        network: The network.
+        state: Weights by name.
+        path: Where they are from, for messages.
+        head: Name of the last layer.
+
+    Raises:
+        ValueError: They do not fit the network.
+    """
+    own = network.state_dict()
+    # What may be missing: a new head, coordinates that start at 0, and counts of batches, which old files have not.
+    optional = re.compile(rf"{re.escape(head)}\.(?:weight|bias)|.*\.(?:coord_weight|num_batches_tracked)")
+    if f"{head}.weight" in state:
+        optional = re.compile(r".*\.(?:coord_weight|num_batches_tracked)")
+    complaints = {
+        "not in the file": [name for name in own if name not in state and not optional.fullmatch(name)],
+        "not in the network": [name for name in state if name not in own],
+        "of another shape": [name for name in own if name in state and own[name].shape != state[name].shape],
+    }
+    listed = "; ".join(f"{_some(names)} {words}" for words, names in complaints.items() if names)
+    if listed:
+        raise ValueError(f"weights={str(path)!r}: must be of the same network: {listed}")
+    network.load_state_dict(state, strict=False)
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -1,0 +1,596 @@
+"""The data module: batches, seeds, workers, processes, mixing, pictures to predict, mistakes."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, get_args
+
+import pytest
+import torch
+import torchvision.transforms.v2.functional as tv
+from lightning.pytorch import LightningModule, Trainer
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from classification import data as module
+from classification.data import ClassificationData, Source
+from classification.datasets import BatchedTrainDataset, LabelledBatch, PictureBatch, concatenate
+from classification.folder import PARTS, Part
+from classification.transforms import EvalTransform, to_network
+from coordconv_apps.loaders import SeededSamples, TrainLoader
+from coordconv_apps.picture_files import read_picture
+from tests.classification.pictures import CLASSES, colours, damage, save_class, save_classes
+
+STAGES: dict[Part, str] = {"train": "fit", "val": "validate", "test": "test"}
+PLAIN: dict[str, Any] = {"crop": "padded", "padding": 0, "flip": 0.0}
+RANDOM: dict[str, dict[str, Any]] = {
+    "padded": {"crop": "padded", "padding": 2},
+    "resized": {"crop": "resized", "augment": "trivial", "erasing": 0.5},
+    "repeated": {"crop": "padded", "augment": "rand", "repeats": 2, "batch_size": 4},
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Parts of three classes, pictures of 12 x 10 pixels."""
+    root = tmp_path_factory.mktemp("pictures")
+    save_classes(root / "train", 6, 8, 7)
+    save_classes(root / "val", 2, 3, 2)
+    return root
+
+
+def of_folder(root: Path, **changes: Any) -> ClassificationData:  # noqa: ANN401  # any argument of the data module
+    small = {"image_size": 8, "batch_size": 5, "eval_batch_size": 3, **PLAIN}
+    return ClassificationData("folder", str(root), **(small | changes))
+
+
+def digits(**changes: Any) -> ClassificationData:  # noqa: ANN401  # any argument of the data module
+    return ClassificationData("digits", **({"image_size": 8, "batch_size": 100, **PLAIN} | changes))
+
+
+def loader(data: ClassificationData, part: Part) -> DataLoader[LabelledBatch]:
+    data.setup(STAGES[part])
+    return {"train": data.train_dataloader, "val": data.val_dataloader, "test": data.test_dataloader}[part]()
+
+
+def epoch(data: ClassificationData, number: int = 0) -> LabelledBatch:
+    """What the training sees in an epoch, as loaders make it."""
+    made = loader(data, "train")
+    assert isinstance(made, TrainLoader)
+    made.batches.set_epoch(number)
+    return concatenate(list(made))
+
+
+def in_order(batch: LabelledBatch) -> LabelledBatch:
+    order = batch.indices.argsort(stable=True)
+    return LabelledBatch(*(values[order] for values in batch))
+
+
+def same(one: LabelledBatch, other: LabelledBatch) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+# ------------------------------------------------------------------ what there is
+
+
+def test_a_folders_classes_and_pictures(folder: Path) -> None:
+    data = of_folder(folder)
+    assert data.num_classes == 3
+    assert data.class_names == list(CLASSES)
+    assert [data.num_samples(part) for part in PARTS] == [21, 7, 7]
+    assert (data.image_size, data.eval_size) == (8, 8)
+    assert of_folder(folder, eval_size=10).eval_size == 10
+
+
+def test_the_number_of_classes_is_known_without_looking_at_pictures(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("classification.folder.find_pictures", None)
+    monkeypatch.setattr(module, "load_held", None)
+    assert of_folder(folder).num_classes == 3
+    numbers = [ClassificationData(source, image_size=8).num_classes for source in ("digits", "cifar10", "cifar100")]
+    assert numbers == [10, 10, 100]
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_batches_hold_pictures_and_their_classes(part: Part, folder: Path) -> None:
+    data = of_folder(folder)
+    batches = list(loader(data, part))
+    assert [len(batch.labels) for batch in batches] == ([5, 5, 5, 5, 1] if part == "train" else [3, 3, 1])
+    whole = concatenate(batches)
+    assert whole.images.dtype == torch.uint8
+    assert whole.images.shape[1:] == (3, 8, 8)
+    assert whole.labels.dtype == whole.indices.dtype == torch.int64
+    assert sorted(whole.indices.tolist()) == list(range(data.num_samples(part)))
+    assert (whole.indices.tolist() == sorted(whole.indices.tolist())) == (part != "train")
+    numbers = {"train": (6, 8, 7), "val": (2, 3, 2), "test": (2, 3, 2)}[part]
+    expected = [(label, number) for label, count in enumerate(numbers) for number in range(count)]
+    ordered = in_order(whole)
+    assert colours(ordered) == expected
+    assert ordered.labels.tolist() == [label for label, _ in expected]
+
+
+def test_evaluation_cuts_the_middle_out(folder: Path) -> None:
+    data = of_folder(folder, eval_size=6, eval_resize=7)
+    files = sorted((folder / "val").rglob("*.png"))
+    transform = EvalTransform(6, 7)
+    expected = torch.stack([transform(read_picture(path), "it") for path in files])
+    assert torch.equal(concatenate(list(loader(data, "val"))).images, expected)
+
+
+def test_a_folder_without_parts_is_split(folder: Path) -> None:
+    data = of_folder(folder / "train", val_fraction=0.3)
+    assert [data.num_samples(part) for part in PARTS] == [21 - 6, 6, 6]
+    val = concatenate(list(loader(data, "val")))
+    assert torch.bincount(val.labels).tolist() == [2, 2, 2]
+    train = epoch(data)
+    assert not set(colours(val)) & set(colours(train))
+    again = of_folder(folder / "train", val_fraction=0.3, seed=5)
+    assert same(concatenate(list(loader(again, "val"))), val), "whatever the seed"
+    other = of_folder(folder / "train", val_fraction=0.3, split_seed=1)
+    assert not same(concatenate(list(loader(other, "val"))), val)
+
+
+def test_digits_come_without_any_files() -> None:
+    data = digits()
+    data.prepare_data()
+    assert data.class_names == list("0123456789")
+    assert [data.num_samples(part) for part in PARTS] == [1295, 143, 359]
+    batch = next(iter(loader(data, "val")))
+    assert batch.images.shape == (64, 3, 8, 8)
+    larger = next(iter(loader(digits(eval_size=16, eval_resize=16), "val")))
+    assert torch.equal(larger.images, tv.resize(batch.images, [16, 16], antialias=True))
+
+
+def test_imagenets_folders_are_named_by_its_file(folder: Path, tmp_path: Path) -> None:
+    names = {name: (f"the {name}", "other") for name in CLASSES}
+    (tmp_path / "train").symlink_to(folder / "train")
+    (tmp_path / "val").symlink_to(folder / "val")
+    torch.save((names, []), tmp_path / "meta.bin")
+    data = ClassificationData("imagenet", str(tmp_path), image_size=8)
+    assert data.class_names == ["the ant", "the bee", "the cat"]
+    assert data.num_samples("train") == 21
+
+
+def test_cifar_is_fetched_before_training_and_not_to_predict(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, Path]] = []
+    monkeypatch.setattr(module, "fetch_cifar", lambda *arguments: asked.append(arguments))
+    data = ClassificationData("cifar100", "~/sets", image_size=32)
+    data.prepare_data()
+    assert asked == [("cifar100", Path.home() / "sets")]
+    data.trainer = SimpleNamespace(state=SimpleNamespace(fn="predict"))  # type: ignore[assignment]  # all it asks
+    data.prepare_data()
+    digits().prepare_data()
+    assert len(asked) == 1
+
+
+# ------------------------------------------------------------------ what is random
+
+
+@pytest.mark.parametrize("kind", RANDOM)
+def test_augmentation_depends_on_seed_epoch_and_picture_only(kind: str, folder: Path) -> None:
+    def made(number: int = 1, **changes: int) -> LabelledBatch:
+        return in_order(epoch(of_folder(folder, **({"flip": 0.5} | RANDOM[kind] | changes)), number))
+
+    torch.manual_seed(1)
+    one = made()
+    torch.manual_seed(2)
+    for again in (made(), made(batch_size=6), made(num_workers=2)):
+        assert same(again, one)
+    for other in (made(number=2), made(seed=1)):
+        assert torch.equal(other.indices, one.indices)
+        assert not torch.equal(other.images, one.images)
+
+
+@pytest.mark.parametrize("repeats", [1, 4])
+@pytest.mark.parametrize("kind", ["digits", "folder", "folder of several sizes"])
+def test_images_are_augmented_the_same_at_once(
+    kind: str, repeats: int, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if kind == "folder of several sizes":
+        for label, size in ((0, (8, 8)), (1, (12, 10)), (2, (9, 20))):
+            for part in ("train", "val"):
+                save_class(tmp_path / part, label, 3, size)
+        folder = tmp_path
+
+    def made(**changes: int) -> LabelledBatch:
+        arguments = {"padding": 1, "flip": 0.5, "repeats": repeats, "batch_size": 8, "val_fraction": 0.9, **changes}
+        return epoch(digits(**arguments) if kind == "digits" else of_folder(folder, **arguments), 3)
+
+    at_once = made()
+    assert same(made(num_workers=1), at_once)
+    monkeypatch.setattr("classification.transforms.Augmentation.is_batched", False)
+    assert same(made(), at_once)
+
+
+def test_batches_are_made_at_once_where_they_can_be(folder: Path) -> None:
+    for data in (of_folder(folder), digits()):
+        assert isinstance(loader(data, "train").dataset, BatchedTrainDataset)
+    for data in (of_folder(folder, crop="resized"), digits(augment="trivial")):
+        assert isinstance(loader(data, "train").dataset, SeededSamples)
+
+
+@pytest.mark.parametrize("changes", [{"crop": "padded", "padding": 3}, {"crop": "resized"}])
+def test_repeated_images_stand_side_by_side_and_differ(changes: dict[str, Any], folder: Path) -> None:
+    data = of_folder(folder, repeats=3, batch_size=6, flip=0.5, **changes)
+    made = list(loader(data, "train"))
+    assert len(made) == 11
+    whole = concatenate(made)
+    assert torch.equal(whole.indices, whole.indices[::3].repeat_interleave(3))
+    assert torch.equal(whole.labels, whole.labels[::3].repeat_interleave(3))
+    assert sorted(whole.indices[::3].tolist()) == list(range(21)), "an epoch has each of them once"
+    groups = whole.images.unflatten(0, (21, 3))
+    assert (groups[:, 0] != groups[:, 1]).flatten(1).any(1).float().mean() > 0.8
+
+
+def test_an_interrupted_epoch_goes_on_with_the_same_images() -> None:
+    data = digits(padding=1, val_fraction=0.8)
+    whole = list(loader(data, "train"))
+    first, second = loader(data, "train"), loader(data, "train")
+    batches = iter(first)
+    next(batches)
+    assert isinstance(first, TrainLoader)
+    assert isinstance(second, TrainLoader)
+    second.load_state_dict(first.state_dict())
+    assert all(same(one, other) for one, other in zip(second, whole[1:], strict=True))
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("held", [True, False])
+def test_two_processes_share_the_images(part: Part, held: bool, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def data(batch_size: int) -> ClassificationData:
+        changes: dict[str, Any] = {"padding": 2, "flip": 0.5, "batch_size": batch_size}
+        return digits(val_fraction=0.9, **changes) if held else of_folder(folder, **changes)
+
+    def everything(made: ClassificationData) -> LabelledBatch:
+        return concatenate(list(loader(made, part)))
+
+    one, ranks = everything(data(6)), []
+    for rank in range(2):
+        made = data(3)
+        monkeypatch.setattr(made, "_processes", lambda rank=rank: (rank, 2))
+        ranks.append(everything(made))
+    both = concatenate(ranks)
+    number = data(6).num_samples(part)
+    filled_up = number % 2 if part == "train" and number % 6 == 1 else 0
+    assert len(both.indices) == number + filled_up
+    if not filled_up:
+        assert same(in_order(both), in_order(one)), "each of them once"
+
+
+# ------------------------------------------------------------------ on the device
+
+
+class Seeing(LightningModule):
+    """Keeps what a task gets."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(1, 1)
+        self.seen: list[LabelledBatch] = []
+
+    def training_step(self, batch: LabelledBatch, batch_idx: int) -> Tensor:
+        self.seen.append(batch)
+        return self.layer(batch.images[:, 0, 0, :1]).mean()  # type: ignore[no-any-return]  # torch's
+
+    def validation_step(self, batch: LabelledBatch, batch_idx: int) -> None:
+        self.seen.append(batch)
+
+    def predict_step(self, batch: PictureBatch, batch_idx: int) -> list[str]:
+        assert batch.images.dtype == torch.float32
+        return batch.paths
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+
+def trainer(tmp_path: Path, precision: Any = "32-true") -> Trainer:  # noqa: ANN401  # a literal of Lightning's
+    return Trainer(
+        default_root_dir=tmp_path,
+        accelerator="cpu",
+        devices=1,
+        precision=precision,
+        max_epochs=1,
+        limit_train_batches=1,
+        limit_val_batches=1,
+        num_sanity_val_steps=0,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
+
+
+OWN_TRAINER = [
+    # Of a tiny run with Lightning's own trainer, none of which says anything about the data.
+    pytest.mark.filterwarnings("ignore:The .* does not have many workers"),
+    pytest.mark.filterwarnings("ignore:The number of training batches"),
+    pytest.mark.filterwarnings("ignore:.*`isinstance.treespec, LeafSpec.` is deprecated"),
+]
+
+
+def own_trainer(test: Any) -> Any:  # noqa: ANN401  # any test
+    for mark in OWN_TRAINER:
+        test = mark(test)
+    return test
+
+
+@own_trainer
+@pytest.mark.parametrize(("precision", "dtype"), [("32-true", torch.float32), ("bf16-true", torch.bfloat16)])
+def test_a_task_gets_normalised_numbers_of_its_precision(
+    precision: str, dtype: torch.dtype, folder: Path, tmp_path: Path
+) -> None:
+    mean, std = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
+    task, data = Seeing(), of_folder(folder, mean=mean, std=std)
+    trainer(tmp_path, precision).fit(task, datamodule=data)
+    for seen, stage in zip(task.seen, ("train", "val"), strict=True):
+        assert isinstance(seen, LabelledBatch)
+        assert seen.images.dtype == dtype
+        pixels = next(iter(data.train_dataloader() if stage == "train" else data.val_dataloader()))
+        assert torch.equal(seen.images, to_network(pixels.images, mean, std).to(dtype))
+        assert torch.equal(seen.labels, pixels.labels)
+
+
+def test_examples_are_from_all_over_a_part_and_normalised(folder: Path) -> None:
+    data = of_folder(folder, padding=3, flip=0.5, augment="rand")
+    batch = data.example_images(7, "train")
+    assert batch.indices.tolist() == [0, 3, 6, 9, 12, 15, 18]
+    assert batch.labels.tolist() == [0, 0, 1, 1, 1, 2, 2]
+    assert same(batch, data.example_images(7, "train")), "never augmented"
+    pixels = (data.to_pixels(batch.images) * 255).round().to(torch.uint8)
+    assert colours(batch._replace(images=pixels)) == [(0, 0), (0, 3), (1, 0), (1, 3), (1, 6), (2, 1), (2, 4)]
+    assert data.example_images(1000).indices.tolist() == list(range(7))
+    chosen = data.images_at([4, 2], "val")
+    assert chosen.labels.tolist() == [1, 1]
+    assert torch.equal(chosen.images, data.example_images(7, "val").images[[4, 2]])
+
+
+def test_mixing_depends_on_seed_epoch_batch_and_process(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = of_folder(folder).example_images(6)
+
+    def mixed(epoch: int = 2, batch_idx: int = 3, rank: int = 0, **changes: int) -> Tensor:
+        data = of_folder(folder, mixup=0.5, cutmix=1.0, **changes)
+        monkeypatch.setattr(data, "_processes", lambda: (rank, 2))
+        images, targets = data.mix(batch, epoch, batch_idx)
+        assert targets.shape == (6, 3)
+        torch.testing.assert_close(targets.sum(1), torch.ones(6))
+        return images
+
+    torch.manual_seed(1)
+    one = mixed()
+    torch.manual_seed(2)
+    assert torch.equal(mixed(), one)
+    for other in (mixed(epoch=1), mixed(batch_idx=2), mixed(rank=1), mixed(seed=1)):
+        assert not torch.equal(other, one)
+    plain = of_folder(folder).mix(batch, 0, 0)
+    assert torch.equal(plain.images, batch.images)
+    assert torch.equal(plain.targets.argmax(1), batch.labels)
+
+
+def test_copies_of_an_image_are_mixed_with_another_one(folder: Path) -> None:
+    data = of_folder(folder, mixup=1.0, repeats=2, batch_size=4)
+    images = torch.zeros(4, 3, 8, 8)
+    _, targets = data.mix(LabelledBatch(images, torch.tensor([0, 0, 1, 1]), torch.tensor([0, 0, 9, 9])), 0, 0)
+    assert (targets[:, :2] > 0).all()
+
+
+# ------------------------------------------------------------------ pictures that cannot be read
+
+
+@pytest.fixture
+def damaged(tmp_path: Path) -> Path:
+    """Parts with one picture in each that cannot be opened, and one to validate on that is cut off."""
+    for part in ("train", "val"):
+        save_classes(tmp_path / part, 3, 3)
+        (tmp_path / part / "ant/01.png").write_text("no picture")
+    damage(tmp_path / "val/bee/00.png")
+    return tmp_path
+
+
+def test_unreadable_pictures_end_the_run_before_it_starts(damaged: Path) -> None:
+    with pytest.raises(ValueError, match=r": 1 of 6 pictures cannot be read: ant/01\.png; data\.on_bad_image=skip"):
+        of_folder(damaged).setup("fit")
+
+
+@pytest.mark.parametrize("settings", [PLAIN, {"crop": "resized"}])
+def test_a_damaged_picture_to_train_on_is_replaced_with_the_class_of_its_stand_in(
+    settings: dict[str, Any], damaged: Path
+) -> None:
+    damage(damaged / "train/ant/02.png")
+    data = of_folder(damaged, on_bad_image="skip", **settings)
+    with pytest.warns(UserWarning, match=r"02\.png: not a readable picture \(.+\): replaced by the next one$"):
+        train = in_order(epoch(data))
+    assert train.indices.tolist() == [0, 2, 2, 3, 4]
+    assert train.labels.tolist() == [0, 1, 1, 1, 1]
+    assert [label for label, _ in colours(train)] == [0, 1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_unreadable_pictures_are_left_out_and_counted(
+    workers: int, damaged: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = of_folder(damaged, on_bad_image="skip", num_workers=workers, eval_batch_size=2)
+    data.setup("fit")
+    data.setup("fit")
+    assert [line.split(": ", 1)[1] for line in capsys.readouterr().out.splitlines()] == [
+        "1 of 6 pictures cannot be read: ant/01.png; left out"
+    ] * 2
+    assert data.bad_images == 2
+    assert len(epoch(data).labels) == 5
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # tells which picture is left out
+        batches = list(data.val_dataloader())
+    assert [batch.indices.tolist() for batch in batches] == [[0, 1], [3], [4]]
+    assert [batch.labels.tolist() for batch in batches] == [[0, 0], [1], [1]]
+    assert data.bad_images == 3
+
+
+def test_a_batch_of_unreadable_pictures_is_empty(damaged: Path) -> None:
+    data = of_folder(damaged, on_bad_image="skip", eval_batch_size=1)
+    with pytest.warns(UserWarning, match="left out"):
+        batches = list(loader(data, "val"))
+    assert [len(batch.labels) for batch in batches] == [1, 1, 0, 1, 1]
+    assert batches[2].images.shape == (0, 3, 8, 8)
+    assert batches[2].images.dtype == torch.uint8
+
+
+def test_the_first_process_alone_tells(damaged: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = of_folder(damaged, on_bad_image="skip")
+    data.trainer = SimpleNamespace(is_global_zero=False)  # type: ignore[assignment]  # nothing else is asked of it
+    data.setup("fit")
+    assert capsys.readouterr().out == ""
+    assert data.num_samples("train") == 5
+
+
+# ------------------------------------------------------------------ to predict
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    """Five pictures in folders of any depth."""
+    for number, name in enumerate(("a.png", "b/c.png", "b/d/e.png", "b/d/f.png", "z.png")):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (9, 8), (number, 0, 0)).save(tmp_path / name)
+    return tmp_path
+
+
+def test_predict_looks_at_pictures_of_any_depth(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = of_folder(own / "nowhere", predict_images=str(own))
+    data.setup("predict")
+    batches = list(data.predict_dataloader())
+    assert all(isinstance(batch, PictureBatch) for batch in batches)
+    assert [batch.indices.tolist() for batch in batches] == [[0, 1, 2], [3, 4]]
+    assert [path for batch in batches for path in batch.paths] == [str(path) for path in sorted(own.rglob("*.png"))]
+    assert torch.cat([batch.images for batch in batches])[:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4]
+    monkeypatch.setattr(data, "_processes", lambda: (1, 2))
+    assert torch.cat([batch.indices for batch in data.predict_dataloader()]).tolist() == [1, 3]
+
+
+def test_predict_looks_at_a_single_picture(own: Path) -> None:
+    data = of_folder(own, predict_images=str(own / "b/c.png"))
+    (batch,) = data.predict_dataloader()
+    assert batch.paths == [str(own / "b/c.png")]
+    assert batch.images.shape == (1, 3, 8, 8)
+
+
+@own_trainer
+def test_a_task_gets_numbers_of_pictures_to_predict(own: Path, tmp_path: Path) -> None:
+    data = of_folder(own, predict_images=str(own), eval_size=4)
+    predicted = trainer(tmp_path).predict(Seeing(), datamodule=data)
+    assert predicted == [
+        [str(own / name) for name in ("a.png", "b/c.png", "b/d/e.png")],
+        [str(own / name) for name in ("b/d/f.png", "z.png")],
+    ]
+
+
+def test_pictures_to_predict_that_cannot_be_read(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (own / "b/no.png").write_text("no picture")
+    damage(own / "b/d/cut.png")
+    with pytest.raises(ValueError, match=r"^data\.predict_images='.*': 1 of 7 pictures cannot be read: b/no\.png; "):
+        of_folder(own, predict_images=str(own)).setup("predict")
+    data = of_folder(own, predict_images=str(own), on_bad_image="skip")
+    data.setup("predict")
+    assert capsys.readouterr().out.endswith("pictures cannot be read: b/no.png; left out\n")
+    with pytest.warns(UserWarning, match=r"cut\.png: not a readable picture"):
+        batches = list(data.predict_dataloader())
+    assert [batch.indices.tolist() for batch in batches] == [[0, 1], [3, 4, 5]]
+    assert [len(batch.paths) for batch in batches] == [2, 3]
+    assert data.bad_images == 2
+
+
+@pytest.mark.parametrize(
+    ("place", "kind", "message"),
+    [
+        (None, ValueError, r"^data\.predict_images=null: predict needs a picture, or a folder of pictures$"),
+        ("nowhere", FileNotFoundError, r"^data\.predict_images='.*nowhere': no such folder$"),
+        ("empty", ValueError, r"^data\.predict_images='.*empty': no pictures there \(.*\)$"),
+    ],
+)
+def test_there_must_be_pictures_to_predict(
+    place: str | None, kind: type[Exception], message: str, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    data = of_folder(tmp_path, predict_images=place and str(tmp_path / place))
+    with pytest.raises(kind, match=message):
+        data.setup("predict")
+
+
+# ------------------------------------------------------------------ mistakes
+
+
+def test_a_picture_that_is_too_small_is_named(folder: Path) -> None:
+    with pytest.raises(ValueError, match="must be at most 10") as caught:
+        next(iter(loader(of_folder(folder, eval_size=11), "val")))
+    name = f"{folder}/val/ant/00.png"
+    assert str(caught.value) == (
+        f"data.eval_size=11: must be at most 10 for {name}, which has 12 x 10 pixels (data.eval_resize enlarges"
+        " pictures)"
+    )
+    with pytest.raises(ValueError, match=r"^data\.image_size=11: must be at most 10 for .*\.png, which has 12 x 10"):
+        next(iter(loader(of_folder(folder, image_size=11), "train")))
+    with pytest.raises(ValueError, match=r"^data\.image_size=9: must be at most 8 for image \d+, which has 8 x 8"):
+        next(iter(loader(digits(image_size=9), "train")))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"source": "mnist"}, "data.source=mnist: must be folder, digits, cifar10, cifar100 or imagenet"),
+        ({"root": None}, "data.root=null: must be a folder of pictures with data.source=folder"),
+        (
+            {"source": "imagenet", "root": None},
+            "data.root=null: must be a folder of pictures with data.source=imagenet",
+        ),
+        ({"crop": "center"}, "data.crop=center: must be resized or padded"),
+        ({"augment": "auto"}, "data.augment=auto: must be none, trivial or rand"),
+        ({"on_bad_image": "ignore"}, "data.on_bad_image=ignore: must be error or skip"),
+        ({"image_size": 0}, "data.image_size=0: must be an integer of at least 1"),
+        ({"eval_size": 0}, "data.eval_size=0: must be an integer of at least 1"),
+        ({"eval_batch_size": 0}, "data.eval_batch_size=0: must be an integer of at least 1"),
+        ({"eval_resize": 223}, "data.eval_resize=223: must be at least data.eval_size=224"),
+        ({"eval_size": 9, "eval_resize": 8}, "data.eval_resize=8: must be at least data.eval_size=9"),
+        ({"padding": -1}, "data.padding=-1: must be an integer of at least 0"),
+        ({"split_seed": -1}, "data.split_seed=-1: must be an integer of at least 0"),
+        ({"seed": -1}, "data.seed=-1: must be an integer of at least 0"),
+        (
+            {"scale": (0.0, 1.0)},
+            "data.scale=(0.0, 1.0): must be two numbers above 0 and up to 1, the smaller one first",
+        ),
+        (
+            {"scale": (0.5, 0.4)},
+            "data.scale=(0.5, 0.4): must be two numbers above 0 and up to 1, the smaller one first",
+        ),
+        (
+            {"scale": (0.5, 1.1)},
+            "data.scale=(0.5, 1.1): must be two numbers above 0 and up to 1, the smaller one first",
+        ),
+        ({"ratio": (2.0, 1.0)}, "data.ratio=(2.0, 1.0): must be two numbers above 0, the smaller one first"),
+        ({"flip": 1.5}, "data.flip=1.5: must be in [0, 1]"),
+        ({"erasing": -0.1}, "data.erasing=-0.1: must be in [0, 1]"),
+        ({"mixup": -0.1}, "data.mixup=-0.1: must be at least 0"),
+        ({"cutmix": float("nan")}, "data.cutmix=nan: must be at least 0"),
+        ({"repeats": 0}, "data.repeats=0: must be an integer of at least 1"),
+        ({"repeats": 3}, "data.batch_size=32: must be a multiple of data.repeats=3"),
+        ({"mean": (0.5, 0.5)}, "data.mean=(0.5, 0.5): must be three numbers in [0, 1]"),
+        ({"mean": (0.5, 0.5, 127.0)}, "data.mean=(0.5, 0.5, 127.0): must be three numbers in [0, 1]"),
+        ({"std": (0.5, 0.0, 0.5)}, "data.std=(0.5, 0.0, 0.5): must be three numbers above 0"),
+        ({"val_fraction": 1.0}, "data.val_fraction=1.0: must be in [0, 1)"),
+    ],
+)
+def test_impossible_values_are_refused_in_one_line(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError) as caught:  # noqa: PT011  # the message is compared below
+        ClassificationData(**({"root": "pictures"} | given))
+    assert str(caught.value) == message
+
+
+def test_every_argument_is_described() -> None:
+    described = inspect.getdoc(ClassificationData)
+    assert described is not None
+    for name in inspect.signature(ClassificationData).parameters:
+        assert f"\n    {name}: " in described
+    assert all(f'"{source}"' in described for source in get_args(Source))

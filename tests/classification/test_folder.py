@@ -1,0 +1,298 @@
+"""Class folders: their layout, their pictures, splits, and mistakes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from classification.folder import FolderSource, find_class_pictures, find_layout, split_by_class
+from coordconv_apps.picture_files import read_picture
+from tests.classification.pictures import CLASSES, damage, save_class, save_classes
+
+
+def source(root: Path, **changes: object) -> FolderSource:
+    arguments: dict[str, object] = {"val_fraction": 0.25, "split_seed": 0, "on_bad_image": "error"}
+    return FolderSource(root, **(arguments | changes))  # type: ignore[arg-type]  # of several types
+
+
+@pytest.fixture
+def parts(tmp_path: Path) -> Path:
+    save_classes(tmp_path / "train", 4, 5, 6)
+    save_classes(tmp_path / "val", 1, 2, 3)
+    return tmp_path
+
+
+# ------------------------------------------------------------------ layout
+
+
+def test_parts_are_found(parts: Path) -> None:
+    layout = find_layout(parts)
+    assert layout.class_names == list(CLASSES)
+    assert layout.folders == {"train": parts / "train", "val": parts / "val", "test": parts / "val"}
+    assert not layout.to_be_split
+    save_classes(parts / "test", 1, 1, 1)
+    assert find_layout(parts).folders["test"] == parts / "test"
+
+
+def test_one_folder_is_to_be_split(tmp_path: Path) -> None:
+    layout = find_layout(save_classes(tmp_path, 2, 2))
+    assert layout.to_be_split
+    assert layout.class_names == ["ant", "bee"]
+
+
+def test_classes_may_be_called_like_parts(tmp_path: Path) -> None:
+    save_classes(tmp_path, 2)
+    save_classes(tmp_path / "train", 2)  # the vehicle
+    assert find_layout(tmp_path).class_names == ["ant", "train"]
+
+
+def test_classes_are_sorted_and_what_is_hidden_is_none(tmp_path: Path) -> None:
+    for name in ("b", "B", "a2", "a10", ".git"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "a3.png").touch()
+    assert find_layout(tmp_path).class_names == ["B", "a10", "a2", "b"]
+
+
+def nowhere(root: Path) -> None:
+    root.rmdir()
+
+
+def a_file(root: Path) -> None:
+    root.rmdir()
+    root.touch()
+
+
+def pictures_alone(root: Path) -> None:
+    save_classes(root / "elsewhere", 1)
+    (root / "elsewhere/ant/00.png").rename(root / "1.png")
+    (root / "elsewhere/ant").rmdir()
+    (root / "elsewhere").rmdir()
+
+
+def one_class(root: Path) -> None:
+    save_classes(root, 3)
+
+
+def one_class_in_parts(root: Path) -> None:
+    save_classes(root / "train", 3)
+    save_classes(root / "val", 3)
+
+
+def train_alone(root: Path) -> None:
+    save_classes(root / "train", 3, 3)
+
+
+def no_classes_to_validate(root: Path) -> None:
+    save_classes(root / "train", 3, 3)
+    (root / "val").mkdir()
+
+
+def different(root: Path) -> None:
+    save_classes(root / "train", 1, 1, 1)
+    save_classes(root / "val", 1)
+    save_class(root / "val", 1, 1)
+    (root / "val/bee").rename(root / "val/dog")
+
+
+def fewer_to_test(root: Path) -> None:
+    for part, counts in (("train", (1, 1, 1)), ("val", (1, 1, 1)), ("test", (1, 1))):
+        save_classes(root / part, *counts)
+
+
+@pytest.mark.parametrize(
+    ("make", "kind", "message"),
+    [
+        (nowhere, FileNotFoundError, "data.root='{}': no such folder"),
+        (a_file, ValueError, "data.root='{}': must be a folder, not a file"),
+        (pictures_alone, ValueError, "data.root='{}': must have a folder of pictures for each class, has none"),
+        (one_class, ValueError, "data.root='{}': has one class only (ant), must have at least two"),
+        (one_class_in_parts, ValueError, "data.root='{}/train': has one class only (ant), must have at least two"),
+        (
+            train_alone,
+            ValueError,
+            "data.root='{}': has a folder train alone, must have both train and val with class folders in them, or"
+            " class folders itself",
+        ),
+        (
+            no_classes_to_validate,
+            ValueError,
+            "data.root='{}/val': must have a folder of pictures for each class, has none",
+        ),
+        (
+            different,
+            ValueError,
+            "data.root='{}': train and val must have the same classes; only in train: bee, cat; only in val: dog",
+        ),
+        (fewer_to_test, ValueError, "data.root='{}': train and test must have the same classes; only in train: cat"),
+    ],
+)
+def test_folders_that_are_not_as_they_should_be_are_refused_in_one_line(
+    make: Callable[[Path], None], kind: type[Exception], message: str, tmp_path: Path
+) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    make(root)
+    with pytest.raises(kind) as caught:
+        find_layout(root)
+    assert str(caught.value) == message.format(root)
+
+
+# ------------------------------------------------------------------ pictures
+
+
+def test_pictures_come_with_their_classes_from_folders_within_too(parts: Path) -> None:
+    deep = parts / "train/ant/more/and/more"
+    deep.mkdir(parents=True)
+    (parts / "train/ant/00.png").rename(deep / "z.png")
+    Image.new("RGB", (3, 3)).save(parts / "train/beside.png")
+    found = find_class_pictures(parts / "train", CLASSES, "error")
+    assert found.names[:4] == ["ant/01.png", "ant/02.png", "ant/03.png", "ant/more/and/more/z.png"]
+    assert found.labels.tolist() == [0] * 4 + [1] * 5 + [2] * 6
+    assert "beside.png" not in found.names
+
+
+def test_a_picture_tells_its_class_number_and_file(parts: Path) -> None:
+    pictures = source(parts).part("train")
+    assert len(pictures) == 15
+    for index in (0, 3, 4, 14):
+        image, label, number, name = pictures[index]
+        assert torch.equal(image, read_picture(Path(name)))
+        assert image[0].unique().tolist() == [label]
+        assert (number, Path(name).parent.name) == (index, CLASSES[label])
+        assert pictures.labels[index] == label
+
+
+def test_what_is_validated_on_is_tested_on_without_a_folder_of_its_own(parts: Path) -> None:
+    assert source(parts).part("test").labels.tolist() == [0, 1, 1, 2, 2, 2]
+    save_classes(parts / "test", 2, 1, 1)
+    assert source(parts).part("test").labels.tolist() == [0, 0, 1, 2]
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "CMYK", "I;16", "RGBA", "1"])
+def test_pictures_of_any_mode_are_three_channels_of_bytes(mode: str, parts: Path) -> None:
+    picture = Image.new("I;16", (5, 4), 102 * 257) if mode == "I;16" else Image.new("L", (5, 4), 102)
+    suffix = "tiff" if mode == "CMYK" else "png"
+    (picture if mode == "I;16" else picture.convert("RGB").convert(mode)).save(parts / f"train/ant/0.{suffix}")
+    image = source(parts).part("train")[0].image
+    assert image.shape == (3, 4, 5)
+    assert image.dtype == torch.uint8
+    assert image.unique().tolist() == ([0, 255] if mode == "1" else [102])
+
+
+@pytest.mark.parametrize("emptied", [("bee",), ("ant", "cat")])
+def test_empty_classes_are_named(emptied: tuple[str, ...], parts: Path) -> None:
+    for name in emptied:
+        for path in (parts / "val" / name).iterdir():
+            path.unlink()
+    with pytest.raises(ValueError, match=r"no pictures that can be read \(.*\) in the class folder") as caught:
+        source(parts).part("val")
+    assert str(caught.value).startswith(f"data.root='{parts / 'val'}': no pictures")
+    assert str(caught.value).endswith(f"in the class folder {', '.join(emptied)}")
+
+
+# ------------------------------------------------------------------ those that cannot be read
+
+
+def test_unreadable_pictures_are_an_error_that_names_them(parts: Path) -> None:
+    (parts / "train/bee/01.png").write_text("no picture")
+    (parts / "train/cat/00.png").write_text("")
+    with pytest.raises(ValueError, match="cannot be read") as caught:
+        source(parts).part("train")
+    assert str(caught.value) == (
+        f"data.root='{parts / 'train'}': 2 of 15 pictures cannot be read: bee/01.png, cat/00.png;"
+        " data.on_bad_image=skip goes on without them"
+    )
+
+
+def test_unreadable_pictures_are_left_out_and_counted(parts: Path) -> None:
+    (parts / "train/bee/01.png").write_text("no picture")
+    (parts / "val/cat/00.png").write_text("")
+    made = source(parts, on_bad_image="skip")
+    assert made.part("train").labels.tolist() == [0] * 4 + [1] * 4 + [2] * 6
+    assert (made.left_out, made.bad_images) == (1, 1)
+    assert made.part("test").labels.tolist() == [0, 1, 1, 2, 2]
+    assert made.part("val") is made.part("test")
+    assert (made.left_out, made.bad_images) == (2, 2)
+    assert [line.rsplit(":", 1)[1] for line in made.told] == [" bee/01.png; left out", " cat/00.png; left out"]
+
+
+def test_a_class_without_readable_pictures_is_empty(parts: Path) -> None:
+    (parts / "val/ant/00.png").write_text("")
+    with pytest.raises(ValueError, match=r"no pictures that can be read \(.*\) in the class folder ant$"):
+        source(parts, on_bad_image="skip").part("val")
+
+
+def test_a_damaged_picture_to_train_on_is_replaced_by_the_next_with_its_class(parts: Path) -> None:
+    damage(parts / "train/ant/03.png")
+    made = source(parts, on_bad_image="skip")
+    pictures = made.part("train")
+    with pytest.warns(UserWarning, match=r"03\.png: not a readable picture"):
+        stand_in = pictures[3]
+    assert (stand_in.label, stand_in.number, Path(stand_in.name).parts[-2:]) == (1, 4, ("bee", "00.png"))
+    assert torch.equal(stand_in.image, pictures[4].image)
+    assert (made.left_out, made.bad_images) == (0, 1)
+
+
+def test_a_damaged_picture_to_evaluate_on_has_no_stand_in(parts: Path) -> None:
+    damage(parts / "val/cat/00.png")
+    pictures = source(parts, on_bad_image="skip").part("val")
+    with pytest.warns(UserWarning, match=r"00\.png: not a readable picture .*: left out$"):
+        assert pictures.get(3) is None
+    one = pictures.get(4)
+    assert one is not None
+    assert one.number == 4
+    with pytest.raises(ValueError, match=r"00\.png: not a readable .*; data\.on_bad_image=skip goes on without"):
+        source(parts).part("val").get(3)
+
+
+# ------------------------------------------------------------------ splits
+
+
+@pytest.mark.parametrize(("fraction", "held_out"), [(0.1, [1, 2, 4]), (0.25, [1, 5, 10]), (0.9, [2, 18, 36])])
+def test_every_class_is_split_alike(fraction: float, held_out: list[int]) -> None:
+    labels = torch.tensor([0] * 3 + [1] * 20 + [2] * 40)[torch.randperm(63, generator=torch.Generator().manual_seed(5))]
+    left, out = split_by_class(labels, fraction, 0, CLASSES)
+    assert torch.bincount(labels[out]).tolist() == held_out
+    assert sorted(left.tolist() + out.tolist()) == list(range(63))
+    assert left.tolist() == sorted(left.tolist())
+    assert out.tolist() == sorted(out.tolist())
+
+
+def test_the_seed_chooses_what_is_held_out() -> None:
+    labels = torch.tensor([0, 1]).repeat(30)
+    held_out = [split_by_class(labels, 0.5, seed, "ab")[1].tolist() for seed in (0, 0, 1, 2)]
+    assert held_out[0] == held_out[1]
+    assert len(set(map(str, held_out))) == 3
+    in_class = [[number // 2 for number in held_out[0] if number % 2 == label] for label in (0, 1)]
+    assert in_class[0] != in_class[1], "not the same places in every class"
+
+
+def test_a_folder_is_split(tmp_path: Path) -> None:
+    save_classes(tmp_path, 8, 4, 4)
+    made = source(tmp_path)
+    parts = {part: {made.part(part)[i].name for i in range(len(made.part(part)))} for part in ("train", "val", "test")}
+    assert made.part("val").labels.tolist() == [0, 0, 1, 2]
+    assert parts["test"] == parts["val"]
+    assert not parts["train"] & parts["val"]
+    assert parts["train"] | parts["val"] == {str(path) for path in tmp_path.rglob("*.png")}
+
+
+def test_a_class_of_a_single_picture_cannot_be_split(tmp_path: Path) -> None:
+    save_classes(tmp_path, 3, 1)
+    with pytest.raises(ValueError, match="to train and to validate") as caught:
+        source(tmp_path).part("train")
+    told = "class 'bee' has 1 picture to train and to validate on, must have at least 2"
+    assert str(caught.value) == f"data.root={str(tmp_path)!r}: {told}"
+
+
+def test_without_parts_something_must_be_held_out(tmp_path: Path, parts: Path) -> None:
+    save_classes(tmp_path / "whole", 3, 3)
+    with pytest.raises(ValueError, match="must be above 0") as caught:
+        source(tmp_path / "whole", val_fraction=0)
+    where = f"data.root={str(tmp_path / 'whole')!r}"
+    assert str(caught.value) == f"data.val_fraction=0: must be above 0, as {where} has no folders train and val"
+    assert len(source(parts, val_fraction=0).part("train")) == 15

@@ -1,0 +1,178 @@
+"""The recipe: what decays, optimizers against their formulas, learning rates for large batches."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from classification.models import build_classifier
+from classification.recipe import OptimizerName, make_optimizer, make_scheduler, parameter_groups, scaled_lr
+
+
+class Everything(nn.Module):
+    """Every kind of parameter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 1)
+        self.batch_norm = nn.BatchNorm2d(8)
+        self.group_norm = nn.GroupNorm(2, 8)
+        self.image_norm = nn.LayerNorm((8, 4, 4))
+        self.rms_norm = nn.RMSNorm((4, 4))
+        self.slopes = nn.PReLU(8)
+        self.attention = nn.MultiheadAttention(8, 2)
+        self.shared = self.conv
+        self.class_token = nn.Parameter(torch.zeros(1, 1, 8))
+        self.layer_scale = nn.Parameter(torch.ones(8, 1, 1))
+        self.relative_position_bias_table = nn.Parameter(torch.ones(9, 2))
+        self.frozen = nn.Linear(2, 2).requires_grad_(False)
+
+
+def names_of_groups(model: nn.Module) -> tuple[set[str], set[str]]:
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    decayed, others = parameter_groups(model, 0.1)
+    assert (decayed["weight_decay"], others["weight_decay"]) == (0.1, 0.0)
+    return {names[id(p)] for p in decayed["params"]}, {names[id(p)] for p in others["params"]}
+
+
+def test_weights_decay_and_nothing_else_does() -> None:
+    decayed, others = names_of_groups(Everything())
+    assert decayed == {"conv.weight", "attention.in_proj_weight", "attention.out_proj.weight"}
+    trained = {name for name, parameter in Everything().named_parameters() if parameter.requires_grad}
+    assert others == trained - decayed
+    assert {"class_token", "layer_scale", "slopes.weight", "image_norm.weight", "attention.in_proj_bias"} <= others
+
+
+def test_every_parameter_is_in_one_group() -> None:
+    groups = parameter_groups(Everything(), 0.1)
+    parameters = [id(parameter) for group in groups for parameter in group["params"]]
+    trained = [id(parameter) for parameter in Everything().parameters() if parameter.requires_grad]
+    assert len(parameters) == len(set(parameters)) == len(trained)
+
+
+@pytest.mark.parametrize("network", ["resnet18", "convnext_tiny", "vit_b_16", "swin_v2_t", "maxvit_t"])
+def test_no_network_has_a_decaying_norm_or_a_weight_that_does_not_decay(network: str) -> None:
+    with torch.device("meta"):
+        built = build_classifier(network, num_classes=3, coords="xyr")
+    decayed, others = names_of_groups(built)
+    norms = nn.modules.batchnorm._NormBase | nn.LayerNorm
+    in_norms = {f"{n}.{p}" for n, m in built.named_modules() if isinstance(m, norms) for p, _ in m.named_parameters()}
+    assert in_norms <= others
+    assert all(name.endswith("weight") for name in decayed)
+    layers = nn.Conv2d | nn.Linear
+    weights = {f"{name}.weight" for name, module in built.named_modules() if isinstance(module, layers)}
+    assert weights <= decayed
+    assert {name for name, _ in built.named_parameters() if name.endswith("coord_weight")} <= decayed
+
+
+def test_decay_shrinks_weights_alone() -> None:
+    for name, factor in (("sgd", 1 - 0.5 * 0.1), ("adamw", 1 - 0.5 * 0.1)):
+        model = Everything()
+        before = {key: value.detach().clone() for key, value in model.named_parameters()}
+        optimizer = make_optimizer(name, model, lr=0.5, weight_decay=0.1, momentum=0.0)  # type: ignore[arg-type]
+        for parameter in model.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        optimizer.step()
+        decayed, _ = names_of_groups(model)
+        for key, value in model.named_parameters():
+            torch.testing.assert_close(value, before[key] * (factor if key in decayed else 1))
+
+
+def test_sgd_follows_its_formula() -> None:
+    torch.manual_seed(0)
+    for nesterov in (False, True):
+        model = nn.Linear(3, 2, dtype=torch.float64)
+        optimizer = make_optimizer("sgd", model, 0.1, 0.01, momentum=0.8, nesterov=nesterov)
+        weight, velocity = model.weight.detach().clone(), torch.zeros(2, 3, dtype=torch.float64)
+        for _ in range(3):
+            for parameter in model.parameters():
+                parameter.grad = torch.randn_like(parameter)
+            assert model.weight.grad is not None
+            gradient = model.weight.grad + 0.01 * weight
+            velocity = 0.8 * velocity + gradient
+            weight = weight - 0.1 * (gradient + 0.8 * velocity if nesterov else velocity)
+            optimizer.step()
+        torch.testing.assert_close(model.weight.detach(), weight)
+
+
+def test_adamw_follows_its_formula() -> None:
+    torch.manual_seed(0)
+    model = nn.Linear(3, 2, dtype=torch.float64)
+    optimizer = make_optimizer("adamw", model, 0.1, 0.02, betas=(0.7, 0.95))
+    weight = model.weight.detach().clone()
+    mean, square = torch.zeros_like(weight), torch.zeros_like(weight)
+    for step in range(1, 4):
+        for parameter in model.parameters():
+            parameter.grad = torch.randn_like(parameter)
+        gradient = model.weight.grad
+        assert gradient is not None
+        mean, square = 0.7 * mean + 0.3 * gradient, 0.95 * square + 0.05 * gradient**2
+        update = (mean / (1 - 0.7**step)) / ((square / (1 - 0.95**step)).sqrt() + 1e-8)
+        weight = weight * (1 - 0.1 * 0.02) - 0.1 * update
+        optimizer.step()
+    torch.testing.assert_close(model.weight.detach(), weight)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_fused_steps_are_those_of_single_calls(name: OptimizerName) -> None:
+    results = []
+    for fused in (False, True):
+        torch.manual_seed(0)
+        model = nn.Linear(3, 2)
+        optimizer = make_optimizer(name, model, 0.1, 0.02, fused=fused)
+        for _ in range(2):
+            optimizer.zero_grad()
+            model(torch.rand(4, 3)).square().sum().backward()
+            optimizer.step()
+        results.append(model.weight.detach())
+    torch.testing.assert_close(results[0], results[1])
+
+
+def test_learning_rate_grows_with_the_global_batch() -> None:
+    assert scaled_lr(0.1, 256) == 0.1
+    assert scaled_lr(0.1, 32, world_size=8) == pytest.approx(0.1)
+    # The 8192 of Goyal et al. (2017), section 5: 256 processes of 32 samples, and a rate of 3.2.
+    assert scaled_lr(0.1, 32, world_size=256) == pytest.approx(3.2)
+    assert scaled_lr(0.1, 32, world_size=4, accumulate=4, reference=128) == pytest.approx(0.4)
+
+
+def test_schedule_climbs_and_falls_along_a_cosine() -> None:
+    optimizer = make_optimizer("sgd", nn.Linear(2, 2), lr=2.0)
+    scheduler = make_scheduler(optimizer, 10, warmup=0.2)
+    rates = []
+    for _ in range(10):
+        rates.append(optimizer.param_groups[0]["lr"])
+        assert optimizer.param_groups[1]["lr"] == rates[-1]
+        optimizer.step()
+        scheduler.step()
+    cosine = [1 + math.cos(math.pi * step / 10) for step in range(10)]
+    assert rates == pytest.approx([cosine[0] / 2, *cosine[1:]])
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"lr": 0.0}, r"model\.lr=0\.0: must be above 0"),
+        ({"weight_decay": -1.0}, r"model\.weight_decay=-1\.0: must be at least 0"),
+        ({"momentum": 1.0}, r"model\.momentum=1\.0: must be in \[0, 1\)"),
+        ({"betas": (0.9, 1.0)}, r"model\.betas=\(0\.9, 1\.0\): must be two numbers in \[0, 1\)"),
+        ({"betas": (0.9,)}, "must be two numbers"),
+        ({"nesterov": True, "momentum": 0.0}, r"model\.nesterov=True: must be false with model\.momentum=0"),
+        ({"model": nn.ReLU()}, "must have a parameter to train"),
+    ],
+)
+def test_impossible_optimizers_are_refused(arguments: dict[str, Any], message: str) -> None:
+    given = {"name": "sgd", "model": nn.Linear(2, 2), "lr": 0.1, **arguments}
+    with pytest.raises(ValueError, match=message):
+        make_optimizer(**given)
+
+
+@pytest.mark.parametrize("name", ["batch_size", "world_size", "accumulate", "reference"])
+def test_impossible_batches_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name}=0: must be an integer of at least 1"):
+        scaled_lr(**{"lr": 0.1, "batch_size": 8, name: 0})  # type: ignore[arg-type]
