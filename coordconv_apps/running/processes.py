@@ -95,6 +95,9 @@ def end_processes(trainer: Trainer | None, failed: bool) -> None:
         trainer: The command's trainer, if it came that far.
         failed: Whether the command failed or was interrupted. The others may then wait for this process forever.
     """
+    if failed and not is_first_here():
+        # From here on the first process may end this one: that is no interruption to tell of.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.environ.pop(LAUNCH_VARIABLE, None)
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()  # whoever waits for this process sees that it is gone
@@ -114,7 +117,6 @@ def end_processes(trainer: Trainer | None, failed: bool) -> None:
 
 def _wait_for_the_first() -> None:
     """Lets the first process end this one: it would be killed, not stopped, if this one ended with an error first."""
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     first = os.getppid()
     deadline = time.monotonic() + GRACE
     while os.getppid() == first and time.monotonic() < deadline:
