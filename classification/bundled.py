@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -20,6 +18,7 @@ from torchvision.datasets.imagenet import META_FILE, load_meta_file
 from torchvision.datasets.utils import check_integrity
 
 from classification.folder import Part, split_by_class
+from coordconv_apps.data import download_timeout
 from coordconv_apps.loaders import mix
 from coordconv_apps.picture_files import name_some
 
@@ -32,7 +31,6 @@ DIGITS_TEST_FRACTION = 0.2
 NUM_CLASSES: dict[HeldSource, int] = {"digits": 10, "cifar10": 10, "cifar100": 100}
 
 _CIFAR: dict[HeldSource, type[CIFAR10]] = {"cifar10": CIFAR10, "cifar100": CIFAR100}
-_DOWNLOAD_TIMEOUT_S = 20.0
 
 
 class HeldImages(NamedTuple):
@@ -127,7 +125,7 @@ def fetch_cifar(source: HeldSource, root: Path) -> None:
         return
     kind = _CIFAR[source]
     try:
-        with tempfile.TemporaryDirectory() as aside, _socket_timeout():
+        with tempfile.TemporaryDirectory() as aside, download_timeout():
             if (root / kind.filename).is_file():
                 shutil.copyfile(root / kind.filename, Path(aside) / kind.filename)
             kind(aside, download=True)
@@ -160,17 +158,6 @@ def _wanted(source: HeldSource, root: Path) -> str:
         f" put them there, or {archive} into {root.resolve()}, or name the folder that holds {folder} with data.root"
         " or the variable COORDCONV_DATA"
     )
-
-
-@contextmanager
-def _socket_timeout() -> Iterator[None]:
-    # torchvision waits without limit, behind some firewalls for ever.
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(_DOWNLOAD_TIMEOUT_S)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)
 
 
 def imagenet_names(root: Path, wordnet_ids: Sequence[str]) -> list[str]:

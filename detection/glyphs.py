@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -17,6 +15,7 @@ import torch
 from PIL import Image
 from torchvision.datasets import MNIST
 
+from coordconv_apps.data import download_timeout
 from detection.canvas import Glyphs
 from detection.read import PICTURE_SUFFIXES, Bytes, Ink, list_pictures, read_idx, read_picture
 
@@ -40,7 +39,6 @@ _TEST_SHARE, _VAL_SHARE = 0.2, 0.1
 _SPLIT_SEED = 0
 # Fainter pixels of a picture are noise of its scan or its compression. The other sources have a clean ground.
 _PICTURE_INK_ABOVE = 32
-_DOWNLOAD_TIMEOUT_S = 20.0
 
 _Ints = npt.NDArray[np.int64]
 
@@ -164,7 +162,7 @@ def fetch_mnist(root: Path) -> list[Path]:
     if len(found) == len(MNIST_FILES):
         return found
     try:
-        with tempfile.TemporaryDirectory() as aside, _socket_timeout():
+        with tempfile.TemporaryDirectory() as aside, download_timeout():
             MNIST(aside, download=True)
             raw.mkdir(parents=True, exist_ok=True)
             for name in MNIST_FILES:
@@ -178,17 +176,6 @@ def fetch_mnist(root: Path) -> list[Path]:
             f" (downloading failed: {' '.join(str(error).split())})"
         ) from error
     return [raw / name for name in MNIST_FILES]
-
-
-@contextmanager
-def _socket_timeout() -> Iterator[None]:
-    # torchvision waits without limit, behind some firewalls for ever.
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(_DOWNLOAD_TIMEOUT_S)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)
 
 
 def _load_mnist(root: Path, splits: Sequence[Split]) -> dict[Split, Glyphs]:

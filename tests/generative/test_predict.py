@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch import Trainer
 from PIL import Image
 
 from generative.data import GenerativeData
@@ -16,6 +15,7 @@ from generative.pictures import as_bytes
 from generative.predict import SampleWriter
 from generative.sampling import Prediction
 from generative.task import GenerativeTask
+from tests.generative import tiny
 from tests.generative.test_pictures import RADIUS, SIZE, MadeUp, everywhere
 from tests.toy.data import ToyData
 
@@ -51,18 +51,7 @@ def make_data(number: int, **arguments: Any) -> GenerativeData:  # noqa: ANN401 
 
 def predict(folder: Path, task: GenerativeTask, data: GenerativeData) -> dict[str, NDArray[Any]]:
     """Predicts with Lightning's trainer, and opens the arrays."""
-    trainer = Trainer(
-        default_root_dir=folder,
-        accelerator="cpu",
-        devices=1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        callbacks=[SampleWriter()],
-    )
-    trainer.predict(task, data, return_predictions=False)
+    tiny.trainer(folder, callbacks=[SampleWriter()]).predict(task, data, return_predictions=False)
     return opened(folder)
 
 
