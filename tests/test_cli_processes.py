@@ -9,10 +9,14 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
+from lightning.fabric.strategies.launchers.subprocess_script import _ChildProcessObserver
 
+from coordconv_apps.running.processes import end_processes
 from coordconv_apps.running.runs import read_summary, versions
 from tests.test_cli_resume import assert_same_runs, load
 from tests.toy.__main__ import main
@@ -96,6 +100,23 @@ def test_a_mistake_of_two_processes_is_told_once(tmp_path: Path) -> None:
     done = toy(tmp_path, "fit", "--data.val_samples=13", *TWO)
     assert done.returncode == 2
     assert done.stderr == "error: data.val_samples=13: brings bad luck, any other number is allowed\n"
+
+
+def test_nobody_is_killed_for_ending_the_others() -> None:
+    first, second = (subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) for _ in range(2))
+    processes = [second]
+    observer = _ChildProcessObserver(main_pid=first.pid, child_processes=processes, sleep_period=cast("int", 0.5))
+    observer.start()
+    try:
+        trainer: Any = SimpleNamespace(strategy=SimpleNamespace(launcher=SimpleNamespace(procs=processes)))
+        end_processes(trainer, failed=True)
+        assert second.returncode == -signal.SIGTERM
+        observer.join(30)
+        with pytest.raises(subprocess.TimeoutExpired):
+            first.wait(1)
+    finally:
+        first.kill()
+        first.wait()
 
 
 def test_a_defect_in_the_second_process_ends_both(tmp_path: Path) -> None:

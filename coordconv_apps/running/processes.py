@@ -104,7 +104,10 @@ def end_processes(trainer: Trainer | None, failed: bool) -> None:
     if failed and not is_first_here():
         _wait_for_the_first()
     launcher = None if trainer is None else trainer.strategy.launcher
-    launched_here = [p for p in getattr(launcher, "procs", []) if isinstance(p, subprocess.Popen)]
+    watched = getattr(launcher, "procs", [])
+    launched_here = [p for p in watched if isinstance(p, subprocess.Popen)]
+    # Lightning's observer, which looks every few seconds, kills this process when one of these has ended badly.
+    watched.clear()
     for process in launched_here:
         deadline = time.monotonic() + GRACE
         while process.poll() is None and time.monotonic() < deadline:
