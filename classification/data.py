@@ -165,10 +165,17 @@ class ClassificationData(DataModule):
         return len(self._folder_source().layout.class_names)
 
     @property
-    def bad_images(self) -> int:
-        """How many pictures were found unreadable so far, by this process and its workers."""
-        own = 0 if self._folder is None else self._folder.bad_images
-        return own + self._not_to_predict + (0 if self._to_predict is None else len(self._to_predict.bad))
+    def left_out(self) -> int:
+        """How many pictures were found unreadable when folders were looked through: by every process."""
+        return self._not_to_predict + (0 if self._folder is None else self._folder.left_out)
+
+    @property
+    def unreadable(self) -> set[str]:
+        """The other files that could not be read: those that this process and its workers came across so far."""
+        found = set() if self._folder is None else self._folder.unreadable
+        if self._to_predict is not None:
+            found |= {str(self._to_predict.path(number)) for number in self._to_predict.bad}
+        return found
 
     def num_samples(self, part: Part) -> int:
         """The number of images to train, validate or test on.

@@ -245,11 +245,9 @@ class FolderSource:
         return sum(found.left_out for found in self._found.values())
 
     @property
-    def bad_images(self) -> int:
-        """How many pictures were found unreadable so far, by this process and its workers."""
-        # Parts that are tested on may be those validated on, the same object.
-        parts = {id(part): part for part in self._parts.values()}
-        return self.left_out + sum(len(part.files.bad) for part in parts.values())
+    def unreadable(self) -> set[str]:
+        """The files, opened by this process and its workers, that could not be read: not those of `left_out`."""
+        return {str(part.files.path(number)) for part in self._parts.values() for number in part.files.bad}
 
     def part(self, part: Part) -> ClassFolder:
         """The pictures of a part.

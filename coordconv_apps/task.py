@@ -42,6 +42,10 @@ class Task(LightningModule):
         headline: The validation metric that comparisons draw, if that is another one.
         resumable: Names of constructor arguments that may differ from the checkpoint's, when a run is resumed or its
             network is used. The command line's value then takes effect; any other that differs is an error.
+        starting: Names of constructor arguments that only say which weights to start from, and may be None. They are
+            when there is a checkpoint.
+        noted: What ``summary.json`` and the end of a command are to say beside the metrics, by name: values that
+            take effect only when the number of processes or the data are known.
 
     A subclass that has one of this class's hooks (``on_...``) calls ``super()`` in it.
     """
@@ -50,10 +54,12 @@ class Task(LightningModule):
     monitor_mode: ClassVar[Literal["min", "max"]] = "min"
     headline: str | None = None
     resumable: ClassVar[frozenset[str]] = frozenset({"lr", "weight_decay"})
+    starting: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, coords: Coords = "none") -> None:
         super().__init__()
         self.coords: Coords = coords
+        self.noted: dict[str, float | str] = {}
         self._train_sums: dict[str, Tensor] = {}
         self._fresh_settings: list[OptimizerSettings] = []
         self._restored: dict[str, Any] | None = None

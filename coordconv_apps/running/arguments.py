@@ -182,6 +182,12 @@ class Arguments(LightningCLI):
             trained = f"{self.checkpoint} has trained for {epochs} epochs"
             raise NothingToDo(f"nothing to do: {trained}, and --trainer.max_epochs={max_epochs}")
 
+    def before_instantiate_classes(self) -> None:
+        """Leaves out what only says where a training starts, if a checkpoint does: its file may be gone by now."""
+        self._dump_config()  # the record of the command keeps it
+        if self.checkpoint is not None:
+            self.config[self.subcommand].model.update(dict.fromkeys(self.task_class.starting))
+
     def _parse_ckpt_path(self) -> None:
         """Nothing: LightningCLI would put the checkpoint's arguments over those of the command line."""
 

@@ -78,6 +78,7 @@ class Report:
             "metrics": before.get("metrics", {}),
             "checkpoint": None if checkpoint is None else str(checkpoint),
             "best": before.get("best"),
+            "noted": before.get("noted", {}),
             "parameters": task.parameter_count(),
             "coords": task.coords,
             "headline": task.headline or task.monitor,
@@ -115,6 +116,7 @@ class Report:
         if trainer.lightning_module is not None:
             task = cast("Task", trainer.lightning_module)
             summary["headline"] = task.headline or task.monitor  # which may depend on the data
+            summary["noted"] = {**summary["noted"], **task.noted}
         if fit and trainer.global_step:
             summary["epochs"] = trainer.current_epoch
             summary["steps"] = trainer.global_step
@@ -139,7 +141,7 @@ class Report:
             if any(len(row) > 2 for row in rows):
                 rows.insert(0, ("", "", "floor: real against real"))
             print(table(rows))
-        rows = []
+        rows = list(summary["noted"].items())
         if summary["command"] == "fit" and (best := summary["best"]):
             value = f" ({best['metric']} {best['value']:.5g}, epoch {best['epoch'] + 1})" if best["metric"] else ""
             rows.append(("best", f"{best['checkpoint']}{value}"))

@@ -420,14 +420,14 @@ def test_unreadable_pictures_are_left_out_and_counted(
     assert [line.split(": ", 1)[1] for line in capsys.readouterr().out.splitlines()] == [
         "1 of 6 pictures cannot be read: ant/01.png; left out"
     ] * 2
-    assert data.bad_images == 2
+    assert data.left_out + len(data.unreadable) == 2
     assert len(epoch(data).labels) == 5
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # tells which picture is left out
         batches = list(data.val_dataloader())
     assert [batch.indices.tolist() for batch in batches] == [[0, 1], [3], [4]]
     assert [batch.labels.tolist() for batch in batches] == [[0, 0], [1], [1]]
-    assert data.bad_images == 3
+    assert data.left_out + len(data.unreadable) == 3
 
 
 def test_a_batch_of_unreadable_pictures_is_empty(damaged: Path) -> None:
@@ -500,7 +500,7 @@ def test_pictures_to_predict_that_cannot_be_read(own: Path, capsys: pytest.Captu
         batches = list(data.predict_dataloader())
     assert [batch.indices.tolist() for batch in batches] == [[0, 1], [3, 4, 5]]
     assert [len(batch.paths) for batch in batches] == [2, 3]
-    assert data.bad_images == 2
+    assert data.left_out + len(data.unreadable) == 2
 
 
 @pytest.mark.parametrize(

@@ -213,10 +213,10 @@ def test_unreadable_pictures_are_left_out_and_counted(parts: Path) -> None:
     (parts / "val/cat/00.png").write_text("")
     made = source(parts, on_bad_image="skip")
     assert made.part("train").labels.tolist() == [0] * 4 + [1] * 4 + [2] * 6
-    assert (made.left_out, made.bad_images) == (1, 1)
+    assert (made.left_out, len(made.unreadable)) == (1, 0)
     assert made.part("test").labels.tolist() == [0, 1, 1, 2, 2]
     assert made.part("val") is made.part("test")
-    assert (made.left_out, made.bad_images) == (2, 2)
+    assert (made.left_out, len(made.unreadable)) == (2, 0)
     assert [line.rsplit(":", 1)[1] for line in made.told] == [" bee/01.png; left out", " cat/00.png; left out"]
 
 
@@ -234,7 +234,7 @@ def test_a_damaged_picture_to_train_on_is_replaced_by_the_next_with_its_class(pa
         stand_in = pictures[3]
     assert (stand_in.label, stand_in.number, Path(stand_in.name).parts[-2:]) == (1, 4, ("bee", "00.png"))
     assert torch.equal(stand_in.image, pictures[4].image)
-    assert (made.left_out, made.bad_images) == (0, 1)
+    assert (made.left_out, len(made.unreadable)) == (0, 1)
 
 
 def test_a_damaged_picture_to_evaluate_on_has_no_stand_in(parts: Path) -> None:

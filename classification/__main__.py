@@ -1,0 +1,33 @@
+"""``python -m classification fit | validate | test | predict | export``: see ``classification/README.md``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from classification.data import ClassificationData
+from classification.pictures import ClassificationPictures
+from classification.predict import PredictionWriter
+from classification.task import ClassificationTask
+from coordconv_apps.cli import run
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Runs the application.
+
+    Args:
+        args: Command-line arguments; those of the process if None.
+    """
+    run(
+        "classification",
+        ClassificationTask,
+        ClassificationData,
+        args,
+        callbacks=(ClassificationPictures, PredictionWriter),
+    )
+
+
+if __name__ == "__main__":
+    main()
