@@ -298,8 +298,9 @@ class CoordLayer(_ConvNd):
         raise NotImplementedError
 
     def train(self, mode: bool = True) -> CoordLayer:
-        """Set training or evaluation mode, and forget the remembered map: training needs its memory."""
-        self._remembered = None
+        """Set training or evaluation mode. Training forgets the remembered map, whose memory it needs."""
+        if mode:  # what is in evaluation mode already may be told so before each call
+            self._remembered = None
         return super().train(mode)
 
     def __getstate__(self) -> dict[str, Any]:

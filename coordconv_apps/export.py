@@ -78,7 +78,7 @@ class SuiteTrainer(Trainer):
         module, inputs = model.export_module().cpu().eval(), tuple(x.cpu() for x in model.example_inputs())
         module = module.to(memory_format=torch.contiguous_format)  # in other layouts torch.export.save warns of weights
         folder = Path(self.default_root_dir) / "export"
-        return export(module, inputs, FORMATS[format], folder)
+        return export(module, inputs, FORMATS[format], folder) | model.export_more(folder)
 
 
 def export(module: nn.Module, inputs: Inputs, formats: Sequence[str], folder: Path) -> dict[Path, float]:

@@ -8,6 +8,7 @@ number generators, changed learning rates on a resume, and the hooks that ``expo
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -150,3 +151,14 @@ class Task(LightningModule):
             ValueError: This task has no exportable network.
         """
         raise ValueError(f"export: {type(self).__name__} has no exportable network")
+
+    def export_more(self, folder: Path) -> dict[Path, float]:
+        """Writes forms of the application's own; by default none.
+
+        Args:
+            folder: Where the files go.
+
+        Returns:
+            The files, and for each the largest difference from the network's outputs.
+        """
+        return {}

@@ -84,6 +84,8 @@ def test_only_evaluation_without_gradients_remembers(cls: type[CoordConv2d | Coo
     with CountConvolutions() as mode:
         assert layer(X).requires_grad
     assert mode.count == 2
+    layer.eval()  # as some programs do before each call
+    assert convolutions(layer) == 1
     for switch in (layer.train, layer.eval):
         switch()
         check(layer)
