@@ -186,7 +186,8 @@ class Arguments(LightningCLI):
         """Leaves out what only says where a training starts, if a checkpoint does: its file may be gone by now."""
         self._dump_config()  # the record of the command keeps it
         if self.checkpoint is not None:
-            self.config[self.subcommand].model.update(dict.fromkeys(self.task_class.starting))
+            for name in self.task_class.starting:
+                self.config[self.subcommand].model[name] = None
 
     def _parse_ckpt_path(self) -> None:
         """Nothing: LightningCLI would put the checkpoint's arguments over those of the command line."""
