@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -190,17 +190,24 @@ class SeededSamples:
         return len(self.dataset)
 
     def __getitem__(self, key: Any, /) -> Any:  # noqa: ANN401  # whatever a sample is
-        index, seed = key
+        """A sample by number and seed."""
+        return self.__getitems__([key])[0]
+
+    def __getitems__(self, keys: Sequence[tuple[int, int]]) -> list[Any]:
+        """A batch of samples, each by number and seed. The loader calls this once for a batch."""
         before = random.getstate(), np.random.get_state(), torch.get_rng_state()
         try:
-            random.seed(seed)
-            np.random.seed(seed % 2**32)
-            torch.default_generator.manual_seed(seed)
-            return self.dataset[index]
+            return [self._draw(index, seed) for index, seed in keys]
         finally:
             random.setstate(before[0])
             np.random.set_state(before[1])
             torch.set_rng_state(before[2])
+
+    def _draw(self, index: int, seed: int) -> Any:  # noqa: ANN401  # whatever a sample is
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+        torch.default_generator.manual_seed(seed)
+        return self.dataset[index]
 
 
 def mix(*numbers: int) -> int:

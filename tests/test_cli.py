@@ -35,6 +35,7 @@ SUMMARY_KEYS = {
     "metrics",
     "checkpoint",
     "best",
+    "noted",
     "parameters",
     "coords",
     "headline",

@@ -188,6 +188,40 @@ def test_seeded_samples_restore_the_generators_after_an_error() -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
+class Gaussians(Numbers):
+    """Each sample draws one number that the generators make in pairs: they keep the other one for the next call."""
+
+    def __getitem__(self, index: int, /) -> tuple[int, float, float, float]:  # type: ignore[override]  # as above
+        return index, random.gauss(0, 1), float(np.random.randn()), torch.randn(()).item()
+
+
+def test_seeded_samples_do_not_depend_on_the_others_of_their_batch() -> None:
+    samples, keys = SeededSamples(Gaussians(4)), [(2, 11), (0, 2**63 - 1), (3, 11), (1, 0)]
+    batch = samples.__getitems__(keys)
+    assert batch == [samples[key] for key in keys]
+    assert batch[0][1:] == batch[2][1:]
+    for index, seed in keys:
+        expected = random.Random(seed).gauss(0, 1), np.random.RandomState(seed % 2**32).randn()
+        alone = torch.randn((), generator=torch.Generator().manual_seed(seed)).item()
+        assert samples[index, seed] == (index, *expected, alone)
+
+
+def test_an_error_in_a_batch_leaves_the_generators_as_they_were() -> None:
+    class Broken(Gaussians):
+        def __getitem__(self, index: int, /) -> tuple[int, float, float, float]:  # type: ignore[override]  # as above
+            sample = super().__getitem__(index)
+            if index == 1:
+                raise KeyError(index)
+            return sample
+
+    before = random.getstate(), str(np.random.get_state()), torch.get_rng_state()
+    with pytest.raises(KeyError):
+        SeededSamples(Broken(2)).__getitems__([(0, 5), (1, 6)])
+    assert random.getstate() == before[0]
+    assert str(np.random.get_state()) == before[1]
+    assert torch.equal(torch.get_rng_state(), before[2])
+
+
 def test_mixed_seeds_are_far_apart() -> None:
     seeds = {mix(a, b) for a in range(200) for b in range(200)}
     assert len(seeds) == 40_000

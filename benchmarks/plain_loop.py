@@ -1,0 +1,147 @@
+"""A training of the classification application by its command line, beside the same training in a plain loop."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import Optimizer
+
+from classification.bundled import HeldImages, HeldSet
+from classification.data import ClassificationData
+from classification.pictures import ClassificationPictures
+from classification.predict import PredictionWriter
+from classification.recipe import make_optimizer, make_scheduler
+from classification.task import ClassificationTask
+from classification.transforms import to_network
+from coordconv_apps.cli import run
+
+CONFIGS = Path(__file__).resolve().parents[1] / "classification" / "configs"
+
+LEFT_OUT = 3
+"""Steps at the beginning whose times do not count."""
+
+
+def train_step(
+    network: nn.Module, optimizer: Optimizer, images: Tensor, labels: Tensor, smoothing: float = 0.0
+) -> Tensor:
+    """Take one training step as a plain loop has it, in bfloat16 on a GPU, and return the loss."""
+    with torch.autocast("cuda", torch.bfloat16, enabled=images.is_cuda):
+        loss = F.cross_entropy(network(images), labels, label_smoothing=smoothing)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return loss.detach()
+
+
+class RandomPictures(ClassificationData):
+    """Random images in memory, as many as the training takes."""
+
+    def prepare_data(self) -> None:
+        """Downloads nothing."""
+
+    def _held_set(self) -> HeldSet:
+        assert self.trainer is not None
+        batches = self.trainer.limit_train_batches
+        assert isinstance(batches, int)
+        if self._held is None:
+            generator = torch.Generator().manual_seed(0)
+            shape = (batches * self.batch_size, 3, self.image_size, self.image_size)
+            images = torch.randint(256, shape, dtype=torch.uint8, generator=generator)
+            made = HeldImages(images, torch.randint(self.num_classes, shape[:1], generator=generator))
+            few = made.at(torch.arange(self.batch_size))
+            names = [str(number) for number in range(self.num_classes)]
+            self._held = HeldSet({"train": made, "val": few, "test": few}, names)
+        return self._held
+
+
+class LinearTask(ClassificationTask):
+    """The task with one linear layer of 8 x 8 pixels in place of the network.
+
+    Args:
+        **arguments: Those of `ClassificationTask`.
+    """
+
+    def __init__(self, **arguments: Any) -> None:  # noqa: ANN401  # ClassificationTask's
+        super().__init__(**arguments)
+        self.network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, self.num_classes))
+
+
+class PlainLoop(Callback):
+    """After each step of a training takes the same step in a plain loop over a copy, and notes the time of both.
+
+    All that Lightning does between two such steps is Lightning's.
+    """
+
+    times: ClassVar[list[tuple[float, float]]] = []
+    """Seconds of each step by Lightning and by the plain loop, of the last training."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Makes the plain loop."""
+        task, data = pl_module, trainer.datamodule  # type: ignore[attr-defined]  # set by the trainer
+        assert isinstance(task, ClassificationTask)
+        assert isinstance(data, ClassificationData)
+        self.task, self.data = task, data
+        self.network = copy.deepcopy(task.network)
+        self.optimizer = make_optimizer(
+            task.optimizer,
+            self.network,
+            float(task.noted["peak_lr"]),
+            task.weight_decay,
+            task.momentum,
+            task.betas,
+            nesterov=task.nesterov,
+            fused=True,
+        )
+        steps = trainer.estimated_stepping_batches
+        self.scheduler = make_scheduler(self.optimizer, steps, schedule=task.schedule, warmup=task.warmup)
+        self.batches = iter(data.train_dataloader())
+        PlainLoop.times.clear()
+        self.started = time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: object, batch_idx: int
+    ) -> None:
+        """Takes the step."""
+        lightning_done = time.perf_counter()
+        loss = self._step()
+        done = time.perf_counter()
+        PlainLoop.times.append((lightning_done - self.started, done - lightning_done))
+        if batch_idx < LEFT_OUT:  # later, roundings have grown
+            assert isinstance(outputs, dict)
+            torch.testing.assert_close(loss, outputs["loss"], rtol=1e-3, atol=1e-3)
+        self.started = time.perf_counter()
+
+    def _step(self) -> Tensor:
+        pictures, labels, _ = next(self.batches)
+        images = to_network(pictures, self.data.mean, self.data.std).contiguous(memory_format=self.task.memory_format)
+        loss = train_step(self.network, self.optimizer, images, labels, self.task.label_smoothing)
+        self.scheduler.step()
+        return loss
+
+
+def time_lightning(config: str, task: type[ClassificationTask], steps: int) -> list[tuple[float, float]]:
+    """Train through the command line, and return the seconds of each step by Lightning and by a plain loop.
+
+    Args:
+        config: Name of one of the application's.
+        task: What to train.
+        steps: How many to take, `LEFT_OUT` of which do not count.
+    """
+    with tempfile.TemporaryDirectory() as runs, contextlib.redirect_stdout(io.StringIO()):
+        args = ["fit", f"--config={CONFIGS / config}.yaml", f"--runs_dir={runs}", "--model.coords=xyr"]
+        args += ["--data.source=cifar10"]  # not its pictures, but a source in memory
+        args += ["--trainer.accelerator=cpu", "--trainer.devices=1", "--trainer.max_epochs=1"]
+        args += [f"--trainer.limit_train_batches={steps}"]
+        callbacks = (ClassificationPictures, PredictionWriter, PlainLoop)
+        run("classification", task, RandomPictures, args, callbacks=callbacks)
+    return PlainLoop.times[LEFT_OUT:]
