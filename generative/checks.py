@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Any
 
 from coordconv_apps.checks import check_ranges
@@ -25,24 +26,30 @@ _ALLOWED: dict[str, Allowed] = {
 }
 
 _OF_METHOD = {
-    "gan": (("discriminator_coords", False), ("feature_matching", 0.0), ("gradient_penalty", 0.0)),
-    "vae": (("kl_warmup", 0.0), ("channel_weights", None)),
+    **dict.fromkeys(("discriminator_coords", "norm", "discriminator_lr", "generator_steps"), "gan"),
+    **dict.fromkeys(("feature_matching", "gradient_penalty", "penalty_every"), "gan"),
+    **dict.fromkeys(("reconstruction", "channel_weights", "kl_weight", "kl_warmup"), "vae"),
 }
-"""Arguments that one method only knows, and their values for the other."""
+"""Arguments that one method only knows."""
 
 
-def check_arguments(arguments: Mapping[str, Any]) -> None:
+def check_arguments(arguments: Mapping[str, Any], task: type) -> None:
     """Raises `ValueError` for arguments of `GenerativeTask` that are out of range or do not go together.
 
-    What only the other arm uses is checked, too: a comparison fails at once or not at all.
+    What only the other arm uses is checked, too: a comparison fails at once or not at all. What only the other method
+    uses must have its default, for it would have no effect.
 
     Args:
         arguments: All of them, by name.
+        task: `GenerativeTask`, which has the defaults.
     """
     check_ranges(arguments, _ALLOWED)
     check_schedule(arguments["warmup"], arguments["lr_milestones"] or [], arguments["lr_gamma"])
-    method = arguments["method"]
-    for owner, known in _OF_METHOD.items():
-        for name, plain in known:
-            if owner != method and arguments[name] != plain:
-                raise ValueError(f"model.{name}={arguments[name]}: is for model.method={owner}, and not for {method}")
+    method, parameters = arguments["method"], inspect.signature(task).parameters
+    for name, owner in _OF_METHOD.items():
+        value, default = arguments[name], parameters[name].default
+        if owner != method and value != default:
+            default = "null" if default is None else default
+            raise ValueError(
+                f"model.{name}={value}: only with model.method={owner}; with {method} it must stay at {default}"
+            )

@@ -5,10 +5,12 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from coordconv_apps import CoordConv2d
+from coordconv_apps.coords import coord_sample
 
 if TYPE_CHECKING:
     from coordconv_apps.coords import Coords
@@ -80,6 +82,7 @@ class CoordConvGenerator(nn.Module):
             layers += [nn.ReLU(inplace=True), nn.Conv2d(before, after, 1)]
         for _ in range(2):
             layers += [nn.ReLU(inplace=True), nn.Conv2d(width, width, 3, padding=1)]
+        layers[0] = nn.Identity()  # `forward` has done that
         self.rest = nn.Sequential(*layers, nn.ReLU(inplace=True), nn.Conv2d(width, 3, 1))
 
     def forward(self, latents: Tensor) -> Tensor:
@@ -91,14 +94,36 @@ class CoordConvGenerator(nn.Module):
         Returns:
             ``(B, 3, H, W)``.
         """
-        points, size = latents[:, :, None, None], self.image_size
+        size = self.image_size
         if isinstance(self.first, nn.Conv2d):
-            canvas = self.first(self.first.weight.new_zeros(1, self.first.in_channels, size, size))
-            hidden = F.conv2d(points, self.first.weight) + canvas
+            of_latents = F.linear(latents, self.first.weight.flatten(1))
+            of_positions = self._of_positions() if self.training else self._remembered_of_positions()
+            # Channels last, where autograd sums over images and over pixels at the speed of memory; and what changes in
+            # place must not be a view, which autograd would copy.
+            pixels = (of_latents[:, None] + of_positions.to(of_latents.dtype)).relu_()
+            hidden = pixels.expand(-1, size**2, -1).unflatten(1, (size, size)).permute(0, 3, 1, 2)
         else:  # folded, for export: a layer that knows its canvas
-            hidden = self.first(points.expand(-1, -1, size, size))
+            hidden = self.first(latents[:, :, None, None].expand(-1, -1, size, size)).relu()
         images: Tensor = self.rest(hidden)
         return images
+
+    def _of_positions(self) -> Tensor:
+        """The first layer's coordinates' part and bias, ``(H * W, channels)``; without coordinates ``(channels,)``."""
+        assert self.first.bias is not None
+        if not isinstance(self.first, CoordConv2d):
+            return self.first.bias
+        weight, size = self.first.coord_weight.flatten(1), self.image_size
+        # Half precision would shift coordinates by pixels. Products of single numbers stay as they are in autocast.
+        dtype, r = torch.promote_types(weight.dtype, torch.float32), self.first.coords.endswith("r")
+        places = coord_sample((size, size), r=r, dtype=dtype, device=weight.device)[0].flatten(1)
+        products = [place[:, None] * of_place for place, of_place in zip(places, weight.T, strict=True)]
+        return sum(products, self.first.bias)
+
+    def _remembered_of_positions(self) -> Tensor:
+        """The same by calling the layer, which remembers it in evaluation, and is found by `fold`."""
+        canvas = self.first.weight.new_zeros(1, self.first.in_channels, self.image_size, self.image_size)
+        images: Tensor = self.first(canvas.contiguous(memory_format=torch.channels_last))
+        return images[0].flatten(1).T
 
 
 class Discriminator(nn.Module):

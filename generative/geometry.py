@@ -237,37 +237,6 @@ def summarise(figures: WalkFigures, reach: float) -> dict[str, float]:
     }
 
 
-def latent_geometry(
-    sample: Callable[[Tensor], Tensor],
-    draw_latents: Callable[[int, int], Tensor],
-    radius: int,
-    *,
-    walks: int = WALKS,
-    steps: int = STEPS,
-    seed: int = 0,
-    reach: float = 1.0,
-) -> dict[str, float]:
-    """How far the latents move the objects, how steadily, and whether shapes stay: see `summarise`.
-
-    Args:
-        sample: Makes images ``(B, 3, H, W)`` in [-1, 1] of latents ``(B, z)``.
-        draw_latents: Makes latents ``(number, z)`` of a number and a seed.
-        radius: Of the objects, in pixels.
-        walks: How many at least; every latent is walked along equally often.
-        steps: Images along a walk.
-        seed: Fixes the points that the walks go through.
-        reach: A walk goes from ``-reach`` to ``reach``: that of the method in `REACH`.
-
-    Returns:
-        Scalars by name. They depend on the generator only, not on any data.
-
-    Raises:
-        ValueError: As in `walk_along_axes`.
-    """
-    figures = walk_along_axes(sample, draw_latents, radius, walks=walks, steps=steps, seed=seed, reach=reach)
-    return summarise(figures, reach)
-
-
 def draw_geometry(figures: WalkFigures, image_size: int, radius: int, title: str) -> Figure:
     """Draws how far each latent moves the centres and whether shapes stay, and the paths of a few walks.
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from coordconv_apps import to_coordconv
+from coordconv_apps.budget import most_channels, parameter_count
 from generative.dcgan import ConvGenerator, CoordConvGenerator, Discriminator
 from generative.vae import Encoder
 
@@ -129,16 +130,8 @@ def narrow_normal_(network: nn.Module) -> None:
             nn.init.normal_(coord_weight, std=0.02)
 
 
-def parameter_count(network: nn.Module) -> int:
-    """The number of parameters of a network."""
-    return sum(parameter.numel() for parameter in network.parameters())
-
-
 def _channels_within(latent_size: int, image_size: int, width: int) -> int:
     """The largest width of "conv" that has at most the parameters of "coordconv" of ``width``."""
-    channels = 1
     with torch.device("meta"):
         budget = parameter_count(CoordConvGenerator(latent_size, image_size, width, "xy"))
-        while parameter_count(ConvGenerator(latent_size, image_size, channels + 1)) <= budget:
-            channels += 1
-    return channels
+    return most_channels(lambda channels: ConvGenerator(latent_size, image_size, channels), budget)

@@ -14,7 +14,7 @@ from coordconv_apps.callbacks import Pictures
 from coordconv_apps.figures import as_png
 from generative.data import GenerativeData
 from generative.decode import decode
-from generative.geometry import REACH, draw_geometry, in_batches, walk, walk_along_axes
+from generative.geometry import REACH, draw_geometry, in_batches, walk
 from generative.shapes import COLOURS
 from generative.task import GenerativeTask
 
@@ -183,7 +183,7 @@ class GenerativePictures(Pictures):
             generated = look_at(in_batches(task.sample, latents), radius)
             # Found like the generated ones, so that what the eye compares is alike.
             real = look_at(in_batches(lambda images: images, datamodule.example_images(self.centers)), radius)
-            walks = walk_along_axes(task.sample, task.draw_latents, radius, seed=SEED, reach=REACH[task.method])
+            walks = task.follow_walks(radius) if task.walks is None else task.walks
             title = _title(task, "where walks along single latents lead")
             figures = {
                 "average": _draw_average(task, real, generated),

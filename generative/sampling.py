@@ -11,12 +11,14 @@ from torch.optim.swa_utils import AveragedModel
 
 from coordconv_apps.loaders import mix
 from coordconv_apps.task import Task
+from generative.geometry import REACH, walk_along_axes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from coordconv_apps.coords import Coords
     from generative.data import NumberBatch
+    from generative.geometry import WalkFigures
     from generative.vae import Encoder
 
 Method = Literal["gan", "vae"]
@@ -61,6 +63,9 @@ class SamplingTask(Task):
         method: "gan" or "vae".
         image_size: Height and width of an image, in pixels.
         latent_size: Numbers that an image is made of.
+
+    Attributes:
+        walks: What `follow_walks` has returned in a test that is under way, so that its pictures need not do it again.
     """
 
     generator: nn.Module
@@ -71,12 +76,17 @@ class SamplingTask(Task):
         self.method: Method = method
         self.image_size, self.latent_size = image_size, latent_size
         self.averaged: AveragedModel | None = None
+        self.walks: WalkFigures | None = None
 
     def _makers(self) -> nn.ModuleDict:
         """The networks that make images, and are averaged."""
         own: dict[str, nn.Module] = {"generator": self.generator}
         return nn.ModuleDict(own if self.method == "gan" else own | {"encoder": self.encoder})
 
+    # Not by `coordconv_apps.averaging.Averaging`: it averages the whole task, of a gan the discriminator, too, and puts
+    # the average in place of the weights during validations alone, so that the samples that are drawn between them, in
+    # the same training, would be of the weights. And it has no warm-up: a decay of 0.999 takes thousands of steps to
+    # forget the first weights, and a quick start has six thousand.
     def _start_average(self, decay: float) -> None:
         """From now on images are made by the average of the networks over the training; not if ``decay`` is 0."""
         if decay:
@@ -152,6 +162,14 @@ class SamplingTask(Task):
             raise ValueError(f"images of shape {tuple(images.shape)}: must be (B, 3, {size})")
         encoder = self._maker("encoder")
         return self.sample(encoder(images.to(self.device, next(encoder.parameters()).dtype)).mean)
+
+    def follow_walks(self, radius: int) -> WalkFigures:
+        """Follows the two objects along single latents: always the same walks, over the method's `REACH`.
+
+        Args:
+            radius: Of the objects, in pixels.
+        """
+        return walk_along_axes(self.sample, self.draw_latents, radius, reach=REACH[self.method])
 
     def _maker(self, name: str) -> nn.Module:
         """The network that makes images, in evaluation mode: in training mode it would change."""

@@ -16,7 +16,7 @@ from coordconv_apps.coords import Coords
 from coordconv_apps.loaders import mix
 from coordconv_apps.schedules import Schedule, lr_factor
 from generative.checks import check_arguments
-from generative.geometry import REACH, latent_geometry
+from generative.geometry import REACH, summarise
 from generative.losses import (
     Reconstruction,
     discriminator_loss,
@@ -71,18 +71,18 @@ class GenerativeTask(SamplingTask):
         width: Channels of the generator's last hidden layers; the others are multiples of it.
         baseline_width: The same for the baseline; null: width.
         discriminator_width: Channels of the first layer of the discriminator, or of the encoder.
-        discriminator_coords: Whether the discriminator sees coordinates at its input, too.
-        norm: Whether the discriminator has batch norm.
+        discriminator_coords: With method=gan, whether the discriminator sees coordinates at its input, too.
+        norm: With method=gan, whether the discriminator has batch norm.
         gain: Factor of the He-normal weights that network=coordconv starts from, above 0.
         lr: Peak learning rate of Adam, of generator and encoder, above 0.
         baseline_lr: The same for the baseline; null: lr.
-        discriminator_lr: Peak learning rate of Adam, of the discriminator, above 0.
+        discriminator_lr: With method=gan, peak learning rate of Adam, of the discriminator, above 0.
         beta1: Decay of Adam's first moment, in [0, 1).
         beta2: Decay of Adam's second moment, in [0, 1).
         generator_steps: With method=gan, steps of the generator for each one of the discriminator.
         feature_matching: With method=gan, weight of the distance between mean features of the discriminator.
         gradient_penalty: With method=gan, weight of the squared gradient of the discriminator at real images (R1).
-        penalty_every: Steps from one gradient penalty to the next, which then counts as many times.
+        penalty_every: With method=gan, steps from one gradient penalty to the next, which then counts as many times.
         reconstruction: With method=vae, what reconstructions are compared by: "bernoulli" or "squared".
         channel_weights: With method=vae, what red, green and blue count in that, at least 0; null: 1 each.
         kl_weight: With method=vae, weight of the divergence of posterior from prior (beta; Higgins et al., 2017).
@@ -96,7 +96,8 @@ class GenerativeTask(SamplingTask):
         lr_gamma: What "step" multiplies by.
 
     Raises:
-        ValueError: If an argument is out of range or does not go with the others.
+        ValueError: If an argument is out of range or does not go with the others, or one that only the other method
+            knows is not at its default.
     """
 
     monitor: ClassVar[str] = "val/coverage"
@@ -144,7 +145,7 @@ class GenerativeTask(SamplingTask):
     ) -> None:
         super().__init__(coords, method, image_size, latent_size)
         self.save_hyperparameters()
-        check_arguments(self.hparams)
+        check_arguments(self.hparams, GenerativeTask)
         self.lr, self.discriminator_lr, self.betas = lr, discriminator_lr, (beta1, beta2)
         if coords == "none" and baseline is not None:
             network, width = baseline, width if baseline_width is None else baseline_width
@@ -379,9 +380,13 @@ class GenerativeTask(SamplingTask):
         values: dict[str, Any] = {f"test/{name}": value for name, value in self._figures().items()}
         data = self._data()
         if data.source == "shapes":
-            walks = latent_geometry(self.sample, self.draw_latents, data.radius, reach=REACH[self.method])
-            values |= {f"test/{name}": value for name, value in walks.items()}
+            self.walks = self.follow_walks(data.radius)
+            values |= {f"test/{name}": value for name, value in summarise(self.walks, REACH[self.method]).items()}
         self.log_dict(values, sync_dist=True)
+
+    def on_test_end(self) -> None:
+        """Forgets the walks, which the test's pictures have drawn by now: the networks may change."""
+        self.walks = None
 
     # -------------------------------------------------------------- optimizers
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from coordconv_apps import to_coordconv
+from coordconv_apps.budget import most_channels, parameter_count
 from coordconv_apps.coordinates.regressors import ConvRegressor, PositionNet, StridedRegressor
 from coordconv_apps.coordinates.renderers import GrowingNet, PixelClassifier, PixelRenderer
 
@@ -112,11 +113,6 @@ def build_network(
     return built.to(memory_format=torch.channels_last)
 
 
-def parameter_count(network: nn.Module) -> int:
-    """The number of parameters of a network."""
-    return sum(parameter.numel() for parameter in network.parameters())
-
-
 def he_normal_(network: nn.Module, gain: float = 1.0, coord_gain: float = 1.0) -> None:
     """Draws all weights from normal distributions with the variance ``2 / fan_in`` (He et al., 2015); biases are 0.
 
@@ -144,8 +140,4 @@ def he_normal_(network: nn.Module, gain: float = 1.0, coord_gain: float = 1.0) -
 
 def _within(budget: int, make: Callable[[int], nn.Module]) -> nn.Module:
     """The network of the most channels that has at most ``budget`` parameters."""
-    channels = 1
-    with torch.device("meta"):
-        while parameter_count(make(channels + 1)) <= budget:
-            channels += 1
-    return make(channels)
+    return make(most_channels(make, budget))

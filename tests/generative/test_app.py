@@ -79,7 +79,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_there_is_a_config_for_each_purpose() -> None:
-    assert set(CONFIGS) == {"quickstart_dcgan", "quickstart_vae", "dcgan", "vae", "image_folder"}
+    assert set(CONFIGS) == {"quickstart_dcgan", "quickstart_vae", "dcgan", "vae", "image_folder", "image_folder_vae"}
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -108,12 +108,14 @@ def test_config_trains_and_tests(
     assert all(np.isfinite(value) for value in summary["metrics"].values())
     if coords == "none":
         return  # a test differs in nothing but the network
-    assert summary["best"]["metric"] == ("val/patch_distance" if of_folder else task.monitor)
+    of_folders = {"gan": "val/patch_distance", "vae": "val/loss"}
+    assert summary["best"]["metric"] == (of_folders[task.method] if of_folder else task.monitor)
     main(["test", "--ckpt_path=best", f"--name={name}", f"--runs_dir={tmp_path}", *CPU])
     tested = run_folder(tmp_path, name, 1)
     names = set(figures_of(tested))
     if of_folder:
-        assert names == {f"test/{figure}" for figure in FOLDER_FIGURES}
+        parts = losses["vae"] if task.method == "vae" else ()
+        assert names == {f"test/{figure}" for figure in (*FOLDER_FIGURES, *parts)}
     else:
         assert {f"test/{figure}" for figure in (*SHAPES_FIGURES, *WALKS, "pairs_distance", "support_size")} <= names
         assert {"test/floor/coverage", "test/red/entropy", "test/floor/difference/js_divergence"} <= names
@@ -383,10 +385,13 @@ def assert_told_in_one_line(capsys: pytest.CaptureFixture[str], arguments: list[
         (["--model.network=dense"], "model.network"),
         (["--model.method=flow"], "model.method"),
         (["--model.latent_size=0"], "model.latent_size=0: must be an integer of at least 1"),
-        (["--model.kl_warmup=0.5"], "model.kl_warmup=0.5: is for model.method=vae, and not for gan"),
+        (
+            ["--model.kl_weight=3"],
+            "model.kl_weight=3.0: only with model.method=vae; with gan it must stay at 1.0",
+        ),
         (
             ["--model.method=vae", "--model.gradient_penalty=1"],
-            "model.gradient_penalty=1.0: is for model.method=gan, and not for vae",
+            "model.gradient_penalty=1.0: only with model.method=gan; with vae it must stay at 0.0",
         ),
         (["--data.source=folder"], "data.folder=null: must be a folder of pictures with data.source=folder"),
         (["--data.num_val=10"], "data.num_val=10"),

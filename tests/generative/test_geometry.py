@@ -13,9 +13,9 @@ from torch import Tensor
 from generative.geometry import (
     JUMP,
     STEPS,
+    WALKS,
     draw_geometry,
     in_batches,
-    latent_geometry,
     measure_walks,
     summarise,
     walk,
@@ -67,6 +67,14 @@ def fading(latents: Tensor) -> Tensor:
 
 def draw_uniform(number: int, seed: int, size: int = 5) -> Tensor:
     return 2 * torch.rand(number, size, generator=torch.Generator().manual_seed(seed)) - 1
+
+
+def geometry_of(
+    sample: Callable[[Tensor], Tensor], *, walks: int = WALKS, steps: int = STEPS, seed: int = 0, reach: float = 1.0
+) -> dict[str, float]:
+    """The summary of walks along all latents."""
+    figures = walk_along_axes(sample, draw_uniform, RADIUS, walks=walks, steps=steps, seed=seed, reach=reach)
+    return summarise(figures, reach)
 
 
 def film(places: Sequence[tuple[int, int] | None], squares: Sequence[int] | None = None) -> Tensor:
@@ -217,7 +225,7 @@ def test_summary_by_hand() -> None:
 
 @pytest.mark.parametrize(("image", "same", "valid"), [(film([(8, 8)]), 1.0, 1.0), (film([None]), 0.0, 0.0)])
 def test_summary_where_nothing_moves(image: Tensor, same: float, valid: float) -> None:
-    found = latent_geometry(lambda latents: image.expand(len(latents), -1, -1, -1), draw_uniform, RADIUS, walks=4)
+    found = geometry_of(lambda latents: image.expand(len(latents), -1, -1, -1), walks=4)
     assert found == {
         "walk_distance": 0.0,
         "walk_translation": 0.0,
@@ -229,7 +237,7 @@ def test_summary_where_nothing_moves(image: Tensor, same: float, valid: float) -
 
 
 def test_images_that_are_not_finite_are_not_valid() -> None:
-    found = latent_geometry(lambda z: torch.full((len(z), 3, SIZE, SIZE), float("nan")), draw_uniform, RADIUS, walks=5)
+    found = geometry_of(lambda z: torch.full((len(z), 3, SIZE, SIZE), float("nan")), walks=5)
     assert found["walk_valid"] == 0
     assert all(np.isfinite(value) for value in found.values())
 
@@ -239,7 +247,7 @@ def test_images_that_are_not_finite_are_not_valid() -> None:
 
 @pytest.mark.parametrize("reach", [1.0, 0.5])
 def test_a_generator_that_moves_evenly(reach: float) -> None:
-    found = latent_geometry(apart, draw_uniform, RADIUS, reach=reach)
+    found = geometry_of(apart, reach=reach)
     # Per unit, two latents move a centre by 8 pixels and two by 1; there are five latents and two objects.
     assert found["walk_distance"] == pytest.approx((8 + 1 + 8 + 1) / (5 * 2), rel=0.02)
     assert found["walk_translation"] == found["walk_distance"]
@@ -249,7 +257,7 @@ def test_a_generator_that_moves_evenly(reach: float) -> None:
 
 
 def test_leaps_and_fades_are_no_translation() -> None:
-    even, leaps, fades = (latent_geometry(sample, draw_uniform, RADIUS) for sample in (apart, leaping, fading))
+    even, leaps, fades = (geometry_of(sample) for sample in (apart, leaping, fading))
     assert leaps["walk_distance"] == pytest.approx(2 * 16 / (5 * 2) / 2, rel=0.1)
     assert leaps["walk_translation"] < 0.05 * leaps["walk_distance"]
     assert leaps["walk_jump"] > 0.9
@@ -267,13 +275,13 @@ def test_walks_along_axes_use_every_latent_equally_often() -> None:
 
 
 def test_the_seed_fixes_the_points() -> None:
-    found = [latent_geometry(fading, draw_uniform, RADIUS, walks=5, steps=5, seed=seed) for seed in (3, 3, 4)]
+    found = [geometry_of(fading, walks=5, steps=5, seed=seed) for seed in (3, 3, 4)]
     assert found[0] == found[1] != found[2]
 
 
 def test_walks_are_needed() -> None:
     with pytest.raises(ValueError, match=r"^walks=0: must be an integer of at least 1$"):
-        latent_geometry(apart, draw_uniform, RADIUS, walks=0)
+        geometry_of(apart, walks=0)
 
 
 # ------------------------------------------------------------------ the figure

@@ -10,8 +10,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from coordconv_apps import CoordConv2d, CoordConvTranspose2d
+from coordconv_apps.budget import parameter_count
 from generative.dcgan import ConvGenerator, CoordConvGenerator, Discriminator
 from generative.models import (
     Network,
@@ -20,7 +22,6 @@ from generative.models import (
     build_generator,
     he_normal_,
     narrow_normal_,
-    parameter_count,
 )
 from generative.vae import Encoder, Posterior
 from tests.reference import concatenated, coordinates
@@ -164,6 +165,58 @@ def test_the_coordconv_generator_equals_concatenation(coords: Coords, size: int,
     wanted = torch.autograd.grad((expected * probe).sum(), [latents, *weights.values()])
     for one, other in zip(found, wanted, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-8)
+
+
+@EVERY_COORDS
+def test_the_first_layer_is_trained_on_latents_once_an_image(coords: Coords) -> None:
+    """By the number of multiplications, forward and backward; repeated, it would take as many for every pixel."""
+    network = build_generator("coordconv", coords, latent_size=25, image_size=16, width=2)
+    assert isinstance(network, CoordConvGenerator)
+    with FlopCounterMode(display=False) as counter:
+        network(torch.rand(4, 25)).sum().backward()
+    counts = counter.get_flop_counts()["Global"]
+    products = sum(count for operation, count in counts.items() if "convolution" not in str(operation))
+    assert products == 2 * 2 * 4 * 25 * 16, "two for a multiplication; outputs, and gradients of the weight"
+    kernels = [weight for weight in network.rest.parameters() if weight.ndim == 4]
+    of_pixels = 2 * 4 * 256 * sum(kernel.numel() for kernel in kernels)
+    assert sum(counts.values()) - products == 3 * of_pixels
+
+
+def test_the_first_layer_costs_no_copies_of_views() -> None:
+    """Which autograd makes of views that change in place, in training at a seventh of its time."""
+    output = build_generator("coordconv", "xy", **TINY)(torch.rand(2, 5))
+    names, nodes = set(), [output.grad_fn]
+    while nodes:
+        node = nodes.pop()
+        names.add(type(node).__name__)
+        nodes += [before for before, _ in node.next_functions if before is not None]
+    assert {"ConvolutionBackward0", "ReluBackward0"} <= names, "a test of nothing else"
+    assert "CopySlices" not in names
+
+
+@pytest.mark.parametrize("how", ["weights", "autocast"])
+@pytest.mark.parametrize("training", [True, False])
+def test_half_precision_does_not_move_coordinates(how: str, training: bool) -> None:
+    """A difference of position and bias, which is small near the right edge, is as exact there as anywhere."""
+    network = build_generator("coordconv", "xy", latent_size=5, image_size=64, width=1).train(training)
+    assert isinstance(network, CoordConvGenerator)
+    assert isinstance(network.first, CoordConv2d)
+    with torch.no_grad():
+        network.first.coord_weight[:, 0], network.first.coord_weight[:, 1] = -1.0, 0.0
+        network.first.bias.fill_(1.0)  # type: ignore[union-attr]
+    seen: list[Tensor] = []
+    network.rest.register_forward_pre_hook(lambda layer, inputs: seen.append(inputs[0]))
+    latents = torch.zeros(2, 5)
+    if how == "weights":
+        network.bfloat16()(latents.bfloat16())
+    else:
+        with torch.autocast("cpu", torch.bfloat16):
+            network(latents)
+    expected = (1 - torch.linspace(-1, 1, 64)).expand(2, 8, 64, 64)
+    assert seen[0].dtype == torch.bfloat16
+    torch.testing.assert_close(seen[0].float(), expected, rtol=2**-8, atol=1e-6)
+    coarse = 1 - torch.linspace(-1, 1, 64).bfloat16().float()
+    assert not torch.allclose(coarse, expected[0, 0, 0], rtol=2**-8, atol=1e-6), "a test of nothing else"
 
 
 def test_without_coordinates_the_coordconv_generator_knows_its_border_only() -> None:

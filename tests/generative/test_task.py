@@ -2,24 +2,49 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import torch
+from lightning.pytorch import Callback
 from torchvision.transforms.v2.functional import to_pil_image
 
 from generative.dcgan import ConvGenerator, CoordConvGenerator
+from generative.geometry import STEPS, WALKS
 from generative.losses import reconstruction_loss
 from generative.metrics import TwoShapeMetrics
+from generative.pictures import GenerativePictures
 from generative.task import EVALUATION_SEED, VALIDATED, GenerativeTask
-from tests.generative.test_pictures import RADIUS, SIZE, MadeUp
+from tests.generative.test_pictures import RADIUS, SIZE, MadeUp, everywhere
 from tests.generative.tiny import METHODS, OWN_TRAINER, data, fitted, task, trainer
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from lightning.pytorch import Trainer
+
+    from generative.geometry import WalkFigures
     from generative.sampling import Method
 
 pytestmark = OWN_TRAINER
+
+# What one method alone knows: a value, and the default.
+ONLY_GAN: dict[str, tuple[Any, Any]] = {
+    "discriminator_coords": (True, False),
+    "norm": (False, True),
+    "discriminator_lr": (0.5, 0.0001),
+    "generator_steps": (1, 2),
+    "feature_matching": (1.0, 0.0),
+    "gradient_penalty": (1.0, 0.0),
+    "penalty_every": (4, 1),
+}
+ONLY_VAE: dict[str, tuple[Any, Any]] = {
+    "reconstruction": ("squared", "bernoulli"),
+    "channel_weights": ([1.0, 0.1, 1.0], "null"),
+    "kl_weight": (3, 1.0),
+    "kl_warmup": (0.5, 0.0),
+}
 
 # ------------------------------------------------------------------ rates and lengths
 
@@ -27,7 +52,9 @@ pytestmark = OWN_TRAINER
 @METHODS
 def test_rates_follow_their_schedule_batch_by_batch(tmp_path: Path, method: Method) -> None:
     settings: dict[str, Any] = {"schedule": "step", "lr_milestones": [0.5], "lr_gamma": 0.25, "warmup": 0.5}
-    one = task(method=method, lr=0.5, discriminator_lr=0.125, **settings)
+    if method == "gan":
+        settings["discriminator_lr"] = 0.125
+    one = task(method=method, lr=0.5, **settings)
     watch = fitted(tmp_path, one, max_epochs=2)
     # Of the batch after: warm-up over 3 of 6 batches; from then on a quarter.
     factors = [2 / 3, 1.0, 0.25, 0.25, 0.25, 0.25]
@@ -107,6 +134,34 @@ def test_figures_are_those_of_the_metrics(tmp_path: Path, batch_size: int) -> No
     assert found["test/walk_distance"] > 0
 
 
+class Drawing(Callback):
+    """Draws the pictures of a test, and notes how many images are made for them."""
+
+    def on_test_end(self, trainer: Trainer, pl_module: Any) -> None:  # noqa: ANN401  # Lightning's
+        before = len(pl_module.batches)
+        GenerativePictures(centers=64).draw(pl_module.eval(), trainer.datamodule)  # type: ignore[attr-defined]  # set by the trainer
+        self.made = sum(pl_module.batches[before:])
+
+
+def test_the_walks_of_a_test_are_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[WalkFigures] = []
+    for name in ("_draw_average", "_draw_centers", "_to_picture"):
+        monkeypatch.setattr(f"generative.pictures.{name}", lambda *unused: None)
+    monkeypatch.setattr("generative.pictures.draw_geometry", lambda figures, *unused: drawn.append(figures))
+    one, drawing = MadeUp(), Drawing()
+    there = data(image_size=SIZE, radius=RADIUS, num_test=41)
+    trainer(tmp_path, callbacks=[drawing]).test(one, there, verbose=False)
+    walked = STEPS * 6 * -(-WALKS // 6)  # every latent is walked along equally often
+    assert sum(one.batches) - drawing.made == 21 + walked, "images of the test itself"
+    assert drawing.made < walked
+    GenerativePictures(centers=64).draw(one, there)
+    one.rule = lambda latents: everywhere(-latents)  # as if it were trained
+    GenerativePictures(centers=64).draw(one, there)
+    of_test, alone, changed = (figures.centers[figures.valid] for figures in drawn)
+    assert torch.equal(of_test, alone)
+    assert not torch.equal(of_test, changed)
+
+
 def test_the_bound_of_a_vae_is_evaluated_with_the_whole_weight(tmp_path: Path) -> None:
     one = task(method="vae", kl_weight=3.0, kl_warmup=0.5).eval()
     there = data(num_val=43, eval_batch_size=10)
@@ -151,10 +206,21 @@ def test_the_bound_of_a_vae_is_evaluated_with_the_whole_weight(tmp_path: Path) -
         ),
         ({"lr": float("nan")}, r"model\.lr=nan: must be above 0"),
         *(
-            ({"method": "vae", name: value}, rf"model\.{name}={value}: is for model\.method=gan, and not for vae")
-            for name, value in (("discriminator_coords", True), ("feature_matching", 1.0), ("gradient_penalty", 1.0))
+            (
+                {"method": "vae", name: value},
+                re.escape(f"model.{name}={value}: only with model.method=gan; with vae it must stay at {default}")
+                + "$",
+            )
+            for name, (value, default) in ONLY_GAN.items()
         ),
-        ({"kl_warmup": 0.5}, r"model\.kl_warmup=0\.5: is for model\.method=vae, and not for gan"),
+        *(
+            (
+                {name: value},
+                re.escape(f"model.{name}={value}: only with model.method=vae; with gan it must stay at {default}")
+                + "$",
+            )
+            for name, (value, default) in ONLY_VAE.items()
+        ),
         ({"warmup": 1.0}, r"warmup=1\.0: must be in \[0, 1\)"),
         ({"lr_milestones": [2.0]}, r"lr_milestones=\[2\.0\]"),
         ({"lr_gamma": 0.0}, r"lr_gamma=0\.0: must be in \(0, 1\]"),
@@ -164,6 +230,15 @@ def test_impossible_values_are_refused_in_one_line(coords: str, arguments: dict[
     with pytest.raises(ValueError, match=f"^{message}") as error:
         task(coords=coords, **arguments)
     assert "\n" not in str(error.value)
+
+
+@METHODS
+def test_each_method_takes_what_is_its_own(method: Method) -> None:
+    """And all of it is in the help as such."""
+    own = {name: value for name, (value, _) in (ONLY_GAN if method == "gan" else ONLY_VAE).items()}
+    assert dict(task(method=method, **own).hparams).items() >= own.items()
+    described = set(re.findall(r"^        (\w+): With method=(\w+)", GenerativeTask.__doc__ or "", re.MULTILINE))
+    assert {name for name, of in described if of == method} == own.keys()
 
 
 @pytest.mark.parametrize(
