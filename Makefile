@@ -45,6 +45,7 @@ bench: env ## Print the tables of the benchmarks
 	$(BIN)/python benchmarks/coordinates.py
 	$(BIN)/python benchmarks/generative.py
 	$(BIN)/python benchmarks/classification.py
+	$(BIN)/python benchmarks/rl.py
 
 clean: ## Delete the environment and every cache; keep runs/ and data/
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from typing import TYPE_CHECKING
 
 import torch
@@ -69,5 +70,10 @@ class PredictionWriter(Callback):
         header = [f"{name}_{place}" for place in range(1, columns + 1) for name in ("class", "score")]
         path = run_dir(trainer) / NAME
         with written_aside(path) as file:
-            csv.writer(file, lineterminator="\n").writerows([["picture", *header], *rows])
+            csv.writer(file, lineterminator="\n").writerows([["picture", *header], *map(_as_texts, rows)])
         print(f"{len(rows)} pictures classified: {path}")
+
+
+def _as_texts(cells: list[str]) -> list[str]:
+    """Names of files and folders need not be text, which a table is."""
+    return [os.fsencode(cell).decode("utf-8", "backslashreplace") for cell in cells]

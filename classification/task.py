@@ -127,7 +127,7 @@ class ClassificationTask(Task):
         compile: bool = False,
     ) -> None:
         super().__init__(coords)
-        self.save_hyperparameters()
+        self.save_hyperparameters(ignore="weights")  # to open a checkpoint must not need their file
         check_ranges(self.hparams, _ALLOWED)
         check_schedule(warmup, [], 0.1)
         if schedule == "step":
@@ -208,6 +208,11 @@ class ClassificationTask(Task):
         self.log_dict(values, sync_dist=True)
         self.shown, self.shown_part = metrics.report, stage
         metrics.reset()
+        self._note_bad_images()
+
+    def on_train_epoch_end(self) -> None:
+        """Notes pictures that could not be read, also without a validation."""
+        super().on_train_epoch_end()
         self._note_bad_images()
 
     def training_step(self, batch: LabelledBatch, batch_idx: int) -> Tensor:
@@ -296,8 +301,10 @@ class ClassificationTask(Task):
         if known is not None and found is not None and known != found:
             pairs = zip(known, found, strict=False)
             number, (old, new) = next((i, pair) for i, pair in enumerate(pairs) if pair[0] != pair[1])
+            data = self._data()
+            argument = f"root={str(data.root)!r}" if data.source in ("folder", "imagenet") else f"source={data.source}"
             raise ValueError(
-                f"data.root={str(self._data().root)!r}: its classes must be those of the checkpoint:"
+                f"data.{argument}: its classes must be those of the checkpoint:"
                 f" class {number} is {new!r} here and {old!r} there"
             )
         self.class_names = known
@@ -323,8 +330,8 @@ class ClassificationTask(Task):
         lr, batch_size = self.lr, self._data().batch_size
         if self.scale_lr:
             lr = scaled_lr(lr, batch_size, trainer.world_size, accumulate)
-        # Lightning cannot clip the gradients of a fused optimizer in half precision.
-        fused = not (trainer.gradient_clip_val and str(trainer.precision).startswith("16"))
+        # Lightning does not clip the gradients of a fused optimizer in mixed precision.
+        fused = not (trainer.gradient_clip_val and str(trainer.precision).endswith("mixed"))
         optimizer = make_optimizer(
             self.optimizer,
             self.network,

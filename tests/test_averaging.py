@@ -56,13 +56,13 @@ class WatchedTask(AveragedTask):
         decay: As above.
     """
 
-    noted: ClassVar[list[dict[str, Tensor]]] = []
+    history: ClassVar[list[dict[str, Tensor]]] = []
 
     def __init__(self, decay: float | None = DECAY) -> None:
         super().__init__(decay=decay)
 
     def on_train_batch_end(self, *args: Any) -> None:  # noqa: ANN401  # Lightning's
-        self.noted.append({name: value.clone() for name, value in self.state_dict().items()})
+        self.history.append({name: value.clone() for name, value in self.state_dict().items()})
 
 
 def main(args: list[str]) -> None:
@@ -104,11 +104,11 @@ def distance(weights: dict[str, Tensor]) -> float:
 
 
 def test_the_average_is_that_of_the_formula(tmp_path: Path) -> None:
-    WatchedTask.noted.clear()
+    WatchedTask.history.clear()
     last = load(fit(tmp_path, main=watched_main))
-    assert len(WatchedTask.noted) == last["averaging_state"]["n_averaged"] == 15
+    assert len(WatchedTask.history) == last["averaging_state"]["n_averaged"] == 15
     for name, average in last["state_dict"].items():
-        values = torch.stack([noted[name] for noted in WatchedTask.noted])
+        values = torch.stack([weights[name] for weights in WatchedTask.history])
         if average.is_floating_point():
             shares = [DECAY**14] + [(1 - DECAY) * DECAY ** (14 - step) for step in range(1, 15)]
             expected = torch.einsum("s,s...->...", torch.tensor(shares, dtype=torch.float64), values.double())

@@ -9,12 +9,14 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
 import yaml
 
+from coordconv_apps.cli import run
+from coordconv_apps.coords import Coords
 from coordconv_apps.running.interrupts import Interrupted, Interrupts
 from coordconv_apps.running.runs import (
     find_checkpoint,
@@ -25,6 +27,8 @@ from coordconv_apps.running.runs import (
     written_aside,
 )
 from tests.toy.__main__ import main
+from tests.toy.data import ToyData
+from tests.toy.task import ToyTask
 
 SUMMARY_KEYS = {
     "app",
@@ -261,6 +265,90 @@ def test_a_checkpoint_of_lightning_alone(trained: Path, tmp_path: Path, capsys: 
     )
 
 
+# --------------------------------------------------------- where a training starts
+
+
+class StartedTask(ToyTask):
+    """The toy task, from weights in a file; it notes what it does.
+
+    Args:
+        coords: As the toy task's.
+        start: The file.
+    """
+
+    resumable: ClassVar[frozenset[str]] = frozenset({"start"})
+    starting: ClassVar[frozenset[str]] = frozenset({"start"})
+
+    def __init__(self, coords: Coords = "none", start: str | None = None) -> None:
+        super().__init__(coords)
+        self.start = start
+        if start is not None:
+            self.net.load_state_dict(torch.load(start, weights_only=True))
+
+    def configure_optimizers(self) -> Any:  # noqa: ANN401  # Lightning's
+        self.noted["start"] = "of itself" if self.start is None else "of a file"
+        self.noted[f"after epoch {self.current_epoch}"] = 0.25
+        return super().configure_optimizers()
+
+
+def started_main(args: Sequence[str]) -> None:
+    run("toy", StartedTask, ToyData, args)
+
+
+def start_file(tmp_path: Path) -> Path:
+    torch.save(ToyTask().net.state_dict(), tmp_path / "start.pth")
+    return tmp_path / "start.pth"
+
+
+def test_what_a_training_starts_from_may_be_gone_when_there_is_a_checkpoint(tmp_path: Path) -> None:
+    start = start_file(tmp_path)
+    started_main(["fit", f"--runs_dir={tmp_path}", f"--model.start={start}", "--trainer.max_epochs=1"])
+    start.unlink()
+    runs = tmp_path / "toy" / "default"
+    checkpoint = [f"--runs_dir={tmp_path}", "--ckpt_path=last"]
+    started_main(["fit", *checkpoint, "--trainer.max_epochs=2"])
+    assert read_summary(runs / "version_0")["epochs"] == 2
+    for command in (["test"], ["validate"], ["predict"], ["export", "--format=plain"]):
+        started_main([*command, *checkpoint])
+    folders = versions(runs)
+    assert len(folders) == 5
+    for folder in folders:  # the record says where the training began
+        assert read_summary(folder)["status"] == "finished"
+        assert yaml.safe_load((folder / "config.yaml").read_text())["model"]["start"] == str(start)
+
+
+def test_what_a_training_starts_from_must_be_there_without_a_checkpoint(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for command in (["fit"], ["test", "--allow_random_weights"]):
+        with pytest.raises(SystemExit) as stopped:
+            started_main([*command, f"--runs_dir={tmp_path}", f"--model.start={tmp_path}/none.pth"])
+        assert stopped.value.code == 2
+        error = capsys.readouterr().err
+        assert "none.pth" in error
+        assert error.count("\n") == 1
+
+
+def test_what_a_task_notes_is_in_the_summary_and_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    start = start_file(tmp_path)
+    started_main(["fit", f"--runs_dir={tmp_path}", f"--model.start={start}", "--trainer.max_epochs=1"])
+    first = tmp_path / "toy" / "default" / "version_0"
+    assert read_summary(first)["noted"] == {"start": "of a file", "after epoch 0": 0.25}
+    lines = [line.split("  ") for line in capsys.readouterr().out.splitlines()]
+    told = {words[1]: words[-1].strip() for words in lines if len(words) > 2}
+    assert told["start"] == "of a file"
+    assert told["after epoch 0"] == "0.25"
+    # A resumed run keeps what was noted before it.
+    started_main(["fit", f"--runs_dir={tmp_path}", "--ckpt_path=last", "--trainer.max_epochs=2"])
+    assert read_summary(first)["noted"] == {"start": "of itself", "after epoch 0": 0.25}
+    started_main(["test", f"--runs_dir={tmp_path}", "--ckpt_path=last"])
+    assert read_summary(tmp_path / "toy" / "default" / "version_1")["noted"] == {}
+
+
+def test_tasks_note_nothing_of_themselves(trained: Path) -> None:
+    assert read_summary(trained / "toy" / "default" / "version_0")["noted"] == {}
+
+
 # -------------------------------------------------------------------------- errors
 
 WRONG: list[tuple[list[str], str]] = [
@@ -389,8 +477,6 @@ def test_the_first_signal_waits_and_the_second_does_not(capfd: pytest.CaptureFix
 
 
 def test_a_signal_outside_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tests.toy.task import ToyTask
-
     def test_step(task: ToyTask, batch: Any, batch_idx: int) -> None:  # noqa: ANN401  # not looked at
         os.kill(os.getpid(), signal.SIGINT)
 

@@ -1,36 +1,34 @@
 """Paired comparison of coordinate arms: `python -m coordconv_apps.compare APP --config FILE [flags]`.
 
 Every arm is trained and tested with every seed, from the same config but for `model.coords` and
-`seed_everything`, in processes of the application's own command line. Finished runs are kept: the same call
-goes on where an interrupted one stopped, and a call with more seeds or arms adds them.
+`seed_everything`, in processes of the application's own command line; with `--over model.game pong breakout`
+for each of these values of an argument. Finished runs are kept: the same call goes on where an interrupted one
+stopped, and a call with more seeds, arms or values adds them.
 """
 
 import argparse
 import contextlib
-import fcntl
-import hashlib
 import importlib.util
-import json
 import os
 import re
 import shlex
-import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn, get_args
 
 from coordconv_apps.compare.devices import job_environments, requested_gpus, visible_gpus
 from coordconv_apps.compare.extension import NOTHING, Extension, find_extension
-from coordconv_apps.compare.report import note, table, write_report
+from coordconv_apps.compare.files import heading, write_report
+from coordconv_apps.compare.over import Over, check_known, parse_over
+from coordconv_apps.compare.record import check_record, locked
+from coordconv_apps.compare.report import note, overview, sections, table
 from coordconv_apps.compare.runs import Job, Plan, Result, collect
 from coordconv_apps.compare.workers import StopSignals, run_jobs
 from coordconv_apps.coords import Coords
-from coordconv_apps.running.runs import written_aside
 
 ARMS: tuple[str, ...] = get_args(Coords)
-RECORD = "comparison.json"
 SEED_LIMIT = 2**32  # of every random number generator that a seed is given to
 
 # What compare sets itself, and the flag of its own that decides on it.
@@ -52,7 +50,8 @@ class Settings:
     Args:
         app: The application as the user named it.
         plan: What all jobs have in common.
-        jobs: All jobs, in the order in which they run: seed by seed, so that early ones can be compared.
+        jobs: All jobs, in the order in which they run: seed by seed, and value by value of what the comparison goes
+            over, so that early ones can be compared.
         parallel: How many of them run at a time, or None for one per GPU, at least one.
         fresh: Whether to delete what an earlier comparison left in the folder.
         gpus_per_job: GPUs of a job, or None where the command line names them.
@@ -92,12 +91,16 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="SEED", help="default: 0")
     parser.add_argument(
+        "--over", nargs="+", action="append", metavar=("ARGUMENT", "VALUE"),
+        help="compare with each of these values of an argument of the application: --over model.game pong breakout",
+    )  # fmt: skip
+    parser.add_argument(
         "--jobs",
         type=int,
         metavar="N",
         help="runs at a time (default: one for each GPU, else one after the other)",
     )
-    parser.add_argument("--out", metavar="DIR", help="default: runs/compare/APP-CONFIG")
+    parser.add_argument("--out", metavar="DIR", help="default: runs/compare/APP-CONFIG, or APP-CONFIG-ARGUMENT")
     parser.add_argument("--fresh", action="store_true", help="delete what an earlier comparison left in DIR")
     return parser
 
@@ -128,17 +131,28 @@ def parse(args: Sequence[str] | None = None) -> Settings:
     if known.jobs is not None and known.jobs < 1:
         raise ValueError(f"--jobs {known.jobs}: at least 1 run at a time is needed")
     _check_flags(flags)
-    out = Path(known.out or f"runs/compare/{known.app}-{'-'.join(config.stem for config in configs)}")
+    over = parse_over(known.over, flags, _RESERVED)
+    names = [known.app, *(config.stem for config in configs), *([] if over.argument is None else [over.argument])]
+    out = Path(known.out or f"runs/compare/{'-'.join(names)}")
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out {out}: is a file, not a folder")
     return Settings(
         app=known.app,
-        plan=Plan(find_module(known.app), configs, tuple(flags), out),
-        jobs=tuple(Job(arm, seed) for seed in known.seeds for arm in known.arms),
+        plan=Plan(find_module(known.app), configs, tuple(flags), out, over.argument),
+        jobs=tuple(Job(arm, seed, value) for seed in known.seeds for value in over.values for arm in known.arms),
         parallel=known.jobs,
         fresh=known.fresh,
-        gpus_per_job=requested_gpus(configs, flags),
+        gpus_per_job=_gpus_per_job(configs, flags, over),
     )
+
+
+def _gpus_per_job(configs: Sequence[Path], flags: Sequence[str], over: Over) -> int | None:
+    """The GPUs of the job that asks for most, which may differ where the comparison goes over `trainer.devices`."""
+    if over.argument is None:
+        return requested_gpus(configs, flags)
+    wanted = [requested_gpus(configs, [*flags, f"--{over.argument}={value}"]) for value in over.values]
+    numbers = [number for number in wanted if number is not None]
+    return max(numbers) if len(numbers) == len(wanted) else None
 
 
 def _check_unique(flag: str, values: Sequence[object]) -> None:
@@ -175,63 +189,6 @@ def find_module(app: str) -> str:
     raise ValueError(f"APP {app}: no such application; it is a package with a __main__.py, such as detection")
 
 
-@contextlib.contextmanager
-def locked(out: Path) -> Iterator[int]:
-    """Holds the folder of a comparison for this process and its runs; yields the lock's file descriptor.
-
-    Args:
-        out: The folder; made where it is missing.
-
-    Raises:
-        ValueError: Another comparison, or a run that outlived one, is at work in it.
-    """
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ValueError(f"--out {out}: another comparison is at work there, or a run that it left") from error
-        yield file.fileno()
-
-
-def check_record(plan: Plan, fresh: bool) -> None:
-    """Makes sure that the runs in the folder are of this command line, and notes it there.
-
-    Arms, seeds and the number of jobs may change; the application, the content of its configs and the flags
-    for it may not.
-
-    Args:
-        plan: The comparison.
-        fresh: Whether to delete the runs of another command line, and of this one.
-
-    Raises:
-        ValueError: The folder holds runs of another command line, or runs that no comparison made.
-    """
-    path = plan.out / RECORD
-    digests = [hashlib.sha256(config.read_bytes()).hexdigest() for config in plan.configs]
-    wanted = {"module": plan.module, "configs": digests, "flags": list(plan.flags)}
-    if path.is_file():
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if fresh:
-            for name in ("runs", "logs"):
-                shutil.rmtree(plan.out / name, ignore_errors=True)
-        elif found != wanted:
-            changed = [key for key in wanted if found.get(key) != wanted[key]]
-            what = ", ".join(_difference(key, found.get(key), wanted[key]) for key in changed)
-            raise ValueError(
-                f"--out {plan.out}: holds a comparison of another command line ({what}); "
-                "choose another --out, or delete its runs with --fresh"
-            )
-    elif (plan.out / "runs").exists():
-        raise ValueError(f"--out {plan.out}: holds runs that no comparison made; choose another folder")
-    with written_aside(path) as file:
-        file.write(json.dumps(wanted, indent=2) + "\n")
-
-
-def _difference(key: str, found: object, wanted: object) -> str:
-    return "the content of the config changed" if key == "configs" else f"{key} {found} there, {wanted} here"
-
-
 def compare(settings: Settings) -> int:
     """Runs what is left of a comparison, and writes its report.
 
@@ -243,6 +200,8 @@ def compare(settings: Settings) -> int:
         number if it was interrupted.
     """
     plan = settings.plan
+    if plan.over is not None and not any(plan.versions(job) for job in settings.jobs):
+        check_known(plan, settings.app)  # before there are dozens of runs that fail of it
     environments = job_environments(settings.parallel, visible_gpus(os.environ), settings.gpus_per_job, os.environ)
     with locked(plan.out) as lock:
         check_record(plan, settings.fresh)
@@ -267,7 +226,7 @@ def _show(settings: Settings, results: Sequence[Result]) -> bool:
     """Writes and prints the report; returns whether it has everything that the application adds to it."""
     plan = settings.plan
     files, extension, mistake = _write(settings, results)
-    print("\n" + "\n".join([table(results, extension.rows), note(results), *extension.notes]) + "\n")
+    print("\n" + "\n".join([*_tables(results, extension, plan.over), *extension.notes]) + "\n")
     for result in results:
         if result.error:
             print(f"failed:   {result.job.name}: {result.error} (log: {plan.log(result.job)})")
@@ -286,6 +245,16 @@ def _show(settings: Settings, results: Sequence[Result]) -> bool:
     return not mistake
 
 
+def _tables(results: Sequence[Result], extension: Extension, over: str | None) -> list[str]:
+    """The tables with their notes; the overview is the last, where a reader of many of them looks first."""
+    lines = []
+    for section in sections(results, extension.rows):
+        lines += [] if over is None else [heading(section, over)]
+        lines += [table(section.results, section.rows), note(section.results)]
+        lines += [] if over is None else [""]
+    return lines if over is None else [*lines, overview(results, over)]
+
+
 def _write(settings: Settings, results: Sequence[Result]) -> tuple[list[Path], Extension, str]:
     """Writes the report, then once more with what the application adds.
 
@@ -295,11 +264,11 @@ def _write(settings: Settings, results: Sequence[Result]) -> tuple[list[Path], E
     plan = settings.plan
     title = f"{settings.app}: {' '.join(str(config) for config in plan.configs)}"
     command = _command(settings)
-    files = write_report(plan.out, title, command, results)
+    files = write_report(plan.out, title, command, results, over=plan.over)
     try:
         extension = find_extension(plan.module, results)
         if extension is not NOTHING:
-            files = write_report(plan.out, title, command, results, extension)
+            files = write_report(plan.out, title, command, results, extension, plan.over)
     except Exception as error:  # whatever it is, the report of hours of training must not be lost
         if os.environ.get("COORDCONV_DEBUG") == "1":
             raise
@@ -312,7 +281,9 @@ def _command(settings: Settings) -> str:
     seeds = list(dict.fromkeys(str(job.seed) for job in settings.jobs))
     configs = [part for config in settings.plan.configs for part in ("--config", str(config))]
     command = ["python", "-m", "coordconv_apps.compare", settings.app, *configs]
-    own = ["--arms", *arms, "--seeds", *seeds, "--out", str(settings.plan.out)]
+    values = list(dict.fromkeys(job.value for job in settings.jobs if job.value is not None))
+    over = ["--over", settings.plan.over, *values] if settings.plan.over is not None else []
+    own = ["--arms", *arms, "--seeds", *seeds, *over, "--out", str(settings.plan.out)]
     return shlex.join([*command, *own, *settings.plan.flags])
 
 

@@ -1,6 +1,8 @@
 """What an application adds to the report of its comparisons.
 
 Its package has a module `comparison` for that, with a function `extend(results: Sequence[Result]) -> Extension`.
+Where a comparison goes over values of an argument, that is called with the results of each value, and a function
+`extend_over` of the same form, if the module has one, with those of all of them.
 """
 
 import importlib
@@ -9,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from coordconv_apps.compare.runs import Job, Result
+from coordconv_apps.compare.runs import Job, Result, by_value, file_name
 
 
 class Row(NamedTuple):
@@ -48,5 +50,24 @@ def find_extension(module: str, results: Sequence[Result]) -> Extension:
     name = f"{module}.comparison"
     if importlib.util.find_spec(name) is None:
         return NOTHING
-    extension: Extension = importlib.import_module(name).extend(results)
-    return extension
+    added = importlib.import_module(name)
+    groups = by_value(results)
+    if set(groups) <= {None}:
+        extension: Extension = added.extend(results)
+        return extension
+    whole: Extension = added.extend_over(results) if hasattr(added, "extend_over") else NOTHING
+    return _joined(whole, {str(value): added.extend(group) for value, group in groups.items()})
+
+
+def _joined(whole: Extension, parts: Mapping[str, Extension]) -> Extension:
+    """What is added for all values, then what is added for each; rows of one name are one row."""
+    rows: dict[str, Row] = {}
+    for extension in (whole, *parts.values()):
+        for row in extension.rows:
+            before = rows.get(row.name, row)
+            rows[row.name] = Row(row.name, {**before.values, **row.values}, before.form)
+    notes = [*whole.notes, *(f"{value}: {line}" for value, part in parts.items() for line in part.notes)]
+    figures = {
+        f"{file_name(value)}_{name}": figure for value, part in parts.items() for name, figure in part.figures.items()
+    }
+    return Extension(list(rows.values()), notes, {**whole.figures, **figures})

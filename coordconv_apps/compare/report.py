@@ -1,19 +1,15 @@
-"""The outcome of a comparison: statistics over seeds, the table, `comparison.csv`, `.md` and `.png`."""
+"""The outcome of a comparison: statistics over seeds, tables and the figure."""
 
-import csv
-import io
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from coordconv_apps.callbacks import beside_floors
-from coordconv_apps.compare.extension import NOTHING, Extension, Row
-from coordconv_apps.compare.runs import Result
+from coordconv_apps.compare.extension import Row
+from coordconv_apps.compare.runs import Result, by_value
 from coordconv_apps.figures import as_png
-from coordconv_apps.running.runs import written_aside
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -80,7 +76,7 @@ def table(results: Sequence[Result], further: Sequence[Row] = ()) -> str:
     parameters = {r.job: float(r.parameters) for r in finished if r.parameters is not None}
     seconds = {r.job: r.seconds for r in finished if r.seconds is not None}
     rows += [Row("parameters", parameters, ",.0f"), Row("seconds", seconds, ".1f"), *further]
-    return _aligned([header, *(_cells(row, arms) for row in rows)])
+    return aligned([header, *(_cells(row, arms) for row in rows)])
 
 
 def _metric_rows(results: Sequence[Result]) -> list[Row]:
@@ -121,7 +117,12 @@ def _difference_cell(base: Sequence[float], other: Sequence[float]) -> str:
     return text if interval is None else f"{text} [{interval[0]:+.1f}, {interval[1]:+.1f}]"
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> str:
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Returns a Markdown table whose columns are aligned.
+
+    Args:
+        rows: Its cells, those of the head first.
+    """
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = []
     for row in rows:
@@ -149,88 +150,80 @@ def note(results: Sequence[Result]) -> str:
     return "\n".join(lines)
 
 
-def write_report(
-    out: Path, title: str, command: str, results: Sequence[Result], extension: Extension = NOTHING
-) -> list[Path]:
-    """Writes `comparison.md`, `comparison.csv` and `comparison.png`, and further figures, each whole or not at all.
+class Section(NamedTuple):
+    """A part of the report: all of it, or what belongs to one value of what the comparison goes over."""
+
+    value: str | None  # None: all of it
+    results: list[Result]
+    rows: list[Row]  # that the application adds
+
+
+def sections(results: Sequence[Result], further: Sequence[Row] = ()) -> list[Section]:
+    """Returns the parts of the report: one for each value of what the comparison goes over, else one.
 
     Args:
-        out: The folder of the comparison.
-        title: Heading of the Markdown file.
-        command: The command line that repeats the comparison.
         results: The results of all jobs.
-        extension: What the application adds.
-
-    Returns:
-        The three files, and those of the further figures.
+        further: Rows to add; each goes to the sections in which it has values.
     """
-    figures = {out / f"comparison_{name}.png": content for name, content in extension.figures.items()}
-    files = {
-        out / "comparison.md": _markdown(out, title, command, results, extension).encode(),
-        out / "comparison.csv": _csv(results, extension.rows).encode(),
-        out / "comparison.png": _figure(results),
-    }
-    for file, content in {**figures, **files}.items():  # what the text refers to comes before it
-        with written_aside(file, "wb") as aside:
-            aside.write(content)
-    return [*files, *figures]
+    found = []
+    for value, group in by_value(results).items():
+        own = [Row(name, {j: v for j, v in of.items() if j.value == value}, form) for name, of, form in further]
+        found.append(Section(value, group, [row for row in own if row.values or value is None]))
+    return found
 
 
-def _csv(results: Sequence[Result], further: Sequence[Row]) -> str:
-    names = metric_names(results)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    header = ["arm", "seed", "status", "parameters", "seconds", "epochs", *names, *(row.name for row in further)]
-    writer.writerow([*header, "error"])
-    for r in results:
-        cells = [r.job.arm, r.job.seed, r.status, r.parameters, r.seconds, r.epochs]
-        cells += [r.metrics.get(name) for name in names]
-        writer.writerow([*cells, *(row.values.get(r.job) for row in further), r.error])
-    return text.getvalue()
+def overview(results: Sequence[Result], over: str) -> str:
+    """Returns the table of the metric that counts: a row for each value of what the comparison goes over.
+
+    Args:
+        results: The results of all jobs; the first one's arm is what the others are compared with.
+        over: What the comparison goes over.
+    """
+    arms = list(dict.fromkeys(result.job.arm for result in results))
+    finished = [result for result in results if not result.error]
+    name = headline_metric(finished)
+    header = [f"{name} by {over}", *arms, *(f"{arm} against {arms[0]}" for arm in arms[1:])]
+    rows = []
+    for section in sections(results):
+        values = {r.job: r.metrics[name] for r in section.results if not r.error and name in r.metrics}
+        rows.append(_cells(Row(str(section.value), values, ".4g"), arms))
+    return aligned([header, *rows])
 
 
-def _markdown(out: Path, title: str, command: str, results: Sequence[Result], extension: Extension) -> str:
-    header = ["run", "status", "epochs", "seconds", "folders"]
-    rows = [header]
-    for r in results:
-        folders = ", ".join(f"`{folder.relative_to(out)}`" for folder in r.folders)
-        seconds = "" if r.seconds is None else f"{r.seconds:.1f}"
-        epochs = "" if r.epochs is None else str(r.epochs)
-        rows.append([r.job.name, r.status, epochs, seconds, folders])
-    failures = [f"- {r.job.name} failed: `{r.error}`" for r in results if r.error]
-    devices = sorted({r.device for r in results if r.device})
-    parts = [
-        f"# {title}",
-        f"```\n{command}\n```",
-        table(results, extension.rows),
-        note(results),
-        *(["\n".join(f"- {line}" for line in extension.notes)] if extension.notes else []),
-        "![Validation by epoch, and the test metric](comparison.png)",
-        *(f"![{name}](comparison_{name}.png)" for name in extension.figures),
-        *(["\n".join(failures)] if failures else []),
-        _aligned(rows),
-        *([f"Device: {'; '.join(devices)}."] if devices else []),
-    ]
-    return "\n\n".join(parts) + "\n"
+def headline_metric(finished: Sequence[Result]) -> str:
+    """Returns the test metric that belongs to the validation metric that counts, else the first; empty for none.
+
+    Args:
+        finished: Results of finished jobs.
+    """
+    names = metric_names(finished)
+    headline = next((result.headline for result in finished if result.headline), None)
+    name = headline.replace("val/", "test/", 1) if headline else ""
+    return name if name in names else next(iter(names), "")
 
 
-def _figure(results: Sequence[Result]) -> bytes:
-    """Returns a PNG: the headline validation metric by epoch, and its test counterpart by arm."""
+def draw(results: Sequence[Result], title: str = "") -> bytes:
+    """Returns a PNG: the headline validation metric by epoch, and its test counterpart by arm.
+
+    Args:
+        results: Those to draw.
+        title: Above both, if there is one.
+    """
     # Imported here: it costs a second that an error in the arguments should not wait for.
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
     finished = [result for result in results if not result.error]
     figure = Figure(figsize=(11, 4.2), layout="constrained")
+    if title:
+        figure.suptitle(title)
     curves, final = figure.subplots(1, 2, width_ratios=(2, 1))
     arms = list(dict.fromkeys(result.job.arm for result in results))
     headline = next((result.headline for result in finished if result.headline), None)
     _draw_curves(curves, [result for result in finished if result.curve], arms)
     curves.set(xlabel="epoch", ylabel=headline or "", title="Validation: mean and standard deviation over seeds")
     curves.xaxis.set_major_locator(MaxNLocator(integer=True))
-    names = metric_names(finished)
-    name = headline.replace("val/", "test/", 1) if headline else ""
-    name = name if name in names else next(iter(names), "")
+    name = headline_metric(finished)
     _draw_final(final, finished, arms, name)
     final.set(xlabel="arm", ylabel=name, title="Test: each seed, mean and deviation")
     return as_png(figure)

@@ -5,9 +5,11 @@ comparison that was killed loses no more than the epoch it was in.
 """
 
 import csv
+import hashlib
 import math
+import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -18,18 +20,34 @@ from coordconv_apps.running.runs import read_summary, versions
 
 Stage = Literal["fit", "test"]
 
+LONGEST_NAME = 60  # characters of a value in the name of a run
+
+
+def file_name(value: str) -> str:
+    """Returns a value as part of the name of a file: itself where it may be one, else what is left and a checksum.
+
+    Args:
+        value: Such as `pong`, or `ALE/Pong-v5`, which gives `ALE-Pong-v5-` and eight digits.
+    """
+    kept = re.sub(r"[^\w.-]+", "-", value, flags=re.ASCII).strip("-.")[:LONGEST_NAME]
+    if kept == value and kept:
+        return kept
+    return f"{kept}-{hashlib.sha256(value.encode()).hexdigest()[:8]}".lstrip("-")  # no two values share a name
+
 
 @dataclass(frozen=True)
 class Job:
-    """One arm trained and tested with one seed."""
+    """One arm trained and tested with one seed, and one value of what the comparison goes over, if it does."""
 
     arm: str
     seed: int
+    value: str | None = None
 
     @property
     def name(self) -> str:
-        """The name of its runs, such as `xy-seed0`."""
-        return f"{self.arm}-seed{self.seed}"
+        """The name of its runs, such as `xy-seed0` or `pong-xy-seed0`."""
+        name = f"{self.arm}-seed{self.seed}"
+        return name if self.value is None else f"{file_name(self.value)}-{name}"
 
 
 @dataclass(frozen=True)
@@ -41,12 +59,14 @@ class Plan:
         configs: Its config files, in the order in which they are given to it.
         flags: Further flags, handed to it as they are.
         out: The folder of the comparison.
+        over: The argument of which the jobs have different values, such as `model.game`; None: there is none.
     """
 
     module: str
     configs: tuple[Path, ...]
     flags: tuple[str, ...]
     out: Path
+    over: str | None = None
 
     def log(self, job: Job) -> Path:
         """Returns the file that holds the output of a job's processes."""
@@ -77,7 +97,10 @@ class Plan:
         """Returns the command line of a stage; a training that left a `last.ckpt` goes on from it."""
         command = [sys.executable, "-m", self.module, stage]
         command += [part for config in self.configs for part in ("--config", str(config))]
-        command += [*self.flags, f"--model.coords={job.arm}", f"--seed_everything={job.seed}"]
+        command += self.flags
+        if self.over is not None:
+            command.append(f"--{self.over}={job.value}")
+        command += [f"--model.coords={job.arm}", f"--seed_everything={job.seed}"]
         command += [f"--runs_dir={self.out / 'runs'}", f"--name={job.name}"]
         checkpoint = self._checkpoint(job, stage)
         return command if checkpoint is None else [*command, f"--ckpt_path={checkpoint}"]
@@ -124,12 +147,25 @@ def read_progress(folder: Path) -> TrainingProgress:
         validation = {name: value for name, value in row.items() if name.startswith("val/")}
         if validation and "epoch" in row:
             epochs, metrics = int(row["epoch"]) + 1, validation
-    try:
-        config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-        most = config["trainer"]["max_epochs"]
-    except (OSError, yaml.YAMLError, KeyError, TypeError):
-        most = None
+    most = read_argument(folder, "trainer.max_epochs")
     return TrainingProgress(epochs, most if isinstance(most, int) and most > 0 else None, metrics)
+
+
+def read_argument(folder: Path, name: str) -> object:
+    """Returns the value of an argument of a run, out of its `config.yaml`; None where that does not tell it.
+
+    Args:
+        folder: The run's folder.
+        name: The argument, such as `trainer.max_epochs`.
+    """
+    try:
+        value: Any = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+        for key in name.split("."):
+            value = value[key]
+    except (OSError, yaml.YAMLError, KeyError, TypeError):
+        return None
+    found: object = value
+    return found
 
 
 def _rows(folder: Path) -> list[dict[str, float]]:
@@ -183,6 +219,26 @@ class Result:
             metric: Its name, such as `val/seconds`.
         """
         return read_curve(self.folders[0], metric) if self.folders else {}
+
+    def argument(self, name: str) -> object:
+        """Returns the value of any argument of the training; None where that is not known.
+
+        Args:
+            name: The argument, such as `model.game`.
+        """
+        return read_argument(self.folders[0], name) if self.folders else None
+
+
+def by_value(results: Iterable[Result]) -> dict[str | None, list[Result]]:
+    """Returns results by the value of what the comparison goes over; all of them under None where it does not.
+
+    Args:
+        results: The results of all jobs.
+    """
+    groups: dict[str | None, list[Result]] = {}
+    for result in results:
+        groups.setdefault(result.job.value, []).append(result)
+    return groups
 
 
 def collect(plan: Plan, job: Job, error: str = "") -> Result:

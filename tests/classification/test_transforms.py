@@ -10,6 +10,7 @@ import pytest
 import torch
 import torchvision.transforms.v2.functional as tv
 from torch import Tensor
+from torch._utils import ExceptionWrapper
 from torchvision.transforms import v2
 
 from classification.mixing import mix_batch
@@ -18,10 +19,12 @@ from classification.transforms import (
     IMAGENET_STD,
     Augmentation,
     EvalTransform,
+    PictureTooSmallError,
     TrainTransform,
     to_network,
     to_pixels,
 )
+from coordconv_apps.running.errors import is_user_error
 
 PADDED: dict[str, Any] = {"crop": "padded", "padding": 2, "flip": 0.5}
 
@@ -169,6 +172,20 @@ def test_pictures_smaller_than_the_middle_are_named() -> None:
         "data.eval_size=10: must be at most 8 for my/cat.png, which has 8 x 20 pixels (data.eval_resize enlarges"
         " pictures)"
     )
+
+
+def test_a_worker_process_hands_the_message_on_without_its_traceback() -> None:
+    with pytest.raises(PictureTooSmallError) as caught:
+        EvalTransform(9, None)(noise(3, 8, 12), "a picture")
+    try:
+        raise caught.value
+    except PictureTooSmallError:
+        handed_on = ExceptionWrapper(where="in DataLoader worker process 0")
+    assert handed_on.exc_msg.count("\n") > 1
+    with pytest.raises(PictureTooSmallError) as again:
+        handed_on.reraise()
+    assert str(again.value) == str(caught.value)
+    assert is_user_error(again.value, running=True)
 
 
 # ------------------------------------------------------------------ for the network

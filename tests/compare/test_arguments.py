@@ -31,6 +31,14 @@ GOOD = [APP, "--config", "CONFIG"]  # arguments; a test puts its file in the pla
         ([*GOOD, "--seed_everything=3"], "--seed_everything is set by the comparison: use --seeds"),
         ([*GOOD, "--model.coords", "xy"], "--model.coords is set by the comparison: use --arms"),
         ([*GOOD, "fit"], "unexpected argument 'fit'"),
+        ([*GOOD, "--over"], "argument --over: expected at least one argument"),
+        ([*GOOD, "--over", "model.gain"], "--over model.gain: no values; must be an argument of the application and"),
+        ([*GOOD, "--over", "pong", "breakout"], "--over pong: must be an argument of the application and its values"),
+        ([*GOOD, "--over", "model.gain", "1", "2", "1"], "--over model.gain 1: given more than once"),
+        ([*GOOD, "--over", "a.b", "1", "--over", "model.gain", "1"], "--over model.gain: given more than once; a comp"),
+        ([*GOOD, "--over", "model.coords", "xy"], "--over model.coords: is set by the comparison: use --arms"),
+        ([*GOOD, "--over", "model.gain", "1", "--model.gain=2"], "--model.gain: is set by --over model.gain"),
+        ([*GOOD, "--over", "model.gian", "1"], "--over model.gian: tests.compare.fakeapp has no such argument; the cl"),
     ],
 )
 def test_mistakes_are_one_line_and_status_2(
@@ -73,6 +81,17 @@ def test_another_command_line_in_the_same_folder_is_refused(
     ]
 
 
+def test_another_argument_to_go_over_in_the_same_folder_is_refused(
+    comparison: Comparison, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert comparison.run("--arms", "none", "--over", "model.gain", "0.1") == 0
+    assert comparison.run("--arms", "none", "--over", "model.delay", "0.1") == 2
+    assert "(--over model.gain there, model.delay here)" in capsys.readouterr().err
+    assert comparison.run("--arms", "none") == 2
+    assert "(--over model.gain there, None here)" in capsys.readouterr().err
+    assert len(comparison.calls()) == 2
+
+
 def test_runs_that_no_comparison_made_are_left_alone(
     comparison: Comparison, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -101,3 +120,12 @@ def test_default_folder_is_named_by_application_and_config(comparison: Compariso
     settings = compare.parse([APP, "--config", str(comparison.config), "--model.delay", "3"])
     assert settings.plan.out == Path("runs/compare/tests.compare.fakeapp-toy")
     assert settings.plan.flags == ("--model.delay", "3")
+    settings = compare.parse([APP, "--config", str(comparison.config), "--over", "model.gain", "1", "2"])
+    assert settings.plan.out == Path("runs/compare/tests.compare.fakeapp-toy-model.gain")
+
+
+@pytest.mark.parametrize(("devices", "expected"), [(["1", "3", "2"], 3), (["1", "0,1"], None)])
+def test_going_over_devices_makes_room_for_the_most(
+    comparison: Comparison, devices: list[str], expected: int | None
+) -> None:
+    assert compare.parse(comparison.arguments("--over", "trainer.devices", *devices)).gpus_per_job == expected

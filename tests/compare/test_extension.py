@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from coordconv_apps.compare.runs import Job, Result
+from coordconv_apps.compare.runs import Job, Result, file_name
 from tests.compare.fakeapp.__main__ import iou
 from tests.compare.harness import APP, Comparison
 
@@ -66,6 +66,35 @@ def test_rows_notes_and_figures_are_in_the_report(
     for row in comparison.rows():
         assert float(row["doubled"]) == pytest.approx(2 * iou(row["arm"], int(row["seed"])))
         assert (row["validations"], row["error"]) == ("2.0", "")
+
+
+OVER = f"""{GOOD}
+
+def extend_over(results):
+    return Extension([Row("of all", {{results[0].job: 7.0}}, ".0f")], [f"{{len(results)}} in all"], {{"all": b"all"}})
+"""
+
+
+def test_of_several_values_each_is_extended_and_then_all(
+    comparison: Comparison, extended: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    extended.write_text(OVER)
+    assert comparison.run("--over", "model.gain", "0", ".25", "--trainer.max_epochs=2") == 0
+    printed = capsys.readouterr().out
+    markdown = (comparison.out / "comparison.md").read_text()
+    for text in (printed, markdown):
+        lines = [line.removeprefix("- ") for line in text.splitlines() if "were looked at" in line or "in all" in line]
+        assert lines == ["4 in all", "0: 2 runs were looked at", ".25: 2 runs were looked at"]
+    first, second = (cells(part) for part in markdown.split("## model.gain=")[1:])
+    assert first["doubled"][:2] == ["1.0000", "1.2000"]
+    assert second["doubled"][:2] == ["1.5000", "1.7000"]
+    assert first["of all"] == ["7", "n/a", "n/a"]
+    assert "of all" not in second, "a row without values of a section is not in it"
+    figures = sorted(file.name.removeprefix("comparison_") for file in comparison.out.glob("comparison_*"))
+    safe = file_name(".25")
+    assert figures == sorted(["all.png", "0_one.png", "0_two.png", f"{safe}_one.png", f"{safe}_two.png"])
+    assert [row["doubled"] for row in comparison.rows()] == ["1.0", "1.2", "1.5", "1.7"]
+    assert [row["of all"] for row in comparison.rows()] == ["7.0", "", "", ""]
 
 
 def test_failed_runs_have_no_value_in_added_rows(

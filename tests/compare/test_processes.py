@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from coordconv_apps.compare import __main__ as compare
+from coordconv_apps.compare import record
 from tests.compare.harness import ROOT, Comparison, flag
 
 
@@ -65,7 +65,7 @@ def test_second_signal_does_not_wait(comparison: Comparison) -> None:
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=30)
     assert process.returncode == 128 + signal.SIGTERM
-    with compare.locked(comparison.out):  # nothing is left that holds it
+    with record.locked(comparison.out):  # nothing is left that holds it
         pass
 
 
@@ -106,7 +106,7 @@ def test_a_folder_serves_one_comparison_at_a_time(comparison: Comparison, capsys
 
 def _is_free(out: Path) -> bool:
     try:
-        with compare.locked(out):
+        with record.locked(out):
             return True
     except ValueError:
         return False

@@ -1,0 +1,456 @@
+"""What learning to play costs here, against Stable-Baselines3 (SB3) as it is, measured in turns within one run.
+
+    python benchmarks/rl.py                 # every table
+    python benchmarks/rl.py --only training
+    python benchmarks/rl.py --effort 4      # four times as long, and steadier
+
+environments: steps of Atari's games a second, with random actions, of `rl.atari.AtariVecEnv` and of SB3's
+`make_atari_env` with `VecFrameStack`, in one process and in one for each game.
+
+training: steps a second of whole trainings, with the settings of `rl/configs/<algorithm>_atari.yaml`: ours without and
+with coordinates, through the command line as `fit` does it, with its loggers and checks, against `learn` of SB3's A2C
+and PPO with its `CnnPolicy`, `make_atari_env` and `VecFrameStack`, which has neither logger nor progress bar by
+default. Then where the time goes. What comes before the second rollout does not count, and no evaluation is played.
+Of both arms, there is also the ratio of the processor's seconds: other programs hardly move it.
+
+extractors: forward and backward passes of `CoordConvNatureCNN`, over those of SB3's `NatureCNN`.
+
+Those that are compared play or train in processes of their own, which take turns: each goes on for a while and then
+sleeps while the others do. Ratios are medians over the rounds, so what slows down a whole round does not move them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import multiprocessing
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import ale_py
+import numpy as np
+import torch
+import yaml
+from gymnasium.spaces import Box, Discrete
+from lightning.pytorch import Callback, LightningModule, Trainer
+from stable_baselines3 import A2C, PPO
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.env_util import make_atari_env
+from stable_baselines3.common.torch_layers import NatureCNN
+from stable_baselines3.common.utils import LinearSchedule
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv, VecFrameStack
+from torch import nn
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a clone as well, nothing installed
+
+from benchmarks.classification import in_turns, median_ratio, verdict
+from coordconv_apps.cli import run
+from coordconv_apps.running.runs import device_name
+from rl.algorithms import choose, optimizer_of
+from rl.atari import AtariVecEnv, find_game
+from rl.data import RLData
+from rl.extractors import CoordConvNatureCNN
+from rl.task import RLTask
+
+CONFIGS = Path(__file__).resolve().parents[1] / "rl" / "configs"
+
+ENVIRONMENTS_BAR = 2.3
+"""How many times as fast as the faster of SB3's the environments should be at least."""
+TRAINING_BARS = {"cpu": 1.5, "gpu": 3.0}
+"""The same of trainings, on 2 cores and on 16 with a GPU, over SB3's with environments as it makes them by default."""
+COORDS_BAR = 0.97
+"""Steps per second of a training with coordinates, over one without, should be at least this."""
+
+OURS = "ours"
+STOCK: dict[str, type[DummyVecEnv | SubprocVecEnv]] = {"DummyVecEnv": DummyVecEnv, "SubprocVecEnv": SubprocVecEnv}
+"""SB3's kinds of environments; the first is its default."""
+ARMS = ("none", "xy")
+PARTS = ("acting", "environment", "updating")
+
+
+# ------------------------------------------------------------------ taking turns
+
+
+class Turn(NamedTuple):
+    """What was done in a turn.
+
+    Attributes:
+        steps: Of all environments.
+        seconds: By the clock.
+        processor: Seconds of the processor, of this process alone.
+        parts: Seconds of each of `PARTS`; empty for environments alone.
+    """
+
+    steps: int
+    seconds: float
+    processor: float
+    parts: dict[str, float]
+
+    @property
+    def rate(self) -> float:
+        """Steps per second."""
+        return self.steps / self.seconds
+
+
+class Baton:
+    """Whoever has it goes on; the first turn ends as soon as it can.
+
+    Args:
+        pipe: Where the next turn comes from: its seconds, or None to end.
+    """
+
+    def __init__(self, pipe: Connection) -> None:
+        self.pipe = pipe
+        self.began, self.began_processor = time.perf_counter(), time.process_time()
+        self.seconds, self.steps, self.parts = 0.0, 0, dict.fromkeys(PARTS, 0.0)
+
+    def goes_on(self, steps: int, parts: Mapping[str, float]) -> bool:
+        """Waits for the next turn if this one is over; False if there is none.
+
+        Args:
+            steps: Taken so far.
+            parts: Seconds of each part so far.
+        """
+        if torch.cuda.is_initialized():
+            torch.cuda.synchronize()
+        passed = time.perf_counter() - self.began
+        if passed < self.seconds:
+            return True
+        spent = {name: value - self.parts[name] for name, value in parts.items()}
+        self.pipe.send(Turn(steps - self.steps, passed, time.process_time() - self.began_processor, spent))
+        seconds = self.pipe.recv()
+        if seconds is None:
+            return False
+        self.seconds, self.steps, self.parts = seconds, steps, dict(parts)
+        self.began, self.began_processor = time.perf_counter(), time.process_time()
+        return True
+
+
+Contender = Callable[[Baton], None]
+"""Plays or trains until the baton says no."""
+
+
+def in_its_process(pipe: Connection, threads: int, contender: Contender) -> None:
+    """Lets one contender do its turns; the body of its process."""
+    torch.set_num_threads(threads)
+    with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
+        contender(Baton(pipe))
+
+
+def race(contenders: Mapping[str, Contender], options: argparse.Namespace) -> dict[str, list[Turn]]:
+    """Let some contenders take turns, and return those of each, after one round that does not count.
+
+    Args:
+        contenders: By name.
+        options: How long, and with how many threads.
+    """
+    context = multiprocessing.get_context("forkserver")  # which does all imports once
+    context.set_forkserver_preload(["benchmarks.rl"])
+    pipes: dict[str, Connection] = {}
+    turns: dict[str, list[Turn]] = {name: [] for name in contenders}
+    names = list(contenders)
+    try:
+        for name, contender in contenders.items():
+            pipes[name], far_end = context.Pipe()
+            context.Process(target=in_its_process, args=(far_end, options.threads, contender)).start()
+            far_end.close()  # so that the end of the process is noticed
+        for name in names:
+            pipes[name].recv()
+        for number in range(-1, options.rounds):
+            for name in names[number % len(names) :] + names[: number % len(names)]:
+                pipes[name].send(options.seconds)
+                turn = pipes[name].recv()
+                if number >= 0:
+                    turns[name].append(turn)
+    finally:
+        for pipe in pipes.values():
+            with contextlib.suppress(OSError):  # of a process that has failed
+                pipe.send(None)
+        for process in multiprocessing.active_children():
+            process.join()
+    return turns
+
+
+def ratio(above: Sequence[Turn], below: Sequence[Turn]) -> float:
+    """Return how many times as fast the first were."""
+    return median_ratio([turn.rate for turn in above], [turn.rate for turn in below])
+
+
+def median_rate(turns: Sequence[Turn]) -> float:
+    """Return steps per second."""
+    return statistics.median(turn.rate for turn in turns)
+
+
+# ------------------------------------------------------------------ environments
+
+
+def stock_envs(kind: str, game: str, count: int, frame_stack: int = 4) -> VecEnv:
+    """Make environments as users of SB3 do.
+
+    Args:
+        kind: One of `STOCK`.
+        game: A name of ale-py's.
+        count: How many.
+        frame_stack: Frames in an observation.
+    """
+    name = "".join(map(str.capitalize, find_game(game).split("_")))
+    ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)  # no greeting from each game
+    # Started otherwise, which is SB3's default, each of the processes would do all imports of this file first.
+    arguments = {"start_method": "fork"} if kind == "SubprocVecEnv" else {}
+    envs = make_atari_env(f"{name}NoFrameskip-v4", count, seed=0, vec_env_cls=STOCK[kind], vec_env_kwargs=arguments)
+    return VecFrameStack(envs, frame_stack)
+
+
+def play(baton: Baton, kind: str, game: str, count: int) -> None:
+    """Play with random actions.
+
+    Args:
+        baton: Tells how long.
+        kind: `OURS`, or one of `STOCK`.
+        game: A name of ale-py's.
+        count: How many games at once.
+    """
+    envs = AtariVecEnv(game, count, seed=0) if kind == OURS else stock_envs(kind, game, count)
+    assert isinstance(envs.action_space, Discrete)
+    rng, most, steps = np.random.default_rng(0), int(envs.action_space.n), 0
+    envs.reset()
+    while baton.goes_on(steps, {}):
+        for _ in range(20):
+            envs.step(rng.integers(most, size=count))
+        steps += 20 * count
+    envs.close()
+
+
+def environments_table(options: argparse.Namespace) -> None:
+    """Print environment steps per second of ours and of SB3's, and their ratios."""
+    print(f"environments: steps per second, {options.num_envs} games, random actions")
+    print(f"{'game':12}{OURS:>10}" + "".join(f"{kind:>16}{'ratio':>8}" for kind in STOCK) + f"{'bar':>6}")
+    for game in options.games:
+        turns = race(
+            {kind: partial(play, kind=kind, game=game, count=options.num_envs) for kind in (OURS, *STOCK)}, options
+        )
+        ratios = {kind: ratio(turns[OURS], turns[kind]) for kind in STOCK}
+        columns = "".join(f"{median_rate(turns[kind]):16,.0f}{value:8.2f}" for kind, value in ratios.items())
+        met = verdict(min(ratios.values()) >= ENVIRONMENTS_BAR)
+        print(f"{game:12}{median_rate(turns[OURS]):10,.0f}{columns}{ENVIRONMENTS_BAR:6.1f} {met}", flush=True)
+
+
+# ------------------------------------------------------------------ training
+
+
+class TakeTurns(Callback):
+    """Trains by Lightning while it has the baton."""
+
+    baton: ClassVar[Baton]
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: object, batch_idx: int
+    ) -> None:
+        """Hands the baton on when the turn is over."""
+        assert isinstance(pl_module, RLTask)
+        if not self.baton.goes_on(pl_module.timesteps, vars(pl_module.seconds)):
+            trainer.should_stop = True
+
+
+def train_ours(baton: Baton, algorithm: str, coords: str, game: str, accelerator: str) -> None:
+    """Train through the command line.
+
+    Args:
+        baton: Tells how long.
+        algorithm: Whose config.
+        coords: The arm.
+        game: A name of ale-py's.
+        accelerator: As Lightning's trainer takes it.
+    """
+    TakeTurns.baton = baton
+    with tempfile.TemporaryDirectory() as runs:
+        args = ["fit", f"--config={CONFIGS / algorithm}_atari.yaml", f"--runs_dir={runs}"]
+        args += [f"--model.coords={coords}", f"--model.game={game}"]
+        args += [f"--trainer.accelerator={accelerator}", "--trainer.devices=1", "--trainer.limit_val_batches=0"]
+        run("rl", RLTask, RLData, args, callbacks=[TakeTurns])  # no pictures: they belong to evaluations
+
+
+class StockTurns(BaseCallback):
+    """Trains by SB3's `learn` while it has the baton.
+
+    Args:
+        baton: Tells how long.
+        parts: Seconds of each part so far.
+    """
+
+    def __init__(self, baton: Baton, parts: Mapping[str, float]) -> None:
+        super().__init__()
+        self.baton, self.parts = baton, parts
+        self.ends = False
+
+    def _on_rollout_start(self) -> None:
+        self.ends = not self.baton.goes_on(self.num_timesteps, self.parts)
+
+    def _on_step(self) -> bool:
+        return not self.ends
+
+
+def timed(function: Callable[..., Any], part: str, parts: dict[str, float]) -> Callable[..., Any]:
+    """Return a function that adds the seconds it takes to those of a part."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  # whatever it takes and returns
+        start = time.perf_counter()
+        result = function(*args, **kwargs)
+        parts[part] += time.perf_counter() - start
+        return result
+
+    return call
+
+
+def stock_algorithm(algorithm: str, envs: VecEnv, device: str) -> A2C | PPO:
+    """Make SB3's algorithm with its `CnnPolicy` and the settings of our config.
+
+    Args:
+        algorithm: Whose config.
+        envs: The environments.
+        device: Where the policy shall be.
+    """
+    path = CONFIGS / f"{algorithm}_atari.yaml"
+    model: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))["model"]
+    names = ["n_steps", "gamma", "gae_lambda", "ent_coef", "vf_coef", "max_grad_norm"]
+    if algorithm == "a2c":
+        settings = {name: model[name] for name in names} | {"policy_kwargs": optimizer_of(choose("a2c", model))}
+        return A2C("CnnPolicy", envs, learning_rate=model["lr"], device=device, seed=0, **settings)
+    settings = {name: model[name] for name in [*names, "n_epochs", "batch_size", "normalize_advantage"]}
+    rate, clip_range = (LinearSchedule(model[name], 0.0, 1.0) for name in ("lr", "clip_range"))
+    return PPO("CnnPolicy", envs, learning_rate=rate, clip_range=clip_range, device=device, seed=0, **settings)
+
+
+def train_stock(baton: Baton, algorithm: str, kind: str, game: str, accelerator: str) -> None:
+    """Train by SB3's `learn`.
+
+    Args:
+        baton: Tells how long.
+        algorithm: Whose config.
+        kind: One of `STOCK`.
+        game: A name of ale-py's.
+        accelerator: "cpu", or "gpu".
+    """
+    config = yaml.safe_load((CONFIGS / f"{algorithm}_atari.yaml").read_text(encoding="utf-8"))
+    envs = stock_envs(kind, game, config["data"]["num_envs"], config["model"]["frame_stack"])
+    stock: Any = stock_algorithm(algorithm, envs, "cuda" if accelerator == "gpu" else "cpu")
+    parts = dict.fromkeys(PARTS, 0.0)
+    policy, own = stock.policy, stock.env
+    policy.forward, policy.predict_values = (
+        timed(call, "acting", parts) for call in (policy.forward, policy.predict_values)
+    )
+    own.step = timed(own.step, "environment", parts)
+    stock.train = timed(stock.train, "updating", parts)
+    stock.learn(config["model"]["total_timesteps"], callback=StockTurns(baton, parts))
+    envs.close()
+
+
+def training_table(options: argparse.Namespace) -> None:
+    """Print steps per second of trainings, their ratios, and where the time goes."""
+    bar, game = TRAINING_BARS[options.accelerator], options.games[0]
+    first = next(iter(STOCK))
+    print(f"training: steps per second, {game}, {options.threads} threads; then milliseconds per 1,000 steps")
+    heads = "".join(f"{part:>13}" for part in (*PARTS, "other"))
+    head = f"{'training':30}{'steps/s':>9}{'x SB3':>7}{'bar':>6}{'':8}{'xy / none':>9}{'bar':>6}{'':8}"
+    print(f"{head}{'of processor':>12}{heads}")
+    for algorithm in options.algorithms:
+        common = {"algorithm": algorithm, "game": game, "accelerator": options.accelerator}
+        contenders = {kind: partial(train_stock, kind=kind, **common) for kind in STOCK}
+        contenders |= {arm: partial(train_ours, coords=arm, **common) for arm in ARMS}
+        turns = race(contenders, options)
+        for name, own in turns.items():
+            times = ratio(own, turns[first])
+            row = f"{algorithm}: {f'{OURS}, {name}' if name in ARMS else f'SB3, {name}':25}"
+            row += f"{median_rate(own):9,.0f}{times:7.2f}"
+            row += f"{bar:6.1f} {verdict(times >= bar):7}" if name in ARMS else " " * 14
+            row += against_plain(own, turns["none"]) if name == "xy" else " " * 35
+            print(row + "".join(f"{value:13.1f}" for value in where_time_goes(own)), flush=True)
+
+
+def against_plain(coords: Sequence[Turn], none: Sequence[Turn]) -> str:
+    """Return the columns on a training with coordinates over one without, by the clock and by processor time."""
+    share = ratio(coords, none)
+    spent = [[turn.processor / turn.steps for turn in turns] for turns in (none, coords)]
+    return f"{share:9.3f}{COORDS_BAR:6.2f} {verdict(share >= COORDS_BAR):7}{median_ratio(*spent):12.3f}"
+
+
+def where_time_goes(turns: Sequence[Turn]) -> list[float]:
+    """Return the milliseconds per 1,000 steps that each of `PARTS` takes, and those of all the rest."""
+    steps, seconds = sum(turn.steps for turn in turns), sum(turn.seconds for turn in turns)
+    parts = [sum(turn.parts[part] for turn in turns) for part in PARTS]
+    return [1e6 * value / steps for value in (*parts, seconds - sum(parts))]
+
+
+# ------------------------------------------------------------------ extractors
+
+
+def both_ways(extractor: nn.Module, images: torch.Tensor) -> None:
+    """Compute features and gradients."""
+    extractor(images).sum().backward()
+
+
+def extractors_table(options: argparse.Namespace) -> None:
+    """Print images per second, forward and backward, with and without coordinates."""
+    torch.set_num_threads(options.threads)
+    device = "cuda" if options.accelerator == "gpu" else "cpu"
+    print(f"extractors: images per second, forward and backward, 84 x 84 x 4, {options.threads} threads")
+    print(f"{'batch':8}{'NatureCNN':>12}{'xy, first':>12}{'ratio':>8}{'xy, all':>12}{'ratio':>8}")
+    space = Box(0, 255, (4, 84, 84), np.uint8)
+    torch.manual_seed(0)
+    extractors: dict[str, nn.Module] = {
+        "none": NatureCNN(space),
+        "first": CoordConvNatureCNN(space, coords="xy", where="first"),
+        "all": CoordConvNatureCNN(space, coords="xy", where="all"),
+    }
+    for batch in (16, 80, 256):
+        images = torch.rand(batch, 4, 84, 84, device=device)
+        runs: dict[str, Callable[[], object]] = {}
+        runs |= {name: partial(both_ways, network.to(device), images) for name, network in extractors.items()}
+        times = in_turns(runs, 3 * options.effort, device)
+        none, first, everywhere = (batch / statistics.median(own) for own in times.values())
+        ratios = [median_ratio(times["none"], times[name]) for name in ("first", "all")]
+        print(f"{batch:<8}{none:12,.0f}{first:12,.0f}{ratios[0]:8.3f}{everywhere:12,.0f}{ratios[1]:8.3f}", flush=True)
+
+
+TABLES: dict[str, Callable[[argparse.Namespace], None]] = {
+    "environments": environments_table,
+    "training": training_table,
+    "extractors": extractors_table,
+}
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Print the tables asked for.
+
+    Args:
+        args: The command line; `sys.argv` if None.
+    """
+    parser = argparse.ArgumentParser(description="Ratios of reinforcement learning, measured in one run.")
+    parser.add_argument("--only", choices=list(TABLES), help="print this table alone")
+    parser.add_argument("--effort", type=float, default=1.0, help="how long to measure, 1 is about four minutes")
+    parser.add_argument("--games", nargs="+", default=["pong", "breakout"], help="of Atari; the first is trained on")
+    parser.add_argument("--num_envs", type=int, default=8, help="games at once, for the table of environments")
+    parser.add_argument("--algorithms", nargs="+", default=["a2c", "ppo"], choices=["a2c", "ppo"], help="to train with")
+    parser.add_argument("--rounds", type=int, default=7, help="turns of each that is compared")
+    parser.add_argument("--seconds", type=float, default=1.0, help="of a turn, which ends with a whole rollout")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of a training")
+    parser.add_argument("--accelerator", default="cpu", choices=list(TRAINING_BARS), help="as Lightning's trainer has")
+    options = parser.parse_args(args)
+    options.rounds = max(1, round(options.rounds * options.effort))
+    device = torch.device("cuda" if options.accelerator == "gpu" else "cpu")
+    print(f"{device_name(device, 1)}, {os.cpu_count()} cores, torch {torch.__version__}")
+    for name, table in TABLES.items():
+        if options.only in (None, name):
+            table(options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""The files of a report: `comparison.csv`, `.md` and `.png`, and what the application adds."""
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+from coordconv_apps.compare.extension import NOTHING, Extension, Row
+from coordconv_apps.compare.report import Section, aligned, draw, metric_names, note, overview, sections, table
+from coordconv_apps.compare.runs import Result, file_name
+from coordconv_apps.running.runs import written_aside
+
+
+def write_report(
+    out: Path,
+    title: str,
+    command: str,
+    results: Sequence[Result],
+    extension: Extension = NOTHING,
+    over: str | None = None,
+) -> list[Path]:
+    """Writes `comparison.md`, `comparison.csv` and `comparison.png`, and further figures, each whole or not at all.
+
+    Where the comparison goes over values of an argument there is a figure of each value, such as `comparison-pong.png`.
+
+    Args:
+        out: The folder of the comparison.
+        title: Heading of the Markdown file.
+        command: The command line that repeats the comparison.
+        results: The results of all jobs.
+        extension: What the application adds.
+        over: The argument that the comparison goes over, or None.
+
+    Returns:
+        The files: text, numbers, figures, and figures that the application adds.
+    """
+    parts = sections(results, extension.rows)
+    figures = {out / f"comparison_{name}.png": content for name, content in extension.figures.items()}
+    files = {
+        out / "comparison.md": _markdown(out, title, command, results, extension, over).encode(),
+        out / "comparison.csv": _csv(results, extension.rows, over).encode(),
+        **{
+            out / figure_name(part): draw(part.results, "" if over is None else f"{over}={part.value}")
+            for part in parts
+        },
+    }
+    for file, content in {**figures, **files}.items():  # what the text refers to comes before it
+        with written_aside(file, "wb") as aside:
+            aside.write(content)
+    return [*files, *figures]
+
+
+def heading(section: Section, over: str | None) -> str:
+    """Returns the heading of a section, such as `model.game=pong`; empty for all of the report.
+
+    Args:
+        section: All of the report, or what belongs to one value.
+        over: The argument that the comparison goes over, or None.
+    """
+    return "" if over is None else f"{over}={section.value}"
+
+
+def figure_name(section: Section) -> str:
+    """Returns the name of the figure of a section.
+
+    Args:
+        section: All of the report, or what belongs to one value.
+    """
+    return "comparison.png" if section.value is None else f"comparison-{file_name(section.value)}.png"
+
+
+def _csv(results: Sequence[Result], further: Sequence[Row], over: str | None) -> str:
+    names = metric_names(results)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    header = ["arm", "seed", "status", "parameters", "seconds", "epochs", *names, *(row.name for row in further)]
+    writer.writerow([*([] if over is None else [over]), *header, "error"])
+    for r in results:
+        cells: list[object] = [] if over is None else [r.job.value]
+        cells += [r.job.arm, r.job.seed, r.status, r.parameters, r.seconds, r.epochs]
+        cells += [r.metrics.get(name) for name in names]
+        writer.writerow([*cells, *(row.values.get(r.job) for row in further), r.error])
+    return text.getvalue()
+
+
+def _markdown(
+    out: Path, title: str, command: str, results: Sequence[Result], extension: Extension, over: str | None
+) -> str:
+    header = ["run", "status", "epochs", "seconds", "folders"]
+    rows = [header]
+    for r in results:
+        folders = ", ".join(f"`{folder.relative_to(out)}`" for folder in r.folders)
+        seconds = "" if r.seconds is None else f"{r.seconds:.1f}"
+        epochs = "" if r.epochs is None else str(r.epochs)
+        rows.append([r.job.name, r.status, epochs, seconds, folders])
+    failures = [f"- {r.job.name} failed: `{r.error}`" for r in results if r.error]
+    devices = sorted({r.device for r in results if r.device})
+    parts = [
+        f"# {title}",
+        f"```\n{command}\n```",
+        *_body(results, extension, over),
+        *(["\n".join(failures)] if failures else []),
+        aligned(rows),
+        *([f"Device: {'; '.join(devices)}."] if devices else []),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _body(results: Sequence[Result], extension: Extension, over: str | None) -> list[str]:
+    """The tables, what is said of them, and the figures: of all results, or of one value after the other."""
+    notes = ["\n".join(f"- {line}" for line in extension.notes)] if extension.notes else []
+    figures = [f"![{name}](comparison_{name}.png)" for name in extension.figures]
+    body = []
+    for section in sections(results, extension.rows):
+        head = f"## {heading(section, over)}"
+        picture = f"![Validation by epoch, and the test metric]({figure_name(section)})"
+        body.append((head, table(section.results, section.rows), note(section.results), picture))
+    if over is None:
+        [(_, shown, said, picture)] = body
+        return [shown, said, *notes, picture, *figures]
+    return [overview(results, over), *notes, *figures, *(text for texts in body for text in texts), "## All runs"]

@@ -1,0 +1,76 @@
+"""The folder of a comparison: held by one at a time, and of one command line."""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from coordconv_apps.compare.runs import Plan
+from coordconv_apps.running.runs import written_aside
+
+RECORD = "comparison.json"
+
+
+@contextlib.contextmanager
+def locked(out: Path) -> Iterator[int]:
+    """Holds the folder of a comparison for this process and its runs; yields the lock's file descriptor.
+
+    Args:
+        out: The folder; made where it is missing.
+
+    Raises:
+        ValueError: Another comparison, or a run that outlived one, is at work in it.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ValueError(f"--out {out}: another comparison is at work there, or a run that it left") from error
+        yield file.fileno()
+
+
+def check_record(plan: Plan, fresh: bool) -> None:
+    """Makes sure that the runs in the folder are of this command line, and notes it there.
+
+    Arms, seeds, values of the argument that the comparison goes over and the number of jobs may change; the
+    application, the content of its configs, the flags for it and that argument may not.
+
+    Args:
+        plan: The comparison.
+        fresh: Whether to delete the runs of another command line, and of this one.
+
+    Raises:
+        ValueError: The folder holds runs of another command line, or runs that no comparison made.
+    """
+    path = plan.out / RECORD
+    digests = [hashlib.sha256(config.read_bytes()).hexdigest() for config in plan.configs]
+    wanted: dict[str, Any] = {"module": plan.module, "configs": digests, "flags": list(plan.flags)}
+    if plan.over is not None:
+        wanted["over"] = plan.over
+    if path.is_file():
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if fresh:
+            for name in ("runs", "logs"):
+                shutil.rmtree(plan.out / name, ignore_errors=True)
+        elif found != wanted:
+            changed = [key for key in (*wanted, *(found.keys() - wanted)) if found.get(key) != wanted.get(key)]
+            what = ", ".join(_difference(key, found.get(key), wanted.get(key)) for key in changed)
+            raise ValueError(
+                f"--out {plan.out}: holds a comparison of another command line ({what}); "
+                "choose another --out, or delete its runs with --fresh"
+            )
+    elif (plan.out / "runs").exists():
+        raise ValueError(f"--out {plan.out}: holds runs that no comparison made; choose another folder")
+    with written_aside(path) as file:
+        file.write(json.dumps(wanted, indent=2) + "\n")
+
+
+def _difference(key: str, found: object, wanted: object) -> str:
+    if key == "configs":
+        return "the content of the config changed"
+    return f"{'--over' if key == 'over' else key} {found} there, {wanted} here"

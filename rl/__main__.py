@@ -1,0 +1,27 @@
+"""``python -m rl fit | validate | test | predict | export``: see ``rl/README.md``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from coordconv_apps.cli import run
+from rl.data import RLData
+from rl.films import EpisodeWriter
+from rl.pictures import RLPictures
+from rl.task import RLTask
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Runs the application.
+
+    Args:
+        args: Command-line arguments; those of the process if None.
+    """
+    run("rl", RLTask, RLData, args, callbacks=(RLPictures, EpisodeWriter))
+
+
+if __name__ == "__main__":
+    main()

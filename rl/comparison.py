@@ -1,0 +1,306 @@
+"""What `coordconv_apps.compare` adds for games: interquartile means, intervals over seeds, and all games together.
+
+The figures are those of Agarwal et al. (2021, "Deep Reinforcement Learning at the Edge of the Statistical Precipice").
+A comparison over games is one with ``--over model.game``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from coordconv_apps.compare.extension import NOTHING, Extension, Row
+from coordconv_apps.compare.report import ARM_COLOURS
+from coordconv_apps.compare.runs import by_value
+from coordconv_apps.figures import as_png
+from rl.scores import human_normalised
+from rl.statistics import Estimate, bootstrap, interquartile_mean, probability_of_improvement
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
+    from coordconv_apps.compare.runs import Result
+
+    Scores = NDArray[np.float64]
+
+SCORE = "test/score"
+GAME = "model.game"
+
+ENOUGH_SEEDS = 10  # from which on intervals are 0.95 times as wide as they should be, or wider
+
+SCALE = "normalised score: 0 is what random actions score, 1 what a human scores, at Catch the best score there is"
+MEANING = (
+    "intervals: 95 % stratified bootstrap over seeds; interquartile means leave out the lowest and the highest quarter"
+    " (Agarwal et al., 2021)"
+)
+
+
+def _median(scores: Scores) -> Scores:
+    median: Scores = np.asarray(np.median(scores.mean(axis=-2), axis=-1))
+    return median
+
+
+def _mean(scores: Scores) -> Scores:
+    return np.asarray(scores.mean(axis=(-2, -1)))
+
+
+def _optimality_gap(scores: Scores) -> Scores:
+    return np.asarray(1 - np.minimum(scores, 1).mean(axis=(-2, -1)))
+
+
+def _difference(scores: Scores, others: Scores) -> Scores:
+    return np.asarray(_mean(scores) - _mean(others))
+
+
+AGGREGATES: dict[str, Callable[[Scores], Scores]] = {
+    "interquartile mean": interquartile_mean,
+    "mean": _mean,
+    "median of the games' means": _median,
+    "optimality gap": _optimality_gap,
+}
+"""Figures of the normalised scores of all games, each from ``(..., runs, games)`` to ``(...)``.
+
+The optimality gap is how far the scores are below 1 on average, where those above count as 1: small is good. All are
+of Agarwal et al. (2021, section 4.3).
+"""
+
+
+class Games(NamedTuple):
+    """The normalised scores of all games, of the seeds that all arms have finished at all of them."""
+
+    names: list[str]
+    seeds: list[int]
+    scores: dict[str, Scores]  # by arm, (seeds, games)
+
+
+def extend(results: Sequence[Result]) -> Extension:
+    """Returns the row of normalised scores, and each arm's interquartile mean with its interval, at one game.
+
+    Args:
+        results: The results of all jobs at a game; the first one's arm is what the others are compared with.
+    """
+    finished = _finished(results)
+    if not finished:
+        return NOTHING
+    game = _game(finished)
+    scores = {result.job: human_normalised(game, result.metrics[SCORE]) for result in finished}
+    normalised = {job: score for job, score in scores.items() if score is not None}
+    rows = [Row("normalised score", normalised, ".3f")] if normalised else []
+    notes = _one_game(finished, _arms(results))
+    if results[0].job.value is None:  # else it is said once, of all values
+        notes += [*_caveats(finished), *([SCALE] if normalised else [])]
+    return Extension(rows, notes)
+
+
+def extend_over(results: Sequence[Result]) -> Extension:
+    """Returns the figures of all games together: of each arm, and how much better the other arms are than the first.
+
+    Args:
+        results: The results of all jobs at all games, or of one game with several values of another argument, of which
+            nothing is said together.
+    """
+    finished = _finished(results)
+    if not finished:
+        return NOTHING
+    caveats = [*_caveats(finished), SCALE]
+    groups = by_value(finished)
+    if len({_game(group) for group in groups.values()}) < len(groups):  # it goes over something else
+        return Extension(notes=caveats)
+    games, notes = _all_games(results)
+    if games is None:
+        return Extension(notes=[*notes, *caveats])
+    generator = np.random.default_rng(0)
+    arms = list(games.scores)
+    count = f"{_many(len(games.names), 'game')}, {_many(len(games.seeds), 'seed')} of each"
+    aggregates = {
+        name: {arm: bootstrap(figure, games.scores[arm], generator=generator) for arm in arms}
+        for name, figure in AGGREGATES.items()
+    }
+    for name, of_arms in aggregates.items():
+        told = ", ".join(f"{arm} {_interval(estimate, '.3f')}" for arm, estimate in of_arms.items())
+        notes.append(f"{name} of normalised scores ({count}): {told}")
+    differences = {arm: _differences(games, arm, generator) for arm in arms[1:]}
+    for arm, by_game in differences.items():
+        better = bootstrap(probability_of_improvement, games.scores[arm], games.scores[arms[0]], generator=generator)
+        whose = f"a run of {arm} scores higher than one of {arms[0]}"
+        notes.append(f"{whose}: probability {_interval(better, '.2f')}, mean over games")
+        notes.append(f"{arm} against {arms[0]}: {_tally(by_game)}")
+    figures = {"aggregates": as_png(_draw_aggregates(aggregates, count))}
+    if differences:
+        figures["games"] = as_png(_draw_games(differences, arms[0]))
+    return Extension(notes=[*notes, *caveats], figures=figures)
+
+
+# ------------------------------------------------------------------ what is there
+
+
+def _arms(results: Sequence[Result]) -> list[str]:
+    return list(dict.fromkeys(result.job.arm for result in results))
+
+
+def _finished(results: Sequence[Result]) -> list[Result]:
+    return [result for result in results if not result.error and SCORE in result.metrics]
+
+
+def _game(finished: Sequence[Result]) -> str:
+    """The game that all of these runs are of; empty where they do not tell it."""
+    return str(finished[0].argument(GAME) or "")
+
+
+def _all_games(results: Sequence[Result]) -> tuple[Games | None, list[str]]:
+    """The scores that can be compared, and a note on games that are left out."""
+    arms = _arms(results)
+    scores: dict[str, dict[int, dict[str, float]]] = {}  # by game, seed and arm
+    left_out = []
+    for value, group in by_value(results).items():
+        finished = _finished(group)
+        game = _game(finished) if finished else ""
+        by_seed: dict[int, dict[str, float]] = {}
+        for result in finished:
+            if (score := human_normalised(game, result.metrics[SCORE])) is not None:
+                by_seed.setdefault(result.job.seed, {})[result.job.arm] = score
+        whole = {seed: of_arms for seed, of_arms in by_seed.items() if len(of_arms) == len(arms)}
+        if whole:
+            scores[str(value)] = whole
+        else:
+            why = "no seed that all arms finished" if by_seed or not finished else "no published scores"
+            left_out.append(f"{value} ({why})")
+    notes = [f"left out of what is said of all games: {', '.join(left_out)}"] if left_out else []
+    seeds = sorted(set.intersection(*(set(of_game) for of_game in scores.values()))) if scores else []
+    if not seeds:
+        return None, [*notes, "nothing is said of all games: there is no seed that all arms finished at all of them"]
+    names = list(scores)
+    tables = {arm: np.array([[scores[game][seed][arm] for game in names] for seed in seeds]) for arm in arms}
+    return Games(names, seeds, tables), notes
+
+
+# ------------------------------------------------------------------ what is said of it
+
+
+def _one_game(finished: Sequence[Result], arms: Sequence[str]) -> list[str]:
+    generator = np.random.default_rng(0)
+    columns = {arm: np.array([[r.metrics[SCORE]] for r in finished if r.job.arm == arm]) for arm in arms}
+    columns = {arm: column for arm, column in columns.items() if len(column)}
+    told = []
+    for arm, column in columns.items():
+        estimate = bootstrap(interquartile_mean, column, generator=generator)
+        told.append(f"{arm} {_interval(estimate, '.5g')} ({_many(len(column), 'seed')})")
+    lines = [f"interquartile mean of {SCORE}: {', '.join(told)}"]
+    base = arms[0]
+    for arm in arms[1:]:
+        if arm in columns and base in columns:
+            better = bootstrap(probability_of_improvement, columns[arm], columns[base], generator=generator)
+            lines.append(f"a run of {arm} scores higher than one of {base}: probability {_interval(better, '.2f')}")
+    return lines
+
+
+def _differences(games: Games, arm: str, generator: np.random.Generator) -> dict[str, Estimate]:
+    """By game, how much higher an arm's mean normalised score is than the first arm's."""
+    own, base = games.scores[arm], next(iter(games.scores.values()))
+    return {
+        name: bootstrap(_difference, own[:, [place]], base[:, [place]], generator=generator)
+        for place, name in enumerate(games.names)
+    }
+
+
+def _tally(differences: dict[str, Estimate]) -> str:
+    """At how many games an arm is better and worse, as the paper counts (Liu et al., 2018)."""
+    if any(np.isnan(estimate.low) for estimate in differences.values()):
+        higher, lower = (sum(sign * e.value > 0 for e in differences.values()) for sign in (1, -1))
+        equal = len(differences) - higher - lower
+        return f"higher scores at {higher}, lower at {lower}, equal at {equal} games; one seed cannot tell chance apart"
+    higher = sum(estimate.low > 0 for estimate in differences.values())
+    lower = sum(estimate.high < 0 for estimate in differences.values())
+    rest = len(differences) - higher - lower
+    return f"better at {higher}, worse at {lower}, not told apart by the interval at {rest} games"
+
+
+def _caveats(finished: Sequence[Result]) -> list[str]:
+    """What the intervals are, and how far they can be trusted with so few seeds."""
+    counts: dict[tuple[str | None, str], int] = {}
+    for result in finished:
+        place = (result.job.value, result.job.arm)
+        counts[place] = counts.get(place, 0) + 1
+    fewest = min(counts.values())
+    if max(counts.values()) == 1:
+        return ["too few seeds for intervals: they need two or more, here is 1"]
+    lines = [MEANING]
+    if fewest == 1:
+        lines.append("too few seeds for some of the intervals: where an arm has one there is none")
+    elif fewest < ENOUGH_SEEDS:
+        # The variance of a mean of n draws with replacement is (n - 1) / n of what n new runs would have.
+        share = np.sqrt((fewest - 1) / fewest)
+        lines.append(f"few seeds: with {fewest} of them, intervals are about {share:.2f} times as wide as is right")
+    return lines
+
+
+def _interval(estimate: Estimate, form: str) -> str:
+    if np.isnan(estimate.low):
+        return f"{estimate.value:{form}}"
+    return f"{estimate.value:{form}} [{estimate.low:{form}}, {estimate.high:{form}}]"
+
+
+def _many(count: int, what: str) -> str:
+    return f"1 {what}" if count == 1 else f"{count} {what}s"
+
+
+# ------------------------------------------------------------------ figures
+
+
+def _draw_aggregates(aggregates: dict[str, dict[str, Estimate]], count: str) -> Figure:
+    """Draws each figure of all games with its interval, arm above arm (Agarwal et al., 2021, figure 9)."""
+    # Imported here: it costs a second that an error in the arguments should not wait for.
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    arms = list(next(iter(aggregates.values())))
+    figure = Figure(figsize=(11, 1.4 + 0.5 * len(arms)), layout="constrained")
+    panels = figure.subplots(1, len(aggregates), sharey=True)
+    for axes, (name, of_arms) in zip(panels, aggregates.items(), strict=True):
+        for place, (arm, estimate) in enumerate(of_arms.items()):
+            _draw_interval(axes, place, estimate, ARM_COLOURS[arm])
+        axes.set(title=name, xlabel="normalised score")
+        axes.use_sticky_edges = False  # bars do not begin at the edge
+        axes.autoscale_view()
+        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.grid(axis="x", alpha=0.3)
+    panels[0].set_yticks(range(len(arms)), arms)
+    panels[0].set_ylim(len(arms) - 0.5, -0.5)
+    figure.suptitle(f"All games ({count})")
+    return figure
+
+
+def _draw_interval(axes: Axes, place: float, estimate: Estimate, colour: str) -> None:
+    if not np.isnan(estimate.low):
+        axes.barh(place, estimate.high - estimate.low, 0.6, left=estimate.low, color=colour, alpha=0.35)
+    axes.plot([estimate.value] * 2, [place - 0.3, place + 0.3], color=colour, linewidth=2.5)
+
+
+def _draw_games(differences: dict[str, dict[str, Estimate]], base: str) -> Figure:
+    """Draws by how much the mean normalised score of each arm is above the first arm's, from best game to worst."""
+    from matplotlib.figure import Figure
+
+    first = next(iter(differences.values()))
+    names = sorted(first, key=lambda name: first[name].value, reverse=True)
+    thickness = 0.8 / len(differences)
+    figure = Figure(figsize=(8, 1.4 + 0.38 * len(names) * max(1, len(differences) / 1.5)), layout="constrained")
+    axes = figure.subplots()
+    for number, (arm, by_game) in enumerate(differences.items()):
+        places = np.arange(len(names)) + (number - (len(differences) - 1) / 2) * thickness
+        values = np.array([by_game[name].value for name in names])
+        axes.barh(places, values, thickness * 0.9, color=ARM_COLOURS[arm], alpha=0.8, label=f"{arm} - {base}")
+        ends = np.array([[by_game[name].low, by_game[name].high] for name in names])
+        known = ~np.isnan(ends[:, 0])
+        axes.hlines(places[known], ends[known, 0], ends[known, 1], color="black", linewidth=1.2)
+    axes.axvline(0, color="#333333", linewidth=0.8)
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.set(xlabel="difference of mean normalised scores", title="Each game: difference to the first arm")
+    axes.grid(axis="x", alpha=0.3)
+    axes.legend(loc="lower right")
+    return figure

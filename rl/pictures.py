@@ -1,0 +1,65 @@
+"""What the features of a policy look at, with its coordinates and without them."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+from coordconv_apps.callbacks import Pictures
+from coordconv_apps.figures import as_png
+from rl.attention import coordinate_maps, draw_coordinate_maps, draw_saliency, watch, without_coordinates
+from rl.data import EVALUATION_SEEDS, RLData
+from rl.playing_task import PlayingTask
+
+if TYPE_CHECKING:
+    from lightning.pytorch import LightningDataModule, LightningModule
+    from matplotlib.figure import Figure
+
+    from rl.playing import Player
+
+_OBSERVATIONS = 5
+_DPI = 90
+
+
+class RLPictures(Pictures):
+    """What matters to a policy's value and action in some observations, and what coordinates add to its filters.
+
+    Args:
+        every_n_epochs: How often to draw during ``fit``; 0 draws at its end only.
+    """
+
+    def __init__(self, every_n_epochs: int = 0) -> None:
+        super().__init__(every_n_epochs)
+
+    def draw(self, task: LightningModule, datamodule: LightningDataModule) -> dict[str, Image.Image]:
+        """Plays a little, and draws the pictures.
+
+        Args:
+            task: A `PlayingTask`.
+            datamodule: An `RLData`.
+
+        Returns:
+            "attention", and with coordinates "coordinates".
+        """
+        if not (isinstance(task, PlayingTask) and isinstance(datamodule, RLData)):
+            raise TypeError(f"{type(task).__name__} and {type(datamodule).__name__} are not those of rl")
+        seed = EVALUATION_SEEDS["test"]
+        env = datamodule.open_evaluation(task, 1, seed)
+        try:
+            seen = watch(task.policy, env, _OBSERVATIONS, deterministic=datamodule.deterministic, seed=seed)
+        finally:
+            env.close()
+        players: dict[str, Player] = {f"coords={task.coords}": task.policy}
+        if task.coords != "none":
+            players["coordinates taken away"] = without_coordinates(task.policy)
+        pictures = {"attention": _to_picture(draw_saliency(players, seen))}
+        maps = coordinate_maps(task.policy, seen)
+        if maps is not None:
+            pictures["coordinates"] = _to_picture(draw_coordinate_maps(maps))
+        return pictures
+
+
+def _to_picture(figure: Figure) -> Image.Image:
+    return Image.open(io.BytesIO(as_png(figure, _DPI))).convert("RGB")

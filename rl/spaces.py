@@ -1,0 +1,98 @@
+"""Spaces of observations and actions as plain JSON."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+
+_ALLOWED = "must be a Box, Discrete, MultiDiscrete of one axis, MultiBinary, or a Dict of Boxes and Discretes"
+_KINDS = ("uint8", "int8", "int16", "int32", "int64", "float32", "float64")
+_MOST_ELEMENTS = 2**28
+
+
+def space_to_json(space: spaces.Space[Any], name: str) -> dict[str, Any]:
+    """Describes a space by numbers, texts and lists.
+
+    Args:
+        space: Boxes with the same bounds everywhere are described by these alone. Infinite bounds become texts.
+        name: Its argument, for the error.
+
+    Raises:
+        ValueError: It is of another kind.
+    """
+    if isinstance(space, spaces.Box) and str(space.dtype) in _KINDS:
+        low, high = (_bounds_to_json(bounds) for bounds in (space.low, space.high))
+        return {"type": "Box", "shape": list(space.shape), "dtype": str(space.dtype), "low": low, "high": high}
+    if isinstance(space, spaces.Discrete):
+        return {"type": "Discrete", "n": int(space.n), "start": int(space.start)}
+    if isinstance(space, spaces.MultiDiscrete) and space.nvec.ndim == 1:
+        return {"type": "MultiDiscrete", "nvec": space.nvec.tolist(), "start": space.start.tolist()}
+    if isinstance(space, spaces.MultiBinary) and isinstance(space.n, int):
+        return {"type": "MultiBinary", "n": space.n}
+    if isinstance(space, spaces.Dict):
+        parts = {key: space_to_json(part, f"{name}[{key!r}]") for key, part in space.spaces.items()}
+        if all(part["type"] in ("Box", "Discrete") for part in parts.values()):
+            return {"type": "Dict", "spaces": parts}
+    raise ValueError(f"{name}={' '.join(str(space).split())}: {_ALLOWED}")
+
+
+def space_from_json(description: Any, name: str) -> spaces.Space[Any]:  # noqa: ANN401  # whatever a file holds
+    """The space that `space_to_json` described, or an error: files may hold anything.
+
+    Args:
+        description: What it returned.
+        name: Of the space, for the error.
+
+    Raises:
+        ValueError: It describes no such space.
+    """
+    try:
+        return _from_json(description, nested=False)
+    except (KeyError, TypeError, ValueError, AssertionError, OverflowError, AttributeError) as error:
+        raise ValueError(f"{name}: no description of a space; {_ALLOWED}") from error
+
+
+def _from_json(description: dict[str, Any], nested: bool) -> spaces.Space[Any]:
+    kind = description["type"]
+    if kind == "Box":
+        shape, dtype = tuple(map(_natural, description["shape"])), description["dtype"]
+        if dtype not in _KINDS or math.prod(shape) > _MOST_ELEMENTS:
+            raise ValueError(dtype)
+        low, high = (_bounds_from_json(description[key], shape, dtype) for key in ("low", "high"))
+        return spaces.Box(low, high, shape, np.dtype(dtype).type)
+    if kind == "Discrete":
+        return spaces.Discrete(_natural(description["n"]), start=int(description["start"]))
+    if kind == "MultiDiscrete" and not nested:
+        nvec, start = (np.array(description[key], dtype=np.int64) for key in ("nvec", "start"))
+        return spaces.MultiDiscrete(nvec, start=start)
+    if kind == "MultiBinary" and not nested:
+        return spaces.MultiBinary(_natural(description["n"]))
+    if kind == "Dict" and not nested:
+        return spaces.Dict({str(key): _from_json(part, nested=True) for key, part in description["spaces"].items()})
+    raise ValueError(kind)
+
+
+def _natural(number: Any) -> int:  # noqa: ANN401  # whatever a file holds
+    if type(number) is not int or not 0 < number <= _MOST_ELEMENTS:
+        raise ValueError(number)
+    return number
+
+
+def _bounds_to_json(bounds: Any) -> Any:  # noqa: ANN401  # a number, or nested lists of them
+    values = bounds.ravel()
+    if len(values) and (values == values[0]).all():
+        return _number_to_json(values[0].item())
+    return [_number_to_json(value) for value in values.tolist()]
+
+
+def _number_to_json(value: float) -> float | str:
+    return value if math.isfinite(value) else str(value)
+
+
+def _bounds_from_json(value: Any, shape: tuple[int, ...], dtype: str) -> Any:  # noqa: ANN401  # an array
+    if isinstance(value, list):
+        return np.array([float(v) if isinstance(v, str) else v for v in value], dtype=dtype).reshape(shape)
+    return np.full(shape, float(value) if isinstance(value, str) else value, dtype=dtype)

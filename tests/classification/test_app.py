@@ -1,0 +1,535 @@
+"""The application from its command line: shipped configs, resuming, two processes, export, checkpoints, mistakes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from torchvision.models import get_model
+from torchvision.transforms.v2.functional import center_crop
+
+from classification.__main__ import main
+from classification.pictures import ClassificationPictures
+from classification.task import CLASS_NAMES_KEY, ClassificationTask
+from coordconv_apps.picture_files import read_picture
+from coordconv_apps.running.runs import read_summary, versions
+from tests.classification.pictures import CLASSES, damage, save_classes
+from tests.classification.tiny import ARGUMENTS, NETWORK, SIZE, data, save_noise, save_parts, trainer, weights_file
+from tests.test_cli_resume import assert_same, assert_same_runs, load
+
+ROOT = Path(__file__).parents[2]
+CONFIGS = {path.stem: path for path in sorted((ROOT / "classification" / "configs").glob("*.yaml"))}
+CPU = ["--trainer.accelerator=cpu", "--trainer.devices=1"]
+SIZES = [f"--data.image_size={SIZE}", "--data.crop=padded", "--data.batch_size=8", "--data.eval_batch_size=5"]
+TINY = [*ARGUMENTS, *SIZES, "--trainer.max_epochs=1", "--trainer.log_every_n_steps=1"]
+FIGURES = {"accuracy", "class_accuracy", "calibration_error", "loss"}
+NARROW = {"network": "resnet50", "network_args": {"width_per_group": 4}}
+"""A ResNet-50 whose 3x3 convolutions have few channels: its structure in a fraction of the time."""
+
+SHRUNK: dict[str, list[str]] = {
+    # As it is, but for a shorter training: the second arm is to learn something.
+    "quickstart": ["--trainer.max_epochs=1"],
+    "resnet18_small": ["--data.image_size=8", "--data.padding=1"],
+    "resnet50_imagefolder": ["--data.image_size=16", "--data.eval_size=24", "--data.eval_resize=26"],
+    "finetune_resnet50": ["--data.image_size=24", "--data.eval_size=24", "--data.eval_resize=26"],
+}
+
+
+def run_folder(runs: Path, name: str, version: int) -> Path:
+    return runs / "classification" / name / f"version_{version}"
+
+
+def newest(runs: Path, name: str = "default") -> Path:
+    return versions(runs / "classification" / name)[0]
+
+
+def figures_of(folder: Path) -> dict[str, float]:
+    metrics: dict[str, float] = read_summary(folder)["metrics"]
+    return metrics
+
+
+@pytest.fixture
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures take longer than all the rest."""
+    monkeypatch.setattr(ClassificationPictures, "draw", lambda *unused: {})
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_parts(tmp_path_factory.mktemp("pictures"))
+
+
+# ------------------------------------------------------------------ shipped configs
+
+
+def test_there_is_a_config_for_each_purpose() -> None:
+    assert set(CONFIGS) == set(SHRUNK)
+
+
+@pytest.mark.parametrize("coords", ["none", "xyr"])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_config_trains_and_tests(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, coords: str
+) -> None:
+    changes: dict[str, Any] = {"coords": coords}
+    arguments = [f"--config={CONFIGS[name]}", f"--runs_dir={tmp_path}", f"--model.coords={coords}"]
+    if name == "quickstart":
+        arguments += [f"--trainer.limit_train_batches={1 if coords == 'none' else 16}", "--data.val_fraction=0.05"]
+    else:
+        changes |= {**NARROW, "num_classes": 3}
+        arguments += ["--model.network=resnet50", "--model.network_args={width_per_group: 4}", "--model.num_classes=3"]
+        arguments += [f"--data.root={folder}", "--data.batch_size=8", "--data.num_workers=0", "--trainer.max_epochs=1"]
+    if name == "finetune_resnet50":
+        trained = get_model("resnet50", width_per_group=4, num_classes=7)
+        torch.save(trained.state_dict(), tmp_path / "trained.pth")
+        arguments += [f"--model.weights={tmp_path}/trained.pth"]
+        changes["weights"] = None
+    with monkeypatch.context() as patch:
+        patch.setattr(ClassificationPictures, "draw", lambda *unused: {})
+        main(["fit", *arguments, *SHRUNK[name], *CPU])
+    fit = run_folder(tmp_path, name, 0)
+    names = torch.load(fit / "checkpoints" / "best.ckpt", weights_only=True)[CLASS_NAMES_KEY]
+    assert names == ([str(digit) for digit in range(10)] if name == "quickstart" else list(CLASSES))
+    summary = read_summary(fit)
+    given: dict[str, Any] = yaml.safe_load(CONFIGS[name].read_text())["model"]
+    assert summary["parameters"] == ClassificationTask(**(given | changes)).parameter_count()
+    assert summary["coords"] == coords
+    assert summary["best"]["metric"] == "val/accuracy"
+    figures = FIGURES | ({"accuracy_top5"} if name == "quickstart" else set())
+    assert set(summary["metrics"]) == {"train/loss", *(f"val/{figure}" for figure in figures)}
+    # After a few steps, the statistics that an untrained network is evaluated with may be far off.
+    assert np.isfinite(summary["metrics"]["train/loss"])
+    assert 0 <= summary["metrics"]["val/accuracy"] <= 1
+    batch_size = 64 if name == "quickstart" else 8
+    assert summary["noted"]["global_batch_size"] == batch_size
+    assert summary["noted"]["peak_lr"] == pytest.approx(given["lr"] * batch_size / 256)
+    if coords == "none":
+        return  # a test differs in nothing but the network
+    if name == "finetune_resnet50":
+        (tmp_path / "trained.pth").unlink()  # a checkpoint does without
+    main(["test", "--ckpt_path=best", f"--name={name}", f"--runs_dir={tmp_path}", *CPU])
+    tested = run_folder(tmp_path, name, 1)
+    assert set(figures_of(tested)) == {f"test/{figure}" for figure in figures}
+    pictures = {path.name for path in (tested / "pictures").iterdir()}
+    assert pictures == {"confusion.png", "classes.png", "worst.png"}
+    for picture in pictures:
+        with Image.open(tested / "pictures" / picture) as image:
+            image.load()
+    if name == "quickstart":
+        assert figures_of(tested)["test/accuracy"] > 0.3, "ten classes"
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_configs_say_where_every_value_comes_from(name: str) -> None:
+    lines = CONFIGS[name].read_text().splitlines()
+    values = [line for line in lines if line.startswith("  ") and not line.strip().startswith("source:")]
+    assert len(values) > 15
+    assert [line for line in values if "#" not in line] == []
+
+
+# ------------------------------------------------------------------ weights to start from
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_both_arms_start_with_the_outputs_of_the_trained_weights(tmp_path: Path, folder: Path) -> None:
+    weights = weights_file(tmp_path / "weights.pth")
+    arguments = ["validate", "--allow_random_weights", f"--runs_dir={tmp_path}", f"--data.root={folder}", *ARGUMENTS]
+    figures = []
+    for arm, where in (("none", "stem"), ("xyr", "stem"), ("xy", "all")):
+        own = [f"--model.weights={weights}", f"--model.coords={arm}", f"--model.where={where}"]
+        main([*arguments, *own, *SIZES, *CPU])
+        figures.append(figures_of(newest(tmp_path)))
+    assert abs(figures[0]["val/loss"] - np.log(3)) > 0.01, "a test of nothing else"
+    for other in figures[1:]:
+        assert other == pytest.approx(figures[0], abs=1e-5)
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_a_checkpoint_does_without_the_weights_that_its_training_started_from(tmp_path: Path, folder: Path) -> None:
+    weights = weights_file(tmp_path / "weights.pth", num_classes=5)
+    arguments = [f"--runs_dir={tmp_path}", f"--data.root={folder}", f"--model.weights={weights}", *TINY, *CPU]
+    main(["fit", *arguments, "--model.coords=xyr"])
+    weights.unlink()
+    first = run_folder(tmp_path, "default", 0)
+    steps = load(first)["global_step"]
+    main(["fit", "--ckpt_path=last", f"--runs_dir={tmp_path}", "--trainer.max_epochs=2"])
+    assert load(first)["global_step"] == 2 * steps
+    assert yaml.safe_load((first / "config.yaml").read_text())["model"]["weights"] == str(weights), "the record"
+    main(["test", "--ckpt_path=last", f"--runs_dir={tmp_path}", *CPU])
+    assert set(figures_of(newest(tmp_path))) == {f"test/{figure}" for figure in FIGURES}
+    main(["export", "--ckpt_path=last", f"--runs_dir={tmp_path}", "--format=plain", *CPU])
+    plain = torch.export.load(newest(tmp_path) / "export" / "network_plain.pt2").module()
+    # Lightning's own way to open a checkpoint does without, too.
+    task = ClassificationTask.load_from_checkpoint(first / "checkpoints" / "last.ckpt", map_location="cpu").eval()
+    images = torch.rand(3, 3, SIZE, SIZE)
+    with torch.no_grad():
+        torch.testing.assert_close(plain(images), task.export_module()(images), rtol=1e-4, atol=1e-5)
+
+
+# ------------------------------------------------------------------ repeating and resuming
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_a_resumed_training_equals_an_uninterrupted_one(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights, average, optimizer, rates, augmentation, mixing, dropout, and all that is told of it."""
+    arguments = [f"--data.root={folder}", *TINY, *CPU, "--trainer.max_epochs=2", "--model.coords=xyr"]
+    arguments += ["--model.average=0.7", "--model.warmup=0.3", "--data.mixup=0.4", "--data.cutmix=1"]
+    arguments += ["--data.augment=trivial", "--data.erasing=0.5", "--trainer.gradient_clip_val=1"]
+
+    def fit(runs: str, *more: str) -> Path:
+        main(["fit", f"--runs_dir={tmp_path / runs}", *arguments, *more])
+        return run_folder(tmp_path / runs, "default", 0)
+
+    whole = fit("whole")
+    step, seen = ClassificationTask.training_step, [0]
+
+    def interrupted(*given: Any) -> Any:  # noqa: ANN401  # handed on as they are
+        seen[0] += 1
+        if seen[0] == 5:  # the second of three batches of the second epoch
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ClassificationTask, "training_step", interrupted)
+        with pytest.raises(SystemExit) as stopped:
+            fit("parts")
+    assert stopped.value.code == 143
+    assert seen == [5], "a test of nothing else"
+    parts = fit("parts", "--ckpt_path=last")
+    assert_same_runs(parts, whole)
+    for name in ("last", "best"):
+        assert_same(load(parts, name)["current_model_state"], load(whole, name)["current_model_state"], name)
+    assert read_summary(parts)["noted"] == read_summary(whole)["noted"]
+    # What is evaluated, and what a checkpoint is opened with, is the average.
+    for name in ("last", "best"):
+        saved, own = load(whole, name), "network.classifier.1.weight"
+        assert not torch.equal(saved["state_dict"][own], saved["current_model_state"][own])
+    main(["validate", f"--runs_dir={tmp_path}/whole", "--ckpt_path=last", *CPU])
+    of_fit = figures_of(whole)
+    assert figures_of(newest(tmp_path / "whole")) == pytest.approx(
+        {name: value for name, value in of_fit.items() if name.startswith("val/")}, abs=1e-6
+    )
+
+
+# ------------------------------------------------------------------ two processes
+
+SCRIPT = """
+import sys
+
+import torch
+from lightning.pytorch import Callback
+
+import classification.__main__ as application
+
+FOLDER, *ARGUMENTS = sys.argv[1:]
+
+
+class ClassificationPictures(Callback):
+    '''Draws nothing, and keeps what each process has.'''
+
+    def on_fit_end(self, trainer, pl_module):
+        torch.save(pl_module.state_dict(), f"{FOLDER}/{trainer.global_rank}.pt")
+
+
+application.ClassificationPictures = ClassificationPictures
+
+if __name__ == "__main__":
+    where = ARGUMENTS.index("--")
+    for arguments in (ARGUMENTS[:where], ARGUMENTS[where + 1 :]):  # to start takes longer than to train
+        application.main(arguments)
+"""
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs folder with a training and a prediction in it, by two processes that somebody else has started."""
+    folder = tmp_path_factory.mktemp("pair")
+    script = folder / "two.py"
+    script.write_text(SCRIPT)
+    root = save_parts(folder / "pictures")
+    # Of eleven pictures to validate on, one process has two batches and the other has one.
+    for path in (root / "train" / "bee" / "01.png", root / "val" / "cat" / "00.png"):
+        damage(path)
+    (root / "val" / "bee" / "broken.png").write_bytes(b"this is no picture")
+    save_noise(folder / "own", {"a": 3, "b": 2})
+    damage(folder / "own" / "damaged.png")
+    two = ["--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp", f"--runs_dir={folder}"]
+    fit = [*TINY, f"--data.root={root}", "--data.on_bad_image=skip", "--trainer.max_epochs=2"]
+    fit += [f"--model.weights={weights_file(folder / 'weights.pth')}"]
+    fit += ["--model.coords=xyr", "--model.average=0.5", "--data.mixup=0.2", "--trainer.accumulate_grad_batches=2"]
+    predict = ["--ckpt_path=last", f"--data.predict_images={folder}/own", "--data.eval_batch_size=2"]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)}
+    environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "NODE_RANK": "0"}
+    environment["PYTHONWARNINGS"] = "ignore::UserWarning:coordconv_apps.picture_files"
+    command = [sys.executable, str(script), str(folder), "fit", *fit, *two, "--", "predict", *predict, *two]
+    processes = [
+        subprocess.Popen(command, cwd=ROOT, env={**environment, "LOCAL_RANK": rank}, stderr=subprocess.PIPE, text=True)
+        for rank in ("0", "1")
+    ]
+    try:
+        told = [process.communicate(timeout=300)[1] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [0, 0], told
+    warned = [line for text in told for line in text.splitlines() if "not a readable picture" not in line]
+    assert [line for line in warned if not line.startswith("  ")] == []
+    return folder
+
+
+def test_two_processes_end_with_the_same_weights(pair: Path) -> None:
+    run = run_folder(pair, "default", 0)
+    summary = read_summary(run)
+    assert summary["world_size"] == 2
+    # 24 pictures, 8 of them in a batch on each process: two batches in an epoch, which make one step.
+    assert summary["noted"]["global_batch_size"] == 32
+    assert summary["noted"]["peak_lr"] == pytest.approx(0.1 * 32 / 256)
+    assert summary["noted"]["optimizer_steps"] == summary["steps"] == 2
+    assert summary["noted"]["bad_images"] == 3, "each once"
+    one, other = (torch.load(pair / f"{rank}.pt", weights_only=True) for rank in (0, 1))
+    saved = load(run)["state_dict"]
+    for name, weight in one.items():
+        assert torch.equal(weight, other[name]), name
+        assert torch.equal(weight, saved[name]), name
+    assert any(name.endswith("running_mean") for name in one), "batch norm's statistics, too"
+
+
+@pytest.mark.usefixtures("no_pictures")
+@pytest.mark.filterwarnings("ignore:.*not a readable picture")
+def test_two_processes_give_the_figures_of_one(pair: Path) -> None:
+    main(["validate", f"--runs_dir={pair}", "--ckpt_path=last", *CPU, "--trainer.strategy=auto"])
+    of_one, of_two = figures_of(newest(pair)), figures_of(run_folder(pair, "default", 0))
+    assert set(of_one) == {f"val/{figure}" for figure in FIGURES}
+    assert of_one == pytest.approx({name: of_two[name] for name in of_one}, rel=1e-5, abs=1e-6)
+    assert of_one["val/accuracy"] * 10 == pytest.approx(round(of_one["val/accuracy"] * 10)), "of ten pictures"
+    assert read_summary(newest(pair))["noted"] == {"bad_images": 2}
+
+
+@pytest.mark.filterwarnings("ignore:.*not a readable picture")
+def test_two_processes_predict_as_one(pair: Path) -> None:
+    place = f"--data.predict_images={pair}/own"
+    main(["predict", f"--runs_dir={pair}", "--ckpt_path=last", place, *CPU, "--trainer.strategy=auto"])
+    of_two, of_one = run_folder(pair, "default", 1), newest(pair)
+    assert of_two != of_one
+    assert read_summary(of_two)["world_size"] == 2
+    tables = [
+        [line.split(",") for line in (run / "predictions.csv").read_text().splitlines()] for run in (of_two, of_one)
+    ]
+    assert len(tables[0]) == len(tables[1]) == 6
+    assert len({row[2] for row in tables[0]}) == 6, "the pictures differ"
+    for two, one in zip(*tables, strict=True):
+        assert two[0] == one[0]
+        assert two[1::2] == one[1::2]
+        if one[0] != "picture":
+            assert [float(score) for score in two[2::2]] == pytest.approx([float(s) for s in one[2::2]], abs=2e-6)
+    assert read_summary(of_two)["noted"] == read_summary(of_one)["noted"] == {"bad_images": 1}
+
+
+# ------------------------------------------------------------------ checkpoints, predict and export
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, folder: Path) -> Path:
+    """Runs folder with short runs in it; they are evaluated at another size than they are trained at."""
+    runs = tmp_path_factory.mktemp("runs")
+    own = {"a": ("xyr", "stem"), "first": ("xy", "first"), "all": ("xyr", "all")}
+    weights = f"--model.weights={weights_file(runs / 'weights.pth')}"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ClassificationPictures, "draw", lambda *unused: {})
+        for name, (coords, where) in own.items():
+            arm = [f"--name={name}", f"--model.coords={coords}", f"--model.where={where}", "--model.lr=0.001"]
+            colours = ["--data.eval_size=20", "--data.mean=[0.5, 0.4, 0.3]", "--data.std=[0.3, 0.2, 0.1]"]
+            main(["fit", f"--runs_dir={runs}", f"--data.root={folder}", weights, *arm, *TINY, *colours, *CPU])
+    return runs
+
+
+def loaded(runs: Path, name: str) -> ClassificationTask:
+    checkpoint = run_folder(runs, name, 0) / "checkpoints" / "best.ckpt"
+    return ClassificationTask.load_from_checkpoint(checkpoint, map_location="cpu").eval()
+
+
+@pytest.mark.parametrize(("name", "format_"), [("a", "onnx"), ("first", "plain"), ("all", "torch_export")])
+def test_exported_files_take_pixels_and_give_probabilities(trained: Path, name: str, format_: str) -> None:
+    main(["export", f"--name={name}", f"--runs_dir={trained}", "--ckpt_path=best", f"--format={format_}", *CPU])
+    files = newest(trained, name) / "export"
+    plain = {"network_plain.pt2", "network_plain_weights.pt"}
+    expected_files = {"onnx": {"network.onnx"}, "plain": plain, "torch_export": {"network.pt2"}}[format_]
+    assert {path.name for path in files.iterdir()} == expected_files
+    images = torch.rand(5, 3, 20, 20, generator=torch.Generator().manual_seed(1))
+    mean, std = (torch.tensor(values)[:, None, None] for values in ((0.5, 0.4, 0.3), (0.3, 0.2, 0.1)))
+    with torch.no_grad():
+        expected = loaded(trained, name).network((images - mean) / std).softmax(1)
+    assert expected.std(0).max() > 0.01, "a test of nothing else"
+    for file in expected_files & {"network_plain.pt2", "network.pt2"}:
+        found = torch.export.load(files / file).module()(images)
+        torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
+    if format_ == "onnx":
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(files / "network.onnx", providers=["CPUExecutionProvider"])
+        (found,) = session.run(None, {session.get_inputs()[0].name: images.numpy()})
+        np.testing.assert_allclose(found, expected.numpy(), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.usefixtures("no_pictures")
+@pytest.mark.parametrize("eval_size", [12, 20])
+def test_a_network_is_evaluated_at_another_size(trained: Path, folder: Path, eval_size: int) -> None:
+    main(["validate", "--name=a", f"--runs_dir={trained}", "--ckpt_path=best", f"--data.eval_size={eval_size}", *CPU])
+    task = loaded(trained, "a")
+    pixels = torch.stack([read_picture(path) for path in sorted((folder / "val").glob("*/*.png"))])
+    images = (center_crop(pixels, [eval_size] * 2) / 255 - task.mean[:, None, None]) / task.std[:, None, None]
+    labels = torch.tensor([0] * 4 + [1] * 4 + [2] * 3)
+    with torch.no_grad():
+        loss = torch.nn.functional.cross_entropy(task.network(images), labels)
+    assert figures_of(newest(trained, "a"))["val/loss"] == pytest.approx(float(loss), rel=1e-4)
+    assert abs(loss - np.log(3)) > 0.01, "a test of nothing else"
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_the_same_classes_elsewhere_are_tested(trained: Path, tmp_path: Path) -> None:
+    save_noise(tmp_path / "train", dict.fromkeys(CLASSES, 2), seed=3)
+    save_noise(tmp_path / "val", dict.fromkeys(CLASSES, 1), seed=4)
+    main(["test", "--name=a", f"--runs_dir={trained}", "--ckpt_path=best", f"--data.root={tmp_path}", *CPU])
+    accuracy = figures_of(newest(trained, "a"))["test/accuracy"]
+    assert accuracy * 3 == pytest.approx(round(accuracy * 3))
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("ant", "bug", "cat"), "its classes must be those of the checkpoint: class 1 is 'bug' here and 'bee' there"),
+        (("ant", "bee", "cat", "dog"), "model.num_classes=3: must be 4, as many classes as the data have"),
+    ],
+)
+@pytest.mark.parametrize("command", ["test", "fit"])
+def test_other_classes_than_the_checkpoints_are_refused(
+    trained: Path,
+    tmp_path: Path,
+    names: tuple[str, ...],
+    message: str,
+    command: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for part in ("train", "val"):
+        save_noise(tmp_path / part, dict.fromkeys(names, 2))
+    checkpoint = run_folder(trained, "a", 0) / "checkpoints" / "last.ckpt"
+    arguments = [f"--ckpt_path={checkpoint}", f"--runs_dir={tmp_path}/runs", f"--data.root={tmp_path}", *CPU]
+    more = ["--trainer.max_epochs=2"] if command == "fit" else []
+    assert_told_in_one_line(capsys, [command, *arguments, *more], message)
+
+
+def test_other_classes_of_a_library_are_told_by_its_name(tmp_path: Path) -> None:
+    task, run = ClassificationTask(**(NETWORK | {"num_classes": 10})), trainer(tmp_path)
+    run.datamodule = data(tmp_path, source="digits")  # type: ignore[attr-defined]  # as Lightning sets it
+    task.trainer = run
+    message = r"^data\.source=digits: its classes must be those of the checkpoint: class 0 is '0' here and 'no' there$"
+    with pytest.raises(ValueError, match=message):
+        task.on_load_checkpoint({CLASS_NAMES_KEY: ["no"] * 10})
+
+
+# ------------------------------------------------------------------ mistakes on the command line
+
+
+def assert_told_in_one_line(capsys: pytest.CaptureFixture[str], arguments: list[str], *words: str) -> None:
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2
+    told = capsys.readouterr().err.strip()
+    for word in words:
+        assert word in told
+    assert told.startswith("error: ")
+    assert "\n" not in told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model.network=resnet5"], "network='resnet5' is unknown; closest: resnet50"),
+        (["--model.network=timm/resnet18"], "network='timm/resnet18' needs timm: pip install 'coordconv-apps[timm]'"),
+        (["--model.num_classes=1"], "model.num_classes=1: must be an integer of at least 2"),
+        (["--model.lr=0"], "model.lr=0.0: must be above 0"),
+        (["--model.label_smoothing=1"], "model.label_smoothing=1.0: must be in [0, 1)"),
+        (["--model.coords=xyr", "--model.where=no.such.layer"], "'no.such.layer'"),
+        (["--model.coords=yx"], "--model.coords=yx: expected 'none', 'xy', 'xyr'"),
+        (["--model.schedule=step"], "model.schedule=step: must be cosine or constant"),
+        (["--model.optimizer=adam"], "--model.optimizer=adam: expected 'sgd', 'adamw'"),
+        (["--model.weights=none.pth"], "weights='none.pth': must be a file that exists, or of mobilenet_v2: default"),
+        (["--model.small_images=true"], "small_images=True: must be false for network='mobilenet_v2'"),
+        (["--model.network_args={depth: 3}"], "network_args={'depth': 3}: mobilenet_v2 does not take them"),
+        (["--data.repeats=3"], "data.batch_size=8: must be a multiple of data.repeats=3"),
+        (["--data.root=null"], "data.root=null: must be a folder of pictures with data.source=folder"),
+    ],
+)
+def test_mistakes_in_arguments_are_told_in_one_line_and_leave_nothing_behind(
+    tmp_path: Path, folder: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = tmp_path / "runs"
+    given = ["fit", f"--runs_dir={runs}", f"--data.root={folder}", *TINY, *CPU, *arguments]
+    assert_told_in_one_line(capsys, given, message)
+    assert not runs.exists()
+
+
+def nowhere(root: Path) -> None:
+    """There is nothing."""
+
+
+def one_class(root: Path) -> None:
+    save_classes(root / "train", 2)
+    save_classes(root / "val", 2)
+
+
+def empty_class(root: Path) -> None:
+    save_classes(root, 2, 2, 2)
+    for path in (root / "bee").iterdir():
+        path.unlink()
+
+
+def different_classes(root: Path) -> None:
+    save_classes(root / "train", 2, 2, 2)
+    save_classes(root / "val", 2, 2)
+
+
+def small_pictures(root: Path) -> None:
+    save_classes(root, 4, 4, 4)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (nowhere, "no such folder"),
+        (one_class, "has one class only (ant), must have at least two"),
+        (empty_class, "in the class folder bee"),
+        (different_classes, "train and val must have the same classes; only in train: cat"),
+        (small_pictures, "data.image_size=16: must be at most 10 for"),
+    ],
+)
+@pytest.mark.usefixtures("no_pictures")
+def test_mistakes_in_folders_are_told_in_one_line(
+    tmp_path: Path,
+    make: Callable[[Path], None],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    make(tmp_path / "pictures")
+    runs = tmp_path / "runs"
+    arguments = ["fit", f"--runs_dir={runs}", f"--data.root={tmp_path}/pictures", *TINY, *CPU]
+    assert_told_in_one_line(capsys, arguments, message)
+    assert read_summary(newest(runs))["status"] == "failed"
+    assert not list(runs.rglob("*.ckpt"))

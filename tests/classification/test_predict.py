@@ -1,0 +1,258 @@
+"""What ``predict`` writes: a table of the most probable classes of each picture."""
+
+from __future__ import annotations
+
+import csv
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from classification.__main__ import main
+from classification.pictures import ClassificationPictures
+from classification.predict import PredictionWriter
+from classification.task import ClassificationTask, Prediction
+from coordconv_apps.picture_files import read_picture
+from coordconv_apps.running.runs import read_summary, versions
+from tests.classification.pictures import damage
+from tests.classification.tiny import (
+    ARGUMENTS,
+    OWN_TRAINER,
+    SIZE,
+    data,
+    save_noise,
+    save_parts,
+    task,
+    trainer,
+    weights_file,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = OWN_TRAINER
+
+NAMES = ("ant, small", "bee", 'a "cat"', "dog", "élan", "fox", "gnu")
+
+
+def table(folder: Path) -> list[list[str]]:
+    with (folder / "predictions.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.reader(file))
+
+
+class OneOfTwo:
+    """What the callback uses of a trainer, on the first or the second of two processes."""
+
+    world_size = 2
+
+    def __init__(self, folder: Path, rank: int) -> None:
+        self.default_root_dir = str(folder)
+        self.is_global_zero = rank == 0
+
+
+def made_up(numbers: list[int], classes: int) -> Prediction:
+    logits = torch.randn(20, classes, generator=torch.Generator().manual_seed(0))
+    return Prediction(logits.softmax(1)[numbers], torch.tensor(numbers), [f"p/{number:02}.png" for number in numbers])
+
+
+def written(folder: Path, one: ClassificationTask, *batches: Prediction) -> list[list[str]]:
+    """The table of a single process."""
+    run: Any = OneOfTwo(folder, 0)
+    run.world_size = 1
+    writer = PredictionWriter()
+    writer.on_predict_start(run, one)
+    for number, batch in enumerate(batches):
+        writer.on_predict_batch_end(run, one, batch, batch, number)  # type: ignore[arg-type]  # not looked at
+    writer.on_predict_end(run, one)
+    return table(folder)
+
+
+@pytest.mark.parametrize(("classes", "columns"), [(2, 2), (5, 5), (7, 5)])
+def test_the_most_probable_classes_come_first(tmp_path: Path, classes: int, columns: int) -> None:
+    one = task(num_classes=classes)
+    one.class_names = list(NAMES[:classes])
+    batches = made_up([0, 1, 2], classes), made_up([3, 4], classes)
+    header, *rows = written(tmp_path, one, *batches)
+    assert header == ["picture", *(f"{word}_{i + 1}" for i in range(columns) for word in ("class", "score"))]
+    assert [row[0] for row in rows] == [f"p/{number:02}.png" for number in range(5)]
+    probabilities = torch.cat([batch.probabilities for batch in batches])
+    for row, expected in zip(rows, probabilities.numpy(), strict=True):
+        best = np.argsort(-expected)[:columns]
+        assert row[1::2] == [NAMES[label] for label in best]
+        assert row[2::2] == [f"{expected[label]:.6f}" for label in best]
+
+
+def test_names_with_commas_and_quotes_are_quoted(tmp_path: Path) -> None:
+    one = task(num_classes=3)
+    one.class_names = list(NAMES[:3])
+    sure = Prediction(torch.tensor([[0.7, 0.1, 0.2]]), torch.tensor([0]), ["a, b.png"])
+    written(tmp_path, one, sure)
+    line = (tmp_path / "predictions.csv").read_text().splitlines()[1]
+    assert line == '"a, b.png","ant, small",0.700000,"a ""cat""",0.200000,bee,0.100000'
+
+
+def test_names_of_files_that_are_no_text_are_written(tmp_path: Path) -> None:
+    odd = Prediction(torch.tensor([[0.7, 0.1, 0.2]]), torch.tensor([0]), ["p/\udcff.png"])
+    assert written(tmp_path, task(), odd)[1][0] == "p/\\xff.png"
+
+
+def test_classes_without_names_are_numbers(tmp_path: Path) -> None:
+    assert written(tmp_path, task(), made_up([0], 3))[1][1] in ("0", "1", "2")
+
+
+def test_without_pictures_there_is_a_header(tmp_path: Path) -> None:
+    assert written(tmp_path, task(), Prediction(torch.zeros(0, 3), torch.zeros(0, dtype=torch.int64), [])) == [
+        ["picture"]
+    ]
+
+
+def test_two_processes_write_one_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own: list[Any] = []
+
+    def gather(everyone: list[Any], mine: Any) -> None:  # noqa: ANN401  # any object
+        own.append(mine)
+        everyone[:] = [mine, *own[:-1]]  # the second process is asked first here
+
+    monkeypatch.setattr(torch.distributed, "all_gather_object", gather)
+    one = task()
+    for rank, numbers in ((1, [[1, 3]]), (0, [[0, 2], [4]])):
+        run: Any = OneOfTwo(tmp_path, rank)
+        writer = PredictionWriter()
+        writer.on_predict_start(run, one)
+        for number, batch in enumerate(numbers):
+            prediction = made_up(batch, 3)
+            writer.on_predict_batch_end(run, one, prediction, prediction, number)  # type: ignore[arg-type]
+        writer.on_predict_end(run, one)
+        assert (tmp_path / "predictions.csv").exists() == (rank == 0)
+    found = table(tmp_path)
+    assert found == written(tmp_path, one, made_up([0, 1, 2, 3, 4], 3))
+    assert capsys.readouterr().out == f"5 pictures classified: {tmp_path}/predictions.csv\n" * 2
+
+
+def test_a_second_prediction_starts_anew(tmp_path: Path) -> None:
+    run: Any = OneOfTwo(tmp_path, 0)
+    run.world_size = 1
+    one, writer = task(), PredictionWriter()
+    for numbers in ([0, 1, 2], [0, 1]):
+        writer.on_predict_start(run, one)
+        prediction = made_up(numbers, 3)
+        writer.on_predict_batch_end(run, one, prediction, prediction, 0)  # type: ignore[arg-type]
+        if len(numbers) < 3:  # the first one was interrupted
+            writer.on_predict_end(run, one)
+    assert [row[0] for row in table(tmp_path)[1:]] == ["p/00.png", "p/01.png"]
+
+
+@pytest.mark.filterwarnings("ignore:.*not a readable picture")
+def test_a_batch_of_pictures_that_cannot_be_read_is_passed_over(tmp_path: Path) -> None:
+    pictures = save_noise(tmp_path / "own", {"a": 3})
+    for number in (0, 1):
+        damage(pictures / "a" / f"{number:02}.png")
+    there = data(tmp_path, predict_images=str(pictures), eval_batch_size=2, on_bad_image="skip")
+    one = task()
+    trainer(tmp_path, callbacks=[PredictionWriter()]).predict(one, there, return_predictions=False)
+    assert [row[0] for row in table(tmp_path)[1:]] == [str(pictures / "a" / "02.png")]
+    assert one.noted["bad_images"] == 2
+
+
+# ------------------------------------------------------------------ from the command line
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs folder with a short run in it, whose pictures are gone."""
+    folder = tmp_path_factory.mktemp("trained")
+    root = save_parts(folder / "pictures")
+    (root / "train" / "bee").rename(root / "train" / "bee, wild")
+    (root / "val" / "bee").rename(root / "val" / "bee, wild")
+    weights = f"--model.weights={weights_file(folder / 'weights.pth')}"
+    sizes = [f"--data.image_size={SIZE}", "--data.crop=padded", "--data.batch_size=8", "--trainer.accelerator=cpu"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ClassificationPictures, "draw", lambda *unused: {})
+        main(
+            [
+                "fit",
+                f"--runs_dir={folder}",
+                f"--data.root={root}",
+                weights,
+                *ARGUMENTS,
+                *sizes,
+                "--trainer.max_epochs=1",
+            ]
+        )
+    root.rename(folder / "elsewhere")
+    return folder
+
+
+@pytest.mark.filterwarnings("ignore:.*not a readable picture")
+def test_predict_needs_no_pictures_but_those_to_look_at(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = save_noise(tmp_path / "own", {"b": 2, "a": 3})
+    (own / "broken.jpg").write_bytes(b"this is no picture")
+    damage(own / "a" / "01.png")
+    arguments = ["predict", f"--runs_dir={trained}", "--ckpt_path=best", "--trainer.accelerator=cpu"]
+    main([*arguments, f"--data.predict_images={own}", "--data.on_bad_image=skip", "--data.eval_batch_size=2"])
+    run = versions(trained / "classification" / "default")[0]
+    assert f"4 pictures classified: {run}/predictions.csv" in capsys.readouterr().out
+    assert read_summary(run)["noted"] == {"bad_images": 2}
+    header, *rows = table(run)
+    assert header == ["picture", "class_1", "score_1", "class_2", "score_2", "class_3", "score_3"]
+    paths = [str(own / name) for name in ("a/00.png", "a/02.png", "b/00.png", "b/01.png")]
+    assert [row[0] for row in rows] == paths
+    checkpoint = trained / "classification" / "default" / "version_0" / "checkpoints" / "best.ckpt"
+    one = ClassificationTask.load_from_checkpoint(checkpoint, map_location="cpu").eval()
+    names = ["ant", "bee, wild", "cat"]
+    assert len({row[2] for row in rows}) == 4, "the pictures differ"
+    for path, row in zip(paths, rows, strict=True):
+        pixels = read_picture(path)[:, 2:18, 4:20] / 255  # type: ignore[arg-type]  # Pillow takes a text, too
+        with torch.no_grad():
+            expected = one.export_module()(pixels[None])[0].numpy()
+        scores = [float(score) for score in row[2::2]]
+        assert scores == sorted(scores, reverse=True)
+        assert sum(scores) == pytest.approx(1, abs=3e-6)
+        assert {name: score for name, score in zip(row[1::2], scores, strict=True)} == pytest.approx(
+            dict(zip(names, expected.tolist(), strict=True)), abs=1e-4
+        )
+
+
+def test_predict_looks_at_a_single_picture(trained: Path, tmp_path: Path) -> None:
+    picture = tmp_path / "one.png"
+    Image.new("L", (30, 20), 77).save(picture)
+    arguments = ["predict", f"--runs_dir={trained}", "--ckpt_path=best", "--trainer.accelerator=cpu"]
+    main([*arguments, f"--data.predict_images={picture}"])
+    _, row = table(versions(trained / "classification" / "default")[0])
+    assert row[0] == str(picture)
+    assert {*row[1::2]} == {"ant", "bee, wild", "cat"}
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        (None, "data.predict_images=null: predict needs a picture, or a folder of pictures"),
+        ("none", "none': no such folder"),
+        ("broken", "data.on_bad_image=skip goes on without them"),
+        ("small", "data.eval_size=16: must be at most 12 for"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(
+    trained: Path, tmp_path: Path, place: str | None, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if place == "broken":
+        (save_noise(tmp_path / place, {"a": 1}) / "broken.png").write_bytes(b"this is no picture")
+    if place == "small":
+        (tmp_path / place).mkdir()
+        Image.new("RGB", (12, 30)).save(tmp_path / place / "small.png")
+    given = [] if place is None else [f"--data.predict_images={tmp_path / place}"]
+    arguments = ["predict", f"--runs_dir={trained}", "--ckpt_path=best", "--trainer.accelerator=cpu"]
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stopped:
+        main([*arguments, *given])
+    assert stopped.value.code == 2
+    told = capsys.readouterr().err.strip()
+    assert message in told
+    assert told.startswith("error: ")
+    assert "\n" not in told

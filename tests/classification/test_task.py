@@ -1,0 +1,310 @@
+"""The task: losses, rates, arms, figures, coordinates at other sizes, and what it refuses."""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from lightning.pytorch import Callback, Trainer, seed_everything
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, log_loss
+from torch import Tensor, nn
+
+from classification.task import ClassificationTask
+from coordconv_apps import CoordConv2d
+from coordconv_apps.averaging import Averaging
+from tests.classification.pictures import damage
+from tests.classification.tiny import OWN_TRAINER, SIZE, data, save_parts, task, trainer, weights_file
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from classification.datasets import LabelledBatch
+
+pytestmark = OWN_TRAINER
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_parts(tmp_path_factory.mktemp("pictures"))
+
+
+class Watch(Callback):
+    """Keeps, of every batch: itself, the network before it, the loss, and the rates after it."""
+
+    def __init__(self) -> None:
+        self.batches: list[LabelledBatch] = []
+        self.networks: list[nn.Module] = []
+        self.losses: list[float] = []
+        self.rates: list[list[float]] = []
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: LabelledBatch, batch_idx: int) -> None:  # noqa: ANN401  # Lightning's
+        self.batches.append(batch)
+        self.networks.append(copy.deepcopy(pl_module.network))
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, *unused: Any) -> None:  # noqa: ANN401  # Lightning's
+        self.losses.append(float(outputs["loss"]))
+        self.rates.append([group["lr"] for group in trainer.optimizers[0].param_groups])
+
+
+def watched(folder: Path, one: ClassificationTask, there: Any, **arguments: Any) -> Watch:  # noqa: ANN401
+    watch = Watch()
+    trainer(folder, callbacks=[watch], **arguments).fit(one, there)
+    return watch
+
+
+def flat(module: nn.Module) -> Tensor:
+    return torch.cat([parameter.detach().flatten() for parameter in module.parameters()])
+
+
+# ------------------------------------------------------------------ loss
+
+
+@pytest.mark.parametrize(("mixup", "cutmix", "repeats"), [(0.0, 0.0, 1), (0.7, 0.0, 1), (0.0, 1.0, 2)])
+def test_the_loss_is_the_cross_entropy_with_mixed_and_smoothed_targets(
+    folder: Path, tmp_path: Path, mixup: float, cutmix: float, repeats: int
+) -> None:
+    seed_everything(0)
+    there = data(folder, mixup=mixup, cutmix=cutmix, repeats=repeats)
+    one = task(coords="xyr", network_args={"width_mult": 0.1, "dropout": 0.0}, label_smoothing=0.3)
+    watch = watched(tmp_path, one, there)
+    assert len(watch.losses) == 3 * repeats
+    is_mixed = []
+    for number, (batch, network, loss) in enumerate(zip(watch.batches, watch.networks, watch.losses, strict=True)):
+        images, targets = there.mix(batch, 0, number)
+        is_mixed.append(not torch.equal(images, batch.images))  # a box of CutMix may have no area
+        # Each class of a picture gets its share of 0.7, and every class a third of 0.3.
+        smoothed = 0.7 * targets + 0.1
+        with torch.no_grad():
+            expected = -(smoothed * network(images).log_softmax(1)).sum(1).mean()
+        assert loss == pytest.approx(float(expected), rel=1e-5)
+        assert batch.indices.unique_consecutive(return_counts=True)[1].tolist() == [repeats] * (8 // repeats)
+    assert any(is_mixed) == bool(mixup or cutmix)
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true"])
+def test_half_precision_trains_and_evaluates(folder: Path, tmp_path: Path, precision: Any) -> None:  # noqa: ANN401
+    one = task(coords="xyr", label_smoothing=0.1)
+    run = trainer(tmp_path, precision=precision, limit_val_batches=1.0, gradient_clip_val=1.0)
+    run.fit(one, data(folder, mixup=0.5))
+    assert {name: value for name, value in run.callback_metrics.items() if not value.isfinite()} == {}
+    assert {"train/loss", "val/loss"} <= set(run.callback_metrics)
+    assert one.mean.tolist() == pytest.approx([0.485, 0.456, 0.406], rel=1e-2)
+    kept = torch.float32 if precision == "bf16-mixed" else torch.bfloat16
+    assert {parameter.dtype for parameter in one.parameters()} == {kept}
+
+
+# ------------------------------------------------------------------ recipe
+
+
+@pytest.mark.parametrize(
+    ("arguments", "accumulate", "peak"),
+    [
+        ({"lr": 0.4}, 1, 0.4 * 8 / 256),
+        ({"lr": 0.4}, 3, 0.4 * 8 * 3 / 256),
+        ({"lr": 0.4, "scale_lr": False}, 3, 0.4),
+        ({"lr": 0.4, "optimizer": "adamw"}, 1, 0.4 * 8 / 256),
+    ],
+)
+def test_rates_follow_the_scaled_schedule_step_by_step(
+    folder: Path, tmp_path: Path, arguments: dict[str, Any], accumulate: int, peak: float
+) -> None:
+    one = task(warmup=0.5, **arguments)
+    watch = watched(tmp_path, one, data(folder), max_epochs=2, accumulate_grad_batches=accumulate)
+    steps = 6 // accumulate
+    assert one.noted == {
+        "global_batch_size": 8 * accumulate,
+        "peak_lr": pytest.approx(peak),
+        "optimizer_steps": steps,
+    }
+    for batch, rates in enumerate(watch.rates, start=1):
+        done = batch // accumulate
+        climb = min((done + 1) / (0.5 * steps), 1)
+        assert rates == pytest.approx([peak * climb * (1 + math.cos(math.pi * done / steps)) / 2] * 2, abs=1e-9)
+
+
+def test_a_constant_rate_needs_no_end(folder: Path, tmp_path: Path) -> None:
+    one = task(schedule="constant", lr=0.32)
+    watch = watched(tmp_path, one, data(folder), max_epochs=-1, max_time={"seconds": 1})
+    assert watch.rates[0] == pytest.approx([0.01, 0.01])
+    assert one.noted["optimizer_steps"] == math.inf
+
+
+def test_gradients_are_clipped_over_accumulated_batches(folder: Path, tmp_path: Path) -> None:
+    """Without momentum and decay, a step is as long as the clipped gradient times the rate."""
+    seed_everything(0)
+    plain = {"momentum": 0.0, "weight_decay": 0.0, "schedule": "constant", "scale_lr": False, "lr": 0.5}
+    for clip, length in ((1e-3, 5e-4), (2e-3, 1e-3)):
+        one = task(coords="xyr", **plain)
+        before = flat(one.network).double()
+        limits = {"limit_train_batches": 2, "accumulate_grad_batches": 2, "gradient_clip_val": clip}
+        trainer(tmp_path, **limits).fit(one, data(folder))
+        assert float((flat(one.network).double() - before).norm()) == pytest.approx(length, rel=1e-3)
+
+
+def test_the_average_is_asked_for(folder: Path, tmp_path: Path) -> None:
+    (averaging,) = task(average=0.25).configure_callbacks()
+    assert isinstance(averaging, Averaging)
+    assert averaging.decay == 0.25
+    assert task().configure_callbacks() == []
+
+
+def test_compiling_is_asked_of_the_network(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That compiled layers give the same outputs is tested with the layers: compiling a network takes a minute."""
+    compiled: list[nn.Module] = []
+    monkeypatch.setattr(nn.Module, "compile", lambda module: compiled.append(module))
+    for asked in (False, True):
+        one = task(compile=asked)
+        trainer(tmp_path, limit_val_batches=1).validate(one, data(folder), verbose=False)
+        assert compiled == [one.network] * asked
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_channels_may_lie_last_in_memory(tmp_path: Path, last: bool) -> None:
+    weights = str(weights_file(tmp_path / "weights.pth"))
+    layout = torch.channels_last if last else torch.contiguous_format
+    seen: list[Tensor] = []
+    seed_everything(0)
+    one = task(coords="xyr", weights=weights, channels_last=last).eval()
+    first = next(module for module in one.network.modules() if isinstance(module, nn.Conv2d))
+    first.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    images = torch.rand(2, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(1))
+    seed_everything(0)
+    other = task(coords="xyr", weights=weights, channels_last=not last).eval()
+    torch.testing.assert_close(one(images), other(images), rtol=1e-4, atol=1e-4)
+    assert (one(images)[0] - one(images)[1]).abs().max() > 0.01, "a test of nothing else"
+    assert seen[0].is_contiguous(memory_format=layout)
+    wide = [p for p in one.parameters() if p.dim() == 4 and p.shape[1] > 1 and p.shape[2] > 1]
+    assert wide
+    assert all(parameter.is_contiguous(memory_format=layout) for parameter in wide)
+
+
+# ------------------------------------------------------------------ arms and coordinates
+
+
+@pytest.mark.parametrize("where", ["stem", "first", "all"])
+def test_arms_start_from_the_same_image_weights(where: str) -> None:
+    states: list[dict[str, Tensor]] = []
+    for coords in ("none", "xy", "xyr"):
+        seed_everything(0)
+        states.append(task(coords=coords, where=where).state_dict())
+    for channels, state in enumerate(states[1:], start=2):
+        own = [name for name in state if name not in states[0]]
+        assert own
+        assert all(name.endswith("coord_weight") and state[name].shape[1] == channels for name in own)
+        for name, value in states[0].items():
+            assert torch.equal(value, state[name]), name
+
+
+def test_coordinates_reach_from_minus_one_to_one_at_every_size() -> None:
+    """So a network sees the corners of an image where it saw them in training, whatever the size."""
+    one = task(coords="xyr").eval()
+    (stem,) = [module for module in one.network.modules() if isinstance(module, CoordConv2d)]
+    for height, width in ((16, 16), (24, 24), (20, 28)):
+        images = torch.rand(1, 3, height, width)
+        with torch.no_grad():
+            of_images = nn.functional.conv2d(images, stem.weight, stem.bias)
+            added = stem(images) - of_images
+        y, x = torch.meshgrid(torch.linspace(-1, 1, height), torch.linspace(-1, 1, width), indexing="ij")
+        assert x[0, 0] == y[0, 0] == -1
+        assert x[-1, -1] == y[-1, -1] == 1
+        # The radius is the distance from the centre.
+        frame = torch.stack([x, y, (x.square() + y.square()).sqrt()])
+        expected = torch.einsum("oc,chw->ohw", stem.coord_weight[:, :, 0, 0].detach(), frame)
+        torch.testing.assert_close(added[0], expected, rtol=1e-4, atol=1e-5)
+
+
+# ------------------------------------------------------------------ figures
+
+
+@pytest.mark.parametrize("eval_size", [SIZE, 20])
+def test_figures_are_those_of_scikit_learn(folder: Path, tmp_path: Path, eval_size: int) -> None:
+    seed_everything(0)
+    weights = str(weights_file(tmp_path / "weights.pth"))
+    one, there = task(coords="xyr", weights=weights), data(folder, eval_size=eval_size)
+    run = trainer(tmp_path, limit_val_batches=1.0)
+    run.fit(one, there)
+    batch = there.images_at(range(11), "val")
+    assert batch.images.shape == (11, 3, eval_size, eval_size)
+    with torch.no_grad():
+        probabilities = one.eval()(batch.images).double().softmax(1)
+    assert probabilities.std(0).max() > 0.01, "a test of nothing else"
+    labels, found = batch.labels.numpy(), probabilities.argmax(1).numpy()
+    logged = {name: value.item() for name, value in run.callback_metrics.items()}
+    assert logged["val/accuracy"] == pytest.approx(accuracy_score(labels, found))
+    assert logged["val/class_accuracy"] == pytest.approx(balanced_accuracy_score(labels, found))
+    assert logged["val/loss"] == pytest.approx(log_loss(labels, probabilities.numpy()), rel=1e-5)
+    assert "val/calibration_error" in logged
+    assert "val/accuracy_top5" not in logged, "of three classes"
+    assert one.image_size == eval_size
+    assert one.class_names == ["ant", "bee", "cat"]
+
+
+def test_pictures_that_cannot_be_read_are_counted_once(tmp_path: Path) -> None:
+    """Damaged ones of both parts, and one that cannot even be opened; also without any validation."""
+    root = save_parts(tmp_path / "pictures")
+    (root / "train" / "ant" / "99.png").write_bytes(b"this is no picture")
+    for path in (root / "train" / "bee" / "01.png", root / "val" / "cat" / "00.png"):
+        damage(path)
+    for validated, count in ((0, 2), (1.0, 3)):
+        one = task()
+        run = trainer(tmp_path, limit_val_batches=validated, max_epochs=2)
+        with pytest.warns(UserWarning, match="not a readable picture"):
+            run.fit(one, data(root, on_bad_image="skip"))
+        assert one.noted["bad_images"] == count
+        if validated:
+            with pytest.warns(UserWarning, match="not a readable picture"):
+                run.test(one, data(root, on_bad_image="skip"), verbose=False)
+            assert one.noted["bad_images"] == 1
+
+
+def test_nothing_is_counted_where_unreadable_pictures_are_errors(folder: Path, tmp_path: Path) -> None:
+    one = task()
+    trainer(tmp_path).validate(one, data(folder), verbose=False)
+    assert "bad_images" not in one.noted
+
+
+# ------------------------------------------------------------------ mistakes
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"num_classes": 1}, "model.num_classes=1: must be an integer of at least 2"),
+        ({"lr": 0.0}, "model.lr=0.0: must be above 0"),
+        ({"lr": float("nan")}, "model.lr=nan: must be above 0"),
+        ({"weight_decay": -0.1}, "model.weight_decay=-0.1: must be at least 0"),
+        ({"momentum": 1.0}, "model.momentum=1.0: must be in [0, 1)"),
+        ({"betas": (0.9, 1.0)}, "model.betas=(0.9, 1.0): must be two numbers in [0, 1)"),
+        ({"label_smoothing": 1.0}, "model.label_smoothing=1.0: must be in [0, 1)"),
+        ({"label_smoothing": -0.1}, "model.label_smoothing=-0.1: must be in [0, 1)"),
+        ({"average": 1.0}, "model.average=1.0: must be in [0, 1)"),
+        ({"warmup": 1.0}, "warmup=1.0: must be in [0, 1)"),
+        ({"schedule": "step"}, "model.schedule=step: must be cosine or constant"),
+    ],
+)
+def test_impossible_values_are_refused_in_one_line(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError) as caught:  # noqa: PT011  # the message is compared below
+        task(**arguments)
+    assert str(caught.value) == message
+
+
+def test_momentum_must_go_with_nesterov(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"^model\.nesterov=True: must be false with model\.momentum=0$"):
+        trainer(tmp_path).fit(task(nesterov=True, momentum=0.0), data(folder))
+
+
+def test_a_schedule_without_an_end_is_refused(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"^schedule='cosine' needs an end of training: set trainer\.max_epochs"):
+        trainer(tmp_path, max_epochs=-1).fit(task(), data(folder))
+
+
+def test_every_argument_is_described() -> None:
+    import inspect
+
+    described = inspect.getdoc(ClassificationTask)
+    assert described is not None
+    for name in inspect.signature(ClassificationTask).parameters:
+        assert f"\n    {name}: " in described

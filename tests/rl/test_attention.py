@@ -1,0 +1,270 @@
+"""Maps of what matters to a policy are what they are defined to be, and the pictures show all of them."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from scipy.ndimage import gaussian_filter
+
+from coordconv_apps.coords import coord_grid
+from coordconv_apps.figures import as_png
+from rl import CoordConvCnnPolicy, CoordConvDQNPolicy, CoordConvMultiInputPolicy
+from rl.attention import (
+    Method,
+    coordinate_maps,
+    draw_coordinate_maps,
+    draw_saliency,
+    first_coord_layer,
+    judge,
+    saliency,
+    watch,
+    without_coordinates,
+)
+from tests.rl.tiny import SIDE, make_a2c, make_dqn, make_env
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
+KINDS = ("a2c", "unshared", "continuous", "dqn", "dict")
+METHODS: tuple[Method, ...] = ("blur", "gradient")
+
+
+def make_player(kind: str) -> Any:  # noqa: ANN401  # of several classes
+    small = {"features_extractor_kwargs": {"features_dim": 16}}
+    if kind == "dqn":
+        return make_dqn(policy=CoordConvDQNPolicy)
+    if kind == "dict":
+        extractor = {"features_extractor_kwargs": {"cnn_output_dim": 16}}
+        return make_a2c(make_env(as_dict=True), CoordConvMultiInputPolicy, policy_kwargs=extractor)
+    env = make_env(actions=0) if kind == "continuous" else make_env()
+    return make_a2c(env, CoordConvCnnPolicy, policy_kwargs={**small, "share_features_extractor": kind != "unshared"})
+
+
+def observe(player: Any, count: int = 2) -> Any:  # noqa: ANN401
+    return watch(player, make_env(as_dict="Dict" in str(player.observation_space)), count, deterministic=True, seed=0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_judgement_is_what_the_policy_acts_on(kind: str) -> None:
+    player = make_player(kind)
+    tensors, _ = player.policy.obs_to_tensor(observe(player, 5))
+    with torch.no_grad():
+        values, preferences = judge(player.policy, tensors)
+        if kind == "dqn":
+            expected = player.q_net(tensors)
+            torch.testing.assert_close(values, expected.max(1).values)
+            torch.testing.assert_close(preferences.diff(dim=1), expected.diff(dim=1))
+            return
+        torch.testing.assert_close(values, player.policy.predict_values(tensors)[:, 0])
+        distribution = player.policy.get_distribution(tensors).distribution
+        found = preferences if kind == "continuous" else preferences.log_softmax(1)
+        torch.testing.assert_close(found, distribution.mean if kind == "continuous" else distribution.logits)
+
+
+def test_blurring_is_that_of_its_definition() -> None:
+    player = make_player("a2c")
+    observations = np.random.default_rng(0).integers(0, 256, (2, 2, SIDE, SIDE), dtype=np.uint8)
+    found = saliency(player, observations, "blur")
+    y, x = np.mgrid[:SIDE, :SIDE]
+    # 8 places on each side, 5 pixels apart: the maps have their values in between.
+    places = [2 + 5 * n for n in range(8)]
+    values, choices = np.zeros((2, 2, 8, 8), np.float32)
+    for number, image in enumerate(observations.astype(np.float64)):
+        blurred = np.stack([gaussian_filter(channel, 3, mode="nearest", truncate=3) for channel in image])
+        for row, i in enumerate(places):
+            for column, j in enumerate(places):
+                mask = np.exp(-((y - i) ** 2 + (x - j) ** 2) / (2 * 25))
+                both = np.stack([image, image * (1 - mask) + blurred * mask]).astype(np.float32)
+                with torch.no_grad():
+                    value, logits = judge(player.policy, torch.from_numpy(both))
+                values[number, row, column] = (value[0] - value[1]).square() / 2
+                choices[number, row, column] = (logits[0] - logits[1]).square().sum() / 2
+    for maps, expected in ((found.value, values), (found.policy, choices)):
+        np.testing.assert_allclose(maps[:, 2::5, 2::5], expected, rtol=0.02, atol=1e-3 * expected.max())
+
+
+@pytest.mark.parametrize("kind", ["a2c", "dqn"])
+def test_gradient_is_the_smoothed_derivative(kind: str) -> None:
+    player = make_player(kind)
+    observations = observe(player)
+    found = saliency(player, observations, "gradient")
+    tensors = torch.from_numpy(observations).float()
+
+    def of_value(images: torch.Tensor) -> torch.Tensor:
+        values: torch.Tensor = player.q_net(images) if kind == "dqn" else player.policy.predict_values(images)
+        return values.amax(1)
+
+    def of_choice(images: torch.Tensor) -> torch.Tensor:
+        logits = judge(player.policy, images)[1]
+        return logits.gather(1, logits.argmax(1, keepdim=True))[:, 0]
+
+    for maps, function in ((found.value, of_value), (found.policy, of_choice)):
+        # Of each output by its own image.
+        jacobian = torch.autograd.functional.jacobian(function, tensors)[range(2), range(2)]
+        expected = [gaussian_filter(j.abs().sum(0).double(), 2, mode="nearest", truncate=3) for j in jacobian]
+        np.testing.assert_allclose(maps, np.stack(expected), rtol=1e-3, atol=1e-4 * np.max(expected))
+        assert maps.max() > 0
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_only_what_is_there_matters(kind: str, method: Method) -> None:
+    player = make_player(kind)
+    shape = (2, SIDE, SIDE)
+    image = np.zeros((1, *shape), np.uint8)
+    image[:, :, 26:31, 6:10] = 255
+    observations: Any = {"image": image, "vector": np.ones((1, 2), np.float32)} if kind == "dict" else image
+    found = saliency(player, observations, method)
+    for maps in found:
+        assert maps.shape == (1, SIDE, SIDE)
+        assert maps.dtype == np.float32
+        assert maps.min() >= 0
+        assert maps.max() > 0
+        if method == "blur":  # of a black place nothing can be taken away
+            row, column = np.unravel_index(maps[0].argmax(), (SIDE, SIDE))
+            assert abs(row - 28) <= 12, "within the reach of the masks"
+            assert abs(column - 8) <= 12
+            assert maps[0, :8, 25:].max() < 0.02 * maps.max()
+
+
+@pytest.mark.parametrize("grad", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("method", METHODS)
+def test_looking_leaves_the_policy_as_it_is(method: Method, grad: Any) -> None:  # noqa: ANN401  # contexts
+    player = make_player("a2c")
+    observations = observe(player)
+    player.policy.set_training_mode(True)
+    before = {name: value.clone() for name, value in player.policy.state_dict().items()}
+    expected = saliency(player, observations, method)
+    with grad():
+        found = saliency(player.policy, observations, method)
+    np.testing.assert_array_equal(found.value, expected.value)
+    assert all(module.training for module in player.policy.modules())
+    assert all(parameter.grad is None for parameter in player.policy.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in player.policy.state_dict().items())
+
+
+def test_channels_may_be_last() -> None:
+    player = make_player("a2c")
+    observations = observe(player)
+    for first, last in zip(
+        saliency(player, observations), saliency(player, np.moveaxis(observations, 1, -1)), strict=True
+    ):
+        np.testing.assert_array_equal(first, last)
+
+
+def test_other_players_are_refused() -> None:
+    class Other:
+        def predict(self, *_: object, **__: object) -> Any:  # noqa: ANN401
+            raise NotImplementedError
+
+    with pytest.raises(ValueError, match="player=Other: must be a policy or an algorithm of Stable-Baselines3"):
+        saliency(Other(), np.zeros((1, 2, SIDE, SIDE), np.uint8))
+
+
+# ------------------------------------------------------------------- coordinates
+
+
+def test_without_coordinates_a_policy_is_a_plain_one() -> None:
+    player = make_player("a2c")
+    plain = make_a2c()
+    weights = {name: value for name, value in player.policy.state_dict().items() if "coord_weight" not in name}
+    plain.policy.load_state_dict(weights)
+    observations, _ = player.policy.obs_to_tensor(observe(player, 4))
+    before = judge(player.policy, observations)[0]
+    with torch.no_grad():
+        for found, expected in zip(
+            judge(without_coordinates(player), observations), judge(plain.policy, observations), strict=True
+        ):
+            torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(judge(player.policy, observations)[0], before, rtol=0, atol=0)
+    assert not torch.allclose(before, judge(plain.policy, observations)[0])
+
+
+@pytest.mark.parametrize("kind", ["a2c", "dqn", "dict"])
+def test_coordinate_maps_are_convolved_coordinates(kind: str) -> None:
+    player = make_player(kind)
+    layer = first_coord_layer(player)
+    assert layer is not None
+    layer.bias.data.uniform_(-1, 1)  # type: ignore[union-attr]  # it has one
+    maps = coordinate_maps(player, observe(player))
+    assert maps is not None
+    expected = F.conv2d(coord_grid((SIDE, SIDE))[None], layer.coord_weight, stride=4)[0]
+    np.testing.assert_allclose(maps, expected.detach().numpy(), atol=1e-5)
+
+
+def test_plain_policies_have_no_coordinate_maps() -> None:
+    player = make_a2c()
+    assert coordinate_maps(player, observe(player)) is None
+    assert first_coord_layer(player) is None
+
+
+# ---------------------------------------------------------------------- pictures
+
+
+def drawn(figure: Figure) -> NDArray[np.uint8]:
+    with Image.open(io.BytesIO(as_png(figure, 50))) as picture:
+        return np.asarray(picture.convert("RGB"))
+
+
+def shown(axes: Axes, number: int = 0) -> NDArray[Any]:
+    """What one of the images of a part of a figure shows."""
+    return np.asarray(axes.images[number].get_array())
+
+
+@pytest.mark.parametrize("kind", ["a2c", "dqn", "dict"])
+def test_figure_has_rows_for_both_arms(kind: str) -> None:
+    player = make_player(kind)
+    observations = observe(player, 3)
+    figure = draw_saliency({"with": player, "without": without_coordinates(player)}, observations, "gradient")
+    assert len(figure.axes) == 5 * 3
+    labels = [axes.get_ylabel() for axes in figure.axes[::3]]
+    assert labels == ["observation", "with\nvalue", "with\naction", "without\nvalue", "without\naction"]
+    maps = saliency(player, observations, "gradient").policy
+    np.testing.assert_array_equal(shown(figure.axes[2 * 3 + 1], 1), maps[1])
+    frame = (observations["image"] if kind == "dict" else observations)[1, -1]
+    np.testing.assert_array_equal(shown(figure.axes[1])[..., 0], frame)
+    assert drawn(figure).std() > 10
+
+
+def test_figure_of_a_policy_that_looks_at_nothing_can_be_drawn() -> None:
+    player = make_player("a2c")
+    for parameter in player.policy.parameters():
+        parameter.data.zero_()
+    figure = draw_saliency({"blind": player}, observe(player, 1))
+    assert len(figure.axes) == 3
+    assert drawn(figure).std() > 10
+
+
+@pytest.mark.parametrize("filters", [3, 8, 13])
+def test_figure_has_a_picture_of_each_filter(filters: int) -> None:
+    maps = np.random.default_rng(0).normal(size=(filters, 9, 9)).astype(np.float32)
+    figure = draw_coordinate_maps(maps)
+    pictures = [axes for axes in figure.axes if axes.images and axes.get_title()]
+    assert len(pictures) == filters
+    for axes, values in zip(pictures, maps, strict=True):
+        np.testing.assert_array_equal(shown(axes), values)
+        assert axes.images[0].get_clim() == pytest.approx((-np.abs(maps).max(), np.abs(maps).max()))
+    assert drawn(figure).std() > 10
+
+
+def test_observations_are_spread_over_the_steps() -> None:
+    player = make_player("a2c")
+    every = watch(player, make_env(), 21, deterministic=True, seed=0, steps=21)
+    some = watch(player, make_env(), 5, deterministic=True, seed=0, steps=21)
+    np.testing.assert_array_equal(some, every[::5])
+    assert len(np.unique(every, axis=0)) > 10
+
+
+@pytest.mark.parametrize("count", [0, 401])
+def test_numbers_out_of_range_are_refused(count: int) -> None:
+    message = f"count={count}: must be an integer from 1 to 400, the number of steps"
+    with pytest.raises(ValueError, match=message):
+        watch(make_player("a2c"), make_env(), count, deterministic=True, seed=0)

@@ -1,0 +1,472 @@
+"""Exported policies play the same actions, in plain Stable-Baselines3 and from the safe form, which runs no code."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import pickle
+import subprocess
+import sys
+import zipfile
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from numpy.typing import NDArray
+from stable_baselines3 import A2C, PPO
+from stable_baselines3.common.vec_env import DummyVecEnv
+from torch import nn
+
+from rl import (
+    CoordConvCnnPolicy,
+    CoordConvDQNMultiInputPolicy,
+    CoordConvDQNPolicy,
+    CoordConvMultiInputPolicy,
+    CoordConvNatureCNN,
+)
+from rl.attention import judge
+from rl.deploy import DESCRIPTION_NAME, TENSORS_NAME, export_safe, export_zip, import_zip, load_safe
+from rl.spaces import space_from_json, space_to_json
+from tests.rl.tiny import SIDE, Spot, make_a2c, make_dqn, make_env
+
+ROOT = Path(__file__).parents[2]
+SMALL = {"features_dim": 16}
+
+
+DICT = {"features_extractor_kwargs": {"cnn_output_dim": 16}}
+ARGUMENTS: dict[str, dict[str, Any]] = {
+    "a2c": {"policy": CoordConvCnnPolicy},
+    "plain": {},
+    "all": {
+        "policy": CoordConvCnnPolicy,
+        "policy_kwargs": {"features_extractor_kwargs": {**SMALL, "coords": "xyr", "where": "all"}},
+    },
+    "unshared": {
+        "policy": CoordConvCnnPolicy,
+        "policy_kwargs": {"features_extractor_kwargs": SMALL, "share_features_extractor": False},
+    },
+    "hidden": {"policy_kwargs": {"net_arch": {"pi": [8], "vf": [9, 5]}, "activation_fn": nn.ReLU}},
+    "extractor": {"policy_kwargs": {"features_extractor_class": CoordConvNatureCNN, "net_arch": []}},
+    "dqn": {"policy": CoordConvDQNPolicy},
+    "dqn plain": {},
+    "dict": {"policy": CoordConvMultiInputPolicy, "policy_kwargs": DICT},
+    "dqn dict": {"policy": CoordConvDQNMultiInputPolicy, "policy_kwargs": DICT},
+    "continuous": {"policy": CoordConvCnnPolicy},
+}
+KINDS = tuple(ARGUMENTS)
+IMAGES = KINDS[:8]
+
+
+def make_player(kind: str) -> Any:  # noqa: ANN401  # of several classes
+    env = make_env(as_dict="dict" in kind, actions=0 if kind == "continuous" else 3)
+    return (make_dqn if "dqn" in kind else make_a2c)(env, **ARGUMENTS[kind])
+
+
+def observe(player: Any, count: int = 20) -> Any:  # noqa: ANN401
+    generator = np.random.default_rng(0)
+    image = generator.integers(0, 256, (count, 2, SIDE, SIDE), dtype=np.uint8)
+    if isinstance(player.observation_space, spaces.Dict):
+        return {"image": image, "vector": generator.normal(size=(count, 2)).astype(np.float32)}
+    return image
+
+
+def assert_same(found: Any, expected: Any) -> None:  # noqa: ANN401
+    """Two policies are the same: their weights, and what they make of observations."""
+    assert type(found) is type(expected)
+    observations = observe(expected)
+    actions: NDArray[Any] = expected.predict(observations, deterministic=True)[0]
+    np.testing.assert_array_equal(found.predict(observations, deterministic=True)[0], actions)
+    tensors, _ = expected.obs_to_tensor(observations)
+    with torch.no_grad():
+        for one, other in zip(judge(found, tensors), judge(expected, tensors), strict=True):
+            torch.testing.assert_close(one, other, rtol=0, atol=0)
+    state = expected.state_dict()
+    assert list(found.state_dict()) == list(state)
+    assert all(torch.equal(value, state[name]) for name, value in found.state_dict().items())
+    assert found.observation_space == expected.observation_space
+    assert found.action_space == expected.action_space
+
+
+# --------------------------------------------------------------------- safe form
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_safe_form_plays_the_same(tmp_path: Path, kind: str) -> None:
+    player = make_player(kind)
+    path = tmp_path / "new" / "policy.zip"
+    export_safe(player, path)
+    before = torch.random.get_rng_state()
+    found: Any = load_safe(path)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert not found.training
+    assert_same(found, player.policy)
+    assert found.normalize_images == player.policy.normalize_images
+    assert found.activation_fn is player.policy.activation_fn
+    assert [p.name for p in path.parent.iterdir()] == ["policy.zip"]
+    # Saved again it is the same file, but for the algorithm, which a policy does not know.
+    export_safe(found, tmp_path / "again.zip")
+    first, again = (json.loads(zipfile.ZipFile(p).read(DESCRIPTION_NAME)) for p in (path, tmp_path / "again.zip"))
+    assert first.pop("algorithm") == type(player).__name__
+    assert again.pop("algorithm") is None
+    assert first == again
+
+
+def test_safe_form_is_tensors_and_json_alone(tmp_path: Path) -> None:
+    player = make_player("a2c")
+    export_safe(player, tmp_path / "policy.zip")
+    with zipfile.ZipFile(tmp_path / "policy.zip") as archive:
+        assert archive.namelist() == [DESCRIPTION_NAME, TENSORS_NAME]
+        description = json.loads(archive.read(DESCRIPTION_NAME))
+        tensors = torch.load(io.BytesIO(archive.read(TENSORS_NAME)), weights_only=True)
+    assert description["policy"] == "rl.policies.CoordConvCnnPolicy"
+    assert description["extractor_arguments"] == SMALL
+    assert description["observation_space"] == {
+        "type": "Box",
+        "shape": [2, SIDE, SIDE],
+        "dtype": "uint8",
+        "low": 0,
+        "high": 255,
+    }
+    assert description["packages"]["torch"] == metadata.version("torch")
+    assert set(tensors) == set(player.policy.state_dict())
+    # The extractor is in the state dict three times, and once in the file.
+    size = sum(p.numel() * p.element_size() for p in player.policy.parameters())
+    assert (tmp_path / "policy.zip").stat().st_size < 1.3 * size
+
+
+def test_loaded_policy_learns(tmp_path: Path) -> None:
+    player = make_player("a2c")
+    export_safe(player, tmp_path / "policy.zip")
+    again = A2C(CoordConvCnnPolicy, make_env(), policy_kwargs={"features_extractor_kwargs": SMALL}, device="cpu")
+    again.policy.load_state_dict(load_safe(tmp_path / "policy.zip").state_dict())
+    before = again.policy.parameters_to_vector()
+    again.learn(30)
+    assert not np.array_equal(again.policy.parameters_to_vector(), before)
+
+
+class Odd(CoordConvCnnPolicy):
+    """A policy of somebody's own."""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"policy": Odd}, r"^policy=tests.rl.test_deploy.Odd: must be one of rl.policies.CoordConvCnnPolicy, .*"),
+        ({"policy_kwargs": {"activation_fn": nn.Softplus}}, r"^activation_fn=torch.*Softplus: must be one of .*"),
+    ],
+)
+def test_what_is_not_known_is_not_exported(tmp_path: Path, arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        export_safe(make_a2c(**{"policy": CoordConvCnnPolicy, **arguments}), tmp_path / "policy.zip")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_players_are_not_exported(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="player=object: must be a policy or an algorithm of Stable-Baselines3"):
+        export_safe(object(), tmp_path / "policy.zip")  # type: ignore[arg-type]  # that is the test
+
+
+# ------------------------------------------------------------------------ spaces
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        spaces.Box(0, 255, (4, 84, 84), np.uint8),
+        spaces.Box(-np.inf, np.inf, (3,), np.float32),
+        spaces.Box(np.array([-1, 0.1], np.float32), np.array([np.inf, 1], np.float32)),
+        spaces.Box(np.arange(6.0).reshape(2, 3), 7.5, dtype=np.float64),
+        spaces.Discrete(6),
+        spaces.Discrete(3, start=-1),
+        spaces.MultiDiscrete([2, 5]),
+        spaces.MultiBinary(4),
+        spaces.Dict({"image": spaces.Box(0, 255, (1, 40, 40), np.uint8), "number": spaces.Discrete(3)}),
+    ],
+)
+def test_spaces_come_back_from_json(space: spaces.Space[Any]) -> None:
+    description = json.loads(json.dumps(space_to_json(space, "space"), allow_nan=False))
+    assert space_from_json(description, "space") == space
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        spaces.Text(4),
+        spaces.Tuple([spaces.Discrete(2)]),
+        spaces.MultiBinary([2, 3]),
+        spaces.Dict({"deep": spaces.Dict({"image": spaces.Discrete(2)})}),
+    ],
+)
+def test_other_spaces_are_refused(space: spaces.Space[Any]) -> None:
+    with pytest.raises(ValueError, match=r"^space[^\n]*: must be a Box, Discrete, [^\n]*$"):
+        space_to_json(space, "space")
+
+
+BOX = {"type": "Box", "shape": [2, 40, 40], "dtype": "uint8", "low": 0, "high": 255}
+
+
+@pytest.mark.parametrize(
+    "description",
+    [
+        None,
+        [],
+        {"type": "Graph"},
+        {**BOX, "dtype": "object"},
+        {**BOX, "shape": [2**20, 2**20]},
+        {**BOX, "shape": [-1]},
+        {**BOX, "shape": "ab"},
+        {**BOX, "low": [1, 2]},
+        {**BOX, "low": "__import__('os')"},
+        {**BOX, "low": {}},
+        {"type": "Discrete", "n": 0, "start": 0},
+        {"type": "Discrete", "n": 2.5, "start": 0},
+        {"type": "Dict", "spaces": {"deep": {"type": "Dict", "spaces": {}}}},
+    ],
+)
+def test_no_other_description_becomes_a_space(description: Any) -> None:  # noqa: ANN401
+    with pytest.raises(ValueError, match=r"^space: no description of a space; must be a Box, "):
+        space_from_json(description, "space")
+
+
+# ----------------------------------------------------------------- foreign files
+
+
+def rewrite(path: Path, **changes: bytes | None) -> None:
+    """Changes files in a zip, names with "_" for a dot; None leaves one out."""
+    with zipfile.ZipFile(path) as archive:
+        contents: dict[str, bytes | None] = {name: archive.read(name) for name in archive.namelist()}
+    contents |= {name.replace("_", "."): content for name, content in changes.items()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in contents.items():
+            if content is not None:
+                archive.writestr(name, content)
+
+
+def redescribe(path: Path, **changes: Any) -> None:  # noqa: ANN401
+    description = json.loads(zipfile.ZipFile(path).read(DESCRIPTION_NAME))
+    rewrite(path, policy_json=json.dumps({**description, **changes}).encode())
+
+
+class Trap:
+    """What writes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:  # noqa: ANN401
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"format": "something"}, "its format and version are ('something', 1); must be"),
+        ({"version": 2}, "; must be ('coordconv-apps policy', 1)"),
+        ({"policy": "os.system"}, "policy=os.system: must be one of rl.policies.CoordConvCnnPolicy, "),
+        ({"policy": None}, "policy=None: must be one of"),
+        ({"policy": ["x"]}, "policy=['x']: must be one of"),
+        ({"extractor": "torch.load"}, "extractor=torch.load: must be one of rl.extractors.CoordConvNatureCNN, "),
+        ({"activation": "builtins.eval"}, "activation=builtins.eval: must be one of"),
+        ({"extractor_arguments": {"weights": "x.pt"}}, "extractor_arguments weights='x.pt': must be one of"),
+        ({"extractor_arguments": {"features_dim": True}}, "extractor_arguments features_dim=True: must be"),
+        ({"extractor_arguments": {"coords": "abc"}}, "coords='abc': must be one of 'none', 'xy', 'xyr'"),
+        ({"extractor_arguments": {"features_dim": 8}}, "cannot be made into a policy: "),
+        ({"extractor_arguments": None}, "extractor_arguments=None: must be arguments by name"),
+        ({"net_arch": [1 << 40]}, "must be a list of sizes, or one each for pi and vf"),
+        ({"net_arch": {"qf": [2]}}, "must be a list of sizes, or one each for pi and vf"),
+        ({"normalize_images": 1}, "normalize_images=1: must be true or false"),
+        ({"observation_space": {"type": "Box"}}, "observation_space: no description of a space"),
+        ({"observation_space": {**BOX, "shape": [2, 20, 20]}}, "cannot be made into a policy: "),
+        ({"action_space": {"type": "Discrete", "n": 4, "start": 0}}, "size mismatch for action_net.weight"),
+    ],
+)
+def test_changed_descriptions_are_refused_in_one_line(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    path = tmp_path / "policy.zip"
+    export_safe(make_player("a2c"), path)
+    redescribe(path, **changes)
+    with pytest.raises(ValueError, match=r"^") as caught:
+        load_safe(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_loaders_run_no_code(tmp_path: Path) -> None:
+    trap = Trap(tmp_path / "sprung")
+    tensors = io.BytesIO()
+    torch.save({"weight": trap}, tensors)
+    safe, zipped = tmp_path / "safe.zip", tmp_path / "sb3.zip"
+    export_safe(make_player("a2c"), safe)
+    rewrite(safe, tensors_pt=tensors.getvalue())
+    with pytest.raises(ValueError, match="its tensors cannot be read without running code, and are not"):
+        load_safe(safe)
+    export_zip(make_player("a2c"), zipped)
+    rewrite(zipped, policy_pth=tensors.getvalue())
+    with pytest.raises(ValueError, match="its tensors cannot be read without running code, and are not"):
+        import_zip(zipped)
+    export_zip(make_player("a2c"), zipped)
+    data = json.loads(zipfile.ZipFile(zipped).read("data"))
+    for key in ("policy_class", "observation_space", "action_space", "policy_kwargs", "lr_schedule"):
+        poisoned = json.loads(json.dumps(data))
+        poisoned[key][":serialized:"] = base64.b64encode(pickle.dumps(trap)).decode()
+        rewrite(zipped, data=json.dumps(poisoned).encode())
+        if key == "policy_class":
+            with pytest.raises(ValueError, match="policy=None: must be one of"):
+                import_zip(zipped)
+        else:
+            assert_same(import_zip(zipped), make_player("a2c").policy)
+    assert not trap.path.exists()
+    pickle.loads(pickle.dumps(trap))
+    assert trap.path.exists(), "the trap works"
+
+
+def foreign(path: Path, kind: str) -> None:
+    if kind == "no zip":
+        path.write_bytes(b"PK\x03\x04 not really")
+    elif kind == "empty":
+        path.write_bytes(b"")
+    elif kind == "any zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("readme.txt", "hello")
+    elif kind == "cut":
+        export_safe(make_player("a2c"), path)
+        path.write_bytes(path.read_bytes()[:-5000])
+    elif kind == "no json":
+        with zipfile.ZipFile(path, "w") as archive:
+            for name in (DESCRIPTION_NAME, TENSORS_NAME, "data", "policy.pth"):
+                archive.writestr(name, "hello")
+    else:
+        with zipfile.ZipFile(path, "w") as archive:
+            for name in (DESCRIPTION_NAME, TENSORS_NAME, "data", "policy.pth"):
+                archive.writestr(name, "[1, 2]")
+
+
+@pytest.mark.parametrize("load", [load_safe, import_zip])
+@pytest.mark.parametrize("kind", ["no zip", "empty", "any zip", "cut", "no json", "no object"])
+def test_foreign_files_are_refused_in_one_line(tmp_path: Path, kind: str, load: Any) -> None:  # noqa: ANN401
+    path = tmp_path / "foreign.zip"
+    foreign(path, kind)
+    with pytest.raises(ValueError, match=r"^") as caught:
+        load(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_each_loader_says_what_it_takes(tmp_path: Path) -> None:
+    player = make_player("a2c")
+    safe, zipped = tmp_path / "safe.zip", tmp_path / "sb3.zip"
+    export_safe(player, safe)
+    export_zip(player, zipped)
+    with pytest.raises(ValueError, match=r"must be a policy as export_safe writes it; there is no policy.json and no"):
+        load_safe(zipped)
+    with pytest.raises(ValueError, match=r"must be a zip of Stable-Baselines3; there is no data and no policy.pth in"):
+        import_zip(safe)
+
+
+# --------------------------------------------------------------------- SB3's zip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_zip_opens_in_sb3_and_plays_the_same(tmp_path: Path, kind: str) -> None:
+    player = make_player(kind)
+    path = tmp_path / "new" / "policy.zip"
+    export_zip(player, path)
+    assert_same(type(player).load(path, device="cpu").policy, player.policy)
+    assert [p.name for p in path.parent.iterdir()] == ["policy.zip"]
+
+
+def test_zip_of_a_training_goes_on_in_sb3_and_tells_nothing_of_the_machine(tmp_path: Path) -> None:
+    player = PPO(
+        CoordConvCnnPolicy,
+        make_env(),
+        n_steps=8,
+        batch_size=12,
+        n_epochs=1,
+        tensorboard_log=str(tmp_path / "my folder"),
+        policy_kwargs={"features_extractor_kwargs": SMALL},
+        device="cpu",
+    )
+    player.learn(24)
+    path = tmp_path / "policy.zip"
+    export_zip(player, path)
+    data = json.loads(zipfile.ZipFile(path).read("data"))
+    assert "my folder" not in json.dumps(data)
+    assert {"env", "rollout_buffer", "_last_obs", "ep_info_buffer"}.isdisjoint(data)
+    again = PPO.load(path, make_env(), device="cpu")
+    assert again.num_timesteps == player.num_timesteps == 24
+    for name, value in player.policy.optimizer.state_dict()["state"].items():
+        assert torch.equal(again.policy.optimizer.state_dict()["state"][name]["exp_avg"], value["exp_avg"])
+    again.learn(24, reset_num_timesteps=False)
+    assert again.num_timesteps == 48
+
+
+def test_zip_opens_in_a_process_that_imports_sb3_alone(tmp_path: Path) -> None:
+    player = make_player("a2c")
+    export_zip(player, tmp_path / "policy.zip")
+    observations = observe(player)
+    np.save(tmp_path / "observations.npy", observations)
+    code = (
+        "import sys, numpy as np; from stable_baselines3 import A2C;"
+        "a = A2C.load(sys.argv[1] + '/policy.zip', device='cpu');"
+        "print(a.predict(np.load(sys.argv[1] + '/observations.npy'), deterministic=True)[0].tolist())"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == player.predict(observations, deterministic=True)[0].tolist()
+
+
+@pytest.mark.parametrize("kind", IMAGES)
+def test_import_of_a_zip_is_the_policy_in_it(tmp_path: Path, kind: str) -> None:
+    player = make_player(kind)
+    path = tmp_path / "policy.zip"
+    player.save(path)  # as SB3 writes it
+    found: Any = import_zip(path)
+    assert_same(found, player.policy)
+    assert found.activation_fn is player.policy.activation_fn
+
+
+class OddEnv(Spot):
+    """Observations that are no images of bytes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.observation_space = spaces.Box(0, 200, self.image_space.shape, np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: make_a2c(policy=Odd),
+            "policy=tests.rl.test_deploy.Odd: must be one of rl.policies.CoordConvCnnPolicy,",
+        ),
+        (lambda: A2C("MlpPolicy", make_env(), device="cpu"), "policies.ActorCriticPolicy: must be one of rl.policies"),
+        (lambda: make_player("continuous"), "its action_space (gymnasium.spaces.box.Box) cannot be read without"),
+        (lambda: make_player("dict"), "its observation_space (gymnasium.spaces.dict.Dict) cannot be read without"),
+        (
+            lambda: A2C(
+                CoordConvCnnPolicy,
+                DummyVecEnv([OddEnv]),
+                device="cpu",
+                policy_kwargs={"normalize_images": False, "features_extractor_kwargs": dict(SMALL)},
+            ),
+            "its observation_space (gymnasium.spaces.box.Box) cannot be read without running pickled code",
+        ),
+    ],
+)
+def test_zips_of_other_policies_are_refused_in_one_line(tmp_path: Path, make: Any, message: str) -> None:  # noqa: ANN401
+    path = tmp_path / "policy.zip"
+    make().save(path)
+    with pytest.raises(ValueError, match=r"^") as caught:
+        import_zip(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,262 @@
+"""Episodes are those of SB3's own evaluation, without its bias, and the same by one process and by two."""
+
+from __future__ import annotations
+
+import csv
+import random
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from stable_baselines3.common.evaluation import evaluate_policy
+
+from rl.evaluation import (
+    COLUMNS,
+    Episodes,
+    EpisodeScores,
+    gather_episodes,
+    play_episodes,
+    share,
+    write_episodes,
+)
+from rl.playing import play
+from tests.rl.tiny import make_a2c, make_dqn, make_env
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from stable_baselines3.common.vec_env import VecEnv
+
+
+def sb3_episodes(model: Any, env: VecEnv, episodes: int, deterministic: bool) -> list[tuple[float, int]]:  # noqa: ANN401
+    env.seed(5)
+    found = evaluate_policy(model, env, episodes, deterministic=deterministic, return_episode_rewards=True, warn=False)
+    return sorted(zip(*found, strict=True))
+
+
+def pairs(episodes: Episodes) -> list[tuple[float, int]]:
+    return sorted(zip(episodes.scores.tolist(), episodes.lengths.tolist(), strict=True))
+
+
+@pytest.mark.parametrize("lives", [False, True], ids=["whole games", "lives"])
+@pytest.mark.parametrize("monitor", [True, False], ids=["monitor", "no monitor"])
+@pytest.mark.parametrize("count", [1, 7, 8])
+def test_episodes_are_those_of_evaluate_policy(count: int, monitor: bool, lives: bool) -> None:
+    model = make_a2c()
+    expected = sb3_episodes(model, make_env(monitor=monitor, lives=lives), count, True)
+    env = make_env(monitor=monitor, lives=lives)
+    for player in (model, model.policy):
+        found = play_episodes(player, env, count, deterministic=True, seed=5)
+        np.testing.assert_allclose(pairs(found), expected, rtol=1e-6)
+        assert found.complete.all()
+        assert [found.seeds.tolist().count(5 + i) for i in range(3)] == [(count + i) // 3 for i in range(3)]
+
+
+def test_scores_are_those_of_the_game_and_not_the_halves_of_a_life() -> None:
+    model = make_a2c()
+    whole = play_episodes(model, make_env(), 6, deterministic=True, seed=3)
+    in_lives = play_episodes(model, make_env(lives=True), 6, deterministic=True, seed=3)
+    assert whole.lengths.max() > 3
+    assert in_lives.lengths.max() > 3
+    # The first game of each environment is the same one.
+    first = [whole.seeds.tolist().index(seed) for seed in (3, 4, 5)]
+    assert in_lives.scores[first] == pytest.approx(whole.scores[first])
+    assert in_lives.lengths[first].tolist() == whole.lengths[first].tolist()
+
+
+def test_drawn_actions_are_distributed_as_the_policy_says() -> None:
+    model = make_a2c(make_env(64))
+    env = make_env(64)
+    drawn = np.zeros(3)
+    expected = np.zeros(3)
+    for number, step in enumerate(play(model, env, deterministic=False, seed=0)):
+        distribution: Any = model.policy.get_distribution(model.policy.obs_to_tensor(step.observations)[0])
+        expected += distribution.distribution.probs.detach().numpy().sum(0)
+        drawn += np.bincount(step.actions, minlength=3)
+        if number == 49:
+            break
+    assert expected.max() > 1.5 * expected.min(), "a test of nothing else"
+    assert stats.chisquare(drawn, expected * drawn.sum() / expected.sum()).pvalue > 0.01
+
+
+def players() -> dict[str, Any]:
+    continuous = make_a2c(make_env(actions=0))
+    return {"a2c": make_a2c(), "continuous": continuous, "dqn": make_dqn(exploration_initial_eps=0.7)}
+
+
+@pytest.mark.parametrize("name", ["a2c", "continuous", "dqn"])
+def test_stochastic_play_depends_on_its_seed_alone(name: str) -> None:
+    player = players()[name]
+    player.exploration_rate = 0.7  # of DQN, which acts at random as often
+    env = make_env(actions=0 if name == "continuous" else 3)
+    same = [play_episodes(player, env, 6, deterministic=False, seed=1) for _ in range(2)]
+    other = play_episodes(player, env, 6, deterministic=False, seed=2)
+    assert same[0].scores.tolist() == same[1].scores.tolist()
+    assert same[0].scores.tolist() != other.scores.tolist()
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+@pytest.mark.parametrize("name", ["a2c", "continuous", "dqn"])
+def test_random_numbers_and_modes_of_training_stay_as_they_are(name: str, deterministic: bool) -> None:
+    player = players()[name]
+    env = make_env(actions=0 if name == "continuous" else 3)
+
+    def draw() -> list[Any]:
+        return [torch.rand(1).item(), np.random.rand(), random.random(), np.asarray(player.action_space.sample())]
+
+    def seed() -> None:
+        torch.manual_seed(0)
+        np.random.seed(0)
+        random.seed(0)
+        player.action_space.seed(0)
+
+    seed()
+    expected = draw()
+    seed()
+    player.policy.set_training_mode(True)
+    modes = [module.training for module in player.policy.modules()]
+    play_episodes(player, env, 3, deterministic=deterministic, seed=7)
+    for found, value in zip(draw(), expected, strict=True):
+        np.testing.assert_array_equal(found, value)
+    assert [module.training for module in player.policy.modules()] == modes
+
+
+@pytest.mark.parametrize("world_size", [2, 3, 5])
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_shares_make_up_what_one_process_plays(world_size: int, deterministic: bool) -> None:
+    model = make_a2c()
+    alone = play_episodes(model, make_env(4), 10, deterministic=deterministic, seed=2)
+    parts = []
+    for rank in range(world_size):
+        own = share(10, 4, rank, world_size)
+        if own.environments:
+            env = make_env(own.environments)
+            parts.append(play_episodes(model, env, own.episodes, deterministic=deterministic, seed=2 + own.first))
+        else:
+            assert own.episodes == 0
+    together = Episodes(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+    assert together.scores == pytest.approx(alone.scores)
+    assert together.lengths.tolist() == alone.lengths.tolist()
+    assert together.seeds.tolist() == alone.seeds.tolist()
+
+
+@pytest.mark.parametrize(("episodes", "environments", "world_size"), [(1, 8, 2), (10, 8, 4), (30, 7, 3), (5, 2, 4)])
+def test_shares_add_up(episodes: int, environments: int, world_size: int) -> None:
+    shares = [share(episodes, environments, rank, world_size) for rank in range(world_size)]
+    assert sum(own.episodes for own in shares) == episodes
+    assert sum(own.environments for own in shares) == environments
+    assert [own.first for own in shares] == [sum(o.environments for o in shares[:rank]) for rank in range(world_size)]
+
+
+def test_a_bound_on_steps_counts_games_under_way_as_they_stand() -> None:
+    model = make_a2c()
+    env = make_env()
+    full = play_episodes(model, env, 30, deterministic=True, seed=4)
+    cut = play_episodes(model, env, 30, deterministic=True, seed=4, max_steps=20)
+    assert 0 < len(cut.scores) < 30
+    for seed in (4, 5, 6):
+        of_cut, of_full = cut.seeds == seed, full.seeds == seed
+        lengths = cut.lengths[of_cut]
+        assert lengths.sum() == 20
+        whole = lengths[cut.complete[of_cut]]
+        assert whole.tolist() == full.lengths[of_full][: len(whole)].tolist()
+    assert play_episodes(model, env, 0, deterministic=True, seed=4).scores.shape == (0,)
+
+
+@pytest.mark.parametrize(
+    ("episodes", "max_steps", "message"),
+    [(-1, None, "episodes=-1: must be an integer of at least 0"), (1, 0, "max_steps=0: must be .* at least 1")],
+)
+def test_numbers_out_of_range_are_refused(episodes: int, max_steps: int | None, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        play_episodes(make_a2c(), make_env(), episodes, deterministic=True, seed=0, max_steps=max_steps)
+
+
+@pytest.mark.parametrize(("episodes", "environments"), [(0, 4), (4, 0)])
+def test_shares_of_nothing_are_refused(episodes: int, environments: int) -> None:
+    with pytest.raises(ValueError, match=r"=0: must be an integer of at least 1"):
+        share(episodes, environments)
+
+
+# ------------------------------------------------------------------------- files
+
+
+def some(scores: list[float]) -> Episodes:
+    count = len(scores)
+    return Episodes(
+        np.array(scores, np.float64), np.arange(count) + 1, np.full(count, 9), np.arange(count) != count - 1
+    )
+
+
+def test_file_has_a_line_for_each_episode(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "episodes.csv"
+    write_episodes(path, "pong", some([20.0, -3.5]), lambda game, score: score / 10 if game == "pong" else None)
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.reader(file))
+    assert rows == [
+        list(COLUMNS),
+        ["pong", "0", "9", "20.0", "1", "2.0", "1"],
+        ["pong", "1", "9", "-3.5", "2", "-0.35", "0"],
+    ]
+    write_episodes(path, "catch", some([1.0]))
+    assert path.read_text(encoding="utf-8").splitlines()[1:] == ["catch,0,9,1.0,1,,0"]
+    assert [p.name for p in path.parent.iterdir()] == ["episodes.csv"]
+
+
+# ----------------------------------------------------------------------- figures
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 7, 30])
+def test_figures_are_those_of_numpy_and_scipy(count: int) -> None:
+    scores = np.random.default_rng(count).normal(100, 50, count).astype(np.float32).astype(np.float64)
+    metric = EpisodeScores()
+    for part in np.array_split(scores, 3):
+        metric.update(some(part.tolist()))
+    figures = {name: value.item() for name, value in metric.compute().items()}
+    lengths = np.concatenate([np.arange(len(part)) + 1 for part in np.array_split(scores, 3)])
+    assert figures == {
+        "score": pytest.approx(scores.mean()),
+        "score_std": pytest.approx(scores.std(), abs=1e-5),
+        "score_median": pytest.approx(np.median(scores)),
+        "score_iqm": pytest.approx(stats.trim_mean(scores, 0.25)),
+        "length": pytest.approx(lengths.mean()),
+        "episodes": count,
+    }
+    metric.reset()
+    metric.update(some([]))
+    figures = {name: value.item() for name, value in metric.compute().items()}
+    assert figures.pop("episodes") == 0
+    assert all(np.isnan(value) for value in figures.values())
+
+
+def _of_two(rank: int, folder: str, results: Any) -> None:  # noqa: ANN401  # a queue
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/together", rank=rank, world_size=2)
+    metric = EpisodeScores()
+    own = some([1.0, 5.0, 2.0] if rank == 0 else [])
+    metric.update(own)
+    first = {name: value.item() for name, value in metric.compute().items()}
+    metric.update(some([10.0] if rank else []))
+    second = {name: value.item() for name, value in metric.compute().items()}
+    gathered = gather_episodes(some([float(rank)] * (rank + 1)))
+    results.put((first, second, gathered.scores.tolist()))
+    torch.distributed.destroy_process_group()
+
+
+def test_figures_of_two_processes_are_those_of_one(tmp_path: Path) -> None:
+    context = torch.multiprocessing.get_context("spawn")
+    results = context.SimpleQueue()
+    processes = [context.Process(target=_of_two, args=(rank, str(tmp_path), results)) for rank in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(timeout=120)
+    assert [process.exitcode for process in processes] == [0, 0]
+    alone = EpisodeScores()
+    alone.update(some([1.0, 5.0, 2.0]))
+    first = {name: value.item() for name, value in alone.compute().items()}
+    alone.update(some([10.0]))
+    second = {name: value.item() for name, value in alone.compute().items()}
+    for _ in range(2):
+        assert results.get() == (first, second, [0.0, 1.0, 1.0])

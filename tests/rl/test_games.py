@@ -1,0 +1,256 @@
+"""Environments by name: of which kind a name is, what options reach, and what is said of names that are none."""
+
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import gymnasium
+import numpy as np
+import numpy.typing as npt
+import pytest
+from gymnasium import spaces
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecFrameStack
+
+from rl.atari import AtariVecEnv
+from rl.catch import CatchVecEnv
+from rl.games import GameOptions, find_kind, game_names, make_envs
+
+IMAGES = spaces.Box(0, 255, (36, 40, 3), np.uint8)
+SPACES: dict[str, spaces.Space[Any]] = {
+    "Tests/Picture-v0": IMAGES,
+    "Tests/Dictionary-v0": spaces.Dict({"picture": IMAGES, "speed": spaces.Box(-1, 1, (2,))}),
+    "Tests/Vector-v0": spaces.Box(-1, 1, (4,)),
+    "Tests/Floats-v0": spaces.Box(0, 1, (36, 40, 3)),
+    "Tests/Numbers-v0": spaces.Dict({"speed": spaces.Box(-1, 1, (2,))}),
+}
+
+
+class Game(gymnasium.Env[Any, Any]):
+    """Random pictures, whatever the space, for four steps; the reward is ``reward``."""
+
+    def __init__(self, space: spaces.Space[Any], reward: float = 1.0) -> None:
+        self.observation_space, self.action_space = space, spaces.Discrete(2)
+        self.reward, self.steps = reward, 0
+
+    def look(self) -> npt.NDArray[Any]:
+        image: npt.NDArray[Any] = self.np_random.integers(256, size=(36, 40, 3), dtype=np.uint8)
+        return image
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.steps = 0
+        return self.look(), {}
+
+    def step(self, action: int) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.steps += 1
+        return self.look(), self.reward, self.steps == 4, False, {}
+
+
+@pytest.fixture(autouse=True)
+def _registered() -> Iterator[None]:
+    for name, space in SPACES.items():
+        entry_point = f"{__name__}:Game"
+        gymnasium.register(name, entry_point=entry_point, kwargs={"space": space}, disable_env_checker=True)
+    yield
+    for name in SPACES:
+        del gymnasium.registry[name]
+
+
+# ------------------------------------------------------------------ names
+
+
+@pytest.mark.parametrize(
+    ("game", "kind"),
+    [
+        ("catch", "catch"),
+        ("Catch", "catch"),
+        ("CoordConv/Catch-v0", "catch"),
+        ("pong", "atari"),
+        ("SpaceInvaders", "atari"),
+        ("ALE/Pong-v5", "atari"),
+        ("BreakoutNoFrameskip-v4", "atari"),
+        ("CarRacing-v3", "gymnasium"),
+        ("Tests/Picture-v0", "gymnasium"),
+    ],
+)
+def test_names_of_every_kind_are_known(game: str, kind: str) -> None:
+    assert find_kind(game) == kind
+
+
+@pytest.mark.parametrize(
+    ("game", "closest"),
+    [
+        ("pnog", "pong"),
+        ("Brakeout", "breakout"),
+        ("cach", "catch"),
+        ("CarRacing", "CarRacing-v3"),
+        ("CarRacing-v9", "CarRacing-v3"),
+        ("Test/Picture-v0", "Tests/Picture-v0"),
+    ],
+)
+def test_an_unknown_game_is_told_with_the_closest_names(game: str, closest: str) -> None:
+    with pytest.raises(ValueError, match=rf"^model\.game={game}: no such game; the closest are .*{closest}\b[^\n]*$"):
+        make_envs(game, 1)
+
+
+def test_a_name_that_is_close_to_none_is_told_what_there_is() -> None:
+    with pytest.raises(ValueError, match=r"^model\.game=\?\?\?: no such game; must be catch, a game of Atari's .*$"):
+        make_envs("???", 1)
+
+
+@pytest.mark.parametrize("game", ["combat", "ALE/Combat-v5", "MazeCraze"])
+def test_games_for_two_that_would_end_the_process_are_refused(game: str) -> None:
+    with pytest.raises(ValueError, match=rf"^model\.game={game}: no such game"):
+        find_kind(game)
+
+
+def test_games_of_another_namespace_are_not_taken_for_ataris() -> None:
+    with pytest.raises(ValueError, match=r"^model\.game=MinAtar/Breakout-v1: no such game"):
+        find_kind("MinAtar/Breakout-v1")
+
+
+def test_all_names_are_of_games_that_are_known() -> None:
+    names = game_names()
+    assert {"catch", "pong", "CarRacing-v3", "Tests/Picture-v0"} <= set(names)
+    assert [name for name in names if name.startswith("ALE/")] == []
+
+
+# ------------------------------------------------------------------ environments
+
+
+def test_catch_takes_its_options() -> None:
+    envs = make_envs("catch", 3, 5, balls=2, paddle=1)
+    assert isinstance(envs, CatchVecEnv)
+    assert (envs.num_envs, envs.boards.balls, envs.boards.paddle) == (3, 2, 1)
+    np.testing.assert_array_equal(envs.reset(), CatchVecEnv(3, 5, paddle=1).reset())
+
+
+def test_ataris_games_take_their_options() -> None:
+    envs = make_envs("pong", 2, 0, frame_stack=2, image_size=40, full_action_space=True)
+    assert isinstance(envs, AtariVecEnv)
+    try:
+        assert envs.observation_space.shape == (2, 40, 40)
+        assert isinstance(envs.action_space, spaces.Discrete)
+        assert envs.action_space.n == 18
+        assert np.asarray(envs.reset()).shape == (2, 2, 40, 40)
+    finally:
+        envs.close()
+
+
+def test_every_option_of_atari_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    passed: dict[str, Any] = {}
+
+    def record(game: str, num_envs: int, seed: int | None, **options: Any) -> CatchVecEnv:  # noqa: ANN401  # any options
+        passed.update(options, game=game, seed=seed)
+        return CatchVecEnv(num_envs, seed)
+
+    monkeypatch.setattr("rl.atari.AtariVecEnv", record)
+    chosen = {
+        "episodic_life": False,
+        "clip_rewards": False,
+        "frame_skip": 3,
+        "noop_max": 7,
+        "repeat_action_probability": 0.25,
+        "full_action_space": True,
+        "image_size": 50,
+        "max_episode_steps": 99,
+        "num_threads": 2,
+    }
+    make_envs("ALE/Pong-v5", 1, 8, GameOptions(**chosen))  # type: ignore[arg-type]  # values of several types
+    assert passed == {**chosen, "frame_stack": 4, "game": "pong", "seed": 8}
+
+
+@pytest.mark.parametrize(("processes", "num_envs"), [(False, 3), (True, 1)])
+def test_gymnasiums_games_are_seeded_one_by_one_and_tell_their_episodes(processes: bool, num_envs: int) -> None:
+    envs = make_envs("Tests/Picture-v0", num_envs, 20, arguments={"reward": 0.5}, processes=processes)
+    assert isinstance(envs, SubprocVecEnv if processes else DummyVecEnv)
+    try:
+        images = envs.reset()
+        for game in range(num_envs):
+            alone = Game(IMAGES).reset(seed=20 + game)[0]
+            np.testing.assert_array_equal(np.asarray(images)[game], alone)
+        for _ in range(4):
+            _, rewards, done, infos = envs.step(np.zeros(num_envs, np.int64))
+            assert rewards.tolist() == [0.5] * num_envs
+        assert done.all()
+        assert [(info["episode"]["r"], info["episode"]["l"]) for info in infos] == [(2.0, 4)] * num_envs
+        assert envs.env_is_wrapped(Monitor) == [True] * num_envs
+    finally:
+        envs.close()
+
+
+@pytest.mark.parametrize(("game", "shape"), [("Tests/Picture-v0", (36, 40, 6)), ("catch", (2, 84, 84))])
+def test_frames_are_stacked_on_request(game: str, shape: tuple[int, ...]) -> None:
+    envs = make_envs(game, 1, 0, frame_stack=2)
+    assert isinstance(envs, VecFrameStack)
+    assert envs.observation_space.shape == shape
+    assert make_envs(game, 1, 0).observation_space.shape != shape
+    envs.close()
+
+
+def test_a_dictionary_with_an_image_is_taken() -> None:
+    envs = make_envs("Tests/Dictionary-v0", 1)
+    assert envs.observation_space == SPACES["Tests/Dictionary-v0"]
+    envs.close()
+
+
+def test_evaluation_plays_whole_games_with_rewards_as_they_are() -> None:
+    options = GameOptions(frame_skip=2, balls=3)
+    assert (options.episodic_life, options.clip_rewards) == (True, True)
+    assert options.for_evaluation() == GameOptions(frame_skip=2, balls=3, episodic_life=False, clip_rewards=False)
+
+
+# ------------------------------------------------------------------ mistakes
+
+
+@pytest.mark.parametrize(
+    ("game", "space"),
+    [("Tests/Vector-v0", "Box"), ("Tests/Floats-v0", "Box"), ("Tests/Numbers-v0", "Dict"), ("CartPole-v1", "Box")],
+)
+def test_observations_that_are_no_images_are_told_in_one_line(game: str, space: str) -> None:
+    message = rf"^model\.game={game}: observations are {space}\([^\n]*\), must be images, uint8 [^\n]*$"
+    with pytest.raises(ValueError, match=message):
+        make_envs(game, 1)
+
+
+def test_wrong_arguments_of_a_game_are_told_in_one_line() -> None:
+    message = r"^model\.game=Tests/Picture-v0 with data\.arguments=\{'no_such': 1\}: [^\n]*no_such[^\n]*$"
+    with pytest.raises(ValueError, match=message):
+        make_envs("Tests/Picture-v0", 1, arguments={"no_such": 1})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"num_envs": 0}, "data.num_envs=0: must be an integer of at least 1"),
+        ({"num_envs": 1, "frame_stack": 0}, "data.frame_stack=0: must be an integer of at least 1, or null"),
+        ({"num_envs": 1, "bals": 3}, "bals: no option of games; must be one of episodic_life, .*"),
+    ],
+)
+def test_wrong_options_are_told_in_one_line(arguments: dict[str, int], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        make_envs("catch", **arguments)  # type: ignore[arg-type]  # options by name
+
+
+def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "minigrid", None)  # as if it were not installed
+    with pytest.raises(ImportError, match=r"^model\.game=MiniGrid-Empty-5x5-v0: needs .*: pip install minigrid$"):
+        make_envs("MiniGrid-Empty-5x5-v0", 1)
+    with pytest.raises(ImportError, match=r"^model\.game=no_such_package:Game-v0: [^\n]*No module named[^\n]*$"):
+        make_envs("no_such_package:Game-v0", 1)
+
+
+def test_a_game_that_lacks_its_library_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: Game, space: spaces.Space[Any]) -> None:
+        raise gymnasium.error.DependencyNotInstalled("Box2D is not installed,\nrun `pip install box2d`")
+
+    monkeypatch.setattr(Game, "__init__", fail)
+    with pytest.raises(ImportError, match=r"^model\.game=Tests/Picture-v0: Box2D is not installed, run `pip .*`$"):
+        make_envs("Tests/Picture-v0", 1)
+
+
+def test_a_game_of_a_module_is_found_after_importing_it() -> None:
+    envs = make_envs(f"{__name__}:Tests/Picture-v0", 1)
+    assert envs.observation_space == IMAGES
+    envs.close()

@@ -1,0 +1,109 @@
+"""Which environment broke, and when."""
+
+from __future__ import annotations
+
+import pickle
+from typing import TYPE_CHECKING, Any
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
+
+from rl.adapter import VectorEnvAdapter
+from rl.guard import BrokenEnvironment, GuardedVecEnv
+from tests.rl.envs import Walk, equal, play_both
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from stable_baselines3.common.vec_env import VecEnv
+
+
+def stock(makers: list[Callable[[], gymnasium.Env[Any, Any]]]) -> VecEnv:
+    return DummyVecEnv(makers)
+
+
+def adapted(makers: list[Callable[[], gymnasium.Env[Any, Any]]]) -> VecEnv:
+    return VectorEnvAdapter(SyncVectorEnv(makers, autoreset_mode=AutoresetMode.SAME_STEP))
+
+
+KINDS = pytest.mark.parametrize("kind", [stock, adapted])
+
+
+def play(venv: VecEnv) -> BrokenEnvironment:
+    guarded = GuardedVecEnv(venv, "walk")
+    guarded.reset()
+    try:
+        for _ in range(9):
+            guarded.step(np.zeros((guarded.num_envs, 2), np.int64))
+    except BrokenEnvironment as error:
+        return error
+    raise AssertionError("nothing has broken")
+
+
+@KINDS
+def test_an_environment_that_raises_is_told_with_its_number_and_step(kind: Callable[[list[Any]], VecEnv]) -> None:
+    error = play(kind([Walk, lambda: Walk(fails_at=4), Walk]))
+    assert str(error) == "walk: environment 1 broke in step 4: RuntimeError: the floor gave way"
+    assert isinstance(error.__cause__, RuntimeError)
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
+
+
+@KINDS
+def test_a_reward_that_is_nan_is_told_with_its_environment_and_step(kind: Callable[[list[Any]], VecEnv]) -> None:
+    error = play(kind([Walk, Walk, lambda: Walk(nan_at=2)]))
+    assert str(error) == "walk: environment 2 broke in step 2: its reward is not finite"
+
+
+def test_an_observation_that_is_infinite_is_told_wherever_it_is() -> None:
+    class Off(Walk):
+        def observe(self) -> dict[str, Any]:
+            observation = super().observe()
+            observation["place"][1] += np.inf if self.steps == 1 else 0
+            return observation
+
+    # `Walk` ends after two steps at the earliest.
+    assert str(play(stock([Walk, Off]))) == "walk: environment 1 broke in step 1: its observation is not finite"
+
+
+def test_a_reset_that_fails_is_step_0() -> None:
+    class Shut(Walk):
+        def reset(self, **_: Any) -> Any:  # noqa: ANN401  # never returns
+            raise OSError
+
+    with pytest.raises(BrokenEnvironment, match=r"^walk: environment 1 broke in step 0: OSError$"):
+        GuardedVecEnv(stock([Walk, Shut]), "walk").reset()
+
+
+def poles(fails: bool) -> Callable[[], gymnasium.Env[Any, Any]]:
+    """Makes environments that need gymnasium only, and end with the process if they fail."""
+
+    def make() -> gymnasium.Env[Any, Any]:
+        env = gymnasium.make("CartPole-v1")
+        if fails:
+            env.step = lambda _: __import__("os")._exit(1)  # type: ignore[assignment,method-assign]  # dies in place of a step
+        return env
+
+    return make
+
+
+def test_a_process_that_ends_is_told_with_its_number() -> None:
+    venv = SubprocVecEnv([poles(False), poles(True)], start_method="spawn")
+    guarded = GuardedVecEnv(venv, "poles")
+    guarded.reset()
+    with pytest.raises(BrokenEnvironment, match=r"^poles: environment 1 broke in step 1: (EOF|ConnectionReset)Error"):
+        guarded.step(np.zeros(2, np.int64))
+    venv.processes[0].terminate()
+    for process in venv.processes:
+        process.join()
+
+
+def test_environments_that_work_are_left_as_they_are() -> None:
+    guarded = GuardedVecEnv(stock([lambda: Monitor(Walk())] * 2), "walk")
+    episodes, _ = play_both(guarded, stock([lambda: Monitor(Walk())] * 2), steps=40)
+    assert episodes > 0
+    assert guarded.steps == 40
+    equal(guarded.get_attr("speed"), [1.0, 1.0])

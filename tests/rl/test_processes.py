@@ -1,0 +1,93 @@
+"""Two real processes that train together, against one that has all the games."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import rl.data
+from coordconv_apps.running.runs import read_summary
+from tests.rl.test_task import SMALL, counts, logged
+from tests.rl.training import TROUBLE, TROUBLED, main, make_dots
+
+ROOT = Path(__file__).parents[2]
+TWO = ["--trainer.devices=2", "--trainer.strategy=ddp"]
+# Batches of 4 out of 48 samples: some of them are all of one process.
+PPO = ["--model.algorithm=ppo", "--model.n_steps=12", "--model.batch_size=4", "--model.n_epochs=3"]
+TRAINING = ["--model.total_timesteps=240", "--data.eval_episodes=5"]
+
+
+@pytest.fixture(autouse=True)
+def dots(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rl.data, "make_envs", make_dots)
+
+
+def play(runs: Path, *args: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """A training in processes of its own."""
+    command = [sys.executable, "-m", "tests.rl.training", "fit", f"--runs_dir={runs}", *SMALL, *args]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **variables}
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
+
+
+def run_of(runs: Path) -> Path:
+    return runs / "rl" / "default" / "version_0"
+
+
+def weights(run: Path, rank: int) -> dict[str, torch.Tensor]:
+    state: dict[str, Any] = torch.load(run / f"rank_{rank}.pt", weights_only=True)
+    return state
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ["--model.algorithm=a2c", "--model.normalize_advantage=true", "--data.num_eval_envs=3"],
+        [*PPO, "--model.lr_schedule=linear"],
+        # The policy has soon come too far for the rest of a rollout. And one process has nothing to evaluate.
+        [*PPO, "--model.lr=0.003", "--model.target_kl=0.002", "--data.num_eval_envs=1"],
+    ],
+    ids=["a2c", "ppo", "ppo-stops"],
+)
+def test_two_processes_with_half_the_games_each_are_one_with_all(settings: list[str], tmp_path: Path) -> None:
+    main(["fit", f"--runs_dir={tmp_path / 'one'}", *SMALL, *TRAINING, *settings])
+    done = play(tmp_path / "two", *TRAINING, *settings, *TWO)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    one, two = (run_of(tmp_path / name) for name in ("one", "two"))
+    assert read_summary(two)["world_size"] == 2
+    first, second = weights(two, 0), weights(two, 1)
+    alone = weights(one, 0)
+    for name, value in first.items():
+        assert torch.equal(value, second[name]), name
+        torch.testing.assert_close(value, alone[name], rtol=1e-4, atol=1e-5, msg=name)
+    ours, theirs = ({k: v for k, v in counts(run).items() if k != "seconds"} for run in (one, two))
+    assert ours == theirs
+    assert read_summary(one)["steps"] == read_summary(two)["steps"]
+    if "--model.target_kl=0.002" in settings:
+        assert read_summary(two)["steps"] < ours["rollouts"] * 3 * 12
+    for metric in ("train/score", "train/length", "train/policy_loss", "val/score", "val/score_std", "lr"):
+        assert logged(one, metric)
+        assert logged(one, metric) == pytest.approx(logged(two, metric), rel=1e-3, abs=1e-5), metric
+
+
+def test_the_second_process_ends_both_after_saving(tmp_path: Path) -> None:
+    done = play(tmp_path, *TRAINING, *TWO, **{TROUBLE: "nan@12", TROUBLED: "1"})
+    assert done.returncode == 2
+    where = "environment 3, in step 12 since it was opened,"
+    assert done.stderr == f"error: model.game=dots: {where} gave the reward nan: must be a finite number\n"
+    run = run_of(tmp_path)
+    assert read_summary(run)["status"] == "failed"
+    assert counts(run)["timesteps"] == 40
+
+
+def test_each_process_needs_as_many_environments(tmp_path: Path) -> None:
+    done = play(tmp_path, *TRAINING, *TWO, "--data.num_envs=3")
+    assert done.returncode == 2
+    expected = "error: data.num_envs=3: must be a multiple of the number of processes, 2"
+    assert done.stderr == f"{expected} (trainer.devices times trainer.num_nodes)\n"

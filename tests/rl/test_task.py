@@ -1,0 +1,358 @@
+"""Training with Lightning in one process: what is played, how long, what is logged, and going on."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from gymnasium import spaces
+from stable_baselines3 import A2C, PPO
+from stable_baselines3.common.callbacks import CallbackList
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
+
+import rl.acting
+import rl.data
+from coordconv_apps.cli import run as run_command
+from coordconv_apps.running.runs import read_summary
+from rl.acting import act, action_noise
+from rl.data import RLData
+from rl.rollout import Collector, Seconds
+from rl.task import RLTask
+from tests.rl.training import TROUBLE, Dots, main, make_dots
+
+SMALL = [
+    "--model.game=dots",
+    "--model.coords=xy",
+    "--data.num_envs=4",
+    "--data.steps_per_epoch=60",
+    "--data.num_eval_envs=2",
+    "--data.eval_episodes=3",
+    "--trainer.max_epochs=-1",
+    "--trainer.accelerator=cpu",
+]
+
+
+@pytest.fixture(autouse=True)
+def dots(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rl.data, "make_envs", make_dots)
+
+
+def fit(runs: Path, *args: str) -> Path:
+    """A training; the folder of its run."""
+    main(["fit", f"--runs_dir={runs}", *args])
+    return runs / "rl" / "default" / "version_0"
+
+
+def counts(run: Path, name: str = "last") -> dict[str, Any]:
+    checkpoint: dict[str, Any] = torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True)
+    return checkpoint["rl"]  # type: ignore[no-any-return]  # of a checkpoint
+
+
+def rows(run: Path) -> list[dict[str, str]]:
+    with (run / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def logged(run: Path, name: str) -> list[float]:
+    return [float(row[name]) for row in rows(run) if row.get(name)]
+
+
+# ------------------------------------------------------------------ playing
+
+
+def test_a_rollout_is_that_of_sb3() -> None:
+    # Games are 3 to 8 steps long and some are cut off: all of this is in 20 steps.
+    steps, games = 20, 4
+    torch.manual_seed(0)
+    model = PPO("CnnPolicy", Dots(games, 7), n_steps=steps, batch_size=20, gamma=0.9, gae_lambda=0.8, device="cpu")
+    noise = action_noise(0, 0, 2 * steps, games, 2)
+    coming = iter(noise)
+    theirs = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(model.policy, "forward", lambda observations: act(model.policy, observations, next(coming)))
+        _, callback = model._setup_learn(2 * steps * games, CallbackList([]))
+        for _ in range(2):
+            model.collect_rollouts(model.env, callback, model.rollout_buffer, steps)  # type: ignore[arg-type]  # has one
+            buffer = model.rollout_buffer
+            names = ("observations", "actions", "values", "log_probs", "advantages")
+            theirs.append({name: getattr(buffer, name).copy() for name in names})
+    scores = [info["r"] for info in model.ep_info_buffer or ()]
+    collector = Collector(Dots(games, 7), steps, gamma=0.9, gae_lambda=0.8, device=torch.device("cpu"), name="dots")
+    seconds = Seconds()
+    own_scores = []
+    for number in range(2):
+        played = collector.collect(model.policy, noise[number * steps : (number + 1) * steps], seconds)
+        own_scores += played.scores
+        for name, value in theirs[number].items():
+            own = getattr(played, name).numpy().reshape(value.shape)
+            np.testing.assert_allclose(own, value, rtol=1e-5, atol=1e-6, err_msg=name)
+    assert own_scores == scores
+    assert len(scores) > 10
+    assert seconds.acting > 0
+    assert seconds.environment > 0
+
+
+def test_states_that_a_time_limit_cuts_off_have_a_future() -> None:
+    class Cut(Dots):
+        truncated = True
+
+        def step_wait(self) -> VecEnvStepReturn:
+            images, rewards, dones, infos = super().step_wait()
+            for info in infos:
+                info["TimeLimit.truncated"] = self.truncated
+            return images, rewards, dones, infos
+
+    torch.manual_seed(0)
+    policy = A2C("CnnPolicy", Dots(2, 0), device="cpu").policy
+    with torch.no_grad():
+        policy.value_net.bias.add_(10)  # what is expected of any state is about 10
+    noise = action_noise(0, 0, 10, 2, 2)
+    means = []
+    for truncated in (True, False):
+        env = Cut(2, 0)
+        env.truncated = truncated
+        arguments: dict[str, Any] = {"device": torch.device("cpu"), "name": "dots"}
+        collector = Collector(env, 10, gamma=1.0, gae_lambda=0.0, **arguments)
+        means.append(collector.collect(policy, noise, Seconds()).advantages.min().item())
+    assert means[0] > -2
+    assert means[1] < -8
+
+
+class Steered(Dots):
+    """Is told how far to either side, from -1 to 1."""
+
+    def __init__(self, num_envs: int, seed: int) -> None:
+        super().__init__(num_envs, seed)
+        self.action_space = spaces.Box(-1, 1, (2,), np.float32)
+        self.told: list[Any] = []
+
+    def step_async(self, actions: npt.NDArray[Any]) -> None:
+        self.told.append(actions)
+        super().step_async((actions[:, 0] > 0).astype(np.int64))
+
+
+def test_actions_that_are_numbers_are_clipped_for_the_game_alone() -> None:
+    env = Steered(3, 0)
+    torch.manual_seed(0)
+    policy = A2C("CnnPolicy", env, device="cpu").policy
+    collector = Collector(env, 20, gamma=0.9, gae_lambda=1.0, device=torch.device("cpu"), name="dots")
+    played = collector.collect(policy, None, Seconds())
+    told = np.stack(env.told)
+    np.testing.assert_array_equal(told, played.actions.clip(-1, 1).numpy())
+    assert not np.array_equal(told, played.actions.numpy())
+    _, log_probs, _ = policy.evaluate_actions(played.observations.flatten(0, 1), played.actions.flatten(0, 1))
+    torch.testing.assert_close(log_probs, played.log_probs.flatten(), rtol=1e-5, atol=1e-5)
+
+
+def test_a_policy_of_numbers_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rl.data, "make_envs", lambda game, num_envs, seed, **options: Steered(num_envs, seed))
+    settings = ["--model.algorithm=ppo", "--model.n_steps=8", "--model.batch_size=8", "--model.total_timesteps=64"]
+    task_and_data = [argument for argument in SMALL if argument != "--model.game=dots"]
+    run_command("rl", RLTask, RLData, ["fit", f"--runs_dir={tmp_path}", *task_and_data, *settings])
+    assert counts(tmp_path / "rl" / "default" / "version_0")["updates"] == 2 * 10
+
+
+def test_half_precision_is_that_of_playing_and_of_learning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = set()
+    choices = rl.acting._choices
+
+    def spy(policy: ActorCriticPolicy, observations: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        seen.add((torch.is_grad_enabled(), torch.is_autocast_enabled("cpu")))
+        values, log_probs = choices(policy, observations)
+        assert values.dtype == log_probs.dtype == torch.float32
+        return values, log_probs
+
+    monkeypatch.setattr(rl.acting, "_choices", spy)
+    fit(tmp_path, *SMALL, "--model.total_timesteps=20", "--trainer.precision=bf16-mixed")
+    assert seen == {(False, True), (True, True)}
+
+
+# ------------------------------------------------------------------ a training
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    runs = tmp_path_factory.mktemp("trained")
+    return fit(runs, "--model.total_timesteps=130", "--model.lr_schedule=linear", *SMALL)
+
+
+def test_a_training_ends_with_the_rollout_that_completes_its_steps(trained: Path) -> None:
+    # Rollouts of 5 steps in 4 games; epochs of 60 steps.
+    assert counts(trained)["timesteps"] == 140
+    assert counts(trained)["rollouts"] == counts(trained)["updates"] == 7
+    assert logged(trained, "train/timesteps") == [60, 120, 140]
+    summary = read_summary(trained)
+    assert (summary["status"], summary["steps"], summary["epochs"]) == ("finished", 7, 3)
+
+
+def test_everything_is_logged(trained: Path) -> None:
+    names = {name for row in rows(trained) for name, value in row.items() if value}
+    measures = {"policy_loss", "value_loss", "entropy_loss", "loss"}
+    expected = {f"train/{name}" for name in {"score", "length", "timesteps", "explained_variance", *measures}}
+    expected |= {"val/score", "val/score_std", "val/length", "lr"}
+    expected |= {"time/fps", "time/acting", "time/environment", "time/updating"}
+    assert expected <= names
+    assert logged(trained, "val/episodes") == [3, 3, 3]
+    assert 3 <= logged(trained, "train/length")[0] <= 8
+
+
+def test_the_learning_rate_falls_with_the_steps_played(trained: Path) -> None:
+    # As in SB3, a rollout is counted before it is learned from; the last one is beyond the end.
+    assert logged(trained, "lr") == pytest.approx([7e-4 * (1 - 60 / 130), 7e-4 * (1 - 120 / 130), 0], rel=1e-5)
+
+
+def test_a_finished_training_has_nothing_left_to_do(trained: Path, tmp_path: Path) -> None:
+    last = trained / "checkpoints" / "last.ckpt"
+    main(["fit", f"--runs_dir={tmp_path}", f"--ckpt_path={last}"])
+    run = tmp_path / "rl" / "default" / "version_0"
+    summary = read_summary(run)
+    assert (summary["status"], summary["steps"]) == ("finished", 7)
+    assert not (run / "metrics.csv").exists()
+
+
+def test_a_finished_training_goes_on_to_more_steps(trained: Path, tmp_path: Path) -> None:
+    last = trained / "checkpoints" / "last.ckpt"
+    main(["fit", f"--runs_dir={tmp_path}", f"--ckpt_path={last}", "--model.total_timesteps=200"])
+    run = tmp_path / "rl" / "default" / "version_0"
+    assert counts(run)["timesteps"] == 200
+    assert logged(run, "train/timesteps")[-1] == 200
+
+
+@pytest.mark.parametrize("algorithm", ["a2c", "ppo"])
+def test_an_interrupted_training_goes_on_with_its_schedule(
+    algorithm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = ["--model.total_timesteps=160", f"--model.algorithm={algorithm}", "--model.lr_schedule=linear"]
+    settings += ["--model.n_steps=5"]
+    if algorithm == "ppo":
+        settings += ["--model.batch_size=10", "--model.n_epochs=2", "--model.clip_schedule=linear"]
+    monkeypatch.setenv(TROUBLE, "SIGINT@22")  # in the fifth rollout, the second of the second epoch
+    with pytest.raises(SystemExit) as stopped:
+        fit(tmp_path, *settings, *SMALL)
+    assert stopped.value.code == 130
+    run = tmp_path / "rl" / "default" / "version_0"
+    assert counts(run)["timesteps"] == 100
+    monkeypatch.delenv(TROUBLE)
+    fit(tmp_path, "--ckpt_path=last")
+    assert counts(run)["timesteps"] == 160
+    assert counts(run)["rollouts"] == 8
+    assert counts(run)["updates"] == (8 if algorithm == "a2c" else 16)
+    peak = 7e-4 if algorithm == "a2c" else 3e-4
+    assert logged(run, "train/timesteps") == [60, 120, 160]
+    assert logged(run, "lr") == pytest.approx([peak * (1 - done / 160) for done in (60, 120, 160)], abs=1e-9)
+    # What was learned before is not lost: the optimizer has made all steps.
+    steps = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["optimizer_states"][0]["state"][0]["step"]
+    assert steps == (8 if algorithm == "a2c" else 8 * 2 * 2)
+
+
+def test_games_of_a_resumed_training_are_others() -> None:
+    data = RLData(seed=3)
+    assert data._training_seed(0) == 3
+    seeds = {data._training_seed(rollouts) for rollouts in range(100)}
+    assert len(seeds) == 100
+    assert all(0 <= seed < 2**30 for seed in seeds)
+
+
+def test_a_policy_learns(tmp_path: Path) -> None:
+    settings = ["--model.algorithm=ppo", "--model.n_steps=32", "--model.batch_size=64", "--model.n_epochs=4"]
+    settings += ["--model.lr=0.001", "--model.total_timesteps=2048", "--model.coords=xy"]
+    data = ["--data.num_envs=8", "--data.steps_per_epoch=2048", "--data.deterministic=true", "--data.eval_episodes=20"]
+    run = fit(tmp_path, *SMALL, *settings, *data)
+    (score,), (length,) = logged(run, "val/score"), logged(run, "val/length")
+    assert score / length > 0.8  # without looking it is 0.5
+
+
+# ------------------------------------------------------------------ evaluation
+
+
+def test_evaluations_play_the_same_games_each_time(trained: Path, tmp_path: Path) -> None:
+    best = trained / "checkpoints" / "best.ckpt"
+    figures = []
+    for version in range(2):
+        main(["test", f"--runs_dir={tmp_path}", f"--ckpt_path={best}", "--data.test_episodes=5"])
+        figures.append(read_summary(tmp_path / "rl" / "default" / f"version_{version}")["metrics"])
+    assert figures[0]["test/episodes"] == 5
+    assert figures[0] == figures[1]
+
+
+def test_the_algorithm_plays_what_was_trained(trained: Path, tmp_path: Path) -> None:
+    task = RLTask.load_from_checkpoint(trained / "checkpoints" / "last.ckpt", weights_only=True)
+    assert task.timesteps == 140
+    task.algorithm.save(tmp_path / "a2c.zip")
+    loaded = A2C.load(tmp_path / "a2c.zip", device="cpu")
+    images = np.random.default_rng(0).integers(256, size=(16, 1, 36, 36), dtype=np.uint8)
+    assert loaded.num_timesteps == 140
+    np.testing.assert_array_equal(
+        loaded.predict(images, deterministic=True)[0], task.policy.predict(images, deterministic=True)[0]
+    )
+    for name, value in loaded.policy.state_dict().items():
+        assert torch.equal(value, task.policy.state_dict()[name]), name
+    going_on = A2C.load(tmp_path / "a2c.zip", env=Dots(4, 0), device="cpu").learn(40, reset_num_timesteps=False)
+    assert going_on.num_timesteps == 180
+
+
+# ------------------------------------------------------------------ what is wrong
+
+
+@pytest.mark.parametrize(
+    ("trouble", "words"),
+    [
+        ("nan@12", "environment 3, in step 12 since it was opened, gave the reward nan: must be a finite number"),
+        (
+            "crash@12",
+            "one of environments 0 to 3, in step 11 since it was opened, failed: OSError: the emulator is gone",
+        ),
+    ],
+)
+def test_a_broken_environment_ends_the_training_after_saving(
+    trouble: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(TROUBLE, trouble)
+    with pytest.raises(SystemExit) as stopped:
+        fit(tmp_path, "--model.total_timesteps=100", *SMALL)
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err.strip() == f"error: model.game=dots: {words}"
+    run = tmp_path / "rl" / "default" / "version_0"
+    assert counts(run)["timesteps"] == 40  # two whole rollouts, in the middle of an epoch
+    monkeypatch.delenv(TROUBLE)
+    fit(tmp_path, "--ckpt_path=last")
+    assert counts(run)["timesteps"] == 100
+    assert logged(run, "train/timesteps") == [60, 100]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["--model.algorithm=ppo", "--model.n_steps=5", "--model.batch_size=6"],
+            "model.batch_size=6: must divide model.n_steps times data.num_envs, which is 20",
+        ),
+        (["--model.total_timesteps=0"], "model.total_timesteps=0: must be an integer of at least 1"),
+        (["--model.batch_size=6"], "model.batch_size=6: must be null with model.algorithm=a2c"),
+        (["--data.num_envs=0"], "data.num_envs=0: must be an integer of at least 1"),
+        (["--trainer.gradient_clip_val=1"], "--trainer.gradient_clip_val=1"),
+    ],
+)
+def test_a_mistake_is_told_in_one_line(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        fit(tmp_path, *SMALL, *arguments)
+    assert stopped.value.code == 2
+    error = capsys.readouterr().err.strip()
+    assert error.count("\n") == 0
+    assert error.startswith(f"error: {message}")
+
+
+def test_observations_must_be_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    from stable_baselines3.common.env_util import make_vec_env
+
+    monkeypatch.setattr(rl.data, "make_envs", lambda *args, **options: make_vec_env("CartPole-v1", 1))
+    with pytest.raises(ValueError, match=r"^model.game=CartPole-v1: observations are Box.*: must be one image"):
+        RLTask(game="CartPole-v1")

@@ -1,0 +1,180 @@
+"""A film shows one episode from its first to its last frame, in a file of bounded size."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from gymnasium import spaces
+from numpy.typing import NDArray
+from PIL import Image
+from stable_baselines3.common.vec_env import VecTransposeImage
+
+from rl.evaluation import play_episodes
+from rl.playing import play
+from rl.video import Film, film_episode, image_key, make_gif, newest_frame, write_gif
+from tests.rl.tiny import SIDE, make_a2c, make_env
+
+
+def stills(content: bytes) -> list[NDArray[np.uint8]]:
+    with Image.open(io.BytesIO(content)) as gif:
+        found = []
+        for number in range(getattr(gif, "n_frames", 1)):
+            gif.seek(number)
+            found.append(np.asarray(gif.convert("RGB")))
+    return found
+
+
+def test_film_is_the_first_episode_frame_by_frame() -> None:
+    model = make_a2c()
+    env = make_env(2)
+    film = film_episode(model, env, deterministic=False, seed=3)
+    episode = play_episodes(model, env, 2, deterministic=False, seed=3)
+    assert film.length == episode.lengths[0] > 2
+    assert film.complete
+    assert film.every == 1
+    assert len(film.frames) == len(film.scores) == film.length + 1
+    assert film.scores[0] == 0
+    assert film.scores[-1] == pytest.approx(episode.scores[0])
+    rewards = []
+    for frame, step in zip(film.frames, play(model, env, deterministic=False, seed=3), strict=False):
+        np.testing.assert_array_equal(frame, np.stack([step.observations[0, 1]] * 3, axis=-1))
+        rewards.append(step.rewards[0])
+        if step.over[0]:
+            np.testing.assert_array_equal(film.frames[-1][..., 0], step.infos[0]["terminal_observation"][1])
+            break
+    np.testing.assert_allclose(np.diff(film.scores), rewards, rtol=1e-5)
+
+
+def test_long_episodes_are_filmed_at_fewer_frames() -> None:
+    model = make_a2c()
+    full = film_episode(model, make_env(2), deterministic=True, seed=0)
+    assert full.length >= 5
+    few = film_episode(model, make_env(2), deterministic=True, seed=0, max_frames=4)
+    assert 2 < len(few.frames) <= 4
+    assert few.every >= 2
+    np.testing.assert_array_equal(few.frames[:-1], full.frames[: -1 : few.every])
+    np.testing.assert_array_equal(few.scores[:-1], full.scores[: -1 : few.every])
+    np.testing.assert_array_equal(few.frames[-1], full.frames[-1])
+    assert (few.length, few.scores[-1]) == (full.length, full.scores[-1])
+
+
+def test_films_are_cut_and_say_so() -> None:
+    film = film_episode(make_a2c(), make_env(2), deterministic=True, seed=0, max_steps=1)
+    assert (film.length, film.complete, len(film.frames)) == (1, False, 1)
+
+
+def test_what_is_rendered_is_filmed_instead() -> None:
+    env = make_env(2, render_mode="rgb_array")
+    film = film_episode(make_a2c(), env, deterministic=True, seed=0, rendered=True)
+    assert film.frames.shape[1:] == (SIDE, SIDE + 2, 3)
+    # The game draws the number of steps that are left.
+    assert film.frames[:, 0, 0, 0].tolist() == list(range(film.length, 0, -1))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"max_frames": 5}, "max_frames=5: must be an even number of at least 2"),
+        ({"max_steps": 0}, "max_steps=0: must be an integer of at least 1"),
+        ({"rendered": True}, "rendered=True: the environment's render_mode is None; must be rgb_array"),
+    ],
+)
+def test_films_that_cannot_be_made_are_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        film_episode(make_a2c(), make_env(2), deterministic=True, seed=0, **arguments)
+
+
+# ------------------------------------------------------------------------ frames
+
+
+def test_newest_frame_is_the_last_of_a_stack() -> None:
+    stack = np.random.default_rng(0).integers(0, 256, (4, 40, 50), dtype=np.uint8)
+    for image in (stack, np.moveaxis(stack, 0, -1)):
+        frame = newest_frame(image, spaces.Box(0, 255, image.shape, np.uint8))
+        np.testing.assert_array_equal(frame, np.stack([stack[3]] * 3, axis=-1))
+
+
+def test_newest_frame_of_colours_is_in_colour() -> None:
+    stack = np.random.default_rng(0).integers(0, 256, (6, 40, 50), dtype=np.uint8)
+    for image in (stack, stack[3:], np.moveaxis(stack, 0, -1)):
+        frame = newest_frame(image, spaces.Box(0, 255, image.shape, np.uint8))
+        np.testing.assert_array_equal(frame, np.moveaxis(stack[3:], 0, -1))
+
+
+@pytest.mark.parametrize("high", [1.0, np.inf])
+def test_other_numbers_become_bytes(high: float) -> None:
+    image = np.linspace(0, 1, 40 * 40, dtype=np.float32).reshape(1, 40, 40)
+    space = spaces.Box(0.0 if high == 1 else -np.inf, high, image.shape, np.float32)
+    np.testing.assert_array_equal(newest_frame(image, space)[..., 1], np.round(image[0] * 255).astype(np.uint8))
+
+
+def test_image_of_a_dict_is_found() -> None:
+    env = VecTransposeImage(make_env(2, as_dict=True, shape=(SIDE, SIDE, 3)))
+    assert image_key(env.observation_space) == "image"
+    observation: Any = env.observation_space.sample()
+    np.testing.assert_array_equal(
+        newest_frame(observation, env.observation_space), np.moveaxis(observation["image"], 0, -1)
+    )
+
+
+@pytest.mark.parametrize("space", [spaces.Discrete(4), spaces.Dict({"vector": spaces.Box(-1, 1, (3,))})])
+def test_observations_without_an_image_are_refused(space: spaces.Space[Any]) -> None:
+    with pytest.raises(ValueError, match=r"^observation_space=.*: must be an image, or a Dict with one in it$"):
+        image_key(space)
+
+
+# ------------------------------------------------------------------------- files
+
+
+def noisy_film(count: int, side: int = 84) -> Film:
+    """A grey ground with a ball and paddles that move, as in Pong, and some noise."""
+    generator = np.random.default_rng(0)
+    frames = np.full((count, side, side, 3), 87, np.uint8)
+    for number in range(count):
+        x, y = (number * 3) % (side - 4), (number * 2) % (side - 4)
+        frames[number, y : y + 3, x : x + 2] = 236
+        frames[number, y : y + 12, 6:9] = 147
+        frames[number, generator.integers(0, side - 12) :, -9:-6] = 110
+    return Film(frames, np.arange(count, dtype=np.float64) - 20, 2, 2 * count, True)
+
+
+def test_gif_shows_the_frames_enlarged_below_the_score() -> None:
+    film = noisy_film(12)
+    pictures = stills(make_gif(film, "Pong"))
+    assert len(pictures) == 12
+    for frame, picture in zip(film.frames, pictures, strict=True):
+        body = picture[-3 * 84 :]
+        assert body.shape == (252, 252, 3)
+        shades = np.abs(body[1::3, 1::3].astype(int) - frame.astype(int))
+        assert shades.max() <= 8, "few colours, but near to the true ones"
+    bars = [picture[: -3 * 84] for picture in pictures]
+    assert all((bar != bars[0]).any() for bar in bars[1:]), "the score changes"
+    with Image.open(io.BytesIO(make_gif(film, "Pong"))) as gif:
+        assert gif.info["loop"] == 0
+        assert gif.info["duration"] == pytest.approx(1000 * 2 / 15, abs=10)
+
+
+def test_gif_of_a_long_film_stays_small() -> None:
+    film = noisy_film(100)
+    full = make_gif(film, "Pong")
+    small = make_gif(film, "Pong", max_bytes=len(full) // 3)
+    assert len(small) <= len(full) // 3
+    assert 10 <= len(stills(small)) < len(stills(full)) == 100
+    np.testing.assert_array_equal(stills(small)[-1], stills(full)[-1])
+
+
+def test_colours_out_of_range_are_refused() -> None:
+    with pytest.raises(ValueError, match="colours=1: must be an integer from 2 to 256"):
+        make_gif(noisy_film(2), "Pong", colours=1)
+
+
+def test_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "film.gif"
+    for count in (3, 5):
+        write_gif(path, noisy_film(count), "Pong")
+        assert len(stills(path.read_bytes())) == count
+    assert [p.name for p in path.parent.iterdir()] == ["film.gif"]
