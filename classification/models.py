@@ -19,6 +19,7 @@ from torchvision import models as tv_models
 
 from classification.weights import fit_head, load_weights, read_weights
 from coordconv_apps import CoordConv2d, to_coordconv
+from coordconv_apps.convert import choose_layers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -102,7 +103,9 @@ def build_classifier(
         if state is not None and has_stem:
             load_weights(plain, state, source, head)
         return plain
-    if coords != "none":
+    if coords == "none":
+        choose_layers(plain, where)  # what is wrong for the other arm is wrong for this one
+    else:
         _add_coords(plain, coords, where)
     if state is not None:
         load_weights(plain, state, source, head)

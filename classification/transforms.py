@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.transforms import v2
 
-from coordconv_apps.running.errors import UserError
+from coordconv_apps.picture_files import PictureError
 
 Crop = Literal["resized", "padded"]
 Augment = Literal["none", "trivial", "rand"]
@@ -31,17 +31,6 @@ _AUGMENTS: dict[Augment, type[v2.Transform] | None] = {
     "trivial": v2.TrivialAugmentWide,
     "rand": v2.RandAugment,
 }
-
-
-class PictureTooSmallError(UserError, ValueError):
-    """A picture has fewer pixels than are to be cut out of it: the user's mistake, though it shows in the run only.
-
-    Args:
-        message: What is wrong; of one that a worker process has raised, behind its traceback.
-    """
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message.rpartition(f"{type(self).__name__}: ")[2].strip())
 
 
 class Augmentation(NamedTuple):
@@ -238,11 +227,11 @@ def check_large_enough(images: Tensor, size: int, argument: str, instead: str, n
         name: Which picture it is.
 
     Raises:
-        PictureTooSmallError: It does not; a `ValueError`.
+        PictureError: It does not; a `ValueError`.
     """
     height, width = images.shape[-2:]
     if min(height, width) < size:
-        raise PictureTooSmallError(
+        raise PictureError(
             f"{argument}={size}: must be at most {min(height, width)} for {name}, which has {width} x {height} pixels"
             f" ({instead} enlarges pictures)"
         )

@@ -85,7 +85,7 @@ def to_coordconv(
         raise TypeError(
             "the model is wrapped in DistributedDataParallel, which would not see the new parameters; convert first"
         )
-    chosen = _choose(model, where)
+    chosen = choose_layers(model, where)
     refused = {name: reason for name, layer in chosen.items() if (reason := _why_not(layer))}
     if refused:
         listed = "; ".join(f"{name or 'the model itself'}: {reason}" for name, reason in refused.items())
@@ -98,8 +98,16 @@ def to_coordconv(
     return model
 
 
-def _choose(model: nn.Module, where: Where) -> dict[str, nn.Module]:
-    """Layers to convert by name; refuses a choice that selects none."""
+def choose_layers(model: nn.Module, where: Where) -> dict[str, nn.Module]:
+    """The layers that `to_coordconv` would convert, by name.
+
+    Args:
+        model: The model.
+        where: As of `to_coordconv`.
+
+    Raises:
+        ValueError: It selects none, or is none of what is allowed.
+    """
     names: dict[nn.Module, list[str]] = {}  # a shared module has several
     for name, module in model.named_modules(remove_duplicate=False):
         if _is_convolution(module):

@@ -66,8 +66,6 @@ class DataModule(LightningDataModule):
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.seed = seed
-        # With fewer samples than processes, some of them have nothing to evaluate.
-        self.allow_zero_length_dataloader_with_multiple_devices = True
 
     def _loader(
         self,
@@ -95,7 +93,7 @@ class DataModule(LightningDataModule):
             batch_size: Samples in a batch, on each process; that of the data module if not given.
 
         Raises:
-            ValueError: There are no samples to train on.
+            ValueError: There are no samples to train on, or fewer to evaluate than processes.
         """
         shared: dict[str, Any] = {
             "num_workers": self.num_workers,
@@ -109,6 +107,12 @@ class DataModule(LightningDataModule):
             batch_size = self.batch_size
         rank, world_size = self._processes()
         if not train:
+            if 0 < len(dataset) < world_size:
+                # Lightning passes over an evaluation without samples, and the other processes would wait for ever.
+                raise ValueError(
+                    f"trainer.devices: {world_size} processes, but {len(dataset)} to evaluate or predict: must be at"
+                    " least as many as processes"
+                )
             return DataLoader(
                 dataset,  # type: ignore[arg-type]  # torch asks for its Dataset class, and uses len and [] only
                 batch_size=batch_size,

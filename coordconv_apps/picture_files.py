@@ -15,6 +15,8 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from coordconv_apps.running.errors import UserError
+
 PICTURE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
 OnBadImage = Literal["error", "skip"]
@@ -28,6 +30,17 @@ _THREADS = 8
 
 _NAMED = 5
 """Names in a message."""
+
+
+class PictureError(UserError, ValueError):
+    """A picture cannot be used as it is: the user's to repair, also where that shows in the middle of a run.
+
+    Args:
+        message: What is wrong; of one that a worker process has raised, behind its traceback.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message.rpartition(f"{type(self).__name__}: ")[2].strip())
 
 
 class FoundPictures(NamedTuple):
@@ -310,7 +323,7 @@ class PictureFiles:
             What ``read_file`` gives; None, with on_bad_image="skip", if it cannot be read.
 
         Raises:
-            ValueError: It cannot be read, and on_bad_image is "error".
+            PictureError: It cannot be read, and on_bad_image is "error".
         """
         if self._is_bad[number]:
             return None
@@ -318,7 +331,7 @@ class PictureFiles:
             return self.read_file(self.path(number))
         except ValueError as error:
             if self.on_bad_image == "error":
-                raise ValueError(f"{error}; data.on_bad_image=skip goes on without such pictures") from error
+                raise PictureError(f"{error}; data.on_bad_image=skip goes on without such pictures") from error
             self._is_bad[number] = True
             warnings.warn(f"{error}: {otherwise}", stacklevel=2)
             return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -229,6 +230,17 @@ def test_mixed_seeds_are_far_apart() -> None:
     assert mix(0, 1) != mix(1, 0)
     bits = np.array([[seed >> bit & 1 for bit in range(63)] for seed in seeds])
     assert np.abs(bits.mean(axis=0) - 0.5).max() < 0.02
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_every_process_must_have_something_to_evaluate(monkeypatch: pytest.MonkeyPatch, train: bool) -> None:
+    monkeypatch.setattr(DataModule, "_processes", lambda self: (3, 4))
+    loader = partial(DataModule(2)._loader, Numbers(3), train=train)
+    if train:  # samples are filled up
+        assert len(loader()) == 1
+        return
+    with pytest.raises(ValueError, match=r"^trainer\.devices: 4 processes, but 3 to evaluate or predict"):
+        loader()
 
 
 def test_evaluation_is_in_order() -> None:

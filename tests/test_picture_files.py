@@ -23,6 +23,7 @@ from coordconv_apps.picture_files import (
     open_picture,
     read_picture,
 )
+from coordconv_apps.running.errors import is_user_error
 
 RGB = tuple[int, int, int]
 
@@ -218,8 +219,11 @@ def test_a_picture_that_cannot_be_read_ends_the_run(damaged: Path) -> None:
     assert len(files) == 2
     assert files.path(1) == damaged / "d.png"
     assert torch.equal(files.read(0), read_picture(damaged / "a.png"))
-    with pytest.raises(ValueError, match=r"d\.png: not a .*; data\.on_bad_image=skip goes on without such pictures$"):
+    with pytest.raises(
+        ValueError, match=r"d\.png: not a .*; data\.on_bad_image=skip goes on without such pictures$"
+    ) as told:
         files.read(1)
+    assert is_user_error(told.value, running=True)
 
 
 def test_a_picture_that_cannot_be_read_is_replaced_by_the_next(tmp_path: Path) -> None:

@@ -416,6 +416,7 @@ def test_timm_is_not_imported_for_torchvisions_networks() -> None:
         ({"weights": "no/file.pt"}, "^weights='no/file.pt': must be a file .* of resnet18: default, IMAGENET1K_V1$"),
         ({"network_args": {"depth": 3}}, r"^network_args=\{'depth': 3\}: resnet18 does not take them: .*'depth'$"),
         ({"where": "layer9", "coords": "xy"}, "^where='layer9' selects no plain convolution"),
+        ({"where": "layer9", "coords": "none"}, "^where='layer9' selects no plain convolution"),
         ({"where": "(", "coords": "xy"}, r"^where='\(' is not 'first', 'all' or a regular expression"),
         ({"where": "first", "coords": "yx"}, "^coords='yx' is not one of"),
         ({"coords": "yx"}, "^coords='yx' is not one of"),
