@@ -86,7 +86,8 @@ def test_the_loss_is_the_cross_entropy_with_mixed_and_smoothed_targets(
 
 @pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true"])
 def test_half_precision_trains_and_evaluates(folder: Path, tmp_path: Path, precision: Any) -> None:  # noqa: ANN401
-    one = task(coords="xyr", label_smoothing=0.1)
+    # In half precision with channels last, torch's CPU gradient of a depthwise weight reads memory that nobody wrote.
+    one = task(coords="xyr", label_smoothing=0.1, channels_last=False)
     run = trainer(tmp_path, precision=precision, limit_val_batches=1.0, gradient_clip_val=1.0)
     run.fit(one, data(folder, mixup=0.5))
     assert {name: value for name, value in run.callback_metrics.items() if not value.isfinite()} == {}
