@@ -148,7 +148,8 @@ class SuiteCLI(Arguments):
                 if given[name] not in (None, plain):
                     text = "null" if plain is None else plain
                     raise UserError(
-                        f"--trainer.{name}={given[name]}: must be {text} for a task with several optimizers"
+                        f"--trainer.{name}={given[name]}: must be {text} for a task that steps its optimizers itself"
+                        + (f"; choose {self.model.instead[name]}" if name in self.model.instead else "")
                     )
         config = self._plain_config()
         folder = self._run_dir()
@@ -240,7 +241,9 @@ class SuiteCLI(Arguments):
     def export(self, model: Task, datamodule: DataModule, format: Format) -> None:
         """Writes the checkpoint's network in other forms."""
         if self.checkpoint is not None:
-            model.load_state_dict(torch.load(self.checkpoint, map_location="cpu", weights_only=True)["state_dict"])
+            checkpoint = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+            model.on_load_checkpoint(checkpoint)  # as Lightning does for its own commands
+            model.load_state_dict(checkpoint["state_dict"])
         files = cast("SuiteTrainer", self.trainer).export(model, datamodule, format)
         self.report.add({f"difference/{path.name}": value for path, value in files.items()})
         for path in files:

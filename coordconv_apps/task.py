@@ -45,6 +45,8 @@ class Task(LightningModule):
             network is used. The command line's value then takes effect; any other that differs is an error.
         starting: Names of constructor arguments that only say which weights to start from, and may be None. They are
             when there is a checkpoint.
+        instead: Of a task that steps its optimizers itself, its own arguments in place of the trainer's, such as
+            ``{"gradient_clip_val": "model.max_grad_norm"}``.
         noted: What ``summary.json`` and the end of a command are to say beside the metrics, by name: values that
             take effect only when the number of processes or the data are known.
 
@@ -56,6 +58,7 @@ class Task(LightningModule):
     headline: str | None = None
     resumable: ClassVar[frozenset[str]] = frozenset({"lr", "weight_decay"})
     starting: ClassVar[frozenset[str]] = frozenset()
+    instead: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, coords: Coords = "none") -> None:
         super().__init__()

@@ -1,9 +1,12 @@
 """Reinforcement learning with and without coordinates: policies for Stable-Baselines3, and their training.
 
-Importing this package makes its policies known to Stable-Baselines3 by name; it loads neither Lightning nor emulators.
+Importing this package makes its policies known to Stable-Baselines3 by name, and the game ``CoordConv/Catch-v0`` to
+Gymnasium; it loads neither Lightning nor emulators.
 """
 
 from __future__ import annotations
+
+import gymnasium
 
 from rl.extractors import CoordConvCombinedExtractor, CoordConvNatureCNN
 from rl.policies import (
@@ -24,3 +27,5 @@ __all__ = [
 ]
 
 register_policies()
+if "CoordConv/Catch-v0" not in gymnasium.registry:
+    gymnasium.register("CoordConv/Catch-v0", entry_point="rl.catch:Catch")

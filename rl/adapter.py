@@ -6,11 +6,11 @@ import sys
 import time
 from collections.abc import Mapping
 from copy import deepcopy
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv, VectorWrapper
-from gymnasium.wrappers.vector import RecordEpisodeStatistics
+from gymnasium.wrappers.vector import DictInfoToList, RecordEpisodeStatistics
 from stable_baselines3.common.env_util import is_wrapped
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import VecEnv
@@ -125,6 +125,8 @@ class VectorEnvAdapter(VecEnv):
     def __init__(self, vector_env: VectorEnv[Any, Any, Any], resets_in_parts: bool | None = None) -> None:
         if not isinstance(vector_env, VectorEnv):
             raise ValueError(f"vector_env={vector_env}: must be a gymnasium.vector.VectorEnv")
+        if any(isinstance(env, DictInfoToList) for env in _layers(vector_env)):
+            raise ValueError(f"vector_env={vector_env}: must give infos as they are, without DictInfoToList")
         self.mode = _check_mode(vector_env, resets_in_parts)
         self.vector_env, self._base = vector_env, vector_env.unwrapped
         same_step = self.mode is AutoresetMode.SAME_STEP
@@ -135,6 +137,8 @@ class VectorEnvAdapter(VecEnv):
         self._stepping = False
         self._born = time.time()
         super().__init__(vector_env.num_envs, vector_env.single_observation_space, vector_env.single_action_space)
+        if "render_fps" in vector_env.metadata:
+            cast("dict[str, Any]", self.metadata)["render_fps"] = vector_env.metadata["render_fps"]
         self._scores = np.zeros(self.num_envs, np.float64)
         self._lengths = np.zeros(self.num_envs, np.int64)
         self._parallel: tuple[Callable[[Any], object], Callable[[], Any]] | None = None

@@ -6,7 +6,7 @@ A task owns one of these objects. It has the policy and the optimizer, and is wh
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
 from stable_baselines3 import A2C, PPO
@@ -14,6 +14,7 @@ from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
 from stable_baselines3.common.utils import LinearSchedule
 
 from coordconv_apps.checks import Allowed, check_ranges
+from rl.extractors import CoordInit, Where
 from rl.policies import CoordConvCnnPolicy
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 AlgorithmName = Literal["a2c", "ppo"]
 OptimizerName = Literal["rmsprop", "rmsprop_tf", "adam"]
 Decay = Literal["constant", "linear"]
-Where = Literal["first", "all"]
+
 
 _FROM_0 = (lambda value: value >= 0, "at least 0")
 _SHARE = (lambda value: 0 <= value <= 1, "in [0, 1]")
@@ -132,7 +133,28 @@ DEFAULTS: dict[AlgorithmName, Settings] = {
 }
 """The arguments' defaults of Stable-Baselines3's ``A2C`` and ``PPO``."""
 
+_OF_DQN: tuple[str, ...] = ("buffer_size", "learning_starts", "tau", "train_freq", "gradient_steps")
+_OF_DQN += ("target_update_interval", "exploration_fraction", "exploration_final_eps")
+_NOT_OF_DQN: tuple[str, ...] = ("n_steps", "n_epochs", "gae_lambda", "ent_coef", "vf_coef", "normalize_advantage")
+_NOT_OF_DQN += ("target_kl", "clip_range", "clip_schedule", "clip_range_vf")
 _NOT_OF_A2C = ("n_epochs", "batch_size", "target_kl", "clip_range", "clip_range_vf")
+_NOT_OF: dict[str, tuple[str, ...]] = {
+    "a2c": (*_NOT_OF_A2C, *_OF_DQN),
+    "ppo": _OF_DQN,
+    "dqn": _NOT_OF_DQN,
+}
+
+
+def refuse(algorithm: str, given: dict[str, Any]) -> None:
+    """Raises `ValueError` if a setting is given that an algorithm does not have.
+
+    Args:
+        algorithm: "a2c", "ppo" or "dqn".
+        given: Settings by name; those that are None are not given.
+    """
+    for name in _NOT_OF[algorithm]:
+        if given.get(name) is not None:
+            raise ValueError(f"model.{name}={given[name]}: must be null with model.algorithm={algorithm}")
 
 
 def choose(algorithm: AlgorithmName, given: dict[str, Any]) -> Settings:
@@ -147,16 +169,25 @@ def choose(algorithm: AlgorithmName, given: dict[str, Any]) -> Settings:
     """
     names = [field.name for field in fields(Settings)]
     own = {name: given[name] for name in names if given.get(name) is not None}
-    if algorithm == "a2c":
-        for name in _NOT_OF_A2C:
-            if name in own:
-                raise ValueError(f"model.{name}={own[name]}: must be null with model.algorithm=a2c")
+    refuse(algorithm, given)
     settings = Settings(**{**vars(DEFAULTS[algorithm]), **own})
     check_ranges(vars(settings), {name: allowed for name, allowed in ALLOWED.items() if name in names})
     return settings
 
 
-def optimizer_of(settings: Settings) -> dict[str, Any]:
+class Optimized(Protocol):
+    """Settings with an optimizer."""
+
+    @property
+    def optimizer(self) -> OptimizerName:
+        """Its kind."""
+
+    @property
+    def optimizer_eps(self) -> float:
+        """What it adds to the denominator."""
+
+
+def optimizer_of(settings: Optimized) -> dict[str, Any]:
     """The optimizer, as SB3's policies take it: ``optimizer_class`` and ``optimizer_kwargs``."""
     if settings.optimizer == "adam":
         return {"optimizer_class": torch.optim.Adam, "optimizer_kwargs": {"eps": settings.optimizer_eps}}
@@ -173,6 +204,7 @@ def build(
     *,
     coords: Coords,
     where: Where,
+    coord_init: CoordInit = "random",
 ) -> OnPolicyAlgorithm:
     """Makes Stable-Baselines3's object of an algorithm with a CoordConv policy, on the CPU and without environments.
 
@@ -183,6 +215,7 @@ def build(
         action_space: Of the environments.
         coords: Coordinates that the policy's convolutions see.
         where: Which of them.
+        coord_init: How their coordinate weights start.
 
     Raises:
         ValueError: The policy cannot be made for these observations.
@@ -196,12 +229,15 @@ def build(
         kind = PPO
         arguments.update((name, getattr(settings, name)) for name in ("n_epochs", "target_kl", "clip_range_vf"))
         arguments["batch_size"] = settings.batch_size
-        arguments["clip_range"] = _schedule(settings.clip_range, settings.clip_schedule)
-    policy_kwargs = {**optimizer_of(settings), "features_extractor_kwargs": {"coords": coords, "where": where}}
+        arguments["clip_range"] = schedule_of(settings.clip_range, settings.clip_schedule)
+    policy_kwargs = {
+        **optimizer_of(settings),
+        "features_extractor_kwargs": {"coords": coords, "where": where, "coord_init": coord_init},
+    }
     made = kind(
         CoordConvCnnPolicy,
         env=None,  # type: ignore[arg-type]  # as SB3's own load does
-        learning_rate=_schedule(settings.lr, settings.lr_schedule),
+        learning_rate=schedule_of(settings.lr, settings.lr_schedule),
         policy_kwargs=policy_kwargs,
         device="cpu",
         _init_setup_model=False,
@@ -214,5 +250,6 @@ def build(
     return made
 
 
-def _schedule(value: float, decay: Decay) -> float | LinearSchedule:
+def schedule_of(value: float, decay: Decay) -> float | LinearSchedule:
+    """A value that stays, or falls to 0 over the training, as Stable-Baselines3 takes it."""
     return value if decay == "constant" else LinearSchedule(value, 0.0, 1.0)

@@ -75,7 +75,7 @@ class AtariVecEnv(VecEnv):
     "l", the length in frames of the emulator (not in steps), no-ops and hidden steps included, which is what
     Monitor counts below `AtariWrapper`; "t", seconds since this object was made. Every step has "lives",
     "frame_number", "episode_frame_number" and "TimeLimit.truncated" in its infos, every end of an episode
-    "terminal_observation".
+    "terminal_observation". No `VecMonitor` is needed: it would count clipped rewards and single lives in their place.
 
     What differs from `make_atari_env`:
 

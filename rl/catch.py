@@ -5,13 +5,14 @@ The game is bsuite's `catch` (Osband et al., 2020, "Behaviour Suite for Reinforc
 are is all there is to see, and one picture shows it: balls fall straight down, at one speed.
 
 For Stable-Baselines3 there are many games in one environment, `CatchVecEnv`, and one game as a Gymnasium environment,
-`Catch`, which is ``gymnasium.make("CoordConv/Catch-v0")`` once this module is imported.
+`Catch`, which is ``gymnasium.make("CoordConv/Catch-v0")`` once `rl` is imported. Games in processes of their own import
+it by the name ``rl:CoordConv/Catch-v0``.
 """
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import gymnasium
 import numpy as np
@@ -42,6 +43,7 @@ BALL_VALUE, PADDLE_VALUE = 255, 128
 """Values of their pixels; those of the rest are 0."""
 
 GYMNASIUM_ID = "CoordConv/Catch-v0"
+"""The name that importing `rl` registers with Gymnasium."""
 
 
 def best_score(balls: int = BALLS) -> float:
@@ -169,6 +171,7 @@ class CatchVecEnv(VecEnv):
         self.boards = Boards(num_envs, balls, paddle)
         self.render_mode = "rgb_array"
         super().__init__(num_envs, _observation_space(), spaces.Discrete(3))
+        cast("dict[str, Any]", self.metadata)["render_fps"] = Catch.metadata["render_fps"]
         self._started = time.monotonic()
         self._scores = np.zeros(num_envs)
         self._lengths = np.zeros(num_envs, np.int64)
@@ -282,7 +285,3 @@ class Catch(gymnasium.Env[Any, Any]):
     def render(self) -> Images | None:
         """The game as uint8 ``(84, 84, 3)``; None without a render mode."""
         return _in_colour(self.boards.draw()[0]) if self.render_mode == "rgb_array" else None
-
-
-if GYMNASIUM_ID not in gymnasium.registry:
-    gymnasium.register(GYMNASIUM_ID, entry_point="rl.catch:Catch")

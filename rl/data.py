@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from gymnasium import spaces
@@ -10,9 +11,13 @@ from stable_baselines3.common.preprocessing import is_image_space
 
 from coordconv_apps.data import DataModule
 from coordconv_apps.loaders import mix
+from rl.catch import BALLS, GRID, PADDLE
 from rl.evaluation import Episodes, Share, play_episodes, share
-from rl.games import make_envs
+from rl.games import find_kind, make_envs
+from rl.guard import GuardedVecEnv
 from rl.loaders import OneBatch, RolloutLoader
+from rl.replay import ReplayLoader
+from rl.scores import human_normalised
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,6 +47,26 @@ class EpisodeNumbers(NamedTuple):
     """
 
     numbers: list[int]
+
+
+_AT_LEAST = {"frame_skip": 1, "noop_max": 0, "num_threads": 0, "balls": 1}
+
+
+def check_options(arguments: Mapping[str, Any]) -> None:
+    """Raises `ValueError` for the first option of games that is out of its range, whatever the game.
+
+    Args:
+        arguments: Options by name, some of those of `rl.games.GameOptions`. None is the game's own.
+    """
+    for name, least in _AT_LEAST.items():
+        value = arguments[name]
+        if value is not None and value < least:
+            raise ValueError(f"data.{name}={value}: must be an integer of at least {least}")
+    probability, paddle = arguments["repeat_action_probability"], arguments["paddle"]
+    if not 0 <= probability <= 1:
+        raise ValueError(f"data.repeat_action_probability={probability}: must be in [0, 1]")
+    if paddle is not None and not 1 <= paddle < GRID:
+        raise ValueError(f"data.paddle={paddle}: must be an integer from 1 to {GRID - 1}")
 
 
 def open_envs(game: str, num_envs: int, seed: int, options: Mapping[str, Any]) -> VecEnv:
@@ -91,7 +116,8 @@ class RLData(DataModule):
         balls: Catch: balls in an episode; null: the game's own number.
         paddle: Catch: width of the paddle in cells; null: the game's own.
         processes: Gymnasium: each environment in a process of its own.
-        seed: Fixes the environments, the actions that are drawn and the order of learning.
+        seed: Fixes the environments, the actions that are drawn and the order of learning. Null: seed_everything's, so
+            that several seeds of that are as many independent trainings.
 
     Raises:
         ValueError: An argument is out of its range.
@@ -116,8 +142,10 @@ class RLData(DataModule):
         balls: int | None = None,
         paddle: int | None = None,
         processes: bool = False,
-        seed: int = 0,
+        seed: int | None = None,
     ) -> None:
+        if seed is None:  # Lightning keeps it there
+            seed = int(os.environ.get("PL_GLOBAL_SEED", "0")) % _SEEDS
         super().__init__(seed=seed)
         for name, value in (
             ("num_envs", num_envs),
@@ -130,6 +158,7 @@ class RLData(DataModule):
         ):
             if value is not None and value < 1:
                 raise ValueError(f"data.{name}={value}: must be an integer of at least 1")
+        check_options(locals())
         if seed >= _SEEDS:
             raise ValueError(f"data.seed={seed}: must be below {_SEEDS}")
         self.num_envs = num_envs
@@ -150,7 +179,7 @@ class RLData(DataModule):
         }
         self.options = {name: value for name, value in options.items() if value is not None}
         self.learning = {"episodic_life": episodic_life, "clip_rewards": clip_rewards}
-        self._rollouts: RolloutLoader | None = None
+        self._rollouts: RolloutLoader | ReplayLoader | None = None
 
     def setup(self, stage: str) -> None:
         """Checks that the environments can be dealt out to the processes.
@@ -168,16 +197,30 @@ class RLData(DataModule):
                 " (trainer.devices times trainer.num_nodes)"
             )
 
-    def train_dataloader(self) -> RolloutLoader:
+    def train_dataloader(self) -> RolloutLoader | ReplayLoader:
         """Plays rollouts with the policy as it is at the time."""
         assert self.trainer is not None
         task: RLTask = self.trainer.lightning_module  # type: ignore[assignment]  # an application's task and its data
         rank, world_size = self._processes()
         own = self.num_envs // world_size
+
+        def open_own() -> VecEnv:
+            return open_envs(task.game, own, self._training_seed(task.rollouts) + rank * own, self._options(task))
+
+        if task.replay is not None:
+            self._rollouts = ReplayLoader(
+                task,
+                task.replay,
+                open_own,
+                num_envs=own,
+                seed=self.seed,
+                steps_per_epoch=self.steps_per_epoch,
+            )
+            return self._rollouts
         self._rollouts = RolloutLoader(
             self.trainer,
             task,
-            lambda: open_envs(task.game, own, self._training_seed(task.rollouts) + rank * own, self._options(task)),
+            open_own,
             num_envs=self.num_envs,
             seed=self.seed,
             length=-(-self.steps_per_epoch // (self.num_envs * task.settings.n_steps)),
@@ -221,7 +264,7 @@ class RLData(DataModule):
         env = self.open_evaluation(task, max(own.environments, 1), seed)
         try:
             return play_episodes(
-                task.policy,
+                task.player,
                 env,
                 own.episodes,
                 deterministic=self.deterministic,
@@ -238,9 +281,28 @@ class RLData(DataModule):
             task: Who plays.
             num_envs: How many.
             seed: Of the first.
+
+        Returns:
+            The environments. What breaks in them raises `rl.guard.BrokenEnvironment`.
         """
         options = {**task.options, **self.options, "episodic_life": False, "clip_rewards": False}
-        return open_envs(task.game, num_envs, seed, options)
+        return GuardedVecEnv(open_envs(task.game, num_envs, seed, options), task.game)
+
+    def normalise(self, game: str, score: float) -> float | None:
+        """A score where random actions have 0 and a human 1, as of `rl.scores.human_normalised`.
+
+        Args:
+            game: Its name.
+            score: Not clipped.
+
+        Returns:
+            None where there is none, as of Catch by other rules than its own.
+        """
+        normalised = human_normalised(game, score)
+        if normalised is None or find_kind(game) != "catch":
+            return normalised
+        own = {"balls": BALLS, "paddle": PADDLE}
+        return normalised if all(self.options.get(name, value) == value for name, value in own.items()) else None
 
     @staticmethod
     def prediction_seed(number: int) -> int:

@@ -12,6 +12,7 @@ import io
 import json
 import zipfile
 import zlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -39,7 +40,6 @@ from rl.spaces import space_from_json, space_to_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from stable_baselines3.common.base_class import BaseAlgorithm
 
@@ -76,6 +76,7 @@ _EXTRACTOR_ARGUMENTS = {
     "normalized_image": bool,
     "coords": str,
     "where": str,
+    "coord_init": str,
 }
 
 _NOT_NEEDED = (
@@ -89,7 +90,7 @@ _NOT_NEEDED = (
 """What SB3 would save of the training that is under way, and of the machine's folders, and does without."""
 
 
-def export_zip(algorithm: BaseAlgorithm, path: Path) -> None:
+def export_zip(algorithm: BaseAlgorithm, path: Path | str) -> None:
     """Writes SB3's own zip, which ``A2C.load``, ``PPO.load`` or ``DQN.load`` opens; aside first, then in its place.
 
     This package has to be installed where it is opened, as with every policy that is not SB3's own. The optimizer's
@@ -99,14 +100,14 @@ def export_zip(algorithm: BaseAlgorithm, path: Path) -> None:
         algorithm: With its policy.
         path: The file, with its ending.
     """
-    with written_aside(path, "wb") as file:
+    with written_aside(Path(path), "wb") as file:
         algorithm.save(file, exclude=_NOT_NEEDED)  # type: ignore[arg-type]  # any file opened for bytes
 
 
 # --------------------------------------------------------------------- safe form
 
 
-def export_safe(player: Player, path: Path) -> None:
+def export_safe(player: Player, path: Path | str) -> None:
     """Writes the safe form of a policy, aside first, then in its place: a zip of tensors and JSON.
 
     It has all that is needed to act, and to go on training with a new optimizer.
@@ -130,12 +131,12 @@ def export_safe(player: Player, path: Path) -> None:
     }
     buffer = io.BytesIO()
     torch.save(_tensors(policy), buffer)
-    with written_aside(path, "wb") as file, zipfile.ZipFile(file, "w") as archive:
+    with written_aside(Path(path), "wb") as file, zipfile.ZipFile(file, "w") as archive:
         archive.writestr(DESCRIPTION_NAME, json.dumps(description, indent=2, allow_nan=False) + "\n")
         archive.writestr(TENSORS_NAME, buffer.getvalue())
 
 
-def load_safe(path: Path) -> BasePolicy:
+def load_safe(path: Path | str) -> BasePolicy:
     """Opens the safe form of a policy. Nothing in the file is run, whoever wrote it.
 
     Args:
@@ -148,6 +149,7 @@ def load_safe(path: Path) -> BasePolicy:
         ValueError: It is no such file, or names what is not known.
         OSError: It cannot be read.
     """
+    path = Path(path)
     contents = _contents(path, (DESCRIPTION_NAME, TENSORS_NAME), "a policy as export_safe writes it")
     description = _json(path, contents[DESCRIPTION_NAME])
     if description.get("format") != FORMAT or description.get("version") != VERSION:
@@ -289,7 +291,7 @@ def _load_tensors(path: Path, content: bytes) -> dict[str, Tensor]:
 # --------------------------------------------------------------------- SB3's zip
 
 
-def import_zip(path: Path) -> BasePolicy:
+def import_zip(path: Path | str) -> BasePolicy:
     """Opens the policy in one of SB3's zips without running the pickled code in it, whoever wrote it.
 
     SB3 writes beside each pickled value a part of it in plain text. That is enough for the policies known here with
@@ -306,6 +308,7 @@ def import_zip(path: Path) -> BasePolicy:
         ValueError: It is no such zip, or has another policy in it.
         OSError: It cannot be read.
     """
+    path = Path(path)
     contents = _contents(path, ("data", "policy.pth"), "a zip of Stable-Baselines3")
     data = _json(path, contents["data"])
     try:

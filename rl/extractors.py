@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from coordconv_apps.coordmap import CoordLayer
 
 Where = Literal["first", "all"]
+CoordInit = Literal["random", "zero"]
 """Which convolutions see coordinates: the first, which sees the picture, or all three."""
 
 SMALLEST_IMAGE = 36
@@ -57,6 +58,8 @@ class CoordConvNatureCNN(NatureCNN):
             of any type and range, which they hand over as they are.
         coords: ``"xy"``, ``"xyr"`` to add the distance from the centre, or ``"none"`` for SB3's NatureCNN itself.
         where: ``"first"`` convolution or ``"all"``.
+        coord_init: How coordinate weights start: ``"random"``, as described above, or ``"zero"``: the features are at
+            first those of SB3's NatureCNN.
 
     Raises:
         ValueError: If the observations are not such images, or an argument is none of the above.
@@ -72,15 +75,16 @@ class CoordConvNatureCNN(NatureCNN):
         normalized_image: bool = False,
         coords: Coords = "xy",
         where: Where = "first",
+        coord_init: CoordInit = "random",
     ) -> None:
-        _check_arguments(coords, where, features_dim=features_dim)
+        _check_arguments(coords, where, coord_init, features_dim=features_dim)
         images = _as_images(observation_space, normalized_image)
         super().__init__(_channels_first(images), features_dim, normalized_image)
         self._observation_space = images
         self._channels_last = _is_channels_last(images)
         if coords != "none":
             with _random_numbers_aside():
-                to_coordconv(self.cnn, where, coords, init="default")
+                to_coordconv(self.cnn, where, coords, init="default" if coord_init == "random" else "zero")
 
     def forward(self, observations: Tensor) -> Tensor:
         """Features of a batch of images, in the range that the policy gives them: [0, 1] unless told otherwise."""
@@ -100,6 +104,7 @@ class CoordConvCombinedExtractor(CombinedExtractor):
         normalized_image: As for `CoordConvNatureCNN`; if True, every Box of three axes is an image.
         coords: As for `CoordConvNatureCNN`; ``"none"`` gives SB3's CombinedExtractor itself.
         where: As for `CoordConvNatureCNN`.
+        coord_init: As for `CoordConvNatureCNN`.
 
     Raises:
         ValueError: If the space is no Dict, none of it is an image though coordinates are wanted, an image is too
@@ -116,8 +121,9 @@ class CoordConvCombinedExtractor(CombinedExtractor):
         normalized_image: bool = False,
         coords: Coords = "xy",
         where: Where = "first",
+        coord_init: CoordInit = "random",
     ) -> None:
-        _check_arguments(coords, where, cnn_output_dim=cnn_output_dim)
+        _check_arguments(coords, where, coord_init, cnn_output_dim=cnn_output_dim)
         if not isinstance(observation_space, spaces.Dict):
             raise ValueError(
                 f"observation_space={_describe(observation_space)}: must be a Dict; for images alone use "
@@ -140,7 +146,7 @@ class CoordConvCombinedExtractor(CombinedExtractor):
         BaseFeaturesExtractor.__init__(self, observation_space, features_dim=sum(sizes.values()))
         self.extractors = nn.ModuleDict(
             {
-                key: CoordConvNatureCNN(images[key], cnn_output_dim, normalized_image, coords, where)
+                key: CoordConvNatureCNN(images[key], cnn_output_dim, normalized_image, coords, where, coord_init)
                 if key in images
                 else nn.Flatten()
                 for key in sizes
@@ -153,12 +159,15 @@ def draw_orthogonal(layer: CoordLayer, gain: float) -> None:
 
     SB3 draws the kernels of A2C's and PPO's convolutions orthogonal, and thereby at another scale than torch. The
     coordinate weight becomes the coordinates' part of an orthogonal kernel over features and coordinates together,
-    which is what a layer that concatenates them would be given. ``weight`` stays as it is, the same in both arms.
+    which is what a layer that concatenates them would be given. ``weight`` stays as it is, the same in both arms, and
+    so does a coordinate weight that starts at 0.
 
     Args:
         layer: A CoordConv layer that is no transposed one.
         gain: Factor of the orthogonal kernel; SB3's is the square root of 2 for convolutions.
     """
+    if not layer.coord_weight.any():
+        return
     with torch.no_grad(), _random_numbers_aside():
         kernel = torch.cat([layer.weight, layer.coord_weight], dim=1)
         nn.init.orthogonal_(kernel, gain)
@@ -174,8 +183,12 @@ def _random_numbers_aside() -> Iterator[None]:
         yield
 
 
-def _check_arguments(coords: str, where: str, **sizes: int) -> None:
-    for name, value, choices in (("coords", coords, get_args(Coords)), ("where", where, get_args(Where))):
+def _check_arguments(coords: str, where: str, coord_init: str, **sizes: int) -> None:
+    for name, value, choices in (
+        ("coords", coords, get_args(Coords)),
+        ("where", where, get_args(Where)),
+        ("coord_init", coord_init, get_args(CoordInit)),
+    ):
         if value not in choices:
             raise ValueError(f"{name}={value!r}: must be one of {', '.join(map(repr, choices))}")
     for name, size in sizes.items():

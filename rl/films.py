@@ -12,8 +12,9 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from coordconv_apps.running.runs import run_dir
 from rl.data import EVALUATION_SEEDS, RLData
 from rl.evaluation import write_episodes
+from rl.guard import BrokenEnvironment
 from rl.playing_task import PlayingTask
-from rl.scores import human_normalised
+from rl.rollout import BrokenTraining
 from rl.video import film_episode, write_gif
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer
 
     from rl.data import EpisodeNumbers
+
+LONGEST = 30_000
+"""Steps of a film, where data.eval_max_steps sets no bound; Atari's games are cut off before."""
 
 FILM, TABLE, FOLDER = "episode.gif", "episodes.csv", "predictions"
 
@@ -59,14 +63,14 @@ class EpisodeWriter(Callback):
         self,
         trainer: Trainer,
         pl_module: LightningModule,
-        outputs: None,
+        outputs: EpisodeNumbers,
         batch: EpisodeNumbers,
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
         """Films this process's episodes, and says what came of them."""
         data, _ = _parts(trainer)
-        for number in batch.numbers:
+        for number in outputs.numbers:
             path = run_dir(trainer) / FOLDER / f"{number:03d}.gif"
             score, length = _film(trainer, path, data.prediction_seed(number))
             print(f"episode {number}: score {score:g} in {length} steps: {path}")
@@ -77,9 +81,9 @@ class EpisodeWriter(Callback):
 
     @staticmethod
     def _write_table(trainer: Trainer) -> None:
-        _, task = _parts(trainer)
+        data, task = _parts(trainer)
         if trainer.is_global_zero and task.shown is not None:
-            write_episodes(run_dir(trainer) / TABLE, task.game, task.shown, human_normalised)
+            write_episodes(run_dir(trainer) / TABLE, task.game, task.shown, data.normalise)
 
 
 def _parts(trainer: Trainer) -> tuple[RLData, PlayingTask]:
@@ -95,7 +99,15 @@ def _film(trainer: Trainer, path: Path, seed: int) -> tuple[float, int]:
     env = data.open_evaluation(task, 1, seed)
     try:
         with torch.no_grad(), isolate_rng():
-            film = film_episode(task.policy, env, deterministic=data.deterministic, seed=seed)
+            film = film_episode(
+                task.player,
+                env,
+                deterministic=data.deterministic,
+                seed=seed,
+                max_steps=data.eval_max_steps or LONGEST,
+            )
+    except BrokenEnvironment as error:
+        raise BrokenTraining(f"model.game={error}") from error
     finally:
         env.close()
     write_gif(path, film, f"{task.game}, coords={task.coords}")

@@ -99,7 +99,7 @@ def make_envs(
     if num_envs < 1:
         raise ValueError(f"data.num_envs={num_envs}: must be an integer of at least 1")
     if chosen.frame_stack is not None and chosen.frame_stack < 1:
-        raise ValueError(f"data.frame_stack={chosen.frame_stack}: must be an integer of at least 1, or null")
+        raise ValueError(f"model.frame_stack={chosen.frame_stack}: must be an integer of at least 1, or null")
     return _MAKERS[find_kind(game)](game, num_envs, seed, chosen)
 
 
@@ -196,7 +196,7 @@ def _make_gymnasium(game: str, num_envs: int, seed: int | None, options: GameOpt
     except (gymnasium.error.DependencyNotInstalled, ModuleNotFoundError) as error:
         raise ImportError(f"model.game={game}: {_one_line(error)}") from error
     except (gymnasium.error.Error, TypeError) as error:
-        raise ValueError(f"model.game={game} with data.arguments={arguments}: {_one_line(error)}") from error
+        raise ValueError(f"model.game={game} with model.arguments={arguments}: {_one_line(error)}") from error
     space, modes = first.observation_space, first.metadata.get("render_modes", ())
     first.close()
     if not _shows_images(space):

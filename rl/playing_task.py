@@ -6,18 +6,22 @@ import time
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import torch
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 
 from coordconv_apps.coords import Coords
+from coordconv_apps.running.checkpoints import Checkpoints
+from coordconv_apps.running.resume import gather_ranks
 from coordconv_apps.task import Task
 from rl.attention import judge
 from rl.deploy import export_safe, export_zip, load_safe
 from rl.evaluation import EpisodeScores, gather_episodes
-from rl.rollout import Seconds
-from rl.scores import human_normalised
+from rl.guard import BrokenEnvironment
+from rl.rollout import BrokenTraining, Seconds
 from rl.updates import explained_variance
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
@@ -25,6 +29,7 @@ if TYPE_CHECKING:
 
     from rl.data import EpisodeNumbers, Part, RLData
     from rl.evaluation import Episodes, Share
+    from rl.playing import Player
     from rl.rollout import Played
 
 COUNTS = "rl"
@@ -49,10 +54,13 @@ class PlayingTask(Task):
         rollouts: How many have been played.
         seconds: Where the time went.
         shown: The episodes of the last evaluation, of all processes; None before the first one.
+        total_timesteps: Steps of all environments after which the training ends.
     """
 
     monitor: ClassVar[str] = "val/score"
     monitor_mode: ClassVar[Literal["min", "max"]] = "max"
+    instead: ClassVar[Mapping[str, str]] = {"gradient_clip_val": "model.max_grad_norm"}
+    total_timesteps: int
 
     def __init__(self, coords: Coords, game: str, options: dict[str, Any], algorithm: OnPolicyAlgorithm) -> None:
         super().__init__(coords)
@@ -73,9 +81,21 @@ class PlayingTask(Task):
         """How many steps of all environments have been taken."""
         return self.algorithm.num_timesteps
 
+    @property
+    def player(self) -> Player:
+        """Who plays in evaluations."""
+        return self.policy
+
     def _data(self) -> RLData:
         data: RLData = self.trainer.datamodule  # type: ignore[attr-defined]  # set by the trainer
         return data
+
+    def on_train_start(self) -> None:
+        """Says so if a run that is resumed has all its steps already."""
+        super().on_train_start()
+        if self.timesteps >= self.total_timesteps and self.trainer.is_global_zero:
+            done = f"{self.timesteps} timesteps are done"
+            print(f"nothing to do: {done}, and model.total_timesteps={self.total_timesteps}")
 
     # ----------------------------------------------------------------- logging
 
@@ -143,11 +163,27 @@ class PlayingTask(Task):
         self._evaluate(batch, "test")
 
     def _evaluate(self, share: Share, part: Part) -> None:
-        began = time.perf_counter()
-        self._own = self._data().evaluate(self, share, part)
+        began, failure = time.perf_counter(), None
+        try:
+            self._own = self._data().evaluate(self, share, part)
+        except BrokenEnvironment as error:
+            failure = error
+        self._stop_if_broken(failure)
+        assert self._own is not None
         cast("EpisodeScores", self.episodes[part]).update(self._own)
         # An evaluation is not part of the training's speed.
         self._epoch_began = (self._epoch_began[0] + time.perf_counter() - began, self._epoch_began[1])
+
+    def _stop_if_broken(self, failure: BrokenEnvironment | None) -> None:
+        """Saves what was learned, and raises, if an environment of any process has failed. All call it together."""
+        messages = [message for message in gather_ranks(None if failure is None else str(failure)) if message]
+        if not messages:
+            return
+        if self.trainer.state.fn == TrainerFn.FITTING:
+            for callback in self.trainer.callbacks:  # type: ignore[attr-defined]  # set by the trainer
+                if isinstance(callback, Checkpoints):
+                    callback._save(self.trainer, "last", "validation")
+        raise BrokenTraining(f"model.game={messages[0]} (in an evaluation)") from failure
 
     def on_validation_epoch_end(self) -> None:
         """Logs the figures of a validation."""
@@ -161,15 +197,16 @@ class PlayingTask(Task):
         metric = cast("EpisodeScores", self.episodes[part])
         figures = metric.compute()
         metric.reset()
-        normalised = human_normalised(self.game, float(figures["score"]))
+        normalised = self._data().normalise(self.game, float(figures["score"]))
         if normalised is not None:
             figures["human_normalised"] = torch.tensor(normalised, dtype=torch.float32)
         self.log_dict({f"{part}/{name}": value.to(self.device) for name, value in figures.items()}, sync_dist=True)
         if self._own is not None:
             self.shown, self._own = gather_episodes(self._own), None
 
-    def predict_step(self, batch: EpisodeNumbers, batch_idx: int) -> None:
-        """Nothing: episodes of ``predict`` are played where they are filmed, see `rl.films.EpisodeWriter`."""
+    def predict_step(self, batch: EpisodeNumbers, batch_idx: int) -> EpisodeNumbers:
+        """Which episodes to play: that is done where they are filmed, see `rl.films.EpisodeWriter`."""
+        return batch
 
     # ------------------------------------------------------------------ export
 
@@ -193,9 +230,11 @@ class PlayingTask(Task):
         (observations,) = (inputs.cpu() for inputs in self.example_inputs())
         with torch.no_grad():
             wanted = judge(self.policy.cpu(), observations)[1]
-            files = {of_sb3: type(self.algorithm).load(of_sb3, device="cpu").policy, safe: load_safe(safe)}
+            # A replay buffer, of DQN, would take gigabytes.
+            loaded = type(self.algorithm).load(of_sb3, device="cpu", custom_objects={"buffer_size": 1})
+            files = {of_sb3: loaded.policy, safe: load_safe(safe)}
             return {
-                path: float((judge(loaded, observations)[1] - wanted).abs().max()) for path, loaded in files.items()
+                path: float((judge(policy, observations)[1] - wanted).abs().max()) for path, policy in files.items()
             }
 
     # ------------------------------------------------------------- checkpoints

@@ -14,6 +14,14 @@ RL Zoo evaluates a string as Python. To keep one of SB3's own policies, name the
 
       policy: 'CnnPolicy'
       policy_kwargs: "dict(features_extractor_class=__import__('rl').CoordConvNatureCNN, net_arch=[])"
+
+Weights of SB3's own policies load as they are. Those of the coordinates become zero: the agent plays as it did::
+
+    model.policy.load_state_dict(plain.policy.state_dict())
+
+``model.set_parameters`` takes them too, but not the state of an optimizer that has other parameters::
+
+    model.set_parameters({"policy": plain.get_parameters()["policy"]}, exact_match=False)
 """
 
 from __future__ import annotations

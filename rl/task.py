@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
@@ -15,9 +16,11 @@ from coordconv_apps.checks import check_ranges
 from coordconv_apps.coords import Coords
 from coordconv_apps.loaders import mix
 from rl.acting import ORDER, assess, generator
-from rl.algorithms import ALLOWED, AlgorithmName, Decay, OptimizerName, Where, build, choose
+from rl.algorithms import ALLOWED, Decay, OptimizerName, build, choose, refuse
 from rl.data import open_envs
-from rl.playing_task import PlayingTask
+from rl.dqn import build_dqn, check_dqn, choose_dqn
+from rl.extractors import CoordInit, Where
+from rl.replay import ReplayLoader, ReplayTask, chunk_steps
 from rl.updates import (
     MEASURES,
     Batch,
@@ -30,50 +33,68 @@ from rl.updates import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from gymnasium import spaces
     from lightning.pytorch.utilities.types import OptimizerLRScheduler
 
+    from rl.algorithms import Settings
+    from rl.dqn import DQNSettings
 
-class RLTask(PlayingTask):
-    """Learning to play: A2C (Mnih et al., 2016) or PPO (Schulman et al., 2017), as Stable-Baselines3 has them.
 
-    The settings of the algorithms have the names of Stable-Baselines3 and, where they are null, its defaults. Whatever
+class RLTask(ReplayTask):
+    """Learning to play: A2C (Mnih et al., 2016), PPO (Schulman et al., 2017) or DQN (Mnih et al., 2015).
+
+    All are as Stable-Baselines3 has them. The settings have its names and, where they are null, its defaults. Whatever
     counts steps, environments or samples counts those of all processes together: their number changes the speed only.
+    DQN is trained by Stable-Baselines3's own loop, in one process and in single precision: what is said of rollouts
+    is, with it, true of parts of some hundred steps (`rl.replay.ReplayLoader`).
 
     Args:
         coords: Coordinates that the policy's convolutions see: "none" is the plain-convolution baseline, "xy", or "xyr"
             with the distance from the centre.
         where: Which of the convolutions see them: the "first", or "all".
+        coord_init: How coordinate weights start: "random" as in a layer that concatenates coordinates, or "zero":
+            the policy is at first the plain one.
         game: "catch"; a game of Atari's, such as "pong"; or a Gymnasium environment that shows images.
         frame_stack: Latest frames that an observation holds. Null: 4 for Atari's games, 1 for others.
         full_action_space: Atari: all 18 actions, in place of those that do something in the game.
         image_size: Atari: height and width of observations, in pixels.
         arguments: Gymnasium: arguments of the environment, such as {continuous: false} of CarRacing.
-        algorithm: "a2c" or "ppo".
+        algorithm: "a2c", "ppo" or "dqn".
         total_timesteps: Steps of all environments in the training. It ends with the rollout that completes them.
-        n_steps: Steps of each environment in a rollout.
+        n_steps: A2C and PPO: steps of each environment in a rollout.
         n_epochs: PPO: how often each sample of a rollout is learned from.
-        batch_size: PPO: samples in an update. It divides n_steps times data.num_envs.
+        batch_size: PPO: samples in an update. It divides n_steps times data.num_envs. DQN: steps in an update.
         gamma: Discount of a step, in [0, 1].
-        gae_lambda: Weight of later differences in the advantages, in [0, 1]; with 1 they are returns minus values.
-        ent_coef: Weight of the entropy in the loss.
-        vf_coef: Weight of the values' squared error in the loss.
+        gae_lambda: A2C and PPO: weight of later differences in the advantages, in [0, 1]; with 1 they are returns minus
+            values.
+        ent_coef: A2C and PPO: weight of the entropy in the loss.
+        vf_coef: A2C and PPO: weight of the values' squared error in the loss.
         max_grad_norm: Norm that gradients are clipped to.
-        normalize_advantage: Whether advantages are normalised in each batch.
+        normalize_advantage: A2C and PPO: whether advantages are normalised in each batch.
         target_kl: PPO: the rest of a rollout is left out when a batch finds the policy 1.5 times as far, in nats, from
             the one that played.
         clip_range: PPO: how far the ratio of probabilities counts from 1.
         clip_schedule: PPO: whether that is "constant", or falls to 0 over the training ("linear").
         clip_range_vf: PPO: the same for the values; null is without bounds.
+        buffer_size: DQN: latest steps of all environments that are learned from.
+        learning_starts: DQN: steps that are played at random before anything is learned. A run that is resumed plays as
+            many with its policy, to have something to learn from.
+        tau: DQN: how far the target network follows each time, in (0, 1]; 1 makes it a copy.
+        train_freq: DQN: steps of each environment between updates.
+        gradient_steps: DQN: updates each time.
+        target_update_interval: DQN: steps of all environments after which the target network follows.
+        exploration_fraction: DQN: part of the training in which the share of random actions falls from 1.
+        exploration_final_eps: DQN: what it falls to. Evaluations that draw actions have this share from the beginning.
         lr: Learning rate at the beginning, above 0.
         lr_schedule: Whether that is "constant", or falls to 0 over the training ("linear").
         optimizer: "adam", "rmsprop", or "rmsprop_tf", which is TensorFlow's.
         optimizer_eps: What the optimizer adds to the denominator.
 
     Attributes:
-        settings: The algorithm's settings.
+        settings: The settings of A2C or PPO.
+        replay: Those of DQN, or None.
 
     Raises:
         ValueError: An argument is out of its range, or does not go with the others.
@@ -82,18 +103,22 @@ class RLTask(PlayingTask):
     resumable: ClassVar[frozenset[str]] = frozenset(
         {"total_timesteps", "n_epochs", "batch_size", "gamma", "gae_lambda", "ent_coef", "vf_coef", "max_grad_norm"}
         | {"normalize_advantage", "target_kl", "clip_range", "clip_schedule", "clip_range_vf", "lr", "lr_schedule"}
+        | {"buffer_size", "learning_starts", "tau", "train_freq", "gradient_steps", "target_update_interval"}
+        | {"exploration_fraction", "exploration_final_eps"}
     )
+    settings: Settings
 
     def __init__(
         self,
         coords: Coords = "none",
         where: Where = "first",
+        coord_init: CoordInit = "random",
         game: str = "catch",
         frame_stack: int | None = None,
         full_action_space: bool = False,
         image_size: int = 84,
         arguments: dict[str, Any] | None = None,
-        algorithm: AlgorithmName = "a2c",
+        algorithm: Literal["a2c", "ppo", "dqn"] = "a2c",
         total_timesteps: int = 1_000_000,
         n_steps: int | None = None,
         n_epochs: int | None = None,
@@ -108,6 +133,14 @@ class RLTask(PlayingTask):
         clip_range: float | None = None,
         clip_schedule: Decay | None = None,
         clip_range_vf: float | None = None,
+        buffer_size: int | None = None,
+        learning_starts: int | None = None,
+        tau: float | None = None,
+        train_freq: int | None = None,
+        gradient_steps: int | None = None,
+        target_update_interval: int | None = None,
+        exploration_fraction: float | None = None,
+        exploration_final_eps: float | None = None,
         lr: float | None = None,
         lr_schedule: Decay | None = None,
         optimizer: OptimizerName | None = None,
@@ -115,7 +148,16 @@ class RLTask(PlayingTask):
     ) -> None:
         given = dict(locals())
         check_ranges(given, {"total_timesteps": ALLOWED["total_timesteps"]})
-        settings = choose(algorithm, given)
+        refuse(algorithm, given)
+        settings: Settings | None = None
+        replay: DQNSettings | None = None
+        make: Callable[..., Any]
+        if algorithm == "dqn":
+            replay = choose_dqn(given)
+            make = partial(build_dqn, replay)
+        else:
+            settings = choose(algorithm, given)
+            make = partial(build, algorithm, settings)
         options = {
             "frame_stack": frame_stack,
             "full_action_space": full_action_space,
@@ -125,17 +167,18 @@ class RLTask(PlayingTask):
         env = open_envs(game, 1, 0, options)
         observation_space, action_space = cast("spaces.Box", env.observation_space), env.action_space
         env.close()
-        made = build(algorithm, settings, observation_space, action_space, coords=coords, where=where)
-        super().__init__(coords, game, options, made)
+        made = make(observation_space, action_space, coords=coords, where=where, coord_init=coord_init)
+        super().__init__(coords, game, options, made, replay)
         self.save_hyperparameters()
-        self.settings = settings
+        if settings is not None:
+            self.settings = settings
         self.total_timesteps = total_timesteps
-        self.algorithm_name: AlgorithmName = algorithm
+        self.algorithm_name = algorithm
         self.measures = MEASURES if algorithm == "ppo" else MEASURES[:4]
         self.automatic_optimization = False  # a batch is a rollout, and a rollout is many updates
 
     def setup(self, stage: str) -> None:
-        """Checks that rollouts can be cut into batches.
+        """Checks that rollouts can be cut into batches, or that this trainer can train DQN.
 
         Args:
             stage: What the trainer is about to do.
@@ -148,6 +191,9 @@ class RLTask(PlayingTask):
         if isinstance(self.trainer.strategy, DDPStrategy):
             # Every update uses all parameters; to look for others, which the command line asks for, takes time.
             self.trainer.strategy._ddp_kwargs["find_unused_parameters"] = False
+        if self.replay is not None:
+            check_dqn(self.trainer)
+            return
         samples, size = self.settings.n_steps * self._data().num_envs, self.settings.batch_size
         if size is not None and samples % size:
             raise ValueError(
@@ -175,17 +221,22 @@ class RLTask(PlayingTask):
 
     def _samples(self) -> int:
         """Samples of a rollout, of all processes."""
+        if self.replay is not None:
+            return chunk_steps(self.replay, self._data().num_envs, self._data().steps_per_epoch)
         return self.settings.n_steps * self._data().num_envs
 
-    def training_step(self, batch: Rollout, batch_idx: int) -> None:
+    def training_step(self, batch: Rollout | ReplayLoader, batch_idx: int) -> None:
         """Learns from a rollout.
 
         The gradients of each update are averaged over the processes: this is called by DistributedDataParallel.
 
         Args:
-            batch: What was played last.
+            batch: What was played last; DQN plays while it learns.
             batch_idx: The number of the rollout in its epoch.
         """
+        if isinstance(batch, ReplayLoader):
+            self.learn_replayed(batch)
+            return
         began = time.perf_counter()
         self.policy.set_training_mode(True)
         self.algorithm._update_current_progress_remaining(self.timesteps, self.total_timesteps)
@@ -258,5 +309,5 @@ class RLTask(PlayingTask):
         """The policy's own optimizer: it is the one that ``export`` saves."""
         optimizer = self.policy.optimizer
         for group in optimizer.param_groups:
-            group["lr"] = self.settings.lr
+            group["lr"] = self.settings.lr if self.replay is None else self.replay.lr
         return optimizer

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from ale_py.vector_env import AtariVectorEnv
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
-from gymnasium.wrappers.vector import RecordEpisodeStatistics, TransformReward
+from gymnasium.wrappers.vector import DictInfoToList, RecordEpisodeStatistics, TransformReward
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv
 
@@ -169,6 +169,9 @@ def test_pictures_are_tiled() -> None:
     assert picture is not None
     assert picture.shape == (8, 4, 3)
     assert np.unique(picture).tolist() == [1]
+    assert "render_fps" not in ours.metadata
+    metadata: Any = VectorEnvAdapter(SyncVectorEnv([cart_pole])).metadata
+    assert metadata["render_fps"] == cart_pole().metadata["render_fps"]
 
 
 def test_arrays_that_are_used_again_are_copied() -> None:
@@ -200,6 +203,7 @@ REFUSED: list[tuple[Callable[[], Any], str]] = [
     (lambda: cart_pole(), "must be a gymnasium.vector.VectorEnv"),
     (lambda: gymnasium.make_vec("CartPole-v1", 2), 'NextStep needs resets of single environments .*"sync"'),
     (lambda: Odd(), r"metadata\['autoreset_mode'\]=None must be one of"),
+    (lambda: DictInfoToList(SyncVectorEnv([cart_pole])), "must give infos as they are, without DictInfoToList"),
     (lambda: AtariVectorEnv("pong", 2, batch_size=1), "batch_size must be num_envs"),
 ]
 

@@ -206,7 +206,7 @@ def test_one_game_is_the_same_in_gymnasium_seed_for_seed() -> None:
     np.testing.assert_array_equal(stock.reset(), envs.reset())
     for action in np.random.default_rng(0).integers(3, size=3 * LENGTH):
         ours, others = step(envs, np.array([action])), step(stock, np.array([action]))
-        for mine, other in zip(ours[:3], others[:3], strict=True):
+        for mine, other in zip(map(np.asarray, ours[:3]), map(np.asarray, others[:3]), strict=True):
             np.testing.assert_array_equal(mine, other)
             assert mine.dtype == other.dtype
         assert ours[3][0].keys() == others[3][0].keys()
@@ -233,6 +233,7 @@ def test_rendering_shows_the_observation() -> None:
     tiled = envs.render()
     assert tiled is not None
     assert tiled.shape == (168, 168, 3)
+    assert envs.metadata["render_fps"] == Catch.metadata["render_fps"]
     game = Catch(render_mode="rgb_array")
     image = game.reset(seed=0)[0]
     shown_one = game.render()

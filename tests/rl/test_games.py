@@ -215,7 +215,7 @@ def test_observations_that_are_no_images_are_told_in_one_line(game: str, space: 
 
 
 def test_wrong_arguments_of_a_game_are_told_in_one_line() -> None:
-    message = r"^model\.game=Tests/Picture-v0 with data\.arguments=\{'no_such': 1\}: [^\n]*no_such[^\n]*$"
+    message = r"^model\.game=Tests/Picture-v0 with model\.arguments=\{'no_such': 1\}: [^\n]*no_such[^\n]*$"
     with pytest.raises(ValueError, match=message):
         make_envs("Tests/Picture-v0", 1, arguments={"no_such": 1})
 
@@ -224,7 +224,7 @@ def test_wrong_arguments_of_a_game_are_told_in_one_line() -> None:
     ("arguments", "message"),
     [
         ({"num_envs": 0}, "data.num_envs=0: must be an integer of at least 1"),
-        ({"num_envs": 1, "frame_stack": 0}, "data.frame_stack=0: must be an integer of at least 1, or null"),
+        ({"num_envs": 1, "frame_stack": 0}, "model.frame_stack=0: must be an integer of at least 1, or null"),
         ({"num_envs": 1, "bals": 3}, "bals: no option of games; must be one of episodic_life, .*"),
     ],
 )

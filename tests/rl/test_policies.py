@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -30,6 +31,9 @@ from rl import (
     CoordConvMultiInputPolicy,
     CoordConvNatureCNN,
 )
+from rl.atari import AtariVecEnv
+from rl.attention import judge
+from rl.deploy import export_zip
 from rl.policies import register_policies
 from tests.rl.images import Kind, Spot
 
@@ -189,10 +193,26 @@ def test_registration_leaves_the_dict_alone_that_others_may_hold(monkeypatch: py
     assert "CoordConvDQNPolicy" not in PPO.policy_aliases
 
 
-def test_importing_the_package_loads_neither_lightning_nor_emulators() -> None:
-    code = "import sys, rl; print([m for m in ('lightning', 'ale_py', 'torchmetrics') if m in sys.modules])"
+def test_importing_the_package_loads_neither_lightning_nor_emulators_and_makes_the_game_known() -> None:
+    code = (
+        "import sys, gymnasium, rl\n"
+        "print([m for m in ('lightning', 'ale_py', 'torchmetrics', 'rl.catch') if m in sys.modules])\n"
+        "print(type(gymnasium.make('CoordConv/Catch-v0').unwrapped))\n"
+    )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=300)
-    assert (done.stdout, done.stderr) == ("[]\n", "")
+    assert (done.stdout, done.stderr) == ("[]\n<class 'rl.catch.Catch'>\n", "")
+
+
+def test_code_of_the_readme_runs() -> None:
+    """As it is written, but for numbers: fewer environments and steps, and a small buffer."""
+    text = (ROOT / "rl" / "README.md").read_text("utf-8")
+    code = "\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
+    for large, small_one in (("envs=16", "envs=2"), ("10_000_000", "10"), ("100_000", "50")):
+        assert large in code
+        code = code.replace(large, small_one)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    assert isinstance(names["env"], AtariVecEnv)
 
 
 # ------------------------------------------------------------------ training, saving, evaluation
@@ -252,14 +272,16 @@ def test_agents_load_where_only_stable_baselines3_is_imported(tmp_path: Path) ->
         model = make(algorithm, **small(where="all"))
         model.learn(16)
         model.save(tmp_path / f"{algorithm.__name__}.zip")
-        expected.append(str(model.predict(observations, deterministic=True)[0].tolist()))
+        export_zip(model, tmp_path / f"{algorithm.__name__} exported.zip")
+        expected += [str(model.predict(observations, deterministic=True)[0].tolist())] * 2
     code = """
 import sys, numpy, stable_baselines3
 assert "rl" not in sys.modules
 observations = numpy.load(sys.argv[1] + "/observations.npy")
 for name in ("A2C", "PPO", "DQN"):
-    model = getattr(stable_baselines3, name).load(f"{sys.argv[1]}/{name}.zip", device="cpu")
-    print(model.predict(observations, deterministic=True)[0].tolist())
+    for file in (f"{name}.zip", f"{name} exported.zip"):
+        model = getattr(stable_baselines3, name).load(f"{sys.argv[1]}/{file}", device="cpu")
+        print(model.predict(observations, deterministic=True)[0].tolist())
 """
     command = [sys.executable, "-c", code, str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
@@ -312,6 +334,26 @@ def test_weights_of_a_plain_agent_load_and_play_as_they_did(algorithm: type[Base
     ours.load_state_dict(plain.state_dict())
     assert not any(weight.any() for weight in coord_weights(ours).values())
     assert torch.allclose(values(ours, observations), values(plain, observations), atol=1e-6)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_parameters_of_a_plain_agent_are_set_without_its_optimizer(algorithm: type[BaseAlgorithm]) -> None:
+    plain, ours = make(algorithm, "CnnPolicy", **small()), make(algorithm, **small(where="all"))
+    expected = make(algorithm, **small(where="all"))
+    plain.learn(16)
+    expected.policy.load_state_dict(plain.policy.state_dict())
+    parameters: Any = plain.get_parameters()  # SB3 declares it otherwise than it takes it
+    ours.set_parameters({"policy": parameters["policy"]}, exact_match=False)
+    torch.testing.assert_close(ours.policy.state_dict(), expected.policy.state_dict(), rtol=0, atol=0)
+    before = coord_weights(copy.deepcopy(ours.policy))
+    ours.learn(16)
+    assert all(
+        not torch.equal(weight, before[name])
+        for name, weight in coord_weights(ours.policy).items()
+        if "target" not in name
+    )
+    # An arm without coordinates is SB3's own, optimizer included.
+    make(algorithm, **small(coords="none")).set_parameters(parameters)
 
 
 def test_target_network_follows_the_coordinate_weights() -> None:
@@ -371,3 +413,19 @@ def test_bad_input_is_named_in_one_line(
     with pytest.raises(ValueError, match=message) as error:
         make(algorithm, policy, env, features_extractor_kwargs=kwargs)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(("model", "kind"), [(A2C, CoordConvCnnPolicy), (DQN, CoordConvDQNPolicy)])
+def test_coordinate_weights_may_start_at_zero(model: Any, kind: Any) -> None:  # noqa: ANN401
+    options = {"where": "all", "coord_init": "zero"}
+    made = model(kind, Spot(), policy_kwargs={"features_extractor_kwargs": options}, seed=0, device="cpu")
+    weights = {name: value for name, value in made.policy.named_parameters() if name.endswith("coord_weight")}
+    assert len(weights) in (3, 6)  # of DQN the target network's, too
+    assert not any(value.any() for value in weights.values())
+    plain = model("CnnPolicy", Spot(), seed=0, device="cpu")
+    pictures = np.random.default_rng(0).integers(256, size=(3, 1, 36, 40), dtype=np.uint8)
+    observations, _ = made.policy.obs_to_tensor(pictures)
+    with torch.no_grad():
+        torch.testing.assert_close(*(judge(one.policy, observations)[1] for one in (made, plain)))
+    with pytest.raises(ValueError, match=r"^coord_init='one': must be one of 'random', 'zero'$"):
+        CoordConvNatureCNN(made.observation_space, coord_init="one")  # type: ignore[arg-type]

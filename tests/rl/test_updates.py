@@ -90,6 +90,7 @@ class GivenData(RLData):
 
     def train_dataloader(self) -> RolloutLoader:
         loader = super().train_dataloader()
+        assert isinstance(loader, RolloutLoader)
         loader.__class__, loader.length = GivenLoader, 1
         loader.given = self.given  # type: ignore[attr-defined]  # by now it has one
         return loader

@@ -1,0 +1,357 @@
+"""DQN by Stable-Baselines3's own loop: in parts it is what it is in one, also under the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from gymnasium import spaces
+from stable_baselines3 import DQN
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.utils import LinearSchedule
+from stable_baselines3.common.vec_env import VecEnv
+
+import rl.data
+from coordconv_apps.loaders import mix
+from coordconv_apps.running.runs import read_summary
+from coordconv_apps.task import Task
+from rl.algorithms import choose
+from rl.deploy import load_safe
+from rl.dqn import DQNSettings, build_dqn, choose_dqn, evaluated
+from rl.policies import CoordConvDQNPolicy
+from rl.replay import ReplayLoader, chunk_steps
+from rl.rollout import BrokenTraining
+from rl.task import RLTask
+from tests.rl.test_task import counts, fit, logged
+from tests.rl.training import SIDE, TROUBLE, Dots, main, make_dots
+
+SMALL = [
+    "--model.game=dots",
+    "--model.coords=xy",
+    "--model.algorithm=dqn",
+    "--model.buffer_size=64",
+    "--model.learning_starts=24",
+    "--model.batch_size=8",
+    "--model.target_update_interval=20",
+    "--data.num_envs=2",
+    "--data.steps_per_epoch=48",
+    "--data.num_eval_envs=2",
+    "--data.eval_episodes=3",
+    "--trainer.max_epochs=-1",
+    "--trainer.accelerator=cpu",
+]
+"""Epochs are of 48 steps, in one part. Updates come every 8 steps."""
+
+SETTINGS: dict[str, Any] = {
+    "buffer_size": 60,
+    "learning_starts": 16,
+    "batch_size": 8,
+    "tau": 0.5,
+    "target_update_interval": 12,
+    "exploration_fraction": 0.7,
+    "gradient_steps": 2,
+}
+
+
+@pytest.fixture(autouse=True)
+def dots(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rl.data, "make_envs", make_dots)
+
+
+def make_task(**settings: Any) -> RLTask:  # noqa: ANN401  # of settings
+    torch.manual_seed(0)
+    return RLTask(game="dots", algorithm="dqn", coords="xy", **settings)
+
+
+def make_loader(task: RLTask, games: int = 2, steps_per_epoch: int = 24) -> ReplayLoader:
+    def open_envs() -> VecEnv:
+        return Dots(games, 7)
+
+    assert task.replay is not None
+    return ReplayLoader(task, task.replay, open_envs, num_envs=games, seed=3, steps_per_epoch=steps_per_epoch)
+
+
+# ------------------------------------------------------------------ learning
+
+
+@pytest.mark.parametrize("games", [1, 2])
+def test_parts_are_one_training_of_sb3(games: int) -> None:
+    total = 124  # more than fits into the replay buffer; not a multiple of the parts
+    task = make_task(**SETTINGS, lr=1e-3, lr_schedule="linear", total_timesteps=total)
+    weights = {name: value.clone() for name, value in task.policy.state_dict().items()}
+    loader = make_loader(task, games)
+    np.random.seed(5)
+    parts = []
+    while task.timesteps < total:
+        parts.append(loader.learn(task.policy.optimizer))
+    own = task.dqn
+    model = DQN(
+        CoordConvDQNPolicy,
+        Dots(games, 7),
+        learning_rate=LinearSchedule(1e-3, 0.0, 1.0),
+        policy_kwargs={"features_extractor_kwargs": {"coords": "xy"}},
+        device="cpu",
+        **SETTINGS,
+    )
+    model.policy.load_state_dict(weights)
+    model.policy.to(memory_format=torch.channels_last)
+    model.action_space.seed(mix(3, 0) % 2**31)
+    np.random.seed(5)
+    model.set_logger(Logger(None, []))
+    model.learn(total)
+    assert [part.steps for part in parts] == [24] * 5 + [4 if games == 1 else 8]
+    assert own.num_timesteps == model.num_timesteps
+    assert own._n_updates == model._n_updates == 2 * sum(len(part.losses) for part in parts)
+    assert own._n_calls == model._n_calls
+    assert own.exploration_rate == model.exploration_rate
+    assert own.lr_schedule(own._current_progress_remaining) == model.policy.optimizer.param_groups[0]["lr"]
+    buffers = own.replay_buffer, model.replay_buffer
+    assert all(isinstance(buffer, ReplayBuffer) and buffer.full for buffer in buffers)
+    for name in ("observations", "next_observations", "actions", "rewards", "dones", "timeouts", "pos"):
+        mine, theirs = (getattr(buffer, name) for buffer in buffers)
+        np.testing.assert_array_equal(mine, theirs, err_msg=name)
+    for name, value in model.policy.state_dict().items():
+        assert torch.equal(value, task.policy.state_dict()[name]), name
+        assert not torch.equal(value, weights[name]), name
+    scores = [score for part in parts for score in part.scores]
+    assert scores == [info["r"] for info in model.ep_info_buffer or ()]
+
+
+def test_a_resumed_training_fills_its_replay_buffer_first() -> None:
+    task = make_task(**SETTINGS, total_timesteps=200)
+    task.algorithm.num_timesteps = 80
+    loader = make_loader(task, steps_per_epoch=8)
+    losses = [len(loader.learn(task.policy.optimizer).losses) for _ in range(4)]
+    assert losses == [0, 0, 1, 1]  # as for a new one, more than 16 steps
+    algorithm = task.dqn
+    assert algorithm._n_calls == 112 // 2
+    assert 0 < algorithm.exploration_rate < 0.3  # 1 - 0.95 * (112 / 200) / 0.7
+
+
+def test_a_short_rest_of_a_training_is_not_all_spent_on_filling() -> None:
+    task = make_task(**SETTINGS, total_timesteps=100)
+    task.algorithm.num_timesteps = 80
+    loader = make_loader(task, games=1, steps_per_epoch=4)
+    losses = [len(loader.learn(task.policy.optimizer).losses) for _ in range(5)]
+    assert losses == [0, 0, 1, 1, 1]
+
+
+def test_parts_hold_whole_updates() -> None:
+    assert chunk_steps(DQNSettings(train_freq=4), 1, 250_000) == 256
+    assert chunk_steps(DQNSettings(train_freq=5), 3, 250_000) == 270
+    assert chunk_steps(DQNSettings(train_freq=4), 2, 60) == 64
+    assert chunk_steps(DQNSettings(train_freq=1000), 1, 60) == 1000
+
+
+def test_numbers_that_are_not_finite_end_a_training() -> None:
+    task = make_task(**SETTINGS, total_timesteps=100)
+    with torch.no_grad():
+        next(task.policy.parameters()).fill_(torch.nan)
+    with pytest.raises(BrokenTraining, match=r"no finite numbers: model.lr must be smaller"):
+        make_loader(task).learn(task.policy.optimizer)
+    assert type(task.policy.optimizer) is torch.optim.Adam
+
+
+def test_a_replay_buffer_that_is_too_large_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object, **options: object) -> None:
+        raise MemoryError("Unable to allocate 9 GiB")
+
+    monkeypatch.setattr("rl.replay.ReplayBuffer", refuse)
+    task = make_task(**SETTINGS, total_timesteps=100)
+    with pytest.raises(BrokenTraining, match=r"^model.buffer_size=60: must be smaller: Unable to allocate 9 GiB$"):
+        make_loader(task).learn(task.policy.optimizer)
+
+
+# ------------------------------------------------------------------ settings
+
+
+def test_the_arms_differ_in_the_coordinates_alone() -> None:
+    observations, actions = spaces.Box(0, 255, (1, SIDE, SIDE), np.uint8), spaces.Discrete(2)
+    states = {}
+    for coords in ("none", "xy"):
+        torch.manual_seed(0)
+        made = build_dqn(DQNSettings(), observations, actions, coords=cast("Any", coords), where="first")
+        states[coords] = made.policy.state_dict()
+    others = {name for name in states["xy"] if name not in states["none"]}
+    assert len(others) == 2  # of the network and of its target
+    assert all(name.endswith("coord_weight") for name in others)
+    for name, value in states["none"].items():
+        assert torch.equal(value, states["xy"][name]), name
+
+
+def test_defaults_are_those_of_sb3() -> None:
+    model = DQN("CnnPolicy", Dots(1, 0), buffer_size=1, device="cpu")
+    observations = cast("spaces.Box", model.observation_space)
+    made = build_dqn(choose_dqn({}), observations, model.action_space, coords="none", where="first")
+    for name in vars(model).keys() - {"policy", "policy_class", "policy_kwargs", "env", "replay_buffer", "buffer_size"}:
+        theirs = getattr(model, name)
+        if isinstance(theirs, int | float | str | tuple):
+            assert getattr(made, name) == theirs, name
+    assert made.buffer_size == 1_000_000
+    assert made.lr_schedule(1) == model.lr_schedule(1)
+    own, other = made.policy.optimizer, model.policy.optimizer
+    assert type(own) is type(other)
+    assert own.defaults == other.defaults
+
+
+def test_evaluations_have_the_last_share_of_random_actions() -> None:
+    task = make_task(**SETTINGS, exploration_final_eps=0.5)
+    algorithm = task.dqn
+    algorithm.exploration_rate = 1.0
+    player = evaluated(algorithm)
+    assert (player.exploration_rate, algorithm.exploration_rate) == (0.5, 1.0)
+    assert player.policy is algorithm.policy
+    image = np.zeros((1, 1, SIDE, SIDE), np.uint8)
+    greedy = int(player.predict(image, deterministic=True)[0][0])
+    np.random.seed(0)
+    player.action_space.seed(0)
+    other = sum(int(task.player.predict(image)[0][0]) != greedy for _ in range(400))
+    assert 60 < other < 140  # half of the actions are random, and half of these the other one: 100, give or take 9
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"n_steps": 5}, "model.n_steps=5: must be null with model.algorithm=dqn"),
+        ({"ent_coef": 0.0}, "model.ent_coef=0.0: must be null with model.algorithm=dqn"),
+        ({"clip_schedule": "linear"}, "model.clip_schedule=linear: must be null with model.algorithm=dqn"),
+        ({"buffer_size": 0}, "model.buffer_size=0: must be an integer of at least 1"),
+        ({"exploration_fraction": 0.0}, "model.exploration_fraction=0.0: must be above 0 and at most 1"),
+        (
+            {"learning_starts": 50, "total_timesteps": 50},
+            "model.learning_starts=50: must be below model.total_timesteps, which is 50",
+        ),
+        ({"tau": 2.0}, "model.tau=2.0: must be above 0 and at most 1"),
+    ],
+)
+def test_what_dqn_does_not_take_is_told(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        make_task(**arguments)
+
+
+@pytest.mark.parametrize("algorithm", ["a2c", "ppo"])
+def test_others_have_no_settings_of_dqn(algorithm: Any) -> None:  # noqa: ANN401  # a name
+    with pytest.raises(ValueError, match=f"^model.train_freq=4: must be null with model.algorithm={algorithm}$"):
+        choose(algorithm, {"train_freq": 4})
+
+
+def test_actions_must_be_a_choice() -> None:
+    box = spaces.Box(0, 255, (1, SIDE, SIDE), np.uint8)
+    with pytest.raises(ValueError, match=r"^model.algorithm=dqn: actions are Box.*: must be a choice of one"):
+        build_dqn(DQNSettings(), box, spaces.Box(-1, 1, (2,)), coords="none", where="first")
+
+
+# ------------------------------------------------------------------ command line
+
+
+def test_the_config_of_atari_trains_tests_and_exports(tmp_path: Path) -> None:
+    config = Path(rl.data.__file__).parent / "configs" / "dqn_atari.yaml"
+    zoo = yaml.safe_load(config.read_text(encoding="utf-8"))["model"]
+    small = ["--model.game=dots", "--model.total_timesteps=80", *SMALL[3:], "--trainer.check_val_every_n_epoch=1"]
+    fit(tmp_path, f"--config={config}", *small, "--trainer.log_every_n_steps=1")
+    run = tmp_path / "rl" / "dqn_atari" / "version_0"
+    assert zoo["algorithm"] == "dqn"
+    assert counts(run)["timesteps"] == 80
+    assert counts(run)["updates"] == 7  # after 32, 40, ... 80 steps
+    assert counts(run)["exploration_rate"] == pytest.approx(0.01)
+    assert read_summary(run)["steps"] == 7  # Lightning has counted them
+    assert logged(run, "train/timesteps") == [48, 80]
+    for name in ("train/loss", "train/score", "train/length", "val/score"):
+        assert len(logged(run, name)) == 2, name
+    last = run / "checkpoints" / "last.ckpt"
+    saved = torch.load(last, weights_only=True)
+    assert saved["optimizer_states"][0]["state"][0]["step"] == 7
+    task = RLTask.load_from_checkpoint(last, weights_only=True)
+    assert any("q_net_target" in name for name in task.state_dict())
+    figures = []
+    for name in ("one", "two"):
+        main(["test", f"--runs_dir={tmp_path / name}", f"--ckpt_path={last}", "--data.test_episodes=4"])
+        figures.append(read_summary(tmp_path / name / "rl" / "default" / "version_0")["metrics"])
+    assert figures[0]["test/episodes"] == 4
+    assert figures[0] == figures[1]
+    main(["export", f"--runs_dir={tmp_path / 'three'}", f"--ckpt_path={last}"])
+    files = tmp_path / "three" / "rl" / "default" / "version_0" / "export"
+    loaded, safe = DQN.load(files / "policy.zip", device="cpu"), load_safe(files / "policy.safe.zip")
+    assert (files / "network.onnx").is_file()
+    assert loaded.buffer_size == 64
+    assert loaded.exploration_rate == pytest.approx(0.01)
+    images = np.random.default_rng(0).integers(256, size=(16, 1, SIDE, SIDE), dtype=np.uint8)
+    wanted = task.policy.predict(images, deterministic=True)[0]
+    for player in (loaded, safe):
+        np.testing.assert_array_equal(player.predict(images, deterministic=True)[0], wanted)
+
+
+def test_an_interrupted_training_goes_on_with_its_schedule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rl.replay.CHUNK", 16)  # three parts in an epoch
+    settings = ["--model.total_timesteps=144", "--model.lr_schedule=linear", "--model.exploration_fraction=1"]
+    monkeypatch.setenv(TROUBLE, "SIGINT@28")  # in the fourth part, the first of the second epoch
+    with pytest.raises(SystemExit) as stopped:
+        fit(tmp_path, *SMALL, *settings)
+    assert stopped.value.code == 130
+    run = tmp_path / "rl" / "default" / "version_0"
+    first = counts(run)
+    assert (first["timesteps"], first["rollouts"], first["updates"]) == (64, 4, 5)  # after 32, 40, ... 64
+    assert first["exploration_rate"] == pytest.approx(1 - 0.95 * 64 / 144)
+    monkeypatch.delenv(TROUBLE)
+    fit(tmp_path, "--ckpt_path=last")
+    last = counts(run)
+    assert (last["timesteps"], last["rollouts"]) == (144, 9)
+    assert last["updates"] == 5 + 7  # after 64 + 32, and each 8 more
+    assert last["exploration_rate"] == pytest.approx(0.05)
+    assert logged(run, "train/timesteps") == [48, 96, 144]
+    assert logged(run, "lr") == pytest.approx([1e-4 * (1 - done / 144) for done in (48, 96, 144)], abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("trouble", "words", "saved"),
+    [
+        ("nan@28", "environment 1 broke in step 28: its reward is not finite", 54),
+        ("crash@28", "one of its environments broke in step 28: OSError: the emulator is gone", 54),
+        ("nan@40", "environment 1 broke in step 40: its reward is not finite", 78),
+        ("nan@60", "environment 1 broke in step 60: its reward is not finite", 118),
+    ],
+)
+def test_a_broken_environment_ends_the_training_after_saving(
+    trouble: str,
+    words: str,
+    saved: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    # In the middle of an epoch, twice; in its last part; and in the last part of all.
+    monkeypatch.setattr("rl.replay.CHUNK", 24)
+    monkeypatch.setenv(TROUBLE, trouble)
+    with pytest.raises(SystemExit) as stopped:
+        fit(tmp_path, "--model.total_timesteps=120", *SMALL)
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err.strip() == f"error: model.game=dots: {words}"
+    assert counts(tmp_path / "rl" / "default" / "version_0")["timesteps"] == saved
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("--trainer.precision=bf16-mixed", "trainer.precision=bf16-mixed: must be 32-true with model.algorithm=dqn"),
+        ("--trainer.devices=2", "trainer.devices=2: must be 1 with model.algorithm=dqn, which one process trains"),
+    ],
+)
+def test_what_the_trainer_must_be_is_told(
+    argument: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if "devices" in argument:
+        task = make_task()
+        trainer = type("", (), {"world_size": 2, "num_devices": 2, "precision": "32-true", "strategy": None})()
+        monkeypatch.setattr(Task, "trainer", trainer)
+        with pytest.raises(ValueError, match=f"^{message}$"):
+            task.setup("fit")
+        return
+    with pytest.raises(SystemExit) as stopped:
+        fit(tmp_path, *SMALL, argument)
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err.strip() == f"error: {message}"

@@ -1,0 +1,285 @@
+"""Films and tables of episodes, and two processes that play them as one does."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import rl.films
+import rl.pictures
+from coordconv_apps.running.runs import read_summary
+from rl.__main__ import main
+from rl.catch import CatchVecEnv
+from rl.data import EVALUATION_SEEDS, PREDICTION_SEED, RLData
+from rl.evaluation import play_episodes
+from rl.pictures import RLPictures
+from rl.task import RLTask
+from rl.video import Film, film_episode
+from tests.rl.test_app import CPU, TINY, episodes_of, figures_of, newest, run_folder, told_of
+
+ROOT = Path(__file__).parents[2]
+GAMES = ["--data.balls=2", "--data.paddle=5", "--data.eval_max_steps=null"]
+"""Games of 23 steps."""
+
+
+@pytest.fixture
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(RLPictures, "draw", lambda *unused: {})
+
+
+@pytest.fixture
+def films(monkeypatch: pytest.MonkeyPatch) -> list[Film]:
+    """Those that are made from now on."""
+    made: list[Film] = []
+
+    def film(*args: Any, **kwargs: Any) -> Film:  # noqa: ANN401  # handed on
+        made.append(film_episode(*args, **kwargs))
+        return made[-1]
+
+    monkeypatch.setattr(rl.films, "film_episode", film)
+    return made
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs folder with a short run in it."""
+    runs = tmp_path_factory.mktemp("runs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RLPictures, "draw", lambda *unused: {})
+        main(["fit", f"--runs_dir={runs}", "--episode_writer.film=false", *TINY, *GAMES])
+    return runs
+
+
+def arguments_of(runs: Path, *more: str) -> list[str]:
+    return [f"--runs_dir={runs}", "--ckpt_path=best", *CPU, *more]
+
+
+def length_of(path: Path) -> int:
+    with Image.open(path) as film:
+        return int(getattr(film, "n_frames", 1))
+
+
+def test_no_film_is_made_if_none_is_wanted(trained: Path) -> None:
+    assert not list(run_folder(trained, "default", 0).rglob("*.gif"))
+
+
+@pytest.mark.usefixtures("no_pictures")
+@pytest.mark.parametrize("deterministic", ["true", "false"])
+def test_the_film_is_of_the_first_episode_of_the_test(trained: Path, films: list[Film], deterministic: str) -> None:
+    main(["test", *arguments_of(trained, f"--data.deterministic={deterministic}")])
+    folder = newest(trained, "default")
+    (film,) = films
+    first = episodes_of(folder)[0]
+    assert first["seed"] == str(EVALUATION_SEEDS["test"])
+    assert (film.scores[-1], film.length, film.complete) == (float(first["score"]), int(first["length"]), True)
+    assert length_of(folder / "pictures" / "episode.gif") == len(film.frames) == 24
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_a_bound_on_evaluations_is_one_on_films(trained: Path, films: list[Film]) -> None:
+    main(["validate", *arguments_of(trained, "--data.eval_max_steps=7")])
+    (film,) = films
+    assert (film.length, film.complete) == (7, False)
+    assert {(row["length"], row["complete"]) for row in episodes_of(newest(trained, "default"))} == {("7", "0")}
+
+
+@pytest.mark.parametrize("deterministic", ["true", "false"])
+def test_predict_films_as_many_episodes_as_asked_for(
+    trained: Path, capsys: pytest.CaptureFixture[str], deterministic: str
+) -> None:
+    capsys.readouterr()
+    main(["predict", *arguments_of(trained, "--data.predict_episodes=3", f"--data.deterministic={deterministic}")])
+    told = re.findall(r"episode (\d): score (\S+) in (\d+) steps: (\S+)", capsys.readouterr().out)
+    folder = newest(trained, "default") / "predictions"
+    assert sorted(path.name for path in folder.iterdir()) == ["000.gif", "001.gif", "002.gif"]
+    task = RLTask.load_from_checkpoint(run_folder(trained, "default", 0) / "checkpoints" / "best.ckpt")
+    for number, (name, score, length, path) in enumerate(told):
+        seed = PREDICTION_SEED + number
+        env = CatchVecEnv(1, seed, balls=2, paddle=5)
+        played = play_episodes(task.policy, env, 1, deterministic=deterministic == "true", seed=seed)
+        assert (name, score, length) == (str(number), f"{played.scores[0]:g}", "23")
+        assert path == str(folder / f"{number:03d}.gif")
+        assert length_of(folder / f"{number:03d}.gif") == 24
+    assert len(told) == 3
+    films = {(folder / f"{number:03d}.gif").read_bytes() for number in range(3)}
+    assert len(films) == 3, "each is of another game"
+
+
+def test_films_and_pictures_do_not_change_a_training(
+    tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rl.pictures, "_OBSERVATIONS", 1)
+    main(["fit", f"--runs_dir={tmp_path}", *TINY, *GAMES, "--rlpictures.every_n_epochs=1"])
+    drawn = {path.name for path in (run_folder(tmp_path, "default", 0) / "pictures").iterdir()}
+    assert drawn == {"attention.png", "coordinates.png", "episode.gif"}
+    states = [
+        torch.load(run_folder(runs, "default", 0) / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+        for runs in (trained, tmp_path)
+    ]
+    for name, weight in states[0].items():
+        assert torch.equal(weight, states[1][name]), name
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_an_environment_that_breaks_in_a_film_is_told_in_one_line(
+    trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    step, seen = CatchVecEnv.step_wait, [0]
+
+    def broken(env: CatchVecEnv) -> Any:  # noqa: ANN401  # handed on
+        seen[0] += 1
+        if seen[0] == 9:
+            raise OSError("the ball is lost")
+        return step(env)
+
+    monkeypatch.setattr(CatchVecEnv, "step_wait", broken)
+    told = told_of(capsys, ["predict", *arguments_of(trained)])
+    assert told == "model.game=catch: one of its environments broke in step 9: OSError: the ball is lost"
+
+
+# ------------------------------------------------------------------ two processes
+
+SCRIPT = """
+import sys
+
+import torch
+from lightning.pytorch import Callback
+
+import rl.__main__ as application
+
+FOLDER, *ARGUMENTS = sys.argv[1:]
+
+
+class RLPictures(Callback):
+    '''Draws nothing, and keeps what each process has.'''
+
+    def on_train_end(self, trainer, pl_module):
+        torch.save(pl_module.state_dict(), f"{FOLDER}/{trainer.global_rank}.pt")
+
+
+application.RLPictures = RLPictures
+
+if __name__ == "__main__":
+    while ARGUMENTS:  # to start takes longer than to play
+        where = ARGUMENTS.index("--")
+        application.main(ARGUMENTS[:where])
+        del ARGUMENTS[: where + 1]
+"""
+
+
+def by_two_processes(folder: Path, *commands: list[str]) -> tuple[list[int], list[str], list[str]]:
+    """Statuses, outputs and errors of two processes that somebody else has started."""
+    script = folder / "two.py"
+    script.write_text(SCRIPT)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)}
+    environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "NODE_RANK": "0"}
+    arguments = [argument for command in commands for argument in (*command, "--")]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, str(script), str(folder), *arguments],
+            cwd=ROOT,
+            env={**environment, "LOCAL_RANK": rank},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in ("0", "1")
+    ]
+    try:
+        told = [process.communicate(timeout=300) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    return [process.returncode for process in processes], [out for out, _ in told], [error for _, error in told]
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """Runs folder with a training, a test and a prediction in it, all by two processes, and what these say."""
+    folder = tmp_path_factory.mktemp("pair")
+    two = ["--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp", f"--runs_dir={folder}"]
+    shared = [argument for argument in TINY if argument not in CPU]
+    # Three environments with five episodes: one process has one of them, the other one two.
+    evaluation = ["--data.num_eval_envs=3", "--data.test_episodes=5", "--data.predict_episodes=3"]
+    fit = ["fit", *shared, *GAMES, *evaluation, "--data.num_envs=4", *two]
+    test, predict = ([command, "--ckpt_path=last", *two] for command in ("test", "predict"))
+    statuses, outputs, errors = by_two_processes(folder, fit, test, predict)
+    assert errors == ["", ""]
+    assert statuses == [0, 0]
+    return folder, outputs
+
+
+def test_two_processes_end_with_the_same_weights(pair: tuple[Path, list[str]]) -> None:
+    folder, _ = pair
+    run = run_folder(folder, "default", 0)
+    assert read_summary(run)["world_size"] == 2
+    one, other = (torch.load(folder / f"{rank}.pt", weights_only=True) for rank in (0, 1))
+    saved = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    for name, weight in one.items():
+        assert torch.equal(weight, other[name]), name
+        assert torch.equal(weight, saved[name]), name
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_two_processes_play_the_games_of_one(pair: tuple[Path, list[str]]) -> None:
+    folder, _ = pair
+    main(["test", f"--runs_dir={folder}", "--ckpt_path=last", "--trainer.strategy=auto", *CPU])
+    alone, together = newest(folder, "default"), run_folder(folder, "default", 1)
+    assert read_summary(together)["world_size"] == 2
+    assert figures_of(alone) == pytest.approx(figures_of(together))
+    assert episodes_of(alone) == episodes_of(together)
+    assert len(episodes_of(alone)) == 5
+    assert {row["human_normalised"] for row in episodes_of(alone)} == {""}, "Catch by other rules than its own"
+    assert len({row["score"] for row in episodes_of(alone)}) > 1, "a test of nothing else"
+    films = [(run / "pictures" / "episode.gif").read_bytes() for run in (alone, together)]
+    assert films[0] == films[1]
+
+
+def test_two_processes_share_a_prediction(pair: tuple[Path, list[str]]) -> None:
+    folder, outputs = pair
+    predicted = run_folder(folder, "default", 2) / "predictions"
+    assert sorted(path.name for path in predicted.iterdir()) == ["000.gif", "001.gif", "002.gif"]
+    assert [re.findall(r"^episode (\d): score", output, re.MULTILINE) for output in outputs] == [["0", "2"], ["1"]]
+
+
+@pytest.mark.parametrize("environments", [1, 3])
+def test_environments_must_go_round(monkeypatch: pytest.MonkeyPatch, environments: int) -> None:
+    monkeypatch.setattr(RLData, "_processes", lambda data: (1, 2))
+    data = RLData(num_envs=environments)
+    message = f"data.num_envs={environments}: must be a multiple of the number of processes, 2"
+    with pytest.raises(ValueError, match=f"^{message}"):
+        data.setup("fit")
+    data.setup("test")
+    RLData(num_envs=4).setup("fit")
+
+
+# ------------------------------------------------------------------ pictures
+
+
+def test_coordinates_are_drawn_where_there_are_some(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rl.pictures, "_OBSERVATIONS", 2)
+    expected = {"none": ["attention.png"], "xyr": ["attention.png", "coordinates.png"]}
+    sizes = {}
+    for coords, names in expected.items():
+        arguments = [f"--name={coords}", f"--runs_dir={tmp_path}", *TINY, f"--model.coords={coords}"]
+        arguments += ["--model.game=pong", "--model.image_size=36"]
+        main(["test", *arguments, "--allow_random_weights", "--episode_writer.film=false"])
+        pictures = newest(tmp_path, coords) / "pictures"
+        assert sorted(path.name for path in pictures.iterdir()) == names
+        with Image.open(pictures / "attention.png") as picture:
+            sizes[coords] = picture.size
+            assert len(np.unique(np.asarray(picture))) > 20, "something is drawn"
+    assert sizes["xyr"] != sizes["none"], "once more with the coordinates taken away"
