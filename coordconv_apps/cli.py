@@ -256,6 +256,11 @@ class _Started(Callback):
     def __init__(self, report: Report) -> None:
         self.report = report
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        # Processes that were started from outside, as by torchrun, may have taken another number for the run's folder.
+        folder = trainer.strategy.broadcast(trainer.default_root_dir)
+        trainer._default_root_dir = folder  # type: ignore[attr-defined]  # of which Lightning's property tells
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.report.running = True
 

@@ -173,7 +173,8 @@ def test_floors_stand_beside_their_metrics() -> None:
 def printed(metrics: dict[str, float], capsys: pytest.CaptureFixture[str]) -> list[str]:
     """The lines of a command's end that tell of its metrics."""
     report = Report("toy", "tests.toy")
-    report.summary = {"command": "test", "status": "finished", "seconds": 1.0, "metrics": metrics, "checkpoint": None}
+    of_command = {"command": "test", "status": "finished", "seconds": 1.0, "checkpoint": None}
+    report.summary = {**of_command, "metrics": metrics, "noted": {}}
     report._print()
     return capsys.readouterr().out.split("\n  summary")[0].strip("\n").splitlines()[1:]
 

@@ -15,11 +15,16 @@ from typing import Any, cast
 import pytest
 import torch
 from lightning.fabric.strategies.launchers.subprocess_script import _ChildProcessObserver
+from lightning.pytorch import Trainer
 
+from coordconv_apps.cli import _Started
+from coordconv_apps.running import processes
 from coordconv_apps.running.processes import end_processes
-from coordconv_apps.running.runs import read_summary, versions
+from coordconv_apps.running.report import Report
+from coordconv_apps.running.runs import read_summary, run_dir, versions
 from tests.test_cli_resume import assert_same_runs, load
 from tests.toy.__main__ import main
+from tests.toy.task import ToyTask
 
 ROOT = Path(__file__).parents[1]
 TWO = ["--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp"]
@@ -102,14 +107,18 @@ def test_a_mistake_of_two_processes_is_told_once(tmp_path: Path) -> None:
     assert done.stderr == "error: data.val_samples=13: brings bad luck, any other number is allowed\n"
 
 
+def launcher_of(started: list[subprocess.Popen[bytes]]) -> Any:  # noqa: ANN401  # as much of a trainer as counts
+    """A trainer that has started processes."""
+    return SimpleNamespace(strategy=SimpleNamespace(launcher=SimpleNamespace(procs=started)))
+
+
 def test_nobody_is_killed_for_ending_the_others() -> None:
     first, second = (subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) for _ in range(2))
-    processes = [second]
-    observer = _ChildProcessObserver(main_pid=first.pid, child_processes=processes, sleep_period=cast("int", 0.5))
+    started = [second]
+    observer = _ChildProcessObserver(main_pid=first.pid, child_processes=started, sleep_period=cast("int", 0.5))
     observer.start()
     try:
-        trainer: Any = SimpleNamespace(strategy=SimpleNamespace(launcher=SimpleNamespace(procs=processes)))
-        end_processes(trainer, failed=True)
+        end_processes(launcher_of(started), failed=True)
         assert second.returncode == -signal.SIGTERM
         observer.join(30)
         with pytest.raises(subprocess.TimeoutExpired):
@@ -117,6 +126,20 @@ def test_nobody_is_killed_for_ending_the_others() -> None:
     finally:
         first.kill()
         first.wait()
+
+
+def test_a_process_that_has_more_to_do_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "GRACE", 0.1)
+    second = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1)"])
+    end_processes(launcher_of([second]), failed=False)
+    assert second.returncode == 0
+
+
+def test_all_processes_write_to_the_folder_of_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = Trainer(accelerator="cpu", devices=1, logger=False, default_root_dir=tmp_path / "version_3")
+    monkeypatch.setattr(trainer.strategy, "broadcast", lambda found: str(Path(found).with_name("version_2")))
+    _Started(Report("toy", "tests.toy")).setup(trainer, ToyTask(), "predict")
+    assert run_dir(trainer) == tmp_path / "version_2"
 
 
 def test_a_defect_in_the_second_process_ends_both(tmp_path: Path) -> None:

@@ -110,12 +110,12 @@ def end_processes(trainer: Trainer | None, failed: bool) -> None:
     watched.clear()
     for process in launched_here:
         deadline = time.monotonic() + GRACE
-        while process.poll() is None and time.monotonic() < deadline:
-            if failed:
-                process.terminate()  # more than once: the first only asks it to stop after its batch
+        while failed and process.poll() is None and time.monotonic() < deadline:
+            process.terminate()  # more than once: the first only asks it to stop after its batch
             time.sleep(0.1)
-        process.kill()  # if it still waits for this one
-        process.wait()
+        if failed:
+            process.kill()  # if it still waits for this one
+        process.wait()  # it may have more to do than this one
 
 
 def _wait_for_the_first() -> None:

@@ -203,6 +203,7 @@ def test_a_training_stops_for_a_signal_goes_on_and_ends(
 def test_the_quickstart_learns(tmp_path: Path) -> None:
     """An easier form of the game: a larger paddle, and a single ball, which chance catches nearly half of the time."""
     game = ["--data.balls=1", "--data.paddle=5", "--model.coords=xy", "--model.lr=0.001", "--model.batch_size=64"]
+    game += ["--model.lr_schedule=constant", "--model.coord_init=random"]
     training = ["--model.total_timesteps=3072", "--data.steps_per_epoch=3072", "--model.n_steps=16"]
     evaluation = ["--data.eval_episodes=64", "--data.num_eval_envs=64"]
     with pytest.MonkeyPatch.context() as patch:
