@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -12,7 +11,7 @@ from torchvision.transforms.v2.functional import to_pil_image
 from classification.data import ClassificationData
 from classification.metrics import Report, WorstExample
 from coordconv_apps.callbacks import Pictures
-from coordconv_apps.figures import as_png
+from coordconv_apps.figures import as_picture
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -91,8 +90,8 @@ class ClassificationPictures(Pictures):
         images = dict(zip(batch.indices.tolist(), datamodule.to_pixels(batch.images), strict=True))
         count = f"{int(report.confusion.sum()):,} {_PARTS[part]} images"
         pictures = {
-            "confusion": _to_picture(draw_confusion(report.confusion, names, f"{arm}: {count}")),
-            "classes": _to_picture(draw_classes(report, names, f"{arm}: {count}")),
+            "confusion": as_picture(draw_confusion(report.confusion, names, f"{arm}: {count}"), _DPI),
+            "classes": as_picture(draw_classes(report, names, f"{arm}: {count}"), _DPI),
         }
         worst = [example for example in report.worst if example.number in images]
         if worst:
@@ -131,10 +130,6 @@ def _new_figure(title: str, width: float, height: float) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
     figure.suptitle(title, fontsize=12)
     return figure, figure.subplots()
-
-
-def _to_picture(figure: Figure) -> Image.Image:
-    return Image.open(io.BytesIO(as_png(figure, _DPI))).convert("RGB")
 
 
 def draw_confusion(confusion: Tensor, names: Sequence[str], title: str) -> Figure:

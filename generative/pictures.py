@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torchvision.transforms.v2.functional import to_pil_image
 
 from coordconv_apps.callbacks import Pictures
-from coordconv_apps.figures import as_png
+from coordconv_apps.figures import as_picture
 from generative.data import GenerativeData
 from generative.decode import decode
 from generative.geometry import REACH, draw_geometry, in_batches, walk
@@ -190,7 +189,7 @@ class GenerativePictures(Pictures):
                 "centers": _draw_centers(task, real, generated, radius),
                 "geometry": draw_geometry(walks, datamodule.image_size, radius, title),
             }
-            pictures |= {name: _to_picture(figure) for name, figure in figures.items()}
+            pictures |= {name: as_picture(figure, _DPI) for name, figure in figures.items()}
         return pictures
 
     def _samples(self, task: GenerativeTask, datamodule: GenerativeData) -> Image.Image:
@@ -259,10 +258,6 @@ def _new_figure(task: GenerativeTask, text: str, width: float, height: float) ->
     figure = Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
     figure.suptitle(_title(task, text), fontsize=14)
     return figure
-
-
-def _to_picture(figure: Figure) -> Image.Image:
-    return Image.open(io.BytesIO(as_png(figure, _DPI))).convert("RGB")
 
 
 def _draw_average(task: GenerativeTask, real: Seen, generated: Seen) -> Figure:

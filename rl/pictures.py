@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import io
 from typing import TYPE_CHECKING
 
 from PIL import Image
 
 from coordconv_apps.callbacks import Pictures
-from coordconv_apps.figures import as_png
+from coordconv_apps.figures import as_picture
 from rl.attention import coordinate_maps, draw_coordinate_maps, draw_saliency, watch, without_coordinates
 from rl.data import EVALUATION_SEEDS, RLData
 from rl.playing_task import PlayingTask
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningDataModule, LightningModule
-    from matplotlib.figure import Figure
 
     from rl.playing import Player
 
@@ -54,12 +52,8 @@ class RLPictures(Pictures):
         players: dict[str, Player] = {f"coords={task.coords}": task.policy}
         if task.coords != "none":
             players["coordinates taken away"] = without_coordinates(task.policy)
-        pictures = {"attention": _to_picture(draw_saliency(players, seen))}
+        pictures = {"attention": as_picture(draw_saliency(players, seen), _DPI)}
         maps = coordinate_maps(task.policy, seen)
         if maps is not None:
-            pictures["coordinates"] = _to_picture(draw_coordinate_maps(maps))
+            pictures["coordinates"] = as_picture(draw_coordinate_maps(maps), _DPI)
         return pictures
-
-
-def _to_picture(figure: Figure) -> Image.Image:
-    return Image.open(io.BytesIO(as_png(figure, _DPI))).convert("RGB")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
@@ -14,7 +13,7 @@ from coordconv_apps.coordinates.data import SquareData
 from coordconv_apps.coordinates.metrics import overlaps
 from coordconv_apps.coordinates.squares import Centers, pixel_index, render
 from coordconv_apps.coordinates.task import CoordinateTask
-from coordconv_apps.figures import as_png
+from coordconv_apps.figures import as_picture
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -187,7 +186,9 @@ class CoordinatePictures(Pictures):
         if not (isinstance(task, CoordinateTask) and isinstance(datamodule, SquareData)):
             raise TypeError(f"{type(task).__name__} and {type(datamodule).__name__} are not those of coordinates")
         draw = {"classification": _classification, "regression": _regression, "rendering": _rendering}
-        return {name: _to_picture(figure) for name, figure in draw[task.task_name](task, datamodule.centers).items()}
+        return {
+            name: as_picture(figure, _DPI) for name, figure in draw[task.task_name](task, datamodule.centers).items()
+        }
 
 
 def _classification(task: CoordinateTask, centers: Centers) -> dict[str, Figure]:
@@ -222,10 +223,6 @@ def _new_figure(task: CoordinateTask, title: str, width: float, height: float) -
     arm = "plain convolutions" if task.coords == "none" else f"CoordConv (coords={task.coords})"
     figure.suptitle(f"{arm}: {title}", fontsize=14)
     return figure
-
-
-def _to_picture(figure: Figure) -> Image.Image:
-    return Image.open(io.BytesIO(as_png(figure, _DPI))).convert("RGB")
 
 
 def _canvases(

@@ -145,7 +145,7 @@ class Drawing(Callback):
 
 def test_the_walks_of_a_test_are_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[WalkFigures] = []
-    for name in ("_draw_average", "_draw_centers", "_to_picture"):
+    for name in ("_draw_average", "_draw_centers", "as_picture"):
         monkeypatch.setattr(f"generative.pictures.{name}", lambda *unused: None)
     monkeypatch.setattr("generative.pictures.draw_geometry", lambda figures, *unused: drawn.append(figures))
     one, drawing = MadeUp(), Drawing()
