@@ -36,7 +36,7 @@ PREDICTION_SEED = 3_000_000
 """Of the first episode that ``predict`` plays."""
 
 _SEEDS = 2**30
-"""Seeds of a resumed training's environments are below this, and those of environments with numbers below that."""
+"""Seeds are below this; those of a training's first environment are in the upper half, above all of evaluations."""
 
 
 class EpisodeNumbers(NamedTuple):
@@ -232,8 +232,8 @@ class RLData(DataModule):
         return {**task.options, **self.options, **self.learning}
 
     def _training_seed(self, rollouts: int) -> int:
-        """Of the first environment: the seed, or after a number of rollouts one that begins other games."""
-        return self.seed if rollouts == 0 else mix(self.seed, rollouts) % _SEEDS
+        """Of the first environment. Neighbouring seeds have no games in common, nor do the parts of a resumed run."""
+        return _SEEDS // 2 + mix(self.seed, rollouts) % (_SEEDS // 2)
 
     def val_dataloader(self) -> OneBatch[Share]:
         """What this process plays in a validation."""

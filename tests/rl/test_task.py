@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ import rl.data
 from coordconv_apps.cli import run as run_command
 from coordconv_apps.running.runs import read_summary
 from rl.acting import act, action_noise
-from rl.data import RLData
+from rl.data import EVALUATION_SEEDS, PREDICTION_SEED, RLData
 from rl.rollout import Collector, Seconds
 from rl.task import RLTask
 from tests.rl.training import TROUBLE, Dots, main, make_dots
@@ -251,12 +252,11 @@ def test_an_interrupted_training_goes_on_with_its_schedule(
     assert steps == (8 if algorithm == "a2c" else 8 * 2 * 2)
 
 
-def test_games_of_a_resumed_training_are_others() -> None:
-    data = RLData(seed=3)
-    assert data._training_seed(0) == 3
-    seeds = {data._training_seed(rollouts) for rollouts in range(100)}
-    assert len(seeds) == 100
-    assert all(0 <= seed < 2**30 for seed in seeds)
+def test_games_of_another_seed_or_of_a_resumed_training_are_others() -> None:
+    firsts = sorted(RLData(seed=seed)._training_seed(rollouts) for seed in range(10) for rollouts in range(10))
+    assert all(last - first >= 1024 for first, last in pairwise(firsts))  # environment i has the first one's seed + i
+    evaluations = max(*EVALUATION_SEEDS.values(), PREDICTION_SEED)
+    assert all(2 * evaluations < first < 2**30 for first in firsts)
 
 
 def test_a_policy_learns(tmp_path: Path) -> None:
