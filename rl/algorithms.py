@@ -14,7 +14,7 @@ from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
 from stable_baselines3.common.utils import LinearSchedule
 
 from coordconv_apps.checks import Allowed, check_ranges
-from rl.extractors import CoordInit, Where
+from rl.extractors import SMALLEST_IMAGE, CoordInit, Where
 from rl.policies import CoordConvCnnPolicy
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ _COUNT = (lambda value: value >= 1, "an integer of at least 1")
 
 ALLOWED: dict[str, Allowed] = {
     "total_timesteps": _COUNT,
+    "image_size": (lambda value: value >= SMALLEST_IMAGE, f"an integer of at least {SMALLEST_IMAGE}"),
     "n_steps": _COUNT,
     "n_epochs": _COUNT,
     "batch_size": _COUNT,
@@ -49,7 +50,7 @@ ALLOWED: dict[str, Allowed] = {
     "lr": _POSITIVE,
     "optimizer_eps": _POSITIVE,
 }
-"""Ranges of `Settings`, and of the task's ``total_timesteps``."""
+"""Ranges of `Settings`, and of the task's ``total_timesteps`` and ``image_size``."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ from coordconv_apps.compare.extension import NOTHING, Extension, Row
 from coordconv_apps.compare.report import ARM_COLOURS
 from coordconv_apps.compare.runs import by_value
 from coordconv_apps.figures import as_png
-from rl.scores import human_normalised
 from rl.statistics import Estimate, bootstrap, interquartile_mean, probability_of_improvement
 
 if TYPE_CHECKING:
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     Scores = NDArray[np.float64]
 
 SCORE = "test/score"
+NORMALISED = "test/human_normalised"
 GAME = "model.game"
 
 ENOUGH_SEEDS = 10  # from which on intervals are 0.95 times as wide as they should be, or wider
@@ -87,9 +87,7 @@ def extend(results: Sequence[Result]) -> Extension:
     finished = _finished(results)
     if not finished:
         return NOTHING
-    game = _game(finished)
-    scores = {result.job: human_normalised(game, result.metrics[SCORE]) for result in finished}
-    normalised = {job: score for job, score in scores.items() if score is not None}
+    normalised = {result.job: result.metrics[NORMALISED] for result in finished if NORMALISED in result.metrics}
     rows = [Row("normalised score", normalised, ".3f")] if normalised else []
     notes = _one_game(finished, _arms(results))
     if results[0].job.value is None:  # else it is said once, of all values
@@ -159,16 +157,15 @@ def _all_games(results: Sequence[Result]) -> tuple[Games | None, list[str]]:
     left_out = []
     for value, group in by_value(results).items():
         finished = _finished(group)
-        game = _game(finished) if finished else ""
         by_seed: dict[int, dict[str, float]] = {}
         for result in finished:
-            if (score := human_normalised(game, result.metrics[SCORE])) is not None:
-                by_seed.setdefault(result.job.seed, {})[result.job.arm] = score
+            if NORMALISED in result.metrics:
+                by_seed.setdefault(result.job.seed, {})[result.job.arm] = result.metrics[NORMALISED]
         whole = {seed: of_arms for seed, of_arms in by_seed.items() if len(of_arms) == len(arms)}
         if whole:
             scores[str(value)] = whole
         else:
-            why = "no seed that all arms finished" if by_seed or not finished else "no published scores"
+            why = "no seed that all arms finished" if by_seed or not finished else "no normalised scores"
             left_out.append(f"{value} ({why})")
     notes = [f"left out of what is said of all games: {', '.join(left_out)}"] if left_out else []
     seeds = sorted(set.intersection(*(set(of_game) for of_game in scores.values()))) if scores else []
@@ -302,5 +299,5 @@ def _draw_games(differences: dict[str, dict[str, Estimate]], base: str) -> Figur
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.set(xlabel="difference of mean normalised scores", title="Each game: difference to the first arm")
     axes.grid(axis="x", alpha=0.3)
-    axes.legend(loc="lower right")
+    figure.legend(loc="outside lower center", ncols=len(differences))  # inside it would cover a bar
     return figure

@@ -154,14 +154,15 @@ def write_episodes(
         path: The file.
         game: Its name.
         episodes: What was played.
-        normalise: Makes a human-normalised score of the game's name and a score, or None where there is none.
+        normalise: Makes a human-normalised score of the game's name and a score, or None where there is none. Episodes
+            that were cut have none in any case.
     """
     with written_aside(path) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         columns = (column.tolist() for column in episodes)
         for number, (score, length, seed, complete) in enumerate(zip(*columns, strict=True)):
-            normalised = None if normalise is None else normalise(game, score)
+            normalised = normalise(game, score) if complete and normalise is not None else None
             writer.writerow([game, number, seed, score, length, normalised, int(complete)])
 
 

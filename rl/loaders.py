@@ -9,7 +9,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from coordconv_apps.running.checkpoints import Checkpoints
+from coordconv_apps.running.checkpoints import save_before_error
 from coordconv_apps.running.resume import gather_ranks
 from rl.acting import action_noise
 from rl.rollout import BrokenTraining, Collector, together
@@ -137,11 +137,7 @@ class RolloutLoader:
     def _stop(self, failure: BrokenTraining | None) -> None:
         """Saves what was learned before, and raises the failure of whichever process it was."""
         messages = gather_ranks(None if failure is None else str(failure))
-        # After the first batch of an epoch: else the checkpoint of the epoch before has everything.
-        if self.trainer.fit_loop.epoch_loop.batch_progress.current.ready > 0:
-            for callback in self.trainer.callbacks:  # type: ignore[attr-defined]  # set by the trainer
-                if isinstance(callback, Checkpoints):
-                    callback._save(self.trainer, "last", "batch")
+        save_before_error(self.trainer, "batch")
         if failure is not None:
             raise failure
         diverged = "the policy predicts values that are no finite numbers: model.lr must be smaller"

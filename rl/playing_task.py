@@ -6,11 +6,10 @@ import time
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import torch
-from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 
 from coordconv_apps.coords import Coords
-from coordconv_apps.running.checkpoints import Checkpoints
+from coordconv_apps.running.checkpoints import save_before_error
 from coordconv_apps.running.resume import gather_ranks
 from coordconv_apps.task import Task
 from rl.attention import judge
@@ -179,10 +178,7 @@ class PlayingTask(Task):
         messages = [message for message in gather_ranks(None if failure is None else str(failure)) if message]
         if not messages:
             return
-        if self.trainer.state.fn == TrainerFn.FITTING:
-            for callback in self.trainer.callbacks:  # type: ignore[attr-defined]  # set by the trainer
-                if isinstance(callback, Checkpoints):
-                    callback._save(self.trainer, "last", "validation")
+        save_before_error(self.trainer, "validation")
         raise BrokenTraining(f"model.game={messages[0]} (in an evaluation)") from failure
 
     def on_validation_epoch_end(self) -> None:
@@ -197,12 +193,13 @@ class PlayingTask(Task):
         metric = cast("EpisodeScores", self.episodes[part])
         figures = metric.compute()
         metric.reset()
-        normalised = self._data().normalise(self.game, float(figures["score"]))
-        if normalised is not None:
-            figures["human_normalised"] = torch.tensor(normalised, dtype=torch.float32)
-        self.log_dict({f"{part}/{name}": value.to(self.device) for name, value in figures.items()}, sync_dist=True)
         if self._own is not None:
             self.shown, self._own = gather_episodes(self._own), None
+        normalised = self._data().normalise(self.game, float(figures["score"]))
+        # Published scores are of whole games: those that data.eval_max_steps has cut cannot stand beside them.
+        if normalised is not None and self.shown is not None and self.shown.complete.all():
+            figures["human_normalised"] = torch.tensor(normalised, dtype=torch.float32)
+        self.log_dict({f"{part}/{name}": value.to(self.device) for name, value in figures.items()}, sync_dist=True)
 
     def predict_step(self, batch: EpisodeNumbers, batch_idx: int) -> EpisodeNumbers:
         """Which episodes to play: that is done where they are filmed, see `rl.films.EpisodeWriter`."""
@@ -250,8 +247,10 @@ class PlayingTask(Task):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Takes the counts over."""
+        """Takes the counts over, and the optimizer's state, which Stable-Baselines3 goes on with after an export."""
         super().on_load_checkpoint(checkpoint)
+        if checkpoint.get("optimizer_states"):
+            self.policy.optimizer.load_state_dict(checkpoint["optimizer_states"][0])
         counts = checkpoint.get(COUNTS, {})
         self.rollouts = counts.get("rollouts", 0)
         self.algorithm.num_timesteps = counts.get("timesteps", 0)

@@ -17,7 +17,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
 
 from coordconv_apps.loaders import mix
-from coordconv_apps.running.checkpoints import Checkpoints
+from coordconv_apps.running.checkpoints import save_before_error
 from rl.dqn import QValues, evaluated
 from rl.guard import BrokenEnvironment, GuardedVecEnv
 from rl.playing_task import COUNTS, PlayingTask
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from lightning.pytorch import Trainer
     from numpy.typing import NDArray
     from stable_baselines3 import DQN
     from stable_baselines3.common.type_aliases import TrainFreq
@@ -194,7 +193,7 @@ class ReplayLoader:
     def __iter__(self) -> Iterator[ReplayLoader]:
         for _ in range(self.length):
             if self.failure is not None:
-                _save_last(self.task.trainer)
+                save_before_error(self.task.trainer, "batch")
                 raise self.failure
             yield self
 
@@ -291,14 +290,6 @@ def chunk_steps(settings: DQNSettings, num_envs: int, steps_per_epoch: int) -> i
     """Steps of all environments in a part of a training: about `CHUNK`, with whole updates."""
     unit = settings.train_freq * num_envs
     return -(-min(CHUNK, steps_per_epoch) // unit) * unit
-
-
-def _save_last(trainer: Trainer) -> None:
-    """Saves ``last.ckpt`` between two batches; between two epochs, that of the epoch has everything."""
-    if trainer.fit_loop.epoch_loop.batch_progress.current.ready > 0:
-        for callback in trainer.callbacks:  # type: ignore[attr-defined]  # set by the trainer
-            if isinstance(callback, Checkpoints):
-                callback._save(trainer, "last", "batch")
 
 
 class _Watch(BaseCallback):

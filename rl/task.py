@@ -147,7 +147,7 @@ class RLTask(ReplayTask):
         optimizer_eps: float | None = None,
     ) -> None:
         given = dict(locals())
-        check_ranges(given, {"total_timesteps": ALLOWED["total_timesteps"]})
+        check_ranges(given, {name: ALLOWED[name] for name in ("total_timesteps", "image_size")})
         refuse(algorithm, given)
         settings: Settings | None = None
         replay: DQNSettings | None = None

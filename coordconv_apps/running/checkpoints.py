@@ -217,6 +217,22 @@ class Checkpoints(Checkpoint):
             self.best = checkpoint["run"]["best"]
 
 
+def save_before_error(trainer: Trainer, place: Literal["batch", "validation"]) -> None:
+    """Writes ``last.ckpt``, so that a training which an error ends can go on. All processes call this together.
+
+    Args:
+        trainer: The trainer. Where it does not train, nothing is written.
+        place: ``"batch"``: a loader was to make the next one. ``"validation"``: it is not over.
+    """
+    if not _training(trainer):
+        return
+    if place == "batch" and trainer.fit_loop.epoch_loop.batch_progress.current.ready == 0:
+        return  # the checkpoint of the epoch before has everything
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]  # set by the trainer
+        if isinstance(callback, Checkpoints):
+            callback._save(trainer, "last", place)
+
+
 def _path(trainer: Trainer, name: Literal["best", "last"]) -> Path:
     return run_dir(trainer) / "checkpoints" / f"{name}.ckpt"
 

@@ -18,7 +18,7 @@ from coordconv_apps.figures import as_png
 from rl import comparison
 from rl.catch import BEST_SCORE, RANDOM_SCORE
 from rl.comparison import AGGREGATES, MEANING, SCALE, extend, extend_over
-from rl.scores import ATARI_SCORES
+from rl.scores import ATARI_SCORES, human_normalised
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -43,7 +43,10 @@ class Runs:
             folder = self.folder / job.name
             folder.mkdir()
             (folder / "config.yaml").write_text(f"model:\n  game: {game}\n")
-            self.results.append(Result(job, error, {"test/score": score, "test/score_std": 1.0}, folders=(folder,)))
+            metrics = {"test/score": score, "test/score_std": 1.0}
+            if (normalised := human_normalised(game, score)) is not None:
+                metrics["test/human_normalised"] = normalised
+            self.results.append(Result(job, error, metrics, folders=(folder,)))
 
     def add_normalised(self, game: str, **arms: Sequence[float]) -> None:
         """Adds runs of a game that the comparison goes over, by their normalised scores."""
@@ -213,9 +216,10 @@ def test_only_seeds_and_games_that_all_arms_finished_are_put_together(games: Run
     games.add("CarRacing-v3", "none", [800], "CarRacing-v3")
     games.add("CarRacing-v3", "xy", [900], "CarRacing-v3")
     games.add("enduro", "none", [1], "enduro", error="test failed")
-    games.results.append(Result(Job("xy", 2, "pong"), "", {"test/score": 7.0}, folders=games.results[0].folders))
+    metrics = {"test/score": 7.0, "test/human_normalised": 0.8}
+    games.results.append(Result(Job("xy", 2, "pong"), "", metrics, folders=games.results[0].folders))
     notes = extend_over(games.results).notes
-    names = ["seaquest (no seed that all arms finished)", "CarRacing-v3 (no published scores)"]
+    names = ["seaquest (no seed that all arms finished)", "CarRacing-v3 (no normalised scores)"]
     names += ["enduro (no seed that all arms finished)"]
     assert notes[0] == f"left out of what is said of all games: {', '.join(names)}"
     assert list(notes[1 : 1 + len(AGGREGATES)]) == list(before[: len(AGGREGATES)])

@@ -198,7 +198,7 @@ def test_file_has_a_line_for_each_episode(tmp_path: Path) -> None:
     assert rows == [
         list(COLUMNS),
         ["pong", "0", "9", "20.0", "1", "2.0", "1"],
-        ["pong", "1", "9", "-3.5", "2", "-0.35", "0"],
+        ["pong", "1", "9", "-3.5", "2", "", "0"],
     ]
     write_episodes(path, "catch", some([1.0]))
     assert path.read_text(encoding="utf-8").splitlines()[1:] == ["catch,0,9,1.0,1,,0"]
