@@ -239,14 +239,21 @@ class ClassificationData(DataModule):
         """Makes the loader of images to train on."""
         pictures, transform = self._pictures("train"), TrainTransform(self.augmentation)
         groups = self.batch_size // self.repeats
+        world_size = self._processes()[1]
+        # Of a single image, batch normalisation has no variance: such a last batch is left out, and the epochs, whose
+        # orders differ, leave out different images.
+        number = self.num_samples("train")
+        left = number % (groups * world_size)
+        alone = self.repeats == 1 and groups > 1 and 0 < left < 2 * world_size and left < number
         if self.augmentation.is_batched:
             batched = BatchedTrainDataset(pictures, transform, self.repeats)
-            loader = self._loader(batched, train=True, collate_fn=as_it_is, batch_size=groups)
+            loader = self._loader(batched, train=True, collate_fn=as_it_is, batch_size=groups, drop_last=alone)
             assert isinstance(loader, TrainLoader)
             loader.batches.seeded = True  # this dataset draws from the samples' seeds itself
             return loader
         dataset = TrainDataset(pictures, transform, self.repeats)
-        return self._loader(dataset, train=True, collate_fn=concatenate, random_samples=True, batch_size=groups)
+        options: dict[str, Any] = {"random_samples": True, "batch_size": groups, "drop_last": alone}
+        return self._loader(dataset, train=True, collate_fn=concatenate, **options)
 
     def val_dataloader(self) -> DataLoader[LabelledBatch]:
         """Makes the loader of images to validate on."""

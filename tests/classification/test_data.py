@@ -44,7 +44,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def of_folder(root: Path, **changes: Any) -> ClassificationData:  # noqa: ANN401  # any argument of the data module
-    small = {"image_size": 8, "batch_size": 5, "eval_batch_size": 3, **PLAIN}
+    small = {"image_size": 8, "batch_size": 6, "eval_batch_size": 3, **PLAIN}
     return ClassificationData("folder", str(root), **(small | changes))
 
 
@@ -100,7 +100,7 @@ def test_the_number_of_classes_is_known_without_looking_at_pictures(
 def test_batches_hold_pictures_and_their_classes(part: Part, folder: Path) -> None:
     data = of_folder(folder)
     batches = list(loader(data, part))
-    assert [len(batch.labels) for batch in batches] == ([5, 5, 5, 5, 1] if part == "train" else [3, 3, 1])
+    assert [len(batch.labels) for batch in batches] == ([6, 6, 6, 3] if part == "train" else [3, 3, 1])
     whole = concatenate(batches)
     assert whole.images.dtype == torch.uint8
     assert whole.images.shape[1:] == (3, 8, 8)
@@ -179,7 +179,7 @@ def test_augmentation_depends_on_seed_epoch_and_picture_only(kind: str, folder: 
     torch.manual_seed(1)
     one = made()
     torch.manual_seed(2)
-    for again in (made(), made(batch_size=6), made(num_workers=2)):
+    for again in (made(), made(batch_size=8), made(num_workers=2)):
         assert same(again, one)
     for other in (made(number=2), made(seed=1)):
         assert torch.equal(other.indices, one.indices)
@@ -256,10 +256,24 @@ def test_two_processes_share_the_images(part: Part, held: bool, folder: Path, mo
         ranks.append(everything(made))
     both = concatenate(ranks)
     number = data(6).num_samples(part)
-    filled_up = number % 2 if part == "train" and number % 6 == 1 else 0
-    assert len(both.indices) == number + filled_up
-    if not filled_up:
+    if part == "train" and number % 6 in (1, 2, 3):
+        assert len(both.indices) == number - number % 6, "a process would have had a single image"
+        assert set(both.indices.tolist()) <= set(one.indices.tolist())
+    else:
+        assert len(both.indices) == number
         assert same(in_order(both), in_order(one)), "each of them once"
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "repeats", "sizes"),
+    [(5, 1, [5] * 4), (4, 1, [4] * 5), (19, 1, [19, 2]), (21, 1, [21]), (1, 1, [1] * 21), (8, 2, [8] * 5 + [2])],
+)
+@pytest.mark.parametrize("crop", ["padded", "resized"])
+def test_no_image_is_alone_in_a_batch(batch_size: int, repeats: int, sizes: list[int], crop: str, folder: Path) -> None:
+    data = of_folder(folder, batch_size=batch_size, repeats=repeats, crop=crop)
+    made = list(loader(data, "train"))
+    assert [len(batch.labels) for batch in made] == sizes
+    assert len(loader(data, "train")) == len(sizes)
 
 
 # ------------------------------------------------------------------ on the device
