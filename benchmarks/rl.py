@@ -5,7 +5,8 @@
     python benchmarks/rl.py --effort 4      # four times as long, and steadier
 
 environments: steps of Atari's games a second, with random actions, of `rl.atari.AtariVecEnv` and of SB3's
-`make_atari_env` with `VecFrameStack`, in one process and in one for each game.
+`make_atari_env` with `VecFrameStack`, in one process and in one for each game. Beside them ale-py's own
+`AtariVectorEnv`, which knows nothing of lives, FIRE and SB3's infos: nothing on its emulators can be faster.
 
 training: steps a second of whole trainings, with the settings of `rl/configs/<algorithm>_atari.yaml`: ours without and
 with coordinates, through the command line as `fit` does it, with its loggers and checks, against `learn` of SB3's A2C
@@ -29,7 +30,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -39,6 +40,7 @@ import ale_py
 import numpy as np
 import torch
 import yaml
+from ale_py.vector_env import AtariVectorEnv
 from gymnasium.spaces import Box, Discrete
 from lightning.pytorch import Callback, LightningModule, Trainer
 from stable_baselines3 import A2C, PPO
@@ -55,10 +57,12 @@ from benchmarks.classification import in_turns, median_ratio, verdict
 from coordconv_apps.cli import run
 from coordconv_apps.running.runs import device_name
 from rl.algorithms import choose, optimizer_of
-from rl.atari import AtariVecEnv, find_game
+from rl.atari import AtariVecEnv
 from rl.data import RLData
 from rl.extractors import CoordConvNatureCNN
+from rl.roms import find_game
 from rl.task import RLTask
+from rl.threads import share_cores
 
 CONFIGS = Path(__file__).resolve().parents[1] / "rl" / "configs"
 
@@ -72,6 +76,8 @@ COORDS_BAR = 0.97
 OURS = "ours"
 STOCK: dict[str, type[DummyVecEnv | SubprocVecEnv]] = {"DummyVecEnv": DummyVecEnv, "SubprocVecEnv": SubprocVecEnv}
 """SB3's kinds of environments; the first is its default."""
+EMULATORS = "ale-py"
+"""ale-py's vector environment as it is."""
 ARMS = ("none", "xy")
 PARTS = ("acting", "environment", "updating")
 
@@ -145,6 +151,17 @@ def in_its_process(pipe: Connection, threads: int, contender: Contender) -> None
         contender(Baton(pipe))
 
 
+@contextlib.contextmanager
+def as_launched(name: str) -> Iterator[None]:
+    """What `python -m rl` sets for the program that it is, and programs with SB3 do not."""
+    before = dict(os.environ)
+    if name in ARMS:
+        share_cores()
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
 def race(contenders: Mapping[str, Contender], options: argparse.Namespace) -> dict[str, list[Turn]]:
     """Let some contenders take turns, and return those of each, after one round that does not count.
 
@@ -152,15 +169,15 @@ def race(contenders: Mapping[str, Contender], options: argparse.Namespace) -> di
         contenders: By name.
         options: How long, and with how many threads.
     """
-    context = multiprocessing.get_context("forkserver")  # which does all imports once
-    context.set_forkserver_preload(["benchmarks.rl"])
+    context = multiprocessing.get_context("spawn")  # torch takes its settings from the environment when it is loaded
     pipes: dict[str, Connection] = {}
     turns: dict[str, list[Turn]] = {name: [] for name in contenders}
     names = list(contenders)
     try:
         for name, contender in contenders.items():
             pipes[name], far_end = context.Pipe()
-            context.Process(target=in_its_process, args=(far_end, options.threads, contender)).start()
+            with as_launched(name):
+                context.Process(target=in_its_process, args=(far_end, options.threads, contender)).start()
             far_end.close()  # so that the end of the process is noticed
         for name in names:
             pipes[name].recv()
@@ -214,13 +231,19 @@ def play(baton: Baton, kind: str, game: str, count: int) -> None:
 
     Args:
         baton: Tells how long.
-        kind: `OURS`, or one of `STOCK`.
+        kind: `OURS`, `EMULATORS`, or one of `STOCK`.
         game: A name of ale-py's.
         count: How many games at once.
     """
-    envs = AtariVecEnv(game, count, seed=0) if kind == OURS else stock_envs(kind, game, count)
-    assert isinstance(envs.action_space, Discrete)
-    rng, most, steps = np.random.default_rng(0), int(envs.action_space.n), 0
+    envs: VecEnv | AtariVectorEnv
+    if kind == EMULATORS:
+        envs = AtariVectorEnv(find_game(game), count, use_fire_reset=False)
+        space = envs.single_action_space
+    else:
+        envs = AtariVecEnv(game, count, seed=0) if kind == OURS else stock_envs(kind, game, count)
+        space = envs.action_space
+    assert isinstance(space, Discrete)
+    rng, most, steps = np.random.default_rng(0), int(space.n), 0
     envs.reset()
     while baton.goes_on(steps, {}):
         for _ in range(20):
@@ -232,15 +255,19 @@ def play(baton: Baton, kind: str, game: str, count: int) -> None:
 def environments_table(options: argparse.Namespace) -> None:
     """Print environment steps per second of ours and of SB3's, and their ratios."""
     print(f"environments: steps per second, {options.num_envs} games, random actions")
-    print(f"{'game':12}{OURS:>10}" + "".join(f"{kind:>16}{'ratio':>8}" for kind in STOCK) + f"{'bar':>6}")
+    heads = "".join(f"{kind:>16}{'ratio':>8}" for kind in STOCK)
+    print(f"{'game':12}{OURS:>10}{heads}{'bar':>6}{'':8}{EMULATORS:>10}{'ratio':>8}")
     for game in options.games:
         turns = race(
-            {kind: partial(play, kind=kind, game=game, count=options.num_envs) for kind in (OURS, *STOCK)}, options
+            {kind: partial(play, kind=kind, game=game, count=options.num_envs) for kind in (OURS, *STOCK, EMULATORS)},
+            options,
         )
         ratios = {kind: ratio(turns[OURS], turns[kind]) for kind in STOCK}
         columns = "".join(f"{median_rate(turns[kind]):16,.0f}{value:8.2f}" for kind, value in ratios.items())
         met = verdict(min(ratios.values()) >= ENVIRONMENTS_BAR)
-        print(f"{game:12}{median_rate(turns[OURS]):10,.0f}{columns}{ENVIRONMENTS_BAR:6.1f} {met}", flush=True)
+        row = f"{game:12}{median_rate(turns[OURS]):10,.0f}{columns}{ENVIRONMENTS_BAR:6.1f} {met:7}"
+        most = turns[EMULATORS]
+        print(f"{row}{median_rate(most):10,.0f}{ratio(turns[OURS], most):8.2f}", flush=True)
 
 
 # ------------------------------------------------------------------ training

@@ -6,7 +6,14 @@ Gymnasium; it loads neither Lightning nor emulators.
 
 from __future__ import annotations
 
+import sys
+
 import gymnasium
+
+from rl.threads import share_cores
+
+if sys.argv[0] == "-m":  # `python -m rl` is being found, and torch is not loaded yet
+    share_cores()
 
 from rl.extractors import CoordConvCombinedExtractor, CoordConvNatureCNN
 from rl.policies import (

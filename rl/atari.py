@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import difflib
-import re
 import time
+import warnings
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
-from ale_py import roms
 from gymnasium.spaces import Box, Discrete
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import VecEnv
 
-from rl.emulator import Game, starting_frames
+from rl.emulator import ColourGame, Game, starting_frames
+from rl.roms import find_game
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -23,41 +22,6 @@ if TYPE_CHECKING:
     import gymnasium
     from numpy.typing import NDArray
     from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
-
-TWO_PLAYERS = frozenset({"combat", "joust", "maze_craze", "warlords"})
-"""Games that ale-py ships and that nobody can play alone. Its emulator ends the whole process on them."""
-
-
-def atari_games() -> list[str]:
-    """The names of all games that can be played, sorted: ``["adventure", "air_raid", ...]``."""
-    return sorted(set(roms.get_all_rom_ids()) - TWO_PLAYERS)
-
-
-def find_game(name: str) -> str:
-    """The name that ale-py gives a game.
-
-    Args:
-        name: In any spelling: "space_invaders", "SpaceInvaders", "ALE/SpaceInvaders-v5",
-            "SpaceInvadersNoFrameskip-v4". Only the game is taken from it, no setting: sticky actions and frame
-            skip are arguments of `AtariVecEnv`, whatever the version.
-
-    Returns:
-        One of `atari_games`.
-
-    Raises:
-        ValueError: If there is no such game; the message names the closest ones.
-    """
-    plain = re.sub(r"(NoFrameskip|Deterministic)?(-v\d+)?$", "", name.removeprefix("ALE/"))
-    key = re.sub(r"[^a-z0-9]", "", plain.lower())
-    games = {game.replace("_", ""): game for game in roms.get_all_rom_ids()}
-    found = games.get(key)
-    if found in TWO_PLAYERS:
-        raise ValueError(f"game={name!r}: takes two players; all other games of ale-py can be played")
-    if found is None:
-        close = [games[match] for match in difflib.get_close_matches(key, sorted(games), n=3, cutoff=0.5)]
-        hint = f"the closest are {', '.join(close)}" if close else "rl.atari.atari_games() lists all of them"
-        raise ValueError(f"game={name!r}: there is no such Atari game; {hint}")
-    return found
 
 
 class AtariVecEnv(VecEnv):
@@ -94,7 +58,7 @@ class AtariVecEnv(VecEnv):
     actions; Stable-Baselines3's `AtariWrapper` for the order of things.
 
     Args:
-        game: Any spelling that `find_game` knows.
+        game: Any spelling that `rl.roms.find_game` knows.
         num_envs: How many games.
         seed: Of the first `reset`: game i gets ``seed + i``. None draws from the machine's entropy.
         episodic_life: Whether a lost life ends an episode. Games for scores may as well be evaluated with it,
@@ -112,9 +76,12 @@ class AtariVecEnv(VecEnv):
         use_fire_reset: Whether FIRE and the next action are played at the start of an episode, in games whose
             second action is FIRE.
         num_threads: How many games may be stepped at the same time; 0 for all of them.
+        render_mode: "rgb_array" for `get_images` and `render`: pictures in colour, as large as the game's screen.
+            Each game is then emulated a second time, since an emulator gives either grey or colours; what the
+            learner sees stays the same. None: there are no pictures, and they cost nothing.
 
     Raises:
-        ValueError: If the game is not known, or a number is out of its range.
+        ValueError: If the game is not known, a number is out of its range, or there is no such render mode.
     """
 
     def __init__(
@@ -134,6 +101,7 @@ class AtariVecEnv(VecEnv):
         max_episode_steps: int | None = 27_000,
         use_fire_reset: bool = True,
         num_threads: int = 0,
+        render_mode: Literal["rgb_array"] | None = None,
     ) -> None:
         self.game = find_game(game)
         at_least = {"num_envs": (num_envs, 1), "frame_skip": (frame_skip, 1), "frame_stack": (frame_stack, 1)}
@@ -145,6 +113,8 @@ class AtariVecEnv(VecEnv):
                 raise ValueError(f"{name}={value}: must be at least {smallest}")
         if not 0 <= repeat_action_probability <= 1:
             raise ValueError(f"repeat_action_probability={repeat_action_probability}: must be from 0 to 1")
+        if render_mode not in (None, "rgb_array"):
+            raise ValueError(f"render_mode={render_mode}: must be rgb_array or None")
         options: dict[str, Any] = {
             "steps": max_episode_steps,
             "frame_skip": frame_skip,
@@ -156,8 +126,8 @@ class AtariVecEnv(VecEnv):
             "repeat_action_probability": repeat_action_probability,
             "full_action_space": full_action_space,
         }
-        uncounted = starting_frames(self.game)
-        self._games = [Game(self.game, uncounted, **options) for _ in range(num_envs)]
+        uncounted, kind = starting_frames(self.game), Game if render_mode is None else ColourGame
+        self._games = [kind(self.game, uncounted, **options) for _ in range(num_envs)]
         self.clip_rewards = clip_rewards
         actions = self._games[0].get_action_meanings()
         self._no_op = actions.index("NOOP") if "NOOP" in actions else 0
@@ -168,13 +138,11 @@ class AtariVecEnv(VecEnv):
         self._openings: list[Iterator[int] | None] = [None] * num_envs  # what is played between two episodes
         self._born = time.time()
         self._ready = False
-        self.render_mode = "rgb_array"
+        self.render_mode = render_mode
         self._shape = (frame_stack, image_size, image_size)
         space = Box(0, 255, self._shape, np.uint8)
         super().__init__(num_envs, space, Discrete(len(actions)))
         cast("dict[str, Any]", self.metadata)["render_fps"] = 60 // frame_skip
-        self._new_step()
-        self._observations[:] = 0  # for a picture before the first reset
         if seed is not None:
             self.seed(seed)
 
@@ -321,9 +289,21 @@ class AtariVecEnv(VecEnv):
         if not self._games:
             raise RuntimeError("these games were closed")
 
-    def get_images(self) -> Sequence[NDArray[np.uint8]]:
-        """The newest frame of each game as grey RGB ``(image_size, image_size, 3)``: the emulators keep no colours."""
-        return [np.repeat(observation[-1, :, :, None], 3, axis=2) for observation in self._observations]
+    def get_images(self) -> Sequence[NDArray[np.uint8] | None]:
+        """What each game shows, in colour: of the latest step, or of the new episode where that step has ended one.
+
+        Like observations it is the maximum of two frames, as many games draw some things in every other frame only.
+
+        Returns:
+            uint8 ``(height, width, 3)`` each, (210, 160, 3) of most games; None without a ``render_mode``.
+        """
+        self._check_open()
+        if self.render_mode is None:  # as SB3's DummyVecEnv
+            warnings.warn("There are no images: render_mode is None, must be rgb_array", stacklevel=2)
+            return [None] * self.num_envs
+        if not self._ready:
+            raise RuntimeError("get_images() must follow reset()")
+        return self.get_attr("picture")
 
     def _chosen(self, indices: VecEnvIndices) -> list[Game]:
         return [self._games[index] for index in self._get_indices(indices)]

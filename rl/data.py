@@ -274,18 +274,22 @@ class RLData(DataModule):
         finally:
             env.close()
 
-    def open_evaluation(self, task: PlayingTask, num_envs: int, seed: int) -> VecEnv:
+    def open_evaluation(
+        self, task: PlayingTask, num_envs: int, seed: int, render_mode: Literal["rgb_array"] | None = None
+    ) -> VecEnv:
         """Makes environments that play whole games, with scores that are not clipped.
 
         Args:
             task: Who plays.
             num_envs: How many.
             seed: Of the first.
+            render_mode: "rgb_array" for pictures of Atari's games in colour, as of `rl.games.GameOptions`.
 
         Returns:
             The environments. What breaks in them raises `rl.guard.BrokenEnvironment`.
         """
         options = {**task.options, **self.options, "episodic_life": False, "clip_rewards": False}
+        options["render_mode"] = render_mode
         return GuardedVecEnv(open_envs(task.game, num_envs, seed, options), task.game)
 
     def normalise(self, game: str, score: float) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import secrets
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -28,11 +29,42 @@ def starting_frames(game: str) -> int:
     Args:
         game: A name of ale-py's, such as "name_this_game", the one with the most of them, 134. Most have none.
     """
+    ale = _loaded(game)
+    ale.reset_game()
+    return int(ale.getEpisodeFrameNumber())
+
+
+@functools.cache
+def screen_size(game: str) -> tuple[int, int]:
+    """Height and width of a game's screen in pixels: 210 and 160, but for a few games that are higher.
+
+    Args:
+        game: A name of ale-py's.
+    """
+    height, width = _loaded(game).getScreenDims()
+    return int(height), int(width)
+
+
+def _loaded(game: str) -> ALEInterface:
     ALEInterface.setLoggerMode(LoggerMode.Error)
     ale = ALEInterface()
     ale.loadROM(cast("Any", roms.get_rom_path(game)))
-    ale.reset_game()
-    return int(ale.getEpisodeFrameNumber())
+    return ale
+
+
+def _open_emulator(name: str, frame_skip: int, options: dict[str, Any]) -> AtariVectorEnv:
+    return AtariVectorEnv(
+        name,
+        1,
+        frameskip=frame_skip,
+        max_num_frames_per_episode=NO_LIMIT,
+        autoreset_mode=AutoresetMode.NEXT_STEP,
+        # Scores, lives and what opens an episode are counted and played here.
+        reward_clipping=False,
+        episodic_life=False,
+        use_fire_reset=False,
+        **options,
+    )
 
 
 class Game:
@@ -59,18 +91,7 @@ class Game:
         frame_skip: int,
         **options: Any,  # noqa: ANN401  # passed on
     ) -> None:
-        self._emulator = AtariVectorEnv(
-            name,
-            1,
-            frameskip=frame_skip,
-            max_num_frames_per_episode=NO_LIMIT,
-            autoreset_mode=AutoresetMode.NEXT_STEP,
-            # Scores, lives and what opens an episode are counted and played here.
-            reward_clipping=False,
-            episodic_life=False,
-            use_fire_reset=False,
-            **options,
-        )
+        self._emulator = _open_emulator(name, frame_skip, options)
         self._ale = self._emulator.ale
         self.uncounted, self.episodic_life = uncounted, episodic_life
         self.frame_limit = math.inf if steps is None else steps * frame_skip
@@ -138,3 +159,60 @@ class Game:
     def info(self) -> dict[str, Any]:
         """What gymnasium's Atari environments say about a step."""
         return {"lives": self.lives, "episode_frame_number": self.frames, "frame_number": self.all_frames}
+
+
+class ColourGame(Game):
+    """A game with pictures in colour: a second emulator plays it too, from the same seeds and by the same actions.
+
+    An emulator gives its pictures either in grey or in colour. All that is random in it is drawn by two generators of
+    its own, which a seed sets and nothing but its own steps and resets moves on: so both play the same game.
+
+    Args:
+        name: As of `Game`, and so are the others.
+        frame_skip: Frames that an action is held.
+        options: Further arguments of `Game`.
+
+    Attributes:
+        picture: What the latest step shows, uint8 ``(height, width, 3)``, of `screen_size`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        uncounted: int,
+        *,
+        steps: int | None,
+        episodic_life: bool,
+        frame_skip: int,
+        **options: Any,  # noqa: ANN401  # passed on
+    ) -> None:
+        super().__init__(name, uncounted, steps=steps, episodic_life=episodic_life, frame_skip=frame_skip, **options)
+        height, width = screen_size(name)
+        in_colour = {"grayscale": False, "stack_num": 1, "img_height": height, "img_width": width}
+        self._second = _open_emulator(name, frame_skip, options | in_colour)
+        self.picture: NDArray[np.uint8] = np.zeros((height, width, 3), np.uint8)
+        self._seeded = False
+
+    def restart(self, seed: int | None) -> None:
+        """Starts a new game and waits for it, whatever the state of this one."""
+        if seed is None and not self._seeded:
+            seed = secrets.randbelow(2**31)  # without any, each of the two emulators would draw one for itself
+        self._seeded = True
+        super().restart(seed)
+        observation, infos = self._second.reset(seed=None if seed is None else seed % 2**31)
+        self._look(cast("NDArray[np.uint8]", observation), infos)
+
+    def send(self, action: int) -> None:
+        """Starts a step of both emulators."""
+        super().send(action)
+        self._second.ale.send(_ACTIONS[action], _FULL_STRENGTH)
+
+    def receive(self) -> None:
+        """Waits for both."""
+        super().receive()
+        observation, _, _, _, infos = self._second.ale.recv()
+        self._look(observation, infos)
+
+    def _look(self, observation: NDArray[np.uint8], infos: dict[str, Any]) -> None:
+        assert (infos["lives"][0], infos["frame_number"][0]) == (self.lives, self.all_frames), "another game"
+        self.picture = observation[0, -1]

@@ -12,6 +12,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from coordconv_apps.running.runs import run_dir
 from rl.data import EVALUATION_SEEDS, RLData
 from rl.evaluation import write_episodes
+from rl.games import find_kind
 from rl.guard import BrokenEnvironment
 from rl.playing_task import PlayingTask
 from rl.rollout import BrokenTraining
@@ -32,6 +33,8 @@ FILM, TABLE, FOLDER = "episode.gif", "episodes.csv", "predictions"
 
 class EpisodeWriter(Callback):
     """Writes what was played into the run's folder.
+
+    Films of Atari's games are in colour, as people know them; those of others show what the player sees.
 
     - ``pictures/episode.gif``: an episode, after ``fit``, ``validate`` and ``test``.
     - ``episodes.csv``: score, not clipped, and length of each episode of a ``validate`` or ``test``.
@@ -96,7 +99,8 @@ def _parts(trainer: Trainer) -> tuple[RLData, PlayingTask]:
 def _film(trainer: Trainer, path: Path, seed: int) -> tuple[float, int]:
     """Plays and films an episode; its score and its length."""
     data, task = _parts(trainer)
-    env = data.open_evaluation(task, 1, seed)
+    in_colour = find_kind(task.game) == "atari"  # the player sees it in grey, and small
+    env = data.open_evaluation(task, 1, seed, "rgb_array" if in_colour else None)
     try:
         with torch.no_grad(), isolate_rng():
             film = film_episode(
@@ -105,6 +109,7 @@ def _film(trainer: Trainer, path: Path, seed: int) -> tuple[float, int]:
                 deterministic=data.deterministic,
                 seed=seed,
                 max_steps=data.eval_max_steps or LONGEST,
+                rendered=in_colour,
             )
     except BrokenEnvironment as error:
         raise BrokenTraining(f"model.game={error}") from error

@@ -47,6 +47,8 @@ class GameOptions:
         image_size: Atari: height and width of observations, in pixels.
         max_episode_steps: Atari: steps after which a game is cut off; None: never.
         num_threads: Atari: games that are stepped at the same time; 0: all of them.
+        render_mode: Atari: "rgb_array" to have pictures in colour besides observations, which takes a second emulator
+            for each game. Other games have their pictures in any case, where they make some.
         balls: Catch: balls in an episode.
         paddle: Catch: width of the paddle, in cells of 7 pixels.
         processes: Gymnasium: each game in a process of its own. For games slower than what it costs to pass pictures
@@ -64,6 +66,7 @@ class GameOptions:
     image_size: int = 84
     max_episode_steps: int | None = 27_000
     num_threads: int = 0
+    render_mode: Literal["rgb_array"] | None = None
     balls: int = BALLS
     paddle: int = PADDLE
     processes: bool = False
@@ -113,7 +116,7 @@ def find_kind(game: str) -> Kind:
         ValueError: There is no such game.
         ImportError: It is of a package that is not installed.
     """
-    from rl.atari import find_game
+    from rl.roms import find_game
 
     if game.lower() == "catch" or game == GYMNASIUM_ID:
         return "catch"
@@ -133,7 +136,7 @@ def find_kind(game: str) -> Kind:
 
 def game_names() -> list[str]:
     """All games that have a name here: Catch, Atari's, and Gymnasium's that are installed, whatever they show."""
-    from rl.atari import atari_games
+    from rl.roms import atari_games
 
     return ["catch", *atari_games(), *_gymnasium_games()]
 
@@ -165,7 +168,8 @@ def _make_catch(game: str, num_envs: int, seed: int | None, options: GameOptions
 
 
 def _make_atari(game: str, num_envs: int, seed: int | None, options: GameOptions) -> VecEnv:
-    from rl.atari import AtariVecEnv, find_game
+    from rl.atari import AtariVecEnv
+    from rl.roms import find_game
 
     return AtariVecEnv(
         find_game(game),
@@ -181,6 +185,7 @@ def _make_atari(game: str, num_envs: int, seed: int | None, options: GameOptions
         image_size=options.image_size,
         max_episode_steps=options.max_episode_steps,
         num_threads=options.num_threads,
+        render_mode=options.render_mode,
     )
 
 

@@ -27,8 +27,11 @@ STEPS_PER_SECOND = 15.0
 
 MAX_BYTES = 2_000_000
 
-_WIDTH = 240
+_WIDTH = 256
 """Frames are enlarged by the whole number that brings them nearest to this width, in pixels."""
+
+_SAMPLE = 32
+"""Frames whose colours stand for those of all, where they have too many."""
 
 _BAR, _FONT_SIZE, _MARGIN = 24, 14, 6
 _GROUND, _INK = "#20242a", "#eceff1"
@@ -41,7 +44,7 @@ class Film(NamedTuple):
     Attributes:
         frames: uint8 ``(T, H, W, 3)``.
         scores: float64 ``(T,)``, of the rewards before each frame; the last one is that of the episode.
-        every: Steps between frames. The last frame is that of the end, however few steps it comes after.
+        every: Steps between frames. The last frame may come after fewer.
         length: Of the episode, in steps of the agent.
         complete: Whether it came to its end.
     """
@@ -113,6 +116,8 @@ def film_episode(
 ) -> Film:
     """Plays one episode, of the first environment, and keeps what is seen. A long one is kept at fewer frames.
 
+    A frame is what a step is taken from, with the score before this step; the last one is that of the end.
+
     Args:
         player: A policy or an algorithm. Its networks are in evaluation mode meanwhile.
         env: It is seeded and reset.
@@ -120,8 +125,9 @@ def film_episode(
         seed: As of `rl.evaluation.play_episodes`, whose first episode this is.
         max_frames: Frames to keep at most, an even number.
         max_steps: The episode is cut after as many. An Atari's is 27,000 at most, by SB3's limit.
-        rendered: Film what the environment renders, which must be pictures, and not what the player sees. The
-            frame at the end is not among these.
+        rendered: Film what the environment renders, which must be pictures, and not what the player sees. An
+            environment that is over renders the next episode already, so that the last frame is the one before the
+            last step, with the score after it.
 
     Raises:
         ValueError: A number is out of its range, or there are no pictures.
@@ -155,7 +161,10 @@ def film_episode(
                 break
     told = step.infos[0].get("episode", {}) if step.over[0] else {}
     ending = step.infos[0].get("terminal_observation")
-    if ending is not None and not rendered:
+    if rendered and number % every:
+        frames.append(rendering[0])
+        scores.append(score)
+    elif ending is not None and not rendered:
         frames.append(newest_frame(ending, space))
         scores.append(score)
     scores[-1] = float(told.get("r", score))
@@ -179,7 +188,7 @@ def make_gif(
     title: str,
     *,
     steps_per_second: float = STEPS_PER_SECOND,
-    colours: int = 32,
+    colours: int = 128,
     max_bytes: int = MAX_BYTES,
 ) -> bytes:
     """The content of a GIF: the frames, enlarged, below a bar with a title and the score.
@@ -188,7 +197,7 @@ def make_gif(
         film: What was seen.
         title: Such as the game's name.
         steps_per_second: How fast the agent plays. Films of few frames of a long episode are shown faster.
-        colours: In all frames together, 2 to 256.
+        colours: In all frames together, 2 to 256. An Atari has 128.
         max_bytes: Every other frame is left out for as long as the file would be larger.
 
     Raises:
@@ -197,9 +206,15 @@ def make_gif(
     if not 2 <= colours <= 256:
         raise ValueError(f"colours={colours}: must be an integer from 2 to 256")
     zoom = max(1, round(_WIDTH / film.frames.shape[2]))
-    pictures = [_titled(f, f"{title}   score {s:g}", zoom) for f, s in zip(film.frames, film.scores, strict=True)]
-    palette = _common_palette(pictures, colours)
-    pictures = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
+
+    def titled(number: int) -> Image.Image:
+        return _titled(film.frames[number], f"{title}   score {film.scores[number]:g}", zoom)
+
+    count = len(film.frames)
+    few = [titled(round(place)) for place in np.linspace(0, count - 1, min(_SAMPLE, count))]
+    palette = _common_palette(film.frames, few, colours)
+    # One at a time: all of them in full colour would take hundreds of megabytes.
+    pictures = [titled(number).quantize(palette=palette, dither=Image.Dither.NONE) for number in range(count)]
     shown = 1000 * film.every / steps_per_second
     while True:
         content = _encode(pictures, round(min(max(shown, _SHORTEST), _LONGEST)))
@@ -230,14 +245,22 @@ def _titled(frame: NDArray[np.uint8], text: str, zoom: int) -> Image.Image:
     return picture
 
 
-def _common_palette(pictures: Sequence[Image.Image], colours: int) -> Image.Image:
-    """One palette for all frames, of a few of them: frames with palettes of their own flicker, and take more bytes."""
-    few = [pictures[round(place)] for place in np.linspace(0, len(pictures) - 1, min(8, len(pictures)))]
-    width, height = few[0].size
-    together = Image.new("RGB", (width, height * len(few)))
-    for number, picture in enumerate(few):
-        together.paste(picture, (0, number * height))
-    return together.quantize(colours, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+def _common_palette(frames: NDArray[np.uint8], few: Sequence[Image.Image], colours: int) -> Image.Image:
+    """One palette for all frames: frames with palettes of their own flicker, and take more bytes.
+
+    It has every colour of a drawn game, also of a flash that only one frame shows; of others, the colours of a few
+    pictures.
+    """
+    seen = np.zeros(2**24, bool)
+    for frame in frames:
+        seen[frame.astype(np.int32) @ np.array([2**16, 2**8, 1], np.int32)] = True
+    (found,) = np.nonzero(seen)
+    if len(found) > colours:
+        together = np.concatenate([np.asarray(picture) for picture in few])
+    else:
+        drawn = np.stack([found >> 16, found >> 8 & 255, found & 255], -1).astype(np.uint8)
+        together = np.concatenate([drawn, np.asarray(few[0])[:_BAR].reshape(-1, 3)])[None]
+    return Image.fromarray(together).quantize(colours, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
 
 
 def _encode(pictures: Sequence[Image.Image], shown: int) -> bytes:

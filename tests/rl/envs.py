@@ -174,3 +174,8 @@ def play_both(ours: VecEnv, stock: VecEnv, steps: int, leave_out: tuple[str, ...
             [info for info, done in zip(stock.reset_infos, dones, strict=True) if done and not leave_out],
         )
     return episodes, cut_off
+
+
+def same(one: list[Any], other: list[Any]) -> bool:
+    """Whether all of these arrays are equal."""
+    return all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))

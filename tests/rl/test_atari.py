@@ -11,46 +11,9 @@ from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.vec_env import VecTransposeImage, is_vecenv_wrapped
 
 import rl.atari
-from rl.atari import AtariVecEnv, atari_games, find_game
+from rl.atari import AtariVecEnv
 from rl.emulator import Game, starting_frames
-from tests.rl.envs import stock_atari
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "space_invaders",
-        "SpaceInvaders",
-        "space invaders",
-        "ALE/SpaceInvaders-v5",
-        "SpaceInvadersNoFrameskip-v4",
-        "SpaceInvadersDeterministic-v0",
-    ],
-)
-def test_a_game_is_found_in_every_spelling(name: str) -> None:
-    assert find_game(name) == "space_invaders"
-
-
-def test_every_game_has_its_own_name() -> None:
-    games = atari_games()
-    assert len(games) == len(set(games)) > 100
-    assert [find_game(game) for game in games] == games
-    assert [find_game(game.title().replace("_", "")) for game in games] == games
-
-
-@pytest.mark.parametrize(
-    ("name", "words"),
-    [
-        ("pongg", "there is no such Atari game; the closest are pong"),
-        ("ALE/SpaceInvader-v5", "no such Atari game; the closest are space_invaders"),
-        ("Pong-ram-v4", "no such Atari game; the closest are pong"),  # its observations are no images
-        ("0", r"no such Atari game; rl\.atari\.atari_games\(\) lists all of them"),
-        ("combat", "takes two players"),
-    ],
-)
-def test_a_game_that_cannot_be_played_is_told_in_one_line(name: str, words: str) -> None:
-    with pytest.raises(ValueError, match=rf"^game='{name}': .*{words}[^\n]*$"):
-        AtariVecEnv(name, 1)
+from tests.rl.envs import same, stock_atari
 
 
 def differences(ours: Any, stock: Any) -> Any:  # noqa: ANN401  # images
@@ -215,10 +178,6 @@ def trajectory(envs: AtariVecEnv, steps: int = 12) -> list[Any]:
     return found
 
 
-def same(one: list[Any], other: list[Any]) -> bool:
-    return all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
-
-
 def test_the_same_seed_gives_the_same_steps_and_every_game_has_its_own() -> None:
     envs = AtariVecEnv("breakout", 2, 0, repeat_action_probability=0.25)
     first = trajectory(envs)
@@ -285,9 +244,9 @@ def test_options_of_the_picture_and_the_actions() -> None:
     assert envs.reset_infos[0]["episode_frame_number"] == 2 * 2
     observation = envs.step(np.array([17]))[0]
     assert [bool(frame.any()) for frame in observation[0]] == [False, True, True]  # type: ignore[index]  # an array
-    picture = envs.render()
-    assert picture is not None
-    np.testing.assert_array_equal(picture, np.stack([observation[0][-1]] * 3, -1))  # type: ignore[index]  # an array
+
+
+# ------------------------------------------------------------------ games and learners
 
 
 @pytest.mark.parametrize("game", ["backgammon", "video_checkers"])
@@ -333,6 +292,7 @@ def test_a_reset_starts_new_games_in_the_middle_of_one_and_of_a_step() -> None:
         ({"num_threads": -1}, "num_threads=-1: must be at least 0"),
         ({"max_episode_steps": 0}, "max_episode_steps=0: must be at least 1"),
         ({"repeat_action_probability": 1.5}, "repeat_action_probability=1.5: must be from 0 to 1"),
+        ({"render_mode": "human"}, "render_mode=human: must be rgb_array or None"),
     ],
 )
 def test_numbers_out_of_range_are_told_in_one_line(options: dict[str, Any], words: str) -> None:

@@ -115,6 +115,31 @@ def test_predict_films_as_many_episodes_as_asked_for(
     assert len(films) == 3, "each is of another game"
 
 
+@pytest.mark.usefixtures("no_pictures")
+def test_ataris_games_are_filmed_in_colour_and_evaluated_without(
+    tmp_path: Path, films: list[Film], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    modes = []
+    plain = RLData.open_evaluation
+
+    def opened(*args: Any) -> Any:  # noqa: ANN401  # handed on
+        env = plain(*args)
+        modes.append(env.render_mode)
+        return env
+
+    monkeypatch.setattr(RLData, "open_evaluation", opened)
+    arguments = [f"--runs_dir={tmp_path}", *TINY, "--model.game=breakout", "--model.image_size=36"]
+    arguments += ["--data.eval_max_steps=400", "--data.test_episodes=1", "--data.num_eval_envs=1"]
+    main(["test", *arguments, "--allow_random_weights"])
+    assert modes == [None, "rgb_array"]
+    (film,) = films
+    (row,) = episodes_of(newest(tmp_path, "default"))
+    assert (float(row["score"]), row["complete"], film.complete) == (film.scores[-1], "1", True)
+    assert film.frames.shape == (film.length, 210, 160, 3)
+    assert (film.frames != film.frames[..., :1]).any(axis=(1, 2, 3)).all()
+    assert length_of(newest(tmp_path, "default") / "pictures" / "episode.gif") > 1
+
+
 def test_films_and_pictures_do_not_change_a_training(
     tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -156,6 +156,7 @@ def test_every_option_of_atari_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> 
         "image_size": 50,
         "max_episode_steps": 99,
         "num_threads": 2,
+        "render_mode": "rgb_array",
     }
     make_envs("ALE/Pong-v5", 1, 8, GameOptions(**chosen))  # type: ignore[arg-type]  # values of several types
     assert passed == {**chosen, "frame_stack": 4, "game": "pong", "seed": 8}

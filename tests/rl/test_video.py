@@ -11,8 +11,10 @@ import pytest
 from gymnasium import spaces
 from numpy.typing import NDArray
 from PIL import Image
+from stable_baselines3 import A2C
 from stable_baselines3.common.vec_env import VecTransposeImage
 
+from rl.atari import AtariVecEnv
 from rl.evaluation import play_episodes
 from rl.playing import play
 from rl.video import Film, film_episode, image_key, make_gif, newest_frame, write_gif
@@ -73,6 +75,34 @@ def test_what_is_rendered_is_filmed_instead() -> None:
     assert film.frames.shape[1:] == (SIDE, SIDE + 2, 3)
     # The game draws the number of steps that are left.
     assert film.frames[:, 0, 0, 0].tolist() == list(range(film.length, 0, -1))
+    seen = film_episode(make_a2c(), make_env(2), deterministic=True, seed=0)
+    assert (film.length, film.complete) == (seen.length, seen.complete)
+    np.testing.assert_array_equal(film.scores, [*seen.scores[:-2], seen.scores[-1]])
+
+
+def test_what_is_rendered_is_filmed_to_the_last_step() -> None:
+    env = make_env(2, render_mode="rgb_array")
+    film = film_episode(make_a2c(), env, deterministic=True, seed=0, rendered=True, max_frames=4)
+    kept = list(range(film.length, 0, -film.every))
+    assert film.every > 1
+    assert len(film.frames) == len(film.scores) <= 4
+    assert film.frames[:, 0, 0, 0].tolist() == (kept if kept[-1] == 1 else [*kept, 1])
+
+
+def test_a_film_in_colour_is_of_the_episode_that_one_of_observations_shows() -> None:
+    options: dict[str, Any] = {"episodic_life": False, "clip_rewards": False, "repeat_action_probability": 0.25}
+    player = A2C("CnnPolicy", AtariVecEnv("breakout", 1), seed=0, device="cpu")
+    settings: dict[str, Any] = {"deterministic": False, "seed": 4, "max_frames": 1000}
+    plain = film_episode(player, AtariVecEnv("breakout", 1, **options), **settings)
+    env = AtariVecEnv("breakout", 1, render_mode="rgb_array", **options)
+    film = film_episode(player, env, rendered=True, **settings)
+    assert (film.length, film.complete) == (plain.length, plain.complete) == (len(film.frames), True)
+    np.testing.assert_array_equal(film.scores, [*plain.scores[:-2], plain.scores[-1]])
+    assert film.scores[-1] > 0
+    greys = (film.frames @ np.array([0.299, 0.587, 0.114])).mean((1, 2))
+    np.testing.assert_allclose(greys, plain.frames[:-1, ..., 0].mean((1, 2)), atol=0.5)
+    with Image.open(io.BytesIO(make_gif(film, "breakout"))) as gif:
+        assert gif.size == (320, 420 + 24)
 
 
 @pytest.mark.parametrize(
@@ -165,6 +195,22 @@ def test_gif_of_a_long_film_stays_small() -> None:
     assert len(small) <= len(full) // 3
     assert 10 <= len(stills(small)) < len(stills(full)) == 100
     np.testing.assert_array_equal(stills(small)[-1], stills(full)[-1])
+
+
+def test_a_flash_has_its_colour() -> None:
+    film = noisy_film(100)
+    film.frames[49] = (12, 200, 34)
+    shown = stills(make_gif(film, "Pong"))[49][-3 * 84 :].astype(int)
+    assert np.abs(shown - (12, 200, 34)).max() <= 8
+
+
+def test_many_colours_become_few_that_are_near() -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (3, 84, 84, 3), np.uint8)
+    film = Film(frames, np.zeros(3), 1, 3, True)
+    pictures = stills(make_gif(film, "Noise", colours=100))
+    assert 50 < len(np.unique(np.concatenate(pictures).reshape(-1, 3), axis=0)) <= 100
+    errors = [np.abs(p[-3 * 84 :][1::3, 1::3].astype(int) - f) for p, f in zip(pictures, frames, strict=True)]
+    assert np.mean(errors) < 40
 
 
 def test_colours_out_of_range_are_refused() -> None:
