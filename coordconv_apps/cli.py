@@ -27,7 +27,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from coordconv_apps.callbacks import BarProgress, PlainProgress, is_terminal
 from coordconv_apps.export import Format, SuiteTrainer
 from coordconv_apps.running.arguments import Arguments, NothingToDo
-from coordconv_apps.running.checkpoints import Checkpoints
+from coordconv_apps.running.checkpoints import Checkpoints, SaveFirst
 from coordconv_apps.running.errors import UserError, debugging, is_user_error, one_line
 from coordconv_apps.running.interrupts import Interrupted, Interrupts
 from coordconv_apps.running.logs import CsvLog
@@ -202,7 +202,7 @@ class SuiteCLI(Arguments):
     def _callbacks(self, given: Namespace, checkpoints: Checkpoints) -> list[Callback]:
         callbacks: list[Callback] = [*(given.callbacks or []), _Started(self.report)]
         if given.enable_checkpointing is not False:
-            callbacks.append(checkpoints)
+            callbacks = [SaveFirst(checkpoints), *callbacks, checkpoints]
         if given.enable_progress_bar is not False:
             callbacks.append(BarProgress() if is_terminal() else PlainProgress())
         return callbacks

@@ -8,7 +8,7 @@ what coordinates add to the first convolution, a fixed picture for each of its f
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -18,12 +18,14 @@ from stable_baselines3.dqn.policies import DQNPolicy
 from torch import Tensor
 
 from coordconv_apps.coordmap import CoordLayer
+from rl.extractors import is_channels_last
 from rl.playing import evaluation_mode, play, policy_of
 from rl.video import image_key, newest_frame
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from gymnasium import spaces
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
     from stable_baselines3.common.vec_env import VecEnv
@@ -131,15 +133,21 @@ def _policy(player: Player) -> BasePolicy:
 
 
 def _as_images(policy: BasePolicy, observations: Any) -> _Images:  # noqa: ANN401  # an array, or a dict of them
-    key = image_key(policy.observation_space)
+    space = policy.observation_space
+    key = image_key(space)
+    box = cast("spaces.Box", space if key is None else cast("spaces.Dict", space)[key])
+    last = is_channels_last(box)
     tensors: Any = policy.obs_to_tensor(observations)[0]
 
     def judge_others(images: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
+        if last:
+            images = images.permute(0, 2, 3, 1)
         if key is None:
             return judge(policy, images)
         return judge(policy, {**{name: value[places] for name, value in tensors.items()}, key: images})
 
-    return _Images((tensors if key is None else tensors[key]).float(), judge_others)
+    images: Tensor = (tensors if key is None else tensors[key]).float()
+    return _Images(images.permute(0, 3, 1, 2) if last else images, judge_others)
 
 
 def _by_blurring(seen: _Images) -> tuple[Tensor, Tensor]:

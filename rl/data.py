@@ -112,7 +112,7 @@ class RLData(DataModule):
         frame_skip: Atari: frames for which an action is held.
         noop_max: Atari: most no-op steps at the start of a game; their number is random.
         repeat_action_probability: Atari: how likely a frame repeats the last action ("sticky actions"), in [0, 1].
-        num_threads: Atari: threads that emulate; 0 lets the emulator choose.
+        num_threads: Atari: games that are stepped at the same time; 0: all of them.
         balls: Catch: balls in an episode; null: the game's own number.
         paddle: Catch: width of the paddle in cells; null: the game's own.
         processes: Gymnasium: each environment in a process of its own.

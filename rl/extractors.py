@@ -81,7 +81,7 @@ class CoordConvNatureCNN(NatureCNN):
         images = _as_images(observation_space, normalized_image)
         super().__init__(_channels_first(images), features_dim, normalized_image)
         self._observation_space = images
-        self._channels_last = _is_channels_last(images)
+        self._channels_last = is_channels_last(images)
         if coords != "none":
             with _random_numbers_aside():
                 to_coordconv(self.cnn, where, coords, init="default" if coord_init == "random" else "zero")
@@ -221,7 +221,7 @@ def _as_images(space: spaces.Space[Any], normalized_image: bool, name: str = "ob
     return space
 
 
-def _is_channels_last(images: spaces.Box) -> bool:
+def is_channels_last(images: spaces.Box) -> bool:
     """Whether images that are large enough have their channels last: an axis too short for an image holds them.
 
     SB3 has put first the channels of images of uint8 already. A rule that goes by the shortest axis, as SB3's does
@@ -232,7 +232,7 @@ def _is_channels_last(images: spaces.Box) -> bool:
 
 def _channels_first(images: spaces.Box) -> spaces.Box:
     """The space of the same images with the channels first."""
-    if not _is_channels_last(images):
+    if not is_channels_last(images):
         return images
     low, high = (bound.transpose(2, 0, 1) for bound in (images.low, images.high))
     return spaces.Box(low, high, dtype=images.dtype.type)

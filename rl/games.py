@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import re
+import signal
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,7 +22,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecFram
 from rl.catch import BALLS, GYMNASIUM_ID, PADDLE, CatchVecEnv
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from gymnasium.envs.registration import EnvSpec
     from stable_baselines3.common.vec_env import VecEnv
@@ -211,13 +212,16 @@ def _make_gymnasium(game: str, num_envs: int, seed: int | None, options: GameOpt
         )
     if "rgb_array" in modes:
         arguments = {"render_mode": "rgb_array", **arguments}
-    kind: type[DummyVecEnv | SubprocVecEnv] = SubprocVecEnv if options.processes else DummyVecEnv
-    envs = kind([partial(_make_one, spec, arguments) for _ in range(num_envs)])
+    make: Callable[[], gymnasium.Env[Any, Any]] = partial(_make_one, spec, arguments, own_process=options.processes)
+    makers = [make] * num_envs
+    envs = SubprocVecEnv(makers) if options.processes else DummyVecEnv(makers)
     envs.seed(seed)
     return _stacked(envs, options)
 
 
-def _make_one(spec: EnvSpec, arguments: Mapping[str, Any]) -> gymnasium.Env[Any, Any]:
+def _make_one(spec: EnvSpec, arguments: Mapping[str, Any], *, own_process: bool = False) -> gymnasium.Env[Any, Any]:
+    if own_process:  # a terminal interrupts every process: the first one ends the others when it has saved
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     game = gymnasium.make(spec, **arguments)
     return Monitor(_whole_grid(game) if spec.id.startswith(_MINIGRID) else game)
 

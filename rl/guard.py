@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from multiprocessing.connection import wait
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from numpy.typing import NDArray
+    from stable_baselines3.common.vec_env import SubprocVecEnv
     from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
 
@@ -67,7 +68,8 @@ class GuardedVecEnv(VecEnvWrapper):
     """Raises `BrokenEnvironment` where an environment raises an error, or gives a reward or observation that is NaN.
 
     Infinite values count as NaN does, in rewards and in observations of floating point. Mistakes of the caller
-    (`ValueError` from ``step_async``) pass through as they are.
+    (`ValueError` from ``step_async``) pass through as they are. Processes of environments that broke are ended by
+    `close`, which else would wait for answers that do not come.
 
     Args:
         venv: The environments.
@@ -76,15 +78,19 @@ class GuardedVecEnv(VecEnvWrapper):
 
     def __init__(self, venv: VecEnv, game: str) -> None:
         super().__init__(venv)
-        self.game, self.steps = game, 0
+        self.game, self.steps, self.broken = game, 0, False
 
-    def _try(self, call: Callable[[], Any]) -> Any:  # noqa: ANN401  # whatever the environments return
+    def _try(self, call: Callable[[], Any], *mistakes: type[Exception]) -> Any:  # noqa: ANN401  # whatever it returns
+        """Calls the environments. Mistakes of the caller pass through."""
         try:
             return call()
+        except mistakes:
+            raise
         except Exception as error:
             words = " ".join(str(error).split())
             cause = f"{type(error).__name__}: {words}" if words else type(error).__name__
             where = _where(self.unwrapped, error.__traceback__)
+            self.broken = True
             raise BrokenEnvironment(self.game, where, self.steps, cause) from error
 
     def _check(self, what: str, values: VecEnvObs | NDArray[Any]) -> None:
@@ -103,14 +109,37 @@ class GuardedVecEnv(VecEnvWrapper):
         self.reset_infos = self.venv.reset_infos
         return observations
 
+    def step_async(self, actions: NDArray[Any]) -> None:
+        """Begins a step.
+
+        Args:
+            actions: One for each environment.
+
+        Raises:
+            BrokenEnvironment: If the process of one of the environments is gone.
+        """
+        self.steps += 1
+        self._try(lambda: self.venv.step_async(actions), ValueError, RuntimeError)
+
     def step_wait(self) -> VecEnvStepReturn:
         """Waits for a step.
 
         Raises:
             BrokenEnvironment: If one of the environments fails.
         """
-        self.steps += 1
         observations, rewards, dones, infos = self._try(self.venv.step_wait)
         self._check("reward", rewards)
         self._check("observation", observations)
         return observations, rewards, dones, infos
+
+    def close(self) -> None:
+        """Closes the environments."""
+        processes = getattr(self.unwrapped, "processes", ())
+        if not (self.broken and processes):
+            super().close()
+            return
+        for process in processes:
+            process.kill()
+        for process in processes:
+            process.join()
+        cast("SubprocVecEnv", self.unwrapped).closed = True

@@ -12,7 +12,7 @@ from torch import Tensor
 from coordconv_apps.running.checkpoints import save_before_error
 from coordconv_apps.running.resume import gather_ranks
 from rl.acting import action_noise
-from rl.rollout import BrokenTraining, Collector, together
+from rl.rollout import DIVERGED, BrokenTraining, Collector, diverging, together
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -87,8 +87,8 @@ class RolloutLoader:
         """The next rollout. All processes call this together.
 
         Raises:
-            BrokenTraining: An environment of any process failed, or the policy predicts no finite numbers. The task as
-                it was before is in ``checkpoints/last.ckpt``.
+            BrokenTraining: An environment of any process failed: the task as it was before is in ``last.ckpt``. Or the
+                policy predicts no finite numbers.
         """
         played, failure = None, None
         try:
@@ -123,7 +123,7 @@ class RolloutLoader:
             noise = every[:, self.first : self.first + self.own]
         task.policy.set_training_mode(False)
         # Where the update computes in half precision, so does this, or the two would disagree on probabilities.
-        with self.trainer.precision_plugin.forward_context():
+        with self.trainer.precision_plugin.forward_context(), diverging():
             return self._collector.collect(task.policy, noise, task.seconds)
 
     def _gather(self, own: Tensor) -> Tensor:
@@ -135,13 +135,12 @@ class RolloutLoader:
         return torch.cat(parts, dim=2)
 
     def _stop(self, failure: BrokenTraining | None) -> None:
-        """Saves what was learned before, and raises the failure of whichever process it was."""
+        """Saves what was learned before, if it is of use, and raises the failure of whichever process it was."""
         messages = gather_ranks(None if failure is None else str(failure))
-        save_before_error(self.trainer, "batch")
-        if failure is not None:
-            raise failure
-        diverged = "the policy predicts values that are no finite numbers: model.lr must be smaller"
-        raise BrokenTraining(next((message for message in messages if message is not None), diverged))
+        message = next((message for message in messages if message is not None), DIVERGED)
+        if message != DIVERGED:  # else it was learned to no end, and the checkpoint before is the one to go on from
+            save_before_error(self.trainer, "batch")
+        raise failure or BrokenTraining(message)
 
 
 class OneBatch(Generic[T]):

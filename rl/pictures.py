@@ -10,7 +10,9 @@ from coordconv_apps.callbacks import Pictures
 from coordconv_apps.figures import as_picture
 from rl.attention import coordinate_maps, draw_coordinate_maps, draw_saliency, watch, without_coordinates
 from rl.data import EVALUATION_SEEDS, RLData
+from rl.guard import BrokenEnvironment
 from rl.playing_task import PlayingTask
+from rl.rollout import BrokenTraining
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningDataModule, LightningModule
@@ -47,6 +49,8 @@ class RLPictures(Pictures):
         env = datamodule.open_evaluation(task, 1, seed)
         try:
             seen = watch(task.policy, env, _OBSERVATIONS, deterministic=datamodule.deterministic, seed=seed)
+        except BrokenEnvironment as error:
+            raise BrokenTraining(f"model.game={error}") from error
         finally:
             env.close()
         players: dict[str, Player] = {f"coords={task.coords}": task.policy}

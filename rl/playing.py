@@ -129,7 +129,7 @@ class _Sampling:
         """The actions ``(E,)`` for the observations ``(E, ...)``."""
         with torch.no_grad():
             distribution = self.policy.get_distribution(self.policy.obs_to_tensor(observations)[0]).distribution
-            probabilities = distribution.probs.double().cpu().numpy()  # type: ignore[union-attr]  # of one kind only
+            probabilities = distribution.probs.cpu().double().numpy()  # type: ignore[union-attr]  # of one kind only
         cumulative = probabilities.cumsum(1)
         uniform = np.array([generator.random() for generator in self.generators])[:, None] * cumulative[:, -1:]
         return (cumulative <= uniform).sum(1)  # type: ignore[no-any-return]  # untyped in numpy

@@ -16,7 +16,7 @@ from rl.attention import judge
 from rl.deploy import export_safe, export_zip, load_safe
 from rl.evaluation import EpisodeScores, gather_episodes
 from rl.guard import BrokenEnvironment
-from rl.rollout import BrokenTraining, Seconds
+from rl.rollout import DIVERGED, BrokenTraining, Seconds, diverging
 from rl.updates import explained_variance
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ class PlayingTask(Task):
         policy: The algorithm's policy.
         rollouts: How many have been played.
         seconds: Where the time went.
+        seen: Some of the latest observations, uint8 ``(N, C, H, W)``; None before the first ones.
         shown: The episodes of the last evaluation, of all processes; None before the first one.
         total_timesteps: Steps of all environments after which the training ends.
     """
@@ -71,6 +72,7 @@ class PlayingTask(Task):
         self.seconds = Seconds()
         self.rollouts = 0
         self.episodes = nn.ModuleDict({part: EpisodeScores() for part in ("val", "test")})
+        self.seen: Tensor | None = None
         self.shown: Episodes | None = None
         self._own: Episodes | None = None
         self._epoch_began = (0.0, 0)
@@ -128,7 +130,15 @@ class PlayingTask(Task):
         self._train_sums[name] += torch.stack([total.to(self.device, precise), weight.to(self.device, precise)])
 
     def on_train_epoch_end(self) -> None:
-        """Logs the means over the epoch, over all processes, and where the time went."""
+        """Logs the means over the epoch, over all processes, and where the time went.
+
+        Raises:
+            BrokenTraining: The policy does not predict finite numbers any more. It is not saved.
+        """
+        with torch.no_grad():
+            sound = self.seen is None or all(bool(part.isfinite().all()) for part in judge(self.policy, self.seen))
+        if not all(gather_ranks(sound)):
+            raise BrokenTraining(DIVERGED)
         nothing = torch.zeros(())
         for name in MEANS:
             self._add(name, nothing, nothing)  # every process has all of them
@@ -164,8 +174,11 @@ class PlayingTask(Task):
     def _evaluate(self, share: Share, part: Part) -> None:
         began, failure = time.perf_counter(), None
         try:
-            self._own = self._data().evaluate(self, share, part)
+            with torch.autocast(self.device.type, enabled=False), diverging():  # as films and predictions
+                self._own = self._data().evaluate(self, share, part)
         except BrokenEnvironment as error:
+            failure = BrokenTraining(f"model.game={error} (in an evaluation)")
+        except BrokenTraining as error:
             failure = error
         self._stop_if_broken(failure)
         assert self._own is not None
@@ -173,13 +186,14 @@ class PlayingTask(Task):
         # An evaluation is not part of the training's speed.
         self._epoch_began = (self._epoch_began[0] + time.perf_counter() - began, self._epoch_began[1])
 
-    def _stop_if_broken(self, failure: BrokenEnvironment | None) -> None:
-        """Saves what was learned, and raises, if an environment of any process has failed. All call it together."""
+    def _stop_if_broken(self, failure: BrokenTraining | None) -> None:
+        """Saves what was learned, if it is of use, and raises the failure of any process. All call it together."""
         messages = [message for message in gather_ranks(None if failure is None else str(failure)) if message]
         if not messages:
             return
-        save_before_error(self.trainer, "validation")
-        raise BrokenTraining(f"model.game={messages[0]} (in an evaluation)") from failure
+        if DIVERGED not in messages:
+            save_before_error(self.trainer, "validation")
+        raise failure or BrokenTraining(messages[0])
 
     def on_validation_epoch_end(self) -> None:
         """Logs the figures of a validation."""

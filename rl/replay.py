@@ -21,7 +21,7 @@ from coordconv_apps.running.checkpoints import save_before_error
 from rl.dqn import QValues, evaluated
 from rl.guard import BrokenEnvironment, GuardedVecEnv
 from rl.playing_task import COUNTS, PlayingTask
-from rl.rollout import BrokenTraining
+from rl.rollout import DIVERGED, BrokenTraining
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -235,9 +235,7 @@ class ReplayLoader:
                     losses.append(float(algorithm.logger.name_to_value["train/loss"]))
                     seconds.updating += time.perf_counter() - started
                     if not math.isfinite(losses[-1]):
-                        raise BrokenTraining(
-                            "the policy predicts values that are no finite numbers: model.lr must be smaller"
-                        )
+                        raise BrokenTraining(DIVERGED)
         except BrokenEnvironment as error:
             # What was learned before is saved between two batches: see __iter__.
             self.failure = BrokenTraining(f"model.game={error}")

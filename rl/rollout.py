@@ -8,6 +8,7 @@ computed for the whole rollout at once, and what is stored is stored while the e
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -20,7 +21,7 @@ from rl.acting import act
 from rl.updates import Rollout, advantages
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
     from stable_baselines3.common.policies import ActorCriticPolicy
@@ -29,6 +30,20 @@ if TYPE_CHECKING:
 
 class BrokenTraining(UserError):
     """A training cannot go on: an environment crashed or gave a reward that is no number, or the policy did."""
+
+
+DIVERGED = "the policy predicts values that are no finite numbers: model.lr must be smaller"
+
+
+@contextmanager
+def diverging() -> Iterator[None]:
+    """Raises `BrokenTraining` in place of what torch's distributions say of numbers that are not finite, at length."""
+    try:
+        yield
+    except ValueError as error:
+        if "found invalid values" not in str(error):
+            raise
+        raise BrokenTraining(DIVERGED) from error
 
 
 class Seconds:
@@ -163,12 +178,12 @@ class Collector:
         if isinstance(space, spaces.Box):  # what is drawn has no bounds
             actions = np.clip(actions, space.low, space.high)
         middle = time.perf_counter()
+        self.steps_taken += 1
         self._guarded(lambda: self.env.step_async(actions))
         self.actions[step], self.values[step], self.log_probs[step] = acted
         self._starts[step] = self._last_starts
         self._last, rewards, dones, infos = self._guarded(self.env.step_wait)
         self._last_starts = dones
-        self.steps_taken += 1
         if not np.isfinite(rewards).all():
             number = int(np.flatnonzero(~np.isfinite(rewards))[0])
             raise BrokenTraining(f"{self._where(number)} gave the reward {rewards[number]}: must be a finite number")

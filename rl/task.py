@@ -37,9 +37,14 @@ if TYPE_CHECKING:
 
     from gymnasium import spaces
     from lightning.pytorch.utilities.types import OptimizerLRScheduler
+    from torch.optim import Optimizer
 
     from rl.algorithms import Settings
     from rl.dqn import DQNSettings
+
+
+PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
+"""Images are brought into single precision: weights of another one could not be multiplied with them."""
 
 
 class RLTask(ReplayTask):
@@ -194,6 +199,9 @@ class RLTask(ReplayTask):
         if self.replay is not None:
             check_dqn(self.trainer)
             return
+        if self.trainer.precision not in PRECISIONS:
+            allowed = ", ".join(PRECISIONS)
+            raise ValueError(f"trainer.precision={self.trainer.precision}: must be one of {allowed}")
         samples, size = self.settings.n_steps * self._data().num_envs, self.settings.batch_size
         if size is not None and samples % size:
             raise ValueError(
@@ -238,6 +246,7 @@ class RLTask(ReplayTask):
             self.learn_replayed(batch)
             return
         began = time.perf_counter()
+        self.seen = batch.observations[-1]
         self.policy.set_training_mode(True)
         self.algorithm._update_current_progress_remaining(self.timesteps, self.total_timesteps)
         measured = torch.stack([torch.stack(measures) for measures in self._learn(batch)]).mean(0)
@@ -269,7 +278,6 @@ class RLTask(ReplayTask):
                     return
                 optimizer.zero_grad()
                 self.manual_backward(measures.loss)
-                self._clip_gradients(optimizer)
                 optimizer.step()
             self.algorithm._n_updates += 1
 
@@ -299,11 +307,14 @@ class RLTask(ReplayTask):
         mean = self.trainer.strategy.reduce(approx_kl.detach().clone(), reduce_op="mean")
         return float(mean) > 1.5 * self.settings.target_kl
 
-    def _clip_gradients(self, optimizer: LightningOptimizer) -> None:
-        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
-        if scaler is not None:  # of half precision: the norm is that of the true gradients
-            scaler.unscale_(optimizer.optimizer)
-        nn.utils.clip_grad_norm_(self.policy.parameters(), self.settings.max_grad_norm)
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Clips the gradients; those of half precision are no longer scaled by now.
+
+        Args:
+            optimizer: The policy's.
+        """
+        if self.replay is None:  # DQN does so by itself
+            nn.utils.clip_grad_norm_(self.policy.parameters(), self.settings.max_grad_norm)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The policy's own optimizer: it is the one that ``export`` saves."""

@@ -18,7 +18,7 @@ import os
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, cast
 
 import torch
-from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.callbacks import Callback, Checkpoint
 from lightning.pytorch.trainer.states import TrainerFn
 
 from coordconv_apps.running.interrupts import Interrupted, Interrupts
@@ -215,6 +215,23 @@ class Checkpoints(Checkpoint):
         if "run" in checkpoint:
             self._restored = checkpoint["run"]
             self.best = checkpoint["run"]["best"]
+
+
+class SaveFirst(Callback):
+    """Has the last epoch saved before others use the trained network at the end: pictures may fail, or take long.
+
+    It stands before them; Lightning puts `Checkpoints` behind all others.
+
+    Args:
+        checkpoints: Writes the checkpoints.
+    """
+
+    def __init__(self, checkpoints: Checkpoints) -> None:
+        self.checkpoints = checkpoints
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Saves the last epoch."""
+        self.checkpoints.on_train_end(trainer, pl_module)
 
 
 def save_before_error(trainer: Trainer, place: Literal["batch", "validation"]) -> None:

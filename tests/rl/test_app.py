@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -27,6 +27,7 @@ from rl.evaluation import COLUMNS
 from rl.films import EpisodeWriter
 from rl.games import find_kind
 from rl.pictures import RLPictures
+from rl.rollout import BrokenTraining
 from rl.scores import human_normalised
 from rl.task import RLTask
 
@@ -232,6 +233,19 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return runs
 
 
+def test_an_epoch_is_saved_before_pictures_that_fail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> NoReturn:
+        raise BrokenTraining("there is no film")
+
+    monkeypatch.setattr(EpisodeWriter, "_film_one", fail)
+    assert told_of(capsys, ["fit", f"--runs_dir={tmp_path}", *TINY]) == "there is no film"
+    run = run_folder(tmp_path, "default", 0)
+    assert timesteps(run) == 48
+    assert read_summary(run)["epochs"] == 2
+
+
 @pytest.mark.usefixtures("bare")
 def test_evaluations_are_the_same_each_time_and_deterministic_if_asked_for(trained: Path) -> None:
     found = []
@@ -377,7 +391,7 @@ def test_a_broken_environment_ends_a_run_that_can_go_on(
         patch.setattr(CatchVecEnv, "step_wait", broken)
         told = told_of(capsys, [*arguments, *TINY, "--data.num_eval_envs=3"])
     assert told.startswith("model.game=catch: ")
-    assert {"training": "in step 2", "validation": "in step 21"}[part] in told
+    assert {"training": "in step 21", "validation": "in step 21"}[part] in told
     assert {"crash": "OSError: the ball is lost", "nan": "finite"}[what] in told
     run = run_folder(tmp_path, "default", 0)
     assert read_summary(run)["status"] == "failed"

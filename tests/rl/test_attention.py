@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from gymnasium import spaces
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
@@ -158,6 +159,22 @@ def test_channels_may_be_last() -> None:
         saliency(player, observations), saliency(player, np.moveaxis(observations, 1, -1)), strict=True
     ):
         np.testing.assert_array_equal(first, last)
+
+
+def test_channels_that_the_policy_has_last_are_no_places() -> None:
+    # Unlike those of bytes, Stable-Baselines3 leaves such images as they are.
+    space = spaces.Box(0, 1, (48, 40, 3), np.float32)
+    extractor = {"features_dim": 16, "coord_init": "zero"}
+    kwargs: dict[str, Any] = {"normalize_images": False, "features_extractor_kwargs": extractor}
+    last = CoordConvCnnPolicy(space, spaces.Discrete(3), lambda _: 1e-3, **kwargs)
+    first = CoordConvCnnPolicy(spaces.Box(0, 1, (3, 48, 40), np.float32), spaces.Discrete(3), lambda _: 1e-3, **kwargs)
+    first.load_state_dict(last.state_dict())
+    observations = np.random.default_rng(0).random((2, 48, 40, 3), np.float32)
+    for method in METHODS:
+        found, same = saliency(last, observations, method), saliency(first, np.moveaxis(observations, -1, 1), method)
+        assert found.value.shape == (2, 48, 40)
+        for one, other in zip(found, same, strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-7)
 
 
 def test_other_players_are_refused() -> None:

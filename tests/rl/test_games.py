@@ -1,5 +1,7 @@
 """Environments by name: of which kind a name is, what options reach, and what is said of names that are none."""
 
+import os
+import signal
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -160,6 +162,17 @@ def test_every_option_of_atari_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> 
     }
     make_envs("ALE/Pong-v5", 1, 8, GameOptions(**chosen))  # type: ignore[arg-type]  # values of several types
     assert passed == {**chosen, "frame_stack": 4, "game": "pong", "seed": 8}
+
+
+def test_processes_leave_an_interruption_by_the_terminal_to_the_first_one() -> None:
+    envs = make_envs("Tests/Picture-v0", 1, 0, processes=True)
+    assert isinstance(envs, SubprocVecEnv)
+    envs.reset()
+    pid = envs.processes[0].pid
+    assert pid is not None
+    os.kill(pid, signal.SIGINT)
+    envs.step(np.zeros(1, np.int64))
+    envs.close()
 
 
 @pytest.mark.parametrize(("processes", "num_envs"), [(False, 3), (True, 1)])

@@ -13,6 +13,7 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
 
 from rl.adapter import VectorEnvAdapter
+from rl.atari import AtariVecEnv
 from rl.guard import BrokenEnvironment, GuardedVecEnv
 from tests.rl.envs import Walk, equal, play_both
 
@@ -90,15 +91,36 @@ def poles(fails: bool) -> Callable[[], gymnasium.Env[Any, Any]]:
     return make
 
 
-def test_a_process_that_ends_is_told_with_its_number() -> None:
-    venv = SubprocVecEnv([poles(False), poles(True)], start_method="spawn")
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_process_that_ends_is_told_with_its_number_and_the_others_are_ended(number: int) -> None:
+    venv = SubprocVecEnv([poles(number == 0), poles(number == 1)], start_method="spawn")
     guarded = GuardedVecEnv(venv, "poles")
     guarded.reset()
-    with pytest.raises(BrokenEnvironment, match=r"^poles: environment 1 broke in step 1: (EOF|ConnectionReset)Error"):
+    message = rf"^poles: environment {number} broke in step 1: (EOF|ConnectionReset)Error"
+    with pytest.raises(BrokenEnvironment, match=message):
         guarded.step(np.zeros(2, np.int64))
-    venv.processes[0].terminate()
-    for process in venv.processes:
-        process.join()
+    guarded.close()
+    guarded.close()
+    assert not any(process.is_alive() for process in venv.processes)
+
+
+def test_a_process_that_is_killed_between_two_steps_is_told() -> None:
+    venv = SubprocVecEnv([poles(False)], start_method="spawn")
+    guarded = GuardedVecEnv(venv, "poles")
+    guarded.reset()
+    venv.processes[0].kill()
+    venv.processes[0].join()
+    with pytest.raises(BrokenEnvironment, match=r"^poles: environment 0 broke in step 1: BrokenPipeError"):
+        guarded.step(np.zeros(1, np.int64))
+    guarded.close()
+
+
+def test_mistakes_of_the_caller_pass_through() -> None:
+    guarded = GuardedVecEnv(AtariVecEnv("pong", 1), "pong")
+    guarded.reset()
+    with pytest.raises(ValueError, match=r"^actions=\[9\]: must be 1 integers from 0 to 5$"):
+        guarded.step(np.array([9]))
+    guarded.close()
 
 
 def test_environments_that_work_are_left_as_they_are() -> None:

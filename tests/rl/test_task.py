@@ -12,6 +12,9 @@ import numpy.typing as npt
 import pytest
 import torch
 from gymnasium import spaces
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.plugins import MixedPrecision
 from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.callbacks import CallbackList
 from stable_baselines3.common.policies import ActorCriticPolicy
@@ -172,6 +175,66 @@ def test_half_precision_is_that_of_playing_and_of_learning(tmp_path: Path, monke
     monkeypatch.setattr(rl.acting, "_choices", spy)
     fit(tmp_path, *SMALL, "--model.total_timesteps=20", "--trainer.precision=bf16-mixed")
     assert seen == {(False, True), (True, True)}
+
+
+@pytest.mark.filterwarnings("ignore")  # of Lightning, which the command line keeps quiet
+def test_scaled_gradients_are_clipped_at_their_true_size(tmp_path: Path) -> None:
+    """As with 16-mixed on a GPU."""
+    task = RLTask(game="dots", total_timesteps=20, max_grad_norm=0.001)
+    data = RLData(num_envs=4, steps_per_epoch=20, eval_episodes=3)
+    norms = []
+
+    class Watch(Callback):
+        def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:  # noqa: ANN401  # of Lightning's
+            gradients = [weight.grad.flatten() for weight in task.policy.parameters() if weight.grad is not None]
+            norms.append(float(torch.cat(gradients).norm()))
+
+    plugin = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=1024.0))
+    Trainer(
+        accelerator="cpu",
+        max_epochs=1,
+        limit_val_batches=0,
+        plugins=[plugin],
+        callbacks=[Watch()],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=tmp_path,
+    ).fit(task, data)
+    assert norms == [pytest.approx(0.001, rel=0.01)]
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", "64-true"])
+def test_precisions_that_weights_do_not_have_are_refused(
+    tmp_path: Path, precision: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        fit(tmp_path, *SMALL, f"--trainer.precision={precision}")
+    told = f"trainer.precision={precision}: must be one of 32-true, 16-mixed, bf16-mixed"
+    assert capsys.readouterr().err == f"error: {told}\n"
+
+
+@pytest.mark.parametrize("epoch", [20, 60])
+@pytest.mark.parametrize("game", ["dots", "steered"])
+def test_weights_that_are_no_numbers_are_not_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], game: str, epoch: int
+) -> None:
+    """In the middle of an epoch and at the end of one, for both kinds of actions."""
+    if game == "steered":
+        monkeypatch.setattr(rl.data, "make_envs", lambda game, num_envs, seed, **options: Steered(num_envs, seed))
+    arguments = [*SMALL, f"--data.steps_per_epoch={epoch}", "--model.optimizer=adam"]
+    arguments = [argument for argument in arguments if argument != "--model.game=dots"]
+    command = ["fit", f"--runs_dir={tmp_path}", *arguments, f"--model.game={'dots' if game == 'dots' else 'catch'}"]
+    run_command("rl", RLTask, RLData, [*command, f"--model.total_timesteps={epoch}"])
+    capsys.readouterr()
+    more = ["--ckpt_path=last", f"--model.total_timesteps={5 * epoch}"]
+    with pytest.raises(SystemExit) as stopped:
+        run_command("rl", RLTask, RLData, [*command, *more, "--model.lr=1e30"])
+    told = "error: the policy predicts values that are no finite numbers: model.lr must be smaller\n"
+    assert (stopped.value.code, capsys.readouterr().err) == (2, told)
+    run_command("rl", RLTask, RLData, [*command, *more, "--model.lr=0.0001"])
+    assert counts(tmp_path / "rl" / "default" / "version_0")["timesteps"] == 5 * epoch
 
 
 # ------------------------------------------------------------------ a training
