@@ -20,13 +20,12 @@ from torch import Tensor
 from coordconv_apps.coordmap import CoordLayer
 from rl.extractors import is_channels_last
 from rl.playing import evaluation_mode, play, policy_of
-from rl.video import image_key, newest_frame
+from rl.video import image_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from gymnasium import spaces
-    from matplotlib.figure import Figure
     from numpy.typing import NDArray
     from stable_baselines3.common.vec_env import VecEnv
 
@@ -44,7 +43,6 @@ _SMOOTH = 2.0
 """Standard deviation in pixels by which gradients, noisy from pixel to pixel, are smoothed."""
 
 _BATCH = 256
-_DPI = 110
 
 
 class Saliency(NamedTuple):
@@ -116,7 +114,7 @@ def saliency(player: Player, observations: Any, method: Method = "blur") -> Sali
     Raises:
         ValueError: There is no image in the observations, or the policy is of another kind.
     """
-    policy = _policy(player)
+    policy = required_policy(player)
     measure = {"blur": _by_blurring, "gradient": _by_gradient}[method]
     # Gradients even where the caller has none, as callbacks do; of the images only, none is added to the parameters'.
     with evaluation_mode(player), torch.inference_mode(False):
@@ -125,7 +123,12 @@ def saliency(player: Player, observations: Any, method: Method = "blur") -> Sali
     return Saliency(value, choice)
 
 
-def _policy(player: Player) -> BasePolicy:
+def required_policy(player: Player) -> BasePolicy:
+    """The policy that plays.
+
+    Raises:
+        ValueError: It is none of Stable-Baselines3's.
+    """
     policy = policy_of(player)
     if policy is None:
         raise ValueError(f"player={type(player).__name__}: must be a policy or an algorithm of Stable-Baselines3")
@@ -212,7 +215,7 @@ def _gaussian(images: Tensor, deviation: float) -> Tensor:
 
 def first_coord_layer(player: Player) -> CoordLayer | None:
     """The first layer of a policy that sees coordinates; None without one."""
-    return next((module for module in _policy(player).modules() if isinstance(module, CoordLayer)), None)
+    return next((module for module in required_policy(player).modules() if isinstance(module, CoordLayer)), None)
 
 
 def without_coordinates(player: Player) -> BasePolicy:
@@ -220,7 +223,7 @@ def without_coordinates(player: Player) -> BasePolicy:
 
     Coordinates are in [-1, 1] and on average about 0: what is taken away is where things are, not a constant.
     """
-    policy = copy.deepcopy(_policy(player))
+    policy = copy.deepcopy(required_policy(player))
     for module in policy.modules():
         if isinstance(module, CoordLayer):
             module.coord_weight.data.zero_()
@@ -244,7 +247,7 @@ def coordinate_maps(player: Player, observations: Any) -> NDArray[np.float32] | 
     handle = layer.register_forward_hook(lambda _, inputs, output: sizes.append((inputs[0], output)))
     try:
         with evaluation_mode(player), torch.no_grad():
-            seen = _as_images(_policy(player), observations)
+            seen = _as_images(required_policy(player), observations)
             seen.judge(seen.images, torch.arange(len(seen.images)))
             maps = layer.coord_map(*sizes[0])
             if layer.bias is not None:
@@ -255,7 +258,7 @@ def coordinate_maps(player: Player, observations: Any) -> NDArray[np.float32] | 
     return added
 
 
-# ---------------------------------------------------------------------- pictures
+# ------------------------------------------------------------------- observations
 
 
 def watch(player: Player, env: VecEnv, count: int, *, deterministic: bool, seed: int, steps: int = 400) -> Any:  # noqa: ANN401  # an array, or a dict of them
@@ -288,78 +291,3 @@ def watch(player: Player, env: VecEnv, count: int, *, deterministic: bool, seed:
     if isinstance(found[0], dict):
         return {key: np.stack([seen[key][0] for seen in found]) for key in found[0]}
     return np.stack([seen[0] for seen in found])
-
-
-def draw_saliency(players: dict[str, Player], observations: Any, method: Method = "blur") -> Figure:  # noqa: ANN401  # or a dict
-    """A figure of what policies look at: a column for each observation, two rows for each policy.
-
-    Args:
-        players: Policies or algorithms by name, such as one and its copy `without_coordinates`; at least one.
-        observations: As for `saliency`; a handful.
-        method: The measure.
-
-    Returns:
-        The newest frames above; below, for each policy, what matters to its value and to its choice, bright over the
-        frame, each row on a scale of its own.
-    """
-    from matplotlib.figure import Figure  # imported here: it costs a second that an error should not wait for
-
-    first = _policy(next(iter(players.values())))
-    images: Any = first.obs_to_tensor(observations)[0]
-    tensors = images if isinstance(images, dict) else {"": images}
-    count = len(next(iter(tensors.values())))
-    frames = [newest_frame(_at(images, place), first.observation_space) for place in range(count)]
-    rows = [(f"{name}\n{part}", maps) for name, p in players.items() for part, maps in _named(p, observations, method)]
-    figure = Figure(figsize=(1.8 * max(count, 3), 1.9 * (len(rows) + 1) + 0.4), dpi=_DPI, layout="constrained")
-    words = {"blur": "change when it is blurred", "gradient": "derivative by its pixels"}
-    figure.suptitle(f"What matters where: {words[method]}", fontsize=13)
-    grid = figure.subplots(len(rows) + 1, count, squeeze=False)
-    for axes, frame in zip(grid[0], frames, strict=True):
-        axes.imshow(frame, interpolation="nearest")
-    for line, (_, maps) in zip(grid[1:], rows, strict=True):
-        largest = float(maps.max()) or 1.0  # one that looks at nothing
-        for axes, frame, values in zip(line, frames, maps, strict=True):
-            axes.imshow(frame.mean(2), cmap="gray", vmin=0, vmax=400, interpolation="nearest")
-            axes.imshow(values, cmap="autumn", vmin=0, vmax=largest, alpha=(values / largest) ** 0.5)
-    for axes, label in zip(grid[:, 0], ["observation", *(text for text, _ in rows)], strict=True):
-        axes.set_ylabel(label)
-    for axes in grid.flat:
-        axes.set(xticks=[], yticks=[])
-    return figure
-
-
-def _named(player: Player, observations: Any, method: Method) -> list[tuple[str, NDArray[np.float32]]]:  # noqa: ANN401
-    found = saliency(player, observations, method)
-    return [("value", found.value), ("action", found.policy)]
-
-
-def _at(observations: Any, place: int) -> Any:  # noqa: ANN401  # a tensor, or a dict of them
-    if isinstance(observations, dict):
-        return {key: value[place].cpu().numpy() for key, value in observations.items()}
-    return observations[place].cpu().numpy()
-
-
-def draw_coordinate_maps(maps: NDArray[np.float32], columns: int = 8) -> Figure:
-    """A figure of what coordinates add to each filter of a layer, all on one scale.
-
-    Args:
-        maps: ``(filters, h, w)``, of `coordinate_maps`.
-        columns: Filters in a row.
-    """
-    from matplotlib.figure import Figure
-
-    columns = min(columns, len(maps))
-    rows = -(-len(maps) // columns)
-    figure = Figure(figsize=(1.3 * columns + 1, 1.4 * rows + 0.6), dpi=_DPI, layout="constrained")
-    figure.suptitle("What coordinates add to each filter", fontsize=13)
-    grid = figure.subplots(rows, columns, squeeze=False)
-    largest = float(np.abs(maps).max()) or 1.0
-    for number, axes in enumerate(grid.flat):
-        axes.set(xticks=[], yticks=[])
-        if number < len(maps):
-            image = axes.imshow(maps[number], cmap="RdBu_r", vmin=-largest, vmax=largest, interpolation="nearest")
-            axes.set_title(str(number), fontsize=8)
-        else:
-            axes.set_visible(False)
-    figure.colorbar(image, ax=grid, shrink=0.6)
-    return figure

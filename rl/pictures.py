@@ -8,7 +8,8 @@ from PIL import Image
 
 from coordconv_apps.callbacks import Pictures
 from coordconv_apps.figures import as_picture
-from rl.attention import coordinate_maps, draw_coordinate_maps, draw_saliency, watch, without_coordinates
+from rl.attention import coordinate_maps, watch, without_coordinates
+from rl.attention_figures import draw_coordinate_maps, draw_saliency
 from rl.data import EVALUATION_SEEDS, RLData
 from rl.guard import BrokenEnvironment
 from rl.playing_task import PlayingTask

@@ -19,14 +19,13 @@ from rl import CoordConvCnnPolicy, CoordConvDQNPolicy, CoordConvMultiInputPolicy
 from rl.attention import (
     Method,
     coordinate_maps,
-    draw_coordinate_maps,
-    draw_saliency,
     first_coord_layer,
     judge,
     saliency,
     watch,
     without_coordinates,
 )
+from rl.attention_figures import draw_coordinate_maps, draw_saliency
 from tests.rl.tiny import SIDE, make_a2c, make_dqn, make_env
 
 if TYPE_CHECKING:
