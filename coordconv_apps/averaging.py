@@ -55,7 +55,14 @@ class Averaging(WeightAveraging):
     # ------------------------------------------------------------------- hooks
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Starts afresh: in another command after a ``fit``, Lightning would swap again what that left behind."""
+        """Starts afresh: in another command after a ``fit``, Lightning would swap again what that left behind.
+
+        Raises:
+            ValueError: The weights are of another precision than the average.
+        """
+        if trainer.precision in ("16-true", "bf16-true", "64-true"):
+            allowed = "32-true, 16-mixed or bf16-mixed with a moving average of the weights"
+            raise ValueError(f"trainer.precision={trainer.precision}: must be {allowed}")
         self._average_model = None
         self._swapped = False
         self._latest_update_step = trainer.global_step

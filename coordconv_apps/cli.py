@@ -143,6 +143,11 @@ class SuiteCLI(Arguments):
             raise UserError(f"--trainer.default_root_dir={given.default_root_dir}: choose the folder with --runs_dir")
         if re.search("spawn|fork|notebook", str(given.strategy)):
             raise UserError(f"--trainer.strategy={given.strategy}: choose ddp, whose processes get the same arguments")
+        precision = "32-true" if given.precision is None else str(given.precision)
+        precision = {"32": "32-true", "16": "16-mixed", "bf16": "bf16-mixed", "64": "64-true"}.get(precision, precision)
+        if self.model.precisions is not None and precision not in self.model.precisions:
+            allowed = ", ".join(self.model.precisions)
+            raise UserError(f"--trainer.precision={given.precision}: must be one of {allowed}")
         if not self.model.automatic_optimization:
             for name, plain in (("gradient_clip_val", None), ("accumulate_grad_batches", 1)):
                 if given[name] not in (None, plain):

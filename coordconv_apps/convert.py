@@ -50,6 +50,10 @@ def coordconv_layers(model: nn.Module) -> dict[str, nn.Module]:
     return {name: module for name, module in model.named_modules() if isinstance(module, CoordLayer)}
 
 
+_WRAPPERS = {"DistributedDataParallel", "FullyShardedDataParallel", "FSDPModule"}
+"""Of torch. By name: to import them all takes a second."""
+
+
 def to_coordconv(
     model: nn.Module, where: Where = "first", coords: str = "xy", init: Literal["zero", "default"] = "zero"
 ) -> nn.Module:
@@ -81,10 +85,9 @@ def to_coordconv(
     if init not in ("zero", "default"):
         raise ValueError(f"init={init!r} is not one of 'zero', 'default'")
     coords_for(coords, 2)  # a bad value is refused even if nothing is to be converted
-    if any(isinstance(module, nn.parallel.DistributedDataParallel) for module in model.modules()):
-        raise TypeError(
-            "the model is wrapped in DistributedDataParallel, which would not see the new parameters; convert first"
-        )
+    classes = {kind.__name__ for module in model.modules() for kind in type(module).__mro__}
+    if wrapped := sorted(classes & _WRAPPERS):
+        raise TypeError(f"the model is wrapped in {wrapped[0]}, which would not see the new parameters; convert first")
     chosen = choose_layers(model, where)
     refused = {name: reason for name, layer in chosen.items() if (reason := _why_not(layer))}
     if refused:
@@ -219,7 +222,7 @@ class FoldedConv(nn.Module):
         if constant is None:
             known = ", ".join(name.removeprefix("map_") for name in self._buffers)
             raise ValueError(f"spatial size {sizes} (input_to_output) is not one the model was folded for: {known}")
-        return y + constant
+        return y + constant.to(y.dtype)  # of half precision under autocast
 
 
 def fold(
@@ -263,7 +266,8 @@ def fold(
 
     # Before the model's own hooks, which may change the output.
     handles = [layer.register_forward_hook(record, prepend=True, with_kwargs=True) for layer in names]
-    with torch.no_grad():
+    # Code that torch.compile has made of a model before does not look for hooks.
+    with torch.no_grad(), torch.compiler.set_stance("force_eager"):
         if forward is None:
             example = next(folded.parameters())
             folded(torch.zeros(tuple(input_size), dtype=example.dtype, device=example.device))

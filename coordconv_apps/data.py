@@ -126,6 +126,7 @@ class DataModule(LightningDataModule):
             rank,
             world_size,
             drop_last=drop_last,
+            same_order=bool(getattr(self.trainer, "overfit_batches", 0)),  # the same few in every epoch
             seeded=random_samples,
         )
         samples: SizedDataset[Any] = SeededSamples(dataset) if random_samples else dataset

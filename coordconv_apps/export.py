@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import importlib.util
 import os
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -40,7 +41,35 @@ BATCHES = (1, 3)  # sizes to compare at: neither is that of the example
 
 
 class SuiteTrainer(Trainer):
-    """Lightning's trainer."""
+    """Lightning's trainer.
+
+    Args:
+        limit_train_batches: Batches of an epoch to train on: how many, or which share of them (1.0 is all). Null: all.
+        limit_val_batches: The same of a validation.
+        limit_test_batches: The same of a test.
+        limit_predict_batches: The same of a prediction.
+        args: Lightning's other arguments.
+        kwargs: Lightning's other arguments.
+    """
+
+    def __init__(
+        self,
+        *args: Any,  # noqa: ANN401  # as Lightning's
+        # The command line takes the first type that fits. Lightning's own order may make the share 1.0 of a 1.
+        limit_train_batches: int | float | None = None,
+        limit_val_batches: int | float | None = None,
+        limit_test_batches: int | float | None = None,
+        limit_predict_batches: int | float | None = None,
+        **kwargs: Any,  # noqa: ANN401  # as Lightning's
+    ) -> None:
+        super().__init__(
+            *args,
+            limit_train_batches=limit_train_batches,
+            limit_val_batches=limit_val_batches,
+            limit_test_batches=limit_test_batches,
+            limit_predict_batches=limit_predict_batches,
+            **kwargs,
+        )
 
     def fit(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401  # as Lightning's
         """Train a network, or go on with its training."""
@@ -101,18 +130,23 @@ def export(module: nn.Module, inputs: Inputs, formats: Sequence[str], folder: Pa
             f"export to onnx needs {', '.join(missing)}: pip install 'coordconv-apps[export]', or choose --format=plain"
         )
     folder.mkdir(parents=True, exist_ok=True)
+    aside = folder / ".new"
     inputs = _batch(inputs, 2)  # from an example of one, torch.export concludes that there is only ever one
     files: dict[Path, float] = {}
     for form in formats:
         source = _fold(module, inputs) if form == "plain" else module
         for name, write, load in FILES[form]:
-            path, aside = folder / name, folder / f".new_{name}"
+            path = folder / name
+            shutil.rmtree(aside, ignore_errors=True)
+            aside.mkdir()
             try:
-                write(source, inputs, aside)
-                files[path] = _difference(path, module, load(aside, source), inputs)
-                os.replace(aside, path)
+                write(source, inputs, aside / name)
+                difference = _difference(path, module, load(aside / name, source), inputs)
+                for file in sorted(aside.iterdir()):  # the weights of a large ONNX graph have a file of their own
+                    os.replace(file, folder / file.name)
+                    files[folder / file.name] = difference
             finally:
-                aside.unlink(missing_ok=True)
+                shutil.rmtree(aside, ignore_errors=True)
     return files
 
 

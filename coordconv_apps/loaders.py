@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Sampler
 
+from coordconv_apps.running.errors import UserError
+
 Sample_co = TypeVar("Sample_co", covariant=True)
 
 
@@ -59,6 +61,7 @@ class TrainBatches(Sampler[list[Any]]):
         rank: This process, in ``[0, world_size)``.
         world_size: Number of processes.
         drop_last: Whether to leave out a last step that is not full.
+        same_order: Whether every epoch has the order, and the seeds, of the first.
         seeded: Whether to yield pairs ``(index, seed of the sample)`` for `SeededSamples` instead of indices.
 
     Attributes:
@@ -78,6 +81,7 @@ class TrainBatches(Sampler[list[Any]]):
         world_size: int = 1,
         *,
         drop_last: bool = False,
+        same_order: bool = False,
         seeded: bool = False,
     ) -> None:
         self.length = length
@@ -86,6 +90,7 @@ class TrainBatches(Sampler[list[Any]]):
         self.rank = rank
         self.world_size = world_size
         self.drop_last = drop_last
+        self.same_order = same_order
         self.seeded = seeded
         self.epoch = 0
         self.start = 0
@@ -106,14 +111,15 @@ class TrainBatches(Sampler[list[Any]]):
         return self.length // self.step_size if self.drop_last else -(-self.length // self.step_size)
 
     def __iter__(self) -> Iterator[list[Any]]:
-        generator = torch.Generator().manual_seed(mix(self.seed, self.epoch))
+        epoch = 0 if self.same_order else self.epoch
+        generator = torch.Generator().manual_seed(mix(self.seed, epoch))
         order = torch.randperm(self.length, generator=generator)
         for step in range(self.start, len(self)):
             samples = order[step * self.step_size : (step + 1) * self.step_size]
             if len(samples) < self.world_size:
                 samples = torch.cat([samples, order.repeat(self.world_size)])[: self.world_size]
             indices = samples[self.rank :: self.world_size].tolist()
-            yield [(i, mix(self.seed, self.epoch, i)) for i in indices] if self.seeded else indices
+            yield [(i, mix(self.seed, epoch, i)) for i in indices] if self.seeded else indices
 
 
 class TrainLoader(DataLoader[Any]):
@@ -135,8 +141,10 @@ class TrainLoader(DataLoader[Any]):
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # torch declares its private iterator class
         # A generator: this runs at the first batch, when Lightning has set the epoch, and not when it asks for it.
         restored, self._restored = self._restored, None
-        in_this_epoch = restored is not None and restored["epoch"] == self.batches.epoch
-        self.batches.start = self._seen = restored["seen"] if restored is not None and in_this_epoch else 0
+        self.batches.start = self._seen = 0
+        if restored is not None and restored["epoch"] == self.batches.epoch and restored["seen"]:
+            self._check(restored)
+            self.batches.start = self._seen = restored["seen"]
         self._epoch = self.batches.epoch
         assert self.generator is not None
         self.generator.manual_seed(mix(self.batches.seed, self.batches.epoch, self.batches.rank))
@@ -157,23 +165,23 @@ class TrainLoader(DataLoader[Any]):
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Goes on where ``state`` was taken, if the next epoch is the one that it was taken in.
 
-        Raises:
-            ValueError: The state is from the middle of an epoch, and this loader has other samples, another number of
-                samples in a step, or another seed.
+        That epoch raises a `UserError` if this loader has other samples, another number of samples in a step, or
+        another seed. Only a checkpoint of the end of an epoch can go on with others.
         """
-        if 0 < state["seen"] * state["step_size"] < state["samples"]:
-            own = self.state_dict()
-            for key, name in (
-                ("samples", "training samples"),
-                ("step_size", "batch_size times processes"),
-                ("seed", "data.seed"),
-            ):
-                if own[key] != state[key]:
-                    raise ValueError(
-                        f"data: {name}={own[key]}: this run was interrupted in the middle of an epoch and can only"
-                        f" go on with {name}={state[key]}, or start from a checkpoint at the end of an epoch"
-                    )
         self._restored = state
+
+    def _check(self, state: dict[str, int]) -> None:
+        own = self.state_dict()
+        for key, name in (
+            ("samples", "training samples"),
+            ("step_size", "batch_size times processes"),
+            ("seed", "data.seed"),
+        ):
+            if own[key] != state[key]:
+                raise UserError(
+                    f"data: {name}={own[key]}: this checkpoint is of a place within an epoch and can only go on with"
+                    f" {name}={state[key]}; a last.ckpt of the end of an epoch goes on with any"
+                )
 
 
 class SeededSamples:

@@ -47,6 +47,7 @@ class Task(LightningModule):
             when there is a checkpoint.
         instead: Of a task that steps its optimizers itself, its own arguments in place of the trainer's, such as
             ``{"gradient_clip_val": "model.max_grad_norm"}``.
+        precisions: What ``trainer.precision`` may be, of Lightning's names; None for all.
         noted: What ``summary.json`` and the end of a command are to say beside the metrics, by name: values that
             take effect only when the number of processes or the data are known.
 
@@ -59,6 +60,7 @@ class Task(LightningModule):
     resumable: ClassVar[frozenset[str]] = frozenset({"lr", "weight_decay"})
     starting: ClassVar[frozenset[str]] = frozenset()
     instead: ClassVar[Mapping[str, str]] = {}
+    precisions: ClassVar[tuple[str, ...] | None] = None
 
     def __init__(self, coords: Coords = "none") -> None:
         super().__init__()

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
+from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
 from coordconv_apps.data import DataModule, data_root
@@ -43,13 +44,18 @@ class DetectionBatch(TypedDict):
     targets: list[DetectionTarget]
 
 
+SMALLEST = 16
+"""Pixels a side that the paper's backbone without padding needs."""
+
+
 class PictureBatch(TypedDict):
     """The user's own pictures.
 
     Attributes:
         numbers: Number of each picture among all that can be read, from 0.
         paths: The file of each picture.
-        images: float32 ``(1, H, W)`` each, 0 (ground) to 1 (ink); the sizes differ.
+        images: float32 ``(1, H, W)`` each, 0 (ground) to 1 (ink); the sizes differ. Those of fewer than `SMALLEST`
+            pixels a side have ground added to the right and below.
     """
 
     numbers: list[int]
@@ -108,8 +114,13 @@ class PictureDataset(Dataset[PictureBatch]):
         return {
             "numbers": list(indices),
             "paths": [str(self.paths[index]) for index in indices],
-            "images": [torch.from_numpy(gray).unsqueeze(0).float().div_(255) for gray in grays],
+            "images": [_large_enough(torch.from_numpy(gray)).unsqueeze(0).float().div_(255) for gray in grays],
         }
+
+
+def _large_enough(gray: Tensor) -> Tensor:
+    height, width = gray.shape
+    return functional.pad(gray, (0, max(SMALLEST - width, 0), 0, max(SMALLEST - height, 0)))
 
 
 class DetectionData(DataModule):

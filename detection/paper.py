@@ -255,9 +255,9 @@ class CanvasRoIAlign(MultiScaleRoIAlign):  # type: ignore[misc]  # as above
             ``(B, K, C, output_size, output_size)``.
         """
         height, width = features.shape[-2:]
-        corners = ((boxes - self.first_centre) / STRIDE).to(features.dtype)
-        rows = self._weights(corners[..., 1], corners[..., 3], height)
-        columns = self._weights(corners[..., 0], corners[..., 2], width)
+        corners = (boxes - self.first_centre) / STRIDE  # in half precision, cells of a wide picture would run together
+        rows = self._weights(corners[..., 1], corners[..., 3], height).to(features.dtype)
+        columns = self._weights(corners[..., 0], corners[..., 2], width).to(features.dtype)
         # (B, K * bins, h) by (B, h, w * C), which is no copy in the network's channels-last format.
         lines = rows.flatten(1, 2) @ features.permute(0, 2, 3, 1).flatten(2)
         lines = lines.unflatten(2, (width, -1)).unflatten(1, rows.shape[1:3])

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from lightning.pytorch.callbacks import Callback
 from PIL import Image, ImageOps
+from torchvision.ops import clip_boxes_to_image
 
 from coordconv_apps.running.runs import run_dir, written_aside
 from detection.pictures import describe, draw_boxes
+from detection.read import to_gray
 from detection.task import DetectionTask
 
 if TYPE_CHECKING:
@@ -27,6 +29,13 @@ FOLDER, JSON_NAME = "predictions", "detections.json"
 
 _SHOWN_SIDE = 480
 """Small pictures are enlarged by a whole number until their longer side has about as many pixels."""
+
+
+def _within(result: dict[str, Tensor], width: int, height: int) -> dict[str, Tensor]:
+    """What of the detections lies within a picture: the network has seen ground around a very small one."""
+    boxes = clip_boxes_to_image(result["boxes"], (height, width))
+    inside = (boxes[:, 2:] > boxes[:, :2]).all(1)
+    return {name: value[inside] for name, value in {**result, "boxes": boxes}.items()}
 
 
 class PredictionWriter(Callback):
@@ -59,7 +68,11 @@ class PredictionWriter(Callback):
             raise TypeError(f"{type(pl_module).__name__} is not the task of detection")
         names = category_names(pl_module, trainer)
         for number, path, result in zip(batch["numbers"], batch["paths"], outputs, strict=True):
-            picture = ImageOps.exif_transpose(Image.open(path)).convert("RGB")
+            picture = ImageOps.exif_transpose(Image.open(path))
+            if picture.mode.startswith("I"):  # 16 bits, which Pillow's own conversion cuts off at 255
+                picture = Image.fromarray(to_gray(picture))
+            picture = picture.convert("RGB")
+            result = _within(result, *picture.size)
             self._images.append({"id": number, "file_name": path, "width": picture.width, "height": picture.height})
             self._annotations += coco_annotations(result, number)
             boxes, text = describe(pl_module, result, names)

@@ -52,7 +52,7 @@ def read_picture(path: Path, ink: Ink = "auto") -> Bytes:
     """
     try:
         with Image.open(path) as opened:
-            gray = _to_gray(ImageOps.exif_transpose(opened))
+            gray = to_gray(ImageOps.exif_transpose(opened))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(f"{path}: not a readable picture ({' '.join(str(error).split())})") from error
     border = np.concatenate([gray[0], gray[-1], gray[:, 0], gray[:, -1]])
@@ -60,7 +60,8 @@ def read_picture(path: Path, ink: Ink = "auto") -> Bytes:
     return 255 - gray if dark else gray
 
 
-def _to_gray(picture: Image.Image) -> Bytes:
+def to_gray(picture: Image.Image) -> Bytes:
+    """The brightness of a picture of any mode, ``(H, W)``; see-through parts are ground."""
     if picture.mode.startswith("I"):  # 16 bits, which Pillow's own conversion cuts off at 255
         deep = np.asarray(picture).astype(np.int64)
         return (deep // 257 if deep.max() > 255 else deep).clip(0, 255).astype(np.uint8)

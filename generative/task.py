@@ -101,6 +101,7 @@ class GenerativeTask(SamplingTask):
     """
 
     monitor: ClassVar[str] = "val/coverage"
+    precisions = ("32-true", "16-mixed", "bf16-mixed")  # sums of many numbers come to a stop in half precision
     monitor_mode: ClassVar[Literal["min", "max"]] = "max"
     resumable: ClassVar[frozenset[str]] = frozenset(
         {"lr", "baseline_lr", "discriminator_lr", "beta1", "beta2", "schedule", "warmup", "lr_milestones", "lr_gamma"}

@@ -60,6 +60,7 @@ class PlayingTask(Task):
     monitor: ClassVar[str] = "val/score"
     monitor_mode: ClassVar[Literal["min", "max"]] = "max"
     instead: ClassVar[Mapping[str, str]] = {"gradient_clip_val": "model.max_grad_norm"}
+    precisions = ("32-true", "16-mixed", "bf16-mixed")  # images are brought into single precision
     total_timesteps: int
 
     def __init__(self, coords: Coords, game: str, options: dict[str, Any], algorithm: OnPolicyAlgorithm) -> None:

@@ -43,10 +43,6 @@ if TYPE_CHECKING:
     from rl.dqn import DQNSettings
 
 
-PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
-"""Images are brought into single precision: weights of another one could not be multiplied with them."""
-
-
 class RLTask(ReplayTask):
     """Learning to play: A2C (Mnih et al., 2016), PPO (Schulman et al., 2017) or DQN (Mnih et al., 2015).
 
@@ -199,9 +195,6 @@ class RLTask(ReplayTask):
         if self.replay is not None:
             check_dqn(self.trainer)
             return
-        if self.trainer.precision not in PRECISIONS:
-            allowed = ", ".join(PRECISIONS)
-            raise ValueError(f"trainer.precision={self.trainer.precision}: must be one of {allowed}")
         samples, size = self.settings.n_steps * self._data().num_envs, self.settings.batch_size
         if size is not None and samples % size:
             raise ValueError(

@@ -240,6 +240,13 @@ def test_the_average_is_on_the_device_of_the_task() -> None:
     assert averaging._average_model.n_averaged.device.type == "cpu"  # each step looks at it
 
 
+@pytest.mark.parametrize("precision", ["bf16-true", "64-true"])
+def test_weights_of_another_precision_are_refused(precision: Any) -> None:  # noqa: ANN401  # a literal of Lightning's
+    trainer = Trainer(logger=False, accelerator="cpu", precision=precision)
+    with pytest.raises(ValueError, match=rf"^trainer.precision={precision}: must be 32-true, 16-mixed or bf16-mixed"):
+        Averaging().setup(trainer, AveragedTask(), "fit")
+
+
 @pytest.mark.parametrize("decay", [-0.1, 1.0, 1.5, math.nan])
 def test_a_decay_out_of_range(decay: float) -> None:
     with pytest.raises(ValueError, match=rf"^decay={decay}: must be in \[0, 1\)$"):

@@ -223,6 +223,21 @@ def test_csv_of_a_resumed_run_keeps_what_the_checkpoint_knows(tmp_path: Path) ->
     assert [row["a"] for row in after] == ["0.0", "1.0", "20.0"]
 
 
+def test_csv_without_the_half_row_of_a_crash(tmp_path: Path) -> None:
+    log = CsvLog(tmp_path)
+    for step in range(2):
+        log.log_metrics({"a": float(step), "b": 1.0}, step)
+    log.save()
+    whole = read(tmp_path / "metrics.csv")
+    with (tmp_path / "metrics.csv").open("a") as file:
+        file.write("0.0,")
+    resumed = CsvLog(tmp_path, keep_until=5)
+    resumed.log_metrics({"a": 2.0, "b": 1.0}, 2)
+    resumed.save()
+    assert [row["step"] for row in read(tmp_path / "metrics.csv")] == ["0", "1", "2"]
+    assert read(tmp_path / "metrics.csv")[:2] == whole
+
+
 def test_csv_of_nothing(tmp_path: Path) -> None:
     CsvLog(tmp_path).finalize("success")
     log = CsvLog(tmp_path)

@@ -392,6 +392,13 @@ def test_a_mistake_is_told_in_one_line(
     assert told in failing(args, capsys)
 
 
+@pytest.mark.parametrize(("limit", "batches"), [("1", 1), ("1.0", 5), ("0.4", 2), ("null", 5)])
+def test_a_limit_of_one_is_a_batch_and_not_all(tmp_path: Path, limit: str, batches: int) -> None:
+    sizes = ["--data.samples=20", "--data.batch_size=4", "--trainer.max_epochs=1"]
+    main(["fit", f"--runs_dir={tmp_path}", *sizes, f"--trainer.limit_train_batches={limit}"])
+    assert read_summary(tmp_path / "toy" / "default" / "version_0")["steps"] == batches
+
+
 @pytest.mark.parametrize(
     ("config", "told"),
     [

@@ -16,6 +16,7 @@ from lightning.pytorch import Trainer
 
 from coordconv_apps.data import DataModule, data_root
 from coordconv_apps.loaders import SeededSamples, ShardSampler, TrainBatches, TrainLoader, mix
+from coordconv_apps.running.errors import UserError
 
 SIZES = list(itertools.product([1, 5, 12, 13, 23], [1, 2, 5], [1, 2, 3]))
 
@@ -131,16 +132,27 @@ def test_a_state_of_another_epoch_is_not_used() -> None:
     ],
 )
 def test_a_state_of_other_data_is_refused(other: dict[str, int], told: str) -> None:
-    first = loader()
-    next(iter(first))
-    with pytest.raises(ValueError, match=told):
-        loader(**other).load_state_dict(first.state_dict())
+    for batches in (1, 5):  # in the middle of the epoch; all of it, before Lightning has begun the next one
+        first, second = loader(), loader(**other)
+        list(itertools.islice(iter(first), batches))
+        second.load_state_dict(first.state_dict())
+        with pytest.raises(UserError, match=told):
+            next(iter(second))
 
 
-def test_a_state_of_other_data_is_fine_at_the_end_of_an_epoch() -> None:
-    first = loader()
+def test_a_state_of_other_data_is_fine_in_another_epoch() -> None:
+    first, second = loader(), loader(length=50, batch_size=3)
     list(first)
-    loader(length=50, batch_size=3).load_state_dict(first.state_dict())
+    second.load_state_dict(first.state_dict())
+    second.batches.set_epoch(1)
+    assert len(list(second)) == 17
+
+
+def test_every_epoch_is_the_same_where_that_is_asked_for() -> None:
+    batches = TrainBatches(23, 5, 0, same_order=True, seeded=True)
+    first = list(batches)
+    batches.set_epoch(3)
+    assert list(batches) == first
 
 
 class Module(DataModule):

@@ -114,6 +114,26 @@ def test_the_baseline_is_plain_already(tmp_path: Path) -> None:
     assert len(files) == 2
 
 
+def test_weights_in_a_file_of_their_own_come_with_the_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As ONNX has it above 2 GiB."""
+    write = torch.onnx.export
+    monkeypatch.setattr(
+        torch.onnx, "export", lambda *args, **options: write(*args, **options | {"external_data": True})
+    )
+    module = nn.Conv2d(1, 64, 3).eval()
+    files = export(module, (torch.rand(2, 1, 6, 6),), ["onnx"], tmp_path)
+    assert sorted(path.name for path in files) == ["network.onnx", "network.onnx.data"]
+    assert sorted(tmp_path.iterdir()) == sorted(files)
+    moved = tmp_path.with_name("moved")
+    tmp_path.rename(moved)
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(moved / "network.onnx", providers=["CPUExecutionProvider"])
+    x = torch.rand(3, 1, 6, 6)
+    (found,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+    torch.testing.assert_close(torch.from_numpy(found), module(x), rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("form", ["plain", "torch_export"])
 def test_a_file_that_differs_is_not_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str) -> None:
     def broken(module: nn.Module, inputs: tuple[Tensor, ...], path: Path) -> None:

@@ -222,6 +222,21 @@ def test_a_folded_model_can_be_exported_and_traced() -> None:
         assert not any("arange" in str(node.target) for node in program.graph.nodes)
 
 
+def test_a_model_is_folded_that_was_compiled_and_used() -> None:
+    torch._dynamo.reset()
+    model, x = converted(UNet()), torch.randn(2, 3, 8, 8)
+    compiled: Any = torch.compile(model.eval(), backend="eager")
+    with torch.no_grad():
+        wanted = compiled(x)
+        torch.testing.assert_close(fold(compiled, (1, 3, 8, 8))(x), wanted)
+
+
+def test_a_folded_layer_has_the_precision_of_autocast() -> None:
+    layer = CoordConv2d(3, 4, 3)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert fold(layer, (1, 3, 8, 8))(torch.randn(2, 3, 8, 8)).dtype == torch.bfloat16
+
+
 def test_a_folded_model_trains_on_with_fixed_coordinates() -> None:
     folded = fold(converted(UNet()).requires_grad_(False), (1, 3, 8, 8))
     assert not any(p.requires_grad for p in folded.parameters())

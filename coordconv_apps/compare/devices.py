@@ -29,6 +29,8 @@ def requested_gpus(configs: Sequence[Path], flags: Sequence[str]) -> int | None:
             value = yaml.safe_load(given if equals else "".join(flags[place + 1 : place + 2]))
     if isinstance(value, list) or (isinstance(value, str) and "," in value) or value in (-1, "-1"):
         return None
+    if isinstance(value, str) and value.isdecimal():
+        value = int(value)
     return max(value, 1) if isinstance(value, int) else 1
 
 

@@ -334,7 +334,8 @@ class CoordinateTask(Task):
         others = [p for p in self.network.parameters() if p.dim() <= 1]
         groups = [{"params": weights, "weight_decay": self.weight_decay}, {"params": others, "weight_decay": 0.0}]
         # One call for all parameters: these networks are so small that the calls would cost more than the numbers.
-        fused = self.device.type in ("cpu", "cuda")
+        # Lightning cannot clip the gradients of fused optimizers in half precision.
+        fused = self.device.type in ("cpu", "cuda") and not self.trainer.gradient_clip_val
         optimizer = torch.optim.Adam(groups, lr=self.lr, betas=(0.9, self.beta2), fused=fused)
         factor = lr_factor(
             self.schedule,

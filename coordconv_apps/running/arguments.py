@@ -178,7 +178,7 @@ class Arguments(LightningCLI):
         epochs = self.restored["epochs"]
         if max_epochs is not None and 0 <= max_epochs <= epochs:
             if is_main_process():
-                complete_summary(self.checkpoint.parents[1], self.restored)
+                complete_summary(self.checkpoint.resolve().parents[1], self.restored)
             trained = f"{self.checkpoint} has trained for {epochs} epochs"
             raise NothingToDo(f"nothing to do: {trained}, and --trainer.max_epochs={max_epochs}")
 

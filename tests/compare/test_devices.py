@@ -34,6 +34,7 @@ def test_the_users_thread_count_is_left_alone() -> None:
     [
         ("{}", [], 1),
         ("trainer: {devices: 2}", [], 2),
+        ("trainer: {devices: '2'}", [], 2),
         ("trainer: {devices: auto}", [], 1),
         ("trainer: {devices: 2}", ["--trainer.devices=3"], 3),
         ("trainer: {devices: 2}", ["--trainer.devices", "4", "--trainer.max_epochs=1"], 4),

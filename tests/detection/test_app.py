@@ -136,6 +136,23 @@ def test_predict_on_own_pictures(trained: Path, tmp_path: Path, capsys: pytest.C
         assert picture.size == (50 * 6, 90 * 6), "enlarged by a whole number, the right way up"
 
 
+def test_predict_on_small_and_on_deep_pictures(trained: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 255, (3, 40), np.uint8)).save(tmp_path / "a.png")
+    deep = np.linspace(0, 65535, 30 * 40).reshape(30, 40).astype(np.uint16)
+    Image.fromarray(deep).save(tmp_path / "b.png")
+    args = [f"--runs_dir={trained}", f"--data.predict_images={tmp_path}", "--ckpt_path=best", "--name=a"]
+    main(["predict", *args])
+    folder = max((trained / "detection" / "a").glob("version_*"), key=lambda path: path.stat().st_mtime)
+    found = json.loads((folder / "predictions" / "detections.json").read_text())
+    assert [(image["width"], image["height"]) for image in found["images"]] == [(40, 3), (40, 30)]
+    of_the_small_one = [a["bbox"] for a in found["annotations"] if a["image_id"] == 0]
+    assert all(x + width <= 40.02 and y + height <= 3.02 for x, y, width, height in of_the_small_one)
+    with Image.open(folder / "predictions" / "0001_b.png") as drawn:
+        shades = np.asarray(drawn.convert("L"))
+    assert 0.2 < (shades > 127).mean() < 0.8, "half of it is bright"
+
+
 def test_predictions_open_in_coco_tools(trained: Path, tmp_path: Path) -> None:
     from faster_coco_eval import COCO
 
@@ -170,6 +187,7 @@ def test_predict_needs_pictures(trained: Path, tmp_path: Path, capsys: pytest.Ca
         (["--model.coords=yx"], "model.coords"),
         (["--model.protocol=three_stage"], "model.protocol"),
         (["--model.lr=-1"], "lr=-1.0: must be above 0"),
+        (["--trainer.precision=bf16-true"], "--trainer.precision=bf16-true: must be one of 32-true, 16-mixed, bf16-"),
         (["--model.num_classes=3"], "num_classes=3: the data have 10 classes"),
         (["--model.coords=xy", "--model.coord_layers=nowhere"], "coord_layers"),
     ],

@@ -159,6 +159,18 @@ def test_roi_align_equals_torchvisions() -> None:
     assert torch.allclose(gradients[0], gradients[1])
 
 
+def test_roi_align_finds_the_place_in_half_precision_too() -> None:
+    """A position far to the right, which is no number of half precision."""
+    features = torch.zeros(1, 1, 4, 301)
+    features[..., 299:] = 1
+    box = torch.tensor([[299.0 * 4 - 6, 0, 299.0 * 4 + 10, 16]])
+    wanted = CanvasRoIAlign(5, 2.0)({"0": features}, [box], [(16, 1204)])
+    assert wanted.min() == 0
+    assert wanted.max() == 1
+    found = CanvasRoIAlign(5, 2.0)({"0": features.bfloat16()}, [box], [(16, 1204)])
+    torch.testing.assert_close(found.float(), wanted, atol=0.01, rtol=0)
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_canvases_are_never_resized(training: bool) -> None:
     transform = CanvasTransform((0.5,), (0.25,)).train(training)

@@ -211,7 +211,7 @@ def test_precisions_that_weights_do_not_have_are_refused(
 ) -> None:
     with pytest.raises(SystemExit):
         fit(tmp_path, *SMALL, f"--trainer.precision={precision}")
-    told = f"trainer.precision={precision}: must be one of 32-true, 16-mixed, bf16-mixed"
+    told = f"--trainer.precision={precision}: must be one of 32-true, 16-mixed, bf16-mixed"
     assert capsys.readouterr().err == f"error: {told}\n"
 
 
@@ -369,7 +369,7 @@ def test_the_algorithm_plays_what_was_trained(trained: Path, tmp_path: Path) -> 
         ("nan@12", "environment 3, in step 12 since it was opened, gave the reward nan: must be a finite number"),
         (
             "crash@12",
-            "one of environments 0 to 3, in step 11 since it was opened, failed: OSError: the emulator is gone",
+            "one of environments 0 to 3, in step 12 since it was opened, failed: OSError: the emulator is gone",
         ),
     ],
 )
