@@ -258,6 +258,16 @@ def test_more_epochs(tmp_path: Path, uninterrupted: Path, capsys: pytest.Capture
     assert yaml.safe_load((run / "config_until_epoch_2.yaml").read_text())["trainer"]["max_epochs"] == 2
 
 
+def test_a_checkpoint_may_be_named_without_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = fit(tmp_path)
+    monkeypatch.chdir(run / "checkpoints")
+    capsys.readouterr()
+    main(["fit", f"--runs_dir={tmp_path}", "--ckpt_path=last.ckpt"])
+    assert "nothing to do" in capsys.readouterr().out
+
+
 def test_a_finished_run_has_nothing_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = fit(tmp_path)
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}

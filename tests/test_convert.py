@@ -354,6 +354,16 @@ def test_lazy_layers_are_converted_once_they_know_their_channels() -> None:
     torch.testing.assert_close(to_coordconv(model)(x), expected)
 
 
+def test_a_model_in_fsdp_is_refused() -> None:
+    class FSDPModule:  # what `torch.distributed.fsdp.fully_shard` adds to a module's class
+        pass
+
+    model = UNet()
+    model.__class__ = type("FSDPUNet", (FSDPModule, UNet), {})
+    with pytest.raises(TypeError, match=r"wrapped in FSDPModule.*convert first"):
+        to_coordconv(nn.Sequential(model))
+
+
 def test_a_model_in_ddp_is_refused(tmp_path: Path) -> None:
     dist.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
     try:

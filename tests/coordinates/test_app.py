@@ -195,6 +195,12 @@ def test_exported_files_give_the_logits(trained: Path) -> None:
     torch.testing.assert_close(plain(centers.float()), expected, rtol=1e-4, atol=1e-5)
 
 
+def test_gradients_are_clipped_in_mixed_precision(tmp_path: Path) -> None:
+    mixed = ["--trainer.precision=bf16-mixed", "--trainer.gradient_clip_val=1", "--trainer.max_epochs=1"]
+    small = [argument for argument in TINY if "max_epochs" not in argument]
+    main(["fit", f"--runs_dir={tmp_path}", *small, *mixed, *CPU])
+
+
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     command = [sys.executable, "-m", "coordconv_apps.coordinates", *arguments]

@@ -203,6 +203,10 @@ def test_mistakes_are_told_in_one_line(
     assert "\n" not in told
 
 
+def test_gradients_are_clipped_in_mixed_precision(tmp_path: Path) -> None:
+    main(["fit", f"--runs_dir={tmp_path}", *SMALL, "--trainer.precision=bf16-mixed", "--trainer.gradient_clip_val=1"])
+
+
 # ------------------------------------------------------------------ two processes
 
 
