@@ -91,6 +91,7 @@ class Game:
         frame_skip: int,
         **options: Any,  # noqa: ANN401  # passed on
     ) -> None:
+        self.frame_skip, self.options = frame_skip, options
         self._emulator = _open_emulator(name, frame_skip, options)
         self._ale = self._emulator.ale
         self.uncounted, self.episodic_life = uncounted, episodic_life
@@ -168,28 +169,19 @@ class ColourGame(Game):
     its own, which a seed sets and nothing but its own steps and resets moves on: so both play the same game.
 
     Args:
-        name: As of `Game`, and so are the others.
-        frame_skip: Frames that an action is held.
+        name: As of `Game`.
+        uncounted: Likewise.
         options: Further arguments of `Game`.
 
     Attributes:
         picture: What the latest step shows, uint8 ``(height, width, 3)``, of `screen_size`.
     """
 
-    def __init__(
-        self,
-        name: str,
-        uncounted: int,
-        *,
-        steps: int | None,
-        episodic_life: bool,
-        frame_skip: int,
-        **options: Any,  # noqa: ANN401  # passed on
-    ) -> None:
-        super().__init__(name, uncounted, steps=steps, episodic_life=episodic_life, frame_skip=frame_skip, **options)
+    def __init__(self, name: str, uncounted: int, **options: Any) -> None:  # noqa: ANN401  # of `Game`
+        super().__init__(name, uncounted, **options)
         height, width = screen_size(name)
         in_colour = {"grayscale": False, "stack_num": 1, "img_height": height, "img_width": width}
-        self._second = _open_emulator(name, frame_skip, options | in_colour)
+        self._second = _open_emulator(name, self.frame_skip, self.options | in_colour)
         self.picture: NDArray[np.uint8] = np.zeros((height, width, 3), np.uint8)
         self._seeded = False
 
