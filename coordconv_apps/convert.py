@@ -51,7 +51,7 @@ def coordconv_layers(model: nn.Module) -> dict[str, nn.Module]:
 
 
 _WRAPPERS = {"DistributedDataParallel", "FullyShardedDataParallel", "FSDPModule"}
-"""Of torch. By name: to import them all takes a second."""
+"""Of torch. By name, so that nothing of its distributed code is loaded for this."""
 
 
 def to_coordconv(
