@@ -43,8 +43,8 @@ from classification.data import ClassificationData
 from classification.models import build_classifier
 from classification.recipe import make_optimizer
 from classification.task import ClassificationTask
-from coordconv_apps.running.memory import keep_freed_memory
-from coordconv_apps.running.runs import device_name
+from coordconv_apps.runs.environment import device_name
+from coordconv_apps.utils.memory import keep_freed_memory
 
 COORDS_BAR = 0.97
 """Images per second with coordinates in the stem, over without, should be at least this."""

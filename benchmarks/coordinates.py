@@ -27,13 +27,14 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a clone as well, nothing installed
 
 from coordconv_apps import CoordConv2d
-from coordconv_apps.cli import run
+from coordconv_apps.cli.app import run
 from coordconv_apps.coordinates.data import SquareData
 from coordconv_apps.coordinates.losses import full_cross_entropy
 from coordconv_apps.coordinates.renderers import PixelClassifier, scaled
 from coordconv_apps.coordinates.task import CoordinateTask
-from coordconv_apps.coords import coord_grid
-from coordconv_apps.running.runs import device_name, read_summary
+from coordconv_apps.nn.coords import coord_grid
+from coordconv_apps.runs.environment import device_name
+from coordconv_apps.runs.summary import read_summary
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

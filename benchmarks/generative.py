@@ -38,7 +38,7 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a clone as well, nothing installed
 
 from benchmarks.canvas import best_times
-from coordconv_apps.running.memory import keep_freed_memory
+from coordconv_apps.utils.memory import keep_freed_memory
 from generative.data import GenerativeData
 from generative.dcgan import CoordConvGenerator
 from generative.shapes import Scenes, draw_scenes, render

@@ -23,7 +23,7 @@ from classification.predict import PredictionWriter
 from classification.recipe import make_optimizer, make_scheduler
 from classification.task import ClassificationTask
 from classification.transforms import to_network
-from coordconv_apps.cli import run
+from coordconv_apps.cli.app import run
 
 CONFIGS = Path(__file__).resolve().parents[1] / "classification" / "configs"
 
@@ -95,7 +95,7 @@ class PlainLoop(Callback):
         self.optimizer = make_optimizer(
             task.optimizer,
             self.network,
-            float(task.noted["peak_lr"]),
+            float(task.run_facts["peak_lr"]),
             task.weight_decay,
             task.momentum,
             task.betas,

@@ -4,7 +4,7 @@
     python benchmarks/rl.py --only training
     python benchmarks/rl.py --effort 4      # four times as long, and steadier
 
-environments: steps of Atari's games a second, with random actions, of `rl.atari.AtariVecEnv` and of SB3's
+environments: steps of Atari's games a second, with random actions, of `rl.envs.atari.AtariVecEnv` and of SB3's
 `make_atari_env` with `VecFrameStack`, in one process and in one for each game. Beside them ale-py's own
 `AtariVectorEnv`, which knows nothing of lives, FIRE and SB3's infos: nothing on its emulators can be faster.
 
@@ -54,15 +54,15 @@ from torch import nn
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a clone as well, nothing installed
 
 from benchmarks.classification import in_turns, median_ratio, verdict
-from coordconv_apps.cli import run
-from coordconv_apps.running.runs import device_name
+from coordconv_apps.cli.app import run
+from coordconv_apps.runs.environment import device_name
 from rl.algorithms import choose, optimizer_of
-from rl.atari import AtariVecEnv
 from rl.data import RLData
+from rl.envs.atari import AtariVecEnv
+from rl.envs.roms import find_game
+from rl.envs.threads import share_cores
 from rl.extractors import CoordConvNatureCNN
-from rl.roms import find_game
 from rl.task import RLTask
-from rl.threads import share_cores
 
 CONFIGS = Path(__file__).resolve().parents[1] / "rl" / "configs"
 

@@ -8,7 +8,7 @@ from classification.data import ClassificationData
 from classification.pictures import ClassificationPictures
 from classification.predict import PredictionWriter
 from classification.task import ClassificationTask
-from coordconv_apps.cli import run
+from coordconv_apps.cli.app import run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

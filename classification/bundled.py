@@ -17,10 +17,10 @@ from torchvision.datasets import CIFAR10, CIFAR100
 from torchvision.datasets.imagenet import META_FILE, load_meta_file
 from torchvision.datasets.utils import check_integrity
 
-from classification.folder import Part, split_by_class
-from coordconv_apps.data import download_timeout
-from coordconv_apps.loaders import mix
-from coordconv_apps.picture_files import name_some
+from classification.folder import Split, split_by_class
+from coordconv_apps.data.downloads import download_timeout
+from coordconv_apps.data.image_files import name_some
+from coordconv_apps.utils.seeds import mix_seeds
 
 HeldSource = Literal["digits", "cifar10", "cifar100"]
 """Sets that are small enough to be held in memory."""
@@ -57,7 +57,7 @@ class HeldSet(NamedTuple):
         class_names: The classes by number.
     """
 
-    parts: dict[Part, HeldImages]
+    parts: dict[Split, HeldImages]
     class_names: list[str]
 
 
@@ -79,7 +79,7 @@ def load_held(source: HeldSource, root: Path, val_fraction: float, split_seed: i
     """
     if source == "digits":
         everything, class_names = _load_digits()
-        left, chosen = split_by_class(everything.labels, DIGITS_TEST_FRACTION, mix(split_seed, 1), class_names)
+        left, chosen = split_by_class(everything.labels, DIGITS_TEST_FRACTION, mix_seeds(split_seed, 1), class_names)
         train, test = everything.at(left), everything.at(chosen)
     else:
         train, class_names = _load_cifar(source, root, train=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from coordconv_apps.checks import Allowed
+    from coordconv_apps.utils.argument_checks import Allowed
 
 
 def _is_range(pair: tuple[float, ...], above: float, most: float) -> bool:

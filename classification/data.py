@@ -21,10 +21,9 @@ from classification.datasets import (
     Pictures,
     PredictDataset,
     TrainDataset,
-    as_it_is,
     concatenate,
 )
-from classification.folder import FolderSource, Part
+from classification.folder import FolderSource, Split
 from classification.mixing import Mixed, mix_batch
 from classification.transforms import (
     IMAGENET_MEAN,
@@ -38,9 +37,12 @@ from classification.transforms import (
     to_network,
     to_pixels,
 )
-from coordconv_apps.data import DataModule, data_root
-from coordconv_apps.loaders import TrainLoader, mix
-from coordconv_apps.picture_files import OnBadImage, PictureFiles, find_pictures
+from coordconv_apps.data.collate import identity_collate
+from coordconv_apps.data.datamodule import DataModule
+from coordconv_apps.data.downloads import data_root
+from coordconv_apps.data.image_files import OnBadImage, PictureFiles, find_pictures
+from coordconv_apps.data.loaders import TrainLoader
+from coordconv_apps.utils.seeds import mix_seeds
 
 Source = Literal["folder", "digits", "cifar10", "cifar100", "imagenet"]
 
@@ -177,7 +179,7 @@ class ClassificationData(DataModule):
             found |= {str(self._to_predict.path(number)) for number in self._to_predict.bad}
         return found
 
-    def num_samples(self, part: Part) -> int:
+    def num_samples(self, part: Split) -> int:
         """The number of images to train, validate or test on.
 
         Args:
@@ -185,7 +187,7 @@ class ClassificationData(DataModule):
         """
         return len(self._pictures(part).labels)
 
-    def images_at(self, indices: Sequence[int], part: Part = "test") -> LabelledBatch:
+    def images_at(self, indices: Sequence[int], part: Split = "test") -> LabelledBatch:
         """Some images as they are evaluated, as a task gets them.
 
         Args:
@@ -195,7 +197,7 @@ class ClassificationData(DataModule):
         batch = EvalDataset(self._pictures(part), self._eval_transform()).__getitems__(indices)
         return batch._replace(images=to_network(batch.images, self.mean, self.std))
 
-    def example_images(self, number: int, part: Part = "test") -> LabelledBatch:
+    def example_images(self, number: int, part: Split = "test") -> LabelledBatch:
         """Images from all over a part, to look at: always the same, and never augmented.
 
         Args:
@@ -231,7 +233,7 @@ class ClassificationData(DataModule):
         if stage == "predict":
             self._find_pictures_to_predict()
             return
-        needed: dict[str, list[Part]] = {"fit": ["train", "val"], "validate": ["val"], "test": ["test"]}
+        needed: dict[str, list[Split]] = {"fit": ["train", "val"], "validate": ["val"], "test": ["test"]}
         for part in needed[stage]:
             self._pictures(part)
 
@@ -247,7 +249,7 @@ class ClassificationData(DataModule):
         alone = self.repeats == 1 and groups > 1 and 0 < left < 2 * world_size and left < number
         if self.augmentation.is_batched:
             batched = BatchedTrainDataset(pictures, transform, self.repeats)
-            loader = self._loader(batched, train=True, collate_fn=as_it_is, batch_size=groups, drop_last=alone)
+            loader = self._loader(batched, train=True, collate_fn=identity_collate, batch_size=groups, drop_last=alone)
             assert isinstance(loader, TrainLoader)
             loader.batches.seeded = True  # this dataset draws from the samples' seeds itself
             return loader
@@ -266,7 +268,7 @@ class ClassificationData(DataModule):
     def predict_dataloader(self) -> DataLoader[PictureBatch]:
         """Makes the loader of the user's own pictures."""
         dataset = PredictDataset(self._find_pictures_to_predict(), self._eval_transform())
-        return self._loader(dataset, train=False, collate_fn=as_it_is, batch_size=self.eval_batch_size)
+        return self._loader(dataset, train=False, collate_fn=identity_collate, batch_size=self.eval_batch_size)
 
     # ------------------------------------------------------------------ batches on the device
 
@@ -279,7 +281,7 @@ class ClassificationData(DataModule):
             images = self.trainer.precision_plugin.convert_input(images)
         return batch._replace(images=images)
 
-    def mix(self, batch: LabelledBatch, epoch: int, batch_idx: int) -> Mixed:
+    def mix_batch(self, batch: LabelledBatch, epoch: int, batch_idx: int) -> Mixed:
         """Mixes the images of a batch to train on, by MixUp or CutMix, if asked for.
 
         What is drawn depends on the seed, the epoch, the batch and the process alone, so a resumed run mixes the same.
@@ -293,7 +295,7 @@ class ClassificationData(DataModule):
             The images, and the share of each class in each of them.
         """
         # Negative: the orders of training have the numbers from 0 on.
-        seed = mix(self.seed, -1, epoch, batch_idx, self._processes()[0])
+        seed = mix_seeds(self.seed, -1, epoch, batch_idx, self._processes()[0])
         # The copies of an image stand side by side: it is mixed with another one, not with itself.
         return mix_batch(
             batch.images, batch.labels, self.num_classes, self.mixup, self.cutmix, seed, shift=self.repeats
@@ -308,9 +310,9 @@ class ClassificationData(DataModule):
     def _eval_transform(self) -> EvalTransform:
         return EvalTransform(self.eval_size, self.eval_resize)
 
-    def _eval_loader(self, part: Part) -> DataLoader[LabelledBatch]:
+    def _eval_loader(self, part: Split) -> DataLoader[LabelledBatch]:
         dataset = EvalDataset(self._pictures(part), self._eval_transform())
-        return self._loader(dataset, train=False, collate_fn=as_it_is, batch_size=self.eval_batch_size)
+        return self._loader(dataset, train=False, collate_fn=identity_collate, batch_size=self.eval_batch_size)
 
     def _held_set(self) -> HeldSet:
         if self._held is None:
@@ -322,7 +324,7 @@ class ClassificationData(DataModule):
             self._folder = FolderSource(self.root, self.val_fraction, self.split_seed, self.on_bad_image)
         return self._folder
 
-    def _pictures(self, part: Part) -> Pictures:
+    def _pictures(self, part: Split) -> Pictures:
         if self._is_held:
             return self._held_set().parts[part]
         source = self._folder_source()

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from classification.bundled import HeldImages
 from classification.folder import ClassFolder, LabelledPicture
 from classification.transforms import EvalTransform, TrainTransform
-from coordconv_apps.picture_files import PictureFiles
+from coordconv_apps.data.image_files import PictureFiles
 
 
 class LabelledBatch(NamedTuple):
@@ -184,11 +184,6 @@ def concatenate(batches: Sequence[LabelledBatch]) -> LabelledBatch:
     """One batch of several."""
     images, labels, indices = zip(*batches, strict=True)
     return LabelledBatch(torch.cat(images), torch.cat(labels), torch.cat(indices))
-
-
-def as_it_is(batch: object) -> object:
-    """What a dataset's ``__getitems__`` has made a batch already."""
-    return batch
 
 
 def _stack(images: Sequence[Tensor], size: int) -> Tensor:

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from coordconv_apps.loaders import mix
-from coordconv_apps.picture_files import (
+from coordconv_apps.data.image_files import (
     PICTURE_SUFFIXES,
     OnBadImage,
     PictureFiles,
@@ -20,9 +19,10 @@ from coordconv_apps.picture_files import (
     find_pictures,
     name_some,
 )
+from coordconv_apps.utils.seeds import mix_seeds
 
-Part = Literal["train", "val", "test"]
-PARTS: tuple[Part, ...] = get_args(Part)
+Split = Literal["train", "val", "test"]
+PARTS: tuple[Split, ...] = get_args(Split)
 
 
 class LabelledPicture(NamedTuple):
@@ -78,7 +78,7 @@ class FolderLayout(NamedTuple):
         class_names: The classes in alphabetical order, which number them.
     """
 
-    folders: dict[Part, Path]
+    folders: dict[Split, Path]
     class_names: list[str]
 
     @property
@@ -106,7 +106,7 @@ def find_layout(root: Path) -> FolderLayout:
                 " class folders in them, or class folders itself"
             )
         return FolderLayout(dict.fromkeys(PARTS, root), _checked(root, names))
-    folders: dict[Part, Path] = {part: root / part for part in PARTS if part in names}
+    folders: dict[Split, Path] = {part: root / part for part in PARTS if part in names}
     folders.setdefault("test", folders["val"])
     class_names = _checked(folders["train"], _class_folders(folders["train"]))
     for part in PARTS[1:]:
@@ -202,7 +202,7 @@ def split_by_class(labels: Tensor, fraction: float, seed: int, class_names: Sequ
                 f"class {name!r} has {len(members)} picture to train and to validate on, must have at least 2"
             )
         count = min(len(members) - 1, max(1, round(fraction * len(members))))
-        generator = torch.Generator().manual_seed(mix(seed, number))
+        generator = torch.Generator().manual_seed(mix_seeds(seed, number))
         held_out[members[torch.randperm(len(members), generator=generator)[:count]]] = True
     return (~held_out).nonzero().flatten(), held_out.nonzero().flatten()
 
@@ -237,7 +237,7 @@ class FolderSource:
         self.on_bad_image: OnBadImage = on_bad_image
         self.told: list[str] = []
         self._found: dict[Path, ClassPictures] = {}
-        self._parts: dict[Part, ClassFolder] = {}
+        self._parts: dict[Split, ClassFolder] = {}
 
     @property
     def left_out(self) -> int:
@@ -249,7 +249,7 @@ class FolderSource:
         """The files, opened by this process and its workers, that could not be read: not those of `left_out`."""
         return {str(part.files.path(number)) for part in self._parts.values() for number in part.files.bad}
 
-    def part(self, part: Part) -> ClassFolder:
+    def part(self, part: Split) -> ClassFolder:
         """The pictures of a part.
 
         Args:
@@ -264,7 +264,7 @@ class FolderSource:
             self._parts[part] = self._make(part)
         return self._parts[part]
 
-    def _make(self, part: Part) -> ClassFolder:
+    def _make(self, part: Split) -> ClassFolder:
         folder, names = self.layout.folders[part], self.layout.class_names
         if folder not in self._found:
             found = self._found[folder] = find_class_pictures(folder, names, self.on_bad_image)

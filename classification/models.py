@@ -19,12 +19,12 @@ from torchvision import models as tv_models
 
 from classification.weights import fit_head, load_weights, read_weights
 from coordconv_apps import CoordConv2d, to_coordconv
-from coordconv_apps.convert import choose_layers
+from coordconv_apps.nn.convert import choose_layers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from coordconv_apps.coords import Coords
+    from coordconv_apps.nn.coords import Coords
 
 logger = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ from torchvision.transforms.v2.functional import to_pil_image
 
 from classification.data import ClassificationData
 from classification.metrics import Report, WorstExample
-from coordconv_apps.callbacks import Pictures
-from coordconv_apps.figures import as_picture
+from coordconv_apps.training.pictures import Pictures
+from coordconv_apps.utils.plotting import as_picture
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch import Tensor
 
-    from coordconv_apps.coords import Coords
+    from coordconv_apps.nn.coords import Coords
 
 TRUE_COLOUR, FOUND_COLOUR = "#26c6da", "#ff9800"
 """Cyan and orange: apart from each other on black and for colour-blind eyes."""

@@ -11,7 +11,8 @@ from lightning.pytorch.callbacks import Callback
 
 from classification.metrics import TOP
 from classification.pictures import all_names
-from coordconv_apps.running.runs import run_dir, written_aside
+from coordconv_apps.runs.folder import run_dir
+from coordconv_apps.utils.files import atomic_write
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer
@@ -69,7 +70,7 @@ class PredictionWriter(Callback):
         columns = (max((len(row) for row in rows), default=1) - 1) // 2
         header = [f"{name}_{place}" for place in range(1, columns + 1) for name in ("class", "score")]
         path = run_dir(trainer) / NAME
-        with written_aside(path) as file:
+        with atomic_write(path) as file:
             csv.writer(file, lineterminator="\n").writerows([["picture", *header], *map(_as_texts, rows)])
         print(f"{len(rows)} pictures classified: {path}")
 

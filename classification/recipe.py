@@ -8,15 +8,15 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from coordconv_apps.checks import check_ranges
-from coordconv_apps.schedules import Schedule, lr_factor
+from coordconv_apps.training.schedules import Schedule, lr_factor
+from coordconv_apps.utils.argument_checks import check_ranges
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torch.optim import Optimizer
 
-    from coordconv_apps.checks import Allowed
+    from coordconv_apps.utils.argument_checks import Allowed
 
 OptimizerName = Literal["sgd", "adamw"]
 
@@ -29,7 +29,7 @@ ALLOWED: dict[str, Allowed] = {
     "momentum": (lambda value: 0 <= value < 1, "in [0, 1)"),
     "betas": (lambda value: len(value) == 2 and all(0 <= beta < 1 for beta in value), "two numbers in [0, 1)"),
 }
-"""What is allowed for the arguments of `make_optimizer`, for `coordconv_apps.checks.check_ranges`."""
+"""What is allowed for the arguments of `make_optimizer`, for `coordconv_apps.utils.argument_checks.check_ranges`."""
 
 _NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
@@ -140,7 +140,7 @@ def make_scheduler(
     Args:
         optimizer: Its present learning rate is the peak.
         total_steps: Steps of the whole training, as ``trainer.estimated_stepping_batches`` gives them.
-        schedule: As in `coordconv_apps.schedules.lr_factor`.
+        schedule: As in `coordconv_apps.training.schedules.lr_factor`.
         warmup: Share of the training, in [0, 1), over which the rate climbs to its peak.
 
     Raises:

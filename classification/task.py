@@ -14,18 +14,18 @@ from classification.metrics import ClassificationMetrics, Report
 from classification.models import build_classifier
 from classification.recipe import ALLOWED, OptimizerName, make_optimizer, make_scheduler, scaled_lr
 from classification.transforms import IMAGENET_MEAN, IMAGENET_STD
-from coordconv_apps.averaging import Averaging
-from coordconv_apps.checks import check_ranges
-from coordconv_apps.coords import Coords
-from coordconv_apps.schedules import Schedule, check_schedule
-from coordconv_apps.task import Task
+from coordconv_apps.nn.coords import Coords
+from coordconv_apps.training.schedules import Schedule, check_schedule
+from coordconv_apps.training.task import Task
+from coordconv_apps.training.weight_averaging import Averaging
+from coordconv_apps.utils.argument_checks import check_ranges
 
 if TYPE_CHECKING:
     from lightning.pytorch.callbacks import Callback
     from lightning.pytorch.utilities.types import OptimizerLRScheduler
 
     from classification.datasets import LabelledBatch, PictureBatch
-    from coordconv_apps.checks import Allowed
+    from coordconv_apps.utils.argument_checks import Allowed
 
 CLASS_NAMES_KEY = "class_names"
 
@@ -97,11 +97,11 @@ class ClassificationTask(Task):
 
     monitor: ClassVar[str] = "val/accuracy"
     monitor_mode: ClassVar[Literal["min", "max"]] = "max"
-    resumable: ClassVar[frozenset[str]] = frozenset(
+    changeable_args: ClassVar[frozenset[str]] = frozenset(
         {"lr", "scale_lr", "weight_decay", "momentum", "betas", "schedule", "warmup", "label_smoothing"}
         | {"channels_last", "compile", "weights"}
     )
-    starting: ClassVar[frozenset[str]] = frozenset({"weights"})
+    initial_weight_args: ClassVar[frozenset[str]] = frozenset({"weights"})
 
     def __init__(
         self,
@@ -225,7 +225,7 @@ class ClassificationTask(Task):
         Returns:
             The mean cross-entropy, a scalar.
         """
-        images, targets = self._data().mix(batch, self.current_epoch, batch_idx)
+        images, targets = self._data().mix_batch(batch, self.current_epoch, batch_idx)
         loss = F.cross_entropy(self(images), targets, label_smoothing=self.label_smoothing)
         self.log_train({"train/loss": loss.detach()}, len(images))
         return loss
@@ -278,7 +278,7 @@ class ClassificationTask(Task):
             gathered = [data.unreadable] * self.trainer.world_size
             if self.trainer.world_size > 1:
                 torch.distributed.all_gather_object(gathered, data.unreadable)
-            self.noted["bad_images"] = data.left_out + len(set().union(*gathered))
+            self.run_facts["bad_images"] = data.left_out + len(set().union(*gathered))
 
     # ------------------------------------------------------------------ checkpoints
 
@@ -343,8 +343,8 @@ class ClassificationTask(Task):
             fused=fused,
         )
         steps = trainer.estimated_stepping_batches
-        self.noted["global_batch_size"] = batch_size * trainer.world_size * accumulate
-        self.noted["peak_lr"] = lr
-        self.noted["optimizer_steps"] = steps
+        self.run_facts["global_batch_size"] = batch_size * trainer.world_size * accumulate
+        self.run_facts["peak_lr"] = lr
+        self.run_facts["optimizer_steps"] = steps
         scheduler = make_scheduler(optimizer, steps, schedule=self.schedule, warmup=self.warmup)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

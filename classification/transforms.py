@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.transforms import v2
 
-from coordconv_apps.picture_files import PictureError
+from coordconv_apps.data.image_files import PictureError
 
 Crop = Literal["resized", "padded"]
 Augment = Literal["none", "trivial", "rand"]

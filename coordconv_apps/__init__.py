@@ -1,8 +1,9 @@
 """CoordConv for PyTorch: layers, conversion of any model, and what the suite's applications share."""
 
-from coordconv_apps.convert import coordconv_layers, fold, to_coordconv
-from coordconv_apps.coords import Coords, axis_coords, coord_grid
-from coordconv_apps.layers import (
+from coordconv_apps.nn.convert import coordconv_layers, to_coordconv
+from coordconv_apps.nn.coords import Coords, axis_coords, coord_grid
+from coordconv_apps.nn.fold import fold
+from coordconv_apps.nn.layers import (
     AddCoords,
     CoordConv1d,
     CoordConv2d,

@@ -17,12 +17,12 @@ import torch
 from lightning.pytorch import Trainer
 from torch import Tensor, nn
 
-from coordconv_apps.running.errors import UserError
+from coordconv_apps.utils.errors import UserError
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningDataModule
 
-    from coordconv_apps.task import Task
+    from coordconv_apps.training.task import Task
 
 Format = Literal["default", "onnx", "plain", "torch_export", "all"]
 Inputs = tuple[Tensor, ...]
@@ -151,7 +151,8 @@ def export(module: nn.Module, inputs: Inputs, formats: Sequence[str], folder: Pa
 
 
 def _fold(module: nn.Module, inputs: Inputs) -> nn.Module:
-    from coordconv_apps.convert import coordconv_layers, fold
+    from coordconv_apps.nn.convert import coordconv_layers
+    from coordconv_apps.nn.fold import fold
 
     if not coordconv_layers(module):  # the baseline is plain already
         return module

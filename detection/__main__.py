@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from coordconv_apps.cli import run
+from coordconv_apps.cli.app import run
 from detection.data import DetectionData
 from detection.pictures import DetectionPictures
 from detection.predict import PredictionWriter

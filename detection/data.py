@@ -13,7 +13,9 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
-from coordconv_apps.data import DataModule, data_root
+from coordconv_apps.data.collate import identity_collate
+from coordconv_apps.data.datamodule import DataModule
+from coordconv_apps.data.downloads import data_root
 from detection.canvas import Canvases, CanvasSettings, TrueBoxes, draw_canvases
 from detection.glyphs import SPLITS, Source, Split, check_source, fetch_mnist, load_class_names, load_glyphs
 from detection.read import PICTURE_SUFFIXES, Ink, list_pictures, read_picture
@@ -298,21 +300,16 @@ class DetectionData(DataModule):
 
     def train_dataloader(self) -> DataLoader[DetectionBatch]:
         """Make the loader of training canvases."""
-        return self._loader(CanvasDataset(self.canvases("train")), train=True, collate_fn=_as_it_is)
+        return self._loader(CanvasDataset(self.canvases("train")), train=True, collate_fn=identity_collate)
 
     def val_dataloader(self) -> DataLoader[DetectionBatch]:
         """Make the loader of validation canvases."""
-        return self._loader(CanvasDataset(self.canvases("val")), train=False, collate_fn=_as_it_is)
+        return self._loader(CanvasDataset(self.canvases("val")), train=False, collate_fn=identity_collate)
 
     def test_dataloader(self) -> DataLoader[DetectionBatch]:
         """Make the loader of test canvases."""
-        return self._loader(CanvasDataset(self.canvases("test")), train=False, collate_fn=_as_it_is)
+        return self._loader(CanvasDataset(self.canvases("test")), train=False, collate_fn=identity_collate)
 
     def predict_dataloader(self) -> DataLoader[PictureBatch]:
         """Make the loader of the user's own pictures."""
-        return self._loader(PictureDataset(self._pictures, self.ink), train=False, collate_fn=_as_it_is)
-
-
-def _as_it_is(batch: object) -> object:
-    # The datasets' __getitems__ has made a batch already.
-    return batch
+        return self._loader(PictureDataset(self._pictures, self.ink), train=False, collate_fn=identity_collate)

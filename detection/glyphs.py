@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from torchvision.datasets import MNIST
 
-from coordconv_apps.data import download_timeout
+from coordconv_apps.data.downloads import download_timeout
 from detection.canvas import Glyphs
 from detection.read import PICTURE_SUFFIXES, Bytes, Ink, list_pictures, read_idx, read_picture
 

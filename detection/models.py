@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from torchvision.models.detection.image_list import ImageList
 
-    from coordconv_apps.coords import Coords
+    from coordconv_apps.nn.coords import Coords
 
 PAPER_COORD_LAYERS = r"backbone\.conv1|rpn\.head\.shared|rpn\.head\.box_out"
 """Where the paper's CoordConv arm has coordinates: first backbone layer, the 3x3 of 32, last box layer."""

@@ -9,7 +9,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from PIL import Image, ImageDraw, ImageFont
 from torchvision.transforms.v2.functional import to_pil_image
 
-from coordconv_apps.callbacks import Pictures
+from coordconv_apps.training.pictures import Pictures
 from detection.boxes import MAX_PROPOSALS
 from detection.data import DetectionData
 from detection.task import DetectionTask

@@ -12,7 +12,8 @@ from lightning.pytorch.callbacks import Callback
 from PIL import Image, ImageOps
 from torchvision.ops import clip_boxes_to_image
 
-from coordconv_apps.running.runs import run_dir, written_aside
+from coordconv_apps.runs.folder import run_dir
+from coordconv_apps.utils.files import atomic_write
 from detection.pictures import describe, draw_boxes
 from detection.read import to_gray
 from detection.task import DetectionTask
@@ -78,7 +79,7 @@ class PredictionWriter(Callback):
             boxes, text = describe(pl_module, result, names)
             zoom = max(1, math.ceil(_SHOWN_SIDE / max(picture.size)))
             drawn = draw_boxes(picture, found=boxes, found_text=text, zoom=zoom)
-            with written_aside(self._folder(trainer) / f"{number:04d}_{Path(path).stem}.png", "wb") as file:
+            with atomic_write(self._folder(trainer) / f"{number:04d}_{Path(path).stem}.png", "wb") as file:
                 drawn.save(file, format="PNG")
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -102,7 +103,7 @@ class PredictionWriter(Callback):
             "annotations": [{"id": number} | a for number, a in enumerate(annotations, start=1)],
         }
         path = self._folder(trainer) / JSON_NAME
-        with written_aside(path) as file:
+        with atomic_write(path) as file:
             json.dump(content, file, indent=1)
         print(f"{len(annotations)} detections in {len(images)} pictures: {path} and the pictures beside it")
 

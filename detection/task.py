@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from coordconv_apps.coords import Coords
-from coordconv_apps.schedules import Schedule, check_schedule, lr_factor
-from coordconv_apps.task import Task
+from coordconv_apps.nn.coords import Coords
+from coordconv_apps.training.schedules import Schedule, check_schedule, lr_factor
+from coordconv_apps.training.task import Task
 from detection.boxes import keep_best
 from detection.deploy import DeployedDetector, DeployedProposals
 from detection.metrics import DetectionMetrics
@@ -65,7 +65,7 @@ class DetectionTask(Task):
     monitor: ClassVar[str] = "val/iou_proposals"
     monitor_mode: ClassVar[Literal["min", "max"]] = "max"
     precisions = ("32-true", "16-mixed", "bf16-mixed")  # boxes are of single precision
-    resumable: ClassVar[frozenset[str]] = frozenset(
+    changeable_args: ClassVar[frozenset[str]] = frozenset(
         {
             "lr",
             "momentum",

@@ -5,13 +5,13 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any
 
-from coordconv_apps.checks import check_ranges
-from coordconv_apps.schedules import check_schedule
+from coordconv_apps.training.schedules import check_schedule
+from coordconv_apps.utils.argument_checks import check_ranges
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from coordconv_apps.checks import Allowed
+    from coordconv_apps.utils.argument_checks import Allowed
 
 _ALLOWED: dict[str, Allowed] = {
     "image_size": (lambda value: value >= 8 and value & (value - 1) == 0, "a power of two of at least 8"),

@@ -11,18 +11,19 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from coordconv_apps.data import DataModule
-from coordconv_apps.loaders import mix
-from coordconv_apps.picture_files import OnBadImage, PictureFiles, find_pictures
+from coordconv_apps.data.collate import identity_collate
+from coordconv_apps.data.datamodule import DataModule
+from coordconv_apps.data.image_files import OnBadImage, PictureFiles, find_pictures
+from coordconv_apps.utils.seeds import mix_seeds
 from generative.folder import read_picture
 from generative.shapes import Scenes, as_float, check_size, draw_scenes, render
 
 Source = Literal["shapes", "folder"]
-Part = Literal["train", "val", "test"]
+Split = Literal["train", "val", "test"]
 
-PARTS: tuple[Part, ...] = ("train", "val", "test")
+PARTS: tuple[Split, ...] = ("train", "val", "test")
 
-SHAPES_SIZES: dict[Part, int] = {"train": 50_000, "val": 1_000, "test": 10_000}
+SHAPES_SIZES: dict[Split, int] = {"train": 50_000, "val": 1_000, "test": 10_000}
 """Images of the two-shape set: to train on as many as in the paper."""
 
 
@@ -193,10 +194,10 @@ class GenerativeData(DataModule):
         self.flip = flip
         self.on_bad_image: OnBadImage = on_bad_image
         self.eval_batch_size = eval_batch_size
-        self._asked: dict[Part, int | None] = {"train": num_train, "val": num_val, "test": num_test}
-        self._pictures: dict[Part, PictureFiles] = {}
+        self._asked: dict[Split, int | None] = {"train": num_train, "val": num_val, "test": num_test}
+        self._pictures: dict[Split, PictureFiles] = {}
         self._left_out = 0
-        self.scenes: dict[Part, Scenes] | None = None
+        self.scenes: dict[Split, Scenes] | None = None
         if source == "shapes":
             check_size(image_size, radius)
             self.scenes = {part: self._draw(part) for part in PARTS}
@@ -206,7 +207,7 @@ class GenerativeData(DataModule):
         """How many pictures of the folder were found unreadable so far, by this process and its workers."""
         return self._left_out + sum(len(pictures.bad) for pictures in self._pictures.values())
 
-    def num_samples(self, part: Part) -> int:
+    def num_samples(self, part: Split) -> int:
         """The number of images to train, validate or test on.
 
         Args:
@@ -214,7 +215,7 @@ class GenerativeData(DataModule):
         """
         return len(self.scenes[part].centers) if self.scenes is not None else len(self._part(part))
 
-    def example_images(self, number: int, part: Part = "test") -> Tensor:
+    def example_images(self, number: int, part: Split = "test") -> Tensor:
         """The first images of a part, to look at: always the same, and never mirrored.
 
         Args:
@@ -242,7 +243,7 @@ class GenerativeData(DataModule):
     def train_dataloader(self) -> DataLoader[ImageBatch]:
         """Makes the loader of images to train on."""
         dataset = self._dataset("train", flip=self.flip)
-        collate_fn = _concatenate if self.flip else _as_it_is
+        collate_fn = _concatenate if self.flip else identity_collate
         return self._loader(dataset, train=True, collate_fn=collate_fn, random_samples=self.flip)
 
     def val_dataloader(self) -> DataLoader[ImageBatch]:
@@ -258,20 +259,20 @@ class GenerativeData(DataModule):
         return self._eval_loader(NumberDataset(self.num_predict))
 
     def _eval_loader(self, dataset: ShapesDataset | FolderDataset | NumberDataset) -> DataLoader[Any]:
-        return self._loader(dataset, train=False, collate_fn=_as_it_is, batch_size=self.eval_batch_size)
+        return self._loader(dataset, train=False, collate_fn=identity_collate, batch_size=self.eval_batch_size)
 
-    def _dataset(self, part: Part, flip: bool = False) -> ShapesDataset | FolderDataset:
+    def _dataset(self, part: Split, flip: bool = False) -> ShapesDataset | FolderDataset:
         if self.scenes is not None:
             return ShapesDataset(self.scenes[part], self.image_size, self.radius)
         return FolderDataset(self._part(part), flip)
 
-    def _draw(self, part: Part) -> Scenes:
+    def _draw(self, part: Split) -> Scenes:
         number = self._asked[part]
         # Negative: the orders of training have the numbers from 0 on, one for each epoch.
-        generator = torch.Generator().manual_seed(mix(self.seed, -1 - PARTS.index(part)))
+        generator = torch.Generator().manual_seed(mix_seeds(self.seed, -1 - PARTS.index(part)))
         return draw_scenes(SHAPES_SIZES[part] if number is None else number, self.image_size, self.radius, generator)
 
-    def _part(self, part: Part) -> PictureFiles:
+    def _part(self, part: Split) -> PictureFiles:
         self._find_pictures()
         return self._pictures[part]
 
@@ -284,7 +285,7 @@ class GenerativeData(DataModule):
         if told and (self.trainer is None or self.trainer.is_global_zero):
             print(told)
         sizes = _folder_sizes(self.folder, len(names), self._asked)
-        order = torch.randperm(len(names), generator=torch.Generator().manual_seed(mix(self.seed))).tolist()
+        order = torch.randperm(len(names), generator=torch.Generator().manual_seed(mix_seeds(self.seed))).tolist()
         read = partial(read_picture, size=self.image_size)
         # What is held out comes first, so it does not depend on how many there are to train on.
         for part in ("test", "val", "train"):
@@ -305,7 +306,7 @@ def _check_source(source: str, folder: str | None, flip: bool, on_bad_image: str
         raise ValueError("data.flip=true: must be false with data.source=shapes")
 
 
-def _folder_sizes(folder: Path, number: int, asked: dict[Part, int | None]) -> dict[Part, int]:
+def _folder_sizes(folder: Path, number: int, asked: dict[Split, int | None]) -> dict[Split, int]:
     """How many of a folder's ``number`` pictures each part gets."""
     held_out = min(SHAPES_SIZES["val"], max(4, number // 20))  # fewer cannot be compared with anything
     val, test = (held_out if asked[part] is None else asked[part] for part in ("val", "test"))
@@ -318,11 +319,6 @@ def _folder_sizes(folder: Path, number: int, asked: dict[Part, int | None]) -> d
             f" needed (data.num_train={train}, data.num_val={val}, data.num_test={test})"
         )
     return {"train": train, "val": val, "test": test}
-
-
-def _as_it_is(batch: object) -> object:
-    # The datasets' __getitems__ has made a batch already.
-    return batch
 
 
 def _concatenate(batches: Sequence[ImageBatch]) -> ImageBatch:

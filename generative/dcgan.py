@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from coordconv_apps import CoordConv2d
-from coordconv_apps.coords import coord_sample
+from coordconv_apps.nn.coords import coord_sample
 
 if TYPE_CHECKING:
-    from coordconv_apps.coords import Coords
+    from coordconv_apps.nn.coords import Coords
 
 COORDCONV_CHANNELS = (8, 4, 4, 2, 1)
 """1x1 convolutions of the CoordConv generator, in multiples of its width (paper: 64)."""

@@ -7,14 +7,14 @@ from pathlib import Path
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from coordconv_apps.picture_files import as_tensor, open_picture
+from coordconv_apps.data.image_files import as_tensor, open_picture
 
 
 def read_picture(path: Path, size: int) -> Tensor:
     """Reads a picture of any format, size and colour mode as the square in its middle.
 
     The shorter side is resized (bilinear, anti-aliased), the longer one cut off on both sides. For colours see
-    `coordconv_apps.picture_files.open_picture`.
+    `coordconv_apps.data.image_files.open_picture`.
 
     Args:
         path: The picture.

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from coordconv_apps import to_coordconv
-from coordconv_apps.budget import most_channels, parameter_count
+from coordconv_apps.nn.parameter_budget import parameter_count, widest_within_budget
 from generative.dcgan import ConvGenerator, CoordConvGenerator, Discriminator
 from generative.vae import Encoder
 
 if TYPE_CHECKING:
-    from coordconv_apps.coords import Coords
+    from coordconv_apps.nn.coords import Coords
 
 Network = Literal["coordconv", "conv", "budget"]
 
@@ -134,4 +134,4 @@ def _channels_within(latent_size: int, image_size: int, width: int) -> int:
     """The largest width of "conv" that has at most the parameters of "coordconv" of ``width``."""
     with torch.device("meta"):
         budget = parameter_count(CoordConvGenerator(latent_size, image_size, width, "xy"))
-    return most_channels(lambda channels: ConvGenerator(latent_size, image_size, channels), budget)
+    return widest_within_budget(lambda channels: ConvGenerator(latent_size, image_size, channels), budget)

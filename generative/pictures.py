@@ -9,8 +9,8 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torchvision.transforms.v2.functional import to_pil_image
 
-from coordconv_apps.callbacks import Pictures
-from coordconv_apps.figures import as_picture
+from coordconv_apps.training.pictures import Pictures
+from coordconv_apps.utils.plotting import as_picture
 from generative.data import GenerativeData
 from generative.decode import decode
 from generative.geometry import REACH, draw_geometry, in_batches, walk

@@ -10,7 +10,8 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torchvision.transforms.v2.functional import to_pil_image
 
-from coordconv_apps.running.runs import run_dir, written_aside
+from coordconv_apps.runs.folder import run_dir
+from coordconv_apps.utils.files import atomic_write
 from generative.data import GenerativeData
 from generative.decode import decode
 from generative.pictures import as_bytes
@@ -60,7 +61,7 @@ class SampleWriter(Callback):
             found |= decode(outputs.images, datamodule.radius)._asdict()
         self._parts.append({name: values.cpu().numpy() for name, values in found.items()})
         for number, image in zip(outputs.indices.tolist(), as_bytes(outputs.images), strict=True):
-            with written_aside(self._folder(trainer) / f"{number:05d}.png", "wb") as file:
+            with atomic_write(self._folder(trainer) / f"{number:05d}.png", "wb") as file:
                 to_pil_image(image).save(file, format="PNG")
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -77,7 +78,7 @@ class SampleWriter(Callback):
         arrays: dict[str, Any] = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         order = arrays["index"].argsort()
         path = self._folder(trainer) / ARRAYS_NAME
-        with written_aside(path, "wb") as file:
+        with atomic_write(path, "wb") as file:
             np.savez(file, **{name: values[order] for name, values in arrays.items()})
         valid = f", {arrays['valid'].sum()} of them with one red and one blue object" if "valid" in arrays else ""
         print(f"{len(order)} samples{valid}: {path} and the pictures beside it")

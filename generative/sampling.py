@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from coordconv_apps.loaders import mix
-from coordconv_apps.task import Task
+from coordconv_apps.training.task import Task
+from coordconv_apps.utils.seeds import mix_seeds
 from generative.geometry import REACH, walk_along_axes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from coordconv_apps.coords import Coords
+    from coordconv_apps.nn.coords import Coords
     from generative.data import NumberBatch
     from generative.geometry import WalkFigures
     from generative.vae import Encoder
@@ -83,10 +83,10 @@ class SamplingTask(Task):
         own: dict[str, nn.Module] = {"generator": self.generator}
         return nn.ModuleDict(own if self.method == "gan" else own | {"encoder": self.encoder})
 
-    # Not by `coordconv_apps.averaging.Averaging`: it averages the whole task, of a gan the discriminator, too, and puts
-    # the average in place of the weights during validations alone, so that the samples that are drawn between them, in
-    # the same training, would be of the weights. And it has no warm-up: a decay of 0.999 takes thousands of steps to
-    # forget the first weights, and a quick start has six thousand.
+    # `coordconv_apps.training.weight_averaging` does not fit: it averages the whole task (the discriminator of a GAN
+    # included) and uses the average during validations only, while samples are also drawn between them. It has no
+    # warm-up either: a decay of 0.999 needs thousands of steps to forget the first weights, and a quick start has six
+    # thousand.
     def _start_average(self, decay: float) -> None:
         """From now on images are made by the average of the networks over the training; not if ``decay`` is 0."""
         if decay:
@@ -108,7 +108,7 @@ class SamplingTask(Task):
         """
         blocks = []
         for block in range(-(-number // _BLOCK)):
-            generator = torch.Generator().manual_seed(mix(seed, block))
+            generator = torch.Generator().manual_seed(mix_seeds(seed, block))
             blocks.append(self._noise(_BLOCK, torch.device("cpu"), generator, torch.float32))
         return torch.cat([torch.empty(0, self.latent_size, dtype=torch.float32), *blocks])[:number]
 

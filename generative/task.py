@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric
 
-from coordconv_apps.coords import Coords
-from coordconv_apps.loaders import mix
-from coordconv_apps.schedules import Schedule, lr_factor
+from coordconv_apps.nn.coords import Coords
+from coordconv_apps.training.schedules import Schedule, lr_factor
+from coordconv_apps.utils.seeds import mix_seeds
 from generative.checks import check_arguments
 from generative.geometry import REACH, summarise
 from generative.losses import (
@@ -33,7 +33,7 @@ from generative.sampling import Method, SamplingTask
 if TYPE_CHECKING:
     from lightning.pytorch.utilities.types import OptimizerLRScheduler
 
-    from generative.data import GenerativeData, ImageBatch, Part
+    from generative.data import GenerativeData, ImageBatch, Split
     from generative.vae import Posterior
 
 EVALUATION_SEED = 1
@@ -103,7 +103,7 @@ class GenerativeTask(SamplingTask):
     monitor: ClassVar[str] = "val/coverage"
     precisions = ("32-true", "16-mixed", "bf16-mixed")  # sums of many numbers come to a stop in half precision
     monitor_mode: ClassVar[Literal["min", "max"]] = "max"
-    resumable: ClassVar[frozenset[str]] = frozenset(
+    changeable_args: ClassVar[frozenset[str]] = frozenset(
         {"lr", "baseline_lr", "discriminator_lr", "beta1", "beta2", "schedule", "warmup", "lr_milestones", "lr_gamma"}
         | {"generator_steps", "feature_matching", "gradient_penalty", "penalty_every"}
         | {"channel_weights", "kl_weight", "kl_warmup"}
@@ -186,7 +186,7 @@ class GenerativeTask(SamplingTask):
         data = self._data()
         if data.image_size != self.image_size:
             raise ValueError(f"model.image_size={self.image_size}: the data have {data.image_size} (data.image_size)")
-        parts: dict[str, tuple[Part, ...]] = {"fit": ("val",), "validate": ("val",), "test": ("test",)}
+        parts: dict[str, tuple[Split, ...]] = {"fit": ("val",), "validate": ("val",), "test": ("test",)}
         least = 2 * (MIN_IMAGES if data.source == "shapes" else MIN_PICTURES)
         for part in parts.get(stage, ()):
             if (number := data.num_samples(part)) < least:
@@ -210,7 +210,7 @@ class GenerativeTask(SamplingTask):
     def on_train_start(self) -> None:
         """Lets every process draw latents of its own."""
         if self.global_rank:
-            torch.manual_seed(mix(torch.initial_seed(), self.global_rank))
+            torch.manual_seed(mix_seeds(torch.initial_seed(), self.global_rank))
         super().on_train_start()
 
     def training_step(self, batch: ImageBatch, batch_idx: int) -> Tensor | None:
@@ -306,7 +306,7 @@ class GenerativeTask(SamplingTask):
 
     # -------------------------------------------------------------- evaluation
 
-    def _start(self, part: Part) -> None:
+    def _start(self, part: Split) -> None:
         """Draws the latents of an evaluation: half as many as there are real images, which the metrics split."""
         self._share_statistics()
         number = self._data().num_samples(part)

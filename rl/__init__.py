@@ -10,7 +10,7 @@ import sys
 
 import gymnasium
 
-from rl.threads import share_cores
+from rl.envs.threads import share_cores
 
 if sys.argv[0] == "-m":  # `python -m rl` is being found, and torch is not loaded yet
     share_cores()
@@ -35,4 +35,4 @@ __all__ = [
 
 register_policies()
 if "CoordConv/Catch-v0" not in gymnasium.registry:
-    gymnasium.register("CoordConv/Catch-v0", entry_point="rl.catch:Catch")
+    gymnasium.register("CoordConv/Catch-v0", entry_point="rl.envs.catch:Catch")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from coordconv_apps.cli import run
+from coordconv_apps.cli.app import run
 from rl.data import RLData
-from rl.films import EpisodeWriter
 from rl.pictures import RLPictures
+from rl.predictions import EpisodeWriter
 from rl.task import RLTask
 
 if TYPE_CHECKING:

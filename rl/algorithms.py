@@ -13,7 +13,7 @@ from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
 from stable_baselines3.common.utils import LinearSchedule
 
-from coordconv_apps.checks import Allowed, check_ranges
+from coordconv_apps.utils.argument_checks import Allowed, check_ranges
 from rl.extractors import SMALLEST_IMAGE, CoordInit, Where
 from rl.policies import CoordConvCnnPolicy
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from gymnasium import spaces
     from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
-    from coordconv_apps.coords import Coords
+    from coordconv_apps.nn.coords import Coords
 
 AlgorithmName = Literal["a2c", "ppo"]
 OptimizerName = Literal["rmsprop", "rmsprop_tf", "adam"]

@@ -13,8 +13,8 @@ import numpy as np
 from coordconv_apps.compare.extension import NOTHING, Extension, Row
 from coordconv_apps.compare.report import ARM_COLOURS
 from coordconv_apps.compare.runs import by_value
-from coordconv_apps.figures import as_png
-from rl.statistics import Estimate, bootstrap, interquartile_mean, probability_of_improvement
+from coordconv_apps.utils.plotting import as_png
+from rl.evaluation.statistics import Estimate, bootstrap, interquartile_mean, probability_of_improvement
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -9,15 +9,15 @@ from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.preprocessing import is_image_space
 
-from coordconv_apps.data import DataModule
-from coordconv_apps.loaders import mix
-from rl.catch import BALLS, GRID, PADDLE
-from rl.evaluation import Episodes, Share, play_episodes, share
-from rl.games import find_kind, make_envs
-from rl.guard import GuardedVecEnv
+from coordconv_apps.data.datamodule import DataModule
+from coordconv_apps.utils.seeds import mix_seeds
+from rl.envs.catch import BALLS, GRID, PADDLE
+from rl.envs.checks import GuardedVecEnv
+from rl.envs.games import find_kind, make_envs
+from rl.evaluation.episodes import Episodes, Share, play_episodes, share
+from rl.evaluation.scores import human_normalised
 from rl.loaders import OneBatch, RolloutLoader
 from rl.replay import ReplayLoader
-from rl.scores import human_normalised
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from rl.playing_task import PlayingTask
     from rl.task import RLTask
 
-Part = Literal["val", "test"]
+Split = Literal["val", "test"]
 
-EVALUATION_SEEDS: dict[Part, int] = {"val": 1_000_000, "test": 2_000_000}
+EVALUATION_SEEDS: dict[Split, int] = {"val": 1_000_000, "test": 2_000_000}
 """Of the first environment of an evaluation: the same games for every run, and none of a training's."""
 
 PREDICTION_SEED = 3_000_000
@@ -56,7 +56,7 @@ def check_options(arguments: Mapping[str, Any]) -> None:
     """Raises `ValueError` for the first option of games that is out of its range, whatever the game.
 
     Args:
-        arguments: Options by name, some of those of `rl.games.GameOptions`. None is the game's own.
+        arguments: Options by name, some of those of `rl.envs.games.GameOptions`. None is the game's own.
     """
     for name, least in _AT_LEAST.items():
         value = arguments[name]
@@ -73,10 +73,10 @@ def open_envs(game: str, num_envs: int, seed: int, options: Mapping[str, Any]) -
     """Makes environments whose observations are images, channels first.
 
     Args:
-        game: Its name, as of `rl.games.make_envs`.
+        game: Its name, as of `rl.envs.games.make_envs`.
         num_envs: How many.
         seed: Environment i is seeded with ``seed + i``.
-        options: Of `rl.games.GameOptions`, by name.
+        options: Of `rl.envs.games.GameOptions`, by name.
 
     Raises:
         ValueError: There is no such game, or its observations are no images.
@@ -164,7 +164,7 @@ class RLData(DataModule):
         self.num_envs = num_envs
         self.steps_per_epoch = steps_per_epoch
         self.num_eval_envs = num_eval_envs
-        self.num_episodes: dict[Part, int] = {"val": eval_episodes, "test": test_episodes}
+        self.num_episodes: dict[Split, int] = {"val": eval_episodes, "test": test_episodes}
         self.predict_episodes = predict_episodes
         self.deterministic = deterministic
         self.eval_max_steps = eval_max_steps
@@ -233,7 +233,7 @@ class RLData(DataModule):
 
     def _training_seed(self, rollouts: int) -> int:
         """Of the first environment. Neighbouring seeds have no games in common, nor do the parts of a resumed run."""
-        return _SEEDS // 2 + mix(self.seed, rollouts) % (_SEEDS // 2)
+        return _SEEDS // 2 + mix_seeds(self.seed, rollouts) % (_SEEDS // 2)
 
     def val_dataloader(self) -> OneBatch[Share]:
         """What this process plays in a validation."""
@@ -248,11 +248,11 @@ class RLData(DataModule):
         rank, world_size = self._processes()
         return OneBatch(EpisodeNumbers(list(range(rank, self.predict_episodes, world_size))))
 
-    def share(self, part: Part) -> Share:
+    def share(self, part: Split) -> Share:
         """What this process plays in an evaluation."""
         return share(self.num_episodes[part], self.num_eval_envs, *self._processes())
 
-    def evaluate(self, task: PlayingTask, own: Share, part: Part) -> Episodes:
+    def evaluate(self, task: PlayingTask, own: Share, part: Split) -> Episodes:
         """Plays this process's episodes: whole games, scores not clipped, and the same ones each time.
 
         Args:
@@ -283,17 +283,17 @@ class RLData(DataModule):
             task: Who plays.
             num_envs: How many.
             seed: Of the first.
-            render_mode: "rgb_array" for pictures of Atari's games in colour, as of `rl.games.GameOptions`.
+            render_mode: "rgb_array" for pictures of Atari's games in colour, as of `rl.envs.games.GameOptions`.
 
         Returns:
-            The environments. What breaks in them raises `rl.guard.BrokenEnvironment`.
+            The environments. What breaks in them raises `rl.envs.checks.BrokenEnvironment`.
         """
         options = {**task.options, **self.options, "episodic_life": False, "clip_rewards": False}
         options["render_mode"] = render_mode
         return GuardedVecEnv(open_envs(task.game, num_envs, seed, options), task.game)
 
     def normalise(self, game: str, score: float) -> float | None:
-        """A score where random actions have 0 and a human 1, as of `rl.scores.human_normalised`.
+        """A score where random actions have 0 and a human 1, as of `rl.evaluation.scores.human_normalised`.
 
         Args:
             game: Its name.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from stable_baselines3 import DQN
 from torch import Tensor, nn
 
-from coordconv_apps.checks import Allowed, check_ranges
+from coordconv_apps.utils.argument_checks import Allowed, check_ranges
 from rl.algorithms import ALLOWED, Decay, OptimizerName, optimizer_of, schedule_of
 from rl.extractors import CoordInit, Where
 from rl.policies import CoordConvDQNPolicy
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from gymnasium import spaces
     from lightning.pytorch import Trainer
 
-    from coordconv_apps.coords import Coords
+    from coordconv_apps.nn.coords import Coords
 
 _SHARE = (lambda value: 0 <= value <= 1, "in [0, 1]")
 _COUNT = (lambda value: value >= 1, "an integer of at least 1")

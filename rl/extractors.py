@@ -18,12 +18,12 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, Combine
 from torch import Tensor, nn
 
 from coordconv_apps import to_coordconv
-from coordconv_apps.coords import Coords
+from coordconv_apps.nn.coords import Coords
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from coordconv_apps.coordmap import CoordLayer
+    from coordconv_apps.nn.functional import CoordLayer
 
 Where = Literal["first", "all"]
 CoordInit = Literal["random", "zero"]

@@ -9,10 +9,10 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from coordconv_apps.running.checkpoints import save_before_error
-from coordconv_apps.running.resume import gather_ranks
-from rl.acting import action_noise
-from rl.rollout import DIVERGED, BrokenTraining, Collector, diverging, together
+from coordconv_apps.training.checkpoints import save_before_error
+from coordconv_apps.utils.distributed import gather_ranks
+from rl.learning.actions import action_noise
+from rl.learning.collector import DIVERGED, BrokenTraining, Collector, diverging, together
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from lightning.pytorch import Trainer
     from stable_baselines3.common.vec_env import VecEnv
 
-    from rl.rollout import Played
+    from rl.learning.advantages import Rollout
+    from rl.learning.collector import Played
     from rl.task import RLTask
-    from rl.updates import Rollout
 
 T = TypeVar("T")
 

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from coordconv_apps.callbacks import Pictures
-from coordconv_apps.figures import as_picture
-from rl.attention import coordinate_maps, watch, without_coordinates
-from rl.attention_figures import draw_coordinate_maps, draw_saliency
+from coordconv_apps.training.pictures import Pictures
+from coordconv_apps.utils.plotting import as_picture
 from rl.data import EVALUATION_SEEDS, RLData
-from rl.guard import BrokenEnvironment
+from rl.envs.checks import BrokenEnvironment
+from rl.evaluation.saliency import coordinate_maps, watch, without_coordinates
+from rl.evaluation.saliency_figures import draw_coordinate_maps, draw_saliency
+from rl.learning.collector import BrokenTraining
 from rl.playing_task import PlayingTask
-from rl.rollout import BrokenTraining
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningDataModule, LightningModule

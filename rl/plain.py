@@ -18,7 +18,7 @@ _REFERENCE = ["PROTO", "FRAME", "SHORT_BINUNICODE", "SHORT_BINUNICODE", "STACK_G
 
 
 def describe(data: dict[str, Any]) -> dict[str, Any]:
-    """What `rl.deploy` writes of a policy in its safe form, as far as a zip's ``data`` tells; None for defaults.
+    """What `rl.policy_files` writes of a policy in its safe form, as far as a zip's ``data`` tells; None for defaults.
 
     Args:
         data: The JSON.
@@ -63,7 +63,7 @@ def _class_name(text: Any) -> str | None:  # noqa: ANN401  # whatever a file hol
 
 
 def _space(value: Any, name: str) -> dict[str, Any]:  # noqa: ANN401  # whatever a file holds
-    """A space of images of bytes, or of a choice, as `rl.spaces.space_to_json` describes it."""
+    """A space of images of bytes, or of a choice, as `rl.space_json.space_to_json` describes it."""
     kind = _class_name(value.get(":type:")) if isinstance(value, dict) else None
     try:
         if kind == "gymnasium.spaces.discrete.Discrete":

@@ -13,7 +13,7 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from stable_baselines3.common.vec_env import VecMonitor, is_vecenv_wrapped
 
-from coordconv_apps.running.resume import random_state, restore_random_state
+from coordconv_apps.utils.random_state import random_state, restore_random_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

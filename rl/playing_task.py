@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 import torch
 from torch import Tensor, nn
 
-from coordconv_apps.coords import Coords
-from coordconv_apps.running.checkpoints import save_before_error
-from coordconv_apps.running.resume import gather_ranks
-from coordconv_apps.task import Task
-from rl.attention import judge
-from rl.deploy import export_safe, export_zip, load_safe
-from rl.evaluation import EpisodeScores, gather_episodes
-from rl.guard import BrokenEnvironment
-from rl.rollout import DIVERGED, BrokenTraining, Seconds, diverging
-from rl.updates import explained_variance
+from coordconv_apps.nn.coords import Coords
+from coordconv_apps.training.checkpoints import save_before_error
+from coordconv_apps.training.task import Task
+from coordconv_apps.utils.distributed import gather_ranks
+from rl.envs.checks import BrokenEnvironment
+from rl.evaluation.episodes import EpisodeScores, gather_episodes
+from rl.evaluation.saliency import judge
+from rl.learning.advantages import explained_variance
+from rl.learning.collector import DIVERGED, BrokenTraining, Seconds, diverging
+from rl.policy_files import export_safe, export_zip, load_safe
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
     from stable_baselines3.common.policies import ActorCriticPolicy
 
-    from rl.data import EpisodeNumbers, Part, RLData
-    from rl.evaluation import Episodes, Share
+    from rl.data import EpisodeNumbers, RLData, Split
+    from rl.evaluation.episodes import Episodes, Share
+    from rl.learning.collector import Played
     from rl.playing import Player
-    from rl.rollout import Played
 
 COUNTS = "rl"
 """Where a checkpoint holds the counts of a training."""
@@ -43,8 +43,8 @@ class PlayingTask(Task):
 
     Args:
         coords: Coordinates that the policy sees.
-        game: Its name, as of `rl.games.make_envs`.
-        options: How it is shown to the policy, of `rl.games.GameOptions`.
+        game: Its name, as of `rl.envs.games.make_envs`.
+        options: How it is shown to the policy, of `rl.envs.games.GameOptions`.
         algorithm: Stable-Baselines3's object, with the policy and its optimizer.
 
     Attributes:
@@ -172,7 +172,7 @@ class PlayingTask(Task):
         """Plays this process's episodes of a test."""
         self._evaluate(batch, "test")
 
-    def _evaluate(self, share: Share, part: Part) -> None:
+    def _evaluate(self, share: Share, part: Split) -> None:
         began, failure = time.perf_counter(), None
         try:
             with torch.autocast(self.device.type, enabled=False), diverging():  # as films and predictions
@@ -204,7 +204,7 @@ class PlayingTask(Task):
         """Logs the figures of a test."""
         self._log_episodes("test")
 
-    def _log_episodes(self, part: Part) -> None:
+    def _log_episodes(self, part: Split) -> None:
         metric = cast("EpisodeScores", self.episodes[part])
         figures = metric.compute()
         metric.reset()
@@ -217,7 +217,7 @@ class PlayingTask(Task):
         self.log_dict({f"{part}/{name}": value.to(self.device) for name, value in figures.items()}, sync_dist=True)
 
     def predict_step(self, batch: EpisodeNumbers, batch_idx: int) -> EpisodeNumbers:
-        """Which episodes to play: that is done where they are filmed, see `rl.films.EpisodeWriter`."""
+        """Which episodes to play: that is done where they are filmed, see `rl.predictions.EpisodeWriter`."""
         return batch
 
     # ------------------------------------------------------------------ export

@@ -16,12 +16,12 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
 
-from coordconv_apps.loaders import mix
-from coordconv_apps.running.checkpoints import save_before_error
+from coordconv_apps.training.checkpoints import save_before_error
+from coordconv_apps.utils.seeds import mix_seeds
 from rl.dqn import QValues, evaluated
-from rl.guard import BrokenEnvironment, GuardedVecEnv
+from rl.envs.checks import BrokenEnvironment, GuardedVecEnv
+from rl.learning.collector import DIVERGED, BrokenTraining
 from rl.playing_task import COUNTS, PlayingTask
-from rl.rollout import DIVERGED, BrokenTraining
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,10 +35,10 @@ if TYPE_CHECKING:
     from torch import nn
     from torch.optim import Optimizer
 
-    from coordconv_apps.coords import Coords
+    from coordconv_apps.nn.coords import Coords
     from rl.dqn import DQNSettings
+    from rl.learning.collector import Seconds
     from rl.playing import Player
-    from rl.rollout import Seconds
 
 CHUNK = 256
 """Steps of all environments between two looks at signals: a second or two on a CPU."""
@@ -273,7 +273,7 @@ class ReplayLoader:
             raise BrokenTraining(f"model.buffer_size={settings.buffer_size}: must be smaller: {error}") from error
         algorithm.set_env(self._env)
         algorithm.set_logger(Logger(None, []))
-        algorithm.action_space.seed(mix(self.seed, task.rollouts) % 2**31)
+        algorithm.action_space.seed(mix_seeds(self.seed, task.rollouts) % 2**31)
         done = algorithm.num_timesteps
         algorithm._n_calls = done // self.num_envs
         self._learns_after = settings.learning_starts

@@ -12,25 +12,18 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 
-from coordconv_apps.checks import check_ranges
-from coordconv_apps.coords import Coords
-from coordconv_apps.loaders import mix
-from rl.acting import ORDER, assess, generator
+from coordconv_apps.nn.coords import Coords
+from coordconv_apps.utils.argument_checks import check_ranges
+from coordconv_apps.utils.seeds import mix_seeds
 from rl.algorithms import ALLOWED, Decay, OptimizerName, build, choose, refuse
 from rl.data import open_envs
 from rl.dqn import build_dqn, check_dqn, choose_dqn
 from rl.extractors import CoordInit, Where
+from rl.learning.actions import ORDER, assess, generator
+from rl.learning.advantages import Rollout
+from rl.learning.losses import MEASURES, Measures, a2c_loss, ppo_loss
+from rl.learning.minibatches import Batch, batches, whole
 from rl.replay import ReplayLoader, ReplayTask, chunk_steps
-from rl.updates import (
-    MEASURES,
-    Batch,
-    Measures,
-    Rollout,
-    a2c_loss,
-    batches,
-    ppo_loss,
-    whole,
-)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -101,7 +94,7 @@ class RLTask(ReplayTask):
         ValueError: An argument is out of its range, or does not go with the others.
     """
 
-    resumable: ClassVar[frozenset[str]] = frozenset(
+    changeable_args: ClassVar[frozenset[str]] = frozenset(
         {"total_timesteps", "n_epochs", "batch_size", "gamma", "gae_lambda", "ent_coef", "vf_coef", "max_grad_norm"}
         | {"normalize_advantage", "target_kl", "clip_range", "clip_schedule", "clip_range_vf", "lr", "lr_schedule"}
         | {"buffer_size", "learning_starts", "tau", "train_freq", "gradient_steps", "target_update_interval"}
@@ -208,7 +201,7 @@ class RLTask(ReplayTask):
     def on_train_start(self) -> None:
         """Ends a training that has all its steps already, and knows in which epoch the others will."""
         if self.global_rank:  # actions that have no noise of their own are drawn anew by each process
-            torch.manual_seed(mix(torch.initial_seed(), self.global_rank))
+            torch.manual_seed(mix_seeds(torch.initial_seed(), self.global_rank))
         super().on_train_start()
         left = -(-(self.total_timesteps - self.timesteps) // self._samples())
         if left <= 0:

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from coordconv_apps import CoordConv2d
 from coordconv_apps.export import FILES, export
-from coordconv_apps.running.errors import UserError
-from coordconv_apps.running.runs import read_summary
+from coordconv_apps.runs.summary import read_summary
+from coordconv_apps.utils.errors import UserError
 from tests.toy.__main__ import main
 from tests.toy.task import ToyTask
 

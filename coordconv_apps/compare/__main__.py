@@ -26,7 +26,7 @@ from coordconv_apps.compare.record import check_record, locked
 from coordconv_apps.compare.report import note, overview, sections, table
 from coordconv_apps.compare.runs import Job, Plan, Result, collect
 from coordconv_apps.compare.workers import StopSignals, run_jobs
-from coordconv_apps.coords import Coords
+from coordconv_apps.nn.coords import Coords
 
 ARMS: tuple[str, ...] = get_args(Coords)
 SEED_LIMIT = 2**32  # of every random number generator that a seed is given to

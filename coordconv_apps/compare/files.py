@@ -8,7 +8,7 @@ from pathlib import Path
 from coordconv_apps.compare.extension import NOTHING, Extension, Row
 from coordconv_apps.compare.report import Section, aligned, draw, metric_names, note, overview, sections, table
 from coordconv_apps.compare.runs import Result, file_name
-from coordconv_apps.running.runs import written_aside
+from coordconv_apps.utils.files import atomic_write
 
 
 def write_report(
@@ -45,7 +45,7 @@ def write_report(
         },
     }
     for file, content in {**figures, **files}.items():  # what the text refers to comes before it
-        with written_aside(file, "wb") as aside:
+        with atomic_write(file, "wb") as aside:
             aside.write(content)
     return [*files, *figures]
 

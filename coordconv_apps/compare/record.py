@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from coordconv_apps.compare.runs import Plan
-from coordconv_apps.running.runs import written_aside
+from coordconv_apps.utils.files import atomic_write
 
 RECORD = "comparison.json"
 
@@ -66,7 +66,7 @@ def check_record(plan: Plan, fresh: bool) -> None:
             )
     elif (plan.out / "runs").exists():
         raise ValueError(f"--out {plan.out}: holds runs that no comparison made; choose another folder")
-    with written_aside(path) as file:
+    with atomic_write(path) as file:
         file.write(json.dumps(wanted, indent=2) + "\n")
 
 

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from coordconv_apps.callbacks import beside_floors
 from coordconv_apps.compare.extension import Row
 from coordconv_apps.compare.runs import Result, by_value
-from coordconv_apps.figures import as_png
+from coordconv_apps.utils.plotting import as_png
+from coordconv_apps.utils.tables import beside_floors
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

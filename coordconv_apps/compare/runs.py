@@ -16,7 +16,8 @@ from typing import Any, Literal, NamedTuple
 
 import yaml
 
-from coordconv_apps.running.runs import read_summary, versions
+from coordconv_apps.runs.folder import versions
+from coordconv_apps.runs.summary import read_summary
 
 Stage = Literal["fit", "test"]
 

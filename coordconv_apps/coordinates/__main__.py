@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from coordconv_apps.cli import run
+from coordconv_apps.cli.app import run
 from coordconv_apps.coordinates.data import SquareData
 from coordconv_apps.coordinates.pictures import CoordinatePictures
 from coordconv_apps.coordinates.task import CoordinateTask

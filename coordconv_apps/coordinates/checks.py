@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from coordconv_apps.checks import check_ranges
 from coordconv_apps.coordinates.models import NETWORKS
 from coordconv_apps.coordinates.renderers import HALO
-from coordconv_apps.schedules import check_schedule
+from coordconv_apps.training.schedules import check_schedule
+from coordconv_apps.utils.argument_checks import check_ranges
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from coordconv_apps.checks import Allowed
+    from coordconv_apps.utils.argument_checks import Allowed
 
 _ALLOWED: dict[str, Allowed] = {
     "lr": (lambda value: value > 0, "above 0"),

@@ -12,7 +12,7 @@ import numpy as np
 
 from coordconv_apps.compare.extension import Extension, Row
 from coordconv_apps.compare.report import ARM_COLOURS
-from coordconv_apps.figures import as_png
+from coordconv_apps.utils.plotting import as_png
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from coordconv_apps.coordinates.squares import Centers, Split, draw_pairs, split_centers
-from coordconv_apps.data import DataModule
+from coordconv_apps.data.collate import identity_collate
+from coordconv_apps.data.datamodule import DataModule
 
 
 class SquareBatch(NamedTuple):
@@ -96,7 +97,7 @@ class SquareData(DataModule):
 
     def train_dataloader(self) -> DataLoader[SquareBatch]:
         """Make the loader of the training set."""
-        return self._loader(SquareDataset(self.centers.train), train=True, collate_fn=_as_it_is)
+        return self._loader(SquareDataset(self.centers.train), train=True, collate_fn=identity_collate)
 
     def val_dataloader(self) -> list[DataLoader[SquareBatch]]:
         """Make the loaders of both sets, test and train, to evaluate."""
@@ -116,9 +117,4 @@ class SquareData(DataModule):
 
     def _eval_loader(self, centers: Tensor) -> DataLoader[SquareBatch]:
         dataset = SquareDataset(centers)
-        return self._loader(dataset, train=False, collate_fn=_as_it_is, batch_size=self.eval_batch_size)
-
-
-def _as_it_is(batch: object) -> object:
-    # The dataset's __getitems__ has made a batch already.
-    return batch
+        return self._loader(dataset, train=False, collate_fn=identity_collate, batch_size=self.eval_batch_size)

@@ -13,14 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from coordconv_apps import to_coordconv
-from coordconv_apps.budget import most_channels, parameter_count
 from coordconv_apps.coordinates.regressors import ConvRegressor, PositionNet, StridedRegressor
 from coordconv_apps.coordinates.renderers import GrowingNet, PixelClassifier, PixelRenderer
+from coordconv_apps.nn.parameter_budget import parameter_count, widest_within_budget
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from coordconv_apps.coords import Coords
+    from coordconv_apps.nn.coords import Coords
 
 TaskName = Literal["classification", "regression", "rendering"]
 Network = Literal["paper", "deconv", "upsample", "dense", "strided", "budget"]
@@ -140,4 +140,4 @@ def he_normal_(network: nn.Module, gain: float = 1.0, coord_gain: float = 1.0) -
 
 def _within(budget: int, make: Callable[[int], nn.Module]) -> nn.Module:
     """The network of the most channels that has at most ``budget`` parameters."""
-    return make(most_channels(make, budget))
+    return make(widest_within_budget(make, budget))

@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from coordconv_apps.callbacks import Pictures
 from coordconv_apps.coordinates.data import SquareData
 from coordconv_apps.coordinates.metrics import overlaps
 from coordconv_apps.coordinates.squares import Centers, pixel_index, render
 from coordconv_apps.coordinates.task import CoordinateTask
-from coordconv_apps.figures import as_picture
+from coordconv_apps.training.pictures import Pictures
+from coordconv_apps.utils.plotting import as_picture
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

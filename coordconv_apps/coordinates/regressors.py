@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from coordconv_apps import CoordConv2d
 
 if TYPE_CHECKING:
-    from coordconv_apps.coords import Coords
+    from coordconv_apps.nn.coords import Coords
 
 
 class PositionNet(nn.Module):

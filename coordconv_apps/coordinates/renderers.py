@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from coordconv_apps import CoordConv2d
 
 if TYPE_CHECKING:
-    from coordconv_apps.coords import Coords
+    from coordconv_apps.nn.coords import Coords
 
 CLASSIFIER_CHANNELS = (32, 32, 64, 64, 1)
 """1x1 convolutions of the paper's CoordConv network of classification."""

@@ -17,9 +17,9 @@ from coordconv_apps.coordinates.models import Network, TaskName, build_network
 from coordconv_apps.coordinates.regressors import PositionNet
 from coordconv_apps.coordinates.renderers import PixelClassifier, PixelRenderer
 from coordconv_apps.coordinates.squares import one_hot, render
-from coordconv_apps.coords import Coords
-from coordconv_apps.schedules import Schedule, lr_factor
-from coordconv_apps.task import Task
+from coordconv_apps.nn.coords import Coords
+from coordconv_apps.training.schedules import Schedule, lr_factor
+from coordconv_apps.training.task import Task
 
 if TYPE_CHECKING:
     from lightning.pytorch.utilities.types import OptimizerLRScheduler
@@ -87,7 +87,7 @@ class CoordinateTask(Task):
         ValueError: If an argument is out of range or does not go with the others.
     """
 
-    resumable: ClassVar[frozenset[str]] = frozenset(
+    changeable_args: ClassVar[frozenset[str]] = frozenset(
         {"lr", "baseline_lr", "beta2", "weight_decay", "baseline_weight_decay", "stop_when_perfect"}
         | {
             "schedule",

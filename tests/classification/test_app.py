@@ -22,11 +22,12 @@ from torchvision.transforms.v2.functional import center_crop
 from classification.__main__ import main
 from classification.pictures import ClassificationPictures
 from classification.task import CLASS_NAMES_KEY, ClassificationTask
-from coordconv_apps.picture_files import read_picture
-from coordconv_apps.running.runs import read_summary, versions
+from coordconv_apps.data.image_files import read_picture
+from coordconv_apps.runs.folder import versions
+from coordconv_apps.runs.summary import read_summary
 from tests.classification.pictures import CLASSES, damage, save_classes
 from tests.classification.tiny import ARGUMENTS, NETWORK, SIZE, data, save_noise, save_parts, trainer, weights_file
-from tests.test_cli_resume import assert_same, assert_same_runs, load
+from tests.cli.test_resume import assert_same, assert_same_runs, load
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = {path.stem: path for path in sorted((ROOT / "classification" / "configs").glob("*.yaml"))}
@@ -276,7 +277,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
         port = str(free.getsockname()[1])
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)}
     environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "NODE_RANK": "0"}
-    environment["PYTHONWARNINGS"] = "ignore::UserWarning:coordconv_apps.picture_files"
+    environment["PYTHONWARNINGS"] = "ignore::UserWarning:coordconv_apps.data.image_files"
     command = [sys.executable, str(script), str(folder), "fit", *fit, *two, "--", "predict", *predict, *two]
     processes = [
         subprocess.Popen(command, cwd=ROOT, env={**environment, "LOCAL_RANK": rank}, stderr=subprocess.PIPE, text=True)

@@ -19,13 +19,13 @@ from torch.utils.data import DataLoader
 from classification import data as module
 from classification.data import ClassificationData, Source
 from classification.datasets import BatchedTrainDataset, LabelledBatch, PictureBatch, concatenate
-from classification.folder import PARTS, Part
+from classification.folder import PARTS, Split
 from classification.transforms import EvalTransform, to_network
-from coordconv_apps.loaders import SeededSamples, TrainLoader
-from coordconv_apps.picture_files import read_picture
+from coordconv_apps.data.image_files import read_picture
+from coordconv_apps.data.loaders import SeededSamples, TrainLoader
 from tests.classification.pictures import CLASSES, colours, damage, save_class, save_classes
 
-STAGES: dict[Part, str] = {"train": "fit", "val": "validate", "test": "test"}
+STAGES: dict[Split, str] = {"train": "fit", "val": "validate", "test": "test"}
 PLAIN: dict[str, Any] = {"crop": "padded", "padding": 0, "flip": 0.0}
 RANDOM: dict[str, dict[str, Any]] = {
     "padded": {"crop": "padded", "padding": 2},
@@ -52,7 +52,7 @@ def digits(**changes: Any) -> ClassificationData:  # noqa: ANN401  # any argumen
     return ClassificationData("digits", **({"image_size": 8, "batch_size": 100, **PLAIN} | changes))
 
 
-def loader(data: ClassificationData, part: Part) -> DataLoader[LabelledBatch]:
+def loader(data: ClassificationData, part: Split) -> DataLoader[LabelledBatch]:
     data.setup(STAGES[part])
     return {"train": data.train_dataloader, "val": data.val_dataloader, "test": data.test_dataloader}[part]()
 
@@ -97,7 +97,7 @@ def test_the_number_of_classes_is_known_without_looking_at_pictures(
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_batches_hold_pictures_and_their_classes(part: Part, folder: Path) -> None:
+def test_batches_hold_pictures_and_their_classes(part: Split, folder: Path) -> None:
     data = of_folder(folder)
     batches = list(loader(data, part))
     assert [len(batch.labels) for batch in batches] == ([6, 6, 6, 3] if part == "train" else [3, 3, 1])
@@ -241,7 +241,7 @@ def test_an_interrupted_epoch_goes_on_with_the_same_images() -> None:
 
 @pytest.mark.parametrize("part", PARTS)
 @pytest.mark.parametrize("held", [True, False])
-def test_two_processes_share_the_images(part: Part, held: bool, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_processes_share_the_images(part: Split, held: bool, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def data(batch_size: int) -> ClassificationData:
         changes: dict[str, Any] = {"padding": 2, "flip": 0.5, "batch_size": batch_size}
         return digits(val_fraction=0.9, **changes) if held else of_folder(folder, **changes)
@@ -370,7 +370,7 @@ def test_mixing_depends_on_seed_epoch_batch_and_process(folder: Path, monkeypatc
     def mixed(epoch: int = 2, batch_idx: int = 3, rank: int = 0, **changes: int) -> Tensor:
         data = of_folder(folder, mixup=0.5, cutmix=1.0, **changes)
         monkeypatch.setattr(data, "_processes", lambda: (rank, 2))
-        images, targets = data.mix(batch, epoch, batch_idx)
+        images, targets = data.mix_batch(batch, epoch, batch_idx)
         assert targets.shape == (6, 3)
         torch.testing.assert_close(targets.sum(1), torch.ones(6))
         return images
@@ -381,7 +381,7 @@ def test_mixing_depends_on_seed_epoch_batch_and_process(folder: Path, monkeypatc
     assert torch.equal(mixed(), one)
     for other in (mixed(epoch=1), mixed(batch_idx=2), mixed(rank=1), mixed(seed=1)):
         assert not torch.equal(other, one)
-    plain = of_folder(folder).mix(batch, 0, 0)
+    plain = of_folder(folder).mix_batch(batch, 0, 0)
     assert torch.equal(plain.images, batch.images)
     assert torch.equal(plain.targets.argmax(1), batch.labels)
 
@@ -389,7 +389,7 @@ def test_mixing_depends_on_seed_epoch_batch_and_process(folder: Path, monkeypatc
 def test_copies_of_an_image_are_mixed_with_another_one(folder: Path) -> None:
     data = of_folder(folder, mixup=1.0, repeats=2, batch_size=4)
     images = torch.zeros(4, 3, 8, 8)
-    _, targets = data.mix(LabelledBatch(images, torch.tensor([0, 0, 1, 1]), torch.tensor([0, 0, 9, 9])), 0, 0)
+    _, targets = data.mix_batch(LabelledBatch(images, torch.tensor([0, 0, 1, 1]), torch.tensor([0, 0, 9, 9])), 0, 0)
     assert (targets[:, :2] > 0).all()
 
 

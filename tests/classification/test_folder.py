@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from classification.folder import FolderSource, find_class_pictures, find_layout, split_by_class
-from coordconv_apps.picture_files import read_picture
+from coordconv_apps.data.image_files import read_picture
 from tests.classification.pictures import CLASSES, damage, save_class, save_classes
 
 

@@ -21,13 +21,13 @@ from torchvision.models.regnet import BlockParams
 
 from classification.models import add_stem, build_classifier, torchvision_classifiers
 from coordconv_apps import CoordConv2d
-from coordconv_apps.convert import coordconv_layers
-from tests.reference import coordinates
+from coordconv_apps.nn.convert import coordconv_layers
+from tests.nn.reference import coordinates
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from coordconv_apps.coords import Coords
+    from coordconv_apps.nn.coords import Coords
 
 # Of every family the cheapest, and the smallest picture that it takes.
 FAMILIES: dict[str, tuple[int, dict[str, Any]]] = {

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from PIL.Image import Image
 
-    from coordconv_apps.coords import Coords
+    from coordconv_apps.nn.coords import Coords
 
 SIZE = 8
 GROUND = (32, 36, 42)

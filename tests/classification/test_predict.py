@@ -14,8 +14,9 @@ from classification.__main__ import main
 from classification.pictures import ClassificationPictures
 from classification.predict import PredictionWriter
 from classification.task import ClassificationTask, Prediction
-from coordconv_apps.picture_files import read_picture
-from coordconv_apps.running.runs import read_summary, versions
+from coordconv_apps.data.image_files import read_picture
+from coordconv_apps.runs.folder import versions
+from coordconv_apps.runs.summary import read_summary
 from tests.classification.pictures import damage
 from tests.classification.tiny import (
     ARGUMENTS,
@@ -155,7 +156,7 @@ def test_a_batch_of_pictures_that_cannot_be_read_is_passed_over(tmp_path: Path) 
     one = task()
     trainer(tmp_path, callbacks=[PredictionWriter()]).predict(one, there, return_predictions=False)
     assert [row[0] for row in table(tmp_path)[1:]] == [str(pictures / "a" / "02.png")]
-    assert one.noted["bad_images"] == 2
+    assert one.run_facts["bad_images"] == 2
 
 
 # ------------------------------------------------------------------ from the command line

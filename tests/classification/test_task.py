@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from classification.task import ClassificationTask
 from coordconv_apps import CoordConv2d
-from coordconv_apps.averaging import Averaging
+from coordconv_apps.training.weight_averaging import Averaging
 from tests.classification.pictures import damage
 from tests.classification.tiny import OWN_TRAINER, SIZE, data, save_parts, task, trainer, weights_file
 
@@ -73,7 +73,7 @@ def test_the_loss_is_the_cross_entropy_with_mixed_and_smoothed_targets(
     assert len(watch.losses) == 3 * repeats
     is_mixed = []
     for number, (batch, network, loss) in enumerate(zip(watch.batches, watch.networks, watch.losses, strict=True)):
-        images, targets = there.mix(batch, 0, number)
+        images, targets = there.mix_batch(batch, 0, number)
         is_mixed.append(not torch.equal(images, batch.images))  # a box of CutMix may have no area
         # Each class of a picture gets its share of 0.7, and every class a third of 0.3.
         smoothed = 0.7 * targets + 0.1
@@ -115,7 +115,7 @@ def test_rates_follow_the_scaled_schedule_step_by_step(
     one = task(warmup=0.5, **arguments)
     watch = watched(tmp_path, one, data(folder), max_epochs=2, accumulate_grad_batches=accumulate)
     steps = 6 // accumulate
-    assert one.noted == {
+    assert one.run_facts == {
         "global_batch_size": 8 * accumulate,
         "peak_lr": pytest.approx(peak),
         "optimizer_steps": steps,
@@ -130,7 +130,7 @@ def test_a_constant_rate_needs_no_end(folder: Path, tmp_path: Path) -> None:
     one = task(schedule="constant", lr=0.32)
     watch = watched(tmp_path, one, data(folder), max_epochs=-1, max_time={"seconds": 1})
     assert watch.rates[0] == pytest.approx([0.01, 0.01])
-    assert one.noted["optimizer_steps"] == math.inf
+    assert one.run_facts["optimizer_steps"] == math.inf
 
 
 def test_gradients_are_clipped_over_accumulated_batches(folder: Path, tmp_path: Path) -> None:
@@ -254,17 +254,17 @@ def test_pictures_that_cannot_be_read_are_counted_once(tmp_path: Path) -> None:
         run = trainer(tmp_path, limit_val_batches=validated, max_epochs=2)
         with pytest.warns(UserWarning, match="not a readable picture"):
             run.fit(one, data(root, on_bad_image="skip"))
-        assert one.noted["bad_images"] == count
+        assert one.run_facts["bad_images"] == count
         if validated:
             with pytest.warns(UserWarning, match="not a readable picture"):
                 run.test(one, data(root, on_bad_image="skip"), verbose=False)
-            assert one.noted["bad_images"] == 1
+            assert one.run_facts["bad_images"] == 1
 
 
 def test_nothing_is_counted_where_unreadable_pictures_are_errors(folder: Path, tmp_path: Path) -> None:
     one = task()
     trainer(tmp_path).validate(one, data(folder), verbose=False)
-    assert "bad_images" not in one.noted
+    assert "bad_images" not in one.run_facts
 
 
 # ------------------------------------------------------------------ mistakes

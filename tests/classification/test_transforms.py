@@ -23,8 +23,8 @@ from classification.transforms import (
     to_network,
     to_pixels,
 )
-from coordconv_apps.picture_files import PictureError
-from coordconv_apps.running.errors import is_user_error
+from coordconv_apps.data.image_files import PictureError
+from coordconv_apps.utils.errors import is_user_error
 
 PADDED: dict[str, Any] = {"crop": "padded", "padding": 2, "flip": 0.5}
 

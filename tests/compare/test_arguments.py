@@ -15,7 +15,7 @@ GOOD = [APP, "--config", "CONFIG"]  # arguments; a test puts its file in the pla
     [
         (["no_such_app", "--config", "CONFIG"], "APP no_such_app: no such application"),
         (["a/b", "--config", "CONFIG"], "APP a/b: no such application"),
-        (["coordconv_apps.coords", "--config", "CONFIG"], "APP coordconv_apps.coords: no such application"),
+        (["coordconv_apps.nn.coords", "--config", "CONFIG"], "APP coordconv_apps.nn.coords: no such application"),
         ([APP, "--config", "missing.yaml"], "--config missing.yaml: no such file"),
         ([APP], "the following arguments are required: --config"),
         ([APP, "--config", "BROKEN"], "not a YAML file"),

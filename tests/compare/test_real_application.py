@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from coordconv_apps.compare import __main__ as compare
-from coordconv_apps.running.runs import read_summary
+from coordconv_apps.runs.summary import read_summary
 from tests.compare.harness import Comparison
 
 

@@ -15,7 +15,8 @@ import yaml
 from coordconv_apps.coordinates.__main__ import main
 from coordconv_apps.coordinates.squares import all_centers
 from coordconv_apps.coordinates.task import CoordinateTask
-from coordconv_apps.running.runs import read_summary, versions
+from coordconv_apps.runs.folder import versions
+from coordconv_apps.runs.summary import read_summary
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted((ROOT / "coordconv_apps" / "coordinates" / "configs").glob("*.yaml"))

@@ -17,7 +17,7 @@ from coordconv_apps.compare.report import ARM_COLOURS, table
 from coordconv_apps.compare.runs import Job, Plan, Result, collect
 from coordconv_apps.coordinates.__main__ import main
 from coordconv_apps.coordinates.comparison import MEASURES, extend
-from coordconv_apps.figures import as_png
+from coordconv_apps.utils.plotting import as_png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 
 from coordconv_apps.coordinates.data import SquareBatch, SquareData, SquareDataset
 from coordconv_apps.coordinates.squares import split_centers
-from coordconv_apps.loaders import TrainLoader
+from coordconv_apps.data.loaders import TrainLoader
 
 SMALL: dict[str, Any] = {"canvas_size": 12, "square_size": 3}
 

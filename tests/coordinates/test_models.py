@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from coordconv_apps import CoordConv2d, CoordConvTranspose2d
-from coordconv_apps.budget import parameter_count
 from coordconv_apps.coordinates.models import Network, TaskName, build_network, he_normal_
 from coordconv_apps.coordinates.regressors import PositionNet, StridedRegressor
 from coordconv_apps.coordinates.renderers import GrowingNet, PixelClassifier, PixelRenderer
-from coordconv_apps.coords import Coords, coord_grid
+from coordconv_apps.nn.coords import Coords, coord_grid
+from coordconv_apps.nn.parameter_budget import parameter_count
 
 NETWORKS: dict[TaskName, tuple[Network, ...]] = {
     "classification": ("paper", "deconv", "upsample", "budget"),

@@ -13,7 +13,7 @@ import torch
 import yaml
 from PIL import Image, PngImagePlugin
 
-from coordconv_apps.running.runs import read_summary
+from coordconv_apps.runs.summary import read_summary
 from detection.__main__ import main
 from detection.canvas import CanvasSettings, draw_canvases
 from detection.glyphs import load_glyphs

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import batched_nms, nms
 
-from coordconv_apps.coords import Coords
+from coordconv_apps.nn.coords import Coords
 from detection import deploy
 from detection.boxes import keep_best
 from detection.models import add_coords, build_network, detect

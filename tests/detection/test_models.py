@@ -10,7 +10,7 @@ from torchvision.models.detection import _utils as tv_utils
 from torchvision.ops import box_iou, nms, roi_align
 
 from coordconv_apps import CoordConv2d
-from coordconv_apps.coords import Coords
+from coordconv_apps.nn.coords import Coords
 from detection import boxes as box_math
 from detection import proposals
 from detection.models import add_coords, as_input, build_network, detect, torchvision_detectors

@@ -16,14 +16,15 @@ import torch
 import yaml
 from PIL import Image
 
-from coordconv_apps.running.runs import read_summary, versions
+from coordconv_apps.runs.folder import versions
+from coordconv_apps.runs.summary import read_summary
 from generative.__main__ import main
 from generative.pictures import GenerativePictures, as_bytes
 from generative.sampling import PREDICTION_SEED
 from generative.shapes import draw_scenes, render
 from generative.task import VALIDATED, GenerativeTask
+from tests.cli.test_resume import assert_same_runs
 from tests.generative.test_pictures import everywhere
-from tests.test_cli_resume import assert_same_runs
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = {path.stem: path for path in sorted((ROOT / "generative" / "configs").glob("*.yaml"))}

@@ -17,12 +17,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.data import DataLoader
 
-from coordconv_apps.loaders import TrainLoader
-from generative.data import PARTS, SHAPES_SIZES, GenerativeData, ImageBatch, NumberBatch, Part
+from coordconv_apps.data.loaders import TrainLoader
+from generative.data import PARTS, SHAPES_SIZES, GenerativeData, ImageBatch, NumberBatch, Split
 from generative.folder import read_picture
 from generative.shapes import as_float, render
 
-STAGES: dict[Part, str] = {"train": "fit", "val": "validate", "test": "test"}
+STAGES: dict[Split, str] = {"train": "fit", "val": "validate", "test": "test"}
 
 
 def small(**changes: Any) -> GenerativeData:  # noqa: ANN401  # any argument of the data module
@@ -30,7 +30,7 @@ def small(**changes: Any) -> GenerativeData:  # noqa: ANN401  # any argument of 
     return GenerativeData(**({**sizes, "batch_size": 5, "eval_batch_size": 4} | changes))
 
 
-def loader(data: GenerativeData, part: Part) -> DataLoader[ImageBatch]:
+def loader(data: GenerativeData, part: Split) -> DataLoader[ImageBatch]:
     data.setup(STAGES[part])
     return {"train": data.train_dataloader, "val": data.val_dataloader, "test": data.test_dataloader}[part]()
 
@@ -68,7 +68,7 @@ def test_the_papers_set_is_the_default() -> None:
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_images_are_those_of_the_scenes(part: Part) -> None:
+def test_images_are_those_of_the_scenes(part: Split) -> None:
     data = small()
     assert data.scenes is not None
     images, indices = everything(loader(data, part))
@@ -79,7 +79,7 @@ def test_images_are_those_of_the_scenes(part: Part) -> None:
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_images_do_not_depend_on_the_batch_size_or_on_workers(part: Part) -> None:
+def test_images_do_not_depend_on_the_batch_size_or_on_workers(part: Split) -> None:
     one = everything(loader(small(), part))
     for other in ({"batch_size": 8, "eval_batch_size": 3}, {"num_workers": 1}):
         images, indices = everything(loader(small(**other), part))
@@ -89,7 +89,7 @@ def test_images_do_not_depend_on_the_batch_size_or_on_workers(part: Part) -> Non
 
 def test_batches_have_the_sizes_asked_for() -> None:
     data = small()
-    expected: dict[Part, list[int]] = {"train": [5, 5, 5, 5, 3], "val": [4, 3], "test": [4, 4, 1]}
+    expected: dict[Split, list[int]] = {"train": [5, 5, 5, 5, 3], "val": [4, 3], "test": [4, 4, 1]}
     for part, sizes in expected.items():
         assert [len(batch.images) for batch in loader(data, part)] == sizes
 
@@ -106,7 +106,7 @@ def test_parts_and_seeds_differ() -> None:
 
 def test_what_is_held_out_does_not_depend_on_the_number_to_train_on() -> None:
     one, other = small(), small(num_train=3)
-    held_out: tuple[Part, ...] = ("val", "test")
+    held_out: tuple[Split, ...] = ("val", "test")
     for part in held_out:
         assert torch.equal(everything(loader(one, part)).images, everything(loader(other, part)).images)
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from coordconv_apps import CoordConv2d, CoordConvTranspose2d
-from coordconv_apps.budget import parameter_count
+from coordconv_apps.nn.parameter_budget import parameter_count
 from generative.dcgan import ConvGenerator, CoordConvGenerator, Discriminator
 from generative.models import (
     Network,
@@ -24,10 +24,10 @@ from generative.models import (
     narrow_normal_,
 )
 from generative.vae import Encoder, Posterior
-from tests.reference import concatenated, coordinates
+from tests.nn.reference import concatenated, coordinates
 
 if TYPE_CHECKING:
-    from coordconv_apps.coords import Coords
+    from coordconv_apps.nn.coords import Coords
 
 NETWORKS: tuple[Network, ...] = ("coordconv", "conv", "budget")
 EVERY_NETWORK = pytest.mark.parametrize("network", NETWORKS)

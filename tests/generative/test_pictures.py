@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from coordconv_apps.task import Task
+from coordconv_apps.training.task import Task
 from generative.data import GenerativeData
 from generative.pictures import (
     AVERAGED,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from coordconv_apps.coords import Coords
+    from coordconv_apps.nn.coords import Coords
     from generative.sampling import Method
 
 SIZE, RADIUS = 32, 5

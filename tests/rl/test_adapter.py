@@ -15,7 +15,7 @@ from gymnasium.wrappers.vector import DictInfoToList, RecordEpisodeStatistics, T
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from rl.adapter import VectorEnvAdapter
+from rl.envs.adapter import VectorEnvAdapter
 from tests.rl.envs import Walk, equal, play_both
 
 if TYPE_CHECKING:

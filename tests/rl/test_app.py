@@ -18,17 +18,18 @@ from PIL import Image
 from stable_baselines3 import A2C, PPO
 
 import rl.pictures
-from coordconv_apps.running.runs import read_summary, versions
+from coordconv_apps.runs.folder import versions
+from coordconv_apps.runs.summary import read_summary
 from rl.__main__ import main
-from rl.catch import CatchVecEnv
 from rl.data import EVALUATION_SEEDS, RLData
-from rl.deploy import load_safe
-from rl.evaluation import COLUMNS
-from rl.films import EpisodeWriter
-from rl.games import find_kind
+from rl.envs.catch import CatchVecEnv
+from rl.envs.games import find_kind
+from rl.evaluation.episodes import COLUMNS
+from rl.evaluation.scores import human_normalised
+from rl.learning.collector import BrokenTraining
 from rl.pictures import RLPictures
-from rl.rollout import BrokenTraining
-from rl.scores import human_normalised
+from rl.policy_files import load_safe
+from rl.predictions import EpisodeWriter
 from rl.task import RLTask
 
 CONFIGS = {path.stem: path for path in sorted((Path(__file__).parents[2] / "rl" / "configs").glob("*.yaml"))}

@@ -10,9 +10,9 @@ from stable_baselines3 import A2C
 from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.vec_env import VecTransposeImage, is_vecenv_wrapped
 
-import rl.atari
-from rl.atari import AtariVecEnv
-from rl.emulator import Game, starting_frames
+import rl.envs.atari
+from rl.envs.atari import AtariVecEnv
+from rl.envs.emulator import Game, starting_frames
 from tests.rl.envs import same, stock_atari
 
 
@@ -124,7 +124,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch, *scripts: str, **options: Any) -> 
     """Environments on games with these scripts, after their reset, and what will be played from then on."""
     games = [Scripted(["", "", *script.split(",")]) for script in scripts]
     remaining = iter(games)
-    monkeypatch.setattr(rl.atari, "Game", lambda *_, **__: next(remaining))
+    monkeypatch.setattr(rl.envs.atari, "Game", lambda *_, **__: next(remaining))
     monkeypatch.setattr(Scripted, "most", 0)
     envs = AtariVecEnv("pong", len(scripts), **options)
     envs.reset()

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rl.atari import AtariVecEnv
-from rl.emulator import ColourGame
+from rl.envs.atari import AtariVecEnv
+from rl.envs.emulator import ColourGame
 from tests.rl.envs import area_weights, same
 
 

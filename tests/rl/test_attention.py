@@ -13,10 +13,10 @@ from gymnasium import spaces
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from coordconv_apps.coords import coord_grid
-from coordconv_apps.figures import as_png
+from coordconv_apps.nn.coords import coord_grid
+from coordconv_apps.utils.plotting import as_png
 from rl import CoordConvCnnPolicy, CoordConvDQNPolicy, CoordConvMultiInputPolicy
-from rl.attention import (
+from rl.evaluation.saliency import (
     Method,
     coordinate_maps,
     first_coord_layer,
@@ -25,7 +25,7 @@ from rl.attention import (
     watch,
     without_coordinates,
 )
-from rl.attention_figures import draw_coordinate_maps, draw_saliency
+from rl.evaluation.saliency_figures import draw_coordinate_maps, draw_saliency
 from tests.rl.tiny import SIDE, make_a2c, make_dqn, make_env
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecTransposeImage
 
-from rl.catch import (
+from rl.envs.catch import (
     BALLS,
     BEST_SCORE,
     CELL,

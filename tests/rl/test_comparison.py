@@ -14,11 +14,11 @@ from PIL import Image
 
 from coordconv_apps.compare.extension import NOTHING, find_extension
 from coordconv_apps.compare.runs import Job, Result
-from coordconv_apps.figures import as_png
+from coordconv_apps.utils.plotting import as_png
 from rl import comparison
-from rl.catch import BEST_SCORE, RANDOM_SCORE
 from rl.comparison import AGGREGATES, MEANING, SCALE, extend, extend_over
-from rl.scores import ATARI_SCORES, human_normalised
+from rl.envs.catch import BEST_SCORE, RANDOM_SCORE
+from rl.evaluation.scores import ATARI_SCORES, human_normalised
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

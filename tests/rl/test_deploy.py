@@ -28,9 +28,9 @@ from rl import (
     CoordConvMultiInputPolicy,
     CoordConvNatureCNN,
 )
-from rl.attention import judge
-from rl.deploy import DESCRIPTION_NAME, TENSORS_NAME, export_safe, export_zip, import_zip, load_safe
-from rl.spaces import space_from_json, space_to_json
+from rl.evaluation.saliency import judge
+from rl.policy_files import DESCRIPTION_NAME, TENSORS_NAME, export_safe, export_zip, import_zip, load_safe
+from rl.space_json import space_from_json, space_to_json
 from tests.rl.tiny import SIDE, Spot, make_a2c, make_dqn, make_env
 
 ROOT = Path(__file__).parents[2]

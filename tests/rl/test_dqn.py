@@ -17,15 +17,15 @@ from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecEnv
 
 import rl.data
-from coordconv_apps.loaders import mix
-from coordconv_apps.running.runs import read_summary
-from coordconv_apps.task import Task
+from coordconv_apps.runs.summary import read_summary
+from coordconv_apps.training.task import Task
+from coordconv_apps.utils.seeds import mix_seeds
 from rl.algorithms import choose
-from rl.deploy import load_safe
 from rl.dqn import DQNSettings, build_dqn, choose_dqn, evaluated
+from rl.learning.collector import BrokenTraining
 from rl.policies import CoordConvDQNPolicy
+from rl.policy_files import load_safe
 from rl.replay import ReplayLoader, chunk_steps
-from rl.rollout import BrokenTraining
 from rl.task import RLTask
 from tests.rl.test_task import counts, fit, logged
 from tests.rl.training import SIDE, TROUBLE, Dots, main, make_dots
@@ -100,7 +100,7 @@ def test_parts_are_one_training_of_sb3(games: int) -> None:
     )
     model.policy.load_state_dict(weights)
     model.policy.to(memory_format=torch.channels_last)
-    model.action_space.seed(mix(3, 0) % 2**31)
+    model.action_space.seed(mix_seeds(3, 0) % 2**31)
     np.random.seed(5)
     model.set_logger(Logger(None, []))
     model.learn(total)

@@ -12,7 +12,7 @@ import torch
 from scipy import stats
 from stable_baselines3.common.evaluation import evaluate_policy
 
-from rl.evaluation import (
+from rl.evaluation.episodes import (
     COLUMNS,
     Episodes,
     EpisodeScores,

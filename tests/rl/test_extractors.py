@@ -15,10 +15,10 @@ from stable_baselines3.common.torch_layers import CombinedExtractor, NatureCNN
 from torch import Tensor, nn
 
 from coordconv_apps import AddCoords, coordconv_layers
-from coordconv_apps.coordmap import CoordLayer
-from coordconv_apps.coords import Coords
+from coordconv_apps.nn.coords import Coords
+from coordconv_apps.nn.functional import CoordLayer
 from rl.extractors import CoordConvCombinedExtractor, CoordConvNatureCNN, Where, draw_orthogonal
-from tests.reference import concatenated
+from tests.nn.reference import concatenated
 
 ARMS: list[tuple[Coords, Where]] = [("xy", "first"), ("xyr", "first"), ("xy", "all"), ("xyr", "all")]
 

@@ -15,16 +15,16 @@ import pytest
 import torch
 from PIL import Image
 
-import rl.films
 import rl.pictures
-from coordconv_apps.running.runs import read_summary
+import rl.predictions
+from coordconv_apps.runs.summary import read_summary
 from rl.__main__ import main
-from rl.catch import CatchVecEnv
 from rl.data import EVALUATION_SEEDS, PREDICTION_SEED, RLData
-from rl.evaluation import play_episodes
+from rl.envs.catch import CatchVecEnv
+from rl.evaluation.episodes import play_episodes
+from rl.evaluation.films import Film, film_episode
 from rl.pictures import RLPictures
 from rl.task import RLTask
-from rl.video import Film, film_episode
 from tests.rl.test_app import CPU, TINY, episodes_of, figures_of, newest, run_folder, told_of
 
 ROOT = Path(__file__).parents[2]
@@ -46,7 +46,7 @@ def films(monkeypatch: pytest.MonkeyPatch) -> list[Film]:
         made.append(film_episode(*args, **kwargs))
         return made[-1]
 
-    monkeypatch.setattr(rl.films, "film_episode", film)
+    monkeypatch.setattr(rl.predictions, "film_episode", film)
     return made
 
 

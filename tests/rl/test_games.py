@@ -14,9 +14,9 @@ from gymnasium import spaces
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecFrameStack
 
-from rl.atari import AtariVecEnv
-from rl.catch import CatchVecEnv
-from rl.games import GameOptions, find_kind, game_names, make_envs
+from rl.envs.atari import AtariVecEnv
+from rl.envs.catch import CatchVecEnv
+from rl.envs.games import GameOptions, find_kind, game_names, make_envs
 
 IMAGES = spaces.Box(0, 255, (36, 40, 3), np.uint8)
 SPACES: dict[str, spaces.Space[Any]] = {
@@ -147,7 +147,7 @@ def test_every_option_of_atari_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> 
         passed.update(options, game=game, seed=seed)
         return CatchVecEnv(num_envs, seed)
 
-    monkeypatch.setattr("rl.atari.AtariVecEnv", record)
+    monkeypatch.setattr("rl.envs.atari.AtariVecEnv", record)
     chosen = {
         "episodic_life": False,
         "clip_rewards": False,

@@ -12,9 +12,9 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
 
-from rl.adapter import VectorEnvAdapter
-from rl.atari import AtariVecEnv
-from rl.guard import BrokenEnvironment, GuardedVecEnv
+from rl.envs.adapter import VectorEnvAdapter
+from rl.envs.atari import AtariVecEnv
+from rl.envs.checks import BrokenEnvironment, GuardedVecEnv
 from tests.rl.envs import Walk, equal, play_both
 
 if TYPE_CHECKING:

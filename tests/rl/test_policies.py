@@ -31,10 +31,10 @@ from rl import (
     CoordConvMultiInputPolicy,
     CoordConvNatureCNN,
 )
-from rl.atari import AtariVecEnv
-from rl.attention import judge
-from rl.deploy import export_zip
+from rl.envs.atari import AtariVecEnv
+from rl.evaluation.saliency import judge
 from rl.policies import register_policies
+from rl.policy_files import export_zip
 from tests.rl.images import Kind, Spot
 
 ROOT = Path(__file__).parents[2]
@@ -196,11 +196,11 @@ def test_registration_leaves_the_dict_alone_that_others_may_hold(monkeypatch: py
 def test_importing_the_package_loads_neither_lightning_nor_emulators_and_makes_the_game_known() -> None:
     code = (
         "import sys, gymnasium, rl\n"
-        "print([m for m in ('lightning', 'ale_py', 'torchmetrics', 'rl.catch') if m in sys.modules])\n"
+        "print([m for m in ('lightning', 'ale_py', 'torchmetrics', 'rl.envs.catch') if m in sys.modules])\n"
         "print(type(gymnasium.make('CoordConv/Catch-v0').unwrapped))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=300)
-    assert (done.stdout, done.stderr) == ("[]\n<class 'rl.catch.Catch'>\n", "")
+    assert (done.stdout, done.stderr) == ("[]\n<class 'rl.envs.catch.Catch'>\n", "")
 
 
 def test_code_of_the_readme_runs() -> None:

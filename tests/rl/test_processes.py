@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import rl.data
-from coordconv_apps.running.runs import read_summary
+from coordconv_apps.runs.summary import read_summary
 from tests.rl.test_task import SMALL, counts, logged
 from tests.rl.training import TROUBLE, TROUBLED, main, make_dots
 

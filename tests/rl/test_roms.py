@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rl.roms import atari_games, find_game
+from rl.envs.roms import atari_games, find_game
 
 
 @pytest.mark.parametrize(

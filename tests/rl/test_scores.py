@@ -2,8 +2,8 @@
 
 import pytest
 
-from rl.catch import BEST_SCORE, RANDOM_SCORE
-from rl.scores import ATARI_SCORES, human_normalised, reference_scores
+from rl.envs.catch import BEST_SCORE, RANDOM_SCORE
+from rl.evaluation.scores import ATARI_SCORES, human_normalised, reference_scores
 
 
 def test_there_are_the_57_games() -> None:

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pytest
 from scipy import stats
 
-from rl.statistics import Estimate, bootstrap, interquartile_mean, probability_of_improvement
+from rl.evaluation.statistics import Estimate, bootstrap, interquartile_mean, probability_of_improvement
 
 
 def draw(runs: int, games: int, seed: int = 0) -> npt.NDArray[np.float64]:

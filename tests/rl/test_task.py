@@ -20,13 +20,13 @@ from stable_baselines3.common.callbacks import CallbackList
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
-import rl.acting
 import rl.data
-from coordconv_apps.cli import run as run_command
-from coordconv_apps.running.runs import read_summary
-from rl.acting import act, action_noise
+import rl.learning.actions
+from coordconv_apps.cli.app import run as run_command
+from coordconv_apps.runs.summary import read_summary
 from rl.data import EVALUATION_SEEDS, PREDICTION_SEED, RLData
-from rl.rollout import Collector, Seconds
+from rl.learning.actions import act, action_noise
+from rl.learning.collector import Collector, Seconds
 from rl.task import RLTask
 from tests.rl.training import TROUBLE, Dots, main, make_dots
 
@@ -164,7 +164,7 @@ def test_a_policy_of_numbers_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_half_precision_is_that_of_playing_and_of_learning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = set()
-    choices = rl.acting._choices
+    choices = rl.learning.actions._choices
 
     def spy(policy: ActorCriticPolicy, observations: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         seen.add((torch.is_grad_enabled(), torch.is_autocast_enabled("cpu")))
@@ -172,7 +172,7 @@ def test_half_precision_is_that_of_playing_and_of_learning(tmp_path: Path, monke
         assert values.dtype == log_probs.dtype == torch.float32
         return values, log_probs
 
-    monkeypatch.setattr(rl.acting, "_choices", spy)
+    monkeypatch.setattr(rl.learning.actions, "_choices", spy)
     fit(tmp_path, *SMALL, "--model.total_timesteps=20", "--trainer.precision=bf16-mixed")
     assert seen == {(False, True), (True, True)}
 

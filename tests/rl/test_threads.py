@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rl.threads import SPINS, share_cores
+from rl.envs.threads import SPINS, share_cores
 
 CHOICES = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
 ROOT = Path(__file__).parents[2]

@@ -21,14 +21,15 @@ from stable_baselines3.common.utils import FloatSchedule, LinearSchedule
 from stable_baselines3.common.utils import explained_variance as sb3_explained_variance
 
 import rl.data
-from coordconv_apps.running.processes import quiet
+from coordconv_apps.utils.warning_filters import filter_warnings
 from rl import CoordConvCnnPolicy
-from rl.acting import ORDER, act, action_noise, assess, generator
 from rl.algorithms import DEFAULTS, AlgorithmName, choose
 from rl.data import RLData
+from rl.learning.actions import ORDER, act, action_noise, assess, generator
+from rl.learning.advantages import Rollout, advantages, explained_variance
+from rl.learning.minibatches import batches, whole
 from rl.loaders import RolloutLoader
 from rl.task import RLTask
-from rl.updates import Rollout, advantages, batches, explained_variance, whole
 from tests.rl.training import SIDE, Dots, make_dots
 
 STEPS, ENVIRONMENTS = 6, 4
@@ -110,7 +111,7 @@ def update(task: RLTask, rollout: Rollout, folder: Path) -> None:
         default_root_dir=folder,
         **off,
     )
-    with quiet():
+    with filter_warnings():
         trainer.fit(task, datamodule=data)
 
 

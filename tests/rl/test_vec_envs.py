@@ -14,9 +14,9 @@ from stable_baselines3.common.atari_wrappers import EpisodicLifeEnv
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 
-from rl.adapter import VectorEnvAdapter
-from rl.atari import AtariVecEnv
-from rl.guard import GuardedVecEnv
+from rl.envs.adapter import VectorEnvAdapter
+from rl.envs.atari import AtariVecEnv
+from rl.envs.checks import GuardedVecEnv
 from tests.rl.envs import equal
 
 if TYPE_CHECKING:

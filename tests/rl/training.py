@@ -18,8 +18,8 @@ from lightning.pytorch.callbacks import Callback
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
 
-from coordconv_apps.cli import run
-from coordconv_apps.running.runs import run_dir
+from coordconv_apps.cli.app import run
+from coordconv_apps.runs.folder import run_dir
 from rl.data import RLData
 from rl.task import RLTask
 
@@ -117,7 +117,7 @@ class Dots(VecEnv):
 
 
 def make_dots(game: str, num_envs: int, seed: int | None = None, **options: Any) -> VecEnv:  # noqa: ANN401  # of games
-    """In place of `rl.games.make_envs`."""
+    """In place of `rl.envs.games.make_envs`."""
     assert game == "dots"
     assert seed is not None
     return Dots(num_envs, seed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from coordconv_apps.cli import run
+from coordconv_apps.cli.app import run
 from tests.toy.data import ToyData
 from tests.toy.task import ToyPictures, ToyTask
 

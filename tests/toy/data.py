@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
-from coordconv_apps.data import DataModule
+from coordconv_apps.data.datamodule import DataModule
 
 
 class ToyBatch(NamedTuple):

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
 from coordconv_apps import to_coordconv
-from coordconv_apps.callbacks import Pictures
-from coordconv_apps.coords import Coords
-from coordconv_apps.task import Task
+from coordconv_apps.nn.coords import Coords
+from coordconv_apps.training.pictures import Pictures
+from coordconv_apps.training.task import Task
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningDataModule, LightningModule
@@ -43,7 +43,7 @@ class ToyTask(Task):
 
     monitor: ClassVar[str] = "val/distance"
     monitor_mode = "min"
-    resumable: ClassVar[frozenset[str]] = frozenset({"lr", "dropout", "trouble"})
+    changeable_args: ClassVar[frozenset[str]] = frozenset({"lr", "dropout", "trouble"})
 
     def __init__(
         self,

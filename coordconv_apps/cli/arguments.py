@@ -1,0 +1,213 @@
+"""From the command line to the complete arguments of a command: LightningCLI with the suite's flags and rules."""
+
+from __future__ import annotations
+
+import re
+import sys
+from argparse import ArgumentError
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+
+from coordconv_apps.cli.errors import parsing_error
+from coordconv_apps.cli.launch import parent_launch
+from coordconv_apps.cli.merge_config import merge_config, read_run_state
+from coordconv_apps.cli.report import Report, complete_summary
+from coordconv_apps.export import SuiteTrainer
+from coordconv_apps.runs.folder import find_checkpoint
+from coordconv_apps.utils.distributed import is_main_process
+from coordconv_apps.utils.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from jsonargparse import Namespace
+    from lightning.pytorch.callbacks import Callback
+
+    from coordconv_apps.data.datamodule import DataModule
+    from coordconv_apps.training.checkpoints import RunState
+    from coordconv_apps.training.task import Task
+
+COMMANDS = ("fit", "validate", "test", "predict", "export")
+
+TRAINER_DEFAULTS = {
+    "devices": 1,  # more only when asked for: the size of a training step depends on their number
+    "use_distributed_sampler": False,  # the suite's loaders are right on several processes
+    "num_sanity_val_steps": 0,  # a resumed run would not find the state that it left
+    "enable_model_summary": False,  # the command prints the number of parameters
+    "log_every_n_steps": 10,
+}
+
+
+class AlreadyFinished(Exception):
+    """The run to resume has finished already."""
+
+
+class Arguments(LightningCLI):
+    """Parses a command's arguments; a subclass builds its parts and runs it.
+
+    Args:
+        report: Is told about the run.
+        task_class: The task.
+        datamodule_class: The data.
+        args: The command line; ``sys.argv`` if None.
+        callbacks: Callbacks of the application.
+
+    Attributes:
+        name_dir: The folder of all runs of this name.
+        checkpoint: What ``--ckpt_path`` means, if given.
+        restored: What the checkpoint says of its run.
+    """
+
+    def __init__(
+        self,
+        report: Report,
+        task_class: type[Task],
+        datamodule_class: type[DataModule],
+        args: Sequence[str] | None,
+        callbacks: Sequence[type[Callback]],
+    ) -> None:
+        self.report = report
+        self.task_class = task_class
+        self.callback_classes = callbacks
+        self.command_line = sys.argv[1:] if args is None else list(args)
+        self.name_dir = Path()
+        self.checkpoint: Path | None = None
+        self.restored: RunState | None = None
+        super().__init__(
+            task_class,
+            datamodule_class,
+            save_config_callback=None,  # the run's folder is there before any callback, and has it then
+            trainer_class=SuiteTrainer,
+            trainer_defaults=TRAINER_DEFAULTS,
+            seed_everything_default=0,
+            parser_kwargs={
+                "exit_on_error": False,
+                "prog": f"python -m {report.module}",
+                "description": f"{report.app}: train, test and use a network",
+                **{command: {"exit_on_error": False} for command in COMMANDS},
+            },
+            args=self.command_line,
+            auto_configure_optimizers=False,  # an optimizer's settings are arguments of the task
+        )
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """The commands, and which arguments of the trainer's methods are not flags."""
+        objects = {"model", "datamodule", "dataloaders", "train_dataloaders", "val_dataloaders"}
+        settled_here = {"ckpt_path", "weights_only", "verbose", "return_predictions"}
+        return {command: objects | settled_here for command in COMMANDS}
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Adds the flags of the suite, and those of the application's callbacks."""
+        parser.add_argument(
+            "--name",
+            type=str | None,
+            default=None,
+            help="Name of the run: its folder is RUNS_DIR/APP/NAME/version_N. Null: the config file's, or default.",
+        )
+        parser.add_argument("--runs_dir", type=str, default="runs", help="Folder of all runs.")
+        parser.add_argument(
+            "--ckpt_path",
+            type=str | None,
+            default=None,
+            help="A checkpoint's file, or best or last of the newest run of this name. Fit goes on with its training.",
+        )
+        parser.add_argument(
+            "--allow_random_weights",
+            type=bool,
+            nargs="?",
+            const=True,
+            default=False,
+            help="Let validate, test, predict and export do without --ckpt_path.",
+        )
+        for callback in self.callback_classes:
+            key = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", callback.__name__).lower()
+            parser.add_lightning_class_args(callback, key)
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:  # noqa: ANN401  # LightningCLI's
+        """Parses the command line; what it leaves open comes from the checkpoint, if there is one.
+
+        Raises:
+            UserError: An argument is wrong, or disagrees with the checkpoint.
+            FileNotFoundError: There is no such checkpoint.
+            NothingToDo: The run to resume has finished.
+        """
+        try:
+            self.config = parser.parse_args(args)
+            self._parse_checkpoint(parser, args)
+        except ArgumentError as error:
+            command = next((arg for arg in self.command_line if arg in COMMANDS), "fit")
+            options = self._parser(command).get_defaults().keys()
+            raise UserError(parsing_error(str(error), self.command_line, options)) from error
+
+    def _parse_checkpoint(self, parser: LightningArgumentParser, args: Sequence[str]) -> None:
+        """Finds the checkpoint, and completes the arguments with what it says."""
+        command = self.config.subcommand
+        given = self.config[command]
+        _check_seed(given.seed_everything)
+        self.name_dir = Path(given.runs_dir) / self.report.app / _run_name(given)
+        told = parent_launch()
+        ckpt_path = given.ckpt_path if told is None else told["ckpt_path"]
+        if ckpt_path is None:
+            if command != "fit" and not given.allow_random_weights:
+                raise UserError(
+                    f"{command} needs --ckpt_path: a file, or best or last of the newest run named"
+                    f" {self.name_dir.name!r} in {self.name_dir.parent} (or --allow_random_weights)"
+                )
+            return
+        self.checkpoint = find_checkpoint(ckpt_path, self.name_dir)
+        self.restored = read_run_state(self.checkpoint)
+        self.config[command], changes = merge_config(
+            command,
+            self.restored["config"],
+            given,
+            [key for key, _ in parser.parse_args(args, defaults=False)[command].items() if key != "config"],
+            lambda config: parser.parse_object({"subcommand": command, command: config})[command],
+            self.task_class.changeable_args,
+        )
+        if is_main_process():
+            for change in changes:
+                print(f"changed: {change}")
+        if command == "fit":
+            self._check_unfinished(self.config[command].trainer.max_epochs)
+
+    def _check_unfinished(self, max_epochs: int | None) -> None:
+        """Raises `AlreadyFinished` if the run to resume has come to the end of its epochs."""
+        assert self.restored is not None
+        assert self.checkpoint is not None
+        epochs = self.restored["epochs"]
+        if max_epochs is not None and 0 <= max_epochs <= epochs:
+            if is_main_process():
+                complete_summary(self.checkpoint.resolve().parents[1], self.restored)
+            trained = f"{self.checkpoint} has trained for {epochs} epochs"
+            raise AlreadyFinished(f"nothing to do: {trained}, and --trainer.max_epochs={max_epochs}")
+
+    def before_instantiate_classes(self) -> None:
+        """Leaves out what only says where a training starts, if a checkpoint does: its file may be gone by now."""
+        self._dump_config()  # the record of the command keeps it
+        if self.checkpoint is not None:
+            for name in self.task_class.initial_weight_args:
+                self.config[self.subcommand].model[name] = None
+
+    def _parse_ckpt_path(self) -> None:
+        """Nothing: LightningCLI would put the checkpoint's arguments over those of the command line."""
+
+
+def _check_seed(seed: bool | int) -> None:
+    """Raises `UserError` for a seed that not all random number generators take."""
+    if not 0 <= seed < 2**32:
+        raise UserError(f"--seed_everything={seed}: must be an integer from 0 to {2**32 - 1}, or true for any")
+
+
+def _run_name(given: Namespace) -> str:
+    """The run's name.
+
+    Raises:
+        UserError: It is no name of a folder.
+    """
+    name: str = given.name if given.name is not None else Path(given.config[-1]).stem if given.config else "default"
+    if name in ("", "..") or Path(name).name != name:
+        raise UserError(f"--name={name}: must be the name of a folder, without separators")
+    return name

@@ -1,0 +1,75 @@
+"""Turn parsing errors into one line that says what is wrong and what is allowed."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from typing import TYPE_CHECKING
+
+from coordconv_apps.utils.errors import one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+
+def parsing_error(message: str, args: Sequence[str], options: Iterable[str]) -> str:
+    """One line for a message of jsonargparse, which are of many lines and in terms of Python's types.
+
+    Args:
+        message: What jsonargparse says.
+        args: The command line.
+        options: The arguments that there are, without dashes, to suggest some from.
+    """
+    if found := re.search(r"unrecognized arguments: (.*)", message, re.DOTALL):
+        return "; ".join(_unknown(word, options) for word in found[1].split() if word.startswith("-")) or (
+            f"not understood: {one_line(found[1])}"
+        )
+    if found := re.search(r"does not accept (?:option|nested key|key) '([^']*)'", message):
+        return _unknown(found[1], options)
+    if found := re.search(r'Parser key "([^"]+)":\s*(.*)', message, re.DOTALL):
+        return _wrong_value(found[1], found[2])
+    if found := re.search(r'expected "subcommand" to be one of \{([^}]*)\}', message):
+        return f"a command is needed: {found[1].replace(',', ', ')}"
+    if found := re.search(r"argument subcommand: invalid choice: (\S+) \(choose from (.*)\)", message):
+        return f"no command is called {found[1]}: choose from {found[2]}"
+    if found := re.search(r"(?:Problems parsing config|Unexpected config): (.*)", message, re.DOTALL):
+        joined = re.findall(r"(?:--config|-c)[= ](\S+)", " ".join(args))
+        return f"--config={', '.join(joined)}: is no YAML file of arguments: {one_line(found[1])}"
+    return one_line(message)
+
+
+def _unknown(word: str, options: Iterable[str]) -> str:
+    options = list(options)
+    key = word.lstrip("-").partition("=")[0]
+    last = key.rpartition(".")[2]
+    close = [option for option in options if option.rpartition(".")[2] == last]
+    close += [o for o in difflib.get_close_matches(key, options, n=3, cutoff=0.6) if o not in close]
+    suggestion = f" (close: {', '.join(f'--{option}' for option in close[:3])})" if close else ""
+    return f"there is no argument --{key}{suggestion}"
+
+
+def _wrong_value(key: str, text: str) -> str:
+    """E.g. ``Expected a <class 'int'>. Got value: 1.5`` or the many lines about a union of types."""
+    if found := re.search(r"Problem with given class_path '([^']*)':\s*(.*?)\n", text):
+        return f"--{key}={found[1]}: {one_line(found[2])}"
+    value = re.search(r"(?:Given|Got) value: (.*)", text, re.DOTALL)
+    expected = re.search(r"Subtypes: \[(.*?)\]\n", text, re.DOTALL) or re.search(r"Expected an? (.*?)\. Got", text)
+    if value is None or expected is None:
+        return f"--{key}: {one_line(text)}"
+    return f"--{key}={one_line(value[1])}: expected {_plain_types(expected[1])}"
+
+
+def _plain_types(text: str) -> str:
+    """Python's types as a user of the command line knows them."""
+    text = re.sub(r"<class '([^']+)'>", r"\1", text)
+    text = re.sub(r"\b(?:\w+\.)+(?=\w)", "", text)
+    text = re.sub(r"(?:Literal|Union|Optional)\[([^\[\]]*)\]", r"\1", text)
+    for name, plain in (
+        ("NoneType", "null"),
+        ("bool", "true or false"),
+        ("int", "an integer"),
+        ("float", "a number"),
+        ("str", "a text"),
+    ):
+        text = re.sub(rf"(?<![\[\w'\"]){name}\b", plain, text)
+    return one_line(text)

@@ -1,0 +1,85 @@
+"""What a command takes from a checkpoint, and what its command line may change of that."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from coordconv_apps.utils.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from jsonargparse import Namespace
+
+    from coordconv_apps.training.checkpoints import RunState
+
+
+def read_run_state(path: Path) -> RunState:
+    """The `RunState` in a checkpoint; that of another Lightning program's checkpoint has its model arguments only.
+
+    Raises:
+        UserError: The file is no checkpoint.
+    """
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        if "run" in checkpoint:
+            state: RunState = checkpoint["run"]
+            return state
+        model = {k: v for k, v in checkpoint.get("hyper_parameters", {}).items() if not k.startswith("_")}
+        epochs = checkpoint["epoch"]
+        return {
+            "place": None,
+            "epochs": epochs,
+            "log_step": -1,
+            "metrics": {},
+            "best": None,
+            "config": {"model": model},
+        }
+    except Exception as error:  # a file that is no checkpoint fails in many ways
+        raise UserError(f"--ckpt_path={path}: is no checkpoint that can be read") from error
+
+
+def merge_config(
+    command: str,
+    saved: dict[str, Any],
+    complete: Namespace,
+    given: Sequence[str],
+    parse: Callable[[dict[str, Any]], Namespace],
+    changeable_args: frozenset[str],
+) -> tuple[Namespace, list[str]]:
+    """Completes a command's arguments with the configuration in a checkpoint.
+
+    ``fit`` takes over all of it, the other commands its model and data. What the command line says counts, except
+    that the model's arguments must be those of the checkpoint, but for those in ``changeable_args``.
+
+    Args:
+        command: The command.
+        saved: The configuration in the checkpoint.
+        complete: The arguments of the command line and of config files, and defaults.
+        given: Which of them are no defaults.
+        parse: Makes complete arguments of a configuration.
+        changeable_args: The model's arguments that may change.
+
+    Returns:
+        The complete arguments, and a line for each argument that the command line changes.
+
+    Raises:
+        UserError: An argument of the model disagrees with the checkpoint.
+    """
+    sections = ("model", "data", "trainer", "seed_everything") if command == "fit" else ("model", "data")
+    merged = parse({key: saved[key] for key in sections if key in saved})
+    changes = []
+    for key in given:
+        before, value = merged.get(key), complete[key]
+        section, _, argument = key.partition(".")
+        if section in sections and section in saved and before != value:
+            change = f"{key}={value} on the command line, {before} in the checkpoint"
+            if section == "model" and argument not in changeable_args:
+                free = ", ".join(f"model.{name}" for name in sorted(changeable_args)) or "nothing"
+                raise UserError(f"--{change}: of the model, only {free} may change")
+            changes.append(change)
+        merged[key] = value
+    return merged, changes

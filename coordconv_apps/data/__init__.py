@@ -1,0 +1,1 @@
+"""Data shared by all applications: data module base, resumable loaders, image files, downloads."""

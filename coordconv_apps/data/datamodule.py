@@ -1,0 +1,112 @@
+"""The base of every application's data, and where data sets are found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader
+
+from coordconv_apps.data.loaders import SeededSamples, ShardSampler, SizedDataset, TrainBatches, TrainLoader
+
+
+class DataModule(LightningDataModule):
+    """Makes the loaders of a task.
+
+    A subclass builds its datasets in ``setup(stage)`` and returns ``self._loader(...)`` from ``train_dataloader`` and
+    its like.
+
+    Args:
+        batch_size: Samples in a batch, on each process.
+        num_workers: Worker processes that load samples, on each process; 0 loads in the main process.
+        seed: Fixes what is drawn at random: the order of the samples, and whatever a subclass draws.
+
+    Raises:
+        ValueError: An argument is out of its range.
+    """
+
+    def __init__(self, batch_size: int = 32, num_workers: int = 0, seed: int = 0) -> None:
+        super().__init__()
+        for name, value, least in (
+            ("batch_size", batch_size, 1),
+            ("num_workers", num_workers, 0),
+            ("seed", seed, 0),
+        ):
+            if value < least:
+                raise ValueError(f"data.{name}={value}: must be an integer of at least {least}")
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.seed = seed
+
+    def _loader(
+        self,
+        dataset: SizedDataset[Any],
+        *,
+        train: bool,
+        collate_fn: Callable[[list[Any]], Any] | None = None,
+        random_samples: bool = False,
+        drop_last: bool = False,
+        batch_size: int | None = None,
+    ) -> DataLoader[Any]:
+        """A loader for ``dataset``.
+
+        For training, samples come in an order that depends on ``seed`` and the epoch only; every process makes the same
+        number of batches, and a run that is interrupted goes on with the batches it has not seen. For evaluation,
+        samples come in order, and each of them on one process only.
+
+        Args:
+            dataset: Samples by index.
+            train: Whether to shuffle, and to give every process the same number of batches.
+            collate_fn: Makes a batch of a list of samples; torch's default if not given.
+            random_samples: Whether ``dataset`` draws random numbers (augmentation). It then draws the same ones for the
+                same seed, epoch and index, whatever the number of workers and processes. For training only.
+            drop_last: Whether to leave out a last batch that is smaller than the others. For training only.
+            batch_size: Samples in a batch, on each process; that of the data module if not given.
+
+        Raises:
+            ValueError: There are no samples to train on, or fewer to evaluate than processes.
+        """
+        shared: dict[str, Any] = {
+            "num_workers": self.num_workers,
+            "collate_fn": collate_fn,
+            "pin_memory": self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
+            "persistent_workers": self.num_workers > 0,
+            # A loader without one takes a number from the global generator each time it is iterated over.
+            "generator": torch.Generator().manual_seed(self.seed),
+        }
+        if batch_size is None:
+            batch_size = self.batch_size
+        rank, world_size = self._processes()
+        if not train:
+            if 0 < len(dataset) < world_size:
+                # Lightning passes over an evaluation without samples, and the other processes would wait for ever.
+                raise ValueError(
+                    f"trainer.devices: {world_size} processes, but {len(dataset)} to evaluate or predict: must be at"
+                    " least as many as processes"
+                )
+            return DataLoader(
+                dataset,  # type: ignore[arg-type]  # torch asks for its Dataset class, and uses len and [] only
+                batch_size=batch_size,
+                sampler=ShardSampler(len(dataset), rank, world_size),
+                **shared,
+            )
+        batches = TrainBatches(
+            len(dataset),
+            batch_size,
+            self.seed,
+            rank,
+            world_size,
+            drop_last=drop_last,
+            same_order=bool(getattr(self.trainer, "overfit_batches", 0)),  # the same few in every epoch
+            seeded=random_samples,
+        )
+        samples: SizedDataset[Any] = SeededSamples(dataset) if random_samples else dataset
+        return TrainLoader(samples, batches, **shared)
+
+    def _processes(self) -> tuple[int, int]:
+        """This process's rank and the number of processes."""
+        if self.trainer is None:
+            return 0, 1
+        return self.trainer.global_rank, self.trainer.world_size

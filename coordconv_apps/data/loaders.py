@@ -1,0 +1,219 @@
+"""Loaders and samplers that are deterministic, can go on in the middle of an epoch, and are right on many processes."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Sampler
+
+from coordconv_apps.utils.errors import UserError
+from coordconv_apps.utils.seeds import mix_seeds
+
+Sample_co = TypeVar("Sample_co", covariant=True)
+
+
+class SizedDataset(Protocol[Sample_co]):
+    """A map-style dataset with a length."""
+
+    def __len__(self) -> int:
+        """Number of samples."""
+        ...
+
+    def __getitem__(self, index: int, /) -> Sample_co:
+        """The sample at ``index``, in ``[0, len)``."""
+        ...
+
+
+class ShardSampler(Sampler[int]):
+    """Every ``world_size``-th index, in order, from ``rank`` on: all indices once over all processes, none twice.
+
+    Args:
+        length: Number of samples in all.
+        rank: This process, in ``[0, world_size)``.
+        world_size: Number of processes.
+    """
+
+    def __init__(self, length: int, rank: int = 0, world_size: int = 1) -> None:
+        self.indices = range(rank, length, world_size)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.indices)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+
+class TrainBatches(Sampler[list[Any]]):
+    """One epoch's batches of shuffled indices, for one process.
+
+    The epoch's order is a permutation that depends on ``seed`` and the epoch. It is cut into steps of
+    ``batch_size * world_size`` samples, and each step is dealt out to the processes. So N processes with batches of B
+    see the same samples in the same step as one process with batches of N * B, and all make the same number of steps.
+    Only a last step of fewer samples than processes is filled up, with samples from the beginning of the order.
+
+    Args:
+        length: Number of samples in all.
+        batch_size: Samples in a batch on each process.
+        seed: Fixes the order.
+        rank: This process, in ``[0, world_size)``.
+        world_size: Number of processes.
+        drop_last: Whether to leave out a last step that is not full.
+        same_order: Whether every epoch has the order, and the seeds, of the first.
+        seeded: Whether to yield pairs ``(index, seed of the sample)`` for `SeededSamples` instead of indices.
+
+    Attributes:
+        epoch: The epoch whose order comes next.
+        start: The step of that epoch to start at.
+
+    Raises:
+        ValueError: There is not a single batch to make.
+    """
+
+    def __init__(
+        self,
+        length: int,
+        batch_size: int,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+        *,
+        drop_last: bool = False,
+        same_order: bool = False,
+        seeded: bool = False,
+    ) -> None:
+        self.length = length
+        self.step_size = batch_size * world_size
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        self.drop_last = drop_last
+        self.same_order = same_order
+        self.seeded = seeded
+        self.epoch = 0
+        self.start = 0
+        if len(self) == 0:
+            needed = self.step_size if drop_last else 1
+            raise ValueError(f"data: {length} training samples are too few, at least {needed} are needed")
+
+    @property
+    def sampler(self) -> TrainBatches:
+        """Where Lightning looks for ``set_epoch`` in a loader that is made with a batch sampler."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the epoch whose order comes next."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.length // self.step_size if self.drop_last else -(-self.length // self.step_size)
+
+    def __iter__(self) -> Iterator[list[Any]]:
+        epoch = 0 if self.same_order else self.epoch
+        generator = torch.Generator().manual_seed(mix_seeds(self.seed, epoch))
+        order = torch.randperm(self.length, generator=generator)
+        for step in range(self.start, len(self)):
+            samples = order[step * self.step_size : (step + 1) * self.step_size]
+            if len(samples) < self.world_size:
+                samples = torch.cat([samples, order.repeat(self.world_size)])[: self.world_size]
+            indices = samples[self.rank :: self.world_size].tolist()
+            yield [(i, mix_seeds(self.seed, epoch, i)) for i in indices] if self.seeded else indices
+
+
+class TrainLoader(DataLoader[Any]):
+    """A training loader that can go on in the middle of an epoch: Lightning keeps its state in the checkpoint.
+
+    Args:
+        dataset: Samples by index.
+        batches: Chooses the indices of every batch.
+        **options: Further arguments of torch's loader.
+    """
+
+    def __init__(self, dataset: SizedDataset[Any], batches: TrainBatches, **options: Any) -> None:  # noqa: ANN401  # torch's
+        super().__init__(dataset, batch_sampler=batches, **options)  # type: ignore[arg-type]  # as in DataModule._loader
+        self.batches = batches
+        self._epoch = 0  # the epoch that was iterated over last, and how many of its batches were handed out
+        self._seen = 0
+        self._restored: dict[str, int] | None = None
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # torch declares its private iterator class
+        # A generator: this runs at the first batch, when Lightning has set the epoch, and not when it asks for it.
+        restored, self._restored = self._restored, None
+        self.batches.start = self._seen = 0
+        if restored is not None and restored["epoch"] == self.batches.epoch and restored["seen"]:
+            self._check(restored)
+            self.batches.start = self._seen = restored["seen"]
+        self._epoch = self.batches.epoch
+        assert self.generator is not None
+        self.generator.manual_seed(mix_seeds(self.batches.seed, self.batches.epoch, self.batches.rank))
+        for batch in super().__iter__():
+            self._seen += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """How many batches of which epoch were handed out, and what this number counts."""
+        return {
+            "epoch": self._epoch,
+            "seen": self._seen,
+            "samples": self.batches.length,
+            "step_size": self.batches.step_size,
+            "seed": self.batches.seed,
+        }
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Goes on where ``state`` was taken, if the next epoch is the one that it was taken in.
+
+        That epoch raises a `UserError` if this loader has other samples, another number of samples in a step, or
+        another seed. Only a checkpoint of the end of an epoch can go on with others.
+        """
+        self._restored = state
+
+    def _check(self, state: dict[str, int]) -> None:
+        own = self.state_dict()
+        for key, name in (
+            ("samples", "training samples"),
+            ("step_size", "batch_size times processes"),
+            ("seed", "data.seed"),
+        ):
+            if own[key] != state[key]:
+                raise UserError(
+                    f"data: {name}={own[key]}: this checkpoint is of a place within an epoch and can only go on with"
+                    f" {name}={state[key]}; a last.ckpt of the end of an epoch goes on with any"
+                )
+
+
+class SeededSamples:
+    """A dataset whose random numbers depend on the seed that comes with each index, and on nothing else.
+
+    Args:
+        dataset: Draws from the global generators of Python, NumPy or torch.
+    """
+
+    def __init__(self, dataset: SizedDataset[Any]) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, key: Any, /) -> Any:  # noqa: ANN401  # whatever a sample is
+        """A sample by number and seed."""
+        return self.__getitems__([key])[0]
+
+    def __getitems__(self, keys: Sequence[tuple[int, int]]) -> list[Any]:
+        """A batch of samples, each by number and seed. The loader calls this once for a batch."""
+        before = random.getstate(), np.random.get_state(), torch.get_rng_state()
+        try:
+            return [self._draw(index, seed) for index, seed in keys]
+        finally:
+            random.setstate(before[0])
+            np.random.set_state(before[1])
+            torch.set_rng_state(before[2])
+
+    def _draw(self, index: int, seed: int) -> Any:  # noqa: ANN401  # whatever a sample is
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+        torch.default_generator.manual_seed(seed)
+        return self.dataset[index]

@@ -1,0 +1,1 @@
+"""CoordConv layers and the conversion of models; needs torch only."""

@@ -1,0 +1,173 @@
+"""Convert whole models: `to_coordconv` gives their convolutions coordinates."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import nn
+from torch.nn.modules.conv import _ConvNd
+
+from coordconv_apps.nn.coords import coords_for
+from coordconv_apps.nn.functional import CoordLayer
+from coordconv_apps.nn.layers import (
+    CoordConv1d,
+    CoordConv2d,
+    CoordConv3d,
+    CoordConvTranspose1d,
+    CoordConvTranspose2d,
+    CoordConvTranspose3d,
+)
+
+logger = logging.getLogger(__name__)
+
+Where = str | Callable[[str, nn.Module], bool]
+
+_COORD_CLASS: dict[type[nn.Module], type[CoordLayer]] = {
+    nn.Conv1d: CoordConv1d,
+    nn.Conv2d: CoordConv2d,
+    nn.Conv3d: CoordConv3d,
+    nn.ConvTranspose1d: CoordConvTranspose1d,
+    nn.ConvTranspose2d: CoordConvTranspose2d,
+    nn.ConvTranspose3d: CoordConvTranspose3d,
+}
+
+
+def coordconv_layers(model: nn.Module) -> dict[str, nn.Module]:
+    """The CoordConv layers of a model by name, in the order in which the model holds them.
+
+    Args:
+        model: Any module.
+
+    Returns:
+        Name of each layer within ``model`` (``""`` for the model itself) and the layer.
+    """
+    return {name: module for name, module in model.named_modules() if isinstance(module, CoordLayer)}
+
+
+_WRAPPERS = {"DistributedDataParallel", "FullyShardedDataParallel", "FSDPModule"}
+"""Of torch. By name, so that nothing of its distributed code is loaded for this."""
+
+
+def to_coordconv(
+    model: nn.Module, where: Where = "first", coords: str = "xy", init: Literal["zero", "default"] = "zero"
+) -> nn.Module:
+    """Turn convolutions of a model into CoordConv layers, in place.
+
+    The layer objects stay: they become CoordConv layers and get one more parameter, ``coord_weight``. So weights,
+    hooks, devices, dtypes, train mode, sharing of a module between several places, and optimizers that hold the old
+    parameters all go on as they are. The new parameters want gradients, also in layers whose weights are frozen;
+    give them to your optimizer. What was replaced is logged, and `coordconv_layers` lists it.
+
+    Args:
+        model: Any module tree; a lone convolution too.
+        where: ``"first"`` (the first convolution that the model holds), ``"all"``, a regular expression that is
+            searched for in layer names (as in ``model.named_modules()``), or a function of name and layer that
+            says yes or no.
+        coords: ``"xy"``, or ``"xyr"`` to add the distance from the centre. Layers over one axis get ``x``, over
+            three ``xyz``.
+        init: ``"zero"`` starts the coordinate weights at 0: the model's outputs do not change until training moves
+            them. ``"default"`` draws them as `CoordConv2d` does; the other weights stay.
+
+    Returns:
+        ``model`` itself.
+
+    Raises:
+        ValueError: If nothing matches ``where``, or ``where``, ``coords`` or ``init`` is none of the above.
+        TypeError: If a layer that matches cannot be converted: subclasses with a forward of their own,
+            parametrised, lazy or quantised layers. Nothing is changed then.
+    """
+    if init not in ("zero", "default"):
+        raise ValueError(f"init={init!r} is not one of 'zero', 'default'")
+    coords_for(coords, 2)  # a bad value is refused even if nothing is to be converted
+    classes = {kind.__name__ for module in model.modules() for kind in type(module).__mro__}
+    if wrapped := sorted(classes & _WRAPPERS):
+        raise TypeError(f"the model is wrapped in {wrapped[0]}, which would not see the new parameters; convert first")
+    chosen = choose_layers(model, where)
+    refused = {name: reason for name, layer in chosen.items() if (reason := _why_not(layer))}
+    if refused:
+        listed = "; ".join(f"{name or 'the model itself'}: {reason}" for name, reason in refused.items())
+        raise TypeError(
+            f"to_coordconv cannot convert {len(refused)} of the layers that where={where!r} selects: {listed}"
+        )
+    for name, layer in chosen.items():
+        _convert(layer, coords, init)
+        logger.info("%s is now %s", name or "the model", layer)
+    return model
+
+
+def choose_layers(model: nn.Module, where: Where) -> dict[str, nn.Module]:
+    """The layers that `to_coordconv` would convert, by name.
+
+    Args:
+        model: The model.
+        where: As of `to_coordconv`.
+
+    Raises:
+        ValueError: It selects none, or is none of what is allowed.
+    """
+    names: dict[nn.Module, list[str]] = {}  # a shared module has several
+    for name, module in model.named_modules(remove_duplicate=False):
+        if _is_convolution(module):
+            names.setdefault(module, []).append(name)
+    if where == "first":
+        chosen = list(names)[:1]
+    else:
+        matches = _matcher(where)
+        chosen = [layer for layer in names if any(matches(name, layer) for name in names[layer])]
+    plain = {names[layer][0]: layer for layer in chosen if not isinstance(layer, CoordLayer)}
+    if not plain:
+        listed = ", ".join(name or "the model itself" for name, *_ in names.values()) or "none"
+        raise ValueError(f"where={where!r} selects no plain convolution of the model; its convolutions: {listed}")
+    return plain
+
+
+def _matcher(where: Where) -> Callable[[str, nn.Module], bool]:
+    """The yes-or-no function that ``where`` stands for."""
+    if callable(where):
+        return where
+    if where == "all":
+        return lambda name, layer: True
+    try:
+        pattern = re.compile(where)
+    except (re.error, TypeError) as error:
+        raise ValueError(f"where={where!r} is not 'first', 'all' or a regular expression: {error}") from None
+    return lambda name, layer: pattern.search(name) is not None
+
+
+def _is_convolution(module: nn.Module) -> bool:
+    """Whether a user would call it a convolution: torch's layers and whatever is built on or named after them."""
+    return isinstance(module, _ConvNd) or bool(
+        re.fullmatch(r"(Lazy)?Conv(Transpose)?[123]d", type(module).__name__) and hasattr(module, "kernel_size")
+    )
+
+
+def _why_not(layer: nn.Module) -> str | None:
+    """Why a convolution cannot be converted, or None if it can."""
+    kind = type(layer)
+    if kind in _COORD_CLASS:
+        if {"forward", "_conv_forward"} & vars(layer).keys():
+            return f"{kind.__name__} whose forward was replaced on the instance"
+        if not isinstance(layer.weight, nn.Parameter):
+            return f"{kind.__name__} whose weight is computed (pruning or weight normalisation)"
+        return None
+    if torch.nn.utils.parametrize.is_parametrized(layer):
+        return f"{kind.__name__} is parametrised; convert first, then parametrise"
+    if isinstance(layer, nn.modules.lazy.LazyModuleMixin):
+        return f"{kind.__name__} does not know its channels yet; run the model once first"
+    return f"{kind.__module__}.{kind.__qualname__} is not one of torch's own floating-point convolutions"
+
+
+def _convert(layer: nn.Module, coords: str, init: Literal["zero", "default"]) -> None:
+    coord_class = _COORD_CLASS[type(layer)]
+    layer.__class__ = coord_class
+    assert isinstance(layer, CoordLayer)
+    layer._add_coords(coords_for(coords, coord_class.ndim))
+    with torch.no_grad():
+        if init == "zero":
+            layer.coord_weight.zero_()
+        else:
+            layer.draw(layer.coord_weight)

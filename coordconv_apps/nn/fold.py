@@ -1,0 +1,170 @@
+"""Fold the coordinates of a model into constants: plain convolutions for deployment."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from coordconv_apps.nn.convert import _COORD_CLASS, coordconv_layers
+from coordconv_apps.nn.functional import CoordLayer
+
+_PLAIN_CLASS = {coord: plain for plain, coord in _COORD_CLASS.items()}
+
+
+class _Sizes(NamedTuple):
+    """Spatial sizes of a layer's input and output; as text such as ``32x32_to_16x16``."""
+
+    input: tuple[int, ...]
+    output: tuple[int, ...]
+
+    @classmethod
+    def of(cls, input: Tensor, output: Tensor, ndim: int) -> _Sizes:
+        return cls(tuple(input.shape[-ndim:]), tuple(output.shape[-ndim:]))
+
+    def __str__(self) -> str:
+        return "_to_".join("x".join(str(s) for s in size) for size in self)
+
+
+class FoldedConv(nn.Module):
+    """A plain convolution and a constant map added to its output: what `fold` puts in a CoordConv layer's place.
+
+    Args:
+        conv: The convolution, without bias: the map holds it.
+        maps: For each spatial size of the input that can come, and of the output that the layer makes of it (a
+            transposed layer can make several), the map of shape ``(C, *output size)``.
+    """
+
+    def __init__(self, conv: nn.Module, maps: dict[_Sizes, Tensor]) -> None:
+        super().__init__()
+        self.conv = conv
+        self._ndim = len(next(iter(maps)).input)
+        for sizes, value in maps.items():
+            self.register_buffer(f"map_{sizes}", value)
+
+    def forward(
+        self,
+        input: Tensor,
+        *args: Any,  # noqa: ANN401 - a transposed layer's output size
+        **kwargs: Any,  # noqa: ANN401 - as above
+    ) -> Tensor:
+        """Convolve ``input`` of shape ``(B, C, *size)`` or ``(C, *size)`` and add the map.
+
+        Raises:
+            ValueError: If the model was not folded for this spatial size.
+        """
+        y: Tensor = self.conv(input, *args, **kwargs)
+        sizes = _Sizes.of(input, y, self._ndim)
+        constant = self._buffers.get(f"map_{sizes}")
+        if constant is None:
+            known = ", ".join(name.removeprefix("map_") for name in self._buffers)
+            raise ValueError(f"spatial size {sizes} (input_to_output) is not one the model was folded for: {known}")
+        return y + constant.to(y.dtype)  # of half precision under autocast
+
+
+def fold(
+    model: nn.Module, input_size: Sequence[int], forward: Callable[[nn.Module], object] | None = None
+) -> nn.Module:
+    """Copy a model with its CoordConv layers turned into plain convolutions and constant maps, for deployment.
+
+    At a fixed input size a layer's coordinates add a constant to its output. The copy computes these once, so that
+    it needs nothing of this package's layers, and gives the same outputs.
+
+    Args:
+        model: Any module; it is copied, not changed.
+        input_size: Shape of one input, batch included, such as ``(1, 3, 224, 224)``. Any batch size works afterwards.
+        forward: For models that take something other than one float tensor: a function that runs the given model
+            once, on every input size that will be met, such as ``lambda m: m([torch.rand(3, 64, 64)])``.
+            ``input_size`` is not used then.
+
+    Returns:
+        A copy in evaluation mode. An input of another size raises a ValueError there.
+
+    Raises:
+        ValueError: If the model has no CoordConv layer, or the run does not reach one of them.
+        TypeError: If a layer is a subclass of a CoordConv layer, or is pruned or parametrised.
+    """
+    layers = coordconv_layers(model)
+    if not layers:
+        raise ValueError("the model has no CoordConv layer to fold")
+    refused = "; ".join(
+        f"{name or 'the model itself'}: {why}" for name in layers if (why := _why_not_fold(layers[name]))
+    )
+    if refused:
+        raise TypeError(f"fold cannot fold some of the model's layers: {refused}")
+    folded = copy.deepcopy(model).eval()
+    names = {layer: name for name, layer in coordconv_layers(folded).items()}
+    maps: dict[nn.Module, dict[_Sizes, Tensor]] = {layer: {} for layer in names}
+
+    def record(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> None:
+        assert isinstance(layer, CoordLayer)
+        input = args[0] if args else kwargs["input"]
+        maps[layer][_Sizes.of(input, output, layer.ndim)] = layer.coord_map(input, output).clone()
+
+    # Before the model's own hooks, which may change the output.
+    handles = [layer.register_forward_hook(record, prepend=True, with_kwargs=True) for layer in names]
+    # Code that torch.compile has made of a model before does not look for hooks.
+    with torch.no_grad(), torch.compiler.set_stance("force_eager"):
+        if forward is None:
+            example = next(folded.parameters())
+            folded(torch.zeros(tuple(input_size), dtype=example.dtype, device=example.device))
+        else:
+            forward(folded)
+    for handle in handles:
+        handle.remove()
+    unreached = [name or "the model itself" for layer, name in names.items() if not maps[layer]]
+    if unreached:
+        run = f"input_size={tuple(input_size)}" if forward is None else "forward"
+        raise ValueError(f"the run on {run} does not reach {', '.join(unreached)}")
+    return _replace(folded, {layer: _fold(layer, maps[layer]) for layer in names})
+
+
+def _why_not_fold(layer: nn.Module) -> str | None:
+    """Why a CoordConv layer cannot be folded, or None if it can."""
+    if type(layer) not in _PLAIN_CLASS:
+        return f"{type(layer).__name__} is a subclass with a forward of its own, or parametrised"
+    if not {"weight", "bias", "coord_weight"} <= layer._parameters.keys():
+        return "its weights are computed (pruning or weight normalisation); make them permanent first"
+    return None
+
+
+def _fold(layer: nn.Module, maps: dict[_Sizes, Tensor]) -> FoldedConv:
+    """What takes a layer's place, its hooks included: they may change what goes in and what comes out."""
+    folded = FoldedConv(_plain(layer), maps).train(layer.training)
+    for name, hooks in vars(layer).items():
+        if name.startswith(("_forward_hooks", "_forward_pre_hooks")):
+            getattr(folded, name).update(hooks)
+    return folded
+
+
+def _plain(layer: nn.Module) -> nn.Module:
+    """The convolution within a CoordConv layer, with the same weight and without bias."""
+    assert isinstance(layer, CoordLayer)
+    options: dict[str, Any] = {
+        "stride": layer.stride,
+        "padding": layer.padding,
+        "dilation": layer.dilation,
+        "groups": layer.groups,
+        "padding_mode": layer.padding_mode,
+    }
+    if layer.transposed:
+        options["output_padding"] = layer.output_padding
+    conv = _PLAIN_CLASS[type(layer)](
+        layer.in_channels, layer.out_channels, layer.kernel_size, bias=False, device="meta", **options
+    )
+    conv.weight = layer.weight
+    return conv.train(layer.training)
+
+
+def _replace(model: nn.Module, replacements: dict[nn.Module, FoldedConv]) -> nn.Module:
+    """Put new modules where the old ones are held, also where one is held in several places."""
+    if model in replacements:
+        return replacements[model]
+    for parent in list(model.modules()):
+        for name, child in parent._modules.items():
+            if child in replacements:
+                parent._modules[name] = replacements[child]
+    return model

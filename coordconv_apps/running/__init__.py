@@ -1,1 +1,0 @@
-"""What surrounds a run: its arguments, folder, checkpoints, resuming, signals, logs, summary and error messages."""

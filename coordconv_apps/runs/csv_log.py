@@ -1,0 +1,92 @@
+"""``metrics.csv``: every logged metric, one row for each time something was logged."""
+
+from __future__ import annotations
+
+import csv
+from typing import TYPE_CHECKING, Any
+
+from lightning.pytorch.loggers.logger import Logger
+from lightning.pytorch.utilities import rank_zero_only
+
+from coordconv_apps.utils.files import atomic_write
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from pathlib import Path
+
+
+class CsvLog(Logger):
+    """Writes metrics to ``metrics.csv``. Unlike Lightning's logger, it goes on with the file of a resumed run.
+
+    Args:
+        folder: The run's folder.
+        keep_until: Of a file that is there already, the last step whose rows are kept: those after it were logged
+            after the checkpoint that the run goes on from.
+    """
+
+    def __init__(self, folder: Path, keep_until: int = -1) -> None:
+        super().__init__()
+        self.file = folder / "metrics.csv"
+        self.keep_until = keep_until
+        self._rows: list[dict[str, Any]] | None = None  # all rows; None: not read yet
+        self._columns: list[str] = []  # of the file
+        self._written = 0
+
+    @property
+    def name(self) -> str:
+        """A logger's name, which Lightning asks for: nothing here depends on it."""
+        return "csv"
+
+    @property
+    def version(self) -> str:
+        """The run's folder name."""
+        return self.file.parent.name
+
+    @property
+    def save_dir(self) -> str:
+        """The run's folder."""
+        return str(self.file.parent)
+
+    @rank_zero_only
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        """Adds a row."""
+        rows = self._read()
+        rows.append({**{k: float(v) for k, v in metrics.items()}, "step": len(rows) if step is None else step})
+
+    @rank_zero_only
+    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: object, **kwargs: object) -> None:
+        """Does nothing: ``config.yaml`` has them."""
+
+    @rank_zero_only
+    def save(self) -> None:
+        """Writes the rows that are not in the file yet, and the whole file if there are new columns."""
+        rows = self._read()
+        if self._written == len(rows):
+            return
+        names = set().union(*rows) - {"step", "epoch"}
+        columns = ["epoch", "step", *sorted(names)]
+        if columns == self._columns:
+            with self.file.open("a", encoding="utf-8", newline="") as file:
+                csv.DictWriter(file, columns).writerows(rows[self._written :])
+        else:
+            with atomic_write(self.file) as file:
+                writer = csv.DictWriter(file, columns, lineterminator="\r\n")
+                writer.writeheader()
+                writer.writerows(rows)
+        self._columns, self._written = columns, len(rows)
+
+    def finalize(self, status: str) -> None:
+        """Writes what is left."""
+        if self._rows is not None:
+            self.save()
+
+    def _read(self) -> list[dict[str, Any]]:
+        """All rows; at first those of the file, as far as they are kept."""
+        if self._rows is None:
+            self._rows = []
+            if self.file.is_file():
+                with self.file.open(encoding="utf-8", newline="") as file:
+                    whole = (row for row in csv.DictReader(file) if None not in row.values())  # of a crash, half a row
+                    rows = ({k: v for k, v in row.items() if v} for row in whole)
+                    self._rows = [row for row in rows if int(row["step"]) <= self.keep_until]
+        return self._rows

@@ -1,0 +1,38 @@
+"""Read and write ``summary.json``, the record of a run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from coordconv_apps.utils.files import atomic_write
+
+if TYPE_CHECKING:
+    pass
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    """The ``summary.json`` in ``folder``; empty if there is none that can be read."""
+    try:
+        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return summary if isinstance(summary, dict) else {}
+
+
+def write_summary(folder: Path, summary: dict[str, Any]) -> None:
+    """Writes ``summary.json`` in ``folder``. Values that are no numbers (NaN, infinity) become null."""
+    with atomic_write(folder / "summary.json") as file:
+        json.dump(_finite(summary), file, indent=2, allow_nan=False)
+        file.write("\n")
+
+
+def _finite(value: Any) -> Any:  # noqa: ANN401  # any JSON value
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    if isinstance(value, float) and value - value != 0:
+        return None
+    return value

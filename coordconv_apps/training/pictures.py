@@ -1,0 +1,96 @@
+"""Base callback that draws pictures during and after a run."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING
+
+import torch
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities.seed import isolate_rng
+
+from coordconv_apps.runs.folder import run_dir
+from coordconv_apps.utils.files import atomic_write
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+    from PIL.Image import Image
+
+
+class Pictures(Callback):
+    """Draws pictures: during ``fit`` and at its end, and at the end of ``validate`` and ``test``.
+
+    Each is written to ``pictures/<name>.png`` in the run's folder, over the one before, and to TensorBoard. A
+    subclass implements `draw`. Drawing happens on the first process only, with the network in evaluation mode and
+    without gradients, and takes nothing from the global random number generators.
+
+    Args:
+        every_n_epochs: How often to draw during ``fit``; 0 draws at its end only.
+    """
+
+    def __init__(self, every_n_epochs: int = 1) -> None:
+        if every_n_epochs < 0:
+            raise ValueError(f"every_n_epochs={every_n_epochs}: must be an integer of at least 0")
+        self.every_n_epochs = every_n_epochs
+        self._drawn_step = -1
+
+    @abstractmethod
+    def draw(self, task: LightningModule, datamodule: LightningDataModule) -> dict[str, Image]:
+        """Draws the pictures.
+
+        Args:
+            task: The application's task, on its device.
+            datamodule: The application's data, set up for the current command.
+
+        Returns:
+            Pictures by name, a file name without its ending.
+        """
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draws every `every_n_epochs` epochs."""
+        if self.every_n_epochs and (trainer.current_epoch + 1) % self.every_n_epochs == 0:
+            self._draw(trainer, pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draws what the training has come to."""
+        self._draw(trainer, pl_module)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draws at the end of ``validate``."""
+        if trainer.state.fn == TrainerFn.VALIDATING:
+            self._draw(trainer, pl_module)
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draws at the end of ``test``."""
+        self._draw(trainer, pl_module)
+
+    def _draw(self, trainer: Trainer, task: LightningModule) -> None:
+        if not trainer.is_global_zero or self._drawn_step == trainer.global_step:
+            return
+        self._drawn_step = trainer.global_step
+        datamodule: LightningDataModule = trainer.datamodule  # type: ignore[attr-defined]  # set by the trainer
+        training = [module for module in task.modules() if module.training]
+        try:
+            with torch.no_grad(), isolate_rng():
+                pictures = self.draw(task.eval(), datamodule)
+        finally:
+            for module in training:
+                module.training = True
+        for name, picture in pictures.items():
+            with atomic_write(run_dir(trainer) / "pictures" / f"{name}.png", "wb") as file:
+                picture.save(file, format="PNG")
+        self._to_tensorboard(trainer, pictures)
+
+    @staticmethod
+    def _to_tensorboard(trainer: Trainer, pictures: Mapping[str, Image]) -> None:
+        from torchvision.transforms.v2.functional import pil_to_tensor
+
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                for name, picture in pictures.items():
+                    image = pil_to_tensor(picture.convert("RGB"))
+                    logger.experiment.add_image(f"pictures/{name}", image, trainer.global_step)

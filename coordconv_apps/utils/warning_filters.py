@@ -1,0 +1,46 @@
+"""Filter out log messages and warnings that are known to be harmless."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from coordconv_apps.utils.errors import debugging
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+HARMLESS = (
+    # num_workers is an argument of every application, described in its help.
+    ".*does not have many workers which may be a bottleneck.*",
+    # What is logged at each step only adds to the means over an epoch.
+    "The number of training batches .* is smaller than the logging interval.*",
+    # A callback of the training, such as early stopping, has no part in another command.
+    "Be aware that when using `ckpt_path`, callbacks used to create the checkpoint need to be provided.*",
+    # Lightning's use of torch and jsonargparse, where these are newer.
+    r"\s*(By default only one JsonargparseDeprecationWarning|[\w.` ]+ was deprecated in v4)",
+    r"`isinstance\(treespec, LeafSpec\)` is deprecated.*",
+)
+
+
+@contextmanager
+def filter_warnings() -> Iterator[None]:
+    """Keeps Lightning's notes, and warnings known to be harmless, off the terminal, unless debugging."""
+    if debugging():
+        yield
+        return
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        for message in HARMLESS:
+            warnings.filterwarnings("ignore", message)
+        for logger in loggers:
+            logger.setLevel(logging.WARNING)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)

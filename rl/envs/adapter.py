@@ -1,0 +1,294 @@
+"""Gymnasium's vector environments as those of Stable-Baselines3."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from copy import deepcopy
+from typing import TYPE_CHECKING, Any, NoReturn, cast
+
+import numpy as np
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv, VectorWrapper
+from gymnasium.wrappers.vector import DictInfoToList, RecordEpisodeStatistics
+from stable_baselines3.common.env_util import is_wrapped
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import VecEnv
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    import gymnasium
+    from numpy.typing import NDArray
+    from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
+
+_ADVICE = 'pass autoreset_mode="SameStep" where it is made (gymnasium.make_vec(..., vector_kwargs=...))'
+
+
+def _row(infos: Mapping[str, Any], index: int) -> dict[str, Any]:
+    """The info of one environment, out of gymnasium's dictionary of arrays with a mask ``_key`` for each ``key``."""
+    row: dict[str, Any] = {}
+    for key, values in infos.items():
+        mask = infos.get(f"_{key}")
+        if (key.startswith("_") and key[1:] in infos) or not (mask is None or mask[index]):
+            continue
+        value = _row(values, index) if isinstance(values, Mapping) else _part(values, index)
+        row[key] = value.item() if isinstance(value, np.generic) else value
+    return row
+
+
+def _part(batch: Any, index: int) -> Any:  # noqa: ANN401  # observations and infos of any kind
+    """One environment's share of a batch, as a copy."""
+    if isinstance(batch, dict):
+        return {key: _part(value, index) for key, value in batch.items()}
+    if isinstance(batch, tuple):
+        return tuple(_part(value, index) for value in batch)
+    is_batch = isinstance(batch, list) or (isinstance(batch, np.ndarray) and batch.ndim > 0)
+    return deepcopy(batch[index] if is_batch else batch)
+
+
+def _replace(batch: Any, fresh: Any, chosen: NDArray[np.bool_]) -> None:  # noqa: ANN401  # observations of any kind
+    """Takes the chosen rows of a batch from another one, in place."""
+    if isinstance(batch, dict):
+        for key, value in batch.items():
+            _replace(value, fresh[key], chosen)
+    elif isinstance(batch, tuple):
+        for part, fresh_part in zip(batch, fresh, strict=True):
+            _replace(part, fresh_part, chosen)
+    else:
+        batch[chosen] = fresh[chosen]
+
+
+def _layers(vector_env: VectorEnv[Any, Any, Any]) -> Iterator[VectorEnv[Any, Any, Any]]:
+    """A vector environment and those in it, from the outside in."""
+    yield vector_env
+    while isinstance(vector_env, VectorWrapper):
+        vector_env = vector_env.env
+        yield vector_env
+
+
+def _is_atari(base: VectorEnv[Any, Any, Any]) -> bool:
+    """Whether it is ale-py's, which is not imported for this: who has such an environment has done so."""
+    module = sys.modules.get("ale_py.vector_env")
+    return module is not None and isinstance(base, module.AtariVectorEnv)
+
+
+def _check_mode(vector_env: VectorEnv[Any, Any, Any], resets_in_parts: bool | None) -> AutoresetMode:
+    mode, base = vector_env.metadata.get("autoreset_mode"), vector_env.unwrapped
+    if not isinstance(mode, AutoresetMode):
+        raise ValueError(f"vector_env={vector_env}: metadata['autoreset_mode']={mode!r} must be one of AutoresetMode's")
+    if getattr(base, "batch_size", base.num_envs) != base.num_envs:
+        raise ValueError(f"vector_env={vector_env}: batch_size must be num_envs, so that every step has all of them")
+    if mode is not AutoresetMode.NEXT_STEP:
+        return mode
+    if resets_in_parts is None:
+        resets_in_parts = isinstance(base, (SyncVectorEnv, AsyncVectorEnv)) or _is_atari(base)
+    if not resets_in_parts:
+        raise ValueError(
+            f"vector_env={vector_env}: autoreset_mode NextStep needs resets of single environments (reset_mask), "
+            'which it lacks; make it with vectorization_mode="sync", "async" or autoreset_mode="SameStep"'
+        )
+    if isinstance(base, AsyncVectorEnv) and not base.shared_memory:
+        # Its processes would reset once more in the next step, in place of acting.
+        raise ValueError(f"vector_env={vector_env}: autoreset_mode NextStep needs shared_memory=True; or {_ADVICE}")
+    return mode
+
+
+class VectorEnvAdapter(VecEnv):
+    """Any vector environment of gymnasium as a `VecEnv` of Stable-Baselines3.
+
+    Observations, rewards (float32), ends of episodes and infos are those that Stable-Baselines3's `DummyVecEnv` over
+    `Monitor` gives for the same environments: an environment that ends is reset in the same step,
+    ``infos[i]["terminal_observation"]`` has its last observation, "TimeLimit.truncated" tells whether it was only
+    cut off, and "episode" has its score "r", its length "l" in steps and the seconds "t" since this adapter was
+    made. An "episode" that the environments put there themselves (`Monitor` or gymnasium's
+    `RecordEpisodeStatistics` further inside) is kept, so scores from before a change of rewards stay visible.
+
+    Autoreset modes: same-step as it is; next-step and disabled by resetting the environments that have ended, and
+    only those, before the step returns, so that no step is lost and none is made up. Vector environments that
+    cannot reset single environments are refused in next-step mode, since their extra step cannot be hidden from a
+    learner. Wrappers around a vector environment that count on that extra step, such as gymnasium's
+    `RecordEpisodeStatistics`, are right in same-step mode only; in the others, episodes are counted here.
+
+    ale-py's `AtariVectorEnv` clips rewards unless told otherwise, and scores with them, and it starts a new game
+    for every life with ``episodic_life=True``: `rl.envs.atari.AtariVecEnv` does neither.
+
+    Args:
+        vector_env: With observations and actions that Stable-Baselines3 knows. Closing the adapter closes it.
+        resets_in_parts: Whether its ``reset`` obeys ``options={"reset_mask": ...}``. None: true of gymnasium's
+            `SyncVectorEnv` and `AsyncVectorEnv` and of ale-py's `AtariVectorEnv`. Asked in next-step mode only.
+
+    Raises:
+        ValueError: If it is no vector environment, or its autoreset mode cannot be served exactly.
+    """
+
+    def __init__(self, vector_env: VectorEnv[Any, Any, Any], resets_in_parts: bool | None = None) -> None:
+        if not isinstance(vector_env, VectorEnv):
+            raise ValueError(f"vector_env={vector_env}: must be a gymnasium.vector.VectorEnv")
+        if any(isinstance(env, DictInfoToList) for env in _layers(vector_env)):
+            raise ValueError(f"vector_env={vector_env}: must give infos as they are, without DictInfoToList")
+        self.mode = _check_mode(vector_env, resets_in_parts)
+        self.vector_env, self._base = vector_env, vector_env.unwrapped
+        same_step = self.mode is AutoresetMode.SAME_STEP
+        self._has_episodes = same_step or not any(
+            isinstance(env, RecordEpisodeStatistics) for env in _layers(vector_env)
+        )
+        self._actions: Any = None
+        self._stepping = False
+        self._born = time.time()
+        super().__init__(vector_env.num_envs, vector_env.single_observation_space, vector_env.single_action_space)
+        if "render_fps" in vector_env.metadata:
+            cast("dict[str, Any]", self.metadata)["render_fps"] = vector_env.metadata["render_fps"]
+        self._scores = np.zeros(self.num_envs, np.float64)
+        self._lengths = np.zeros(self.num_envs, np.int64)
+        self._parallel: tuple[Callable[[Any], object], Callable[[], Any]] | None = None
+        if isinstance(vector_env, AsyncVectorEnv):
+            self._parallel = (vector_env.step_async, vector_env.step_wait)
+        elif _is_atari(vector_env):
+            self._parallel = (vector_env.send, vector_env.recv)  # type: ignore[attr-defined]  # of AtariVectorEnv
+
+    def reset(self) -> VecEnvObs:
+        """Starts new episodes, with the seeds of `seed` and the options of `set_options`.
+
+        Raises:
+            ValueError: If the environments were given different options, which gymnasium cannot pass on.
+        """
+        if any(options != self._options[0] for options in self._options):
+            raise ValueError(f"options={self._options}: must be the same for all environments")
+        self._drop_step()
+        seed: Any = self._seeds[0]  # both count up from the first environment's
+        if seed is not None and _is_atari(self._base):
+            seed = np.array(self._seeds) % 2**31  # its emulators take no more
+        observations, infos = self.vector_env.reset(seed=seed, options=deepcopy(self._options[0]) or None)
+        self.reset_infos = [_row(infos, index) for index in range(self.num_envs)]
+        self._scores[:], self._lengths[:] = 0, 0
+        self._reset_seeds()
+        self._reset_options()
+        copied: VecEnvObs = deepcopy(observations)
+        return copied
+
+    def step_async(self, actions: NDArray[Any]) -> None:
+        """Starts a step; it runs meanwhile if the vector environment can do that."""
+        self._actions = actions
+        if self._parallel is not None:
+            self._parallel[0](actions)
+        self._stepping = True
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Waits for the step."""
+        self._stepping = False
+        answer = self.vector_env.step(self._actions) if self._parallel is None else self._parallel[1]()
+        observations, rewards, terminated, truncated, batch = answer
+        observations = deepcopy(observations)  # some vector environments use their arrays again
+        dones = np.logical_or(terminated, truncated)
+        self._scores += rewards
+        self._lengths += 1
+        infos = self._infos(observations, dones, dict(batch))
+        for index, info in enumerate(infos):
+            info["TimeLimit.truncated"] = bool(truncated[index] and not terminated[index])
+        self._scores[dones], self._lengths[dones] = 0, 0
+        if self.mode is not AutoresetMode.SAME_STEP and dones.any():
+            fresh, fresh_batch = self.vector_env.reset(options={"reset_mask": dones.copy()})
+            _replace(observations, fresh, dones)
+            for index in np.flatnonzero(dones).tolist():
+                self.reset_infos[index] = _row(fresh_batch, index)
+        return observations, np.array(rewards, np.float32), dones, infos
+
+    def _infos(self, observations: Any, dones: NDArray[np.bool_], batch: dict[str, Any]) -> list[dict[str, Any]]:  # noqa: ANN401  # of any kind
+        """What a step tells of each environment; of those that have ended, what they told before their reset."""
+        last, told = batch.pop("final_obs", None), batch.pop("final_info", None)
+        for name in ("_final_obs", "_final_info"):
+            batch.pop(name, None)
+        infos = [_row(batch, index) for index in range(self.num_envs)]
+        for index in np.flatnonzero(dones).tolist():
+            info, final = infos[index], observations
+            if self.mode is AutoresetMode.SAME_STEP:
+                if last is None:
+                    raise ValueError(f"vector_env={self.vector_env}: autoreset_mode SameStep needs infos['final_obs']")
+                final = last
+                self.reset_infos[index] = {key: value for key, value in info.items() if key != "episode"}
+                if told is not None:
+                    info = {**({"episode": info["episode"]} if "episode" in info else {}), **_row(told, index)}
+            info["terminal_observation"] = _part(final, index)
+            if not self._has_episodes or "episode" not in info:
+                score, length = round(float(self._scores[index]), 6), int(self._lengths[index])
+                info["episode"] = {"r": score, "l": length, "t": round(time.time() - self._born, 6)}
+            infos[index] = info
+        return infos
+
+    def _drop_step(self) -> None:
+        if self._stepping:
+            self._stepping = False
+            if self._parallel is not None:
+                self._parallel[1]()
+
+    def close(self) -> None:
+        """Closes the vector environment."""
+        self._drop_step()
+        self.vector_env.close()
+
+    def get_images(self) -> Sequence[NDArray[Any] | None]:
+        """Pictures of each environment, if ``render_mode`` is "rgb_array"."""
+        pictures: Any = self.vector_env.render()
+        return [None] * self.num_envs if pictures is None else list(pictures)
+
+    def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
+        """An attribute of each environment, or that of a vector environment which has none inside."""
+        chosen = list(self._get_indices(indices))
+        if attr_name == "render_mode":
+            return [self.vector_env.render_mode for _ in chosen]
+        if isinstance(self._base, SyncVectorEnv):
+            return [self._base.envs[index].get_wrapper_attr(attr_name) for index in chosen]
+        if isinstance(self._base, AsyncVectorEnv):
+            # Its processes end if they are asked for what they do not have.
+            if not all(self._base.call("has_wrapper_attr", attr_name)):
+                raise AttributeError(f"{self._base}: its environments have no attribute {attr_name!r}")
+            values = self._base.get_attr(attr_name)
+            return [values[index] for index in chosen]
+        return [getattr(self.vector_env, attr_name) for _ in chosen]
+
+    def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:  # noqa: ANN401  # as in SB3
+        """Sets an attribute of environments.
+
+        Raises:
+            ValueError: If the vector environment has no environments inside.
+        """
+        if not isinstance(self._base, (SyncVectorEnv, AsyncVectorEnv)):
+            self._refuse(f"attr_name={attr_name!r}")
+        chosen = set(self._get_indices(indices))
+        everywhere = len(chosen) == self.num_envs
+        values = [value] * self.num_envs if everywhere else self.get_attr(attr_name)
+        self._base.set_attr(attr_name, [value if index in chosen else values[index] for index in range(self.num_envs)])
+
+    def env_method(
+        self,
+        method_name: str,
+        *method_args: Any,  # noqa: ANN401  # as in SB3
+        indices: VecEnvIndices = None,
+        **method_kwargs: Any,  # noqa: ANN401  # as in SB3
+    ) -> list[Any]:
+        """Calls a method of environments.
+
+        Raises:
+            ValueError: If the vector environment has no environments inside, or can only call all of them.
+        """
+        chosen = list(self._get_indices(indices))
+        if isinstance(self._base, SyncVectorEnv):
+            methods = [self._base.envs[index].get_wrapper_attr(method_name) for index in chosen]
+            return [method(*method_args, **method_kwargs) for method in methods]
+        if not isinstance(self._base, AsyncVectorEnv):
+            self._refuse(f"method_name={method_name!r}")
+        if sorted(chosen) != list(range(self.num_envs)):
+            raise ValueError(f"indices={chosen}: must be all environments, an AsyncVectorEnv cannot call some of them")
+        results = self._base.call(method_name, *method_args, **method_kwargs)
+        return [results[index] for index in chosen]
+
+    def _refuse(self, argument: str) -> NoReturn:
+        raise ValueError(f"{argument}: {self._base} has no environments inside; use adapter.vector_env itself")
+
+    def env_is_wrapped(self, wrapper_class: type[gymnasium.Wrapper], indices: VecEnvIndices = None) -> list[bool]:
+        """True for `Monitor`, whose work is done here; other wrappers are only seen in a `SyncVectorEnv`."""
+        chosen = list(self._get_indices(indices))
+        if wrapper_class is Monitor or not isinstance(self._base, SyncVectorEnv):
+            return [wrapper_class is Monitor for _ in chosen]
+        return [is_wrapped(self._base.envs[index], wrapper_class) for index in chosen]

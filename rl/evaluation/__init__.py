@@ -1,0 +1,1 @@
+"""Evaluation of policies: episodes, scores, statistics, films and saliency."""

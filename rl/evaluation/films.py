@@ -1,0 +1,272 @@
+"""A film of one episode, as a GIF."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from gymnasium import spaces
+from PIL import Image, ImageDraw, ImageFont
+from stable_baselines3.common.preprocessing import is_image_space
+
+from coordconv_apps.utils.files import atomic_write
+from rl.playing import evaluation_mode, play
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+    from stable_baselines3.common.vec_env import VecEnv
+
+    from rl.playing import Player
+
+STEPS_PER_SECOND = 15.0
+"""Of the agent on an Atari: 60 frames a second, of which it sees every fourth."""
+
+MAX_BYTES = 2_000_000
+
+_WIDTH = 256
+"""Frames are enlarged by the whole number that brings them nearest to this width, in pixels."""
+
+_SAMPLE = 32
+"""Frames whose colours stand for those of all, where they have too many."""
+
+_BAR, _FONT_SIZE, _MARGIN = 24, 14, 6
+_GROUND, _INK = "#20242a", "#eceff1"
+_SHORTEST, _LONGEST, _LAST = 20, 200, 1000  # that a frame is shown, in milliseconds; viewers slow down below 20
+
+
+class Film(NamedTuple):
+    """What was seen in one episode.
+
+    Attributes:
+        frames: uint8 ``(T, H, W, 3)``.
+        scores: float64 ``(T,)``, of the rewards before each frame; the last one is that of the episode.
+        every: Steps between frames. The last frame may come after fewer.
+        length: Of the episode, in steps of the agent.
+        complete: Whether it came to its end.
+    """
+
+    frames: NDArray[np.uint8]
+    scores: NDArray[np.float64]
+    every: int
+    length: int
+    complete: bool
+
+
+def image_key(space: spaces.Space[Any]) -> str | None:
+    """Which part of an observation is the image: its name in a Dict, the first of several; None for images alone.
+
+    Raises:
+        ValueError: There is no image.
+    """
+    if isinstance(space, spaces.Dict):
+        for key, value in space.spaces.items():
+            if _is_image(value):
+                return key
+    elif _is_image(space):
+        return None
+    raise ValueError(f"observation_space={' '.join(str(space).split())}: must be an image, or a Dict with one in it")
+
+
+def _is_image(space: spaces.Space[Any]) -> bool:
+    return is_image_space(space, normalized_image=True)
+
+
+def newest_frame(observation: Any, space: spaces.Space[Any]) -> NDArray[np.uint8]:  # noqa: ANN401  # or a dict
+    """What an observation shows last, as a picture.
+
+    Args:
+        observation: One observation, without a batch: an image with its channels first or last, or a dict with one.
+        space: That it is of.
+
+    Returns:
+        uint8 ``(H, W, 3)``. Of stacked frames it is the newest, the last three channels where these are a multiple of
+        three and else the last one, in grey.
+
+    Raises:
+        ValueError: There is no image in it.
+    """
+    key = image_key(space)
+    image = observation if key is None else observation[key]
+    box = space if key is None else space[key]  # type: ignore[index]  # a Dict
+    assert isinstance(box, spaces.Box)
+    if box.dtype != np.uint8:
+        low, high = float(box.low.min()), float(box.high.max())
+        if not np.isfinite([low, high]).all():
+            low, high = float(image.min()), float(image.max())
+        image = ((image - low) / max(high - low, 1e-6) * 255).clip(0, 255).round().astype(np.uint8)
+    image = np.moveaxis(image, int(np.argmin(image.shape)), -1)  # channels are the smallest axis, as for SB3
+    image = image[..., -3:] if image.shape[-1] % 3 == 0 else image[..., -1:]
+    picture: NDArray[np.uint8] = np.broadcast_to(image, (*image.shape[:2], 3)).copy()
+    return picture
+
+
+def film_episode(
+    player: Player,
+    env: VecEnv,
+    *,
+    deterministic: bool,
+    seed: int,
+    max_frames: int = 600,
+    max_steps: int = 30_000,
+    rendered: bool = False,
+) -> Film:
+    """Plays one episode, of the first environment, and keeps what is seen. A long one is kept at fewer frames.
+
+    A frame is what a step is taken from, with the score before this step; the last one is that of the end.
+
+    Args:
+        player: A policy or an algorithm. Its networks are in evaluation mode meanwhile.
+        env: It is seeded and reset.
+        deterministic: Whether to take the most probable actions, not drawn ones.
+        seed: As of `rl.evaluation.episodes.play_episodes`, whose first episode this is.
+        max_frames: Frames to keep at most, an even number.
+        max_steps: The episode is cut after as many. An Atari's is 27,000 at most, by SB3's limit.
+        rendered: Film what the environment renders, which must be pictures, and not what the player sees. An
+            environment that is over renders the next episode already, so that the last frame is the one before the
+            last step, with the score after it.
+
+    Raises:
+        ValueError: A number is out of its range, or there are no pictures.
+    """
+    if max_frames < 2 or max_frames % 2:
+        raise ValueError(f"max_frames={max_frames}: must be an even number of at least 2")
+    if max_steps < 1:
+        raise ValueError(f"max_steps={max_steps}: must be an integer of at least 1")
+    if rendered and env.render_mode != "rgb_array":
+        raise ValueError(f"rendered=True: the environment's render_mode is {env.render_mode}; must be rgb_array")
+    space = env.observation_space
+    image_key(space)  # raises
+    frames: list[NDArray[np.uint8]] = []
+    scores: list[float] = []
+    every, score = 1, 0.0
+    rendering: list[NDArray[np.uint8]] = []
+
+    def look() -> None:
+        rendering[:] = [_render(env)]
+
+    steps = play(player, env, deterministic=deterministic, seed=seed, before=look if rendered else None)
+    with evaluation_mode(player):
+        for number, step in enumerate(steps):
+            if number % every == 0 and len(frames) == max_frames - 1:  # one is for the end
+                frames, scores, every = frames[::2], scores[::2], 2 * every
+            if number % every == 0:
+                frames.append(rendering[0] if rendered else newest_frame(_first(step.observations), space))
+                scores.append(score)
+            score += float(step.rewards[0])
+            if step.over[0] or number + 1 == max_steps:
+                break
+    told = step.infos[0].get("episode", {}) if step.over[0] else {}
+    ending = step.infos[0].get("terminal_observation")
+    if rendered and number % every:
+        frames.append(rendering[0])
+        scores.append(score)
+    elif ending is not None and not rendered:
+        frames.append(newest_frame(ending, space))
+        scores.append(score)
+    scores[-1] = float(told.get("r", score))
+    return Film(np.stack(frames), np.array(scores), every, number + 1, bool(step.over[0]))
+
+
+def _first(observations: Any) -> Any:  # noqa: ANN401  # an array, or a dict of them
+    if isinstance(observations, dict):
+        return {key: value[0] for key, value in observations.items()}
+    return observations[0]
+
+
+def _render(env: VecEnv) -> NDArray[np.uint8]:
+    picture = env.get_images()[0]
+    assert picture is not None
+    return picture.astype(np.uint8, copy=True)
+
+
+def make_gif(
+    film: Film,
+    title: str,
+    *,
+    steps_per_second: float = STEPS_PER_SECOND,
+    colours: int = 128,
+    max_bytes: int = MAX_BYTES,
+) -> bytes:
+    """The content of a GIF: the frames, enlarged, below a bar with a title and the score.
+
+    Args:
+        film: What was seen.
+        title: Such as the game's name.
+        steps_per_second: How fast the agent plays. Films of few frames of a long episode are shown faster.
+        colours: In all frames together, 2 to 256. An Atari has 128.
+        max_bytes: Every other frame is left out for as long as the file would be larger.
+
+    Raises:
+        ValueError: There are more or fewer colours.
+    """
+    if not 2 <= colours <= 256:
+        raise ValueError(f"colours={colours}: must be an integer from 2 to 256")
+    zoom = max(1, round(_WIDTH / film.frames.shape[2]))
+
+    def titled(number: int) -> Image.Image:
+        return _titled(film.frames[number], f"{title}   score {film.scores[number]:g}", zoom)
+
+    count = len(film.frames)
+    few = [titled(round(place)) for place in np.linspace(0, count - 1, min(_SAMPLE, count))]
+    palette = _common_palette(film.frames, few, colours)
+    # One at a time: all of them in full colour would take hundreds of megabytes.
+    pictures = [titled(number).quantize(palette=palette, dither=Image.Dither.NONE) for number in range(count)]
+    shown = 1000 * film.every / steps_per_second
+    while True:
+        content = _encode(pictures, round(min(max(shown, _SHORTEST), _LONGEST)))
+        if len(content) <= max_bytes or len(pictures) <= 2:
+            return content
+        pictures, shown = [*pictures[:-1:2], pictures[-1]], 2 * shown
+
+
+def write_gif(path: Path, film: Film, title: str, *, steps_per_second: float = STEPS_PER_SECOND) -> None:
+    """Writes a film as a GIF, aside first, then over what was there.
+
+    Args:
+        path: The file.
+        film: What was seen.
+        title: Such as the game's name.
+        steps_per_second: How fast the agent plays.
+    """
+    content = make_gif(film, title, steps_per_second=steps_per_second)
+    with atomic_write(path, "wb") as file:
+        file.write(content)
+
+
+def _titled(frame: NDArray[np.uint8], text: str, zoom: int) -> Image.Image:
+    height, width = frame.shape[:2]
+    picture = Image.new("RGB", (width * zoom, height * zoom + _BAR), _GROUND)
+    picture.paste(Image.fromarray(frame).resize((width * zoom, height * zoom), Image.Resampling.NEAREST), (0, _BAR))
+    ImageDraw.Draw(picture).text((_MARGIN, _BAR // 2), text, _INK, ImageFont.load_default(_FONT_SIZE), anchor="lm")
+    return picture
+
+
+def _common_palette(frames: NDArray[np.uint8], few: Sequence[Image.Image], colours: int) -> Image.Image:
+    """One palette for all frames: frames with palettes of their own flicker, and take more bytes.
+
+    It has every colour of a drawn game, also of a flash that only one frame shows; of others, the colours of a few
+    pictures.
+    """
+    seen = np.zeros(2**24, bool)
+    for frame in frames:
+        seen[frame.astype(np.int32) @ np.array([2**16, 2**8, 1], np.int32)] = True
+    (found,) = np.nonzero(seen)
+    if len(found) > colours:
+        together = np.concatenate([np.asarray(picture) for picture in few])
+    else:
+        drawn = np.stack([found >> 16, found >> 8 & 255, found & 255], -1).astype(np.uint8)
+        together = np.concatenate([drawn, np.asarray(few[0])[:_BAR].reshape(-1, 3)])[None]
+    return Image.fromarray(together).quantize(colours, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+
+
+def _encode(pictures: Sequence[Image.Image], shown: int) -> bytes:
+    buffer = io.BytesIO()
+    durations = [shown] * (len(pictures) - 1) + [_LAST]
+    pictures[0].save(
+        buffer, "GIF", save_all=True, append_images=pictures[1:], duration=durations, loop=0, optimize=False
+    )
+    return buffer.getvalue()

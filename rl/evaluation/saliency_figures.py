@@ -1,0 +1,93 @@
+"""Figures of what a policy looks at, and of what coordinates add to its filters."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rl.evaluation.films import newest_frame
+from rl.evaluation.saliency import Method, required_policy, saliency
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
+    from rl.playing import Player
+
+_DPI = 110
+
+
+def draw_saliency(players: dict[str, Player], observations: Any, method: Method = "blur") -> Figure:  # noqa: ANN401  # or a dict
+    """A figure of what policies look at: a column for each observation, two rows for each policy.
+
+    Args:
+        players: Policies or algorithms by name, such as one and its copy `without_coordinates`; at least one.
+        observations: As for `saliency`; a handful.
+        method: The measure.
+
+    Returns:
+        The newest frames above; below, for each policy, what matters to its value and to its choice, bright over the
+        frame, each row on a scale of its own.
+    """
+    from matplotlib.figure import Figure  # imported here: it costs a second that an error should not wait for
+
+    first = required_policy(next(iter(players.values())))
+    images: Any = first.obs_to_tensor(observations)[0]
+    tensors = images if isinstance(images, dict) else {"": images}
+    count = len(next(iter(tensors.values())))
+    frames = [newest_frame(_at(images, place), first.observation_space) for place in range(count)]
+    rows = [(f"{name}\n{part}", maps) for name, p in players.items() for part, maps in _named(p, observations, method)]
+    figure = Figure(figsize=(1.8 * max(count, 3), 1.9 * (len(rows) + 1) + 0.4), dpi=_DPI, layout="constrained")
+    words = {"blur": "change when it is blurred", "gradient": "derivative by its pixels"}
+    figure.suptitle(f"What matters where: {words[method]}", fontsize=13)
+    grid = figure.subplots(len(rows) + 1, count, squeeze=False)
+    for axes, frame in zip(grid[0], frames, strict=True):
+        axes.imshow(frame, interpolation="nearest")
+    for line, (_, maps) in zip(grid[1:], rows, strict=True):
+        largest = float(maps.max()) or 1.0  # one that looks at nothing
+        for axes, frame, values in zip(line, frames, maps, strict=True):
+            axes.imshow(frame.mean(2), cmap="gray", vmin=0, vmax=400, interpolation="nearest")
+            axes.imshow(values, cmap="autumn", vmin=0, vmax=largest, alpha=(values / largest) ** 0.5)
+    for axes, label in zip(grid[:, 0], ["observation", *(text for text, _ in rows)], strict=True):
+        axes.set_ylabel(label)
+    for axes in grid.flat:
+        axes.set(xticks=[], yticks=[])
+    return figure
+
+
+def _named(player: Player, observations: Any, method: Method) -> list[tuple[str, NDArray[np.float32]]]:  # noqa: ANN401
+    found = saliency(player, observations, method)
+    return [("value", found.value), ("action", found.policy)]
+
+
+def _at(observations: Any, place: int) -> Any:  # noqa: ANN401  # a tensor, or a dict of them
+    if isinstance(observations, dict):
+        return {key: value[place].cpu().numpy() for key, value in observations.items()}
+    return observations[place].cpu().numpy()
+
+
+def draw_coordinate_maps(maps: NDArray[np.float32], columns: int = 8) -> Figure:
+    """A figure of what coordinates add to each filter of a layer, all on one scale.
+
+    Args:
+        maps: ``(filters, h, w)``, of `coordinate_maps`.
+        columns: Filters in a row.
+    """
+    from matplotlib.figure import Figure
+
+    columns = min(columns, len(maps))
+    rows = -(-len(maps) // columns)
+    figure = Figure(figsize=(1.3 * columns + 1, 1.4 * rows + 0.6), dpi=_DPI, layout="constrained")
+    figure.suptitle("What coordinates add to each filter", fontsize=13)
+    grid = figure.subplots(rows, columns, squeeze=False)
+    largest = float(np.abs(maps).max()) or 1.0
+    for number, axes in enumerate(grid.flat):
+        axes.set(xticks=[], yticks=[])
+        if number < len(maps):
+            image = axes.imshow(maps[number], cmap="RdBu_r", vmin=-largest, vmax=largest, interpolation="nearest")
+            axes.set_title(str(number), fontsize=8)
+        else:
+            axes.set_visible(False)
+    figure.colorbar(image, ax=grid, shrink=0.6)
+    return figure

@@ -1,0 +1,1 @@
+"""Learning from rollouts: collecting, advantages, minibatches and losses."""

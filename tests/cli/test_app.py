@@ -1,0 +1,526 @@
+"""The command line: run folders, what is told, refusals and errors."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+import yaml
+
+from coordconv_apps.cli.app import run
+from coordconv_apps.nn.coords import Coords
+from coordconv_apps.runs.folder import find_checkpoint, new_run_dir, versions
+from coordconv_apps.runs.summary import read_summary, write_summary
+from coordconv_apps.training.signals import Interrupted, Interrupts
+from coordconv_apps.utils.files import atomic_write
+from tests.toy.__main__ import main
+from tests.toy.data import ToyData
+from tests.toy.task import ToyTask
+
+SUMMARY_KEYS = {
+    "app",
+    "name",
+    "command",
+    "status",
+    "error",
+    "metrics",
+    "checkpoint",
+    "best",
+    "noted",
+    "parameters",
+    "coords",
+    "headline",
+    "seed",
+    "epochs",
+    "steps",
+    "seconds",
+    "device",
+    "precision",
+    "world_size",
+    "versions",
+}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of runs with one training in it: two epochs, with coordinates."""
+    runs = tmp_path_factory.mktemp("runs")
+    main(["fit", f"--runs_dir={runs}", "--trainer.max_epochs=2", "--model.coords=xy", "--data.val_samples=11"])
+    return runs
+
+
+def failing(args: Sequence[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line that a command ends with."""
+    with pytest.raises(SystemExit) as stopped:
+        main(args)
+    assert stopped.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    return error.removeprefix("error: ").rstrip()
+
+
+# --------------------------------------------------------------------- run folders
+
+
+def test_a_trainings_folder(trained: Path) -> None:
+    run = trained / "toy" / "default" / "version_0"
+    names = {path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file()}
+    logs = {name for name in names if "tfevents" in name}
+    assert len(logs) == 1
+    assert names - logs == {
+        "config.yaml",
+        "hparams.yaml",
+        "metrics.csv",
+        "checkpoints/best.ckpt",
+        "checkpoints/last.ckpt",
+        "pictures/dot.png",
+        "summary.json",
+    }
+    summary = read_summary(run)
+    assert set(summary) == SUMMARY_KEYS
+    told = {"app": "toy", "name": "default", "command": "fit", "status": "finished", "error": None}
+    assert told.items() <= summary.items()
+    assert {"coords": "xy", "seed": 0, "epochs": 2, "steps": 10, "world_size": 1}.items() <= summary.items()
+    assert set(summary["metrics"]) == {"train/loss", "val/distance"}
+    assert summary["best"]["metric"] == "val/distance"
+    assert summary["best"]["checkpoint"] == summary["checkpoint"] == str(run / "checkpoints" / "best.ckpt")
+    saved = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
+    assert summary["parameters"] == sum(value.numel() for value in saved.values())
+    assert summary["device"].startswith("cpu: ")
+    assert summary["versions"]["torch"] == torch.__version__.partition("+")[0]
+    assert summary["seconds"] > 0
+
+
+def test_the_configuration_of_a_run_runs_again(trained: Path, tmp_path: Path) -> None:
+    first = trained / "toy" / "default" / "version_0"
+    main(["fit", f"--config={first}/config.yaml", f"--runs_dir={tmp_path}"])
+    second = tmp_path / "toy" / "default" / "version_0"
+    assert (first / "metrics.csv").read_text() == (second / "metrics.csv").read_text()
+    assert read_summary(first)["metrics"] == read_summary(second)["metrics"]
+    one, other = (yaml.safe_load((run / "config.yaml").read_text()) for run in (first, second))
+    assert {**one, "runs_dir": None} == {**other, "runs_dir": None}
+
+
+@pytest.mark.parametrize("command", ["validate", "test", "predict"])
+def test_a_command_needs_the_checkpoint_only(trained: Path, command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    main([command, f"--runs_dir={trained}", "--ckpt_path=best"])
+    run = versions(trained / "toy" / "default")[0]
+    summary = read_summary(run)
+    assert summary["command"] == command
+    assert summary["status"] == "finished"
+    assert summary["coords"] == "xy"
+    assert summary["epochs"] == 1
+    assert summary["checkpoint"] == str(trained / "toy" / "default" / "version_0" / "checkpoints" / "best.ckpt")
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    assert config["model"]["coords"] == "xy"
+    assert config["data"]["val_samples"] == 11
+    best = read_summary(trained / "toy" / "default" / "version_0")["best"]["value"]
+    if command != "predict":
+        prefix = "val" if command == "validate" else command
+        assert summary["metrics"] == {f"{prefix}/distance": pytest.approx(best, rel=1e-6)}
+        assert f"{prefix}/distance" in capsys.readouterr().out
+    assert (run / "pictures" / "dot.png").is_file() == (command != "predict")
+
+
+def test_what_a_training_tells(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["fit", f"--runs_dir={tmp_path}", "--name=mine", "--trainer.max_epochs=3"])
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert "\r" not in out
+    for words in ("epoch 1/3 ", "epoch 2/3 ", "epoch 3/3 ", "fit finished", "  best "):
+        assert sum(words in line for line in out.splitlines()) == 1, words
+    (last,) = [line for line in out.splitlines() if "epoch 3/3" in line]
+    assert f"train/loss {read_summary(tmp_path / 'toy/mine/version_0')['metrics']['train/loss']:.4g}" in last
+    (following,) = [line.split("next")[1].strip() for line in out.splitlines() if " next " in line]
+    assert following == f"python -m tests.toy test --ckpt_path best --name mine --runs_dir {tmp_path}"
+    main(following.split()[3:])
+    assert "test/distance" in capsys.readouterr().out
+
+
+def test_names_and_versions(tmp_path: Path) -> None:
+    config = tmp_path / "small.yaml"
+    config.write_text("model: {width: 2}\ntrainer: {max_epochs: 1}\n")
+    for _ in range(2):
+        main(["fit", f"--config={config}", f"--runs_dir={tmp_path}/runs"])
+    main(["fit", f"--config={config}", f"--runs_dir={tmp_path}/runs", "--name=other"])
+    folders = sorted(str(p.relative_to(tmp_path / "runs")) for p in (tmp_path / "runs").glob("*/*/*"))
+    assert folders == ["toy/other/version_0", "toy/small/version_0", "toy/small/version_1"]
+    main(["test", f"--config={config}", f"--runs_dir={tmp_path}/runs", "--ckpt_path=last"])
+    newest = read_summary(tmp_path / "runs" / "toy" / "small" / "version_2")["checkpoint"]
+    assert newest == str(tmp_path / "runs" / "toy" / "small" / "version_1" / "checkpoints" / "last.ckpt")
+
+
+def test_the_seed_decides(tmp_path: Path) -> None:
+    runs = []
+    for i, seed in enumerate((1, 1, 2)):
+        main(["fit", f"--runs_dir={tmp_path}", "--trainer.max_epochs=1", f"--seed_everything={seed}"])
+        runs.append((tmp_path / "toy" / "default" / f"version_{i}" / "metrics.csv").read_text())
+    assert runs[0] == runs[1] != runs[2]
+
+
+def test_versions_are_numbers(tmp_path: Path) -> None:
+    for name in ("version_9", "version_10", "version_x", "other"):
+        (tmp_path / name).mkdir()
+    assert [path.name for path in versions(tmp_path)] == ["version_10", "version_9"]
+    assert new_run_dir(tmp_path).name == "version_11"
+    assert new_run_dir(tmp_path).name == "version_12"
+
+
+def test_the_newest_run_with_a_checkpoint_counts(tmp_path: Path) -> None:
+    for number in (0, 1):
+        (tmp_path / f"version_{number}" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "version_0" / "checkpoints" / "best.ckpt").touch()
+    assert find_checkpoint("best", tmp_path).parent.parent.name == "version_0"
+    with pytest.raises(FileNotFoundError, match=r"last\.ckpt"):
+        find_checkpoint("last", tmp_path)
+
+
+def test_summaries_are_json_whatever_the_metrics(tmp_path: Path) -> None:
+    write_summary(tmp_path, {"metrics": {"a": float("nan"), "b": float("inf"), "c": 1.5}, "list": [float("-inf")]})
+    assert json.loads((tmp_path / "summary.json").read_text()) == {
+        "metrics": {"a": None, "b": None, "c": 1.5},
+        "list": [None],
+    }
+    (tmp_path / "summary.json").write_text("{half a file")
+    assert read_summary(tmp_path) == {}
+
+
+def test_a_file_is_replaced_only_when_it_is_complete(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    path.write_text("before")
+
+    def fail() -> None:
+        with atomic_write(path) as file:
+            file.write("half")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert path.read_text() == "before"
+    assert list(tmp_path.iterdir()) == [path]
+    with atomic_write(path) as file:
+        file.write("after")
+    assert path.read_text() == "after"
+    plain = tmp_path / "plain.txt"
+    plain.touch()
+    assert path.stat().st_mode == plain.stat().st_mode
+
+
+# ------------------------------------------------------------------------ refusals
+
+
+@pytest.mark.parametrize("command", ["validate", "test", "predict", "export"])
+def test_random_weights_are_refused(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    error = failing([command, f"--runs_dir={tmp_path}", "--name=mine"], capsys)
+    for words in (f"{command} needs --ckpt_path", "best or last", "'mine'", "--allow_random_weights"):
+        assert words in error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_random_weights_are_allowed_when_asked_for(tmp_path: Path) -> None:
+    main(["test", f"--runs_dir={tmp_path}", "--allow_random_weights"])
+    summary = read_summary(tmp_path / "toy" / "default" / "version_0")
+    assert summary["checkpoint"] is None
+    assert summary["metrics"]["test/distance"] > 0
+
+
+def test_a_checkpoint_and_the_command_line_disagree(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "default.yaml"
+    config.write_text("model: {coords: none, lr: 0.5}\n")
+    test = ["test", f"--runs_dir={trained}", "--ckpt_path=best"]
+    error = failing([*test, f"--config={config}"], capsys)
+    assert "--model.coords=none on the command line, xy in the checkpoint" in error
+    assert "model.lr" in error
+    main([*test, f"--config={config}", "--model.coords=xy", "--data.val_samples=7"])
+    told = capsys.readouterr().out
+    assert "changed: model.lr=0.5 on the command line, 0.01 in the checkpoint" in told
+    assert "changed: data.val_samples=7 on the command line, 11 in the checkpoint" in told
+
+
+def test_a_checkpoint_of_lightning_alone(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    checkpoint = torch.load(trained / "toy/default/version_0/checkpoints/last.ckpt", weights_only=True)
+    for key in ("run", "coordconv_apps"):
+        del checkpoint[key]
+    torch.save(checkpoint, tmp_path / "plain.ckpt")
+    main(["test", f"--runs_dir={tmp_path}", f"--ckpt_path={tmp_path}/plain.ckpt"])
+    assert read_summary(tmp_path / "toy" / "default" / "version_0")["coords"] == "xy"
+    assert "coords=none" in failing(
+        ["test", f"--runs_dir={tmp_path}", f"--ckpt_path={tmp_path}/plain.ckpt", "--model.coords=none"], capsys
+    )
+
+
+# --------------------------------------------------------- where a training starts
+
+
+class StartedTask(ToyTask):
+    """The toy task, from weights in a file; it notes what it does.
+
+    Args:
+        coords: As the toy task's.
+        start: The file.
+    """
+
+    changeable_args: ClassVar[frozenset[str]] = frozenset({"start"})
+    initial_weight_args: ClassVar[frozenset[str]] = frozenset({"start"})
+
+    def __init__(self, coords: Coords = "none", start: str | None = None) -> None:
+        super().__init__(coords)
+        self.start = start
+        if start is not None:
+            self.net.load_state_dict(torch.load(start, weights_only=True))
+
+    def configure_optimizers(self) -> Any:  # noqa: ANN401  # Lightning's
+        self.run_facts["start"] = "of itself" if self.start is None else "of a file"
+        self.run_facts[f"after epoch {self.current_epoch}"] = 0.25
+        return super().configure_optimizers()
+
+
+def started_main(args: Sequence[str]) -> None:
+    run("toy", StartedTask, ToyData, args)
+
+
+def start_file(tmp_path: Path) -> Path:
+    torch.save(ToyTask().net.state_dict(), tmp_path / "start.pth")
+    return tmp_path / "start.pth"
+
+
+def test_what_a_training_starts_from_may_be_gone_when_there_is_a_checkpoint(tmp_path: Path) -> None:
+    start = start_file(tmp_path)
+    started_main(["fit", f"--runs_dir={tmp_path}", f"--model.start={start}", "--trainer.max_epochs=1"])
+    start.unlink()
+    runs = tmp_path / "toy" / "default"
+    checkpoint = [f"--runs_dir={tmp_path}", "--ckpt_path=last"]
+    started_main(["fit", *checkpoint, "--trainer.max_epochs=2"])
+    assert read_summary(runs / "version_0")["epochs"] == 2
+    for command in (["test"], ["validate"], ["predict"], ["export", "--format=plain"]):
+        started_main([*command, *checkpoint])
+    folders = versions(runs)
+    assert len(folders) == 5
+    for folder in folders:  # the record says where the training began
+        assert read_summary(folder)["status"] == "finished"
+        assert yaml.safe_load((folder / "config.yaml").read_text())["model"]["start"] == str(start)
+
+
+def test_what_a_training_starts_from_must_be_there_without_a_checkpoint(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for command in (["fit"], ["test", "--allow_random_weights"]):
+        with pytest.raises(SystemExit) as stopped:
+            started_main([*command, f"--runs_dir={tmp_path}", f"--model.start={tmp_path}/none.pth"])
+        assert stopped.value.code == 2
+        error = capsys.readouterr().err
+        assert "none.pth" in error
+        assert error.count("\n") == 1
+
+
+def test_what_a_task_notes_is_in_the_summary_and_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    start = start_file(tmp_path)
+    started_main(["fit", f"--runs_dir={tmp_path}", f"--model.start={start}", "--trainer.max_epochs=1"])
+    first = tmp_path / "toy" / "default" / "version_0"
+    assert read_summary(first)["noted"] == {"start": "of a file", "after epoch 0": 0.25}
+    lines = [line.split("  ") for line in capsys.readouterr().out.splitlines()]
+    told = {words[1]: words[-1].strip() for words in lines if len(words) > 2}
+    assert told["start"] == "of a file"
+    assert told["after epoch 0"] == "0.25"
+    # A resumed run keeps what was noted before it.
+    started_main(["fit", f"--runs_dir={tmp_path}", "--ckpt_path=last", "--trainer.max_epochs=2"])
+    assert read_summary(first)["noted"] == {"start": "of itself", "after epoch 0": 0.25}
+    started_main(["test", f"--runs_dir={tmp_path}", "--ckpt_path=last"])
+    assert read_summary(tmp_path / "toy" / "default" / "version_1")["noted"] == {}
+
+
+def test_tasks_note_nothing_of_themselves(trained: Path) -> None:
+    assert read_summary(trained / "toy" / "default" / "version_0")["noted"] == {}
+
+
+# -------------------------------------------------------------------------- errors
+
+WRONG: list[tuple[list[str], str]] = [
+    ([], "a command is needed: fit, validate, test, predict, export"),
+    (["fitt"], "no command is called 'fitt'"),
+    (["fit", "stray"], "not understood: stray"),
+    (["fit", "--model.widht=3"], "there is no argument --model.widht (close: --model.width"),
+    (["fit", "--width", "3"], "there is no argument --width (close: --model.width"),
+    (["fit", "--optimizer=Adam"], "there is no argument --optimizer"),
+    (["fit", "--model.width=x"], "--model.width=x: expected an integer"),
+    (["fit", "--model.width=1.5"], "--model.width=1.5: expected an integer"),
+    (["fit", "--model.lr=fast"], "--model.lr=fast: expected a number"),
+    (["fit", "--model.coords=yx"], "--model.coords=yx: expected 'none', 'xy', 'xyr'"),
+    (["fit", "--trainer.max_epochs=x"], "--trainer.max_epochs=x: expected an integer, null"),
+    (["fit", "--trainer.precision=17"], "--trainer.precision=17: expected"),
+    (["fit", "--trainer.callbacks+=EarlyStopping"], "EarlyStopping: the following arguments are required: monitor"),
+    (["fit", "--trainer.accelerator=foo"], "--trainer.accelerator=foo"),
+    (["fit", "--trainer.max_epochs=-7"], "--trainer.max_epochs=-7"),
+    (["fit", "--trainer.default_root_dir=x"], "--runs_dir"),
+    (["fit", "--seed_everything=-1"], "--seed_everything=-1: must be an integer from 0"),
+    (["fit", "--name=a/b"], "--name=a/b: must be the name of a folder"),
+    (["fit", "--name=.."], "--name=..: must be the name of a folder"),
+    (["fit", "--config=/no/such.yaml"], "/no/such.yaml"),
+    (["fit", "--model.width=0"], "model.width=0: must be an integer of at least 1"),
+    (["fit", "--data.size=1"], "data.size=1: must be an integer of at least 2"),
+    (["fit", "--data.batch_size=0"], "data.batch_size=0: must be an integer of at least 1"),
+    (["fit", "--data.samples=0"], "0 training samples are too few"),
+    (["fit", "--data.val_samples=13"], "data.val_samples=13: brings bad luck"),
+    (["fit", "--trainer.val_check_interval=100"], "`val_check_interval` (100)"),
+    (["fit", "--toy_pictures.every_n_epochs=-1"], "every_n_epochs=-1: must be an integer of at least 0"),
+    (["fit", "--ckpt_path=last"], "--ckpt_path=last: no run named 'default' has a last.ckpt; there are no runs in"),
+    (["test", "--ckpt_path=/no/such.ckpt"], "--ckpt_path=/no/such.ckpt: no such file"),
+]
+
+
+@pytest.mark.parametrize(("args", "told"), WRONG)
+def test_a_mistake_is_told_in_one_line(
+    args: list[str], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert told in failing(args, capsys)
+
+
+@pytest.mark.parametrize(("limit", "batches"), [("1", 1), ("1.0", 5), ("0.4", 2), ("null", 5)])
+def test_a_limit_of_one_is_a_batch_and_not_all(tmp_path: Path, limit: str, batches: int) -> None:
+    sizes = ["--data.samples=20", "--data.batch_size=4", "--trainer.max_epochs=1"]
+    main(["fit", f"--runs_dir={tmp_path}", *sizes, f"--trainer.limit_train_batches={limit}"])
+    assert read_summary(tmp_path / "toy" / "default" / "version_0")["steps"] == batches
+
+
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        ("model: {widht: 3}", "there is no argument --model.widht (close: --model.width"),
+        ("trainr: {max_epochs: 3}", "there is no argument --trainr.max_epochs (close: --trainer.max_epochs"),
+        ("model: {width: three}", "--model.width=three: expected an integer"),
+        ("model: {width: [3", "wrong.yaml: is no YAML file of arguments"),
+        ("- a\n- b", "wrong.yaml: is no YAML file of arguments"),
+    ],
+)
+def test_a_mistake_in_a_file_is_told_in_one_line(
+    config: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "wrong.yaml"
+    path.write_text(config)
+    assert told in failing(["fit", f"--config={path}", f"--runs_dir={tmp_path}"], capsys)
+
+
+@pytest.mark.parametrize("content", [b"", b"junk", b"PK\x03\x04 half a zip file"])
+def test_a_file_that_is_no_checkpoint(content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "junk.ckpt"
+    path.write_bytes(content)
+    error = failing(["test", f"--ckpt_path={path}", f"--runs_dir={tmp_path}"], capsys)
+    assert error == f"--ckpt_path={path}: is no checkpoint that can be read"
+
+
+def test_names_of_runs_are_told(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    error = failing(["test", "--name=mine", "--ckpt_path=best", f"--runs_dir={trained}"], capsys)
+    assert "no run named 'mine' has a best.ckpt" in error
+    assert "are: default" in error
+
+
+def test_debugging_shows_the_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COORDCONV_DEBUG", "1")
+    with pytest.raises(SystemExit) as stopped:
+        main(["fit", "--data.size=1", f"--runs_dir={tmp_path}"])
+    assert stopped.value.code == 2
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_mistake_in_an_argument_leaves_no_folder_behind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    failing(["fit", f"--runs_dir={tmp_path}", "--model.width=0"], capsys)
+    failing(["fit", f"--runs_dir={tmp_path}", "--trainer.accelerator=foo"], capsys)
+    assert [p for p in tmp_path.rglob("*") if p.name.startswith("version_")] == []
+
+
+def test_a_mistake_found_in_setup_is_in_the_summary(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    failing(["fit", f"--runs_dir={tmp_path}", "--data.val_samples=13"], capsys)
+    summary = read_summary(tmp_path / "toy" / "default" / "version_0")
+    assert summary["status"] == "failed"
+    assert "brings bad luck" in summary["error"]
+
+
+def test_a_defect_keeps_its_traceback(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="a defect"):
+        main(["fit", f"--runs_dir={tmp_path}", "--model.trouble=error@val1"])
+    assert read_summary(tmp_path / "toy" / "default" / "version_0")["status"] == "failed"
+
+
+# ------------------------------------------------------------------------- signals
+
+
+def test_the_first_signal_waits_and_the_second_does_not(capfd: pytest.CaptureFixture[str]) -> None:
+    interrupts = Interrupts()
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    interrupts.install()
+    try:
+        with pytest.raises(Interrupted) as at_once:
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert at_once.value.exit_status == 143
+        interrupts.deferred = True
+        os.kill(os.getpid(), signal.SIGINT)
+        assert interrupts.requested == signal.SIGINT
+        assert "stopping" in capfd.readouterr().err
+        with pytest.raises(Interrupted) as second:
+            os.kill(os.getpid(), signal.SIGINT)
+        assert second.value.exit_status == 130
+    finally:
+        interrupts.restore()
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_a_signal_outside_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_step(task: ToyTask, batch: Any, batch_idx: int) -> None:  # noqa: ANN401  # not looked at
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(ToyTask, "test_step", test_step)
+    with pytest.raises(SystemExit) as stopped:
+        main(["test", f"--runs_dir={tmp_path}", "--allow_random_weights"])
+    assert stopped.value.code == 130
+    assert read_summary(tmp_path / "toy" / "default" / "version_0")["status"] == "interrupted"
+
+
+# --------------------------------------------------------------------------- imports
+
+
+def test_heavy_packages_wait_until_they_are_needed() -> None:
+    code = (
+        "import sys, coordconv_apps.cli.app\n"
+        "print([m for m in ('tensorboard', 'onnx', 'onnxscript', 'onnxruntime', 'sklearn') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("args", [["--help"], ["fit", "--help"], ["export", "--help"]])
+def test_help(args: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(args)
+    assert not stopped.value.code
+    out = capsys.readouterr().out
+    if args[0] == "--help":
+        for words in ("Train a network", "Evaluate a checkpoint on the test data", "Write a checkpoint's network"):
+            assert words in " ".join(out.split())
+    else:
+        for words in ("Share of the channels left out in training", "Height and width of the images", "--runs_dir"):
+            assert words in " ".join(out.split())
+        assert "--optimizer" not in out
+        assert "--lr_scheduler" not in out
+
+
+def test_print_config(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["fit", "--model.width=7", "--print_config"])
+    assert not stopped.value.code
+    config = yaml.safe_load(capsys.readouterr().out)
+    assert config["model"]["width"] == 7
+    assert config["data"]["batch_size"] == 8

@@ -1,0 +1,188 @@
+"""Real processes: two of them training together, and signals from outside."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import torch
+from lightning.fabric.strategies.launchers.subprocess_script import _ChildProcessObserver
+from lightning.pytorch import Trainer
+
+from coordconv_apps.cli import launch as processes
+from coordconv_apps.cli.app import _Started
+from coordconv_apps.cli.launch import end_processes
+from coordconv_apps.cli.report import Report
+from coordconv_apps.runs.folder import run_dir, versions
+from coordconv_apps.runs.summary import read_summary
+from tests.cli.test_resume import assert_same_runs, load
+from tests.toy.__main__ import main
+from tests.toy.task import ToyTask
+
+ROOT = Path(__file__).parents[1]
+TWO = ["--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp"]
+# Two samples are missing in the last step; the two processes have different numbers of samples to validate.
+DATA = ["--data.samples=30", "--data.val_samples=11", "--data.batch_size=4"]
+
+
+def toy(runs: Path, *args: str) -> subprocess.CompletedProcess[str]:
+    """A command of the toy application, in processes of its own; none of them may be left behind."""
+    marker = f"--runs_dir={runs}"
+    command = [sys.executable, "-m", "tests.toy", args[0], marker, *args[1:]]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert list(processes_with(marker)) == []
+    return done
+
+
+def processes_with(argument: str) -> Iterator[int]:
+    """The processes that have an argument, where the system tells."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if argument in path.read_text().split("\0"):
+                yield int(path.parent.name)
+        except OSError:  # it has just ended
+            continue
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of runs with one training by two processes in it."""
+    runs = tmp_path_factory.mktemp("pair")
+    done = toy(runs, "fit", "--trainer.max_epochs=2", "--model.coords=xy", *DATA, *TWO)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert done.stdout.count("epoch 1/2 ") == done.stdout.count("fit finished") == 1
+    return runs
+
+
+def test_two_processes_share_a_folder(pair: Path) -> None:
+    run = pair / "toy" / "default" / "version_0"
+    summary = read_summary(run)
+    assert summary["status"] == "finished"
+    assert summary["world_size"] == 2
+    assert summary["steps"] == 2 * 4  # 30 samples in steps of 2 * 4
+    assert len(load(run)["coordconv_apps"]["ranks"]) == 2
+
+
+def test_two_processes_validate_like_one(pair: Path) -> None:
+    best = read_summary(pair / "toy" / "default" / "version_0")["best"]["value"]
+    main(["validate", f"--runs_dir={pair}", "--ckpt_path=best", "--trainer.devices=1"])
+    (alone,) = read_summary(versions(pair / "toy" / "default")[0])["metrics"].values()
+    assert best == pytest.approx(alone, rel=1e-6)
+    done = toy(pair, "test", "--ckpt_path=best", *TWO)
+    assert done.returncode == 0, done.stderr
+    summary = read_summary(versions(pair / "toy" / "default")[0])
+    assert summary["metrics"] == {"test/distance": pytest.approx(alone, rel=1e-6)}
+    assert summary["world_size"] == 2
+
+
+def test_two_processes_are_interrupted_and_go_on(pair: Path, tmp_path: Path) -> None:
+    run = tmp_path / "toy" / "default" / "version_0"
+    done = toy(
+        tmp_path, "fit", "--trainer.max_epochs=2", "--model.coords=xy", "--model.trouble=SIGINT@train2", *DATA, *TWO
+    )
+    assert done.returncode == 130, done.stderr
+    assert load(run)["run"]["place"] == "batch"
+    # They finish the validation; in the last epoch they would be through with the training then.
+    done = toy(tmp_path, "fit", "--ckpt_path=last", "--model.trouble=SIGTERM@val2")
+    assert done.returncode == 143, done.stderr
+    assert load(run)["run"]["place"] == "epoch"
+    assert read_summary(run)["status"] == "interrupted"
+    done = toy(tmp_path, "fit", "--ckpt_path=last", "--model.trouble=null")
+    assert done.returncode == 0, done.stderr
+    assert_same_runs(run, pair / "toy" / "default" / "version_0")
+
+
+def test_a_mistake_of_two_processes_is_told_once(tmp_path: Path) -> None:
+    done = toy(tmp_path, "fit", "--data.val_samples=13", *TWO)
+    assert done.returncode == 2
+    assert done.stderr == "error: data.val_samples=13: brings bad luck, any other number is allowed\n"
+
+
+def launcher_of(started: list[subprocess.Popen[bytes]]) -> Any:  # noqa: ANN401  # as much of a trainer as counts
+    """A trainer that has started processes."""
+    return SimpleNamespace(strategy=SimpleNamespace(launcher=SimpleNamespace(procs=started)))
+
+
+def test_nobody_is_killed_for_ending_the_others() -> None:
+    first, second = (subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) for _ in range(2))
+    started = [second]
+    observer = _ChildProcessObserver(main_pid=first.pid, child_processes=started, sleep_period=cast("int", 0.5))
+    observer.start()
+    try:
+        end_processes(launcher_of(started), failed=True)
+        assert second.returncode == -signal.SIGTERM
+        observer.join(30)
+        with pytest.raises(subprocess.TimeoutExpired):
+            first.wait(1)
+    finally:
+        first.kill()
+        first.wait()
+
+
+def test_a_process_that_has_more_to_do_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "GRACE", 0.1)
+    second = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1)"])
+    end_processes(launcher_of([second]), failed=False)
+    assert second.returncode == 0
+
+
+def test_all_processes_write_to_the_folder_of_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = Trainer(accelerator="cpu", devices=1, logger=False, default_root_dir=tmp_path / "version_3")
+    monkeypatch.setattr(trainer.strategy, "broadcast", lambda found: str(Path(found).with_name("version_2")))
+    _Started(Report("toy", "tests.toy")).setup(trainer, ToyTask(), "predict")
+    assert run_dir(trainer) == tmp_path / "version_2"
+
+
+def test_a_defect_in_the_second_process_ends_both(tmp_path: Path) -> None:
+    done = toy(tmp_path, "fit", "--trainer.max_epochs=2", "--model.trouble=error-on-1@train2", *TWO)
+    assert done.returncode == 1
+    assert "ValueError: a defect" in done.stderr
+    assert read_summary(tmp_path / "toy" / "default" / "version_0")["status"] == "failed"
+
+
+def test_a_signal_from_outside(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.toy", "fit", f"--runs_dir={tmp_path}", "--trainer.max_epochs=100000"]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "epoch 3/" in line:
+            break
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 143
+    assert "stopping" in err
+    assert "Traceback" not in err
+    assert "fit interrupted" in out
+    run = tmp_path / "toy" / "default" / "version_0"
+    assert read_summary(run)["status"] == "interrupted"
+    assert torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] >= 15
+
+
+def test_a_second_signal_does_not_wait(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.toy", "fit", f"--runs_dir={tmp_path}", "--model.trouble=sleep@train7"]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "epoch 1/" in line:
+            break
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    time.sleep(1)
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    run = tmp_path / "toy" / "default" / "version_0"
+    assert read_summary(run)["status"] == "interrupted"
+    assert load(run)["global_step"] == 5  # the end of the first epoch

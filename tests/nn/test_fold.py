@@ -1,0 +1,245 @@
+"""`fold`: the same outputs from plain convolutions and constant maps."""
+
+from __future__ import annotations
+
+import copy
+import io
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+import torchvision
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations, prune
+
+from coordconv_apps import CoordConv1d, CoordConv2d, CoordConvTranspose2d, coordconv_layers, fold, to_coordconv
+from tests.nn.networks import SharedConv, UNet, sequence_network, volume_network
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def converted(model: nn.Module, coords: str = "xyr", where: str = "all") -> nn.Module:
+    """The model with coordinates that count, in evaluation mode."""
+    torch.manual_seed(0)
+    to_coordconv(model, where, coords, init="default")
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.running_mean)  # type: ignore[arg-type]  # it has running statistics
+            nn.init.uniform_(module.running_var, 0.5, 1.5)  # type: ignore[arg-type]  # as above
+    return model.eval()
+
+
+def check(model: nn.Module, folded: nn.Module, x: Tensor) -> None:
+    with torch.no_grad():
+        torch.testing.assert_close(folded(x), model(x))
+
+
+MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
+    "U-Net": (UNet, (2, 3, 13, 10)),
+    "shared": (SharedConv, (1, 3, 9, 9)),
+    "1d": (sequence_network, (2, 3, 21)),
+    "3d": (volume_network, (2, 3, 4, 5, 6)),
+    "lone": (lambda: nn.Conv2d(3, 4, 3), (1, 3, 6, 5)),
+    "lone transposed, grouped": (lambda: nn.ConvTranspose2d(4, 6, 3, 2, output_padding=1, groups=2), (1, 4, 6, 5)),
+    "circular": (lambda: nn.Conv2d(3, 4, 3, padding=1, padding_mode="circular"), (1, 3, 6, 5)),
+    "replicate, strided": (lambda: nn.Conv2d(3, 4, 3, 2, padding=1, padding_mode="replicate"), (1, 3, 6, 5)),
+    "same, dilated": (lambda: nn.Conv2d(4, 4, 3, padding="same", dilation=2, groups=4, bias=False), (1, 4, 6, 5)),
+    "double": (lambda: UNet().double(), (1, 3, 8, 8)),
+    "unbatched": (lambda: nn.Conv2d(3, 4, 3), (3, 6, 5)),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("coords", ["xy", "xyr"])
+def test_outputs_are_the_same_at_every_batch_size(name: str, coords: str) -> None:
+    make, shape = MODELS[name]
+    model = converted(make(), coords)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    folded = fold(model.train(), shape)
+    assert model.training  # the model itself is not touched
+    assert coordconv_layers(model)
+    assert {key: value.clone() for key, value in model.state_dict().items()}.keys() == before.keys()
+    assert not coordconv_layers(folded)
+    assert not any(module.training for module in folded.modules())
+    model.eval()
+    dtype = next(model.parameters()).dtype
+    channels = shape[0 if name == "unbatched" else 1]
+    size = shape[1:] if name == "unbatched" else shape[2:]
+    for batch in (shape[:1] if name != "unbatched" else (2,)) + (1, 5):
+        check(model, folded, torch.randn(batch, channels, *size, dtype=dtype))
+    if name != "U-Net" and name != "double":  # batch norm takes no single samples
+        check(model, folded, torch.randn(channels, *size, dtype=dtype))
+    for parameter in folded.parameters():
+        assert not any(parameter is own for own in model.parameters())
+
+
+def test_resnet18_and_what_stays_plain() -> None:
+    model = converted(torchvision.models.resnet18(weights=None), where=r"conv1$")
+    folded = fold(model, (1, 3, 64, 48))
+    check(model, folded, torch.randn(3, 3, 64, 48))
+    plain = {name for name, module in folded.named_modules() if type(module) is nn.Conv2d}
+    assert "conv1.conv" in plain
+    assert "layer1.0.conv2" in plain
+    assert folded.get_buffer("conv1.map_64x48_to_32x24").shape == (64, 32, 24)
+
+
+def test_faster_rcnn_over_several_sizes() -> None:
+    torch.manual_seed(0)
+    model: nn.Module = torchvision.models.detection.fasterrcnn_resnet50_fpn(
+        weights=None, weights_backbone=None, num_classes=3, min_size=64, max_size=96, box_score_thresh=0.0
+    )
+    converted(model, where=r"body\.conv1|^rpn|fpn")
+    images = [torch.rand(3, 64, 80), torch.rand(3, 64, 96)]
+
+    def run(m: nn.Module) -> Any:  # noqa: ANN401 - a list of dictionaries
+        return [m([image])[0] for image in images]
+
+    folded = fold(model, (), forward=run)
+    assert not coordconv_layers(folded)
+    with torch.no_grad():
+        expected = run(model)
+        assert len(expected[0]["boxes"])
+        torch.testing.assert_close(run(folded), expected, rtol=1e-3, atol=1e-3)
+        with pytest.raises(ValueError, match="not one the model was folded for"):
+            folded([torch.rand(3, 96, 64)])
+
+
+def test_a_shared_layer_is_folded_once_for_all_its_sizes() -> None:
+    model = converted(SharedConv())
+    folded: Any = fold(model, (1, 3, 9, 9))
+    assert folded.blocks[1] is folded.first
+    assert {name for name, _ in folded.first.named_buffers()} == {"map_9x9_to_5x5", "map_5x5_to_3x3"}
+
+
+def test_a_transposed_layer_is_folded_for_all_its_output_sizes() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.up = CoordConvTranspose2d(3, 2, 3, stride=2)
+
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            return self.up(x, [9, 10]), self.up(input=x, output_size=[10, 9])
+
+    model = Twice().eval()
+    folded = fold(model, (1, 3, 4, 4))
+    x = torch.randn(2, 3, 4, 4)
+    torch.testing.assert_close(folded(x), model(x))
+
+
+def test_hooks_act_as_before() -> None:
+    model: Any = converted(UNet())
+    calls: list[str] = []
+
+    def before(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        calls.append("before")
+        return (args[0] + 1,)
+
+    def after(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        calls.append("after")
+        return output * 2
+
+    model.down.register_forward_hook(after)
+    model.down.register_forward_pre_hook(before)
+    model.up.register_forward_hook(lambda module, args, kwargs, output: output + 1, with_kwargs=True)
+    model.head.register_forward_hook(lambda module, args, output: {"out": output})
+    folded = fold(model, (1, 3, 8, 8))
+    calls.clear()
+    check(model, folded, torch.randn(2, 3, 8, 8))
+    assert calls == ["before", "after"] * 2
+
+
+def test_another_input_size_is_refused() -> None:
+    folded = fold(converted(UNet()), (1, 3, 8, 8))
+    for size in [(8, 9), (4, 4)]:
+        with pytest.raises(ValueError, match=rf"spatial size {size[0]}x{size[1]}_to_.* folded for: 8x8_to_8x8"):
+            folded(torch.randn(1, 3, *size))
+
+
+def test_what_cannot_be_folded_is_refused() -> None:
+    class Own(CoordConv2d):
+        """A user's subclass."""
+
+    class Unused(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.used, self.unused = CoordConv2d(3, 2, 1), CoordConv1d(3, 2, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y: Tensor = self.used(x)
+            return y
+
+    shape = (1, 3, 8, 8)
+    with pytest.raises(ValueError, match="has no CoordConv layer to fold"):
+        fold(UNet(), shape)
+    with pytest.raises(ValueError, match=r"the run on input_size=\(1, 3, 8, 8\) does not reach unused"):
+        fold(Unused(), shape)
+    with pytest.raises(ValueError, match="the run on forward does not reach used, unused"):
+        fold(Unused(), shape, forward=lambda m: None)
+    with pytest.raises(TypeError, match="0: Own is a subclass"):
+        fold(nn.Sequential(Own(3, 2, 1)), shape)
+    for name in ("weight", "coord_weight", "bias"):
+        with pytest.raises(TypeError, match=r"0: .*parametrised"):
+            fold(nn.Sequential(parametrizations.weight_norm(CoordConv2d(3, 2, 1), name)), shape)
+        layer = prune.l1_unstructured(CoordConv2d(3, 2, 1), name, 0.5)
+        with pytest.raises(TypeError, match="the model itself: its weights are computed"):
+            fold(layer, shape)
+        prune.remove(layer, name)
+        check(layer.eval(), fold(layer, shape), torch.randn(2, 3, 8, 8))
+
+
+def test_a_folded_model_can_be_saved_copied_and_moved() -> None:
+    first, second = converted(UNet()), converted(UNet())
+    with torch.no_grad():
+        for parameter in first.parameters():
+            parameter.add_(0.01)
+    one, two = fold(first, (1, 3, 8, 8)), fold(second, (1, 3, 8, 8))
+    x = torch.randn(2, 3, 8, 8)
+    file = io.BytesIO()
+    torch.save(one.state_dict(), file)
+    file.seek(0)
+    two.load_state_dict(torch.load(file, weights_only=True))
+    check(first, two, x)
+    check(first, copy.deepcopy(one), x)
+    with torch.no_grad():
+        torch.testing.assert_close(one.double()(x.double()).float(), first(x), rtol=1e-4, atol=1e-4)
+    names = set(two.state_dict())
+    assert not any("coord_weight" in name for name in names)
+    assert {"down.conv.weight", "down.map_8x8_to_4x4", "stem.1.running_mean"} <= names
+    assert "down.conv.bias" not in names  # the map holds it
+
+
+def test_a_folded_model_can_be_exported_and_traced() -> None:
+    model = converted(UNet())
+    folded = fold(model, (1, 3, 8, 8))
+    x = torch.randn(4, 3, 8, 8)
+    with torch.no_grad():
+        program = torch.export.export(folded, (x[:2],), dynamic_shapes=({0: torch.export.Dim.AUTO},))
+        check(model, program.module(), x)
+        kinds = {node.op for node in program.graph.nodes}
+        assert kinds == {"placeholder", "call_function", "output"}
+        # Constant maps: nothing computes coordinates any more.
+        assert not any("arange" in str(node.target) for node in program.graph.nodes)
+
+
+def test_a_model_is_folded_that_was_compiled_and_used() -> None:
+    torch._dynamo.reset()
+    model, x = converted(UNet()), torch.randn(2, 3, 8, 8)
+    compiled: Any = torch.compile(model.eval(), backend="eager")
+    with torch.no_grad():
+        wanted = compiled(x)
+        torch.testing.assert_close(fold(compiled, (1, 3, 8, 8))(x), wanted)
+
+
+def test_a_folded_layer_has_the_precision_of_autocast() -> None:
+    layer = CoordConv2d(3, 4, 3)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert fold(layer, (1, 3, 8, 8))(torch.randn(2, 3, 8, 8)).dtype == torch.bfloat16
+
+
+def test_a_folded_model_trains_on_with_fixed_coordinates() -> None:
+    folded = fold(converted(UNet()).requires_grad_(False), (1, 3, 8, 8))
+    assert not any(p.requires_grad for p in folded.parameters())
+    folded = fold(converted(UNet()), (1, 3, 8, 8))
+    folded(torch.randn(2, 3, 8, 8)).sum().backward()
+    assert all(p.grad is not None for p in folded.parameters())

@@ -1,0 +1,42 @@
+"""Learning rates over a training, against their formulas."""
+
+import math
+from typing import Any
+
+import pytest
+
+from coordconv_apps.training.schedules import lr_factor
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ({"schedule": "constant"}, {0: 1.0, 50: 1.0, 99: 1.0}),
+        ({"schedule": "cosine"}, {0: 1.0, 50: 0.5, 25: (1 + math.cos(math.pi / 4)) / 2, 100: 0.0}),
+        ({"schedule": "cosine", "warmup": 0.1}, {0: 0.1, 4: 0.5 * (1 + math.cos(math.pi * 0.04)) / 2, 50: 0.5}),
+        ({"schedule": "step", "milestones": [0.5, 0.8]}, {0: 1.0, 49: 1.0, 50: 0.1, 79: 0.1, 80: 0.01}),
+        ({"schedule": "step", "milestones": [0.5], "gamma": 0.3}, {50: 0.3}),
+    ],
+)
+def test_schedules_follow_their_formulas(arguments: dict[str, Any], expected: dict[int, float]) -> None:
+    factor = lr_factor(total_steps=100, **arguments)
+    assert {step: factor(step) for step in expected} == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"schedule": "cosine", "warmup": 1.0}, r"warmup=1.0: must be in \[0, 1\)"),
+        ({"schedule": "step", "milestones": [0.5, 3.0]}, r"lr_milestones=\[0.5, 3.0\]: each must be in \(0, 1\)"),
+        ({"schedule": "step", "gamma": -1.0}, r"lr_gamma=-1.0: must be in \(0, 1\]"),
+        ({"schedule": "cosine", "total_steps": math.inf}, "schedule='cosine' needs an end of training"),
+        ({"schedule": "constant", "warmup": 0.1, "total_steps": math.inf}, "needs an end of training"),
+    ],
+)
+def test_impossible_schedules_are_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        lr_factor(**{"total_steps": 100, **arguments})
+
+
+def test_a_constant_rate_needs_no_end() -> None:
+    assert lr_factor("constant", math.inf)(10**9) == 1.0
