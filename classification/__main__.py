@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from classification.data import ClassificationData
-from classification.pictures import ClassificationPictures
-from classification.predict import PredictionWriter
-from classification.task import ClassificationTask
-from coordconv_apps.cli.app import run
+from coordconv_apps.utils.extras import required_extra
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+with required_extra("classification"):
+    from classification.data import ClassificationData
+    from classification.pictures import ClassificationPictures
+    from classification.predict import PredictionWriter
+    from classification.task import ClassificationTask
+    from coordconv_apps.cli.app import run
 
 
 def main(args: Sequence[str] | None = None) -> None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from coordconv_apps.cli.app import run
-from detection.data import DetectionData
-from detection.pictures import DetectionPictures
-from detection.predict import PredictionWriter
-from detection.task import DetectionTask
+from coordconv_apps.utils.extras import required_extra
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+with required_extra("detection"):
+    from coordconv_apps.cli.app import run
+    from detection.data import DetectionData
+    from detection.pictures import DetectionPictures
+    from detection.predict import PredictionWriter
+    from detection.task import DetectionTask
 
 
 def main(args: Sequence[str] | None = None) -> None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from coordconv_apps.cli.app import run
-from generative.data import GenerativeData
-from generative.pictures import GenerativePictures
-from generative.predict import SampleWriter
-from generative.task import GenerativeTask
+from coordconv_apps.utils.extras import required_extra
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+with required_extra("generative"):
+    from coordconv_apps.cli.app import run
+    from generative.data import GenerativeData
+    from generative.pictures import GenerativePictures
+    from generative.predict import SampleWriter
+    from generative.task import GenerativeTask
 
 
 def main(args: Sequence[str] | None = None) -> None:

@@ -7,22 +7,26 @@ Gymnasium; it loads neither Lightning nor emulators.
 from __future__ import annotations
 
 import sys
-
-import gymnasium
+from contextlib import nullcontext
 
 from rl.envs.threads import share_cores
 
 if sys.argv[0] == "-m":  # `python -m rl` is being found, and torch is not loaded yet
     share_cores()
 
-from rl.extractors import CoordConvCombinedExtractor, CoordConvNatureCNN
-from rl.policies import (
-    CoordConvCnnPolicy,
-    CoordConvDQNMultiInputPolicy,
-    CoordConvDQNPolicy,
-    CoordConvMultiInputPolicy,
-    register_policies,
-)
+from coordconv_apps.utils.extras import required_extra
+
+with required_extra("rl") if sys.argv[0] == "-m" else nullcontext():
+    import gymnasium
+
+    from rl.extractors import CoordConvCombinedExtractor, CoordConvNatureCNN
+    from rl.policies import (
+        CoordConvCnnPolicy,
+        CoordConvDQNMultiInputPolicy,
+        CoordConvDQNPolicy,
+        CoordConvMultiInputPolicy,
+        register_policies,
+    )
 
 __all__ = [
     "CoordConvCnnPolicy",

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from coordconv_apps.cli.app import run
-from rl.data import RLData
-from rl.pictures import RLPictures
-from rl.predictions import EpisodeWriter
-from rl.task import RLTask
+from coordconv_apps.utils.extras import required_extra
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+with required_extra("rl"):
+    from coordconv_apps.cli.app import run
+    from rl.data import RLData
+    from rl.pictures import RLPictures
+    from rl.predictions import EpisodeWriter
+    from rl.task import RLTask
 
 
 def main(args: Sequence[str] | None = None) -> None:

@@ -18,15 +18,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn, get_args
 
-from coordconv_apps.compare.devices import job_environments, requested_gpus, visible_gpus
-from coordconv_apps.compare.extension import NOTHING, Extension, find_extension
-from coordconv_apps.compare.files import heading, write_report
-from coordconv_apps.compare.over import Over, check_known, parse_over
-from coordconv_apps.compare.record import check_record, locked
-from coordconv_apps.compare.report import note, overview, sections, table
-from coordconv_apps.compare.runs import Job, Plan, Result, collect
-from coordconv_apps.compare.workers import StopSignals, run_jobs
-from coordconv_apps.nn.coords import Coords
+from coordconv_apps.utils.extras import required_extra
+
+with required_extra("compare"):
+    from coordconv_apps.compare.devices import job_environments, requested_gpus, visible_gpus
+    from coordconv_apps.compare.extension import NOTHING, Extension, find_extension
+    from coordconv_apps.compare.files import heading, write_report
+    from coordconv_apps.compare.over import Over, check_known, parse_over
+    from coordconv_apps.compare.record import check_record, locked
+    from coordconv_apps.compare.report import note, overview, sections, table
+    from coordconv_apps.compare.runs import Job, Plan, Result, collect
+    from coordconv_apps.compare.workers import StopSignals, run_jobs
+    from coordconv_apps.nn.coords import Coords
 
 ARMS: tuple[str, ...] = get_args(Coords)
 SEED_LIMIT = 2**32  # of every random number generator that a seed is given to

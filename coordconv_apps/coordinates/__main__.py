@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from coordconv_apps.cli.app import run
-from coordconv_apps.coordinates.data import SquareData
-from coordconv_apps.coordinates.pictures import CoordinatePictures
-from coordconv_apps.coordinates.task import CoordinateTask
+from coordconv_apps.utils.extras import required_extra
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+with required_extra("coordinates"):
+    from coordconv_apps.cli.app import run
+    from coordconv_apps.coordinates.data import SquareData
+    from coordconv_apps.coordinates.pictures import CoordinatePictures
+    from coordconv_apps.coordinates.task import CoordinateTask
 
 
 def main(args: Sequence[str] | None = None) -> None:

@@ -1,0 +1,32 @@
+"""Name the extra to install when an application's packages are missing."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@contextmanager
+def required_extra(extra: str) -> Iterator[None]:
+    """Exit with status 2 and one line that names an extra if a package imported in the block is not installed.
+
+    An application's ``__main__`` imports everything within such a block.
+
+    Args:
+        extra: The extra of ``coordconv-apps`` that installs the packages.
+
+    Raises:
+        SystemExit: If a package is missing.
+        ModuleNotFoundError: If only a module of an installed package is missing: that is a defect, no missing extra.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name is None or "." in error.name:
+            raise
+        print(f"error: {error.name} is not installed; run: pip install 'coordconv-apps[{extra}]'", file=sys.stderr)
+        raise SystemExit(2) from None
