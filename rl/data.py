@@ -5,23 +5,16 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from gymnasium import spaces
-from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.preprocessing import is_image_space
-
 from coordconv_apps.data.datamodule import DataModule
 from coordconv_apps.utils.seeds import mix_seeds
-from rl.envs.catch import BALLS, GRID, PADDLE
-from rl.envs.checks import GuardedVecEnv
-from rl.envs.games import find_kind, make_envs
+from rl.envs.catch import BALLS, PADDLE
+from rl.envs.games import check_options, find_kind, open_envs
 from rl.evaluation.episodes import Episodes, Share, play_episodes, share
 from rl.evaluation.scores import human_normalised
 from rl.loaders import OneBatch, RolloutLoader
 from rl.replay import ReplayLoader
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from stable_baselines3.common.vec_env import VecEnv
 
     from rl.playing_task import PlayingTask
@@ -47,48 +40,6 @@ class EpisodeNumbers(NamedTuple):
     """
 
     numbers: list[int]
-
-
-_AT_LEAST = {"frame_skip": 1, "noop_max": 0, "num_threads": 0, "balls": 1}
-
-
-def check_options(arguments: Mapping[str, Any]) -> None:
-    """Raises `ValueError` for the first option of games that is out of its range, whatever the game.
-
-    Args:
-        arguments: Options by name, some of those of `rl.envs.games.GameOptions`. None is the game's own.
-    """
-    for name, least in _AT_LEAST.items():
-        value = arguments[name]
-        if value is not None and value < least:
-            raise ValueError(f"data.{name}={value}: must be an integer of at least {least}")
-    probability, paddle = arguments["repeat_action_probability"], arguments["paddle"]
-    if not 0 <= probability <= 1:
-        raise ValueError(f"data.repeat_action_probability={probability}: must be in [0, 1]")
-    if paddle is not None and not 1 <= paddle < GRID:
-        raise ValueError(f"data.paddle={paddle}: must be an integer from 1 to {GRID - 1}")
-
-
-def open_envs(game: str, num_envs: int, seed: int, options: Mapping[str, Any]) -> VecEnv:
-    """Makes environments whose observations are images, channels first.
-
-    Args:
-        game: Its name, as of `rl.envs.games.make_envs`.
-        num_envs: How many.
-        seed: Environment i is seeded with ``seed + i``.
-        options: Of `rl.envs.games.GameOptions`, by name.
-
-    Raises:
-        ValueError: There is no such game, or its observations are no images.
-        ImportError: The game is of a package that is not installed.
-    """
-    # What SB3's algorithms do with an environment: channels come first.
-    env = BaseAlgorithm._wrap_env(make_envs(game, num_envs, seed, **options), monitor_wrapper=False)
-    if not (isinstance(env.observation_space, spaces.Box) and is_image_space(env.observation_space)):
-        kind = " ".join(str(env.observation_space).split())
-        env.close()
-        raise ValueError(f"model.game={game}: observations are {kind}: must be one image, uint8 of 0 to 255")
-    return env
 
 
 class RLData(DataModule):
@@ -205,7 +156,9 @@ class RLData(DataModule):
         own = self.num_envs // world_size
 
         def open_own() -> VecEnv:
-            return open_envs(task.game, own, self._training_seed(task.rollouts) + rank * own, self._options(task))
+            first = rank * own
+            seed = self._training_seed(task.rollouts) + first
+            return open_envs(task.game, own, seed, self._options(task), first)
 
         if task.replay is not None:
             self._rollouts = ReplayLoader(
@@ -261,7 +214,7 @@ class RLData(DataModule):
             part: Which evaluation.
         """
         seed = EVALUATION_SEEDS[part] + own.first
-        env = self.open_evaluation(task, max(own.environments, 1), seed)
+        env = self.open_evaluation(task, max(own.environments, 1), seed, first=own.first)
         try:
             return play_episodes(
                 task.player,
@@ -275,7 +228,12 @@ class RLData(DataModule):
             env.close()
 
     def open_evaluation(
-        self, task: PlayingTask, num_envs: int, seed: int, render_mode: Literal["rgb_array"] | None = None
+        self,
+        task: PlayingTask,
+        num_envs: int,
+        seed: int,
+        render_mode: Literal["rgb_array"] | None = None,
+        first: int = 0,
     ) -> VecEnv:
         """Makes environments that play whole games, with scores that are not clipped.
 
@@ -284,13 +242,14 @@ class RLData(DataModule):
             num_envs: How many.
             seed: Of the first.
             render_mode: "rgb_array" for pictures of Atari's games in colour, as of `rl.envs.games.GameOptions`.
+            first: Number of the first environment, for messages.
 
         Returns:
             The environments. What breaks in them raises `rl.envs.checks.BrokenEnvironment`.
         """
         options = {**task.options, **self.options, "episodic_life": False, "clip_rewards": False}
         options["render_mode"] = render_mode
-        return GuardedVecEnv(open_envs(task.game, num_envs, seed, options), task.game)
+        return open_envs(task.game, num_envs, seed, options, first)
 
     def normalise(self, game: str, score: float) -> float | None:
         """A score where random actions have 0 and a human 1, as of `rl.evaluation.scores.human_normalised`.

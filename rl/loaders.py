@@ -114,8 +114,6 @@ class RolloutLoader:
                 gamma=task.settings.gamma,
                 gae_lambda=task.settings.gae_lambda,
                 device=task.device,
-                name=task.game,
-                first=self.first,
             )
         noise = None
         if isinstance(space := self._collector.env.action_space, spaces.Discrete):

@@ -9,16 +9,14 @@ from PIL import Image
 from coordconv_apps.training.pictures import Pictures
 from coordconv_apps.utils.plotting import as_picture
 from rl.data import EVALUATION_SEEDS, RLData
-from rl.envs.checks import BrokenEnvironment
 from rl.evaluation.saliency import coordinate_maps, watch, without_coordinates
 from rl.evaluation.saliency_figures import draw_coordinate_maps, draw_saliency
-from rl.learning.collector import BrokenTraining
 from rl.playing_task import PlayingTask
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningDataModule, LightningModule
 
-    from rl.playing import Player
+    from rl.evaluation.play import Player
 
 _OBSERVATIONS = 5
 _DPI = 90
@@ -50,8 +48,6 @@ class RLPictures(Pictures):
         env = datamodule.open_evaluation(task, 1, seed)
         try:
             seen = watch(task.policy, env, _OBSERVATIONS, deterministic=datamodule.deterministic, seed=seed)
-        except BrokenEnvironment as error:
-            raise BrokenTraining(f"model.game={error}") from error
         finally:
             env.close()
         players: dict[str, Player] = {f"coords={task.coords}": task.policy}

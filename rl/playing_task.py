@@ -14,7 +14,7 @@ from coordconv_apps.training.task import Task
 from coordconv_apps.utils.distributed import gather_ranks
 from rl.envs.checks import BrokenEnvironment
 from rl.evaluation.episodes import EpisodeScores, gather_episodes
-from rl.evaluation.saliency import judge
+from rl.learning.actions import values_and_logits
 from rl.learning.advantages import explained_variance
 from rl.learning.collector import DIVERGED, BrokenTraining, Seconds, diverging
 from rl.policy_files import export_safe, export_zip, load_safe
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     from rl.data import EpisodeNumbers, RLData, Split
     from rl.evaluation.episodes import Episodes, Share
+    from rl.evaluation.play import Player
     from rl.learning.collector import Played
-    from rl.playing import Player
 
 COUNTS = "rl"
 """Where a checkpoint holds the counts of a training."""
@@ -137,7 +137,9 @@ class PlayingTask(Task):
             BrokenTraining: The policy does not predict finite numbers any more. It is not saved.
         """
         with torch.no_grad():
-            sound = self.seen is None or all(bool(part.isfinite().all()) for part in judge(self.policy, self.seen))
+            sound = self.seen is None or all(
+                bool(part.isfinite().all()) for part in values_and_logits(self.policy, self.seen)
+            )
         if not all(gather_ranks(sound)):
             raise BrokenTraining(DIVERGED)
         nothing = torch.zeros(())
@@ -178,7 +180,7 @@ class PlayingTask(Task):
             with torch.autocast(self.device.type, enabled=False), diverging():  # as films and predictions
                 self._own = self._data().evaluate(self, share, part)
         except BrokenEnvironment as error:
-            failure = BrokenTraining(f"model.game={error} (in an evaluation)")
+            failure = BrokenTraining(f"{error} (in an evaluation)")
         except BrokenTraining as error:
             failure = error
         self._stop_if_broken(failure)
@@ -223,7 +225,7 @@ class PlayingTask(Task):
     # ------------------------------------------------------------------ export
 
     def export_module(self) -> nn.Module:
-        """Observations ``(B, C, H, W)`` uint8 in; preferences ``(B, A)`` and values ``(B,)`` out, of `judge`."""
+        """Observations ``(B, C, H, W)`` uint8 in; logits ``(B, A)`` and values ``(B,)`` out."""
         return _Judge(self.policy)
 
     def example_inputs(self) -> tuple[Tensor, ...]:
@@ -241,12 +243,13 @@ class PlayingTask(Task):
         export_safe(self.algorithm, safe)
         (observations,) = (inputs.cpu() for inputs in self.example_inputs())
         with torch.no_grad():
-            wanted = judge(self.policy.cpu(), observations)[1]
+            wanted = values_and_logits(self.policy.cpu(), observations)[1]
             # A replay buffer, of DQN, would take gigabytes.
             loaded = type(self.algorithm).load(of_sb3, device="cpu", custom_objects={"buffer_size": 1})
             files = {of_sb3: loaded.policy, safe: load_safe(safe)}
             return {
-                path: float((judge(policy, observations)[1] - wanted).abs().max()) for path, policy in files.items()
+                path: float((values_and_logits(policy, observations)[1] - wanted).abs().max())
+                for path, policy in files.items()
             }
 
     # ------------------------------------------------------------- checkpoints
@@ -282,5 +285,5 @@ class _Judge(nn.Module):
         self.policy = policy
 
     def forward(self, observations: Tensor) -> tuple[Tensor, Tensor]:
-        values, preferences = judge(cast("ActorCriticPolicy", self.policy), observations)
+        values, preferences = values_and_logits(cast("ActorCriticPolicy", self.policy), observations)
         return preferences, values

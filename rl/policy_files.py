@@ -28,9 +28,9 @@ from torch import Tensor, nn
 
 from coordconv_apps.runs.environment import package_versions
 from coordconv_apps.utils.files import atomic_write
+from rl.evaluation.play import policy_of
 from rl.extractors import CoordConvCombinedExtractor, CoordConvNatureCNN
 from rl.plain import describe
-from rl.playing import policy_of
 from rl.policies import (
     CoordConvCnnPolicy,
     CoordConvDQNMultiInputPolicy,
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
     from stable_baselines3.common.base_class import BaseAlgorithm
 
-    from rl.playing import Player
+    from rl.evaluation.play import Player
 
 FORMAT, VERSION = "coordconv-apps policy", 1
 DESCRIPTION_NAME, TENSORS_NAME = "policy.json", "tensors.pt"

@@ -11,11 +11,9 @@ from lightning.pytorch.utilities.seed import isolate_rng
 
 from coordconv_apps.runs.folder import run_dir
 from rl.data import EVALUATION_SEEDS, RLData
-from rl.envs.checks import BrokenEnvironment
 from rl.envs.games import find_kind
 from rl.evaluation.episodes import write_episodes
 from rl.evaluation.films import film_episode, write_gif
-from rl.learning.collector import BrokenTraining
 from rl.playing_task import PlayingTask
 
 if TYPE_CHECKING:
@@ -111,8 +109,6 @@ def _film(trainer: Trainer, path: Path, seed: int) -> tuple[float, int]:
                 max_steps=data.eval_max_steps or LONGEST,
                 rendered=in_colour,
             )
-    except BrokenEnvironment as error:
-        raise BrokenTraining(f"model.game={error}") from error
     finally:
         env.close()
     write_gif(path, film, f"{task.game}, coords={task.coords}")

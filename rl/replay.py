@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 
     from coordconv_apps.nn.coords import Coords
     from rl.dqn import DQNSettings
+    from rl.evaluation.play import Player
     from rl.learning.collector import Seconds
-    from rl.playing import Player
 
 CHUNK = 256
 """Steps of all environments between two looks at signals: a second or two on a CPU."""
@@ -238,7 +238,7 @@ class ReplayLoader:
                         raise BrokenTraining(DIVERGED)
         except BrokenEnvironment as error:
             # What was learned before is saved between two batches: see __iter__.
-            self.failure = BrokenTraining(f"model.game={error}")
+            self.failure = BrokenTraining(str(error))
         finally:
             algorithm.policy.optimizer = own
         return Learned(algorithm.num_timesteps - begun, self._watch.scores, self._watch.lengths, losses)

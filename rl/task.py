@@ -16,8 +16,8 @@ from coordconv_apps.nn.coords import Coords
 from coordconv_apps.utils.argument_checks import check_ranges
 from coordconv_apps.utils.seeds import mix_seeds
 from rl.algorithms import ALLOWED, Decay, OptimizerName, build, choose, refuse
-from rl.data import open_envs
 from rl.dqn import build_dqn, check_dqn, choose_dqn
+from rl.envs.games import open_envs
 from rl.extractors import CoordInit, Where
 from rl.learning.actions import ORDER, assess, generator
 from rl.learning.advantages import Rollout

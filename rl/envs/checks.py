@@ -1,139 +1,111 @@
-"""A guard around environments: it says which of them broke, and when."""
+"""Report which environment failed, and at which step."""
 
 from __future__ import annotations
 
 from multiprocessing.connection import wait
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import numpy as np
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from types import TracebackType
+from coordconv_apps.utils.errors import UserError
 
+if TYPE_CHECKING:
     from numpy.typing import NDArray
     from stable_baselines3.common.vec_env import SubprocVecEnv
     from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
 
-class BrokenEnvironment(RuntimeError):
-    """An environment cannot go on.
-
-    Args:
-        game: What is played.
-        index: Which environment, or None if that is not known.
-        step: The step since the guard was put up in which it broke, counted from 1; 0 in a reset before any step.
-        cause: What went wrong, in one line.
-    """
-
-    def __init__(self, game: str, index: int | None, step: int, cause: str) -> None:
-        super().__init__(game, index, step, cause)
-        self.game, self.index, self.step, self.cause = game, index, step, cause
-
-    def __str__(self) -> str:
-        which = "one of its environments" if self.index is None else f"environment {self.index}"
-        return f"{self.game}: {which} broke in step {self.step}: {self.cause}"
-
-
-def _where(venv: VecEnv, traceback: TracebackType | None) -> int | None:
-    """The environment that raised an error, where the loop over the environments or their processes can tell."""
-    found = None
-    while traceback is not None:
-        names = traceback.tb_frame.f_locals
-        # `DummyVecEnv` and gymnasium's `SyncVectorEnv` count their environments under these names.
-        number = names.get("env_idx", names.get("i"))
-        if isinstance(number, int) and hasattr(names.get("self"), "envs"):
-            found = number
-        traceback = traceback.tb_next
-    processes = getattr(venv, "processes", ())
-    if found is None and processes:
-        ended = wait([process.sentinel for process in processes], timeout=1)
-        found = next((index for index, process in enumerate(processes) if process.sentinel in ended), None)
-    return found
-
-
-def _not_finite(values: Any) -> int | None:  # noqa: ANN401  # observations of any kind
-    """The first environment with a value that is no finite number."""
-    if isinstance(values, dict):
-        values = tuple(values.values())
-    if isinstance(values, tuple):
-        return next((index for index in map(_not_finite, values) if index is not None), None)
-    if not np.issubdtype(values.dtype, np.floating) or np.isfinite(values).all():
-        return None
-    return int(np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(1))[0])
+class BrokenEnvironment(UserError):
+    """An environment raised an error, its process ended, or it returned a NaN or infinite value."""
 
 
 class GuardedVecEnv(VecEnvWrapper):
-    """Raises `BrokenEnvironment` where an environment raises an error, or gives a reward or observation that is NaN.
+    """Raise `BrokenEnvironment` where an environment fails or returns a NaN or infinite reward or observation.
 
-    Infinite values count as NaN does, in rewards and in observations of floating point. Mistakes of the caller
-    (`ValueError` from ``step_async``) pass through as they are. Processes of environments that broke are ended by
-    `close`, which else would wait for answers that do not come.
+    Stable-Baselines3's ``VecCheckNan`` reports neither the environment nor the step, and converts every uint8 image to
+    floating point for its check; this wrapper checks rewards and floating-point observations only.
+
+    Errors that `step_async` raises for wrong actions pass through. After a failure, `close` kills the worker processes,
+    because `SubprocVecEnv.close` would wait for their replies forever.
 
     Args:
         venv: The environments.
-        game: Their name in messages.
+        game: Name of the game, for messages.
+        first: Number of the first environment, for messages: that of the whole training where each process has a part.
+
+    Attributes:
+        steps: Number of steps since the environments were opened.
+        broken: Whether an environment has failed.
     """
 
-    def __init__(self, venv: VecEnv, game: str) -> None:
+    def __init__(self, venv: VecEnv, game: str, first: int = 0) -> None:
         super().__init__(venv)
-        self.game, self.steps, self.broken = game, 0, False
-
-    def _try(self, call: Callable[[], Any], *mistakes: type[Exception]) -> Any:  # noqa: ANN401  # whatever it returns
-        """Calls the environments. Mistakes of the caller pass through."""
-        try:
-            return call()
-        except mistakes:
-            raise
-        except Exception as error:
-            words = " ".join(str(error).split())
-            cause = f"{type(error).__name__}: {words}" if words else type(error).__name__
-            where = _where(self.unwrapped, error.__traceback__)
-            self.broken = True
-            raise BrokenEnvironment(self.game, where, self.steps, cause) from error
-
-    def _check(self, what: str, values: VecEnvObs | NDArray[Any]) -> None:
-        index = _not_finite(values)
-        if index is not None:
-            raise BrokenEnvironment(self.game, index, self.steps, f"its {what} is not finite")
+        self.game, self.first = game, first
+        self.steps, self.broken = 0, False
 
     def reset(self) -> VecEnvObs:
-        """Resets the environments.
+        """Reset the environments.
 
         Raises:
-            BrokenEnvironment: If one of them fails.
+            BrokenEnvironment: An environment failed.
         """
-        observations: VecEnvObs = self._try(self.venv.reset)
+        try:
+            observations = self.venv.reset()
+        except Exception as error:
+            self._fail(_describe(error), _ended_process(self.unwrapped), error)
         self._check("observation", observations)
         self.reset_infos = self.venv.reset_infos
         return observations
 
     def step_async(self, actions: NDArray[Any]) -> None:
-        """Begins a step.
+        """Start a step.
 
         Args:
             actions: One for each environment.
 
         Raises:
-            BrokenEnvironment: If the process of one of the environments is gone.
+            BrokenEnvironment: The process of an environment has ended.
         """
         self.steps += 1
-        self._try(lambda: self.venv.step_async(actions), ValueError, RuntimeError)
+        try:
+            self.venv.step_async(actions)
+        except OSError as error:  # a broken pipe
+            self._fail(_describe(error), _ended_process(self.unwrapped), error)
 
     def step_wait(self) -> VecEnvStepReturn:
-        """Waits for a step.
+        """Wait for the step.
 
         Raises:
-            BrokenEnvironment: If one of the environments fails.
+            BrokenEnvironment: An environment failed.
         """
-        observations, rewards, dones, infos = self._try(self.venv.step_wait)
+        try:
+            observations, rewards, dones, infos = self.venv.step_wait()
+        except Exception as error:
+            self._fail(_describe(error), _ended_process(self.unwrapped), error)
         self._check("reward", rewards)
         self._check("observation", observations)
         return observations, rewards, dones, infos
 
+    def _check(self, name: str, values: VecEnvObs | NDArray[Any]) -> None:
+        index = _first_non_finite(values)
+        if index is not None:
+            self._fail(f"its {name} is NaN or infinite", index)
+
+    def _fail(self, cause: str, index: int | None, error: Exception | None = None) -> NoReturn:
+        """Raise `BrokenEnvironment`; without an index the message names all environments."""
+        self.broken = True
+        if index is None and self.num_envs == 1:
+            index = 0
+        which = (
+            f"one of the environments {self.first} to {self.first + self.num_envs - 1}"
+            if index is None
+            else f"environment {self.first + index}"
+        )
+        raise BrokenEnvironment(f"model.game={self.game}: {which} failed in step {self.steps}: {cause}") from error
+
     def close(self) -> None:
-        """Closes the environments."""
+        """Close the environments."""
         processes = getattr(self.unwrapped, "processes", ())
         if not (self.broken and processes):
             super().close()
@@ -143,3 +115,28 @@ class GuardedVecEnv(VecEnvWrapper):
         for process in processes:
             process.join()
         cast("SubprocVecEnv", self.unwrapped).closed = True
+
+
+def _describe(error: Exception) -> str:
+    words = " ".join(str(error).split())
+    return f"{type(error).__name__}: {words}" if words else type(error).__name__
+
+
+def _ended_process(venv: VecEnv) -> int | None:
+    """Index of the first worker process that has ended; None where there is none."""
+    processes = getattr(venv, "processes", ())
+    if not processes:
+        return None
+    ended = wait([process.sentinel for process in processes], timeout=1)
+    return next((index for index, process in enumerate(processes) if process.sentinel in ended), None)
+
+
+def _first_non_finite(values: Any) -> int | None:  # noqa: ANN401  # observations of any kind
+    """Index of the first environment with a NaN or infinite value; None where all are finite."""
+    if isinstance(values, dict):
+        values = tuple(values.values())
+    if isinstance(values, tuple):
+        return next((index for index in map(_first_non_finite, values) if index is not None), None)
+    if not np.issubdtype(values.dtype, np.floating) or np.isfinite(values).all():
+        return None
+    return int(np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(1))[0])

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import gymnasium
 from gymnasium import spaces
 from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.preprocessing import is_image_space
-from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecFrameStack
+from stable_baselines3.common.preprocessing import is_image_space, is_image_space_channels_first
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecFrameStack, VecTransposeImage
 
-from rl.envs.catch import BALLS, GYMNASIUM_ID, PADDLE, CatchVecEnv
+from rl.envs.catch import BALLS, GRID, GYMNASIUM_ID, PADDLE, CatchVecEnv
+from rl.envs.checks import GuardedVecEnv
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -105,6 +106,58 @@ def make_envs(
     if chosen.frame_stack is not None and chosen.frame_stack < 1:
         raise ValueError(f"model.frame_stack={chosen.frame_stack}: must be an integer of at least 1, or null")
     return _MAKERS[find_kind(game)](game, num_envs, seed, chosen)
+
+
+def open_envs(game: str, num_envs: int, seed: int, options: Mapping[str, Any], first: int = 0) -> GuardedVecEnv:
+    """Open environments whose observations are one image each, channels first.
+
+    Args:
+        game: Name of the game, as for `make_envs`.
+        num_envs: Number of environments.
+        seed: Environment ``i`` is seeded with ``seed + i``.
+        options: `GameOptions` by name.
+        first: Number of the first of these environments, for messages.
+
+    Returns:
+        The environments. Where one of them fails they raise `rl.envs.checks.BrokenEnvironment`.
+
+    Raises:
+        ValueError: The game does not exist, or its observations are not images.
+        ImportError: The game needs a package that is not installed.
+    """
+    env = make_envs(game, num_envs, seed, **options)
+    space = env.observation_space
+    if not (isinstance(space, spaces.Box) and is_image_space(space)):
+        env.close()
+        raise ValueError(
+            f"model.game={game}: observations are {_one_line(space)}: must be one image, uint8 of 0 to 255"
+        )
+    if not is_image_space_channels_first(space):
+        env = VecTransposeImage(env)
+    return GuardedVecEnv(env, game, first)
+
+
+_AT_LEAST = {"frame_skip": 1, "noop_max": 0, "num_threads": 0, "balls": 1}
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """Check the ranges of options, whichever game they are for.
+
+    Args:
+        options: `GameOptions` by name, None for the default; other names are ignored.
+
+    Raises:
+        ValueError: An option is out of its range.
+    """
+    for name, least in _AT_LEAST.items():
+        value = options[name]
+        if value is not None and value < least:
+            raise ValueError(f"data.{name}={value}: must be an integer of at least {least}")
+    probability, paddle = options["repeat_action_probability"], options["paddle"]
+    if not 0 <= probability <= 1:
+        raise ValueError(f"data.repeat_action_probability={probability}: must be in [0, 1]")
+    if paddle is not None and not 1 <= paddle < GRID:
+        raise ValueError(f"data.paddle={paddle}: must be an integer from 1 to {GRID - 1}")
 
 
 def find_kind(game: str) -> Kind:

@@ -16,7 +16,7 @@ from torchmetrics import Metric
 
 from coordconv_apps.utils.distributed import gather_ranks
 from coordconv_apps.utils.files import atomic_write
-from rl.playing import evaluation_mode, play
+from rl.evaluation.play import evaluation_mode, play
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from stable_baselines3.common.vec_env import VecEnv
 
-    from rl.playing import Player
+    from rl.evaluation.play import Player
 
 COLUMNS = ("game", "episode", "seed", "score", "length", "human_normalised", "complete")
 """Of the file of episodes."""

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from stable_baselines3.common.preprocessing import is_image_space
 
 from coordconv_apps.utils.files import atomic_write
-from rl.playing import evaluation_mode, play
+from rl.evaluation.play import evaluation_mode, play
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from stable_baselines3.common.vec_env import VecEnv
 
-    from rl.playing import Player
+    from rl.evaluation.play import Player
 
 STEPS_PER_SECOND = 15.0
 """Of the agent on an Atari: 60 frames a second, of which it sees every fourth."""

@@ -13,23 +13,23 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 import numpy as np
 import torch
 import torch.nn.functional as F
-from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
-from stable_baselines3.dqn.policies import DQNPolicy
 from torch import Tensor
 
 from coordconv_apps.nn.functional import CoordLayer
 from rl.evaluation.films import image_key
+from rl.evaluation.play import evaluation_mode, play, policy_of
 from rl.extractors import is_channels_last
-from rl.playing import evaluation_mode, play, policy_of
+from rl.learning.actions import values_and_logits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from gymnasium import spaces
     from numpy.typing import NDArray
+    from stable_baselines3.common.policies import BasePolicy
     from stable_baselines3.common.vec_env import VecEnv
 
-    from rl.playing import Player
+    from rl.evaluation.play import Player
 
 Method = Literal["blur", "gradient"]
 
@@ -62,37 +62,12 @@ class _Images(NamedTuple):
 
     Attributes:
         images: float32 ``(B, C, H, W)``, in the units of the observations.
-        judge: Values ``(B,)`` and preferences ``(B, A)`` for the observations with other images instead, of which
+        evaluate: Values ``(B,)`` and preferences ``(B, A)`` for the observations with other images instead, of which
             there may be several for each of the observations at the given places.
     """
 
     images: Tensor
-    judge: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-
-
-def judge(policy: BasePolicy, observations: Any) -> tuple[Tensor, Tensor]:  # noqa: ANN401  # a tensor, or a dict of them
-    """What a policy thinks of observations.
-
-    Args:
-        policy: Of A2C, PPO or DQN, or one with the same networks.
-        observations: Tensors ``(B, ...)`` as `BasePolicy.obs_to_tensor` makes them, of any type.
-
-    Returns:
-        Values ``(B,)``: the critic's, or the largest Q-value. Preferences ``(B, A)``: the logits (of continuous
-        actions the means), or the Q-values without their mean.
-
-    Raises:
-        ValueError: The policy is of another kind.
-    """
-    if isinstance(policy, ActorCriticPolicy):
-        features: Any = policy.extract_features(observations)
-        actor, critic = features if isinstance(features, tuple) else (features, features)
-        values = policy.value_net(policy.mlp_extractor.forward_critic(critic)).squeeze(1)
-        return values, policy.action_net(policy.mlp_extractor.forward_actor(actor))
-    if isinstance(policy, DQNPolicy):
-        q = policy.q_net(observations)
-        return q.amax(1), q - q.mean(1, keepdim=True)
-    raise ValueError(f"policy={type(policy).__name__}: must be an actor-critic policy, or one of DQN")
+    evaluate: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 def saliency(player: Player, observations: Any, method: Method = "blur") -> Saliency:  # noqa: ANN401  # or a dict
@@ -142,15 +117,15 @@ def _as_images(policy: BasePolicy, observations: Any) -> _Images:  # noqa: ANN40
     last = is_channels_last(box)
     tensors: Any = policy.obs_to_tensor(observations)[0]
 
-    def judge_others(images: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
+    def evaluate_images(images: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
         if last:
             images = images.permute(0, 2, 3, 1)
         if key is None:
-            return judge(policy, images)
-        return judge(policy, {**{name: value[places] for name, value in tensors.items()}, key: images})
+            return values_and_logits(policy, images)
+        return values_and_logits(policy, {**{name: value[places] for name, value in tensors.items()}, key: images})
 
     images: Tensor = (tensors if key is None else tensors[key]).float()
-    return _Images(images.permute(0, 3, 1, 2) if last else images, judge_others)
+    return _Images(images.permute(0, 3, 1, 2) if last else images, evaluate_images)
 
 
 def _by_blurring(seen: _Images) -> tuple[Tensor, Tensor]:
@@ -158,13 +133,13 @@ def _by_blurring(seen: _Images) -> tuple[Tensor, Tensor]:
     rows, columns = (_grid(side) for side in (height, width))
     masks = _masks(rows, columns, (height, width)).to(images.device)
     with torch.no_grad():
-        values, preferences = seen.judge(images, torch.arange(len(images)))
+        values, preferences = seen.evaluate(images, torch.arange(len(images)))
         maps = []
         for place, (image, blurred) in enumerate(zip(images, _gaussian(images, _BLUR), strict=True)):
             changes = []
             for part in masks.split(_BATCH):
                 others = image + part[:, None] * (blurred - image)
-                value, preference = seen.judge(others, torch.full((len(part),), place))
+                value, preference = seen.evaluate(others, torch.full((len(part),), place))
                 of_value = (value - values[place]).square() / 2
                 changes.append(torch.stack([of_value, (preference - preferences[place]).square().sum(1) / 2]))
             maps.append(torch.cat(changes, 1).view(2, len(rows), len(columns)))
@@ -194,7 +169,7 @@ def _by_gradient(seen: _Images) -> tuple[Tensor, Tensor]:
     maps = []
     with torch.enable_grad():
         images = seen.images.clone().requires_grad_()
-        values, preferences = seen.judge(images, torch.arange(len(images)))
+        values, preferences = seen.evaluate(images, torch.arange(len(images)))
         for outputs in (values, preferences.amax(1)):
             (gradient,) = torch.autograd.grad(outputs.sum(), images, retain_graph=True)
             maps.append(_gaussian(gradient.abs().sum(1, keepdim=True), _SMOOTH).squeeze(1))
@@ -248,7 +223,7 @@ def coordinate_maps(player: Player, observations: Any) -> NDArray[np.float32] | 
     try:
         with evaluation_mode(player), torch.no_grad():
             seen = _as_images(required_policy(player), observations)
-            seen.judge(seen.images, torch.arange(len(seen.images)))
+            seen.evaluate(seen.images, torch.arange(len(seen.images)))
             maps = layer.coord_map(*sizes[0])
             if layer.bias is not None:
                 maps = maps - layer.bias[:, None, None]

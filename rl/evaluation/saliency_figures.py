@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-    from rl.playing import Player
+    from rl.evaluation.play import Player
 
 _DPI = 110
 

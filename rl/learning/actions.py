@@ -6,17 +6,16 @@ step. That costs more than the arithmetic, takes random numbers from the global 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from stable_baselines3.common.distributions import CategoricalDistribution
+from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
+from stable_baselines3.dqn.policies import DQNPolicy
 from torch import Tensor
 
 from coordconv_apps.utils.seeds import mix_seeds
 from rl.learning.losses import Predictions
-
-if TYPE_CHECKING:
-    from stable_baselines3.common.policies import ActorCriticPolicy
 
 NOISE, ORDER = 0, 1
 """What random numbers are for: `generator` gives each use its own."""
@@ -106,3 +105,28 @@ def _choices(policy: ActorCriticPolicy, observations: Tensor) -> tuple[Tensor, T
     values: Tensor = policy.value_net(latent_vf)
     logits: Tensor = policy.action_net(latent_pi)
     return values[:, 0].float(), logits.float().log_softmax(1)
+
+
+def values_and_logits(policy: BasePolicy, observations: Any) -> tuple[Tensor, Tensor]:  # noqa: ANN401  # a tensor or a dict
+    """Return the value of states and the logits of the actions in them.
+
+    Args:
+        policy: Policy of A2C, PPO or DQN, or one with the same networks.
+        observations: Tensors ``(B, ...)`` as `BasePolicy.obs_to_tensor` returns them, of any type.
+
+    Returns:
+        Values ``(B,)``: the critic's, or the largest Q-value. Logits ``(B, A)``: the actor's outputs (means for
+        continuous actions), or the Q-values minus their mean.
+
+    Raises:
+        ValueError: The policy is of another kind.
+    """
+    if isinstance(policy, ActorCriticPolicy):
+        features: Any = policy.extract_features(observations)
+        actor, critic = features if isinstance(features, tuple) else (features, features)
+        values = policy.value_net(policy.mlp_extractor.forward_critic(critic)).squeeze(1)
+        return values, policy.action_net(policy.mlp_extractor.forward_actor(actor))
+    if isinstance(policy, DQNPolicy):
+        q = policy.q_net(observations)
+        return q.amax(1), q - q.mean(1, keepdim=True)
+    raise ValueError(f"policy={type(policy).__name__}: must be an actor-critic policy, or one of DQN")

@@ -17,6 +17,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from coordconv_apps.utils.errors import UserError
+from rl.envs.checks import BrokenEnvironment
 from rl.learning.actions import act
 from rl.learning.advantages import Rollout, advantages
 
@@ -92,8 +93,6 @@ class Collector:
         gamma: Discount of a step.
         gae_lambda: Of `rl.learning.advantages.advantages`.
         device: Where the policy is.
-        name: Of the game, for error messages.
-        first: The number of the first of these environments, for error messages.
     """
 
     def __init__(
@@ -104,15 +103,11 @@ class Collector:
         gamma: float,
         gae_lambda: float,
         device: torch.device,
-        name: str,
-        first: int = 0,
     ) -> None:
         self.env = env
         self.steps = steps
         self.gamma, self.gae_lambda = gamma, gae_lambda
         self.device = device
-        self.name, self.first = name, first
-        self.steps_taken = 0
         shape, space = (steps, env.num_envs), env.action_space
         image = env.observation_space.shape
         assert image is not None
@@ -178,15 +173,11 @@ class Collector:
         if isinstance(space, spaces.Box):  # what is drawn has no bounds
             actions = np.clip(actions, space.low, space.high)
         middle = time.perf_counter()
-        self.steps_taken += 1
         self._guarded(lambda: self.env.step_async(actions))
         self.actions[step], self.values[step], self.log_probs[step] = acted
         self._starts[step] = self._last_starts
         self._last, rewards, dones, infos = self._guarded(self.env.step_wait)
         self._last_starts = dones
-        if not np.isfinite(rewards).all():
-            number = int(np.flatnonzero(~np.isfinite(rewards))[0])
-            raise BrokenTraining(f"{self._where(number)} gave the reward {rewards[number]}: must be a finite number")
         self._rewards[step] = rewards
         seconds.acting += middle - began
         seconds.environment += time.perf_counter() - middle
@@ -223,19 +214,10 @@ class Collector:
         return torch.from_numpy(estimates)
 
     def _guarded(self, call: Callable[[], Any]) -> Any:  # noqa: ANN401  # whatever the environment's methods return
-        """Calls the environments; that one of them fails is told with its name and the step."""
         try:
             return call()
-        except Exception as error:
-            kind = type(error).__name__
-            raise BrokenTraining(f"{self._where()} failed: {kind}: {error}") from error
-
-    def _where(self, number: int | None = None) -> str:
-        last = self.first + self.env.num_envs - 1
-        which = (
-            f"one of environments {self.first} to {last}" if number is None else f"environment {self.first + number}"
-        )
-        return f"model.game={self.name}: {which}, in step {self.steps_taken} since it was opened,"
+        except BrokenEnvironment as error:
+            raise BrokenTraining(str(error)) from error
 
 
 def together(played: Played, gathered: Tensor, first: int) -> Rollout:

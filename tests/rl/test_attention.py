@@ -20,12 +20,12 @@ from rl.evaluation.saliency import (
     Method,
     coordinate_maps,
     first_coord_layer,
-    judge,
     saliency,
     watch,
     without_coordinates,
 )
 from rl.evaluation.saliency_figures import draw_coordinate_maps, draw_saliency
+from rl.learning.actions import values_and_logits
 from tests.rl.tiny import SIDE, make_a2c, make_dqn, make_env
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def test_judgement_is_what_the_policy_acts_on(kind: str) -> None:
     player = make_player(kind)
     tensors, _ = player.policy.obs_to_tensor(observe(player, 5))
     with torch.no_grad():
-        values, preferences = judge(player.policy, tensors)
+        values, preferences = values_and_logits(player.policy, tensors)
         if kind == "dqn":
             expected = player.q_net(tensors)
             torch.testing.assert_close(values, expected.max(1).values)
@@ -84,7 +84,7 @@ def test_blurring_is_that_of_its_definition() -> None:
                 mask = np.exp(-((y - i) ** 2 + (x - j) ** 2) / (2 * 25))
                 both = np.stack([image, image * (1 - mask) + blurred * mask]).astype(np.float32)
                 with torch.no_grad():
-                    value, logits = judge(player.policy, torch.from_numpy(both))
+                    value, logits = values_and_logits(player.policy, torch.from_numpy(both))
                 values[number, row, column] = (value[0] - value[1]).square() / 2
                 choices[number, row, column] = (logits[0] - logits[1]).square().sum() / 2
     for maps, expected in ((found.value, values), (found.policy, choices)):
@@ -103,7 +103,7 @@ def test_gradient_is_the_smoothed_derivative(kind: str) -> None:
         return values.amax(1)
 
     def of_choice(images: torch.Tensor) -> torch.Tensor:
-        logits = judge(player.policy, images)[1]
+        logits = values_and_logits(player.policy, images)[1]
         return logits.gather(1, logits.argmax(1, keepdim=True))[:, 0]
 
     for maps, function in ((found.value, of_value), (found.policy, of_choice)):
@@ -194,14 +194,16 @@ def test_without_coordinates_a_policy_is_a_plain_one() -> None:
     weights = {name: value for name, value in player.policy.state_dict().items() if "coord_weight" not in name}
     plain.policy.load_state_dict(weights)
     observations, _ = player.policy.obs_to_tensor(observe(player, 4))
-    before = judge(player.policy, observations)[0]
+    before = values_and_logits(player.policy, observations)[0]
     with torch.no_grad():
         for found, expected in zip(
-            judge(without_coordinates(player), observations), judge(plain.policy, observations), strict=True
+            values_and_logits(without_coordinates(player), observations),
+            values_and_logits(plain.policy, observations),
+            strict=True,
         ):
             torch.testing.assert_close(found, expected)
-    torch.testing.assert_close(judge(player.policy, observations)[0], before, rtol=0, atol=0)
-    assert not torch.allclose(before, judge(plain.policy, observations)[0])
+    torch.testing.assert_close(values_and_logits(player.policy, observations)[0], before, rtol=0, atol=0)
+    assert not torch.allclose(before, values_and_logits(plain.policy, observations)[0])
 
 
 @pytest.mark.parametrize("kind", ["a2c", "dqn", "dict"])

@@ -28,7 +28,7 @@ from rl import (
     CoordConvMultiInputPolicy,
     CoordConvNatureCNN,
 )
-from rl.evaluation.saliency import judge
+from rl.learning.actions import values_and_logits
 from rl.policy_files import DESCRIPTION_NAME, TENSORS_NAME, export_safe, export_zip, import_zip, load_safe
 from rl.space_json import space_from_json, space_to_json
 from tests.rl.tiny import SIDE, Spot, make_a2c, make_dqn, make_env
@@ -82,7 +82,7 @@ def assert_same(found: Any, expected: Any) -> None:  # noqa: ANN401
     np.testing.assert_array_equal(found.predict(observations, deterministic=True)[0], actions)
     tensors, _ = expected.obs_to_tensor(observations)
     with torch.no_grad():
-        for one, other in zip(judge(found, tensors), judge(expected, tensors), strict=True):
+        for one, other in zip(values_and_logits(found, tensors), values_and_logits(expected, tensors), strict=True):
             torch.testing.assert_close(one, other, rtol=0, atol=0)
     state = expected.state_dict()
     assert list(found.state_dict()) == list(state)

@@ -16,7 +16,7 @@ from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecEnv
 
-import rl.data
+import rl.envs.games
 from coordconv_apps.runs.summary import read_summary
 from coordconv_apps.training.task import Task
 from coordconv_apps.utils.seeds import mix_seeds
@@ -60,7 +60,7 @@ SETTINGS: dict[str, Any] = {
 
 @pytest.fixture(autouse=True)
 def dots(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rl.data, "make_envs", make_dots)
+    monkeypatch.setattr(rl.envs.games, "make_envs", make_dots)
 
 
 def make_task(**settings: Any) -> RLTask:  # noqa: ANN401  # of settings
@@ -250,7 +250,7 @@ def test_actions_must_be_a_choice() -> None:
 
 
 def test_the_config_of_atari_trains_tests_and_exports(tmp_path: Path) -> None:
-    config = Path(rl.data.__file__).parent / "configs" / "dqn_atari.yaml"
+    config = Path(rl.__file__).parent / "configs" / "dqn_atari.yaml"
     zoo = yaml.safe_load(config.read_text(encoding="utf-8"))["model"]
     small = ["--model.game=dots", "--model.total_timesteps=80", *SMALL[3:], "--trainer.check_val_every_n_epoch=1"]
     fit(tmp_path, f"--config={config}", *small, "--trainer.log_every_n_steps=1")
@@ -310,10 +310,10 @@ def test_an_interrupted_training_goes_on_with_its_schedule(tmp_path: Path, monke
 @pytest.mark.parametrize(
     ("trouble", "words", "saved"),
     [
-        ("nan@28", "environment 1 broke in step 28: its reward is not finite", 54),
-        ("crash@28", "one of its environments broke in step 28: OSError: the emulator is gone", 54),
-        ("nan@40", "environment 1 broke in step 40: its reward is not finite", 78),
-        ("nan@60", "environment 1 broke in step 60: its reward is not finite", 118),
+        ("nan@28", "environment 1 failed in step 28: its reward is NaN or infinite", 54),
+        ("crash@28", "one of the environments 0 to 1 failed in step 28: OSError: the emulator is gone", 54),
+        ("nan@40", "environment 1 failed in step 40: its reward is NaN or infinite", 78),
+        ("nan@60", "environment 1 failed in step 60: its reward is NaN or infinite", 118),
     ],
 )
 def test_a_broken_environment_ends_the_training_after_saving(

@@ -21,7 +21,7 @@ from rl.evaluation.episodes import (
     share,
     write_episodes,
 )
-from rl.playing import play
+from rl.evaluation.play import play
 from tests.rl.tiny import make_a2c, make_dqn, make_env
 
 if TYPE_CHECKING:

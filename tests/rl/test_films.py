@@ -169,7 +169,7 @@ def test_an_environment_that_breaks_in_a_film_is_told_in_one_line(
 
     monkeypatch.setattr(CatchVecEnv, "step_wait", broken)
     told = told_of(capsys, ["predict", *arguments_of(trained)])
-    assert told == "model.game=catch: one of its environments broke in step 9: OSError: the ball is lost"
+    assert told == "model.game=catch: environment 0 failed in step 9: OSError: the ball is lost"
 
 
 # ------------------------------------------------------------------ two processes

@@ -48,7 +48,10 @@ def play(venv: VecEnv) -> BrokenEnvironment:
 @KINDS
 def test_an_environment_that_raises_is_told_with_its_number_and_step(kind: Callable[[list[Any]], VecEnv]) -> None:
     error = play(kind([Walk, lambda: Walk(fails_at=4), Walk]))
-    assert str(error) == "walk: environment 1 broke in step 4: RuntimeError: the floor gave way"
+    assert (
+        str(error)
+        == "model.game=walk: one of the environments 0 to 2 failed in step 4: RuntimeError: the floor gave way"
+    )
     assert isinstance(error.__cause__, RuntimeError)
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
 
@@ -56,7 +59,7 @@ def test_an_environment_that_raises_is_told_with_its_number_and_step(kind: Calla
 @KINDS
 def test_a_reward_that_is_nan_is_told_with_its_environment_and_step(kind: Callable[[list[Any]], VecEnv]) -> None:
     error = play(kind([Walk, Walk, lambda: Walk(nan_at=2)]))
-    assert str(error) == "walk: environment 2 broke in step 2: its reward is not finite"
+    assert str(error) == "model.game=walk: environment 2 failed in step 2: its reward is NaN or infinite"
 
 
 def test_an_observation_that_is_infinite_is_told_wherever_it_is() -> None:
@@ -67,7 +70,10 @@ def test_an_observation_that_is_infinite_is_told_wherever_it_is() -> None:
             return observation
 
     # `Walk` ends after two steps at the earliest.
-    assert str(play(stock([Walk, Off]))) == "walk: environment 1 broke in step 1: its observation is not finite"
+    assert (
+        str(play(stock([Walk, Off])))
+        == "model.game=walk: environment 1 failed in step 1: its observation is NaN or infinite"
+    )
 
 
 def test_a_reset_that_fails_is_step_0() -> None:
@@ -75,7 +81,7 @@ def test_a_reset_that_fails_is_step_0() -> None:
         def reset(self, **_: Any) -> Any:  # noqa: ANN401  # never returns
             raise OSError
 
-    with pytest.raises(BrokenEnvironment, match=r"^walk: environment 1 broke in step 0: OSError$"):
+    with pytest.raises(BrokenEnvironment, match=r"one of the environments 0 to 1 failed in step 0: OSError$"):
         GuardedVecEnv(stock([Walk, Shut]), "walk").reset()
 
 
@@ -96,7 +102,7 @@ def test_a_process_that_ends_is_told_with_its_number_and_the_others_are_ended(nu
     venv = SubprocVecEnv([poles(number == 0), poles(number == 1)], start_method="spawn")
     guarded = GuardedVecEnv(venv, "poles")
     guarded.reset()
-    message = rf"^poles: environment {number} broke in step 1: (EOF|ConnectionReset)Error"
+    message = rf"^model.game=poles: environment {number} failed in step 1: (EOF|ConnectionReset)Error"
     with pytest.raises(BrokenEnvironment, match=message):
         guarded.step(np.zeros(2, np.int64))
     guarded.close()
@@ -110,7 +116,7 @@ def test_a_process_that_is_killed_between_two_steps_is_told() -> None:
     guarded.reset()
     venv.processes[0].kill()
     venv.processes[0].join()
-    with pytest.raises(BrokenEnvironment, match=r"^poles: environment 0 broke in step 1: BrokenPipeError"):
+    with pytest.raises(BrokenEnvironment, match=r"^model.game=poles: environment 0 failed in step 1: BrokenPipeError"):
         guarded.step(np.zeros(1, np.int64))
     guarded.close()
 

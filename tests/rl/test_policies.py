@@ -32,7 +32,7 @@ from rl import (
     CoordConvNatureCNN,
 )
 from rl.envs.atari import AtariVecEnv
-from rl.evaluation.saliency import judge
+from rl.learning.actions import values_and_logits
 from rl.policies import register_policies
 from rl.policy_files import export_zip
 from tests.rl.images import Kind, Spot
@@ -426,6 +426,6 @@ def test_coordinate_weights_may_start_at_zero(model: Any, kind: Any) -> None:  #
     pictures = np.random.default_rng(0).integers(256, size=(3, 1, 36, 40), dtype=np.uint8)
     observations, _ = made.policy.obs_to_tensor(pictures)
     with torch.no_grad():
-        torch.testing.assert_close(*(judge(one.policy, observations)[1] for one in (made, plain)))
+        torch.testing.assert_close(*(values_and_logits(one.policy, observations)[1] for one in (made, plain)))
     with pytest.raises(ValueError, match=r"^coord_init='one': must be one of 'random', 'zero'$"):
         CoordConvNatureCNN(made.observation_space, coord_init="one")  # type: ignore[arg-type]

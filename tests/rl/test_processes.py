@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-import rl.data
+import rl.envs.games
 from coordconv_apps.runs.summary import read_summary
 from tests.rl.test_task import SMALL, counts, logged
 from tests.rl.training import TROUBLE, TROUBLED, main, make_dots
@@ -25,7 +25,7 @@ TRAINING = ["--model.total_timesteps=240", "--data.eval_episodes=5"]
 
 @pytest.fixture(autouse=True)
 def dots(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rl.data, "make_envs", make_dots)
+    monkeypatch.setattr(rl.envs.games, "make_envs", make_dots)
 
 
 def play(runs: Path, *args: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -79,8 +79,8 @@ def test_two_processes_with_half_the_games_each_are_one_with_all(settings: list[
 def test_the_second_process_ends_both_after_saving(tmp_path: Path) -> None:
     done = play(tmp_path, *TRAINING, *TWO, **{TROUBLE: "nan@12", TROUBLED: "1"})
     assert done.returncode == 2
-    where = "environment 3, in step 12 since it was opened,"
-    assert done.stderr == f"error: model.game=dots: {where} gave the reward nan: must be a finite number\n"
+    where = "environment 3 failed in step 12:"
+    assert done.stderr == f"error: model.game=dots: {where} its reward is NaN or infinite\n"
     run = run_of(tmp_path)
     assert read_summary(run)["status"] == "failed"
     assert counts(run)["timesteps"] == 40

@@ -20,7 +20,7 @@ from stable_baselines3.common.callbacks import CallbackList
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
-import rl.data
+import rl.envs.games
 import rl.learning.actions
 from coordconv_apps.cli.app import run as run_command
 from coordconv_apps.runs.summary import read_summary
@@ -44,7 +44,7 @@ SMALL = [
 
 @pytest.fixture(autouse=True)
 def dots(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rl.data, "make_envs", make_dots)
+    monkeypatch.setattr(rl.envs.games, "make_envs", make_dots)
 
 
 def fit(runs: Path, *args: str) -> Path:
@@ -87,7 +87,7 @@ def test_a_rollout_is_that_of_sb3() -> None:
             names = ("observations", "actions", "values", "log_probs", "advantages")
             theirs.append({name: getattr(buffer, name).copy() for name in names})
     scores = [info["r"] for info in model.ep_info_buffer or ()]
-    collector = Collector(Dots(games, 7), steps, gamma=0.9, gae_lambda=0.8, device=torch.device("cpu"), name="dots")
+    collector = Collector(Dots(games, 7), steps, gamma=0.9, gae_lambda=0.8, device=torch.device("cpu"))
     seconds = Seconds()
     own_scores = []
     for number in range(2):
@@ -121,7 +121,7 @@ def test_states_that_a_time_limit_cuts_off_have_a_future() -> None:
     for truncated in (True, False):
         env = Cut(2, 0)
         env.truncated = truncated
-        arguments: dict[str, Any] = {"device": torch.device("cpu"), "name": "dots"}
+        arguments: dict[str, Any] = {"device": torch.device("cpu")}
         collector = Collector(env, 10, gamma=1.0, gae_lambda=0.0, **arguments)
         means.append(collector.collect(policy, noise, Seconds()).advantages.min().item())
     assert means[0] > -2
@@ -145,7 +145,7 @@ def test_actions_that_are_numbers_are_clipped_for_the_game_alone() -> None:
     env = Steered(3, 0)
     torch.manual_seed(0)
     policy = A2C("CnnPolicy", env, device="cpu").policy
-    collector = Collector(env, 20, gamma=0.9, gae_lambda=1.0, device=torch.device("cpu"), name="dots")
+    collector = Collector(env, 20, gamma=0.9, gae_lambda=1.0, device=torch.device("cpu"))
     played = collector.collect(policy, None, Seconds())
     told = np.stack(env.told)
     np.testing.assert_array_equal(told, played.actions.clip(-1, 1).numpy())
@@ -155,7 +155,7 @@ def test_actions_that_are_numbers_are_clipped_for_the_game_alone() -> None:
 
 
 def test_a_policy_of_numbers_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rl.data, "make_envs", lambda game, num_envs, seed, **options: Steered(num_envs, seed))
+    monkeypatch.setattr(rl.envs.games, "make_envs", lambda game, num_envs, seed, **options: Steered(num_envs, seed))
     settings = ["--model.algorithm=ppo", "--model.n_steps=8", "--model.batch_size=8", "--model.total_timesteps=64"]
     task_and_data = [argument for argument in SMALL if argument != "--model.game=dots"]
     run_command("rl", RLTask, RLData, ["fit", f"--runs_dir={tmp_path}", *task_and_data, *settings])
@@ -222,7 +222,7 @@ def test_weights_that_are_no_numbers_are_not_saved(
 ) -> None:
     """In the middle of an epoch and at the end of one, for both kinds of actions."""
     if game == "steered":
-        monkeypatch.setattr(rl.data, "make_envs", lambda game, num_envs, seed, **options: Steered(num_envs, seed))
+        monkeypatch.setattr(rl.envs.games, "make_envs", lambda game, num_envs, seed, **options: Steered(num_envs, seed))
     arguments = [*SMALL, f"--data.steps_per_epoch={epoch}", "--model.optimizer=adam"]
     arguments = [argument for argument in arguments if argument != "--model.game=dots"]
     command = ["fit", f"--runs_dir={tmp_path}", *arguments, f"--model.game={'dots' if game == 'dots' else 'catch'}"]
@@ -366,10 +366,10 @@ def test_the_algorithm_plays_what_was_trained(trained: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("trouble", "words"),
     [
-        ("nan@12", "environment 3, in step 12 since it was opened, gave the reward nan: must be a finite number"),
+        ("nan@12", "environment 3 failed in step 12: its reward is NaN or infinite"),
         (
             "crash@12",
-            "one of environments 0 to 3, in step 12 since it was opened, failed: OSError: the emulator is gone",
+            "one of the environments 0 to 3 failed in step 12: OSError: the emulator is gone",
         ),
     ],
 )
@@ -416,6 +416,6 @@ def test_a_mistake_is_told_in_one_line(
 def test_observations_must_be_images(monkeypatch: pytest.MonkeyPatch) -> None:
     from stable_baselines3.common.env_util import make_vec_env
 
-    monkeypatch.setattr(rl.data, "make_envs", lambda *args, **options: make_vec_env("CartPole-v1", 1))
+    monkeypatch.setattr(rl.envs.games, "make_envs", lambda *args, **options: make_vec_env("CartPole-v1", 1))
     with pytest.raises(ValueError, match=r"^model.game=CartPole-v1: observations are Box.*: must be one image"):
         RLTask(game="CartPole-v1")

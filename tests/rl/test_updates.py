@@ -20,7 +20,7 @@ from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
 from stable_baselines3.common.utils import FloatSchedule, LinearSchedule
 from stable_baselines3.common.utils import explained_variance as sb3_explained_variance
 
-import rl.data
+import rl.envs.games
 from coordconv_apps.utils.warning_filters import filter_warnings
 from rl import CoordConvCnnPolicy
 from rl.algorithms import DEFAULTS, AlgorithmName, choose
@@ -38,7 +38,7 @@ PROGRESS = 0.7  # part of the training that is left
 
 @pytest.fixture(autouse=True)
 def dots(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rl.data, "make_envs", make_dots)
+    monkeypatch.setattr(rl.envs.games, "make_envs", make_dots)
 
 
 def random_buffer(seed: int = 0) -> RolloutBuffer:

@@ -17,7 +17,7 @@ from stable_baselines3.common.vec_env import VecTransposeImage
 from rl.envs.atari import AtariVecEnv
 from rl.evaluation.episodes import play_episodes
 from rl.evaluation.films import Film, film_episode, image_key, make_gif, newest_frame, write_gif
-from rl.playing import play
+from rl.evaluation.play import play
 from tests.rl.tiny import SIDE, make_a2c, make_env
 
 

@@ -132,7 +132,7 @@ class Ranks(Callback):
 
 def main(args: Sequence[str] | None = None) -> None:
     """Runs one command."""
-    sys.modules["rl.data"].make_envs = make_dots  # type: ignore[attr-defined]  # it is imported there
+    sys.modules["rl.envs.games"].make_envs = make_dots  # type: ignore[attr-defined]  # it is imported there
     run("rl", RLTask, RLData, args, callbacks=[Ranks])
 
 
