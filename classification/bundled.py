@@ -19,7 +19,7 @@ from torchvision.datasets.utils import check_integrity
 
 from classification.folder import Split, split_by_class
 from coordconv_apps.data.downloads import download_timeout
-from coordconv_apps.data.image_files import name_some
+from coordconv_apps.data.image_files import abbreviate_names
 from coordconv_apps.utils.seeds import mix_seeds
 
 HeldSource = Literal["digits", "cifar10", "cifar100"]
@@ -188,6 +188,6 @@ def imagenet_names(root: Path, wordnet_ids: Sequence[str]) -> list[str]:
         raise ValueError(f"data.root={str(root)!r}: {META_FILE} is not torchvision's ({why})") from error
     unknown = [key for key in wordnet_ids if key not in first]
     if unknown:
-        raise ValueError(f"data.root={str(root)!r}: no classes of ImageNet: {name_some(unknown)}")
+        raise ValueError(f"data.root={str(root)!r}: no classes of ImageNet: {abbreviate_names(unknown)}")
     counts = Counter(first.values())
     return [first[key] if counts[first[key]] == 1 else f"{first[key]} ({key})" for key in wordnet_ids]

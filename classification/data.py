@@ -16,8 +16,8 @@ from classification.checks import check_data
 from classification.datasets import (
     BatchedTrainDataset,
     EvalDataset,
+    ImageBatch,
     LabelledBatch,
-    PictureBatch,
     Pictures,
     PredictDataset,
     TrainDataset,
@@ -40,7 +40,7 @@ from classification.transforms import (
 from coordconv_apps.data.collate import identity_collate
 from coordconv_apps.data.datamodule import DataModule
 from coordconv_apps.data.downloads import data_root
-from coordconv_apps.data.image_files import OnBadImage, PictureFiles, find_pictures
+from coordconv_apps.data.image_files import ImageFiles, OnBadImage, find_images
 from coordconv_apps.data.loaders import TrainLoader
 from coordconv_apps.utils.seeds import mix_seeds
 
@@ -77,7 +77,7 @@ class ClassificationData(DataModule):
             train and val. With 0, the test images of digits or CIFAR are validated on.
         split_seed: Fixes which images are held out. The seed does not, so that no run is tested on images that another
             one was trained on.
-        on_bad_image: What to do with pictures that cannot be read: "error" ends the run, "skip" goes on without them.
+        on_bad_image: What to do with pictures that cannot be read: "error" ends the run, "skip" continues without them.
         predict_images: What predict looks at: a picture, or a folder of pictures, in sub-folders too.
         batch_size: Images in a batch to train on, on each process.
         eval_batch_size: Images in a batch to evaluate or to predict on, on each process.
@@ -142,7 +142,7 @@ class ClassificationData(DataModule):
         self._class_names: list[str] | None = None
         self._held: HeldSet | None = None
         self._folder: FolderSource | None = None
-        self._to_predict: PictureFiles | None = None
+        self._to_predict: ImageFiles | None = None
         self._not_to_predict = 0
         self._told: set[str] = set()
 
@@ -265,7 +265,7 @@ class ClassificationData(DataModule):
         """Makes the loader of images to test on."""
         return self._eval_loader("test")
 
-    def predict_dataloader(self) -> DataLoader[PictureBatch]:
+    def predict_dataloader(self) -> DataLoader[ImageBatch]:
         """Makes the loader of the user's own pictures."""
         dataset = PredictDataset(self._find_pictures_to_predict(), self._eval_transform())
         return self._loader(dataset, train=False, collate_fn=identity_collate, batch_size=self.eval_batch_size)
@@ -274,7 +274,7 @@ class ClassificationData(DataModule):
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:  # noqa: ANN401  # Lightning's
         """Makes floating point numbers of a batch's pixels, on the device, of the trainer's precision."""
-        if not isinstance(batch, (LabelledBatch, PictureBatch)) or batch.images.dtype != torch.uint8:
+        if not isinstance(batch, (LabelledBatch, ImageBatch)) or batch.images.dtype != torch.uint8:
             return batch
         images = to_network(batch.images, self.mean, self.std)
         if self.trainer is not None:  # it has converted the batch before, when there was nothing to convert
@@ -339,15 +339,15 @@ class ClassificationData(DataModule):
             print(line)
         self._told.add(line)
 
-    def _find_pictures_to_predict(self) -> PictureFiles:
+    def _find_pictures_to_predict(self) -> ImageFiles:
         if self._to_predict is None:
             place, argument = self.predict_images, "data.predict_images"
             if place is None:
                 raise ValueError(f"{argument}=null: predict needs a picture, or a folder of pictures")
             if place.is_file():
-                self._to_predict = PictureFiles(place.parent, [place.name], argument, self.on_bad_image)
+                self._to_predict = ImageFiles(place.parent, [place.name], argument, self.on_bad_image)
             else:
-                names, self._not_to_predict, told = find_pictures(place, argument, self.on_bad_image)
+                names, self._not_to_predict, told = find_images(place, argument, self.on_bad_image)
                 self._tell(told)
-                self._to_predict = PictureFiles(place, names, argument, self.on_bad_image)
+                self._to_predict = ImageFiles(place, names, argument, self.on_bad_image)
         return self._to_predict

@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from classification.bundled import HeldImages
-from classification.folder import ClassFolder, LabelledPicture
+from classification.folder import ClassFolder, LabelledImage
 from classification.transforms import EvalTransform, TrainTransform
-from coordconv_apps.data.image_files import PictureFiles
+from coordconv_apps.data.image_files import ImageFiles
 
 
 class LabelledBatch(NamedTuple):
@@ -24,7 +24,7 @@ class LabelledBatch(NamedTuple):
         labels: int64 ``(B,)``: the number of each class, from 0.
         indices: int64 ``(B,)``: the number of each image in its part, from 0.
 
-    To evaluate, B is 0 if all of a batch's pictures cannot be read and are left out.
+    To evaluate, B is 0 if all of a batch's images cannot be read and are left out.
     """
 
     images: Tensor
@@ -32,7 +32,7 @@ class LabelledBatch(NamedTuple):
     indices: Tensor
 
 
-class PictureBatch(NamedTuple):
+class ImageBatch(NamedTuple):
     """The user's own pictures.
 
     Attributes:
@@ -50,11 +50,11 @@ Pictures = ClassFolder | HeldImages
 """Where labelled pictures come from."""
 
 
-def get_picture(pictures: Pictures, index: int) -> LabelledPicture:
+def get_picture(pictures: Pictures, index: int) -> LabelledImage:
     """A picture to train on, see `ClassFolder`."""
     if isinstance(pictures, ClassFolder):
         return pictures[index]
-    return LabelledPicture(pictures.images[index], int(pictures.labels[index]), index, f"image {index}")
+    return LabelledImage(pictures.images[index], int(pictures.labels[index]), index, f"image {index}")
 
 
 class TrainDataset(Dataset[LabelledBatch]):
@@ -114,7 +114,7 @@ class BatchedTrainDataset(Dataset[LabelledBatch]):
         repeated = numbers.repeat_interleave(self.repeats)
         return LabelledBatch(images, self.pictures.labels[repeated], repeated)
 
-    def _augment(self, read: Sequence[LabelledPicture], seeds: Sequence[int]) -> Tensor:
+    def _augment(self, read: Sequence[LabelledImage], seeds: Sequence[int]) -> Tensor:
         if len({one.image.shape for one in read}) == 1:
             return self.transform.batch(torch.stack([one.image for one in read]), seeds, self.repeats, read[0].name)
         one_by_one = zip(read, seeds, strict=True)
@@ -152,7 +152,7 @@ class EvalDataset(Dataset[LabelledBatch]):
         return LabelledBatch(images, self.pictures.labels[chosen], chosen)
 
 
-class PredictDataset(Dataset[PictureBatch]):
+class PredictDataset(Dataset[ImageBatch]):
     """The middles of the user's own pictures as batches. See `EvalDataset`.
 
     Args:
@@ -160,24 +160,24 @@ class PredictDataset(Dataset[PictureBatch]):
         transform: Cuts the middle out.
     """
 
-    def __init__(self, files: PictureFiles, transform: EvalTransform) -> None:
+    def __init__(self, files: ImageFiles, transform: EvalTransform) -> None:
         self.files = files
         self.transform = transform
 
     def __len__(self) -> int:
         return len(self.files)
 
-    def __getitem__(self, index: int) -> PictureBatch:
+    def __getitem__(self, index: int) -> ImageBatch:
         """A batch of one picture."""
         return self.__getitems__([index])
 
-    def __getitems__(self, indices: Sequence[int]) -> PictureBatch:
+    def __getitems__(self, indices: Sequence[int]) -> ImageBatch:
         """A batch of pictures. The loader calls this once for a batch."""
         read = [(index, image) for index in indices if (image := self.files.try_read(index)) is not None]
         paths = [str(self.files.path(index)) for index, _ in read]
         cut = [self.transform(image, path) for (_, image), path in zip(read, paths, strict=True)]
         numbers = torch.tensor([index for index, _ in read], dtype=torch.int64)
-        return PictureBatch(_stack(cut, self.transform.size), numbers, paths)
+        return ImageBatch(_stack(cut, self.transform.size), numbers, paths)
 
 
 def concatenate(batches: Sequence[LabelledBatch]) -> LabelledBatch:

@@ -12,12 +12,12 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from coordconv_apps.data.image_files import (
-    PICTURE_SUFFIXES,
+    IMAGE_SUFFIXES,
+    ImageFiles,
     OnBadImage,
-    PictureFiles,
+    abbreviate_names,
     check_folder,
-    find_pictures,
-    name_some,
+    find_images,
 )
 from coordconv_apps.utils.seeds import mix_seeds
 
@@ -25,7 +25,7 @@ Split = Literal["train", "val", "test"]
 PARTS: tuple[Split, ...] = get_args(Split)
 
 
-class LabelledPicture(NamedTuple):
+class LabelledImage(NamedTuple):
     """A picture and its class.
 
     Attributes:
@@ -41,7 +41,7 @@ class LabelledPicture(NamedTuple):
     name: str
 
 
-class ClassFolder(Dataset[LabelledPicture]):
+class ClassFolder(Dataset[LabelledImage]):
     """Pictures in files and their classes, read when they are asked for.
 
     Args:
@@ -49,25 +49,25 @@ class ClassFolder(Dataset[LabelledPicture]):
         labels: int64 ``(N,)``: their classes.
     """
 
-    def __init__(self, files: PictureFiles, labels: Tensor) -> None:
+    def __init__(self, files: ImageFiles, labels: Tensor) -> None:
         self.files = files
         self.labels = labels
 
     def __len__(self) -> int:
         return len(self.files)
 
-    def __getitem__(self, index: int) -> LabelledPicture:
+    def __getitem__(self, index: int) -> LabelledImage:
         """A picture; with on_bad_image="skip", if it cannot be read, the next that can, with its own class."""
         image, number = self.files.read_this_or_next(index)
         return self._labelled(image, number)
 
-    def get(self, index: int) -> LabelledPicture | None:
+    def get(self, index: int) -> LabelledImage | None:
         """A picture; with on_bad_image="skip", None if it cannot be read."""
         image = self.files.try_read(index)
         return None if image is None else self._labelled(image, index)
 
-    def _labelled(self, image: Tensor, number: int) -> LabelledPicture:
-        return LabelledPicture(image, int(self.labels[number]), number, str(self.files.path(number)))
+    def _labelled(self, image: Tensor, number: int) -> LabelledImage:
+        return LabelledImage(image, int(self.labels[number]), number, str(self.files.path(number)))
 
 
 class FolderLayout(NamedTuple):
@@ -112,7 +112,7 @@ def find_layout(root: Path) -> FolderLayout:
     for part in PARTS[1:]:
         others = _class_folders(folders[part])
         told = "; ".join(
-            f"only in {where}: {name_some(sorted(some))}"
+            f"only in {where}: {abbreviate_names(sorted(some))}"
             for where, some in (("train", set(class_names) - set(others)), (part, set(others) - set(class_names)))
             if some
         )
@@ -144,14 +144,14 @@ class ClassPictures(NamedTuple):
         names: Paths in it of the pictures that can be opened, class by class.
         labels: int64 ``(N,)``: the number of the class of each.
         left_out: How many more there are that cannot.
-        told: A line that names these; empty if there are none.
+        message: A line that names these; empty if there are none.
     """
 
     folder: Path
     names: list[str]
     labels: Tensor
     left_out: int
-    told: str
+    message: str
 
 
 def find_class_pictures(folder: Path, class_names: Sequence[str], on_bad_image: OnBadImage) -> ClassPictures:
@@ -160,12 +160,12 @@ def find_class_pictures(folder: Path, class_names: Sequence[str], on_bad_image: 
     Args:
         folder: Has a folder for each class.
         class_names: The classes.
-        on_bad_image: Whether to go on without pictures that cannot be opened, see `find_pictures`.
+        on_bad_image: Whether to go on without pictures that cannot be opened, see `find_images`.
 
     Raises:
         ValueError: A class has no pictures, or some cannot be opened and on_bad_image is "error".
     """
-    found = find_pictures(folder, "data.root", on_bad_image)
+    found = find_images(folder, "data.root", on_bad_image)
     numbers = {name: number for number, name in enumerate(class_names)}
     # Pictures beside the class folders are of no class.
     of_class = [(numbers[first], name) for name in found.names if (first := name.split(os.sep, 1)[0]) in numbers]
@@ -174,9 +174,9 @@ def find_class_pictures(folder: Path, class_names: Sequence[str], on_bad_image: 
     counts = torch.bincount(labels, minlength=len(class_names)).tolist()
     empty = [name for name, count in zip(class_names, counts, strict=True) if not count]
     if empty:
-        what = f"no pictures that can be read ({', '.join(PICTURE_SUFFIXES)})"
-        raise ValueError(f"data.root={str(folder)!r}: {what} in the class folder {name_some(empty)}")
-    return ClassPictures(folder, [name for _, name in of_class], labels, found.left_out, found.told)
+        what = f"no pictures that can be read ({', '.join(IMAGE_SUFFIXES)})"
+        raise ValueError(f"data.root={str(folder)!r}: {what} in the class folder {abbreviate_names(empty)}")
+    return ClassPictures(folder, [name for _, name in of_class], labels, found.left_out, found.message)
 
 
 def split_by_class(labels: Tensor, fraction: float, seed: int, class_names: Sequence[str]) -> tuple[Tensor, Tensor]:
@@ -268,7 +268,7 @@ class FolderSource:
         folder, names = self.layout.folders[part], self.layout.class_names
         if folder not in self._found:
             found = self._found[folder] = find_class_pictures(folder, names, self.on_bad_image)
-            self.told += [found.told] if found.told else []
+            self.told += [found.message] if found.message else []
         found = self._found[folder]
         chosen = torch.arange(len(found.names))
         if self.layout.to_be_split:
@@ -277,5 +277,5 @@ class FolderSource:
             except ValueError as error:
                 raise ValueError(f"data.root={str(folder)!r}: {error}") from error
             chosen = left if part == "train" else held_out
-        files = PictureFiles(folder, [found.names[i] for i in chosen.tolist()], "data.root", self.on_bad_image)
+        files = ImageFiles(folder, [found.names[i] for i in chosen.tolist()], "data.root", self.on_bad_image)
         return ClassFolder(files, found.labels[chosen])

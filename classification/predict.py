@@ -17,7 +17,7 @@ from coordconv_apps.utils.files import atomic_write
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer
 
-    from classification.datasets import PictureBatch
+    from classification.datasets import ImageBatch
     from classification.task import Prediction
 
 NAME = "predictions.csv"
@@ -45,7 +45,7 @@ class PredictionWriter(Callback):
         trainer: Trainer,
         pl_module: LightningModule,
         outputs: Prediction,
-        batch: PictureBatch,
+        batch: ImageBatch,
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:

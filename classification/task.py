@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from lightning.pytorch.callbacks import Callback
     from lightning.pytorch.utilities.types import OptimizerLRScheduler
 
-    from classification.datasets import LabelledBatch, PictureBatch
+    from classification.datasets import ImageBatch, LabelledBatch
     from coordconv_apps.utils.argument_checks import Allowed
 
 CLASS_NAMES_KEY = "class_names"
@@ -256,7 +256,7 @@ class ClassificationTask(Task):
         """Logs the test figures."""
         self._log("test", self.test_metrics)
 
-    def predict_step(self, batch: PictureBatch, batch_idx: int) -> Prediction:
+    def predict_step(self, batch: ImageBatch, batch_idx: int) -> Prediction:
         """Classifies pictures.
 
         Args:

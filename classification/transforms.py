@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.transforms import v2
 
-from coordconv_apps.data.image_files import PictureError
+from coordconv_apps.data.image_files import ImageFileError
 
 Crop = Literal["resized", "padded"]
 Augment = Literal["none", "trivial", "rand"]
@@ -227,11 +227,11 @@ def check_large_enough(images: Tensor, size: int, argument: str, instead: str, n
         name: Which picture it is.
 
     Raises:
-        PictureError: It does not; a `ValueError`.
+        ImageFileError: It does not; a `ValueError`.
     """
     height, width = images.shape[-2:]
     if min(height, width) < size:
-        raise PictureError(
+        raise ImageFileError(
             f"{argument}={size}: must be at most {min(height, width)} for {name}, which has {width} x {height} pixels"
             f" ({instead} enlarges pictures)"
         )

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from coordconv_apps.data.collate import identity_collate
 from coordconv_apps.data.datamodule import DataModule
-from coordconv_apps.data.image_files import OnBadImage, PictureFiles, find_pictures
+from coordconv_apps.data.image_files import ImageFiles, OnBadImage, find_images
 from coordconv_apps.utils.seeds import mix_seeds
 from generative.folder import read_picture
 from generative.shapes import Scenes, as_float, check_size, draw_scenes, render
@@ -85,7 +85,7 @@ class FolderDataset(Dataset[ImageBatch]):
         flip: Whether to mirror each left to right with probability 1/2, by torch's global generator.
     """
 
-    def __init__(self, pictures: PictureFiles, flip: bool = False) -> None:
+    def __init__(self, pictures: ImageFiles, flip: bool = False) -> None:
         self.pictures = pictures
         self.flip = flip
 
@@ -195,7 +195,7 @@ class GenerativeData(DataModule):
         self.on_bad_image: OnBadImage = on_bad_image
         self.eval_batch_size = eval_batch_size
         self._asked: dict[Split, int | None] = {"train": num_train, "val": num_val, "test": num_test}
-        self._pictures: dict[Split, PictureFiles] = {}
+        self._pictures: dict[Split, ImageFiles] = {}
         self._left_out = 0
         self.scenes: dict[Split, Scenes] | None = None
         if source == "shapes":
@@ -272,7 +272,7 @@ class GenerativeData(DataModule):
         generator = torch.Generator().manual_seed(mix_seeds(self.seed, -1 - PARTS.index(part)))
         return draw_scenes(SHAPES_SIZES[part] if number is None else number, self.image_size, self.radius, generator)
 
-    def _part(self, part: Split) -> PictureFiles:
+    def _part(self, part: Split) -> ImageFiles:
         self._find_pictures()
         return self._pictures[part]
 
@@ -281,7 +281,7 @@ class GenerativeData(DataModule):
         if self._pictures:
             return
         assert self.folder is not None
-        names, self._left_out, told = find_pictures(self.folder, "data.folder", self.on_bad_image)
+        names, self._left_out, told = find_images(self.folder, "data.folder", self.on_bad_image)
         if told and (self.trainer is None or self.trainer.is_global_zero):
             print(told)
         sizes = _folder_sizes(self.folder, len(names), self._asked)
@@ -290,7 +290,7 @@ class GenerativeData(DataModule):
         # What is held out comes first, so it does not depend on how many there are to train on.
         for part in ("test", "val", "train"):
             chosen, order = [names[i] for i in order[: sizes[part]]], order[sizes[part] :]
-            self._pictures[part] = PictureFiles(self.folder, chosen, "data.folder", self.on_bad_image, read)
+            self._pictures[part] = ImageFiles(self.folder, chosen, "data.folder", self.on_bad_image, read)
 
 
 def _check_source(source: str, folder: str | None, flip: bool, on_bad_image: str) -> None:

@@ -6,15 +6,16 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 from torch import Tensor
+from torchvision.transforms.v2.functional import pil_to_tensor
 
-from coordconv_apps.data.image_files import as_tensor, open_picture
+from coordconv_apps.data.image_decoding import open_image
 
 
 def read_picture(path: Path, size: int) -> Tensor:
     """Reads a picture of any format, size and colour mode as the square in its middle.
 
     The shorter side is resized (bilinear, anti-aliased), the longer one cut off on both sides. For colours see
-    `coordconv_apps.data.image_files.open_picture`.
+    `coordconv_apps.data.image_decoding.open_image`.
 
     Args:
         path: The picture.
@@ -27,5 +28,6 @@ def read_picture(path: Path, size: int) -> Tensor:
         ValueError: The file is no readable picture.
     """
     # Twice the size: what JPEG's own reduction loses is then not to be seen.
-    picture = open_picture(path, draft=2 * size)
-    return as_tensor(ImageOps.fit(picture, (size, size), Image.Resampling.BILINEAR))
+    picture = open_image(path, draft=2 * size)
+    pixels: Tensor = pil_to_tensor(ImageOps.fit(picture, (size, size), Image.Resampling.BILINEAR)).contiguous()
+    return pixels

@@ -1,4 +1,4 @@
-"""Pictures in folders: which there are, which of them can be read, and reading them whatever their format."""
+"""List the image files of a folder, check them, and read them on demand; skip unreadable files if asked to."""
 
 from __future__ import annotations
 
@@ -10,135 +10,127 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
-from coordconv_apps.utils.errors import UserError
+from coordconv_apps.data.image_decoding import read_image
+from coordconv_apps.utils.errors import UserError, one_line
 
-PICTURE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
 OnBadImage = Literal["error", "skip"]
-"""What to do with a picture that cannot be read: end the run, or go on without it."""
+"""What to do with an image file that cannot be read: stop with an error, or continue without it."""
 
-OPENED = 20_000
-"""Up to so many pictures are all opened before a run starts, which takes seconds."""
+MAX_CHECKED = 20_000
+"""Folders with at most this many images are checked completely before a run starts, which takes seconds."""
 
-_THREADS = 8
-"""Files opened at a time: most of it is waiting for the disk."""
-
-_NAMED = 5
-"""Names in a message."""
+_CHECK_THREADS = 8
+_MAX_NAMED = 5
 
 
-class PictureError(UserError, ValueError):
-    """A picture cannot be used as it is: the user's to repair, also where that shows in the middle of a run.
+class ImageFileError(UserError, ValueError):
+    """An image file that the user has to repair or remove, also if it is found in the middle of a run.
 
     Args:
-        message: What is wrong; of one that a worker process has raised, behind its traceback.
+        message: What is wrong. Where a worker process raised this error, the traceback before the message is removed.
     """
 
     def __init__(self, message: str) -> None:
         super().__init__(message.rpartition(f"{type(self).__name__}: ")[2].strip())
 
 
-class FoundPictures(NamedTuple):
-    """The pictures in a folder.
+# ------------------------------------------------------------------ finding
+
+
+class FoundImages(NamedTuple):
+    """The readable images of a folder.
 
     Attributes:
-        names: Paths relative to the folder, in alphabetical order, of those that can be opened.
-        left_out: How many more there are that cannot.
-        told: A line that names these; empty if there are none.
+        names: Paths relative to the folder, without unreadable files.
+        left_out: Number of unreadable files.
+        message: One line that names the unreadable files; empty if there are none.
     """
 
     names: list[str]
     left_out: int
-    told: str
+    message: str
 
 
-def find_pictures(folder: Path, argument: str, on_bad_image: OnBadImage) -> FoundPictures:
-    """Finds the pictures in a folder and its sub-folders, and those among them that cannot be opened.
-
-    In a folder of more than `OPENED` pictures none is opened: those that cannot be read are met when they are read.
+def find_images(folder: Path, argument: str, on_bad_image: OnBadImage) -> FoundImages:
+    """List the images of a folder and its subfolders, and check that they can be opened.
 
     Args:
-        folder: Where to look, see `list_pictures`.
-        argument: What the user calls the folder, such as ``data.folder``, for messages.
-        on_bad_image: Whether to go on without pictures that cannot be opened.
+        folder: Where to look, see `list_images`.
+        argument: The argument that names the folder, such as ``data.folder``, for messages.
+        on_bad_image: Whether unreadable files are an error or left out.
 
     Returns:
-        The pictures, and what to tell.
+        The images in alphabetical order, see `leave_out_unreadable`.
 
     Raises:
-        FileNotFoundError: There is no such folder.
-        ValueError: There are no pictures that can be opened, or some that cannot and on_bad_image is "error".
+        FileNotFoundError: The folder does not exist.
+        ValueError: No image is readable, or some are unreadable and on_bad_image is "error".
     """
-    names = list_pictures(folder, argument)
-    bad = find_unreadable(folder, names) if len(names) <= OPENED else {}
-    if not bad:
-        return FoundPictures(names, 0, "")
-    where, (first, why) = f"{argument}={str(folder)!r}", next(iter(bad.items()))
-    if len(bad) == len(names):
-        raise ValueError(f"{where}: none of {len(names)} pictures can be read, the first: {first} ({why})")
-    told = f"{where}: {len(bad)} of {len(names)} pictures cannot be read: {name_some(list(bad))}"
-    if on_bad_image == "error":
-        raise ValueError(f"{told}; data.on_bad_image=skip goes on without them")
-    return FoundPictures([name for name in names if name not in bad], len(bad), f"{told}; left out")
+    return leave_out_unreadable(folder, list_images(folder, argument), argument, on_bad_image)
 
 
-def name_some(names: Sequence[str]) -> str:
-    """The first five names, and how many more there are, for a message of one line."""
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more
-
-
-def list_pictures(folder: Path, argument: str) -> list[str]:
-    """Lists the pictures in a folder and its sub-folders, known by their suffix.
+def list_images(folder: Path, argument: str, *, recursive: bool = True) -> list[str]:
+    """List the image files of a folder by their suffix.
 
     Args:
-        folder: The folder. Links are followed, and no folder is entered twice.
-        argument: What the user calls the folder, for messages.
+        folder: The folder. Symbolic links are followed, and no folder is entered twice.
+        argument: The argument that names the folder, for messages.
+        recursive: Whether to enter subfolders.
 
     Returns:
-        Paths relative to ``folder`` in alphabetical order, without what is hidden or in a hidden folder.
+        Paths relative to ``folder`` in alphabetical order, without hidden files and folders.
 
     Raises:
-        FileNotFoundError: There is no such folder.
-        ValueError: It is no folder, a folder in it cannot be listed, or there are no pictures.
+        FileNotFoundError: The folder does not exist.
+        ValueError: ``folder`` is a file, a subfolder cannot be listed, or there are no images.
     """
     check_folder(folder, argument)
 
-    def refuse(error: OSError) -> None:
+    def stop(error: OSError) -> None:
         raise ValueError(f"{argument}={str(folder)!r}: cannot list {error.filename!r} ({error.strerror})") from error
 
     found: list[str] = []
     entered: set[str] = set()
-    for place, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
+    for place, subfolders, files in os.walk(folder, onerror=stop, followlinks=True):
         real = os.path.realpath(place)
-        if real in entered:  # by a link, perhaps one to a folder above it
-            folders.clear()
+        if real in entered:  # through a link, perhaps to a parent folder
+            subfolders.clear()
             continue
         entered.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        inside = os.path.relpath(place, folder)
-        prefix = "" if inside == os.curdir else inside + os.sep
-        found += [prefix + n for n in files if n.lower().endswith(PICTURE_SUFFIXES) and not n.startswith(".")]
+        subfolders[:] = sorted(name for name in subfolders if recursive and not name.startswith("."))
+        relative = os.path.relpath(place, folder)
+        prefix = "" if relative == os.curdir else relative + os.sep
+        found += [prefix + name for name in files if is_image_name(name)]
     if not found:
-        raise ValueError(f"{argument}={str(folder)!r}: no pictures there ({', '.join(PICTURE_SUFFIXES)})")
+        raise ValueError(f"{argument}={str(folder)!r}: no images there ({', '.join(IMAGE_SUFFIXES)})")
     return sorted(found)
 
 
+def is_image_name(name: str) -> bool:
+    """Return whether a file name has an image suffix and is not hidden.
+
+    >>> [is_image_name(name) for name in ("a.JPG", ".a.jpg", "notes.txt")]
+    [True, False, False]
+    """
+    return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
+
+
 def check_folder(folder: Path, argument: str) -> None:
-    """Checks that a folder is there.
+    """Raise an error unless a folder exists.
 
     Args:
         folder: The folder.
-        argument: What the user calls it, for messages.
+        argument: The argument that names it, for messages.
 
     Raises:
-        FileNotFoundError: There is nothing of this name.
-        ValueError: It is no folder.
+        FileNotFoundError: Nothing has this name.
+        ValueError: It is a file.
     """
     if not folder.exists():
         raise FileNotFoundError(f"{argument}={str(folder)!r}: no such folder")
@@ -146,109 +138,78 @@ def check_folder(folder: Path, argument: str) -> None:
         raise ValueError(f"{argument}={str(folder)!r}: must be a folder, not a file")
 
 
-def find_unreadable(folder: Path, names: Sequence[str]) -> dict[str, str]:
-    """Opens every picture without decoding it.
+def leave_out_unreadable(folder: Path, names: Sequence[str], argument: str, on_bad_image: OnBadImage) -> FoundImages:
+    """Open every image without decoding it, and leave out those that cannot be opened.
+
+    More than `MAX_CHECKED` images are not opened: unreadable ones then show when they are read.
 
     Args:
-        folder: Where they are.
-        names: Their paths in it.
+        folder: The folder of the images.
+        names: Their paths relative to the folder.
+        argument: The argument that names the folder, for messages.
+        on_bad_image: Whether unreadable files are an error or left out.
+
+    Raises:
+        ValueError: No image is readable, or some are unreadable and on_bad_image is "error".
+    """
+    bad = find_unreadable(folder, names) if len(names) <= MAX_CHECKED else {}
+    if not bad:
+        return FoundImages(list(names), 0, "")
+    where, (first, reason) = f"{argument}={str(folder)!r}", next(iter(bad.items()))
+    if len(bad) == len(names):
+        raise ValueError(f"{where}: none of {len(names)} images can be read, the first: {first} ({reason})")
+    message = f"{where}: {len(bad)} of {len(names)} images cannot be read: {abbreviate_names(list(bad))}"
+    if on_bad_image == "error":
+        raise ValueError(f"{message}; data.on_bad_image=skip continues without them")
+    return FoundImages([name for name in names if name not in bad], len(bad), f"{message}; left out")
+
+
+def find_unreadable(folder: Path, names: Sequence[str]) -> dict[str, str]:
+    """Open every image without decoding it.
+
+    Args:
+        folder: The folder of the images.
+        names: Their paths relative to the folder.
 
     Returns:
-        By name, in the order of ``names``, why a picture cannot be opened: of those alone that cannot. One that is
-        damaged behind its head is not found here.
+        The reason for each image that cannot be opened, by name, in the order of ``names``. Damage behind the header
+        is not found.
     """
 
-    def why(name: str) -> str | None:
+    def try_open(name: str) -> str | None:
         try:
             with Image.open(folder / name):
                 return None
-        except Exception as error:  # as in `open_picture`
-            return _one_line(error)
+        except Exception as error:  # see `decode_image`
+            return one_line(error)
 
-    with ThreadPoolExecutor(_THREADS) as pool:
-        reasons = pool.map(why, names)
+    with ThreadPoolExecutor(_CHECK_THREADS) as pool:
+        reasons = pool.map(try_open, names)
         return {name: reason for name, reason in zip(names, reasons, strict=True) if reason is not None}
 
 
-def open_picture(path: Path, draft: int | None = None) -> Image.Image:
-    """Opens and decodes a picture of any format, size and colour mode.
+def abbreviate_names(names: Sequence[str]) -> str:
+    """Join the first five names, and count the others.
 
-    What is transparent is laid over white; a camera's orientation is applied; of a moving picture the first frame
-    counts. A gray picture with values above 255 is taken as one of 16 bits, one of fractions as one of values up to 1.
-
-    Args:
-        path: The picture.
-        draft: If given, a JPEG picture may come at a half, a quarter or an eighth of its size, as long as both sides
-            have so many pixels. That is several times as fast.
-
-    Returns:
-        The picture in mode RGB.
-
-    Raises:
-        ValueError: The file is no readable picture.
+    >>> abbreviate_names(["a", "b", "c", "d", "e", "f", "g"])
+    'a, b, c, d, e and 2 more'
     """
-    try:
-        with Image.open(path) as opened:
-            if draft is not None:
-                opened.draft(None, (draft, draft))
-            return _as_rgb(ImageOps.exif_transpose(opened))
-    except Exception as error:  # at a damaged file, the decoders of formats raise almost anything
-        raise ValueError(f"{path}: not a readable picture ({_one_line(error)})") from error
+    more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
+    return ", ".join(names[:_MAX_NAMED]) + more
 
 
-def read_picture(path: Path) -> Tensor:
-    """Reads a whole picture, see `open_picture`.
+# ------------------------------------------------------------------ reading many
+
+
+class ImageFiles:
+    """Image files that are read on demand.
 
     Args:
-        path: The picture.
-
-    Returns:
-        uint8 ``(3, H, W)``, red, green and blue.
-
-    Raises:
-        ValueError: The file is no readable picture.
-    """
-    return as_tensor(open_picture(path))
-
-
-def as_tensor(picture: Image.Image) -> Tensor:
-    """The pixels of a picture of mode RGB: uint8 ``(3, H, W)``."""
-    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous()
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
-
-
-def _as_rgb(picture: Image.Image) -> Image.Image:
-    if picture.mode[0] in "IF":  # 16 bits and more, which Pillow's own conversion cuts off at 255
-        return Image.fromarray(_to_bytes(np.asarray(picture))).convert("RGB")
-    if not picture.has_transparency_data:
-        return picture.convert("RGB")
-    white = Image.new("RGBA", picture.size, "white")
-    return Image.alpha_composite(white, picture.convert("RGBA")).convert("RGB")
-
-
-def _to_bytes(deep: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
-    """Gray values of up to 65,535, 255 or (fractions) 1, in 0 to 255."""
-    values = np.nan_to_num(deep.astype(np.float64))
-    highest = values.max()
-    if np.issubdtype(deep.dtype, np.floating):
-        scale = 1 / 255 if highest <= 1 else 1.0
-    else:
-        scale = 257.0 if highest > 255 else 1.0
-    return np.round(values / scale).clip(0, 255).astype(np.uint8)
-
-
-class PictureFiles:
-    """Some of a folder's pictures, read when they are asked for.
-
-    Args:
-        folder: Where they are.
-        names: Their paths in it.
-        argument: What the user calls the folder, for messages.
-        on_bad_image: Whether a picture that cannot be read is an error, or passed over.
-        read_file: Reads one; raises `ValueError` if it cannot.
+        folder: The folder of the images.
+        names: Their paths relative to the folder.
+        argument: The argument that names the folder, for messages.
+        on_bad_image: Whether an unreadable file is an error or skipped.
+        read_file: Reads one file; raises `ValueError` if it cannot.
     """
 
     def __init__(
@@ -257,15 +218,15 @@ class PictureFiles:
         names: Sequence[str],
         argument: str,
         on_bad_image: OnBadImage = "error",
-        read_file: Callable[[Path], Tensor] = read_picture,
+        read_file: Callable[[Path], Tensor] = read_image,
     ) -> None:
         self.folder = folder
-        # One array instead of an object for each: worker processes share it, as long as none writes to it.
+        # One array, not an object for each name: worker processes share its memory as long as nobody writes to it.
         self._names = np.array([os.fsencode(name) for name in names])
         self.argument = argument
         self.on_bad_image: OnBadImage = on_bad_image
         self.read_file = read_file
-        # What a worker process finds, this process and the other workers know too.
+        # In shared memory: this process and all workers know which files any of them could not read.
         self._is_bad = torch.zeros(len(names), dtype=torch.bool).share_memory_()
 
     def __len__(self) -> int:
@@ -273,65 +234,49 @@ class PictureFiles:
 
     @property
     def bad(self) -> set[int]:
-        """Numbers of the pictures that could not be read so far, by this process and its workers."""
+        """Indices of the files that could not be read so far, by this process and its workers."""
         return set(self._is_bad.nonzero().flatten().tolist())
 
-    def path(self, number: int) -> Path:
-        """The file of a picture."""
-        return self.folder / os.fsdecode(self._names[number])
+    def path(self, index: int) -> Path:
+        """Return the path of a file."""
+        return self.folder / os.fsdecode(self._names[index])
 
-    def read(self, number: int) -> Tensor:
-        """Reads a picture, or what stands in for it.
+    def read(self, index: int) -> Tensor:
+        """Read a file, or the next readable one, see `read_this_or_next`."""
+        return self.read_this_or_next(index)[0]
 
-        Args:
-            number: Of the picture, from 0.
-
-        Returns:
-            What ``read_file`` gives for it; with on_bad_image="skip", if it cannot be read, for the next that can.
-
-        Raises:
-            ValueError: It cannot be read, and on_bad_image is "error" or there is none that can.
-        """
-        return self.read_this_or_next(number)[0]
-
-    def read_this_or_next(self, number: int) -> tuple[Tensor, int]:
-        """Reads a picture, or what stands in for it, as `read` does, and tells which it is.
-
-        Args:
-            number: Of the picture, from 0.
+    def read_this_or_next(self, index: int) -> tuple[Tensor, int]:
+        """Read a file; with on_bad_image="skip", if it is unreadable, the next readable one in its place.
 
         Returns:
-            What ``read_file`` gives, and the number of the picture that it is of.
+            The result of ``read_file`` and the index of the file that was read.
 
         Raises:
-            ValueError: As in `read`.
+            ValueError: The file is unreadable and on_bad_image is "error", or no file is readable.
         """
-        for candidate in (i % len(self) for i in range(number, number + len(self))):
-            picture = self.try_read(candidate, "replaced by the next one")
-            if picture is not None:
-                return picture, candidate
-        raise ValueError(f"{self.argument}={str(self.folder)!r}: none of {len(self)} pictures can be read")
+        for candidate in (i % len(self) for i in range(index, index + len(self))):
+            image = self.try_read(candidate, "replaced by the next one")
+            if image is not None:
+                return image, candidate
+        raise ValueError(f"{self.argument}={str(self.folder)!r}: none of {len(self)} images can be read")
 
-    def try_read(self, number: int, otherwise: str = "left out") -> Tensor | None:
-        """Reads a picture.
+    def try_read(self, index: int, consequence: str = "left out") -> Tensor | None:
+        """Read a file, or return None if it is unreadable and on_bad_image is "skip".
 
         Args:
-            number: Of the picture, from 0.
-            otherwise: What is done about a picture that cannot be read, for the warning.
-
-        Returns:
-            What ``read_file`` gives; None, with on_bad_image="skip", if it cannot be read.
+            index: Index of the file.
+            consequence: What happens to an unreadable file, for the warning.
 
         Raises:
-            PictureError: It cannot be read, and on_bad_image is "error".
+            ImageFileError: The file is unreadable and on_bad_image is "error".
         """
-        if self._is_bad[number]:
+        if self._is_bad[index]:
             return None
         try:
-            return self.read_file(self.path(number))
+            return self.read_file(self.path(index))
         except ValueError as error:
             if self.on_bad_image == "error":
-                raise PictureError(f"{error}; data.on_bad_image=skip goes on without such pictures") from error
-            self._is_bad[number] = True
-            warnings.warn(f"{error}: {otherwise}", stacklevel=2)
+                raise ImageFileError(f"{error}; data.on_bad_image=skip continues without such images") from error
+            self._is_bad[index] = True
+            warnings.warn(f"{error}: {consequence}", stacklevel=2)
             return None

@@ -22,7 +22,7 @@ from torchvision.transforms.v2.functional import center_crop
 from classification.__main__ import main
 from classification.pictures import ClassificationPictures
 from classification.task import CLASS_NAMES_KEY, ClassificationTask
-from coordconv_apps.data.image_files import read_picture
+from coordconv_apps.data.image_decoding import read_image
 from coordconv_apps.runs.folder import versions
 from coordconv_apps.runs.summary import read_summary
 from tests.classification.pictures import CLASSES, damage, save_classes
@@ -289,7 +289,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for process in processes:
             process.kill()
     assert [process.returncode for process in processes] == [0, 0], told
-    warned = [line for text in told for line in text.splitlines() if "not a readable picture" not in line]
+    warned = [line for text in told for line in text.splitlines() if "not a readable image" not in line]
     assert [line for line in warned if not line.startswith("  ")] == []
     return folder
 
@@ -312,7 +312,7 @@ def test_two_processes_end_with_the_same_weights(pair: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_pictures")
-@pytest.mark.filterwarnings("ignore:.*not a readable picture")
+@pytest.mark.filterwarnings("ignore:.*not a readable image")
 def test_two_processes_give_the_figures_of_one(pair: Path) -> None:
     main(["validate", f"--runs_dir={pair}", "--ckpt_path=last", *CPU, "--trainer.strategy=auto"])
     of_one, of_two = figures_of(newest(pair)), figures_of(run_folder(pair, "default", 0))
@@ -322,7 +322,7 @@ def test_two_processes_give_the_figures_of_one(pair: Path) -> None:
     assert read_summary(newest(pair))["noted"] == {"bad_images": 2}
 
 
-@pytest.mark.filterwarnings("ignore:.*not a readable picture")
+@pytest.mark.filterwarnings("ignore:.*not a readable image")
 def test_two_processes_predict_as_one(pair: Path) -> None:
     place = f"--data.predict_images={pair}/own"
     main(["predict", f"--runs_dir={pair}", "--ckpt_path=last", place, *CPU, "--trainer.strategy=auto"])
@@ -393,7 +393,7 @@ def test_exported_files_take_pixels_and_give_probabilities(trained: Path, name: 
 def test_a_network_is_evaluated_at_another_size(trained: Path, folder: Path, eval_size: int) -> None:
     main(["validate", "--name=a", f"--runs_dir={trained}", "--ckpt_path=best", f"--data.eval_size={eval_size}", *CPU])
     task = loaded(trained, "a")
-    pixels = torch.stack([read_picture(path) for path in sorted((folder / "val").glob("*/*.png"))])
+    pixels = torch.stack([read_image(path) for path in sorted((folder / "val").glob("*/*.png"))])
     images = (center_crop(pixels, [eval_size] * 2) / 255 - task.mean[:, None, None]) / task.std[:, None, None]
     labels = torch.tensor([0] * 4 + [1] * 4 + [2] * 3)
     with torch.no_grad():

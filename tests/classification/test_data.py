@@ -18,10 +18,10 @@ from torch.utils.data import DataLoader
 
 from classification import data as module
 from classification.data import ClassificationData, Source
-from classification.datasets import BatchedTrainDataset, LabelledBatch, PictureBatch, concatenate
+from classification.datasets import BatchedTrainDataset, ImageBatch, LabelledBatch, concatenate
 from classification.folder import PARTS, Split
 from classification.transforms import EvalTransform, to_network
-from coordconv_apps.data.image_files import read_picture
+from coordconv_apps.data.image_decoding import read_image
 from coordconv_apps.data.loaders import SeededSamples, TrainLoader
 from tests.classification.pictures import CLASSES, colours, damage, save_class, save_classes
 
@@ -89,7 +89,7 @@ def test_a_folders_classes_and_pictures(folder: Path) -> None:
 def test_the_number_of_classes_is_known_without_looking_at_pictures(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("classification.folder.find_pictures", None)
+    monkeypatch.setattr("classification.folder.find_images", None)
     monkeypatch.setattr(module, "load_held", None)
     assert of_folder(folder).num_classes == 3
     numbers = [ClassificationData(source, image_size=8).num_classes for source in ("digits", "cifar10", "cifar100")]
@@ -118,7 +118,7 @@ def test_evaluation_cuts_the_middle_out(folder: Path) -> None:
     data = of_folder(folder, eval_size=6, eval_resize=7)
     files = sorted((folder / "val").rglob("*.png"))
     transform = EvalTransform(6, 7)
-    expected = torch.stack([transform(read_picture(path), "it") for path in files])
+    expected = torch.stack([transform(read_image(path), "it") for path in files])
     assert torch.equal(concatenate(list(loader(data, "val"))).images, expected)
 
 
@@ -294,7 +294,7 @@ class Seeing(LightningModule):
     def validation_step(self, batch: LabelledBatch, batch_idx: int) -> None:
         self.seen.append(batch)
 
-    def predict_step(self, batch: PictureBatch, batch_idx: int) -> list[str]:
+    def predict_step(self, batch: ImageBatch, batch_idx: int) -> list[str]:
         assert batch.images.dtype == torch.float32
         return batch.paths
 
@@ -407,7 +407,7 @@ def damaged(tmp_path: Path) -> Path:
 
 
 def test_unreadable_pictures_end_the_run_before_it_starts(damaged: Path) -> None:
-    with pytest.raises(ValueError, match=r": 1 of 6 pictures cannot be read: ant/01\.png; data\.on_bad_image=skip"):
+    with pytest.raises(ValueError, match=r": 1 of 6 images cannot be read: ant/01\.png; data\.on_bad_image=skip"):
         of_folder(damaged).setup("fit")
 
 
@@ -417,7 +417,7 @@ def test_a_damaged_picture_to_train_on_is_replaced_with_the_class_of_its_stand_i
 ) -> None:
     damage(damaged / "train/ant/02.png")
     data = of_folder(damaged, on_bad_image="skip", **settings)
-    with pytest.warns(UserWarning, match=r"02\.png: not a readable picture \(.+\): replaced by the next one$"):
+    with pytest.warns(UserWarning, match=r"02\.png: not a readable image \(.+\): replaced by the next one$"):
         train = in_order(epoch(data))
     assert train.indices.tolist() == [0, 2, 2, 3, 4]
     assert train.labels.tolist() == [0, 1, 1, 1, 1]
@@ -432,7 +432,7 @@ def test_unreadable_pictures_are_left_out_and_counted(
     data.setup("fit")
     data.setup("fit")
     assert [line.split(": ", 1)[1] for line in capsys.readouterr().out.splitlines()] == [
-        "1 of 6 pictures cannot be read: ant/01.png; left out"
+        "1 of 6 images cannot be read: ant/01.png; left out"
     ] * 2
     assert data.left_out + len(data.unreadable) == 2
     assert len(epoch(data).labels) == 5
@@ -477,7 +477,7 @@ def test_predict_looks_at_pictures_of_any_depth(own: Path, monkeypatch: pytest.M
     data = of_folder(own / "nowhere", predict_images=str(own))
     data.setup("predict")
     batches = list(data.predict_dataloader())
-    assert all(isinstance(batch, PictureBatch) for batch in batches)
+    assert all(isinstance(batch, ImageBatch) for batch in batches)
     assert [batch.indices.tolist() for batch in batches] == [[0, 1, 2], [3, 4]]
     assert [path for batch in batches for path in batch.paths] == [str(path) for path in sorted(own.rglob("*.png"))]
     assert torch.cat([batch.images for batch in batches])[:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4]
@@ -505,12 +505,12 @@ def test_a_task_gets_numbers_of_pictures_to_predict(own: Path, tmp_path: Path) -
 def test_pictures_to_predict_that_cannot_be_read(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (own / "b/no.png").write_text("no picture")
     damage(own / "b/d/cut.png")
-    with pytest.raises(ValueError, match=r"^data\.predict_images='.*': 1 of 7 pictures cannot be read: b/no\.png; "):
+    with pytest.raises(ValueError, match=r"^data\.predict_images='.*': 1 of 7 images cannot be read: b/no\.png; "):
         of_folder(own, predict_images=str(own)).setup("predict")
     data = of_folder(own, predict_images=str(own), on_bad_image="skip")
     data.setup("predict")
-    assert capsys.readouterr().out.endswith("pictures cannot be read: b/no.png; left out\n")
-    with pytest.warns(UserWarning, match=r"cut\.png: not a readable picture"):
+    assert capsys.readouterr().out.endswith("images cannot be read: b/no.png; left out\n")
+    with pytest.warns(UserWarning, match=r"cut\.png: not a readable image"):
         batches = list(data.predict_dataloader())
     assert [batch.indices.tolist() for batch in batches] == [[0, 1], [3, 4, 5]]
     assert [len(batch.paths) for batch in batches] == [2, 3]
@@ -522,7 +522,7 @@ def test_pictures_to_predict_that_cannot_be_read(own: Path, capsys: pytest.Captu
     [
         (None, ValueError, r"^data\.predict_images=null: predict needs a picture, or a folder of pictures$"),
         ("nowhere", FileNotFoundError, r"^data\.predict_images='.*nowhere': no such folder$"),
-        ("empty", ValueError, r"^data\.predict_images='.*empty': no pictures there \(.*\)$"),
+        ("empty", ValueError, r"^data\.predict_images='.*empty': no images there \(.*\)$"),
     ],
 )
 def test_there_must_be_pictures_to_predict(

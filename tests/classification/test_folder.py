@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from classification.folder import FolderSource, find_class_pictures, find_layout, split_by_class
-from coordconv_apps.data.image_files import read_picture
+from coordconv_apps.data.image_decoding import read_image
 from tests.classification.pictures import CLASSES, damage, save_class, save_classes
 
 
@@ -160,7 +160,7 @@ def test_a_picture_tells_its_class_number_and_file(parts: Path) -> None:
     assert len(pictures) == 15
     for index in (0, 3, 4, 14):
         image, label, number, name = pictures[index]
-        assert torch.equal(image, read_picture(Path(name)))
+        assert torch.equal(image, read_image(Path(name)))
         assert image[0].unique().tolist() == [label]
         assert (number, Path(name).parent.name) == (index, CLASSES[label])
         assert pictures.labels[index] == label
@@ -203,8 +203,8 @@ def test_unreadable_pictures_are_an_error_that_names_them(parts: Path) -> None:
     with pytest.raises(ValueError, match="cannot be read") as caught:
         source(parts).part("train")
     assert str(caught.value) == (
-        f"data.root='{parts / 'train'}': 2 of 15 pictures cannot be read: bee/01.png, cat/00.png;"
-        " data.on_bad_image=skip goes on without them"
+        f"data.root='{parts / 'train'}': 2 of 15 images cannot be read: bee/01.png, cat/00.png;"
+        " data.on_bad_image=skip continues without them"
     )
 
 
@@ -230,7 +230,7 @@ def test_a_damaged_picture_to_train_on_is_replaced_by_the_next_with_its_class(pa
     damage(parts / "train/ant/03.png")
     made = source(parts, on_bad_image="skip")
     pictures = made.part("train")
-    with pytest.warns(UserWarning, match=r"03\.png: not a readable picture"):
+    with pytest.warns(UserWarning, match=r"03\.png: not a readable image"):
         stand_in = pictures[3]
     assert (stand_in.label, stand_in.number, Path(stand_in.name).parts[-2:]) == (1, 4, ("bee", "00.png"))
     assert torch.equal(stand_in.image, pictures[4].image)
@@ -240,12 +240,12 @@ def test_a_damaged_picture_to_train_on_is_replaced_by_the_next_with_its_class(pa
 def test_a_damaged_picture_to_evaluate_on_has_no_stand_in(parts: Path) -> None:
     damage(parts / "val/cat/00.png")
     pictures = source(parts, on_bad_image="skip").part("val")
-    with pytest.warns(UserWarning, match=r"00\.png: not a readable picture .*: left out$"):
+    with pytest.warns(UserWarning, match=r"00\.png: not a readable image .*: left out$"):
         assert pictures.get(3) is None
     one = pictures.get(4)
     assert one is not None
     assert one.number == 4
-    with pytest.raises(ValueError, match=r"00\.png: not a readable .*; data\.on_bad_image=skip goes on without"):
+    with pytest.raises(ValueError, match=r"00\.png: not a readable .*; data\.on_bad_image=skip continues without"):
         source(parts).part("val").get(3)
 
 

@@ -14,7 +14,7 @@ from classification.__main__ import main
 from classification.pictures import ClassificationPictures
 from classification.predict import PredictionWriter
 from classification.task import ClassificationTask, Prediction
-from coordconv_apps.data.image_files import read_picture
+from coordconv_apps.data.image_decoding import read_image
 from coordconv_apps.runs.folder import versions
 from coordconv_apps.runs.summary import read_summary
 from tests.classification.pictures import damage
@@ -147,7 +147,7 @@ def test_a_second_prediction_starts_anew(tmp_path: Path) -> None:
     assert [row[0] for row in table(tmp_path)[1:]] == ["p/00.png", "p/01.png"]
 
 
-@pytest.mark.filterwarnings("ignore:.*not a readable picture")
+@pytest.mark.filterwarnings("ignore:.*not a readable image")
 def test_a_batch_of_pictures_that_cannot_be_read_is_passed_over(tmp_path: Path) -> None:
     pictures = save_noise(tmp_path / "own", {"a": 3})
     for number in (0, 1):
@@ -188,7 +188,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.filterwarnings("ignore:.*not a readable picture")
+@pytest.mark.filterwarnings("ignore:.*not a readable image")
 def test_predict_needs_no_pictures_but_those_to_look_at(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -209,7 +209,7 @@ def test_predict_needs_no_pictures_but_those_to_look_at(
     names = ["ant", "bee, wild", "cat"]
     assert len({row[2] for row in rows}) == 4, "the pictures differ"
     for path, row in zip(paths, rows, strict=True):
-        pixels = read_picture(path)[:, 2:18, 4:20] / 255  # type: ignore[arg-type]  # Pillow takes a text, too
+        pixels = read_image(path)[:, 2:18, 4:20] / 255  # type: ignore[arg-type]  # Pillow takes a text, too
         with torch.no_grad():
             expected = one.export_module()(pixels[None])[0].numpy()
         scores = [float(score) for score in row[2::2]]
@@ -235,7 +235,7 @@ def test_predict_looks_at_a_single_picture(trained: Path, tmp_path: Path) -> Non
     [
         (None, "data.predict_images=null: predict needs a picture, or a folder of pictures"),
         ("none", "none': no such folder"),
-        ("broken", "data.on_bad_image=skip goes on without them"),
+        ("broken", "data.on_bad_image=skip continues without them"),
         ("small", "data.eval_size=16: must be at most 12 for"),
     ],
 )

@@ -252,11 +252,11 @@ def test_pictures_that_cannot_be_read_are_counted_once(tmp_path: Path) -> None:
     for validated, count in ((0, 2), (1.0, 3)):
         one = task()
         run = trainer(tmp_path, limit_val_batches=validated, max_epochs=2)
-        with pytest.warns(UserWarning, match="not a readable picture"):
+        with pytest.warns(UserWarning, match="not a readable image"):
             run.fit(one, data(root, on_bad_image="skip"))
         assert one.run_facts["bad_images"] == count
         if validated:
-            with pytest.warns(UserWarning, match="not a readable picture"):
+            with pytest.warns(UserWarning, match="not a readable image"):
                 run.test(one, data(root, on_bad_image="skip"), verbose=False)
             assert one.run_facts["bad_images"] == 1
 

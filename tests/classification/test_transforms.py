@@ -23,7 +23,7 @@ from classification.transforms import (
     to_network,
     to_pixels,
 )
-from coordconv_apps.data.image_files import PictureError
+from coordconv_apps.data.image_files import ImageFileError
 from coordconv_apps.utils.errors import is_user_error
 
 PADDED: dict[str, Any] = {"crop": "padded", "padding": 2, "flip": 0.5}
@@ -175,14 +175,14 @@ def test_pictures_smaller_than_the_middle_are_named() -> None:
 
 
 def test_a_worker_process_hands_the_message_on_without_its_traceback() -> None:
-    with pytest.raises(PictureError) as caught:
+    with pytest.raises(ImageFileError) as caught:
         EvalTransform(9, None)(noise(3, 8, 12), "a picture")
     try:
         raise caught.value
-    except PictureError:
+    except ImageFileError:
         handed_on = ExceptionWrapper(where="in DataLoader worker process 0")
     assert handed_on.exc_msg.count("\n") > 1
-    with pytest.raises(PictureError) as again:
+    with pytest.raises(ImageFileError) as again:
         handed_on.reraise()
     assert str(again.value) == str(caught.value)
     assert is_user_error(again.value, running=True)

@@ -15,13 +15,12 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from coordconv_apps.data import image_files as module
+from coordconv_apps.data.image_decoding import open_image, read_image
 from coordconv_apps.data.image_files import (
-    PictureFiles,
-    find_pictures,
+    ImageFiles,
+    find_images,
     find_unreadable,
-    list_pictures,
-    open_picture,
-    read_picture,
+    list_images,
 )
 from coordconv_apps.utils.errors import is_user_error
 
@@ -51,7 +50,7 @@ def test_pictures_are_listed_in_every_sub_folder_and_in_order(tmp_path: Path) ->
     (tmp_path / "a/png").write_text("no suffix")
     (tmp_path / "folder.png").mkdir()
     save(tmp_path / "folder.png/1.bmp")
-    assert list_pictures(tmp_path, "data.folder") == [
+    assert list_images(tmp_path, "data.folder") == [
         "a/deep/er/1.webp",
         "a/z.JPG",
         "b.png",
@@ -67,17 +66,17 @@ def test_links_are_followed_and_never_in_circles(tmp_path: Path) -> None:
     (inside / "link").symlink_to(outside)
     (outside / "up").symlink_to(inside)
     (inside / "same.png").symlink_to(inside / "1.png")
-    assert list_pictures(inside, "data.folder") == ["1.png", "link/2.png", "same.png"]
+    assert list_images(inside, "data.folder") == ["1.png", "link/2.png", "same.png"]
 
 
 def test_folders_that_are_none_are_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"^data\.folder='.*nowhere': no such folder$"):
-        list_pictures(tmp_path / "nowhere", "data.folder")
+        list_images(tmp_path / "nowhere", "data.folder")
     with pytest.raises(ValueError, match=r"^data\.predict_images='.*1\.png': must be a folder, not a file$"):
-        list_pictures(save(tmp_path / "x/1.png"), "data.predict_images")
+        list_images(save(tmp_path / "x/1.png"), "data.predict_images")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match=r"^data\.folder='.*empty': no pictures there \(\.bmp, \.gif, "):
-        list_pictures(tmp_path / "empty", "data.folder")
+    with pytest.raises(ValueError, match=r"^data\.folder='.*empty': no images there \(\.bmp, \.gif, "):
+        list_images(tmp_path / "empty", "data.folder")
 
 
 def test_a_folder_that_cannot_be_listed_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,7 +90,7 @@ def test_a_folder_that_cannot_be_listed_is_told(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr(os, "scandir", closed)
     with pytest.raises(ValueError, match=r"^data\.folder=.*: cannot list '.*sub' \(Permission denied\)$"):
-        list_pictures(tmp_path, "data.folder")
+        list_images(tmp_path, "data.folder")
 
 
 # ------------------------------------------------------------------ reading
@@ -119,7 +118,7 @@ def test_every_colour_mode_is_read(mode: str, tmp_path: Path) -> None:
     make, suffix, expected = MODES[mode]
     path = tmp_path / f"picture.{suffix}"
     make().save(path)
-    image = read_picture(path)
+    image = read_image(path)
     assert image.shape == (3, 6, 6)
     assert colour_of(image) == expected
 
@@ -127,14 +126,14 @@ def test_every_colour_mode_is_read(mode: str, tmp_path: Path) -> None:
 def test_pictures_are_read_whole(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (5, 9, 3), np.uint8)
     Image.fromarray(noise).save(tmp_path / "1.png")
-    image = read_picture(tmp_path / "1.png")
+    image = read_image(tmp_path / "1.png")
     assert image.is_contiguous()
     assert np.array_equal(image.permute(1, 2, 0).numpy(), noise)
 
 
 def test_a_draft_is_as_large_as_asked_for(tmp_path: Path) -> None:
     Image.new("RGB", (320, 240), (200, 100, 0)).save(tmp_path / "1.jpg")
-    sizes = [open_picture(tmp_path / "1.jpg", draft).size for draft in (None, 240, 100, 30)]
+    sizes = [open_image(tmp_path / "1.jpg", draft).size for draft in (None, 240, 100, 30)]
     assert sizes == [(320, 240), (320, 240), (160, 120), (40, 30)]
 
 
@@ -143,7 +142,7 @@ def test_transparent_palettes_are_laid_over_white(tmp_path: Path) -> None:
     picture.putpalette([9, 9, 9, 0, 255, 0])
     picture.paste(1, (0, 0, 6, 3))
     picture.save(tmp_path / "1.png", transparency=bytes([0, 255]))
-    image = read_picture(tmp_path / "1.png")
+    image = read_image(tmp_path / "1.png")
     assert colour_of(image[:, :3]) == [0, 255, 0]
     assert colour_of(image[:, 3:]) == [255, 255, 255]
 
@@ -154,7 +153,7 @@ def test_a_cameras_orientation_is_applied(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned clockwise: the upper side is the right one
     picture.save(tmp_path / "1.png", exif=exif)
-    image = read_picture(tmp_path / "1.png")
+    image = read_image(tmp_path / "1.png")
     assert colour_of(image[:, :, 8:]) == [255, 0, 0]
     assert colour_of(image[:, :, :8]) == [0, 0, 255]
 
@@ -176,51 +175,51 @@ def damaged(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("name", ["b.jpg", "c.png", "d.png", "missing.png"])
 def test_unreadable_pictures_are_named_in_one_line(name: str, damaged: Path) -> None:
-    with pytest.raises(ValueError, match=rf"{name}: not a readable picture \(.+\)$") as caught:
-        read_picture(damaged / name)
+    with pytest.raises(ValueError, match=rf"{name}: not a readable image \(.+\)$") as caught:
+        read_image(damaged / name)
     assert "\n" not in str(caught.value)
 
 
 def test_pictures_that_cannot_be_opened_are_found(damaged: Path) -> None:
-    names = list_pictures(damaged, "data.folder")
+    names = list_images(damaged, "data.folder")
     bad = find_unreadable(damaged, names)
     assert list(bad) == ["b.jpg", "c.png"]
     assert all(reason and "\n" not in reason for reason in bad.values())
     with pytest.raises(ValueError) as caught:  # noqa: PT011  # the message is compared below
-        find_pictures(damaged, "data.folder", "error")
-    told = f"data.folder={str(damaged)!r}: 2 of 5 pictures cannot be read: b.jpg, c.png"
-    assert str(caught.value) == f"{told}; data.on_bad_image=skip goes on without them"
-    assert find_pictures(damaged, "data.folder", "skip") == (["a.png", "d.png", "e.png"], 2, f"{told}; left out")
+        find_images(damaged, "data.folder", "error")
+    told = f"data.folder={str(damaged)!r}: 2 of 5 images cannot be read: b.jpg, c.png"
+    assert str(caught.value) == f"{told}; data.on_bad_image=skip continues without them"
+    assert find_images(damaged, "data.folder", "skip") == (["a.png", "d.png", "e.png"], 2, f"{told}; left out")
 
 
 def test_many_unreadable_pictures_are_counted_and_the_first_named(tmp_path: Path) -> None:
     for number in range(8):
         (tmp_path / f"{number}.png").touch()
-    with pytest.raises(ValueError, match=r": none of 8 pictures can be read, the first: 0\.png \(.+\)$"):
-        find_pictures(tmp_path, "data.folder", "skip")
+    with pytest.raises(ValueError, match=r": none of 8 images can be read, the first: 0\.png \(.+\)$"):
+        find_images(tmp_path, "data.folder", "skip")
     save(tmp_path / "8.png")
-    assert find_pictures(tmp_path, "data.folder", "skip").told.endswith(
+    assert find_images(tmp_path, "data.folder", "skip").message.endswith(
         "be read: 0.png, 1.png, 2.png, 3.png, 4.png and 3 more; left out"
     )
 
 
 def test_good_folders_have_nothing_to_tell(tmp_path: Path) -> None:
     save(tmp_path / "1.png")
-    assert find_pictures(tmp_path, "data.folder", "error") == (["1.png"], 0, "")
+    assert find_images(tmp_path, "data.folder", "error") == (["1.png"], 0, "")
 
 
 def test_large_folders_are_listed_only(damaged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "OPENED", 4)
-    assert find_pictures(damaged, "data.folder", "error") == (["a.png", "b.jpg", "c.png", "d.png", "e.png"], 0, "")
+    monkeypatch.setattr(module, "MAX_CHECKED", 4)
+    assert find_images(damaged, "data.folder", "error") == (["a.png", "b.jpg", "c.png", "d.png", "e.png"], 0, "")
 
 
 def test_a_picture_that_cannot_be_read_ends_the_run(damaged: Path) -> None:
-    files = PictureFiles(damaged, ["a.png", "d.png"], "data.folder")
+    files = ImageFiles(damaged, ["a.png", "d.png"], "data.folder")
     assert len(files) == 2
     assert files.path(1) == damaged / "d.png"
-    assert torch.equal(files.read(0), read_picture(damaged / "a.png"))
+    assert torch.equal(files.read(0), read_image(damaged / "a.png"))
     with pytest.raises(
-        ValueError, match=r"d\.png: not a .*; data\.on_bad_image=skip goes on without such pictures$"
+        ValueError, match=r"d\.png: not a .*; data\.on_bad_image=skip continues without such images$"
     ) as told:
         files.read(1)
     assert is_user_error(told.value, running=True)
@@ -231,8 +230,8 @@ def test_a_picture_that_cannot_be_read_is_replaced_by_the_next(tmp_path: Path) -
         save(tmp_path / name, colour)
     for name in ("b.png", "c.png", "e.png"):
         (tmp_path / name).touch()
-    files = PictureFiles(tmp_path, list_pictures(tmp_path, "data.folder"), "data.folder", "skip")
-    with pytest.warns(UserWarning, match="not a readable picture") as told:
+    files = ImageFiles(tmp_path, list_images(tmp_path, "data.folder"), "data.folder", "skip")
+    with pytest.warns(UserWarning, match="not a readable image") as told:
         assert [int(files.read(number)[0, 0, 0]) for number in range(5)] == [1, 4, 4, 4, 1]
     assert [Path(str(one.message).split(":")[0]).name for one in told] == ["b.png", "c.png", "e.png"]
     assert files.bad == {1, 2, 4}
@@ -240,10 +239,10 @@ def test_a_picture_that_cannot_be_read_is_replaced_by_the_next(tmp_path: Path) -
 
 
 def test_without_any_readable_picture_reading_ends(damaged: Path) -> None:
-    files = PictureFiles(damaged, ["b.jpg", "c.png"], "data.root", "skip")
+    files = ImageFiles(damaged, ["b.jpg", "c.png"], "data.root", "skip")
     with (
-        pytest.warns(UserWarning, match="not a readable picture"),
-        pytest.raises(ValueError, match=r"^data\.root='.*': none of 2 pictures can be read$"),
+        pytest.warns(UserWarning, match="not a readable image"),
+        pytest.raises(ValueError, match=r"^data\.root='.*': none of 2 images can be read$"),
     ):
         files.read(1)
 
@@ -252,7 +251,7 @@ def test_names_of_any_alphabet_are_kept(tmp_path: Path) -> None:
     names = ["zwölf é.png", "日本.png", "a.png"]
     for name in names:
         save(tmp_path / name)
-    files = PictureFiles(tmp_path, names, "data.folder")
+    files = ImageFiles(tmp_path, names, "data.folder")
     assert [files.path(number).name for number in range(3)] == names
     assert colour_of(files.read(1)) == [10, 20, 30]
 
@@ -261,11 +260,11 @@ def test_the_number_of_the_stand_in_is_told(tmp_path: Path) -> None:
     for name, colour in (("a.png", (1, 0, 0)), ("c.png", (3, 0, 0))):
         save(tmp_path / name, colour)
     (tmp_path / "b.png").touch()
-    files = PictureFiles(tmp_path, ["a.png", "b.png", "c.png"], "data.root", "skip")
-    with pytest.warns(UserWarning, match=r"b\.png: not a readable picture \(.+\): replaced by the next one$"):
+    files = ImageFiles(tmp_path, ["a.png", "b.png", "c.png"], "data.root", "skip")
+    with pytest.warns(UserWarning, match=r"b\.png: not a readable image \(.+\): replaced by the next one$"):
         image, number = files.read_this_or_next(1)
     assert number == 2
-    assert torch.equal(image, read_picture(tmp_path / "c.png"))
+    assert torch.equal(image, read_image(tmp_path / "c.png"))
     assert files.read_this_or_next(0)[1] == 0
 
 
@@ -273,19 +272,19 @@ def test_without_a_stand_in_there_is_nothing(tmp_path: Path) -> None:
     save(tmp_path / "a.png")
     (tmp_path / "b.png").touch()
     names = ["a.png", "b.png"]
-    files = PictureFiles(tmp_path, names, "data.root", "skip")
-    with pytest.warns(UserWarning, match=r"b\.png: not a readable picture \(.+\): left out$"):
+    files = ImageFiles(tmp_path, names, "data.root", "skip")
+    with pytest.warns(UserWarning, match=r"b\.png: not a readable image \(.+\): left out$"):
         assert files.try_read(1) is None
     assert files.try_read(1) is None  # and is not told again
     assert files.try_read(0) is not None
     with pytest.raises(ValueError, match=r"b\.png: not a readable"):
-        PictureFiles(tmp_path, names, "data.root").try_read(1)
+        ImageFiles(tmp_path, names, "data.root").try_read(1)
 
 
 class Reading(Dataset[int]):
     """Widths of the pictures that come for each number."""
 
-    def __init__(self, files: PictureFiles) -> None:
+    def __init__(self, files: ImageFiles) -> None:
         self.files = files
 
     def __len__(self) -> int:
@@ -300,7 +299,7 @@ class Reading(Dataset[int]):
 def test_what_a_worker_process_cannot_read_is_known_to_all(tmp_path: Path) -> None:
     save(tmp_path / "a.png", size=(3, 3))
     (tmp_path / "b.png").touch()
-    files = PictureFiles(tmp_path, ["a.png", "b.png"], "data.root", "skip")
+    files = ImageFiles(tmp_path, ["a.png", "b.png"], "data.root", "skip")
     batches = DataLoader(Reading(files), batch_size=2, num_workers=1)
     assert [batch.tolist() for batch in batches] == [[3, 3]]
     assert files.bad == {1}

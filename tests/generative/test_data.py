@@ -228,7 +228,7 @@ def test_folders_hold_out_a_twentieth_and_no_more_than_shapes_do(
     monkeypatch: pytest.MonkeyPatch, number: int, held_out: int
 ) -> None:
     names = [f"{number}.png" for number in range(number)]
-    monkeypatch.setattr("generative.data.find_pictures", lambda *_: (names, 0, ""))
+    monkeypatch.setattr("generative.data.find_images", lambda *_: (names, 0, ""))
     data = of_folder(Path("not looked at"))
     assert [data.num_samples(part) for part in PARTS] == [number - 2 * held_out, held_out, held_out]
     assert SHAPES_SIZES["val"] == 1_000
@@ -284,7 +284,7 @@ def test_a_folder_is_looked_at_once_and_not_to_generate(folder: Path, monkeypatc
         nowhere.setup("fit")
     data = of_folder(folder)
     data.setup("fit")
-    monkeypatch.setattr("generative.data.find_pictures", None)
+    monkeypatch.setattr("generative.data.find_images", None)
     data.setup("test")
     assert len(everything(data.test_dataloader()).images) == 4
 
@@ -309,7 +309,7 @@ def damaged(folder: Path, tmp_path: Path) -> Path:
 
 
 def test_unreadable_pictures_end_the_run_before_it_starts(damaged: Path) -> None:
-    with pytest.raises(ValueError, match=r": 1 of 22 pictures cannot be read: empty\.png; data\.on_bad_image=skip"):
+    with pytest.raises(ValueError, match=r": 1 of 22 images cannot be read: empty\.png; data\.on_bad_image=skip"):
         of_folder(damaged).setup("fit")
 
 
@@ -317,7 +317,7 @@ def test_unreadable_pictures_are_left_out_and_counted(damaged: Path, capsys: pyt
     data = of_folder(damaged, on_bad_image="skip")
     data.setup("fit")
     data.setup("fit")
-    told = f"data.folder={str(damaged)!r}: 1 of 22 pictures cannot be read: empty.png; left out\n"
+    told = f"data.folder={str(damaged)!r}: 1 of 22 images cannot be read: empty.png; left out\n"
     assert capsys.readouterr().out == told
     assert data.bad_images == 1
     with warnings.catch_warnings(record=True) as caught:
@@ -326,14 +326,14 @@ def test_unreadable_pictures_are_left_out_and_counted(damaged: Path, capsys: pyt
             for part in PARTS:
                 assert len(everything(loader(data, part)).images) == data.num_samples(part)
     assert len(caught) == 1
-    assert "cut.png: not a readable picture" in str(caught[0].message)
+    assert "cut.png: not a readable image" in str(caught[0].message)
     assert data.bad_images == 2
 
 
 def test_a_picture_that_turns_out_unreadable_is_named(damaged: Path) -> None:
     (damaged / "empty.png").unlink()
     loaders = [loader(of_folder(damaged), part) for part in PARTS]
-    with pytest.raises(ValueError, match=r"cut\.png: not a readable picture \(.+\); data\.on_bad_image=skip goes on"):
+    with pytest.raises(ValueError, match=r"cut\.png: not a readable image \(.+\); data\.on_bad_image=skip continues"):
         [everything(made) for made in loaders]
 
 

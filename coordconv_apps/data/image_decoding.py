@@ -1,0 +1,79 @@
+"""Decode image files of any format, size and colour mode."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps
+from torch import Tensor
+from torchvision.transforms.v2.functional import pil_to_tensor
+
+from coordconv_apps.utils.errors import one_line
+
+T = TypeVar("T")
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Convert an image of any colour mode to RGB.
+
+    Transparent parts become white. Gray values above 255 are read as 16 bits, fractions as values up to 1.
+    """
+    if image.mode[0] in "IF":  # 16 bits and more: Pillow's own conversion clips them at 255
+        return Image.fromarray(to_8_bits(np.asarray(image))).convert("RGB")
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    white = Image.new("RGBA", image.size, "white")
+    return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
+
+
+def to_8_bits(values: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
+    """Scale gray values of up to 65,535, up to 255, or (fractions) up to 1, to 0 to 255.
+
+    >>> to_8_bits(np.array([0, 257, 65535])).tolist(), to_8_bits(np.array([0.0, 0.5, 1.0])).tolist()
+    ([0, 1, 255], [0, 128, 255])
+    """
+    finite = np.nan_to_num(values.astype(np.float64))
+    highest = finite.max()
+    if np.issubdtype(values.dtype, np.floating):
+        scale = 1 / 255 if highest <= 1 else 1.0
+    else:
+        scale = 257.0 if highest > 255 else 1.0
+    return np.round(finite / scale).clip(0, 255).astype(np.uint8)
+
+
+def decode_image(path: Path, convert: Callable[[Image.Image], T], draft: int | None = None) -> T:
+    """Open and decode an image file, and convert the image.
+
+    The camera's orientation is applied. Of an animation, the first frame is used.
+
+    Args:
+        path: The file.
+        convert: Makes the result of the decoded image, such as `to_rgb`.
+        draft: Let JPEG decode at 1/2, 1/4 or 1/8 of the size, as long as both sides keep at least this many pixels.
+            This is several times as fast.
+
+    Raises:
+        ValueError: The file is not a readable image.
+    """
+    try:
+        with Image.open(path) as opened:
+            if draft is not None:
+                opened.draft(None, (draft, draft))
+            return convert(ImageOps.exif_transpose(opened))
+    except Exception as error:  # on a damaged file, decoders raise almost anything
+        raise ValueError(f"{path}: not a readable image ({one_line(error)})") from error
+
+
+def open_image(path: Path, draft: int | None = None) -> Image.Image:
+    """Open an image file of any format, size and colour mode as RGB, see `decode_image` and `to_rgb`."""
+    return decode_image(path, to_rgb, draft)
+
+
+def read_image(path: Path) -> Tensor:
+    """Read an image file of any format as uint8 ``(3, H, W)``, RGB, see `open_image`."""
+    pixels: Tensor = pil_to_tensor(open_image(path)).contiguous()
+    return pixels
