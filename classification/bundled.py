@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +16,7 @@ from torchvision.datasets.imagenet import META_FILE, load_meta_file
 from torchvision.datasets.utils import check_integrity
 
 from classification.folder import Split, split_by_class
-from coordconv_apps.data.downloads import download_timeout
+from coordconv_apps.data.downloads import download_files
 from coordconv_apps.data.image_files import abbreviate_names
 from coordconv_apps.utils.seeds import mix_seeds
 
@@ -124,20 +122,14 @@ def fetch_cifar(source: HeldSource, root: Path) -> None:
     if _is_complete(source, root):
         return
     kind = _CIFAR[source]
-    try:
-        with tempfile.TemporaryDirectory() as aside, download_timeout():
-            if (root / kind.filename).is_file():
-                shutil.copyfile(root / kind.filename, Path(aside) / kind.filename)
-            kind(aside, download=True)
-            folder = root / kind.base_folder
-            folder.mkdir(parents=True, exist_ok=True)
-            for name in _files(source):
-                unfinished = folder / f".{name}.{os.getpid()}"
-                shutil.copyfile(Path(aside) / kind.base_folder / name, unfinished)
-                unfinished.replace(folder / name)
-    except (OSError, RuntimeError) as error:  # no network, or no right to write
-        why = " ".join(str(error).split())
-        raise FileNotFoundError(f"{_wanted(source, root)} (downloading failed: {why})") from error
+
+    def download(temporary: Path) -> Path:
+        if (root / kind.filename).is_file():
+            shutil.copyfile(root / kind.filename, temporary / kind.filename)
+        kind(str(temporary), download=True)
+        return Path(temporary, kind.base_folder)
+
+    download_files(root / kind.base_folder, _files(source), download, _wanted(source, root))
 
 
 def _files(source: HeldSource) -> list[str]:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
@@ -15,7 +12,7 @@ import torch
 from PIL import Image
 from torchvision.datasets import MNIST
 
-from coordconv_apps.data.downloads import download_timeout
+from coordconv_apps.data.downloads import download_files
 from detection.canvas import Glyphs
 from detection.read import PICTURE_SUFFIXES, Bytes, Ink, list_pictures, read_idx, read_picture
 
@@ -161,20 +158,16 @@ def fetch_mnist(root: Path) -> list[Path]:
     found = [path for path in there if path is not None]
     if len(found) == len(MNIST_FILES):
         return found
-    try:
-        with tempfile.TemporaryDirectory() as aside, download_timeout():
-            MNIST(aside, download=True)
-            raw.mkdir(parents=True, exist_ok=True)
-            for name in MNIST_FILES:
-                unfinished = raw / f".{name}.{os.getpid()}"
-                shutil.copyfile(Path(aside) / "MNIST" / "raw" / name, unfinished)
-                unfinished.replace(raw / name)
-    except (OSError, RuntimeError) as error:  # no network (all mirrors fail), or no right to write
-        raise FileNotFoundError(
-            f"source='mnist': {', '.join(MNIST_FILES)} (plain or .gz) must be in {raw.resolve()}; put them there,"
-            " or name the folder that holds MNIST/raw with --data.root or the variable COORDCONV_DATA"
-            f" (downloading failed: {' '.join(str(error).split())})"
-        ) from error
+
+    def download(temporary: Path) -> Path:
+        MNIST(str(temporary), download=True)
+        return temporary / "MNIST" / "raw"
+
+    missing = (
+        f"source='mnist': {', '.join(MNIST_FILES)} (plain or .gz) must be in {raw.resolve()}; put them there,"
+        " or name the folder that holds MNIST/raw with --data.root or the variable COORDCONV_DATA"
+    )
+    download_files(raw, MNIST_FILES, download, missing)
     return [raw / name for name in MNIST_FILES]
 
 

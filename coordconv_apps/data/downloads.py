@@ -1,30 +1,58 @@
-"""Where data sets are found, and how long a download may wait."""
+"""Where data sets are stored, and how their files are downloaded."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import socket
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-DATA_VARIABLE = "COORDCONV_DATA"
+from coordconv_apps.utils.errors import one_line
+from coordconv_apps.utils.files import atomic_write
 
+DATA_VARIABLE = "COORDCONV_DATA"
 
 DOWNLOAD_TIMEOUT = 20.0
 """Seconds that a download waits for an answer."""
 
 
 def data_root(root: str | None = None) -> Path:
-    """The folder that holds the data sets: ``root`` if given, else ``$COORDCONV_DATA``, else ``./data``."""
+    """Return the folder that holds the data sets: ``root`` if given, else ``$COORDCONV_DATA``, else ``./data``."""
     if root is None:
         root = os.environ.get(DATA_VARIABLE, "data")
     return Path(root).expanduser()
 
 
+def download_files(folder: Path, names: Sequence[str], download: Callable[[Path], Path], missing: str) -> None:
+    """Download files to a temporary folder, and move each into place once all are complete.
+
+    Several processes may call this at once: a file is either complete or absent.
+
+    Args:
+        folder: The folder that the files go to; it is created if needed.
+        names: Names of the files.
+        download: Downloads to the folder that it is given, and returns the folder in it that has the files.
+        missing: The start of the error message: which files are missing, and where the user can put them.
+
+    Raises:
+        FileNotFoundError: The download failed, or the folder cannot be written.
+    """
+    try:
+        with tempfile.TemporaryDirectory() as temporary, _download_timeout():
+            downloaded = download(Path(temporary))
+            for name in names:
+                with (downloaded / name).open("rb") as source, atomic_write(folder / name, "wb") as target:
+                    shutil.copyfileobj(source, target)
+    except (OSError, RuntimeError) as error:  # torchvision raises RuntimeError when all mirrors fail
+        raise FileNotFoundError(f"{missing} (downloading failed: {one_line(error)})") from error
+
+
 @contextmanager
-def download_timeout() -> Iterator[None]:
-    """Ends a download that gets no answer: torchvision waits without limit, behind some firewalls for ever."""
+def _download_timeout() -> Iterator[None]:
+    """Stop downloads that get no answer: torchvision would wait without limit."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(DOWNLOAD_TIMEOUT)
     try:
