@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from coordconv_apps.compare.runs import Result
+    from coordconv_apps.compare.results import Result
 
 PICTURES = ("centers", "samples", "walks")
 """Pictures of which the report shows those of all arms, one above the other."""

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from coordconv_apps.compare.extension import NOTHING, Extension, Row
-from coordconv_apps.compare.report import ARM_COLOURS
-from coordconv_apps.compare.runs import by_value
+from coordconv_apps.compare.plots import ARM_COLOURS
+from coordconv_apps.compare.results import by_value
 from coordconv_apps.utils.plotting import as_png
 from rl.evaluation.statistics import Estimate, bootstrap, interquartile_mean, probability_of_improvement
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-    from coordconv_apps.compare.runs import Result
+    from coordconv_apps.compare.results import Result
 
     Scores = NDArray[np.float64]
 

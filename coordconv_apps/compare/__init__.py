@@ -1,1 +1,1 @@
-"""Paired comparisons of an application's arms over seeds: ``python -m coordconv_apps.compare APP --config FILE``."""
+"""Paired comparisons of arms over seeds, from run folders: ``python -m coordconv_apps.compare APP --config FILE``."""

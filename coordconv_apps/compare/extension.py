@@ -1,8 +1,8 @@
-"""What an application adds to the report of its comparisons.
+"""Let an application extend the report of its comparisons.
 
-Its package has a module `comparison` for that, with a function `extend(results: Sequence[Result]) -> Extension`.
-Where a comparison goes over values of an argument, that is called with the results of each value, and a function
-`extend_over` of the same form, if the module has one, with those of all of them.
+Its package has a module `comparison` for this, with a function `extend(results: Sequence[Result]) -> Extension`. With
+`--over`, that function is called with the results of each value; if the module also has a function `extend_over` of the
+same form, it is called with the results of all values.
 """
 
 import importlib
@@ -11,24 +11,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from coordconv_apps.compare.runs import Job, Result, by_value, file_name
+from coordconv_apps.compare.jobs import Job, file_name
+from coordconv_apps.compare.results import Result, by_value
 
 
 class Row(NamedTuple):
     """A row of the table, and a column of `comparison.csv`."""
 
     name: str
-    values: Mapping[Job, float]  # of the jobs that have one
-    form: str  # how a mean is written, such as ".4g"
+    values: Mapping[Job, float]  # by job; jobs may be missing
+    form: str  # format of a mean, such as ".4g"
 
 
 @dataclass(frozen=True)
 class Extension:
-    """What an application adds to the report of its comparisons.
+    """Rows, notes and figures that an application adds to the report.
 
     Args:
         rows: Further rows of the table.
-        notes: Further lines under it.
+        notes: Further lines under the table.
         figures: Further figures, PNG files by name: `time` is written to `comparison_time.png`.
     """
 
@@ -41,7 +42,7 @@ NOTHING = Extension()
 
 
 def find_extension(module: str, results: Sequence[Result]) -> Extension:
-    """Returns what an application adds to the report; nothing where its package has no module `comparison`.
+    """Return an application's extension; `NOTHING` if its package has no module `comparison`.
 
     Args:
         module: The application's package.
@@ -60,7 +61,7 @@ def find_extension(module: str, results: Sequence[Result]) -> Extension:
 
 
 def _joined(whole: Extension, parts: Mapping[str, Extension]) -> Extension:
-    """What is added for all values, then what is added for each; rows of one name are one row."""
+    """Join the extension for all values with those for each value; rows of the same name become one row."""
     rows: dict[str, Row] = {}
     for extension in (whole, *parts.values()):
         for row in extension.rows:

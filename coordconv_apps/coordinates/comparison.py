@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from coordconv_apps.compare.extension import Extension, Row
-from coordconv_apps.compare.report import ARM_COLOURS
+from coordconv_apps.compare.plots import ARM_COLOURS
 from coordconv_apps.utils.plotting import as_png
 
 if TYPE_CHECKING:
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
-    from coordconv_apps.compare.runs import Job, Result
+    from coordconv_apps.compare.jobs import Job
+    from coordconv_apps.compare.results import Result
 
 MARKERS = {"none": "s", "xy": "o", "xyr": "^"}  # points of different arms that coincide can be told apart
 

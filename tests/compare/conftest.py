@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from coordconv_apps.compare import __main__ as compare
-from coordconv_apps.compare import workers
+from coordconv_apps.compare import processes, progress
 from tests.compare.harness import ROOT, Comparison
 
 
@@ -15,6 +15,6 @@ def comparison(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Comparison:
     monkeypatch.setenv("FAKEAPP_CALLS", str(tmp_path / "calls.jsonl"))
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(compare, "visible_gpus", lambda environment: [])
-    monkeypatch.setattr(workers, "POLL_SECONDS", 0.01)
-    monkeypatch.setattr(workers, "PROGRESS_SECONDS", 0.02)
+    monkeypatch.setattr(processes, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(progress, "READ_SECONDS", 0.02)
     return Comparison(tmp_path)

@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 from coordconv_apps.compare import __main__ as compare
+from coordconv_apps.compare.application import find_module
+from coordconv_apps.compare.arguments import parse
 from tests.compare.harness import APP, Comparison
 
 GOOD = [APP, "--config", "CONFIG"]  # arguments; a test puts its file in the place of CONFIG
@@ -18,15 +20,13 @@ GOOD = [APP, "--config", "CONFIG"]  # arguments; a test puts its file in the pla
         (["coordconv_apps.nn.coords", "--config", "CONFIG"], "APP coordconv_apps.nn.coords: no such application"),
         ([APP, "--config", "missing.yaml"], "--config missing.yaml: no such file"),
         ([APP], "the following arguments are required: --config"),
-        ([APP, "--config", "BROKEN"], "not a YAML file"),
-        ([APP, "--config", "LIST"], "must hold keys and values, not list"),
         ([*GOOD, "--seeds", "0", "1", "0"], "--seeds 0: given more than once"),
-        ([*GOOD, "--seeds", "-1"], "--seeds -1: a seed is a number from 0 to 4294967295"),
+        ([*GOOD, "--seeds", "-1"], "--seeds -1: must be an integer from 0 to 4294967295"),
         ([*GOOD, "--seeds", "one"], "argument --seeds: invalid int value: 'one'"),
         ([*GOOD, "--seeds"], "argument --seeds: expected at least one argument"),
         ([*GOOD, "--arms", "none", "yx"], "--arms yx: unknown arm; allowed are none, xy, xyr"),
         ([*GOOD, "--arms", "xy", "xy"], "--arms xy: given more than once"),
-        ([*GOOD, "--jobs", "0"], "--jobs 0: at least 1 run at a time is needed"),
+        ([*GOOD, "--jobs", "0"], "--jobs 0: must be at least 1"),
         ([*GOOD, "--out", "CONFIG"], "is a file, not a folder"),
         ([*GOOD, "--seed_everything=3"], "--seed_everything is set by the comparison: use --seeds"),
         ([*GOOD, "--model.coords", "xy"], "--model.coords is set by the comparison: use --arms"),
@@ -38,17 +38,14 @@ GOOD = [APP, "--config", "CONFIG"]  # arguments; a test puts its file in the pla
         ([*GOOD, "--over", "a.b", "1", "--over", "model.gain", "1"], "--over model.gain: given more than once; a comp"),
         ([*GOOD, "--over", "model.coords", "xy"], "--over model.coords: is set by the comparison: use --arms"),
         ([*GOOD, "--over", "model.gain", "1", "--model.gain=2"], "--model.gain: is set by --over model.gain"),
-        ([*GOOD, "--over", "model.gian", "1"], "--over model.gian: tests.compare.fakeapp has no such argument; the cl"),
+        ([*GOOD, "--over", "model.gian", "1"], "unrecognized arguments: --model.gian=1"),
+        ([*GOOD, "--model.no_such_thing=1"], "unrecognized arguments: --model.no_such_thing=1"),
     ],
 )
 def test_mistakes_are_one_line_and_status_2(
     comparison: Comparison, args: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = comparison.config.parent
-    (folder / "broken.yaml").write_text("a: [1\nb: }")
-    (folder / "list.yaml").write_text("- 1")
-    files = {"CONFIG": "toy.yaml", "BROKEN": "broken.yaml", "LIST": "list.yaml"}
-    assert compare.main([str(folder / files[arg]) if arg in files else arg for arg in args]) == 2
+    assert compare.main([str(comparison.config) if arg == "CONFIG" else arg for arg in args]) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
     assert printed.err.startswith("error: ")
@@ -111,21 +108,14 @@ def test_applications_of_the_core_are_found_by_their_short_name(
     (package / "inner" / "__main__.py").touch()
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr("coordconv_apps.__path__", [*__import__("coordconv_apps").__path__, str(package)])
-    assert compare.find_module(APP) == APP
-    assert compare.find_module("toolbox.inner") == "toolbox.inner"
-    assert compare.find_module("inner") == "coordconv_apps.inner"
+    assert find_module(APP) == APP
+    assert find_module("toolbox.inner") == "toolbox.inner"
+    assert find_module("inner") == "coordconv_apps.inner"
 
 
 def test_default_folder_is_named_by_application_and_config(comparison: Comparison) -> None:
-    settings = compare.parse([APP, "--config", str(comparison.config), "--model.delay", "3"])
+    settings = parse([APP, "--config", str(comparison.config), "--model.delay", "3"])
     assert settings.plan.out == Path("runs/compare/tests.compare.fakeapp-toy")
     assert settings.plan.flags == ("--model.delay", "3")
-    settings = compare.parse([APP, "--config", str(comparison.config), "--over", "model.gain", "1", "2"])
+    settings = parse([APP, "--config", str(comparison.config), "--over", "model.gain", "1", "2"])
     assert settings.plan.out == Path("runs/compare/tests.compare.fakeapp-toy-model.gain")
-
-
-@pytest.mark.parametrize(("devices", "expected"), [(["1", "3", "2"], 3), (["1", "0,1"], None)])
-def test_going_over_devices_makes_room_for_the_most(
-    comparison: Comparison, devices: list[str], expected: int | None
-) -> None:
-    assert compare.parse(comparison.arguments("--over", "trainer.devices", *devices)).gpus_per_job == expected

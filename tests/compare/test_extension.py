@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from coordconv_apps.compare.runs import Job, Result, file_name
+from coordconv_apps.compare.jobs import Job, file_name
+from coordconv_apps.compare.results import Result
 from tests.compare.fakeapp.__main__ import iou
 from tests.compare.harness import APP, Comparison
 
@@ -133,7 +134,7 @@ def test_the_report_outlives_a_broken_extension(
     printed = capsys.readouterr().out
     lines = [line for line in printed.splitlines() if line.startswith("failed: ")]
     assert len(lines) == 1
-    assert lines[0].startswith(f"failed:   {APP}.comparison, and the report is without what it adds: {message}")
+    assert lines[0].startswith(f"failed:   {APP}.comparison, so the report is without its extension: {message}")
     assert [file.read_bytes() for file in names] == plain
     assert cells(printed)["test/iou"][:2] == ["0.5", "0.6"]
     assert f"figure:   {names[2]}\n" in printed

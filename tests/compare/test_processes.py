@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from coordconv_apps.compare import record
+from coordconv_apps.compare.output_folder import lock_folder
 from tests.compare.harness import ROOT, Comparison, flag
 
 
@@ -42,7 +42,7 @@ def test_interrupted_comparison_goes_on(
     printed, errors = process.communicate(timeout=60)
     assert process.returncode == 128 + number, errors
     assert "stopping xy-seed0" in printed
-    assert printed.rstrip().endswith("interrupted: 1 of 2 runs finished; the same command goes on")
+    assert printed.rstrip().endswith("interrupted: 1 of 2 runs finished; the same command resumes them")
     assert comparison.stages() == ["fit none-seed0", "test none-seed0", "fit xy-seed0"]
     assert not (comparison.out / "comparison.md").exists()
 
@@ -65,7 +65,7 @@ def test_second_signal_does_not_wait(comparison: Comparison) -> None:
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=30)
     assert process.returncode == 128 + signal.SIGTERM
-    with record.locked(comparison.out):  # nothing is left that holds it
+    with lock_folder(comparison.out):  # nothing is left that holds it
         pass
 
 
@@ -93,7 +93,7 @@ def test_a_folder_serves_one_comparison_at_a_time(comparison: Comparison, capsys
     process = start(comparison, "--model.delay=30")
     wait_until(log.is_file)
     assert comparison.run("--model.delay=30") == 2
-    assert "another comparison is at work there" in capsys.readouterr().err
+    assert "in use by another comparison" in capsys.readouterr().err
     # A run that outlives a killed comparison holds the folder too.
     process.kill()
     process.communicate(timeout=60)
@@ -106,7 +106,7 @@ def test_a_folder_serves_one_comparison_at_a_time(comparison: Comparison, capsys
 
 def _is_free(out: Path) -> bool:
     try:
-        with record.locked(out):
+        with lock_folder(out):
             return True
     except ValueError:
         return False

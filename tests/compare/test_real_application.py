@@ -2,18 +2,22 @@
 
 import json
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from coordconv_apps.compare import __main__ as compare
+from coordconv_apps.compare.application import merged_config
+from coordconv_apps.compare.jobs import Job, Plan
 from coordconv_apps.runs.summary import read_summary
 from tests.compare.harness import Comparison
 
 
-def test_comparison_of_the_toy_application(comparison: Comparison, capsys: pytest.CaptureFixture[str]) -> None:
+def test_comparison_of_the_toy_application(
+    comparison: Comparison, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compare, "merged_config", lambda plan, job: {})  # it takes seconds
     out = comparison.out
     args = ["tests.toy", "--config", str(comparison.config), "--out", str(out), "--trainer.accelerator=cpu"]
     assert compare.main([*args, "--jobs", "2"]) == 0, capsys.readouterr().out
@@ -40,27 +44,26 @@ def test_comparison_of_the_toy_application(comparison: Comparison, capsys: pytes
     assert read_summary(run)["best"] == summary["best"]
 
 
-def test_the_toy_application_with_values_of_an_argument(
+def test_the_application_checks_its_arguments_before_any_run(
     comparison: Comparison, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shown: list[subprocess.CompletedProcess[str]] = []
-    run = subprocess.run
+    configs: list[dict[str, Any]] = []
 
-    def run_once(*args: Any, **options: Any) -> subprocess.CompletedProcess[str]:  # noqa: ANN401  # what run takes
-        if not shown:  # `fit --help` of the application takes seconds
-            shown.append(run(*args, **options))
-        return shown[0]
+    def ask(plan: Plan, job: Job) -> dict[str, Any]:
+        configs.append(merged_config(plan, job))
+        return configs[-1]
 
-    monkeypatch.setattr("coordconv_apps.compare.over.subprocess.run", run_once)
+    monkeypatch.setattr(compare, "merged_config", ask)
     args = ["tests.toy", "--config", str(comparison.config), "--out", str(comparison.out), "--arms", "xy"]
-    args += ["--trainer.accelerator=cpu", "--trainer.max_epochs=1", "--over"]
+    args += ["--trainer", "{accelerator: cpu, devices: 2, max_epochs: 1}", "--trainer.devices=1", "--over"]
     assert compare.main([*args, "model.widht", "5"]) == 2
-    message = "error: --over model.widht: tests.toy has no such argument; the closest are model.width"
-    assert capsys.readouterr().err.startswith(message)
+    assert capsys.readouterr().err.startswith("error: there is no argument --model.widht (close: --model.width)")
+    assert not comparison.out.exists()
 
     assert compare.main([*args, "model.width", "5"]) == 0, capsys.readouterr().out
+    assert configs[0]["trainer"]["devices"] == 1
     [row] = comparison.rows()
-    assert (row["model.width"], row["status"]) == ("5", "finished")
+    assert (row["model.width"], row["status"], row["epochs"]) == ("5", "finished", "1")
     # Weights and biases of 3 x 3 convolutions: of an image with 2 coordinates, then of the width.
     assert int(row["parameters"]) == 5 * (27 + 1) + 2 * (9 * 5 + 1)
     assert (comparison.out / "runs" / "toy" / "5-xy-seed0" / "version_1").is_dir()

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from coordconv_apps.compare import __main__ as compare
-from coordconv_apps.compare import devices
+from coordconv_apps.compare import gpus
 from tests.compare.fakeapp.__main__ import iou
 from tests.compare.harness import APP, Comparison, flag
 
@@ -135,14 +135,8 @@ def test_killed_run_is_a_failed_run(comparison: Comparison, capsys: pytest.Captu
     assert "finished xy-seed0" in printed
 
 
-def test_flag_unknown_to_the_application(comparison: Comparison, capsys: pytest.CaptureFixture[str]) -> None:
-    assert comparison.run("--arms", "none", "--model.no_such_thing=1") == 1
-    why = "fit ended with status 2: __main__.py: error: unrecognized arguments: --model.no_such_thing=1"
-    assert why in capsys.readouterr().out
-
-
 def test_jobs_run_side_by_side_and_share_the_cores(comparison: Comparison, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(devices, "_cores", lambda: 5)
+    monkeypatch.setattr(gpus, "_cores", lambda: 5)
     assert comparison.run("--seeds", "0", "1", "--jobs", "2", "--model.delay=0.3") == 0
     calls = comparison.calls()
     assert {call["env"]["OMP_NUM_THREADS"] for call in calls} == {"2"}
@@ -157,3 +151,13 @@ def test_jobs_are_spread_over_the_gpus(comparison: Comparison, monkeypatch: pyte
     seen = {flag(call, "--name"): call["env"]["CUDA_VISIBLE_DEVICES"] for call in comparison.calls()}
     assert len(seen) == 4
     assert set(seen.values()) == {"4", "7"}
+
+
+@pytest.mark.parametrize(("devices", "expected"), [(["1", "3", "2"], {"0,1,2"}), (["1", "0,1"], {None})])
+def test_every_slot_has_the_gpus_of_the_largest_job(
+    comparison: Comparison, monkeypatch: pytest.MonkeyPatch, devices: list[str], expected: set[str | None]
+) -> None:
+    monkeypatch.setattr(compare, "visible_gpus", lambda environment: ["0", "1", "2", "3"])
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert comparison.run("--arms", "xy", "--over", "trainer.devices", *devices) == 0
+    assert {call["env"].get("CUDA_VISIBLE_DEVICES") for call in comparison.calls()} == expected

@@ -13,8 +13,10 @@ import pytest
 from PIL import Image
 
 from coordconv_apps.compare.extension import Extension
-from coordconv_apps.compare.report import ARM_COLOURS, table
-from coordconv_apps.compare.runs import Job, Plan, Result, collect
+from coordconv_apps.compare.jobs import Job, Plan
+from coordconv_apps.compare.plots import ARM_COLOURS
+from coordconv_apps.compare.results import Result, collect
+from coordconv_apps.compare.tables import metric_table
 from coordconv_apps.coordinates.__main__ import main
 from coordconv_apps.coordinates.comparison import MEASURES, extend
 from coordconv_apps.utils.plotting import as_png
@@ -98,7 +100,7 @@ def test_times_and_ratios_of_known_runs(accuracy: Runs) -> None:
 
 
 def test_an_arm_that_never_is_perfect_has_no_time_in_the_table(accuracy: Runs) -> None:
-    lines = table(accuracy.results, accuracy.extension().rows).splitlines()
+    lines = metric_table(accuracy.results, accuracy.extension().rows).splitlines()
     cells = {line.split("|")[1].strip(): [c.strip() for c in line.split("|")[2:-1]] for line in lines}
     assert cells["time_to_perfect"] == ["n/a", "3.5 ± 0.71", "n/a"]
     assert cells["epochs_to_perfect"] == ["n/a", "2.5 ± 0.71", "n/a"]

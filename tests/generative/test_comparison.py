@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from coordconv_apps.compare.runs import Job, Result
+from coordconv_apps.compare.jobs import Job
+from coordconv_apps.compare.results import Result
 from generative.comparison import extend
 
 COLOURS = {"none": (200, 0, 0), "xy": (0, 0, 200)}

@@ -13,7 +13,8 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 from coordconv_apps.compare.extension import NOTHING, find_extension
-from coordconv_apps.compare.runs import Job, Result
+from coordconv_apps.compare.jobs import Job
+from coordconv_apps.compare.results import Result
 from coordconv_apps.utils.plotting import as_png
 from rl import comparison
 from rl.comparison import AGGREGATES, MEANING, SCALE, extend, extend_over

@@ -34,17 +34,29 @@ def iou(coords: str, seed: int) -> float:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(allow_abbrev=False)
     parser.add_argument("command", choices=["fit", "test"])
-    for flag in ("--config", "--model.coords", "--runs_dir", "--name"):
+    for flag in ("--config", "--model.coords"):
         parser.add_argument(flag, required=True)
+    for flag in ("--runs_dir", "--name"):
+        parser.add_argument(flag)
     parser.add_argument("--seed_everything", type=int, required=True)
     parser.add_argument("--ckpt_path", type=Path)
     parser.add_argument("--trainer.max_epochs", type=int, default=3)
     parser.add_argument("--trainer.devices")
     parser.add_argument("--model.delay", type=float, default=0.0)
     parser.add_argument("--model.gain", type=float, default=0.0, help="what the metric is higher by")
-    parser.add_argument("--model.fail", default="", help="what and a run's name: fit:, test: or kill:xy-seed0")
+    parser.add_argument(
+        "--model.fail", default="", help="fit, test or kill, and a run's name: fit:xy-seed0; fit alone for all"
+    )
     parser.add_argument("--model.stubborn", action="store_true", help="ignore SIGTERM")
-    return parser.parse_args()
+    parser.add_argument("--print_config", action="store_true")
+    args = parser.parse_args()
+    if args.print_config:
+        print(f"trainer:\n  devices: {json.dumps(vars(args)['trainer.devices'])}")
+        parser.exit()
+    for name in ("runs_dir", "name"):
+        if getattr(args, name) is None:
+            parser.error(f"--{name} is missing")
+    return args
 
 
 def _new_folder(runs: Path) -> Path:
@@ -103,7 +115,7 @@ def main() -> int:
     summary["parameters"] = PARAMETERS[args["model.coords"]]
     status = 0
     try:
-        if args["model.fail"] == f"{args['command']}:{args['name']}":
+        if args["model.fail"] in (args["command"], f"{args['command']}:{args['name']}"):
             raise RuntimeError("the fake network exploded")
         summary.update((_fit if args["command"] == "fit" else _test)(args, folder))
     except Interrupted:

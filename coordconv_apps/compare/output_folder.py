@@ -1,4 +1,4 @@
-"""The folder of a comparison: held by one at a time, and of one command line."""
+"""The folder of a comparison: used by one process at a time, and holding the runs of one command line."""
 
 import contextlib
 import fcntl
@@ -9,40 +9,40 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from coordconv_apps.compare.runs import Plan
+from coordconv_apps.compare.jobs import Plan
 from coordconv_apps.utils.files import atomic_write
 
 RECORD = "comparison.json"
 
 
 @contextlib.contextmanager
-def locked(out: Path) -> Iterator[int]:
-    """Holds the folder of a comparison for this process and its runs; yields the lock's file descriptor.
+def lock_folder(out: Path) -> Iterator[int]:
+    """Lock the folder of a comparison for this process and its runs; yield the lock's file descriptor.
 
     Args:
         out: The folder; made where it is missing.
 
     Raises:
-        ValueError: Another comparison, or a run that outlived one, is at work in it.
+        ValueError: Another comparison, or a run that outlived one, is using it.
     """
     out.mkdir(parents=True, exist_ok=True)
     with (out / ".lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise ValueError(f"--out {out}: another comparison is at work there, or a run that it left") from error
+            raise ValueError(f"--out {out}: in use by another comparison, or by a run that it left") from error
         yield file.fileno()
 
 
-def check_record(plan: Plan, fresh: bool) -> None:
-    """Makes sure that the runs in the folder are of this command line, and notes it there.
+def claim_folder(plan: Plan, fresh: bool) -> None:
+    """Check that the runs in the folder belong to this command line, and record the command line there.
 
-    Arms, seeds, values of the argument that the comparison goes over and the number of jobs may change; the
-    application, the content of its configs, the flags for it and that argument may not.
+    Arms, seeds, values of `--over` and the number of jobs may change; the application, the content of its configs, the
+    flags for it and the argument of `--over` may not.
 
     Args:
         plan: The comparison.
-        fresh: Whether to delete the runs of another command line, and of this one.
+        fresh: Whether to delete the runs of an earlier comparison, of this command line or another one.
 
     Raises:
         ValueError: The folder holds runs of another command line, or runs that no comparison made.
@@ -59,9 +59,9 @@ def check_record(plan: Plan, fresh: bool) -> None:
                 shutil.rmtree(plan.out / name, ignore_errors=True)
         elif found != wanted:
             changed = [key for key in (*wanted, *(found.keys() - wanted)) if found.get(key) != wanted.get(key)]
-            what = ", ".join(_difference(key, found.get(key), wanted.get(key)) for key in changed)
+            differences = ", ".join(_difference(key, found.get(key), wanted.get(key)) for key in changed)
             raise ValueError(
-                f"--out {plan.out}: holds a comparison of another command line ({what}); "
+                f"--out {plan.out}: holds a comparison of another command line ({differences}); "
                 "choose another --out, or delete its runs with --fresh"
             )
     elif (plan.out / "runs").exists():

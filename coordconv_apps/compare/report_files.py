@@ -1,4 +1,4 @@
-"""The files of a report: `comparison.csv`, `.md` and `.png`, and what the application adds."""
+"""Write the files of a report: `comparison.csv`, `.md` and `.png`, and the application's extension."""
 
 import csv
 import io
@@ -6,8 +6,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from coordconv_apps.compare.extension import NOTHING, Extension, Row
-from coordconv_apps.compare.report import Section, aligned, draw, metric_names, note, overview, sections, table
-from coordconv_apps.compare.runs import Result, file_name
+from coordconv_apps.compare.jobs import file_name
+from coordconv_apps.compare.plots import plot_results
+from coordconv_apps.compare.results import Result
+from coordconv_apps.compare.tables import (
+    Section,
+    aligned,
+    heading,
+    metric_names,
+    metric_table,
+    overview_table,
+    sections,
+    table_note,
+)
 from coordconv_apps.utils.files import atomic_write
 
 
@@ -19,20 +30,20 @@ def write_report(
     extension: Extension = NOTHING,
     over: str | None = None,
 ) -> list[Path]:
-    """Writes `comparison.md`, `comparison.csv` and `comparison.png`, and further figures, each whole or not at all.
+    """Write `comparison.md`, `comparison.csv` and `comparison.png`, and further figures, each of them atomically.
 
-    Where the comparison goes over values of an argument there is a figure of each value, such as `comparison-pong.png`.
+    With `--over` there is a figure for each value, such as `comparison-pong.png`.
 
     Args:
         out: The folder of the comparison.
         title: Heading of the Markdown file.
         command: The command line that repeats the comparison.
         results: The results of all jobs.
-        extension: What the application adds.
-        over: The argument that the comparison goes over, or None.
+        extension: The application's extension.
+        over: The argument of `--over`, or None.
 
     Returns:
-        The files: text, numbers, figures, and figures that the application adds.
+        The files: text, numbers, figures, and figures of the extension.
     """
     parts = sections(results, extension.rows)
     figures = {out / f"comparison_{name}.png": content for name, content in extension.figures.items()}
@@ -40,31 +51,21 @@ def write_report(
         out / "comparison.md": _markdown(out, title, command, results, extension, over).encode(),
         out / "comparison.csv": _csv(results, extension.rows, over).encode(),
         **{
-            out / figure_name(part): draw(part.results, "" if over is None else f"{over}={part.value}")
+            out / figure_name(part): plot_results(part.results, "" if over is None else f"{over}={part.value}")
             for part in parts
         },
     }
-    for file, content in {**figures, **files}.items():  # what the text refers to comes before it
-        with atomic_write(file, "wb") as aside:
-            aside.write(content)
+    for file, content in {**figures, **files}.items():  # figures first: the text refers to them
+        with atomic_write(file, "wb") as handle:
+            handle.write(content)
     return [*files, *figures]
 
 
-def heading(section: Section, over: str | None) -> str:
-    """Returns the heading of a section, such as `model.game=pong`; empty for all of the report.
-
-    Args:
-        section: All of the report, or what belongs to one value.
-        over: The argument that the comparison goes over, or None.
-    """
-    return "" if over is None else f"{over}={section.value}"
-
-
 def figure_name(section: Section) -> str:
-    """Returns the name of the figure of a section.
+    """Return the file name of a section's figure.
 
     Args:
-        section: All of the report, or what belongs to one value.
+        section: A section of the report.
     """
     return "comparison.png" if section.value is None else f"comparison-{file_name(section.value)}.png"
 
@@ -107,15 +108,15 @@ def _markdown(
 
 
 def _body(results: Sequence[Result], extension: Extension, over: str | None) -> list[str]:
-    """The tables, what is said of them, and the figures: of all results, or of one value after the other."""
+    """Return tables, notes and figures, section by section."""
     notes = ["\n".join(f"- {line}" for line in extension.notes)] if extension.notes else []
     figures = [f"![{name}](comparison_{name}.png)" for name in extension.figures]
     body = []
     for section in sections(results, extension.rows):
         head = f"## {heading(section, over)}"
         picture = f"![Validation by epoch, and the test metric]({figure_name(section)})"
-        body.append((head, table(section.results, section.rows), note(section.results), picture))
+        body.append((head, metric_table(section.results, section.rows), table_note(section.results), picture))
     if over is None:
         [(_, shown, said, picture)] = body
         return [shown, said, *notes, picture, *figures]
-    return [overview(results, over), *notes, *figures, *(text for texts in body for text in texts), "## All runs"]
+    return [overview_table(results, over), *notes, *figures, *(text for texts in body for text in texts), "## All runs"]

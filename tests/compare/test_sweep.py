@@ -7,8 +7,8 @@ import shlex
 import pytest
 from PIL import Image
 
-from coordconv_apps.compare import __main__ as compare
-from coordconv_apps.compare.runs import Job, file_name
+from coordconv_apps.compare.arguments import parse
+from coordconv_apps.compare.jobs import Job, file_name
 from tests.compare.fakeapp.__main__ import iou
 from tests.compare.harness import APP, Comparison, flag
 from tests.compare.test_extension import cells
@@ -58,7 +58,7 @@ def test_the_report_has_an_overview_and_a_section_for_each_value(
     assert not (comparison.out / "comparison.png").exists()
     command = shlex.split(whole.split("```")[1])
     assert command[:4] == ["python", "-m", "coordconv_apps.compare", APP]
-    assert compare.parse(command[3:]) == compare.parse(
+    assert parse(command[3:]) == parse(
         comparison.arguments("--over", "model.gain", "0", "0.25", "--seeds", "0", "3", "--trainer.max_epochs=1")
     )
 
@@ -80,19 +80,19 @@ def test_values_and_seeds_are_added_to_finished_ones(comparison: Comparison) -> 
 def test_a_value_that_is_not_allowed_is_told_by_its_runs(
     comparison: Comparison, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert comparison.run("--arms", "none", "--over", "model.gain", "much", "1", "--trainer.max_epochs=1") == 1
+    assert comparison.run("--arms", "none", "--over", "model.gain", "1", "much", "--trainer.max_epochs=1") == 1
     printed = capsys.readouterr().out
     why = "fit ended with status 2: __main__.py: error: argument --model.gain: invalid float value: 'much'"
     assert f"failed:   much-none-seed0: {why} (log: " in printed
     assert cells(printed)["much"] == ["n/a"]
     assert cells(printed)["1"] == ["1.5"]
-    assert [row["status"] for row in comparison.rows()] == ["failed", "finished"]
+    assert [row["status"] for row in comparison.rows()] == ["finished", "failed"]
 
 
 def test_all_runs_of_all_values_failed(comparison: Comparison) -> None:
-    assert comparison.run("--arms", "none", "--over", "model.gain", "much", "more") == 1
+    assert comparison.run("--arms", "none", "--over", "model.gain", "1", "2", "--model.fail=fit") == 1
     assert [row["status"] for row in comparison.rows()] == ["failed", "failed"]
-    assert (comparison.out / "comparison-more.png").is_file()
+    assert (comparison.out / "comparison-2.png").is_file()
 
 
 @pytest.mark.parametrize("value", ["pong", "resnet18", "0.001", "1e-3", "a_b.c-d"])

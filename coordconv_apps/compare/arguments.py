@@ -1,0 +1,171 @@
+"""Parse and check the command line of a comparison."""
+
+import argparse
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, NoReturn, get_args
+
+from coordconv_apps.compare.application import find_module
+from coordconv_apps.compare.jobs import Job, Plan
+from coordconv_apps.nn.coords import Coords
+
+ARMS: tuple[str, ...] = get_args(Coords)
+SEED_LIMIT = 2**32  # of every random number generator that is seeded
+
+# The flags that compare sets itself, and what to use instead.
+_RESERVED = {
+    "--model.coords": "use --arms",
+    "--model.init_args.coords": "use --arms",
+    "--seed_everything": "use --seeds",
+    "--runs_dir": "use --out",
+    "--name": "runs are named by arm and seed",
+    "--ckpt_path": "interrupted runs are resumed automatically",
+    "-c": "use --config",
+    "--print_config": "ask the application itself",
+}
+
+_OVER_FORM = "must be an argument of the application and its values, such as --over model.game pong breakout"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A checked command line.
+
+    Args:
+        app: The application as the user named it.
+        plan: What all jobs have in common.
+        jobs: All jobs, in the order in which they run: seed by seed, and value by value of `--over`, so that early
+            ones can be compared.
+        parallel: How many of them run at a time, or None for one per GPU, at least one.
+        fresh: Whether to delete what an earlier comparison left in the folder.
+    """
+
+    app: str
+    plan: Plan
+    jobs: tuple[Job, ...]
+    parallel: int | None
+    fresh: bool
+
+
+class Sweep(NamedTuple):
+    """The argument of `--over` and its values."""
+
+    argument: str | None  # None without --over
+    values: tuple[str | None, ...]  # at least one; a single None without --over
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(message)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        usage="python -m coordconv_apps.compare APP --config FILE [options] [flags for the application]",
+        description="Train and test an application with and without coordinates, and compare the arms.",
+        epilog="Every other flag is passed to the application, such as --trainer.max_epochs=3.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("app", metavar="APP", help="the application, as in `python -m APP fit`")
+    parser.add_argument(
+        "--config",
+        action="append",
+        metavar="FILE",
+        required=True,
+        help="its config; later ones override earlier ones",
+    )
+    parser.add_argument(
+        "--arms", nargs="+", default=["none", "xy"], metavar="ARM",
+        help=f"of {', '.join(ARMS)}; the others are compared with the first (default: none xy)",
+    )  # fmt: skip
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="SEED", help="default: 0")
+    parser.add_argument(
+        "--over", nargs="+", action="append", metavar=("ARGUMENT", "VALUE"),
+        help="repeat the comparison for each value of an argument: --over model.game pong breakout",
+    )  # fmt: skip
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        metavar="N",
+        help="runs at a time (default: one for each GPU, else one after the other)",
+    )
+    parser.add_argument("--out", metavar="DIR", help="default: runs/compare/APP-CONFIG, or APP-CONFIG-ARGUMENT")
+    parser.add_argument("--fresh", action="store_true", help="delete what an earlier comparison left in DIR")
+    return parser
+
+
+def parse(args: Sequence[str] | None = None) -> Settings:
+    """Parse and check a command line.
+
+    Args:
+        args: The arguments; None takes those of the program.
+
+    Raises:
+        ValueError: An argument is missing or has a value that is not allowed.
+        FileNotFoundError: A config file is missing.
+    """
+    known, flags = _parser().parse_known_args(args)
+    configs = tuple(Path(config) for config in known.config)
+    for config in configs:
+        if not config.is_file():
+            raise FileNotFoundError(f"--config {config}: no such file")
+    _check_unique("--arms", known.arms)
+    _check_unique("--seeds", known.seeds)
+    for arm in known.arms:
+        if arm not in ARMS:
+            raise ValueError(f"--arms {arm}: unknown arm; allowed are {', '.join(ARMS)}")
+    for seed in known.seeds:
+        if not 0 <= seed < SEED_LIMIT:
+            raise ValueError(f"--seeds {seed}: must be an integer from 0 to {SEED_LIMIT - 1}")
+    if known.jobs is not None and known.jobs < 1:
+        raise ValueError(f"--jobs {known.jobs}: must be at least 1")
+    _check_flags(flags)
+    sweep = _parse_sweep(known.over, flags)
+    names = [known.app, *(config.stem for config in configs), *([] if sweep.argument is None else [sweep.argument])]
+    out = Path(known.out or f"runs/compare/{'-'.join(names)}")
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"--out {out}: is a file, not a folder")
+    return Settings(
+        app=known.app,
+        plan=Plan(find_module(known.app), configs, tuple(flags), out, sweep.argument),
+        jobs=tuple(Job(arm, seed, value) for seed in known.seeds for value in sweep.values for arm in known.arms),
+        parallel=known.jobs,
+        fresh=known.fresh,
+    )
+
+
+def _check_unique(flag: str, values: Sequence[object]) -> None:
+    for value in values:
+        if values.count(value) > 1:
+            raise ValueError(f"{flag} {value}: given more than once")
+
+
+def _check_flags(flags: Sequence[str]) -> None:
+    if flags and not flags[0].startswith("-"):
+        raise ValueError(f"unexpected argument {flags[0]!r}: flags for the application start with --")
+    for flag in flags:
+        name = flag.partition("=")[0]
+        if name in _RESERVED:
+            raise ValueError(f"{name} is set by the comparison: {_RESERVED[name]}")
+
+
+def _parse_sweep(given: Sequence[Sequence[str]] | None, flags: Sequence[str]) -> Sweep:
+    """Check the words after each `--over` against each other and against the flags for the application."""
+    if given is None:
+        return Sweep(None, (None,))
+    if len(given) > 1:
+        raise ValueError(f"--over {given[1][0]}: given more than once; a comparison takes one --over")
+    argument, *values = given[0]
+    flag = f"--{argument}"
+    if flag in _RESERVED:
+        raise ValueError(f"--over {argument}: is set by the comparison: {_RESERVED[flag]}")
+    if not re.fullmatch(r"[A-Za-z_]\w*(\.\w+)+", argument):
+        raise ValueError(f"--over {argument}: {_OVER_FORM}")
+    if not values:
+        raise ValueError(f"--over {argument}: no values; {_OVER_FORM}")
+    _check_unique(f"--over {argument}", values)
+    if flag in (given_flag.partition("=")[0] for given_flag in flags):
+        raise ValueError(f"{flag}: is set by --over {argument}")
+    return Sweep(argument, tuple(values))

@@ -1,0 +1,120 @@
+"""The jobs of a comparison: which commands they run, and what is left of them to do.
+
+Everything that a later call needs to resume (`summary.json`, `checkpoints/last.ckpt`) is read from the run folders, so
+a comparison that was killed loses at most the epoch in progress.
+"""
+
+import hashlib
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from coordconv_apps.runs.folder import versions
+from coordconv_apps.runs.summary import read_summary
+
+Stage = Literal["fit", "test"]
+
+LONGEST_NAME = 60  # characters of a value in the name of a run
+
+
+def file_name(value: str) -> str:
+    """Return a value as part of a file name: unchanged where that is possible, else cleaned and with a checksum.
+
+    Args:
+        value: A value of `--over`.
+
+    >>> file_name("pong"), file_name("ALE/Pong-v5")
+    ('pong', 'ALE-Pong-v5-d3b6e4aa')
+    """
+    kept = re.sub(r"[^\w.-]+", "-", value, flags=re.ASCII).strip("-.")[:LONGEST_NAME]
+    if kept == value and kept:
+        return kept
+    return f"{kept}-{hashlib.sha256(value.encode()).hexdigest()[:8]}".lstrip("-")  # no two values share a name
+
+
+@dataclass(frozen=True)
+class Job:
+    """One arm trained and tested with one seed, and with one value of `--over` if it is given."""
+
+    arm: str
+    seed: int
+    value: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The name of its runs, such as `xy-seed0` or `pong-xy-seed0`."""
+        name = f"{self.arm}-seed{self.seed}"
+        return name if self.value is None else f"{file_name(self.value)}-{name}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What all jobs of a comparison have in common, and where its files are.
+
+    Args:
+        module: The application's module, as in `python -m MODULE fit`.
+        configs: Its config files, in the order in which they are passed to it.
+        flags: Further flags, passed to it unchanged.
+        out: The folder of the comparison.
+        over: The argument of `--over`, such as `model.game`; None without that flag.
+    """
+
+    module: str
+    configs: tuple[Path, ...]
+    flags: tuple[str, ...]
+    out: Path
+    over: str | None = None
+
+    def log(self, job: Job) -> Path:
+        """Return the file that holds the output of a job's processes."""
+        return self.out / "logs" / f"{job.name}.log"
+
+    def versions(self, job: Job) -> list[Path]:
+        """Return the folders of a job's runs, newest first."""
+        return [folder for name in (self.out / "runs").glob(f"*/{job.name}") for folder in versions(name)]
+
+    def fitted(self, job: Job) -> Path | None:
+        """Return the folder of a job's finished training, or None."""
+        return next((folder for folder in self.versions(job) if _finished(folder, "fit")), None)
+
+    def tested(self, job: Job) -> Path | None:
+        """Return the folder of the finished test of a job's finished training, or None."""
+        folders = self.versions(job)
+        fit = self.fitted(job)
+        later = [] if fit is None else folders[: folders.index(fit)]
+        return next((folder for folder in later if _finished(folder, "test")), None)
+
+    def stages(self, job: Job) -> list[Stage]:
+        """Return the stages that a job has left: none, its test, or both."""
+        if self.fitted(job) is None:
+            return ["fit", "test"]
+        return [] if self.tested(job) is not None else ["test"]
+
+    def command(self, job: Job, stage: Stage) -> list[str]:
+        """Return the command line of a stage; it resumes a training that left a `last.ckpt`."""
+        command = [*self.arguments(job, stage), f"--runs_dir={self.out / 'runs'}", f"--name={job.name}"]
+        checkpoint = self._checkpoint(job, stage)
+        return command if checkpoint is None else [*command, f"--ckpt_path={checkpoint}"]
+
+    def arguments(self, job: Job, stage: Stage) -> list[str]:
+        """Return the command line of a stage without its folder and checkpoint."""
+        command = [sys.executable, "-m", self.module, stage]
+        command += [part for config in self.configs for part in ("--config", str(config))]
+        command += self.flags
+        if self.over is not None:
+            command.append(f"--{self.over}={job.value}")
+        return [*command, f"--model.coords={job.arm}", f"--seed_everything={job.seed}"]
+
+    def _checkpoint(self, job: Job, stage: Stage) -> Path | None:
+        if stage == "test":
+            fit = self.fitted(job)
+            return None if fit is None else fit / "checkpoints" / "best.ckpt"
+        started = (folder / "checkpoints" / "last.ckpt" for folder in self.versions(job))
+        return next((checkpoint for checkpoint in started if checkpoint.is_file()), None)
+
+
+def _finished(folder: Path, command: Stage) -> bool:
+    summary = read_summary(folder)
+    return summary.get("command") == command and summary.get("status") == "finished"

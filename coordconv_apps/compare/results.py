@@ -1,0 +1,145 @@
+"""Read the results of a comparison from the run folders that the application writes."""
+
+import csv
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from coordconv_apps.compare.jobs import Job, Plan
+from coordconv_apps.runs.summary import read_summary
+
+
+@dataclass(frozen=True)
+class Result:
+    """One arm trained with one seed, as read from its run folders.
+
+    Args:
+        job: The job.
+        error: What went wrong; empty if the job finished.
+        metrics: Test metrics.
+        parameters: Number of parameters of the network.
+        seconds: Seconds of training.
+        epochs: Epochs of training.
+        headline: Name of the validation metric to draw.
+        curve: That metric by epoch.
+        folders: The folders of the training and of the test.
+        device: Where it was trained.
+        fit_metrics: The last metrics of the training.
+    """
+
+    job: Job
+    error: str = ""
+    metrics: dict[str, float] = field(default_factory=dict)
+    parameters: int | None = None
+    seconds: float | None = None
+    epochs: int | None = None
+    headline: str | None = None
+    curve: dict[int, float] = field(default_factory=dict)
+    folders: tuple[Path, ...] = ()
+    device: str = ""
+    fit_metrics: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def status(self) -> str:
+        """Either `finished` or `failed`."""
+        return "failed" if self.error else "finished"
+
+    def validations(self, metric: str) -> dict[int, float]:
+        """Return any metric of the finished training by epoch (from 0); empty where there is none.
+
+        Args:
+            metric: Its name, such as `val/seconds`.
+        """
+        return read_curve(self.folders[0], metric) if self.folders else {}
+
+    def argument(self, name: str) -> object:
+        """Return the value of any argument of the training; None where it is not known.
+
+        Args:
+            name: The argument, such as `model.init_args.game`.
+        """
+        return read_argument(self.folders[0], name) if self.folders else None
+
+
+def by_value(results: Iterable[Result]) -> dict[str | None, list[Result]]:
+    """Group results by the value of `--over`; all of them are under None without that flag.
+
+    Args:
+        results: The results of all jobs.
+    """
+    groups: dict[str | None, list[Result]] = {}
+    for result in results:
+        groups.setdefault(result.job.value, []).append(result)
+    return groups
+
+
+def collect(plan: Plan, job: Job, error: str = "") -> Result:
+    """Read the result of a job from its run folders.
+
+    Args:
+        plan: The comparison.
+        job: The job; finished, or failed with `error`.
+        error: What went wrong, or empty.
+    """
+    fit, test = plan.fitted(job), plan.tested(job)
+    training = read_summary(fit) if fit is not None else {}
+    tested = read_summary(test) if test is not None else {}
+    headline = training.get("headline") or (training.get("best") or {}).get("metric")
+    return Result(
+        job=job,
+        error=error,
+        metrics=_metrics(tested),
+        parameters=training.get("parameters"),
+        seconds=training.get("seconds"),
+        epochs=training.get("epochs"),
+        headline=headline,
+        curve=read_curve(fit, headline) if fit is not None and headline else {},
+        folders=tuple(folder for folder in (fit, test) if folder is not None),
+        device=str(training.get("device", "")),
+        fit_metrics=_metrics(training),
+    )
+
+
+def _metrics(summary: Mapping[str, Any]) -> dict[str, float]:
+    metrics = {name: float(value) for name, value in (summary.get("metrics") or {}).items() if value is not None}
+    return {name: value for name, value in metrics.items() if math.isfinite(value)}
+
+
+def read_curve(folder: Path, metric: str) -> dict[int, float]:
+    """Read a metric of a run by epoch (from 0) from its `metrics.csv`; empty where there is none.
+
+    Args:
+        folder: The run's folder.
+        metric: A column of the file, such as `val/iou`.
+    """
+    return {int(row["epoch"]): row[metric] for row in read_metrics(folder) if metric in row and "epoch" in row}
+
+
+def read_argument(folder: Path, name: str) -> object:
+    """Read the value of an argument of a run from its `config.yaml`; None where the file does not have it.
+
+    Args:
+        folder: The run's folder.
+        name: The argument, such as `trainer.max_epochs`.
+    """
+    try:
+        value: Any = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+        for key in name.split("."):
+            value = value[key]
+    except (OSError, yaml.YAMLError, KeyError, TypeError):
+        return None
+    found: object = value
+    return found
+
+
+def read_metrics(folder: Path) -> list[dict[str, float]]:
+    """Read the rows of a run's `metrics.csv`, each without its empty columns; no rows while it cannot be read."""
+    try:
+        with (folder / "metrics.csv").open(newline="", encoding="utf-8") as file:
+            return [{name: float(text) for name, text in row.items() if text} for row in csv.DictReader(file)]
+    except (OSError, ValueError):  # not there yet, or its last row is being written
+        return []

@@ -1,0 +1,171 @@
+"""Tables of a comparison, as Markdown whose columns are aligned."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from coordconv_apps.compare.extension import Row
+from coordconv_apps.compare.results import Result, by_value
+from coordconv_apps.compare.statistics import mean_and_deviation, relative_difference
+from coordconv_apps.utils.tables import beside_floors
+
+
+def metric_names(results: Sequence[Result]) -> list[str]:
+    """Return the names of all test metrics, in the order in which the runs log them."""
+    return list(dict.fromkeys(name for result in results for name in result.metrics))
+
+
+def metric_table(results: Sequence[Result], further: Sequence[Row] = ()) -> str:
+    """Return the table of all metrics: mean and deviation of each arm, and its difference from the first arm.
+
+    Args:
+        results: The results of all jobs; the other arms are compared with the first result's.
+        further: Rows to add.
+    """
+    arms = list(dict.fromkeys(result.job.arm for result in results))
+    finished = [result for result in results if not result.error]
+    header = ["", *arms, *(f"{arm} against {arms[0]}" for arm in arms[1:])]
+    rows = _metric_rows(finished)
+    parameters = {r.job: float(r.parameters) for r in finished if r.parameters is not None}
+    seconds = {r.job: r.seconds for r in finished if r.seconds is not None}
+    rows += [Row("parameters", parameters, ",.0f"), Row("seconds", seconds, ".1f"), *further]
+    return aligned([header, *(_cells(row, arms) for row in rows)])
+
+
+def _metric_rows(results: Sequence[Result]) -> list[Row]:
+    """Return a row for each metric; its name includes the value of real data, which hardly depends on the arm."""
+    values = {name: {r.job: r.metrics[name] for r in results if name in r.metrics} for name in metric_names(results)}
+    means = {name: sum(of_jobs.values()) / len(of_jobs) for name, of_jobs in values.items()}
+    return [
+        Row(name if reference is None else f"{name} (real data {reference:.4g})", values[name], ".4g")
+        for name, _, reference in beside_floors(means)
+    ]
+
+
+def _cells(row: Row, arms: Sequence[str]) -> list[str]:
+    by_arm = {arm: {job.seed: value for job, value in row.values.items() if job.arm == arm} for arm in arms}
+    base = by_arm[arms[0]]
+    cells = [row.name, *(_mean_cell(list(by_arm[arm].values()), row.form) for arm in arms)]
+    for arm in arms[1:]:
+        seeds = [seed for seed in base if seed in by_arm[arm]]
+        cells.append(_difference_cell([base[s] for s in seeds], [by_arm[arm][s] for s in seeds]))
+    return cells
+
+
+def _mean_cell(values: Sequence[float], form: str) -> str:
+    if not values:
+        return "n/a"
+    mean, deviation = mean_and_deviation(values)
+    if deviation is None or len(set(values)) == 1:  # such as the number of parameters
+        return f"{mean:{form}}"
+    return f"{mean:{form}} ± {deviation:.2g}"
+
+
+def _difference_cell(base: Sequence[float], other: Sequence[float]) -> str:
+    if len(set(base)) == 1 and len(set(other)) == 1:
+        base, other = base[:1], other[:1]  # no spread, no interval
+    difference = relative_difference(base, other)
+    if difference is None:
+        return "n/a"
+    percent, interval = difference
+    text = f"{percent:+.1f} %"
+    return text if interval is None else f"{text} [{interval[0]:+.1f}, {interval[1]:+.1f}]"
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table whose columns are aligned, so that a terminal shows it well, too.
+
+    Args:
+        rows: Its cells, the header first.
+
+    >>> print(aligned([["", "none"], ["loss", "0.5"]]))
+    |      | none |
+    | ---- | ---: |
+    | loss |  0.5 |
+    """
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [row[0].ljust(widths[0])]
+        cells += [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+        lines.append("| " + " | ".join(cells) + " |")
+    rule = ["-" * widths[0]] + ["-" * (width - 1) + ":" for width in widths[1:]]
+    lines.insert(1, "| " + " | ".join(rule) + " |")
+    return "\n".join(lines)
+
+
+def table_note(results: Sequence[Result]) -> str:
+    """Return the lines under the table: what the figures are, and over how many seeds."""
+    arms = list(dict.fromkeys(result.job.arm for result in results))
+    finished = {arm: {r.job.seed for r in results if r.job.arm == arm and not r.error} for arm in arms}
+    seeds = ", ".join(f"{arm} {len(finished[arm])}" for arm in arms)
+    lines = [f"Mean ± sample standard deviation over seeds (finished: {seeds}); seconds are those of training."]
+    for arm in arms[1:]:
+        pairs = len(finished[arms[0]] & finished[arm])
+        if pairs > 1:
+            line = f"95 % paired bootstrap interval in brackets, over {pairs} seeds."
+        else:
+            line = f"the 95 % interval is not available: it needs two seeds or more (here {pairs})."
+        lines.append(f"{arm} against {arms[0]}: difference of the means in percent; {line}")
+    return "\n".join(lines)
+
+
+class Section(NamedTuple):
+    """A section of the report: the results of one value of `--over`, or all of them without that flag."""
+
+    value: str | None  # None without --over
+    results: list[Result]
+    rows: list[Row]  # of the application's extension
+
+
+def sections(results: Sequence[Result], further: Sequence[Row] = ()) -> list[Section]:
+    """Split the report into sections: one for each value of `--over`; a single one without that flag.
+
+    Args:
+        results: The results of all jobs.
+        further: Rows to add; each goes to the sections in which it has values.
+    """
+    found = []
+    for value, group in by_value(results).items():
+        own = [Row(name, {j: v for j, v in of.items() if j.value == value}, form) for name, of, form in further]
+        found.append(Section(value, group, [row for row in own if row.values or value is None]))
+    return found
+
+
+def heading(section: Section, over: str | None) -> str:
+    """Return the heading of a section, such as `model.game=pong`; empty without `--over`.
+
+    Args:
+        section: A section of the report.
+        over: The argument of `--over`, or None.
+    """
+    return "" if over is None else f"{over}={section.value}"
+
+
+def overview_table(results: Sequence[Result], over: str) -> str:
+    """Return the table of the headline metric: a row for each value of `--over`.
+
+    Args:
+        results: The results of all jobs; the other arms are compared with the first result's.
+        over: The argument of `--over`.
+    """
+    arms = list(dict.fromkeys(result.job.arm for result in results))
+    finished = [result for result in results if not result.error]
+    name = headline_metric(finished)
+    header = [f"{name} by {over}", *arms, *(f"{arm} against {arms[0]}" for arm in arms[1:])]
+    rows = []
+    for section in sections(results):
+        values = {r.job: r.metrics[name] for r in section.results if not r.error and name in r.metrics}
+        rows.append(_cells(Row(str(section.value), values, ".4g"), arms))
+    return aligned([header, *rows])
+
+
+def headline_metric(finished: Sequence[Result]) -> str:
+    """Return the test counterpart of the headline metric, else the first test metric; empty if there is none.
+
+    Args:
+        finished: Results of finished jobs.
+    """
+    names = metric_names(finished)
+    headline = next((result.headline for result in finished if result.headline), None)
+    name = headline.replace("val/", "test/", 1) if headline else ""
+    return name if name in names else next(iter(names), "")
