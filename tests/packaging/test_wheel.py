@@ -1,0 +1,73 @@
+"""What a wheel holds, and what runs where only the packages that it declares are installed."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+
+from tests.packaging.conftest import isolated_environment, run_isolated
+from tests.packaging.source import PACKAGES, ROOT
+
+EXTRAS = {
+    "classification": "classification",
+    "coordconv_apps.compare": "compare",
+    "coordconv_apps.coordinates": "coordinates",
+    "detection": "detection",
+    "generative": "generative",
+    "rl": "rl",
+}
+
+
+def test_holds_every_module_and_config(wheel: Path) -> None:
+    def files(folder: Path) -> set[str]:
+        patterns = ("**/*.py", "**/configs/*.yaml", "**/py.typed")
+        return {
+            str(file.relative_to(folder))
+            for package in PACKAGES
+            for pattern in patterns
+            for file in (folder / package).glob(pattern)
+        }
+
+    assert files(wheel) == files(ROOT)
+    assert {path.name for path in wheel.iterdir() if path.suffix != ".dist-info"} == set(PACKAGES)
+
+
+def test_layers_run_with_torch_alone(wheel: Path, tmp_path: Path) -> None:
+    code = """
+        import importlib.util
+        for name in ("numpy", "lightning", "torchvision", "stable_baselines3", "gymnasium", "yaml", "PIL"):
+            assert importlib.util.find_spec(name) is None, name
+        import torch
+        from coordconv_apps import CoordConv2d, fold, to_coordconv
+        x = torch.rand(2, 3, 8, 9)
+        assert CoordConv2d(3, 4, 3)(x).shape == (2, 4, 6, 7)
+        model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.Conv2d(4, 2, 3)).eval()
+        expected = model(x)
+        to_coordconv(model, "all", coords="xyr")
+        assert torch.allclose(model(x), expected, atol=1e-6)
+        assert torch.allclose(fold(model, x.shape)(x), model(x), atol=1e-6)
+        import coordconv_apps, pkgutil
+        for module in pkgutil.iter_modules(coordconv_apps.nn.__path__, "coordconv_apps.nn."):
+            importlib.import_module(module.name)
+        print("passed")
+    """
+    result = run_isolated(isolated_environment(tmp_path, wheel), textwrap.dedent(code))
+    assert result.stdout == "passed\n", result.stderr
+
+
+def test_applications_name_their_missing_extra(wheel: Path, tmp_path: Path) -> None:
+    code = f"""
+        import runpy, warnings
+        warnings.simplefilter("ignore")  # torch warns that there is no numpy
+        for module in {list(EXTRAS)}:
+            sys.argv = ["-m"]  # as Python has it while it looks for the module
+            try:
+                runpy.run_module(module, run_name="__main__", alter_sys=True)
+            except SystemExit as error:
+                print(error.code)
+    """
+    result = run_isolated(isolated_environment(tmp_path, wheel), textwrap.dedent(code))
+    assert result.stdout.split() == ["2"] * len(EXTRAS), result.stderr
+    for line, extra in zip(result.stderr.splitlines(), EXTRAS.values(), strict=True):
+        assert line.startswith("error: ")
+        assert line.endswith(f" is not installed; run: pip install 'coordconv-apps[{extra}]'")
