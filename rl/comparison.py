@@ -14,7 +14,8 @@ from coordconv_apps.compare.extension import NOTHING, Extension, Row
 from coordconv_apps.compare.plots import ARM_COLOURS
 from coordconv_apps.compare.results import by_value
 from coordconv_apps.utils.plotting import as_png
-from rl.evaluation.statistics import Estimate, bootstrap, interquartile_mean, probability_of_improvement
+from coordconv_apps.utils.statistics import Estimate, bootstrap
+from rl.evaluation.statistics import interquartile_mean, probability_of_improvement
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -9,7 +9,7 @@ from coordconv_apps.data.datamodule import DataModule
 from coordconv_apps.utils.seeds import mix_seeds
 from rl.envs.catch import BALLS, PADDLE
 from rl.envs.games import check_options, find_kind, open_envs
-from rl.evaluation.episodes import Episodes, Share, play_episodes, share
+from rl.evaluation.episodes import Episodes, EpisodeShard, play_episodes, shard_episodes
 from rl.evaluation.scores import human_normalised
 from rl.loaders import OneBatch, RolloutLoader
 from rl.replay import ReplayLoader
@@ -188,11 +188,11 @@ class RLData(DataModule):
         """Of the first environment. Neighbouring seeds have no games in common, nor do the parts of a resumed run."""
         return _SEEDS // 2 + mix_seeds(self.seed, rollouts) % (_SEEDS // 2)
 
-    def val_dataloader(self) -> OneBatch[Share]:
+    def val_dataloader(self) -> OneBatch[EpisodeShard]:
         """What this process plays in a validation."""
         return OneBatch(self.share("val"))
 
-    def test_dataloader(self) -> OneBatch[Share]:
+    def test_dataloader(self) -> OneBatch[EpisodeShard]:
         """What this process plays in a test."""
         return OneBatch(self.share("test"))
 
@@ -201,11 +201,11 @@ class RLData(DataModule):
         rank, world_size = self._processes()
         return OneBatch(EpisodeNumbers(list(range(rank, self.predict_episodes, world_size))))
 
-    def share(self, part: Split) -> Share:
+    def share(self, part: Split) -> EpisodeShard:
         """What this process plays in an evaluation."""
-        return share(self.num_episodes[part], self.num_eval_envs, *self._processes())
+        return shard_episodes(self.num_episodes[part], self.num_eval_envs, *self._processes())
 
-    def evaluate(self, task: PlayingTask, own: Share, part: Split) -> Episodes:
+    def evaluate(self, task: PlayingTask, own: EpisodeShard, part: Split) -> Episodes:
         """Plays this process's episodes: whole games, scores not clipped, and the same ones each time.
 
         Args:
@@ -213,13 +213,13 @@ class RLData(DataModule):
             own: What this process plays.
             part: Which evaluation.
         """
-        seed = EVALUATION_SEEDS[part] + own.first
-        env = self.open_evaluation(task, max(own.environments, 1), seed, first=own.first)
+        seed = EVALUATION_SEEDS[part] + own.first_env
+        env = self.open_evaluation(task, max(own.num_envs, 1), seed, first=own.first_env)
         try:
             return play_episodes(
                 task.player,
                 env,
-                own.episodes,
+                own.num_episodes,
                 deterministic=self.deterministic,
                 seed=seed,
                 max_steps=self.eval_max_steps,

@@ -9,7 +9,7 @@ from PIL import Image
 from coordconv_apps.training.pictures import Pictures
 from coordconv_apps.utils.plotting import as_picture
 from rl.data import EVALUATION_SEEDS, RLData
-from rl.evaluation.saliency import coordinate_maps, watch, without_coordinates
+from rl.evaluation.saliency import coordinate_maps, sample_observations, without_coordinates
 from rl.evaluation.saliency_figures import draw_coordinate_maps, draw_saliency
 from rl.playing_task import PlayingTask
 
@@ -47,7 +47,9 @@ class RLPictures(Pictures):
         seed = EVALUATION_SEEDS["test"]
         env = datamodule.open_evaluation(task, 1, seed)
         try:
-            seen = watch(task.policy, env, _OBSERVATIONS, deterministic=datamodule.deterministic, seed=seed)
+            seen = sample_observations(
+                task.policy, env, _OBSERVATIONS, deterministic=datamodule.deterministic, seed=seed
+            )
         finally:
             env.close()
         players: dict[str, Player] = {f"coords={task.coords}": task.policy}

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from stable_baselines3.common.policies import ActorCriticPolicy
 
     from rl.data import EpisodeNumbers, RLData, Split
-    from rl.evaluation.episodes import Episodes, Share
+    from rl.evaluation.episodes import Episodes, EpisodeShard
     from rl.evaluation.play import Player
     from rl.learning.collector import Played
 
@@ -166,15 +166,15 @@ class PlayingTask(Task):
 
     # -------------------------------------------------------------- evaluation
 
-    def validation_step(self, batch: Share, batch_idx: int) -> None:
+    def validation_step(self, batch: EpisodeShard, batch_idx: int) -> None:
         """Plays this process's episodes of a validation."""
         self._evaluate(batch, "val")
 
-    def test_step(self, batch: Share, batch_idx: int) -> None:
+    def test_step(self, batch: EpisodeShard, batch_idx: int) -> None:
         """Plays this process's episodes of a test."""
         self._evaluate(batch, "test")
 
-    def _evaluate(self, share: Share, part: Split) -> None:
+    def _evaluate(self, share: EpisodeShard, part: Split) -> None:
         began, failure = time.perf_counter(), None
         try:
             with torch.autocast(self.device.type, enabled=False), diverging():  # as films and predictions

@@ -1,7 +1,7 @@
-"""Playing whole episodes: unbiased scores, the same by one process and by several, and a file of each episode.
+"""Play whole episodes for unbiased scores, the same with any number of processes, and write a table of them.
 
-Scores are those of the game, not clipped, as `stable_baselines3.common.monitor.Monitor` and our own environments report
-them in ``infos[i]["episode"]`` when the game, not only a life, is over.
+Scores are those of the whole game, not clipped: Stable-Baselines3's `Monitor` and our own environments report them in
+``infos[i]["episode"]`` when the game, not only a life, is over.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ if TYPE_CHECKING:
     from rl.evaluation.play import Player
 
 COLUMNS = ("game", "episode", "seed", "score", "length", "human_normalised", "complete")
-"""Of the file of episodes."""
+"""Columns of the table of episodes."""
 
 
 class Episodes(NamedTuple):
     """Episodes that were played: those of the first environment in the order of playing, then those of the next.
 
     Attributes:
-        scores: float64 ``(N,)``, sums of rewards, not clipped where the environment tells them.
-        lengths: int64 ``(N,)``, as the environment tells them (of Atari in the emulator's frames, as with SB3), else in
-            steps.
-        seeds: int64 ``(N,)``, of the environment that each was played in.
-        complete: bool ``(N,)``, false for those that a bound on the steps has cut.
+        scores: float64 ``(N,)``, sums of rewards, not clipped where the environment reports them.
+        lengths: int64 ``(N,)``, as the environment reports them (for Atari in emulator frames, as with SB3), otherwise
+            in steps.
+        seeds: int64 ``(N,)``, seed of the environment of each episode.
+        complete: bool ``(N,)``, false for episodes that ``max_steps`` cut off.
     """
 
     scores: NDArray[np.float64]
@@ -53,74 +53,90 @@ _Row = tuple[float, int, int, bool]
 
 def _as_episodes(rows: list[_Row]) -> Episodes:
     columns = list(zip(*rows, strict=True)) if rows else [(), (), (), ()]
-    kinds = (np.float64, np.int64, np.int64, np.bool_)
-    return Episodes(*(np.array(column, dtype=kind) for column, kind in zip(columns, kinds, strict=True)))
+    dtypes = (np.float64, np.int64, np.int64, np.bool_)
+    return Episodes(*(np.array(column, dtype=dtype) for column, dtype in zip(columns, dtypes, strict=True)))
 
 
-class Share(NamedTuple):
-    """What one of several processes plays.
+class EpisodeShard(NamedTuple):
+    """The part of an evaluation that one process plays.
 
     Attributes:
-        first: The number of its first environment, from 0: what to add to the seed of the evaluation.
-        environments: How many it has; 0 for some processes if there are fewer environments than processes.
-        episodes: How many it plays in them.
+        first_env: Number of its first environment, from 0: add it to the seed of the evaluation.
+        num_envs: Number of its environments; 0 for some processes if there are more processes than environments.
+        num_episodes: Number of episodes that it plays in them.
     """
 
-    first: int
-    environments: int
-    episodes: int
+    first_env: int
+    num_envs: int
+    num_episodes: int
 
 
-def share(episodes: int, environments: int, rank: int = 0, world_size: int = 1) -> Share:
-    """Deals an evaluation out to processes, so that all of them together play the episodes that one would play.
+def shard_episodes(num_episodes: int, num_envs: int, rank: int = 0, world_size: int = 1) -> EpisodeShard:
+    """Return the part of an evaluation that one process plays; all parts together are what one process would play.
 
-    Environment i plays ``(episodes + i) // environments`` episodes, a number fixed beforehand as in SB3's
-    ``evaluate_policy``: of the episodes that are over first, too many would be short ones.
+    Environment ``i`` plays ``(num_episodes + i) // num_envs`` episodes, a number fixed beforehand as in SB3's
+    ``evaluate_policy``: among the episodes that end first, short ones are over-represented.
 
     Args:
-        episodes: In all.
-        environments: In all.
-        rank: Of this process, from 0.
+        num_episodes: Number of episodes of all processes.
+        num_envs: Number of environments of all processes.
+        rank: Rank of this process.
         world_size: Number of processes.
 
     Raises:
-        ValueError: Not both numbers are positive.
+        ValueError: A number is not positive.
+
+    Example:
+        >>> [shard_episodes(10, 4, rank, 2) for rank in range(2)]  # doctest: +NORMALIZE_WHITESPACE
+        [EpisodeShard(first_env=0, num_envs=2, num_episodes=4),
+         EpisodeShard(first_env=2, num_envs=2, num_episodes=6)]
     """
-    for name, value in (("episodes", episodes), ("environments", environments)):
+    for name, value in (("num_episodes", num_episodes), ("num_envs", num_envs)):
         if value < 1:
             raise ValueError(f"{name}={value}: must be an integer of at least 1")
-    first, end = (number * environments // world_size for number in (rank, rank + 1))
-    return Share(first, end - first, sum((episodes + i) // environments for i in range(first, end)))
+    first, end = (number * num_envs // world_size for number in (rank, rank + 1))
+    return EpisodeShard(first, end - first, sum((num_episodes + i) // num_envs for i in range(first, end)))
 
 
 def play_episodes(
-    player: Player, env: VecEnv, episodes: int, *, deterministic: bool, seed: int, max_steps: int | None = None
+    player: Player, env: VecEnv, num_episodes: int, *, deterministic: bool, seed: int, max_steps: int | None = None
 ) -> Episodes:
-    """Plays a number of episodes, fixed beforehand for each environment as `share` describes.
+    """Play a number of episodes that is fixed beforehand for each environment, as `shard_episodes` describes.
+
+    The player's networks are in evaluation mode meanwhile, and the global random number generators stay as they are.
 
     Args:
-        player: A policy or an algorithm. Its networks are in evaluation mode meanwhile.
-        env: It is seeded and reset.
-        episodes: How many; 0 plays none.
-        deterministic: Whether to take the most probable actions, not drawn ones.
-        seed: Of the first environment; see `play`. The global random number generators are left as they are.
-        max_steps: Steps of every environment after which no more is played. The episodes under way then count as
-            they stand (of rewards as the environment gives them), those not begun are left out.
+        player: Policy or algorithm.
+        env: Environments. They are seeded and reset.
+        num_episodes: Number of episodes; 0 plays none.
+        deterministic: Whether to take the most probable actions instead of sampling.
+        seed: Seed of the first environment, as for `rl.evaluation.play.play`.
+        max_steps: Steps of each environment after which playing ends. Unfinished episodes then count with the rewards
+            so far, as the environment returns them; episodes that have not begun are left out.
 
     Returns:
-        The episodes, from each environment as many as it was to play.
+        The episodes.
 
     Raises:
         ValueError: A number is out of its range.
+
+    Example:
+        >>> from rl import CoordConvCnnPolicy
+        >>> from rl.envs.catch import CatchVecEnv
+        >>> env = CatchVecEnv(2)
+        >>> policy = CoordConvCnnPolicy(env.observation_space, env.action_space, lambda _: 1e-3)
+        >>> episodes = play_episodes(policy, env, 3, deterministic=False, seed=0)
+        >>> episodes.lengths, episodes.seeds
+        (array([59, 59, 59]), array([0, 1, 1]))
     """
-    if episodes < 0:
-        raise ValueError(f"episodes={episodes}: must be an integer of at least 0")
+    if num_episodes < 0:
+        raise ValueError(f"num_episodes={num_episodes}: must be an integer of at least 0")
     if max_steps is not None and max_steps < 1:
         raise ValueError(f"max_steps={max_steps}: must be an integer of at least 1")
-    if episodes == 0:
+    if num_episodes == 0:
         return _as_episodes([])
     count = env.num_envs
-    wanted = [(episodes + i) // count for i in range(count)]
+    wanted = [(num_episodes + i) // count for i in range(count)]
     found: list[list[_Row]] = [[] for _ in range(count)]
     scores, lengths = np.zeros(count), np.zeros(count, dtype=np.int64)
     with evaluation_mode(player):
@@ -130,8 +146,8 @@ def play_episodes(
             last = number == max_steps
             for i in range(count) if last else np.flatnonzero(step.over).tolist():
                 if len(found[i]) < wanted[i]:
-                    told = step.infos[i].get("episode", {}) if step.over[i] else {}
-                    score, length = told.get("r", scores[i]), told.get("l", lengths[i])
+                    reported = step.infos[i].get("episode", {}) if step.over[i] else {}
+                    score, length = reported.get("r", scores[i]), reported.get("l", lengths[i])
                     found[i].append((float(score), int(length), seed + i, bool(step.over[i])))
                 scores[i], lengths[i] = 0.0, 0
             if last or all(len(f) >= w for f, w in zip(found, wanted, strict=True)):
@@ -140,7 +156,7 @@ def play_episodes(
 
 
 def gather_episodes(episodes: Episodes) -> Episodes:
-    """The episodes of all processes, in the order in which one process would have them. All call it together."""
+    """Return the episodes of all ranks, in the order of one process. All ranks must call it together."""
     parts = gather_ranks(episodes)
     return Episodes(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
@@ -148,14 +164,14 @@ def gather_episodes(episodes: Episodes) -> Episodes:
 def write_episodes(
     path: Path, game: str, episodes: Episodes, normalise: Callable[[str, float], float | None] | None = None
 ) -> None:
-    """Writes a CSV file with one line for each episode, aside first, then over what was there.
+    """Write a CSV file with one line for each episode, atomically.
 
     Args:
         path: The file.
-        game: Its name.
-        episodes: What was played.
-        normalise: Makes a human-normalised score of the game's name and a score, or None where there is none. Episodes
-            that were cut have none in any case.
+        game: Name of the game.
+        episodes: The episodes.
+        normalise: Function from the game and a score to the human-normalised score, or None where there is none.
+            Episodes that were cut off have none.
     """
     with atomic_write(path) as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -167,12 +183,19 @@ def write_episodes(
 
 
 class EpisodeScores(Metric):
-    """Figures of episodes' scores, over those of all processes.
+    """Mean, spread and quantiles of episode scores, over the episodes of all ranks.
 
-    - ``score``: their mean; ``score_std``: their standard deviation, as SB3's ``evaluate_policy`` gives it (by N).
+    - ``score``: mean; ``score_std``: population standard deviation, as in SB3's ``evaluate_policy``.
     - ``score_median``, and ``score_iqm``, the mean of the middle half (Agarwal et al., 2021, section 4.3).
-    - ``length``: the mean length, in the unit of `Episodes`.
-    - ``episodes``: how many there are.
+    - ``length``: mean length, in the unit of `Episodes`.
+    - ``episodes``: number of episodes.
+
+    Example:
+        >>> import numpy as np
+        >>> metric = EpisodeScores()
+        >>> metric.update(Episodes(np.array([1.0, 5.0]), np.array([59, 59]), np.array([0, 1]), np.array([True, True])))
+        >>> {name: value.item() for name, value in metric.compute().items()}  # doctest: +NORMALIZE_WHITESPACE
+        {'score': 3.0, 'score_std': 2.0, 'score_median': 3.0, 'score_iqm': 3.0, 'length': 59.0, 'episodes': 2.0}
     """
 
     is_differentiable = False
@@ -188,15 +211,15 @@ class EpisodeScores(Metric):
         self.add_state("lengths", [], dist_reduce_fx="cat")
 
     def update(self, episodes: Episodes) -> None:
-        """Adds episodes, of which there may be none."""
+        """Add episodes; there may be none."""
         if len(episodes.scores):
-            # In single precision: not every device has doubles. It holds integers up to 16 million.
+            # Single precision, since not every device has doubles. It represents integers up to 16 million.
             self.scores.append(torch.as_tensor(episodes.scores, dtype=torch.float32, device=self.device))
             self.lengths.append(torch.as_tensor(episodes.lengths, dtype=torch.float32, device=self.device))
 
     def compute(self) -> dict[str, Tensor]:
-        """The figures by name, scalars; not numbers, but for ``episodes``, before the first episode."""
-        scores, lengths = (_joined(values) for values in (self.scores, self.lengths))
+        """Return the scalars by name; before the first episode all but ``episodes`` are NaN."""
+        scores, lengths = (_concatenate(values) for values in (self.scores, self.lengths))
         cut = len(scores) // 4
         middle = scores.sort().values[cut : len(scores) - cut]
         figures = {
@@ -210,7 +233,7 @@ class EpisodeScores(Metric):
         return {name: value.to(self.device, torch.float32) for name, value in figures.items()}
 
 
-def _joined(values: list[Tensor] | Tensor) -> Tensor:
-    """All values in double precision, on the CPU: one tensor if they were gathered, else a list of them."""
+def _concatenate(values: list[Tensor] | Tensor) -> Tensor:
+    """Return all values in double precision on the CPU. They are one tensor after gathering, otherwise a list."""
     parts = [values] if isinstance(values, Tensor) else values
     return torch.cat([part.cpu().double() for part in parts] or [torch.zeros(0, dtype=torch.float64)])

@@ -1,4 +1,4 @@
-"""A film of one episode, as a GIF."""
+"""Film one episode and write it as a GIF."""
 
 from __future__ import annotations
 
@@ -23,30 +23,31 @@ if TYPE_CHECKING:
     from rl.evaluation.play import Player
 
 STEPS_PER_SECOND = 15.0
-"""Of the agent on an Atari: 60 frames a second, of which it sees every fourth."""
+"""Steps of an Atari agent: the console shows 60 frames a second, and the agent acts on every fourth."""
 
 MAX_BYTES = 2_000_000
+"""Largest size of a GIF."""
 
 _WIDTH = 256
-"""Frames are enlarged by the whole number that brings them nearest to this width, in pixels."""
+"""Frames are enlarged by the integer factor that brings them nearest to this width, in pixels."""
 
-_SAMPLE = 32
-"""Frames whose colours stand for those of all, where they have too many."""
+_PALETTE_FRAMES = 32
+"""Frames from which the palette is made, where all frames together have too many colours."""
 
 _BAR, _FONT_SIZE, _MARGIN = 24, 14, 6
-_GROUND, _INK = "#20242a", "#eceff1"
-_SHORTEST, _LONGEST, _LAST = 20, 200, 1000  # that a frame is shown, in milliseconds; viewers slow down below 20
+_BACKGROUND, _TEXT_COLOUR = "#20242a", "#eceff1"
+_SHORTEST, _LONGEST, _LAST = 20, 200, 1000  # display times of frames in milliseconds; viewers slow down below 20
 
 
 class Film(NamedTuple):
-    """What was seen in one episode.
+    """Frames and scores of one episode.
 
     Attributes:
         frames: uint8 ``(T, H, W, 3)``.
-        scores: float64 ``(T,)``, of the rewards before each frame; the last one is that of the episode.
+        scores: float64 ``(T,)``, sum of the rewards before each frame; the last one is the score of the episode.
         every: Steps between frames. The last frame may come after fewer.
-        length: Of the episode, in steps of the agent.
-        complete: Whether it came to its end.
+        length: Length of the episode in steps of the agent.
+        complete: Whether the episode ended by itself.
     """
 
     frames: NDArray[np.uint8]
@@ -57,10 +58,10 @@ class Film(NamedTuple):
 
 
 def image_key(space: spaces.Space[Any]) -> str | None:
-    """Which part of an observation is the image: its name in a Dict, the first of several; None for images alone.
+    """Return the key of the first image in a Dict space; None for a space of images.
 
     Raises:
-        ValueError: There is no image.
+        ValueError: The space has no image.
     """
     if isinstance(space, spaces.Dict):
         for key, value in space.spaces.items():
@@ -76,18 +77,24 @@ def _is_image(space: spaces.Space[Any]) -> bool:
 
 
 def newest_frame(observation: Any, space: spaces.Space[Any]) -> NDArray[np.uint8]:  # noqa: ANN401  # or a dict
-    """What an observation shows last, as a picture.
+    """Return the newest frame of an observation as an RGB image.
 
     Args:
-        observation: One observation, without a batch: an image with its channels first or last, or a dict with one.
-        space: That it is of.
+        observation: One observation without a batch axis: an image with its channels first or last, or a dict with one.
+        space: Observation space.
 
     Returns:
-        uint8 ``(H, W, 3)``. Of stacked frames it is the newest, the last three channels where these are a multiple of
-        three and else the last one, in grey.
+        uint8 ``(H, W, 3)``: the last three channels where the number of channels is a multiple of three, otherwise the
+        last channel in grey.
 
     Raises:
-        ValueError: There is no image in it.
+        ValueError: The space has no image.
+
+    Example:
+        >>> from gymnasium import spaces
+        >>> stack = np.zeros((4, 84, 84), np.uint8)
+        >>> newest_frame(stack, spaces.Box(0, 255, stack.shape, np.uint8)).shape
+        (84, 84, 3)
     """
     key = image_key(space)
     image = observation if key is None else observation[key]
@@ -114,23 +121,24 @@ def film_episode(
     max_steps: int = 30_000,
     rendered: bool = False,
 ) -> Film:
-    """Plays one episode, of the first environment, and keeps what is seen. A long one is kept at fewer frames.
+    """Play one episode in the first environment and record its frames.
 
-    A frame is what a step is taken from, with the score before this step; the last one is that of the end.
+    Each frame shows the state before a step with the score so far; the last frame shows the end of the episode. The
+    frame rate of a long episode is halved until it fits ``max_frames``.
 
     Args:
-        player: A policy or an algorithm. Its networks are in evaluation mode meanwhile.
-        env: It is seeded and reset.
-        deterministic: Whether to take the most probable actions, not drawn ones.
-        seed: As of `rl.evaluation.episodes.play_episodes`, whose first episode this is.
-        max_frames: Frames to keep at most, an even number.
-        max_steps: The episode is cut after as many. An Atari's is 27,000 at most, by SB3's limit.
-        rendered: Film what the environment renders, which must be pictures, and not what the player sees. An
-            environment that is over renders the next episode already, so that the last frame is the one before the
-            last step, with the score after it.
+        player: Policy or algorithm. Its networks are in evaluation mode meanwhile.
+        env: Environments. They are seeded and reset.
+        deterministic: Whether to take the most probable actions instead of sampling.
+        seed: As for `rl.evaluation.episodes.play_episodes`, whose first episode this is.
+        max_frames: Largest number of frames, an even number.
+        max_steps: Steps after which the episode is cut off. SB3 limits an Atari game to 27,000.
+        rendered: Whether to film what the environment renders instead of the player's observations. After the end, an
+            environment renders the next episode already, so that the last frame is the one before the last step, with
+            the final score.
 
     Raises:
-        ValueError: A number is out of its range, or there are no pictures.
+        ValueError: A number is out of its range, or ``rendered`` is set and the environment renders no images.
     """
     if max_frames < 2 or max_frames % 2:
         raise ValueError(f"max_frames={max_frames}: must be an even number of at least 2")
@@ -145,10 +153,10 @@ def film_episode(
     every, score = 1, 0.0
     rendering: list[NDArray[np.uint8]] = []
 
-    def look() -> None:
+    def render() -> None:
         rendering[:] = [_render(env)]
 
-    steps = play(player, env, deterministic=deterministic, seed=seed, before=look if rendered else None)
+    steps = play(player, env, deterministic=deterministic, seed=seed, before=render if rendered else None)
     with evaluation_mode(player):
         for number, step in enumerate(steps):
             if number % every == 0 and len(frames) == max_frames - 1:  # one is for the end
@@ -159,7 +167,7 @@ def film_episode(
             score += float(step.rewards[0])
             if step.over[0] or number + 1 == max_steps:
                 break
-    told = step.infos[0].get("episode", {}) if step.over[0] else {}
+    reported = step.infos[0].get("episode", {}) if step.over[0] else {}
     ending = step.infos[0].get("terminal_observation")
     if rendered and number % every:
         frames.append(rendering[0])
@@ -167,7 +175,7 @@ def film_episode(
     elif ending is not None and not rendered:
         frames.append(newest_frame(ending, space))
         scores.append(score)
-    scores[-1] = float(told.get("r", score))
+    scores[-1] = float(reported.get("r", score))
     return Film(np.stack(frames), np.array(scores), every, number + 1, bool(step.over[0]))
 
 
@@ -191,17 +199,20 @@ def make_gif(
     colours: int = 128,
     max_bytes: int = MAX_BYTES,
 ) -> bytes:
-    """The content of a GIF: the frames, enlarged, below a bar with a title and the score.
+    """Encode a film as a GIF: the frames, enlarged, below a bar with a title and the score.
 
     Args:
-        film: What was seen.
-        title: Such as the game's name.
-        steps_per_second: How fast the agent plays. Films of few frames of a long episode are shown faster.
-        colours: In all frames together, 2 to 256. An Atari has 128.
-        max_bytes: Every other frame is left out for as long as the file would be larger.
+        film: The film.
+        title: Title, such as the game's name.
+        steps_per_second: Playback speed. Films with few frames of a long episode play faster.
+        colours: Number of colours of the palette that all frames share, 2 to 256. An Atari has 128.
+        max_bytes: Every other frame is dropped until the file is no larger.
+
+    Returns:
+        Content of the file.
 
     Raises:
-        ValueError: There are more or fewer colours.
+        ValueError: ``colours`` is out of its range.
     """
     if not 2 <= colours <= 256:
         raise ValueError(f"colours={colours}: must be an integer from 2 to 256")
@@ -211,9 +222,9 @@ def make_gif(
         return _titled(film.frames[number], f"{title}   score {film.scores[number]:g}", zoom)
 
     count = len(film.frames)
-    few = [titled(round(place)) for place in np.linspace(0, count - 1, min(_SAMPLE, count))]
-    palette = _common_palette(film.frames, few, colours)
-    # One at a time: all of them in full colour would take hundreds of megabytes.
+    samples = [titled(round(place)) for place in np.linspace(0, count - 1, min(_PALETTE_FRAMES, count))]
+    palette = _shared_palette(film.frames, samples, colours)
+    # One at a time, because all of them in full colour would take hundreds of megabytes.
     pictures = [titled(number).quantize(palette=palette, dither=Image.Dither.NONE) for number in range(count)]
     shown = 1000 * film.every / steps_per_second
     while True:
@@ -224,13 +235,13 @@ def make_gif(
 
 
 def write_gif(path: Path, film: Film, title: str, *, steps_per_second: float = STEPS_PER_SECOND) -> None:
-    """Writes a film as a GIF, aside first, then over what was there.
+    """Write a film as a GIF, atomically.
 
     Args:
         path: The file.
-        film: What was seen.
-        title: Such as the game's name.
-        steps_per_second: How fast the agent plays.
+        film: The film.
+        title: As for `make_gif`.
+        steps_per_second: As for `make_gif`.
     """
     content = make_gif(film, title, steps_per_second=steps_per_second)
     with atomic_write(path, "wb") as file:
@@ -239,28 +250,30 @@ def write_gif(path: Path, film: Film, title: str, *, steps_per_second: float = S
 
 def _titled(frame: NDArray[np.uint8], text: str, zoom: int) -> Image.Image:
     height, width = frame.shape[:2]
-    picture = Image.new("RGB", (width * zoom, height * zoom + _BAR), _GROUND)
+    picture = Image.new("RGB", (width * zoom, height * zoom + _BAR), _BACKGROUND)
     picture.paste(Image.fromarray(frame).resize((width * zoom, height * zoom), Image.Resampling.NEAREST), (0, _BAR))
-    ImageDraw.Draw(picture).text((_MARGIN, _BAR // 2), text, _INK, ImageFont.load_default(_FONT_SIZE), anchor="lm")
+    ImageDraw.Draw(picture).text(
+        (_MARGIN, _BAR // 2), text, _TEXT_COLOUR, ImageFont.load_default(_FONT_SIZE), anchor="lm"
+    )
     return picture
 
 
-def _common_palette(frames: NDArray[np.uint8], few: Sequence[Image.Image], colours: int) -> Image.Image:
-    """One palette for all frames: frames with palettes of their own flicker, and take more bytes.
+def _shared_palette(frames: NDArray[np.uint8], samples: Sequence[Image.Image], colours: int) -> Image.Image:
+    """Return one palette for all frames: frames with palettes of their own flicker and take more bytes.
 
-    It has every colour of a drawn game, also of a flash that only one frame shows; of others, the colours of a few
-    pictures.
+    If the frames have few colours, as drawn games do, the palette has all of them, including a flash in a single
+    frame. Otherwise it comes from the sample frames.
     """
     seen = np.zeros(2**24, bool)
     for frame in frames:
         seen[frame.astype(np.int32) @ np.array([2**16, 2**8, 1], np.int32)] = True
     (found,) = np.nonzero(seen)
     if len(found) > colours:
-        together = np.concatenate([np.asarray(picture) for picture in few])
+        pixels = np.concatenate([np.asarray(picture) for picture in samples])
     else:
         drawn = np.stack([found >> 16, found >> 8 & 255, found & 255], -1).astype(np.uint8)
-        together = np.concatenate([drawn, np.asarray(few[0])[:_BAR].reshape(-1, 3)])[None]
-    return Image.fromarray(together).quantize(colours, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+        pixels = np.concatenate([drawn, np.asarray(samples[0])[:_BAR].reshape(-1, 3)])[None]
+    return Image.fromarray(pixels).quantize(colours, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
 
 
 def _encode(pictures: Sequence[Image.Image], shown: int) -> bytes:

@@ -1,4 +1,4 @@
-"""Playing on and on: a player acts in environments, and takes nothing from the global random number generators."""
+"""Let a player act in environments, step after step, with actions that depend on a seed alone."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from stable_baselines3.common.vec_env import VecMonitor, is_vecenv_wrapped
 
 from coordconv_apps.utils.random_state import random_state, restore_random_state
+from rl.sb3_internals import has_own_predict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Player(Protocol):
-    """Whatever acts as policies and algorithms of Stable-Baselines3 do."""
+    """Whatever acts as Stable-Baselines3's policies and algorithms do."""
 
     def predict(
         self,
@@ -32,20 +33,40 @@ class Player(Protocol):
         episode_start: NDArray[Any] | None = None,
         deterministic: bool = False,
     ) -> tuple[NDArray[Any], tuple[NDArray[Any], ...] | None]:
-        """The actions for a batch of observations, and the next hidden state."""
+        """Return the actions for a batch of observations, and the next hidden state."""
 
 
 def policy_of(player: Player) -> BasePolicy | None:
-    """The policy itself: that of an algorithm, or the player if it is one; None for other players."""
+    """Return the policy of an algorithm, or the player if it is a policy; None for any other player."""
     policy = player.policy if isinstance(player, BaseAlgorithm) else player
     return policy if isinstance(policy, BasePolicy) else None
 
 
+def required_policy(player: Player) -> BasePolicy:
+    """Return the policy of a player.
+
+    Raises:
+        ValueError: The player is neither a policy nor an algorithm of Stable-Baselines3.
+    """
+    policy = policy_of(player)
+    if policy is None:
+        raise ValueError(f"player={type(player).__name__}: must be a policy or an algorithm of Stable-Baselines3")
+    return policy
+
+
 @contextmanager
 def evaluation_mode(player: Player) -> Iterator[None]:
-    """Puts a player's networks into evaluation mode, and those that were training back into it at the end."""
+    """Put a player's networks into evaluation mode and isolate the random numbers of the training.
+
+    At the end, the modules that were in training mode are so again, and the global generators (Python, NumPy, torch,
+    the policy's GPU) and that of the player's action space continue where they were.
+    """
     policy = policy_of(player)
     training = [] if policy is None else [module for module in policy.modules() if module.training]
+    device = torch.device("cpu") if policy is None else policy.device
+    space = getattr(player, "action_space", None)  # DQN draws its random actions from this generator
+    before = random_state(device)
+    before_space = None if space is None else space.np_random.bit_generator.state
     if policy is not None:
         policy.set_training_mode(False)
     try:
@@ -53,80 +74,56 @@ def evaluation_mode(player: Player) -> Iterator[None]:
     finally:
         for module in training:
             module.training = True
+        restore_random_state(before, device)
+        if space is not None:
+            space.np_random.bit_generator.state = before_space
 
 
-class _Predicting:
-    """Acts through ``predict``. What it takes from global generators comes from a state of its own.
+class _PredictingActor:
+    """Act through ``predict``, with random numbers of the global generators.
 
     Args:
-        player: Who acts.
-        seed: Of the random numbers.
-        environments: How many.
+        player: The player.
+        seed: Seed of the generators.
+        num_envs: Number of environments.
         deterministic: Whether to take the most probable actions.
     """
 
-    def __init__(self, player: Player, seed: int, environments: int, deterministic: bool) -> None:
+    def __init__(self, player: Player, seed: int, num_envs: int, deterministic: bool) -> None:
         self.player, self.deterministic = player, deterministic
-        policy = policy_of(player)
-        self.device = torch.device("cpu") if policy is None else policy.device
         self.hidden: tuple[NDArray[Any], ...] | None = None
-        self.starts: NDArray[np.bool_] = np.ones(environments, dtype=bool)
-        self.space = getattr(player, "action_space", None)  # DQN explores with this one's generator
+        self.starts: NDArray[np.bool_] = np.ones(num_envs, dtype=bool)
         if not deterministic:
-            with self._apart():
-                torch.manual_seed(seed)
-                np.random.seed(seed % 2**32)
-                if self.space is not None:
-                    self.space.seed(seed)
-                self.own = self._states()
-
-    def _states(self) -> tuple[Any, Any]:
-        space = None if self.space is None else self.space.np_random.bit_generator.state
-        return random_state(self.device), space
-
-    def _restore(self, states: tuple[Any, Any]) -> None:
-        restore_random_state(states[0], self.device)
-        if self.space is not None:
-            self.space.np_random.bit_generator.state = states[1]
-
-    @contextmanager
-    def _apart(self) -> Iterator[None]:
-        before = self._states()
-        try:
-            yield
-        finally:
-            self._restore(before)
+            torch.manual_seed(seed)
+            np.random.seed(seed % 2**32)
+            if (space := getattr(player, "action_space", None)) is not None:
+                space.seed(seed)
 
     def act(self, observations: Any) -> NDArray[Any]:  # noqa: ANN401  # an array, or a dict of them
-        """The actions ``(E, ...)`` for the observations ``(E, ...)``."""
-        if self.deterministic:
-            actions, self.hidden = self.player.predict(observations, self.hidden, self.starts, True)
-            return actions
-        with self._apart():
-            self._restore(self.own)
-            actions, self.hidden = self.player.predict(observations, self.hidden, self.starts, False)
-            self.own = self._states()
+        """Return actions ``(E, ...)`` for observations ``(E, ...)``."""
+        actions, self.hidden = self.player.predict(observations, self.hidden, self.starts, self.deterministic)
         return actions
 
 
-class _Sampling:
-    """Draws the actions of each environment with a generator of its own.
+class _SamplingActor:
+    """Sample the actions of each environment with a generator of its own.
 
-    So the scores of an environment do not depend on which others are played beside it, in this process or another.
+    So the scores of an environment do not depend on which other environments are played beside it, or on the number of
+    processes.
 
     Args:
-        policy: Its actions are one out of several.
-        seed: Of the first environment's random numbers; each next one has the next number.
-        environments: How many.
+        policy: Policy with discrete actions.
+        seed: Environment ``i`` draws from ``seed + i``.
+        num_envs: Number of environments.
     """
 
-    def __init__(self, policy: ActorCriticPolicy, seed: int, environments: int) -> None:
+    def __init__(self, policy: ActorCriticPolicy, seed: int, num_envs: int) -> None:
         self.policy = policy
-        self.generators = [np.random.default_rng(seed + number) for number in range(environments)]
-        self.starts: NDArray[np.bool_] = np.ones(environments, dtype=bool)
+        self.generators = [np.random.default_rng(seed + number) for number in range(num_envs)]
+        self.starts: NDArray[np.bool_] = np.ones(num_envs, dtype=bool)
 
     def act(self, observations: Any) -> NDArray[Any]:  # noqa: ANN401  # an array, or a dict of them
-        """The actions ``(E,)`` for the observations ``(E, ...)``."""
+        """Return actions ``(E,)`` for observations ``(E, ...)``."""
         with torch.no_grad():
             distribution = self.policy.get_distribution(self.policy.obs_to_tensor(observations)[0]).distribution
             probabilities = distribution.probs.cpu().double().numpy()  # type: ignore[union-attr]  # of one kind only
@@ -135,28 +132,28 @@ class _Sampling:
         return (cumulative <= uniform).sum(1)  # type: ignore[no-any-return]  # untyped in numpy
 
 
-def _actor(player: Player, seed: int, environments: int, deterministic: bool) -> _Predicting | _Sampling:
+def _make_actor(player: Player, seed: int, num_envs: int, deterministic: bool) -> _PredictingActor | _SamplingActor:
     policy = policy_of(player)
     if (
         not deterministic
         and isinstance(policy, ActorCriticPolicy)
         and isinstance(policy.action_dist, CategoricalDistribution)
-        and type(policy)._predict is ActorCriticPolicy._predict  # recurrent policies have another
+        and not has_own_predict(policy)
     ):
-        return _Sampling(policy, seed, environments)
-    return _Predicting(player, seed, environments, deterministic)
+        return _SamplingActor(policy, seed, num_envs)
+    return _PredictingActor(player, seed, num_envs, deterministic)
 
 
 class Step(NamedTuple):
     """One step of all environments.
 
     Attributes:
-        observations: What was seen before it, ``(E, ...)``, or a dict of such arrays.
+        observations: Observations before the step, ``(E, ...)``, or a dict of such arrays.
         actions: ``(E, ...)``.
-        rewards: float32 ``(E,)``, as the environments give them.
+        rewards: float32 ``(E,)``, as the environments return them.
         dones: bool ``(E,)``, whether an episode or a life ended.
         over: bool ``(E,)``, whether the game is over.
-        infos: One for each environment.
+        infos: One dictionary for each environment.
     """
 
     observations: Any
@@ -170,22 +167,22 @@ class Step(NamedTuple):
 def play(
     player: Player, env: VecEnv, *, deterministic: bool, seed: int, before: Callable[[], None] | None = None
 ) -> Iterator[Step]:
-    """Plays on and on. Nothing is taken from the global random number generators.
+    """Play without end. Call it inside `evaluation_mode`, since it may seed the global random number generators.
 
     Args:
-        player: A policy or an algorithm. It is not put into evaluation mode here (`evaluation_mode`).
-        env: It is seeded and reset: environment i has the seed ``seed + i``.
-        deterministic: Whether to take the most probable actions, not drawn ones.
-        seed: Of the environments, and of drawn actions. Those of an actor-critic policy with a choice of actions
-            depend, for environment i, on ``seed + i`` and the observations only.
+        player: Policy or algorithm.
+        env: Environments. They are seeded and reset: environment ``i`` gets ``seed + i``.
+        deterministic: Whether to take the most probable actions instead of sampling.
+        seed: Seed of the environments and of sampled actions. With an actor-critic policy and discrete actions, those
+            of environment ``i`` depend on ``seed + i`` and on its observations only.
         before: Called before each step.
 
     Yields:
-        The steps, without an end.
+        The steps.
     """
-    # As evaluate_policy finds out: without any monitor, the first end is the end.
+    # The same rule as in SB3's evaluate_policy: without any monitor, the first ``done`` ends the game.
     monitored = is_vecenv_wrapped(env, VecMonitor) or any(env.env_is_wrapped(Monitor))
-    actor = _actor(player, seed, env.num_envs, deterministic)
+    actor = _make_actor(player, seed, env.num_envs, deterministic)
     env.seed(seed)
     observations: Any = env.reset()
     while True:

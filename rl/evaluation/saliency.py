@@ -1,8 +1,8 @@
-"""What a policy looks at, with its coordinates and without them.
+"""Saliency maps of a policy, and what coordinates add to its first convolution.
 
-Two measures of how much each place of an observation matters to the value and to the choice of an action: the change
-when the place is blurred (Greydanus et al., 2018, "Visualizing and Understanding Atari Agents") and the gradient. And
-what coordinates add to the first convolution, a fixed picture for each of its filters.
+Two measures say how much each pixel of an observation matters to the value and to the choice of an action: the change
+when its surroundings are blurred (Greydanus et al., 2018, "Visualizing and Understanding Atari Agents") and the
+gradient. What coordinates add is a fixed map for each filter.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from coordconv_apps.nn.functional import CoordLayer
 from rl.evaluation.films import image_key
-from rl.evaluation.play import evaluation_mode, play, policy_of
+from rl.evaluation.play import evaluation_mode, play, required_policy
 from rl.extractors import is_channels_last
 from rl.learning.actions import values_and_logits
 
@@ -34,23 +34,23 @@ if TYPE_CHECKING:
 Method = Literal["blur", "gradient"]
 
 _SPACING = 5
-"""Pixels between the places that are blurred; the paper blurs at every fifth pixel."""
+"""Distance in pixels between the blurred positions, as in the paper."""
 
-_PATCH, _BLUR = 5.0, 3.0
-"""Standard deviations in pixels, of the mask that says where to blur, and of the blur: those of the paper."""
+_MASK_SIGMA, _BLUR_SIGMA = 5.0, 3.0
+"""Standard deviations in pixels of the mask and of the blur, as in the paper."""
 
-_SMOOTH = 2.0
-"""Standard deviation in pixels by which gradients, noisy from pixel to pixel, are smoothed."""
+_GRADIENT_SIGMA = 2.0
+"""Standard deviation in pixels of the blur that smooths gradients, which are noisy from pixel to pixel."""
 
 _BATCH = 256
 
 
 class Saliency(NamedTuple):
-    """How much the places of observations matter.
+    """Saliency maps, not negative.
 
     Attributes:
-        value: float32 ``(B, H, W)``, to the estimated value; not negative.
-        policy: float32 ``(B, H, W)``, to the choice of an action; not negative.
+        value: float32 ``(B, H, W)``, how much each pixel matters to the value.
+        policy: float32 ``(B, H, W)``, how much it matters to the choice of an action.
     """
 
     value: NDArray[np.float32]
@@ -58,12 +58,12 @@ class Saliency(NamedTuple):
 
 
 class _Images(NamedTuple):
-    """A batch of observations, and how to see another image in their place.
+    """The images of a batch of observations, and the policy as a function of images.
 
     Attributes:
         images: float32 ``(B, C, H, W)``, in the units of the observations.
-        evaluate: Values ``(B,)`` and preferences ``(B, A)`` for the observations with other images instead, of which
-            there may be several for each of the observations at the given places.
+        evaluate: Function from images ``(N, C, H, W)`` and indices ``(N,)`` of the observations that they replace the
+            image of, to values ``(N,)`` and logits ``(N, A)``.
     """
 
     images: Tensor
@@ -71,43 +71,39 @@ class _Images(NamedTuple):
 
 
 def saliency(player: Player, observations: Any, method: Method = "blur") -> Saliency:  # noqa: ANN401  # or a dict
-    """How much each place of observations matters to a policy.
+    """Compute saliency maps of a policy.
 
-    With ``blur``, places are blurred one after the other in all frames of a stack: of the value half the squared
-    change counts, of the policy half the squared distance of the logits (Greydanus et al., 2018).
-    With ``gradient``, the absolute derivatives of the value and of the preferred action's logit by each pixel, summed
-    over the channels and smoothed.
+    With ``blur``, one position after the other is blurred in all frames of a stack. Its saliency is half the squared
+    change of the value, and half the squared distance of the logits (Greydanus et al., 2018).
+    With ``gradient``, it is the absolute derivative of the value, and of the largest logit, with respect to each pixel,
+    summed over the channels and smoothed.
 
     Args:
-        player: A policy of A2C, PPO or DQN, or such an algorithm.
-        observations: ``(B, C, H, W)`` or ``(B, H, W, C)``, or a dict of which the first image counts.
+        player: Policy of A2C, PPO or DQN, or such an algorithm.
+        observations: ``(B, C, H, W)`` or ``(B, H, W, C)``, or a dict, whose first image is used.
         method: The measure.
 
     Returns:
-        Maps of the observations' height and width.
+        Maps with the observations' height and width.
 
     Raises:
-        ValueError: There is no image in the observations, or the policy is of another kind.
+        ValueError: The observations have no image, or the policy is of another kind.
+
+    Example:
+        >>> from rl import CoordConvCnnPolicy
+        >>> from rl.envs.catch import CatchVecEnv
+        >>> env = CatchVecEnv(2, seed=0)
+        >>> policy = CoordConvCnnPolicy(env.observation_space, env.action_space, lambda _: 1e-3)
+        >>> saliency(policy, env.reset(), "gradient").value.shape
+        (2, 84, 84)
     """
     policy = required_policy(player)
     measure = {"blur": _by_blurring, "gradient": _by_gradient}[method]
-    # Gradients even where the caller has none, as callbacks do; of the images only, none is added to the parameters'.
+    # Callbacks run in inference mode, where autograd does not work. Gradients are taken of the images only.
     with evaluation_mode(player), torch.inference_mode(False):
         found = measure(_as_images(policy, observations))
     value, choice = (maps.detach().float().cpu().numpy() for maps in found)
     return Saliency(value, choice)
-
-
-def required_policy(player: Player) -> BasePolicy:
-    """The policy that plays.
-
-    Raises:
-        ValueError: It is none of Stable-Baselines3's.
-    """
-    policy = policy_of(player)
-    if policy is None:
-        raise ValueError(f"player={type(player).__name__}: must be a policy or an algorithm of Stable-Baselines3")
-    return policy
 
 
 def _as_images(policy: BasePolicy, observations: Any) -> _Images:  # noqa: ANN401  # an array, or a dict of them
@@ -128,56 +124,56 @@ def _as_images(policy: BasePolicy, observations: Any) -> _Images:  # noqa: ANN40
     return _Images(images.permute(0, 3, 1, 2) if last else images, evaluate_images)
 
 
-def _by_blurring(seen: _Images) -> tuple[Tensor, Tensor]:
-    images, (height, width) = seen.images, seen.images.shape[-2:]
+def _by_blurring(inputs: _Images) -> tuple[Tensor, Tensor]:
+    images, (height, width) = inputs.images, inputs.images.shape[-2:]
     rows, columns = (_grid(side) for side in (height, width))
     masks = _masks(rows, columns, (height, width)).to(images.device)
     with torch.no_grad():
-        values, preferences = seen.evaluate(images, torch.arange(len(images)))
+        values, logits = inputs.evaluate(images, torch.arange(len(images)))
         maps = []
-        for place, (image, blurred) in enumerate(zip(images, _gaussian(images, _BLUR), strict=True)):
+        for place, (image, blurred) in enumerate(zip(images, _gaussian(images, _BLUR_SIGMA), strict=True)):
             changes = []
             for part in masks.split(_BATCH):
                 others = image + part[:, None] * (blurred - image)
-                value, preference = seen.evaluate(others, torch.full((len(part),), place))
-                of_value = (value - values[place]).square() / 2
-                changes.append(torch.stack([of_value, (preference - preferences[place]).square().sum(1) / 2]))
+                value, logit = inputs.evaluate(others, torch.full((len(part),), place))
+                value_change = (value - values[place]).square() / 2
+                changes.append(torch.stack([value_change, (logit - logits[place]).square().sum(1) / 2]))
             maps.append(torch.cat(changes, 1).view(2, len(rows), len(columns)))
-    return _spread(torch.stack(maps), (height, width))
+    return _upsample(torch.stack(maps), (height, width))
 
 
 def _grid(side: int) -> list[int]:
-    """Every fifth pixel of a side, with as much of it before the first as after the last."""
+    """Return every fifth pixel of a side, with equal margins."""
     return list(range((side - 1) % _SPACING // 2, side, _SPACING))
 
 
 def _masks(rows: Sequence[int], columns: Sequence[int], size: tuple[int, int]) -> Tensor:
-    """How much to blur each pixel, ``(rows * columns, H, W)`` in [0, 1], 1 at one place each."""
+    """Return masks ``(rows * columns, H, W)`` in [0, 1], Gaussians around one position each."""
     down, across = (
-        torch.exp(-(torch.arange(side)[None] - torch.tensor(places)[:, None]).square() / (2 * _PATCH**2))
+        torch.exp(-(torch.arange(side)[None] - torch.tensor(places)[:, None]).square() / (2 * _MASK_SIGMA**2))
         for places, side in zip((rows, columns), size, strict=True)
     )
     return torch.einsum("rh,cw->rchw", down, across).flatten(0, 1)
 
 
-def _spread(maps: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Maps ``(B, 2, rows, columns)`` of single places as two of all pixels, ``(B, H, W)``."""
+def _upsample(maps: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Interpolate maps ``(B, 2, rows, columns)`` to two of all pixels, ``(B, H, W)``."""
     return F.interpolate(maps, size, mode="bilinear", align_corners=False).unbind(1)  # type: ignore[return-value]  # two
 
 
-def _by_gradient(seen: _Images) -> tuple[Tensor, Tensor]:
+def _by_gradient(inputs: _Images) -> tuple[Tensor, Tensor]:
     maps = []
     with torch.enable_grad():
-        images = seen.images.clone().requires_grad_()
-        values, preferences = seen.evaluate(images, torch.arange(len(images)))
-        for outputs in (values, preferences.amax(1)):
+        images = inputs.images.clone().requires_grad_()
+        values, logits = inputs.evaluate(images, torch.arange(len(images)))
+        for outputs in (values, logits.amax(1)):
             (gradient,) = torch.autograd.grad(outputs.sum(), images, retain_graph=True)
-            maps.append(_gaussian(gradient.abs().sum(1, keepdim=True), _SMOOTH).squeeze(1))
+            maps.append(_gaussian(gradient.abs().sum(1, keepdim=True), _GRADIENT_SIGMA).squeeze(1))
     return maps[0], maps[1]
 
 
 def _gaussian(images: Tensor, deviation: float) -> Tensor:
-    """Images ``(B, C, H, W)`` blurred by a Gaussian, in pixels, with their border continued."""
+    """Blur images ``(B, C, H, W)`` with a Gaussian of a standard deviation in pixels, replicating the border."""
     reach = round(3 * deviation)
     kernel = torch.exp(-torch.arange(-reach, reach + 1, device=images.device).square() / (2 * deviation**2))
     kernel = (kernel / kernel.sum()).to(images.dtype)
@@ -185,18 +181,15 @@ def _gaussian(images: Tensor, deviation: float) -> Tensor:
     return F.conv2d(F.conv2d(flat, kernel[None, None, None]), kernel[None, None, :, None]).view_as(images)
 
 
-# ------------------------------------------------------------------- coordinates
-
-
 def first_coord_layer(player: Player) -> CoordLayer | None:
-    """The first layer of a policy that sees coordinates; None without one."""
+    """Return the first layer of a policy with coordinates; None without one."""
     return next((module for module in required_policy(player).modules() if isinstance(module, CoordLayer)), None)
 
 
 def without_coordinates(player: Player) -> BasePolicy:
-    """A copy of a policy in which coordinates count for nothing: their weights are 0. It is the player's otherwise.
+    """Return a copy of a policy whose coordinate weights are 0.
 
-    Coordinates are in [-1, 1] and on average about 0: what is taken away is where things are, not a constant.
+    Coordinates are in [-1, 1] and on average about 0, so this removes positions and not a constant.
     """
     policy = copy.deepcopy(required_policy(player))
     for module in policy.modules():
@@ -206,11 +199,11 @@ def without_coordinates(player: Player) -> BasePolicy:
 
 
 def coordinate_maps(player: Player, observations: Any) -> NDArray[np.float32] | None:  # noqa: ANN401  # or a dict
-    """What coordinates add to the outputs of the first layer that sees them, before its bias.
+    """Return what coordinates add to the outputs of the first layer that has them, without its bias.
 
     Args:
-        player: A policy of A2C, PPO or DQN, or such an algorithm.
-        observations: As for `saliency`; only their size counts.
+        player: Policy of A2C, PPO or DQN, or such an algorithm.
+        observations: As for `saliency`; only their size matters.
 
     Returns:
         float32 ``(filters, h, w)``, the same for all observations; None without such a layer.
@@ -222,8 +215,8 @@ def coordinate_maps(player: Player, observations: Any) -> NDArray[np.float32] | 
     handle = layer.register_forward_hook(lambda _, inputs, output: sizes.append((inputs[0], output)))
     try:
         with evaluation_mode(player), torch.no_grad():
-            seen = _as_images(required_policy(player), observations)
-            seen.evaluate(seen.images, torch.arange(len(seen.images)))
+            inputs = _as_images(required_policy(player), observations)
+            inputs.evaluate(inputs.images, torch.arange(len(inputs.images)))
             maps = layer.coord_map(*sizes[0])
             if layer.bias is not None:
                 maps = maps - layer.bias[:, None, None]
@@ -233,19 +226,18 @@ def coordinate_maps(player: Player, observations: Any) -> NDArray[np.float32] | 
     return added
 
 
-# ------------------------------------------------------------------- observations
-
-
-def watch(player: Player, env: VecEnv, count: int, *, deterministic: bool, seed: int, steps: int = 400) -> Any:  # noqa: ANN401  # an array, or a dict of them
-    """Observations of the first environment to look at, spread evenly over some steps of playing.
+def sample_observations(
+    player: Player, env: VecEnv, count: int, *, deterministic: bool, seed: int, steps: int = 400
+) -> Any:  # noqa: ANN401  # an array, or a dict of them
+    """Play some steps and return observations of the first environment, spaced evenly over them.
 
     Args:
-        player: Who plays. Its networks are in evaluation mode meanwhile.
-        env: It is seeded and reset.
-        count: How many.
-        deterministic: Whether to take the most probable actions, not drawn ones.
-        seed: As of `rl.evaluation.episodes.play_episodes`.
-        steps: To play; at least ``count``.
+        player: Policy or algorithm. Its networks are in evaluation mode meanwhile.
+        env: Environments. They are seeded and reset.
+        count: Number of observations.
+        deterministic: Whether to take the most probable actions instead of sampling.
+        seed: As for `rl.evaluation.episodes.play_episodes`.
+        steps: Number of steps to play; at least ``count``.
 
     Returns:
         ``(count, ...)``, or a dict of such arrays.
@@ -260,7 +252,7 @@ def watch(player: Player, env: VecEnv, count: int, *, deterministic: bool, seed:
     with evaluation_mode(player):
         for number, step in enumerate(play(player, env, deterministic=deterministic, seed=seed)):
             if number in wanted:
-                found.append(copy.deepcopy(step.observations))  # an environment may use its memory again
+                found.append(copy.deepcopy(step.observations))  # an environment may reuse its memory
             if number == steps - 1:
                 break
     if isinstance(found[0], dict):

@@ -1,4 +1,4 @@
-"""Figures of what a policy looks at, and of what coordinates add to its filters."""
+"""Figures of saliency maps, and of what coordinates add to the filters of a policy."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rl.evaluation.films import newest_frame
-from rl.evaluation.saliency import Method, required_policy, saliency
+from rl.evaluation.play import required_policy
+from rl.evaluation.saliency import Method, saliency
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -19,18 +20,18 @@ _DPI = 110
 
 
 def draw_saliency(players: dict[str, Player], observations: Any, method: Method = "blur") -> Figure:  # noqa: ANN401  # or a dict
-    """A figure of what policies look at: a column for each observation, two rows for each policy.
+    """Draw saliency maps: a column for each observation and two rows for each policy.
 
     Args:
         players: Policies or algorithms by name, such as one and its copy `without_coordinates`; at least one.
-        observations: As for `saliency`; a handful.
+        observations: A few observations, as for `saliency`.
         method: The measure.
 
     Returns:
-        The newest frames above; below, for each policy, what matters to its value and to its choice, bright over the
-        frame, each row on a scale of its own.
+        Figure with the newest frames at the top; below, for each policy, the maps of its value and of its action over
+        the frames, each row on a scale of its own.
     """
-    from matplotlib.figure import Figure  # imported here: it costs a second that an error should not wait for
+    from matplotlib.figure import Figure  # slow to import
 
     first = required_policy(next(iter(players.values())))
     images: Any = first.obs_to_tensor(observations)[0]
@@ -39,13 +40,13 @@ def draw_saliency(players: dict[str, Player], observations: Any, method: Method 
     frames = [newest_frame(_at(images, place), first.observation_space) for place in range(count)]
     rows = [(f"{name}\n{part}", maps) for name, p in players.items() for part, maps in _named(p, observations, method)]
     figure = Figure(figsize=(1.8 * max(count, 3), 1.9 * (len(rows) + 1) + 0.4), dpi=_DPI, layout="constrained")
-    words = {"blur": "change when it is blurred", "gradient": "derivative by its pixels"}
-    figure.suptitle(f"What matters where: {words[method]}", fontsize=13)
+    measure = {"blur": "change when blurred", "gradient": "gradient of the pixels"}
+    figure.suptitle(f"Saliency: {measure[method]}", fontsize=13)
     grid = figure.subplots(len(rows) + 1, count, squeeze=False)
     for axes, frame in zip(grid[0], frames, strict=True):
         axes.imshow(frame, interpolation="nearest")
     for line, (_, maps) in zip(grid[1:], rows, strict=True):
-        largest = float(maps.max()) or 1.0  # one that looks at nothing
+        largest = float(maps.max()) or 1.0  # 0 for a policy that ignores the image
         for axes, frame, values in zip(line, frames, maps, strict=True):
             axes.imshow(frame.mean(2), cmap="gray", vmin=0, vmax=400, interpolation="nearest")
             axes.imshow(values, cmap="autumn", vmin=0, vmax=largest, alpha=(values / largest) ** 0.5)
@@ -68,10 +69,10 @@ def _at(observations: Any, place: int) -> Any:  # noqa: ANN401  # a tensor, or a
 
 
 def draw_coordinate_maps(maps: NDArray[np.float32], columns: int = 8) -> Figure:
-    """A figure of what coordinates add to each filter of a layer, all on one scale.
+    """Draw what coordinates add to each filter of a layer, all on one scale.
 
     Args:
-        maps: ``(filters, h, w)``, of `coordinate_maps`.
+        maps: ``(filters, h, w)``, from `rl.evaluation.saliency.coordinate_maps`.
         columns: Filters in a row.
     """
     from matplotlib.figure import Figure

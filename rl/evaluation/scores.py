@@ -1,4 +1,4 @@
-"""Scores to compare with: of random actions and of a human on Atari's games, of random and of best play on Catch."""
+"""Reference scores: random actions and a human for Atari games, random and best play for Catch."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from rl.envs import catch
 
 
 class Reference(NamedTuple):
-    """What two players score at a game, mean over episodes, of unclipped rewards.
+    """Mean episode scores of two players, from unclipped rewards.
 
     Attributes:
-        random: Actions drawn at random.
-        good: Atari: a professional human game tester. Catch, where no human was measured: the best score there is.
+        random: Score of uniformly random actions.
+        good: Atari: score of a professional human game tester. Catch, where no human was measured: the best score.
     """
 
     random: float
@@ -81,18 +81,18 @@ ATARI_SCORES = {
 }
 """The 57 games of Wang et al. (2016, "Dueling Network Architectures", appendix: up to 30 no-ops at the start).
 
-Read from DeepMind's DQN Zoo (`dqn_zoo/atari_data.py`); the random scores agree with Google's `reincarnating_rl`
-(`atari_scores.py`) but for Video Pinball, for which that has 0. Mnih et al. (2015, Extended Data Table 2) have 49 of
-the games with the same random scores, rounded otherwise, and other humans: at Pong 9.3, at Breakout 31.8. The field
-normalises by the table here. Scores are of emulators without sticky actions.
+Copied from DeepMind's DQN Zoo (`dqn_zoo/atari_data.py`). The random scores agree with Google's `reincarnating_rl`
+(`atari_scores.py`) except for Video Pinball, where that table has 0. Mnih et al. (2015, Extended Data Table 2) list 49
+of the games with the same random scores, rounded differently, and other humans (Pong 9.3, Breakout 31.8); the field
+normalises with the table here. The emulators had no sticky actions.
 """
 
 
 def reference_scores(game: str) -> Reference | None:
-    """What others score at a game, or None for a game for which that is not published.
+    """Return the reference scores of a game; None where none are published.
 
     Args:
-        game: "catch", of the standard rules, or a game of Atari's in any of its spellings: ``space_invaders``,
+        game: "catch" with its standard rules, or an Atari game in any spelling: ``space_invaders``,
             ``SpaceInvaders``, ``ALE/SpaceInvaders-v5``, ``SpaceInvadersNoFrameskip-v4``.
     """
     namespace, _, name = game.rpartition("/")
@@ -104,15 +104,19 @@ def reference_scores(game: str) -> Reference | None:
 
 
 def human_normalised(game: str, score: float) -> float | None:
-    """A score on the scale on which random actions have 0 and a human 1; best play has 1 at Catch.
+    """Normalise a score so that random actions get 0 and a human 1; for Catch, best play gets 1.
 
     Args:
-        game: As `reference_scores` takes it.
-        score: Mean over episodes of the sums of unclipped rewards.
+        game: As for `reference_scores`.
+        score: Mean episode score from unclipped rewards.
 
     Returns:
         ``(score - random) / (human - random)``, which may be below 0 and above 1; None for a game without published
         scores.
+
+    Example:
+        >>> round(human_normalised("ALE/Pong-v5", 21.0), 3)
+        1.181
     """
     reference = reference_scores(game)
     return None if reference is None else (score - reference.random) / (reference.good - reference.random)

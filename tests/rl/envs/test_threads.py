@@ -12,7 +12,7 @@ import pytest
 from rl.envs.threads import SPINS, share_cores
 
 CHOICES = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 LOOK = """
 import os

@@ -9,7 +9,7 @@ import pytest
 
 from rl.envs.atari import AtariVecEnv
 from rl.envs.emulator import ColourGame
-from tests.rl.envs import area_weights, same
+from tests.rl.reference_envs import area_weights, same
 
 
 def in_grey(picture: Any) -> Any:  # noqa: ANN401  # an image

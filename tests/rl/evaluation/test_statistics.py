@@ -7,7 +7,8 @@ import numpy.typing as npt
 import pytest
 from scipy import stats
 
-from rl.evaluation.statistics import Estimate, bootstrap, interquartile_mean, probability_of_improvement
+from coordconv_apps.utils.statistics import Estimate, bootstrap
+from rl.evaluation.statistics import interquartile_mean, probability_of_improvement
 
 
 def draw(runs: int, games: int, seed: int = 0) -> npt.NDArray[np.float64]:
@@ -141,9 +142,9 @@ def test_one_run_has_no_interval() -> None:
 @pytest.mark.parametrize(
     ("scores", "message"),
     [
-        ([1.0, 2.0], r"scores: an array of shape \(2,\), must be \(runs, games\) with at least one of each"),
-        (np.zeros((0, 3)), r"scores: an array of shape \(0, 3\), must be \(runs, games\) with at least one of each"),
-        (np.zeros((2, 2, 2)), r"scores: an array of shape \(2, 2, 2\), must be \(runs, games\) with .*"),
+        ([1.0, 2.0], r"scores: array of shape \(2,\), must be \(runs, columns\) with at least one of each"),
+        (np.zeros((0, 3)), r"scores: array of shape \(0, 3\), must be \(runs, columns\) with at least one of each"),
+        (np.zeros((2, 2, 2)), r"scores: array of shape \(2, 2, 2\), must be \(runs, columns\) with .*"),
         ([[1.0, np.nan]], "scores: must be finite numbers"),
     ],
 )
@@ -157,5 +158,5 @@ def test_wrong_arguments_are_told_in_one_line() -> None:
         estimate(draw(2, 2), confidence=1.0)
     with pytest.raises(ValueError, match=r"^resamples=0: must be an integer of at least 1$"):
         estimate(draw(2, 2), resamples=0)
-    with pytest.raises(ValueError, match=r"^others: 3 games, must be as many as of scores, 2$"):
+    with pytest.raises(ValueError, match=r"^others: 3 games, must be as many as in scores, 2$"):
         probability_of_improvement(draw(2, 2), draw(2, 3))

@@ -18,7 +18,7 @@ from rl.evaluation.episodes import (
     EpisodeScores,
     gather_episodes,
     play_episodes,
-    share,
+    shard_episodes,
     write_episodes,
 )
 from rl.evaluation.play import play
@@ -130,12 +130,14 @@ def test_shares_make_up_what_one_process_plays(world_size: int, deterministic: b
     alone = play_episodes(model, make_env(4), 10, deterministic=deterministic, seed=2)
     parts = []
     for rank in range(world_size):
-        own = share(10, 4, rank, world_size)
-        if own.environments:
-            env = make_env(own.environments)
-            parts.append(play_episodes(model, env, own.episodes, deterministic=deterministic, seed=2 + own.first))
+        own = shard_episodes(10, 4, rank, world_size)
+        if own.num_envs:
+            env = make_env(own.num_envs)
+            parts.append(
+                play_episodes(model, env, own.num_episodes, deterministic=deterministic, seed=2 + own.first_env)
+            )
         else:
-            assert own.episodes == 0
+            assert own.num_episodes == 0
     together = Episodes(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
     assert together.scores == pytest.approx(alone.scores)
     assert together.lengths.tolist() == alone.lengths.tolist()
@@ -144,10 +146,10 @@ def test_shares_make_up_what_one_process_plays(world_size: int, deterministic: b
 
 @pytest.mark.parametrize(("episodes", "environments", "world_size"), [(1, 8, 2), (10, 8, 4), (30, 7, 3), (5, 2, 4)])
 def test_shares_add_up(episodes: int, environments: int, world_size: int) -> None:
-    shares = [share(episodes, environments, rank, world_size) for rank in range(world_size)]
-    assert sum(own.episodes for own in shares) == episodes
-    assert sum(own.environments for own in shares) == environments
-    assert [own.first for own in shares] == [sum(o.environments for o in shares[:rank]) for rank in range(world_size)]
+    shares = [shard_episodes(episodes, environments, rank, world_size) for rank in range(world_size)]
+    assert sum(own.num_episodes for own in shares) == episodes
+    assert sum(own.num_envs for own in shares) == environments
+    assert [own.first_env for own in shares] == [sum(o.num_envs for o in shares[:rank]) for rank in range(world_size)]
 
 
 def test_a_bound_on_steps_counts_games_under_way_as_they_stand() -> None:
@@ -167,7 +169,7 @@ def test_a_bound_on_steps_counts_games_under_way_as_they_stand() -> None:
 
 @pytest.mark.parametrize(
     ("episodes", "max_steps", "message"),
-    [(-1, None, "episodes=-1: must be an integer of at least 0"), (1, 0, "max_steps=0: must be .* at least 1")],
+    [(-1, None, "num_episodes=-1: must be an integer of at least 0"), (1, 0, "max_steps=0: must be .* at least 1")],
 )
 def test_numbers_out_of_range_are_refused(episodes: int, max_steps: int | None, message: str) -> None:
     with pytest.raises(ValueError, match=message):
@@ -177,7 +179,7 @@ def test_numbers_out_of_range_are_refused(episodes: int, max_steps: int | None, 
 @pytest.mark.parametrize(("episodes", "environments"), [(0, 4), (4, 0)])
 def test_shares_of_nothing_are_refused(episodes: int, environments: int) -> None:
     with pytest.raises(ValueError, match=r"=0: must be an integer of at least 1"):
-        share(episodes, environments)
+        shard_episodes(episodes, environments)
 
 
 # ------------------------------------------------------------------------- files

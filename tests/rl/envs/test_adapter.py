@@ -16,7 +16,7 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from rl.envs.adapter import VectorEnvAdapter
-from tests.rl.envs import Walk, equal, play_both
+from tests.rl.reference_envs import Walk, equal, play_both
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,7 +15,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
 from rl.envs.adapter import VectorEnvAdapter
 from rl.envs.atari import AtariVecEnv
 from rl.envs.checks import BrokenEnvironment, GuardedVecEnv
-from tests.rl.envs import Walk, equal, play_both
+from tests.rl.reference_envs import Walk, equal, play_both
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -17,7 +17,7 @@ from stable_baselines3.common.monitor import Monitor
 from rl.envs.adapter import VectorEnvAdapter
 from rl.envs.atari import AtariVecEnv
 from rl.envs.checks import GuardedVecEnv
-from tests.rl.envs import equal
+from tests.rl.reference_envs import equal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

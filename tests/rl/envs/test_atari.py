@@ -13,7 +13,7 @@ from stable_baselines3.common.vec_env import VecTransposeImage, is_vecenv_wrappe
 import rl.envs.atari
 from rl.envs.atari import AtariVecEnv
 from rl.envs.emulator import Game, starting_frames
-from tests.rl.envs import same, stock_atari
+from tests.rl.reference_envs import same, stock_atari
 
 
 def differences(ours: Any, stock: Any) -> Any:  # noqa: ANN401  # images

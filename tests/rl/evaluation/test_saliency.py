@@ -21,7 +21,7 @@ from rl.evaluation.saliency import (
     coordinate_maps,
     first_coord_layer,
     saliency,
-    watch,
+    sample_observations,
     without_coordinates,
 )
 from rl.evaluation.saliency_figures import draw_coordinate_maps, draw_saliency
@@ -49,7 +49,9 @@ def make_player(kind: str) -> Any:  # noqa: ANN401  # of several classes
 
 
 def observe(player: Any, count: int = 2) -> Any:  # noqa: ANN401
-    return watch(player, make_env(as_dict="Dict" in str(player.observation_space)), count, deterministic=True, seed=0)
+    return sample_observations(
+        player, make_env(as_dict="Dict" in str(player.observation_space)), count, deterministic=True, seed=0
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -275,8 +277,8 @@ def test_figure_has_a_picture_of_each_filter(filters: int) -> None:
 
 def test_observations_are_spread_over_the_steps() -> None:
     player = make_player("a2c")
-    every = watch(player, make_env(), 21, deterministic=True, seed=0, steps=21)
-    some = watch(player, make_env(), 5, deterministic=True, seed=0, steps=21)
+    every = sample_observations(player, make_env(), 21, deterministic=True, seed=0, steps=21)
+    some = sample_observations(player, make_env(), 5, deterministic=True, seed=0, steps=21)
     np.testing.assert_array_equal(some, every[::5])
     assert len(np.unique(every, axis=0)) > 10
 
@@ -285,4 +287,4 @@ def test_observations_are_spread_over_the_steps() -> None:
 def test_numbers_out_of_range_are_refused(count: int) -> None:
     message = f"count={count}: must be an integer from 1 to 400, the number of steps"
     with pytest.raises(ValueError, match=message):
-        watch(make_player("a2c"), make_env(), count, deterministic=True, seed=0)
+        sample_observations(make_player("a2c"), make_env(), count, deterministic=True, seed=0)
