@@ -1,4 +1,4 @@
-"""CoordConv for PyTorch: layers, conversion of any model, and what the suite's applications share."""
+"""CoordConv for PyTorch: the layers, and the conversion of any model. These need torch and nothing else."""
 
 from coordconv_apps.nn.convert import coordconv_layers, to_coordconv
 from coordconv_apps.nn.coords import Coords, axis_coords, coord_grid

@@ -23,7 +23,7 @@ from coordconv_apps.nn.coords import Coords
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from coordconv_apps.nn.functional import CoordLayer
+    from coordconv_apps.nn.coord_layer import CoordLayer
 
 Where = Literal["first", "all"]
 CoordInit = Literal["random", "zero"]

@@ -42,7 +42,7 @@ from stable_baselines3.dqn.policies import CnnPolicy as DQNCnnPolicy
 from stable_baselines3.dqn.policies import MultiInputPolicy as DQNMultiInputPolicy
 from torch import nn
 
-from coordconv_apps.nn.functional import CoordLayer
+from coordconv_apps.nn.coord_layer import CoordLayer
 from rl.extractors import CoordConvCombinedExtractor, CoordConvNatureCNN, draw_orthogonal
 
 NetArch = list[int] | dict[str, list[int]]

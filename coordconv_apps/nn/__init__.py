@@ -1,1 +1,1 @@
-"""CoordConv layers and the conversion of models; needs torch only."""
+"""CoordConv layers and the conversion of models: they need torch and nothing else."""

@@ -9,47 +9,35 @@ from typing import Literal
 
 import torch
 from torch import nn
-from torch.nn.modules.conv import _ConvNd
 
+from coordconv_apps.nn.coord_layer import CoordLayer
 from coordconv_apps.nn.coords import coords_for
-from coordconv_apps.nn.functional import CoordLayer
-from coordconv_apps.nn.layers import (
-    CoordConv1d,
-    CoordConv2d,
-    CoordConv3d,
-    CoordConvTranspose1d,
-    CoordConvTranspose2d,
-    CoordConvTranspose3d,
-)
+from coordconv_apps.nn.layers import COORD_CLASSES
+from coordconv_apps.nn.torch_internals import ConvNd, replaces_forward
 
 logger = logging.getLogger(__name__)
 
 Where = str | Callable[[str, nn.Module], bool]
 
-_COORD_CLASS: dict[type[nn.Module], type[CoordLayer]] = {
-    nn.Conv1d: CoordConv1d,
-    nn.Conv2d: CoordConv2d,
-    nn.Conv3d: CoordConv3d,
-    nn.ConvTranspose1d: CoordConvTranspose1d,
-    nn.ConvTranspose2d: CoordConvTranspose2d,
-    nn.ConvTranspose3d: CoordConvTranspose3d,
-}
+_WRAPPERS = {"DistributedDataParallel", "FullyShardedDataParallel", "FSDPModule"}
+"""Wrappers of torch, by name, so that converting a model does not load torch's distributed code."""
 
 
 def coordconv_layers(model: nn.Module) -> dict[str, nn.Module]:
-    """The CoordConv layers of a model by name, in the order in which the model holds them.
+    """Return the CoordConv layers of a model by name, in the order in which the model holds them.
 
     Args:
         model: Any module.
 
     Returns:
         Name of each layer within ``model`` (``""`` for the model itself) and the layer.
+
+    Example:
+        >>> model = to_coordconv(nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 3)), where="all")
+        >>> list(coordconv_layers(model))
+        ['0', '2']
     """
     return {name: module for name, module in model.named_modules() if isinstance(module, CoordLayer)}
-
-
-_WRAPPERS = {"DistributedDataParallel", "FullyShardedDataParallel", "FSDPModule"}
-"""Of torch. By name, so that nothing of its distributed code is loaded for this."""
 
 
 def to_coordconv(
@@ -59,17 +47,17 @@ def to_coordconv(
 
     The layer objects stay: they become CoordConv layers and get one more parameter, ``coord_weight``. So weights,
     hooks, devices, dtypes, train mode, sharing of a module between several places, and optimizers that hold the old
-    parameters all go on as they are. The new parameters want gradients, also in layers whose weights are frozen;
-    give them to your optimizer. What was replaced is logged, and `coordconv_layers` lists it.
+    parameters all stay as they are. The new parameters require gradients, also in layers whose weights are frozen;
+    give them to your optimizer. The converted layers are logged, and `coordconv_layers` lists them.
 
     Args:
-        model: Any module tree; a lone convolution too.
+        model: Any module, a single convolution included.
         where: ``"first"`` (the first convolution that the model holds), ``"all"``, a regular expression that is
             searched for in layer names (as in ``model.named_modules()``), or a function of name and layer that
-            says yes or no.
+            returns whether to convert the layer.
         coords: ``"xy"``, or ``"xyr"`` to add the distance from the centre. Layers over one axis get ``x``, over
             three ``xyz``.
-        init: ``"zero"`` starts the coordinate weights at 0: the model's outputs do not change until training moves
+        init: ``"zero"`` starts the coordinate weights at 0: the model's outputs do not change until training changes
             them. ``"default"`` draws them as `CoordConv2d` does; the other weights stay.
 
     Returns:
@@ -79,10 +67,20 @@ def to_coordconv(
         ValueError: If nothing matches ``where``, or ``where``, ``coords`` or ``init`` is none of the above.
         TypeError: If a layer that matches cannot be converted: subclasses with a forward of their own,
             parametrised, lazy or quantised layers. Nothing is changed then.
+
+    Example:
+        >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3)).eval()
+        >>> images = torch.rand(2, 3, 16, 16)
+        >>> before = model(images)
+        >>> _ = to_coordconv(model, where="all", coords="xyr")
+        >>> torch.allclose(model(images), before, atol=1e-5)
+        True
+        >>> model[0]
+        CoordConv2d(3, 8, kernel_size=(3, 3), stride=(1, 1), coords='xyr')
     """
     if init not in ("zero", "default"):
         raise ValueError(f"init={init!r} is not one of 'zero', 'default'")
-    coords_for(coords, 2)  # a bad value is refused even if nothing is to be converted
+    coords_for(coords, 2)  # reject a bad value even if there is nothing to convert
     classes = {kind.__name__ for module in model.modules() for kind in type(module).__mro__}
     if wrapped := sorted(classes & _WRAPPERS):
         raise TypeError(f"the model is wrapped in {wrapped[0]}, which would not see the new parameters; convert first")
@@ -100,14 +98,19 @@ def to_coordconv(
 
 
 def choose_layers(model: nn.Module, where: Where) -> dict[str, nn.Module]:
-    """The layers that `to_coordconv` would convert, by name.
+    """Return the layers that `to_coordconv` would convert, by name.
 
     Args:
         model: The model.
-        where: As of `to_coordconv`.
+        where: As in `to_coordconv`.
 
     Raises:
-        ValueError: It selects none, or is none of what is allowed.
+        ValueError: If ``where`` selects no layer, or has none of the allowed values.
+
+    Example:
+        >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3))
+        >>> choose_layers(model, "first")
+        {'0': Conv2d(3, 8, kernel_size=(3, 3), stride=(1, 1))}
     """
     names: dict[nn.Module, list[str]] = {}  # a shared module has several
     for name, module in model.named_modules(remove_duplicate=False):
@@ -126,7 +129,7 @@ def choose_layers(model: nn.Module, where: Where) -> dict[str, nn.Module]:
 
 
 def _matcher(where: Where) -> Callable[[str, nn.Module], bool]:
-    """The yes-or-no function that ``where`` stands for."""
+    """Return ``where`` as a function of name and layer."""
     if callable(where):
         return where
     if where == "all":
@@ -139,17 +142,17 @@ def _matcher(where: Where) -> Callable[[str, nn.Module], bool]:
 
 
 def _is_convolution(module: nn.Module) -> bool:
-    """Whether a user would call it a convolution: torch's layers and whatever is built on or named after them."""
-    return isinstance(module, _ConvNd) or bool(
+    """Return whether a module is one of torch's convolutions, derives from one or is named like one."""
+    return isinstance(module, ConvNd) or bool(
         re.fullmatch(r"(Lazy)?Conv(Transpose)?[123]d", type(module).__name__) and hasattr(module, "kernel_size")
     )
 
 
 def _why_not(layer: nn.Module) -> str | None:
-    """Why a convolution cannot be converted, or None if it can."""
+    """Return why a convolution cannot be converted, or None if it can."""
     kind = type(layer)
-    if kind in _COORD_CLASS:
-        if {"forward", "_conv_forward"} & vars(layer).keys():
+    if kind in COORD_CLASSES:
+        if replaces_forward(layer):
             return f"{kind.__name__} whose forward was replaced on the instance"
         if not isinstance(layer.weight, nn.Parameter):
             return f"{kind.__name__} whose weight is computed (pruning or weight normalisation)"
@@ -162,10 +165,10 @@ def _why_not(layer: nn.Module) -> str | None:
 
 
 def _convert(layer: nn.Module, coords: str, init: Literal["zero", "default"]) -> None:
-    coord_class = _COORD_CLASS[type(layer)]
+    coord_class = COORD_CLASSES[type(layer)]
     layer.__class__ = coord_class
     assert isinstance(layer, CoordLayer)
-    layer._add_coords(coords_for(coords, coord_class.ndim))
+    layer.add_coords(coords_for(coords, coord_class.ndim))
     with torch.no_grad():
         if init == "zero":
             layer.coord_weight.zero_()

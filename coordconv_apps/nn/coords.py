@@ -1,4 +1,4 @@
-"""Coordinate grids: the one place that fixes axis order, range, the radius and axes of size 1.
+"""Coordinate grids: the only place that defines axis order, range, the radius and axes of size 1.
 
 The convention is that of Liu et al. (2018), section 3: every axis runs over [-1, 1], the first coordinate is
 x (along the last axis of a tensor, an image's columns), then y (rows), then z (depth), then optionally r, the
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Coords = Literal["none", "xy", "xyr"]
-"""The suite's one switch: no coordinates, x and y, or x, y and the radius."""
+"""The switch of every application: no coordinates, x and y, or x, y and the radius."""
 
 AXES = "xyz"
 """Names of the coordinate axes: x belongs to the last axis of a tensor, y to the one before, z to the third last."""
 
 
 def coord_channels(coords: str, ndim: int) -> int:
-    """Number of coordinate channels that a specification stands for.
+    """Return the number of coordinate channels of a specification.
 
     Args:
         coords: ``"x"``, ``"xy"`` or ``"xyz"`` (as many letters as spatial axes), optionally followed by ``"r"``.
@@ -35,6 +35,10 @@ def coord_channels(coords: str, ndim: int) -> int:
 
     Raises:
         ValueError: If ``coords`` is not a specification for ``ndim`` axes.
+
+    Example:
+        >>> coord_channels("xyr", ndim=2)
+        3
     """
     axes = AXES[:ndim]
     if coords not in (axes, axes + "r"):
@@ -43,7 +47,7 @@ def coord_channels(coords: str, ndim: int) -> int:
 
 
 def coords_for(coords: str, ndim: int) -> str:
-    """Translate the suite's switch, which is written for images, to another number of axes.
+    """Translate ``"xy"`` or ``"xyr"``, which are written for images, to another number of axes.
 
     Args:
         coords: ``"xy"`` or ``"xyr"``; a specification for ``ndim`` axes is returned as it is.
@@ -54,6 +58,10 @@ def coords_for(coords: str, ndim: int) -> str:
 
     Raises:
         ValueError: If ``coords`` is neither.
+
+    Example:
+        >>> coords_for("xyr", ndim=3)
+        'xyzr'
     """
     axes = AXES[:ndim]
     translated = {"xy": axes, "xyr": axes + "r", axes: axes, axes + "r": axes + "r"}
@@ -63,10 +71,10 @@ def coords_for(coords: str, ndim: int) -> str:
 
 
 def axis_coords(size: int, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Tensor:
-    """Coordinates along one axis: evenly spaced from -1 to 1, the first and last exactly so.
+    """Return the coordinates along one axis: evenly spaced, with the first and last exactly -1 and 1.
 
     Args:
-        size: Number of positions. An axis of one position sits at its centre, 0.
+        size: Number of positions. The only position of an axis of size 1 has the coordinate 0.
         dtype: Floating-point (or complex) type of the result; torch's default if None.
         device: Device of the result; torch's default if None.
 
@@ -74,7 +82,11 @@ def axis_coords(size: int, *, dtype: torch.dtype | None = None, device: torch.de
         Tensor of shape ``(size,)`` with values in [-1, 1].
 
     Raises:
-        TypeError: If ``dtype`` holds whole numbers only.
+        TypeError: If ``dtype`` is an integer type.
+
+    Example:
+        >>> axis_coords(5)
+        tensor([-1.0000, -0.5000,  0.0000,  0.5000,  1.0000])
     """
     if dtype is None:
         dtype = torch.get_default_dtype()
@@ -82,7 +94,7 @@ def axis_coords(size: int, *, dtype: torch.dtype | None = None, device: torch.de
         raise TypeError(f"dtype={dtype} cannot hold coordinates in [-1, 1]; a floating-point type is needed")
     # Integers up to the last step: exact, symmetric about 0, and right for size 1 without a branch.
     position = 2 * torch.arange(size, device=device) - (size - 1)
-    # Half precision neither counts as far as a long axis goes nor in single steps: divide in single, round once.
+    # Half precision cannot represent all positions of a long axis: divide in single precision, then round once.
     return (position.to(torch.promote_types(dtype, torch.float32)) / max(size - 1, 1)).to(dtype)
 
 
@@ -93,7 +105,7 @@ def coord_grid(
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
 ) -> Tensor:
-    """Coordinate channels of a canvas (Liu et al., 2018, section 3).
+    """Return the coordinate channels of a canvas (Liu et al., 2018, section 3).
 
     Args:
         size: Spatial size, outermost axis first: ``(W,)``, ``(H, W)`` or ``(D, H, W)``.
@@ -106,7 +118,15 @@ def coord_grid(
 
     Raises:
         ValueError: If ``size`` has no axis or more than three.
-        TypeError: If ``dtype`` holds whole numbers only.
+        TypeError: If ``dtype`` is an integer type.
+
+    Example:
+        >>> coord_grid((2, 3))
+        tensor([[[-1.,  0.,  1.],
+                 [-1.,  0.,  1.]],
+        <BLANKLINE>
+                [[-1., -1., -1.],
+                 [ 1.,  1.,  1.]]])
     """
     return coord_sample(size, r=r, dtype=dtype, device=device)[0]
 
@@ -118,9 +138,9 @@ def coord_sample(
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
 ) -> Tensor:
-    """The channels of `coord_grid` as a batch of one sample, of shape ``(1, C, *size)``.
+    """Return the channels of `coord_grid` as a batch of one sample, of shape ``(1, C, *size)``.
 
-    The result is no view: torch's inductor (2.14) fails on a view of symbolic size that is saved for the backward.
+    The result is not a view: torch's inductor (2.14) fails on a view of symbolic size that is saved for the backward.
     """
     ndim = len(size)
     if not 1 <= ndim <= len(AXES):

@@ -9,14 +9,16 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from coordconv_apps.nn.convert import _COORD_CLASS, coordconv_layers
-from coordconv_apps.nn.functional import CoordLayer
+from coordconv_apps.nn.convert import coordconv_layers
+from coordconv_apps.nn.coord_layer import CoordLayer
+from coordconv_apps.nn.layers import COORD_CLASSES
+from coordconv_apps.nn.torch_internals import copy_forward_hooks
 
-_PLAIN_CLASS = {coord: plain for plain, coord in _COORD_CLASS.items()}
+_PLAIN_CLASSES = {coord: plain for plain, coord in COORD_CLASSES.items()}
 
 
 class _Sizes(NamedTuple):
-    """Spatial sizes of a layer's input and output; as text such as ``32x32_to_16x16``."""
+    """Spatial sizes of a layer's input and output; their text is such as ``32x32_to_16x16``."""
 
     input: tuple[int, ...]
     output: tuple[int, ...]
@@ -30,12 +32,12 @@ class _Sizes(NamedTuple):
 
 
 class FoldedConv(nn.Module):
-    """A plain convolution and a constant map added to its output: what `fold` puts in a CoordConv layer's place.
+    """A plain convolution and a constant map added to its output; `fold` puts it in a CoordConv layer's place.
 
     Args:
         conv: The convolution, without bias: the map holds it.
-        maps: For each spatial size of the input that can come, and of the output that the layer makes of it (a
-            transposed layer can make several), the map of shape ``(C, *output size)``.
+        maps: The map of shape ``(C, *output size)`` for each pair of spatial sizes of input and output that can occur;
+            a transposed layer can make outputs of several sizes from one input size.
     """
 
     def __init__(self, conv: nn.Module, maps: dict[_Sizes, Tensor]) -> None:
@@ -58,11 +60,11 @@ class FoldedConv(nn.Module):
         """
         y: Tensor = self.conv(input, *args, **kwargs)
         sizes = _Sizes.of(input, y, self._ndim)
-        constant = self._buffers.get(f"map_{sizes}")
+        constant: Tensor | None = getattr(self, f"map_{sizes}", None)
         if constant is None:
-            known = ", ".join(name.removeprefix("map_") for name in self._buffers)
+            known = ", ".join(name.removeprefix("map_") for name, _ in self.named_buffers(recurse=False))
             raise ValueError(f"spatial size {sizes} (input_to_output) is not one the model was folded for: {known}")
-        return y + constant.to(y.dtype)  # of half precision under autocast
+        return y + constant.to(y.dtype)  # autocast may have made y half-precision
 
 
 def fold(
@@ -76,16 +78,25 @@ def fold(
     Args:
         model: Any module; it is copied, not changed.
         input_size: Shape of one input, batch included, such as ``(1, 3, 224, 224)``. Any batch size works afterwards.
-        forward: For models that take something other than one float tensor: a function that runs the given model
-            once, on every input size that will be met, such as ``lambda m: m([torch.rand(3, 64, 64)])``.
-            ``input_size`` is not used then.
+        forward: For models whose input is not one float tensor: a function that runs the given model on every input
+            size that will occur, such as ``lambda m: m([torch.rand(3, 64, 64)])``. ``input_size`` is not used then.
 
     Returns:
-        A copy in evaluation mode. An input of another size raises a ValueError there.
+        A copy in evaluation mode. It raises a ValueError for an input of another size.
 
     Raises:
         ValueError: If the model has no CoordConv layer, or the run does not reach one of them.
         TypeError: If a layer is a subclass of a CoordConv layer, or is pruned or parametrised.
+
+    Example:
+        >>> from coordconv_apps import CoordConv2d
+        >>> model = nn.Sequential(CoordConv2d(3, 8, 3), nn.ReLU()).eval()
+        >>> folded = fold(model, input_size=(1, 3, 16, 16))
+        >>> images = torch.rand(4, 3, 16, 16)
+        >>> torch.allclose(folded(images), model(images), atol=1e-6)
+        True
+        >>> [name for name, _ in folded.named_parameters()]
+        ['0.conv.weight']
     """
     layers = coordconv_layers(model)
     if not layers:
@@ -106,7 +117,7 @@ def fold(
 
     # Before the model's own hooks, which may change the output.
     handles = [layer.register_forward_hook(record, prepend=True, with_kwargs=True) for layer in names]
-    # Code that torch.compile has made of a model before does not look for hooks.
+    # A model that torch.compile has compiled before does not call hooks.
     with torch.no_grad(), torch.compiler.set_stance("force_eager"):
         if forward is None:
             example = next(folded.parameters())
@@ -123,25 +134,24 @@ def fold(
 
 
 def _why_not_fold(layer: nn.Module) -> str | None:
-    """Why a CoordConv layer cannot be folded, or None if it can."""
-    if type(layer) not in _PLAIN_CLASS:
+    """Return why a CoordConv layer cannot be folded, or None if it can."""
+    if type(layer) not in _PLAIN_CLASSES:
         return f"{type(layer).__name__} is a subclass with a forward of its own, or parametrised"
-    if not {"weight", "bias", "coord_weight"} <= layer._parameters.keys():
+    values = (getattr(layer, name) for name in ("weight", "bias", "coord_weight"))
+    if not all(value is None or isinstance(value, nn.Parameter) for value in values):
         return "its weights are computed (pruning or weight normalisation); make them permanent first"
     return None
 
 
 def _fold(layer: nn.Module, maps: dict[_Sizes, Tensor]) -> FoldedConv:
-    """What takes a layer's place, its hooks included: they may change what goes in and what comes out."""
+    """Return the folded layer, with the layer's hooks: they may change its input and its output."""
     folded = FoldedConv(_plain(layer), maps).train(layer.training)
-    for name, hooks in vars(layer).items():
-        if name.startswith(("_forward_hooks", "_forward_pre_hooks")):
-            getattr(folded, name).update(hooks)
+    copy_forward_hooks(layer, folded)
     return folded
 
 
 def _plain(layer: nn.Module) -> nn.Module:
-    """The convolution within a CoordConv layer, with the same weight and without bias."""
+    """Return the convolution within a CoordConv layer, with the same weight and without bias."""
     assert isinstance(layer, CoordLayer)
     options: dict[str, Any] = {
         "stride": layer.stride,
@@ -152,7 +162,7 @@ def _plain(layer: nn.Module) -> nn.Module:
     }
     if layer.transposed:
         options["output_padding"] = layer.output_padding
-    conv = _PLAIN_CLASS[type(layer)](
+    conv = _PLAIN_CLASSES[type(layer)](
         layer.in_channels, layer.out_channels, layer.kernel_size, bias=False, device="meta", **options
     )
     conv.weight = layer.weight
@@ -160,11 +170,10 @@ def _plain(layer: nn.Module) -> nn.Module:
 
 
 def _replace(model: nn.Module, replacements: dict[nn.Module, FoldedConv]) -> nn.Module:
-    """Put new modules where the old ones are held, also where one is held in several places."""
+    """Return the model with new modules in place of old ones, also where one is held in several places."""
     if model in replacements:
         return replacements[model]
-    for parent in list(model.modules()):
-        for name, child in parent._modules.items():
-            if child in replacements:
-                parent._modules[name] = replacements[child]
+    for name, module in list(model.named_modules(remove_duplicate=False)):
+        if module in replacements:
+            model.set_submodule(name, replacements[module])
     return model

@@ -1,24 +1,21 @@
-"""The CoordConv layers, drop-in replacements of torch's convolutions; `coordconv_apps.nn.functional` does the work."""
+"""The CoordConv layers, drop-in replacements of torch's convolutions; `coordconv_apps.nn.coord_layer` does the work."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from coordconv_apps.nn.coord_layer import CoordConv, CoordConvTranspose, CoordLayer
 from coordconv_apps.nn.coords import coord_channels, coord_grid
-from coordconv_apps.nn.functional import CoordConv, CoordConvTranspose
-
-if TYPE_CHECKING:
-    from torch.nn.common_types import _size_1_t, _size_2_t, _size_3_t
 
 PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
 
 
 class CoordConv1d(CoordConv, nn.Conv1d):
-    """`torch.nn.Conv1d` that also sees where it is: `CoordConv2d` for one axis.
+    """`torch.nn.Conv1d` that also sees positions: `CoordConv2d` for one axis.
 
     All arguments but ``coords`` are those of `torch.nn.Conv1d`.
 
@@ -31,10 +28,14 @@ class CoordConv1d(CoordConv, nn.Conv1d):
         coord_weight: ``(out_channels, 1 or 2, kW)``.
 
     Raises:
-        ValueError: If ``coords`` is neither, or an argument is one that `torch.nn.Conv1d` refuses.
+        ValueError: If ``coords`` is neither, or `torch.nn.Conv1d` rejects an argument.
 
     Shape:
-        Input ``(B, in_channels, W)`` or ``(in_channels, W)``; output as `torch.nn.Conv1d`.
+        Input ``(B, in_channels, W)`` or ``(in_channels, W)``; output as in `torch.nn.Conv1d`.
+
+    Example:
+        >>> CoordConv1d(3, 4, kernel_size=3, padding=1)(torch.rand(2, 3, 9)).shape
+        torch.Size([2, 4, 9])
     """
 
     ndim = 1
@@ -43,10 +44,10 @@ class CoordConv1d(CoordConv, nn.Conv1d):
         self,
         in_channels: int,
         out_channels: int,
-        kernel_size: _size_1_t,
-        stride: _size_1_t = 1,
-        padding: str | _size_1_t = 0,
-        dilation: _size_1_t = 1,
+        kernel_size: int | tuple[int],
+        stride: int | tuple[int] = 1,
+        padding: str | int | tuple[int] = 0,
+        dilation: int | tuple[int] = 1,
         groups: int = 1,
         bias: bool = True,
         padding_mode: PaddingMode = "zeros",
@@ -56,36 +57,26 @@ class CoordConv1d(CoordConv, nn.Conv1d):
         coords: str = "x",
     ) -> None:
         super().__init__(
-            in_channels,
-            out_channels,
-            kernel_size,
-            stride,
-            padding,
-            dilation,
-            groups,
-            bias,
-            padding_mode,
-            device,
-            dtype,
+            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode, device, dtype
         )
-        self._add_coords(coords)
+        self.add_coords(coords)
         self.reset_parameters()
 
 
 class CoordConv2d(CoordConv, nn.Conv2d):
-    """`torch.nn.Conv2d` that also sees where it is (Liu et al., 2018, section 3).
+    """`torch.nn.Conv2d` that also sees the position of each pixel (Liu et al., 2018, section 3).
 
-    Equal, to rounding, to a convolution of the input with coordinate channels concatenated to it: ``x``, ``y`` in
-    [-1, 1] and optionally ``r``, the distance from the centre. With grouped convolutions every group sees the
+    Equal, to rounding, to a convolution of the input with coordinate channels concatenated to it: ``x`` and ``y`` in
+    [-1, 1] and optionally ``r``, the distance from the centre. In a grouped convolution every group sees the
     coordinates. A plain convolution's state dict loads as it is and gives that convolution's outputs.
 
     Args:
         in_channels: Number of input channels, without the coordinates.
         out_channels: Number of output channels.
-        kernel_size: As in `torch.nn.Conv2d`, like all arguments up to ``dtype``.
+        kernel_size: Size of the kernel; this and all arguments up to ``dtype`` are those of `torch.nn.Conv2d`.
         stride: Step of the kernel.
-        padding: Added on both sides of each axis, or ``"same"`` or ``"valid"``. Coordinates are padded like the input.
-        dilation: Distance of the kernel's taps.
+        padding: Padding on both sides of each axis, ``"same"`` or ``"valid"``. Coordinates are padded like the input.
+        dilation: Spacing between the elements of the kernel.
         groups: Number of groups of input and output channels.
         bias: Whether to add a bias to the output.
         padding_mode: ``"zeros"``, ``"reflect"``, ``"replicate"`` or ``"circular"``.
@@ -99,10 +90,17 @@ class CoordConv2d(CoordConv, nn.Conv2d):
         coord_weight: ``(out_channels, 2 or 3, kH, kW)``: the weight of the coordinate channels.
 
     Raises:
-        ValueError: If ``coords`` is neither of the two, or an argument is one that `torch.nn.Conv2d` refuses.
+        ValueError: If ``coords`` is neither of the two, or `torch.nn.Conv2d` rejects an argument.
 
     Shape:
-        Input ``(B, in_channels, H, W)`` or ``(in_channels, H, W)``; output as `torch.nn.Conv2d`.
+        Input ``(B, in_channels, H, W)`` or ``(in_channels, H, W)``; output as in `torch.nn.Conv2d`.
+
+    Example:
+        >>> layer = CoordConv2d(3, 16, kernel_size=3, padding=1, coords="xyr")
+        >>> layer(torch.rand(8, 3, 32, 32)).shape
+        torch.Size([8, 16, 32, 32])
+        >>> layer.load_state_dict(nn.Conv2d(3, 16, 3, padding=1).state_dict())
+        <All keys matched successfully>
     """
 
     ndim = 2
@@ -111,10 +109,10 @@ class CoordConv2d(CoordConv, nn.Conv2d):
         self,
         in_channels: int,
         out_channels: int,
-        kernel_size: _size_2_t,
-        stride: _size_2_t = 1,
-        padding: str | _size_2_t = 0,
-        dilation: _size_2_t = 1,
+        kernel_size: int | tuple[int, int],
+        stride: int | tuple[int, int] = 1,
+        padding: str | int | tuple[int, int] = 0,
+        dilation: int | tuple[int, int] = 1,
         groups: int = 1,
         bias: bool = True,
         padding_mode: PaddingMode = "zeros",
@@ -124,24 +122,14 @@ class CoordConv2d(CoordConv, nn.Conv2d):
         coords: str = "xy",
     ) -> None:
         super().__init__(
-            in_channels,
-            out_channels,
-            kernel_size,
-            stride,
-            padding,
-            dilation,
-            groups,
-            bias,
-            padding_mode,
-            device,
-            dtype,
+            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode, device, dtype
         )
-        self._add_coords(coords)
+        self.add_coords(coords)
         self.reset_parameters()
 
 
 class CoordConv3d(CoordConv, nn.Conv3d):
-    """`torch.nn.Conv3d` that also sees where it is: `CoordConv2d` for three axes.
+    """`torch.nn.Conv3d` that also sees positions: `CoordConv2d` for three axes.
 
     All arguments but ``coords`` are those of `torch.nn.Conv3d`.
 
@@ -154,10 +142,14 @@ class CoordConv3d(CoordConv, nn.Conv3d):
         coord_weight: ``(out_channels, 3 or 4, kD, kH, kW)``.
 
     Raises:
-        ValueError: If ``coords`` is neither, or an argument is one that `torch.nn.Conv3d` refuses.
+        ValueError: If ``coords`` is neither, or `torch.nn.Conv3d` rejects an argument.
 
     Shape:
-        Input ``(B, in_channels, D, H, W)`` or ``(in_channels, D, H, W)``; output as `torch.nn.Conv3d`.
+        Input ``(B, in_channels, D, H, W)`` or ``(in_channels, D, H, W)``; output as in `torch.nn.Conv3d`.
+
+    Example:
+        >>> CoordConv3d(3, 4, kernel_size=3, padding=1)(torch.rand(2, 3, 7, 8, 9)).shape
+        torch.Size([2, 4, 7, 8, 9])
     """
 
     ndim = 3
@@ -166,10 +158,10 @@ class CoordConv3d(CoordConv, nn.Conv3d):
         self,
         in_channels: int,
         out_channels: int,
-        kernel_size: _size_3_t,
-        stride: _size_3_t = 1,
-        padding: str | _size_3_t = 0,
-        dilation: _size_3_t = 1,
+        kernel_size: int | tuple[int, int, int],
+        stride: int | tuple[int, int, int] = 1,
+        padding: str | int | tuple[int, int, int] = 0,
+        dilation: int | tuple[int, int, int] = 1,
         groups: int = 1,
         bias: bool = True,
         padding_mode: PaddingMode = "zeros",
@@ -179,24 +171,14 @@ class CoordConv3d(CoordConv, nn.Conv3d):
         coords: str = "xyz",
     ) -> None:
         super().__init__(
-            in_channels,
-            out_channels,
-            kernel_size,
-            stride,
-            padding,
-            dilation,
-            groups,
-            bias,
-            padding_mode,
-            device,
-            dtype,
+            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode, device, dtype
         )
-        self._add_coords(coords)
+        self.add_coords(coords)
         self.reset_parameters()
 
 
 class CoordConvTranspose1d(CoordConvTranspose, nn.ConvTranspose1d):
-    """`torch.nn.ConvTranspose1d` that also sees where it is: `CoordConvTranspose2d` for one axis.
+    """`torch.nn.ConvTranspose1d` that also sees positions: `CoordConvTranspose2d` for one axis.
 
     All arguments but ``coords`` are those of `torch.nn.ConvTranspose1d`.
 
@@ -209,10 +191,14 @@ class CoordConvTranspose1d(CoordConvTranspose, nn.ConvTranspose1d):
         coord_weight: ``(1 or 2, out_channels, kW)``.
 
     Raises:
-        ValueError: If ``coords`` is neither, or an argument is one that `torch.nn.ConvTranspose1d` refuses.
+        ValueError: If ``coords`` is neither, or `torch.nn.ConvTranspose1d` rejects an argument.
 
     Shape:
-        Input ``(B, in_channels, W)`` or ``(in_channels, W)``; output as `torch.nn.ConvTranspose1d`.
+        Input ``(B, in_channels, W)`` or ``(in_channels, W)``; output as in `torch.nn.ConvTranspose1d`.
+
+    Example:
+        >>> CoordConvTranspose1d(3, 4, kernel_size=2, stride=2)(torch.rand(2, 3, 9)).shape
+        torch.Size([2, 4, 18])
     """
 
     ndim = 1
@@ -222,13 +208,13 @@ class CoordConvTranspose1d(CoordConvTranspose, nn.ConvTranspose1d):
         self,
         in_channels: int,
         out_channels: int,
-        kernel_size: _size_1_t,
-        stride: _size_1_t = 1,
-        padding: _size_1_t = 0,
-        output_padding: _size_1_t = 0,
+        kernel_size: int | tuple[int],
+        stride: int | tuple[int] = 1,
+        padding: int | tuple[int] = 0,
+        output_padding: int | tuple[int] = 0,
         groups: int = 1,
         bias: bool = True,
-        dilation: _size_1_t = 1,
+        dilation: int | tuple[int] = 1,
         padding_mode: Literal["zeros"] = "zeros",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
@@ -249,26 +235,26 @@ class CoordConvTranspose1d(CoordConvTranspose, nn.ConvTranspose1d):
             device,
             dtype,
         )
-        self._add_coords(coords)
+        self.add_coords(coords)
         self.reset_parameters()
 
 
 class CoordConvTranspose2d(CoordConvTranspose, nn.ConvTranspose2d):
-    """`torch.nn.ConvTranspose2d` that also sees where it is (Liu et al., 2018, section 3).
+    """`torch.nn.ConvTranspose2d` that also sees the position of each pixel (Liu et al., 2018, section 3).
 
     Equal, to rounding, to a transposed convolution of the input with its coordinate channels concatenated to it.
 
     Args:
         in_channels: Number of input channels, without the coordinates.
         out_channels: Number of output channels.
-        kernel_size: As in `torch.nn.ConvTranspose2d`, like all arguments up to ``dtype``.
-        stride: Distance of the inputs in the output.
+        kernel_size: Size of the kernel; this and all arguments up to ``dtype`` are those of `torch.nn.ConvTranspose2d`.
+        stride: Distance of neighbouring inputs in the output.
         padding: ``dilation * (kernel_size - 1) - padding`` zeros are added on both sides of the input.
         output_padding: Size added on one side of the output.
         groups: Number of groups of input and output channels; every group sees the coordinates.
         bias: Whether to add a bias to the output.
-        dilation: Distance of the kernel's taps.
-        padding_mode: ``"zeros"``, the only one that torch has here.
+        dilation: Spacing between the elements of the kernel.
+        padding_mode: ``"zeros"``, the only mode of `torch.nn.ConvTranspose2d`.
         device: Device of the parameters.
         dtype: Type of the parameters.
         coords: ``"xy"`` or ``"xyr"``.
@@ -279,10 +265,15 @@ class CoordConvTranspose2d(CoordConvTranspose, nn.ConvTranspose2d):
         coord_weight: ``(2 or 3, out_channels, kH, kW)``: the weight of the coordinate channels.
 
     Raises:
-        ValueError: If ``coords`` is neither of the two, or an argument is one that `torch.nn.ConvTranspose2d` refuses.
+        ValueError: If ``coords`` is neither of the two, or `torch.nn.ConvTranspose2d` rejects an argument.
 
     Shape:
-        Input ``(B, in_channels, H, W)`` or ``(in_channels, H, W)``; output as `torch.nn.ConvTranspose2d`.
+        Input ``(B, in_channels, H, W)`` or ``(in_channels, H, W)``; output as in `torch.nn.ConvTranspose2d`.
+
+    Example:
+        >>> layer = CoordConvTranspose2d(8, 3, kernel_size=4, stride=2, padding=1)
+        >>> layer(torch.rand(2, 8, 16, 16)).shape
+        torch.Size([2, 3, 32, 32])
     """
 
     ndim = 2
@@ -292,13 +283,13 @@ class CoordConvTranspose2d(CoordConvTranspose, nn.ConvTranspose2d):
         self,
         in_channels: int,
         out_channels: int,
-        kernel_size: _size_2_t,
-        stride: _size_2_t = 1,
-        padding: _size_2_t = 0,
-        output_padding: _size_2_t = 0,
+        kernel_size: int | tuple[int, int],
+        stride: int | tuple[int, int] = 1,
+        padding: int | tuple[int, int] = 0,
+        output_padding: int | tuple[int, int] = 0,
         groups: int = 1,
         bias: bool = True,
-        dilation: _size_2_t = 1,
+        dilation: int | tuple[int, int] = 1,
         padding_mode: Literal["zeros"] = "zeros",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
@@ -319,12 +310,12 @@ class CoordConvTranspose2d(CoordConvTranspose, nn.ConvTranspose2d):
             device,
             dtype,
         )
-        self._add_coords(coords)
+        self.add_coords(coords)
         self.reset_parameters()
 
 
 class CoordConvTranspose3d(CoordConvTranspose, nn.ConvTranspose3d):
-    """`torch.nn.ConvTranspose3d` that also sees where it is: `CoordConvTranspose2d` for three axes.
+    """`torch.nn.ConvTranspose3d` that also sees positions: `CoordConvTranspose2d` for three axes.
 
     All arguments but ``coords`` are those of `torch.nn.ConvTranspose3d`.
 
@@ -337,10 +328,14 @@ class CoordConvTranspose3d(CoordConvTranspose, nn.ConvTranspose3d):
         coord_weight: ``(3 or 4, out_channels, kD, kH, kW)``.
 
     Raises:
-        ValueError: If ``coords`` is neither, or an argument is one that `torch.nn.ConvTranspose3d` refuses.
+        ValueError: If ``coords`` is neither, or `torch.nn.ConvTranspose3d` rejects an argument.
 
     Shape:
-        Input ``(B, in_channels, D, H, W)`` or ``(in_channels, D, H, W)``; output as `torch.nn.ConvTranspose3d`.
+        Input ``(B, in_channels, D, H, W)`` or ``(in_channels, D, H, W)``; output as in `torch.nn.ConvTranspose3d`.
+
+    Example:
+        >>> CoordConvTranspose3d(3, 4, kernel_size=2, stride=2)(torch.rand(2, 3, 7, 8, 9)).shape
+        torch.Size([2, 4, 14, 16, 18])
     """
 
     ndim = 3
@@ -350,13 +345,13 @@ class CoordConvTranspose3d(CoordConvTranspose, nn.ConvTranspose3d):
         self,
         in_channels: int,
         out_channels: int,
-        kernel_size: _size_3_t,
-        stride: _size_3_t = 1,
-        padding: _size_3_t = 0,
-        output_padding: _size_3_t = 0,
+        kernel_size: int | tuple[int, int, int],
+        stride: int | tuple[int, int, int] = 1,
+        padding: int | tuple[int, int, int] = 0,
+        output_padding: int | tuple[int, int, int] = 0,
         groups: int = 1,
         bias: bool = True,
-        dilation: _size_3_t = 1,
+        dilation: int | tuple[int, int, int] = 1,
         padding_mode: Literal["zeros"] = "zeros",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
@@ -377,14 +372,25 @@ class CoordConvTranspose3d(CoordConvTranspose, nn.ConvTranspose3d):
             device,
             dtype,
         )
-        self._add_coords(coords)
+        self.add_coords(coords)
         self.reset_parameters()
+
+
+COORD_CLASSES: dict[type[nn.Module], type[CoordLayer]] = {
+    nn.Conv1d: CoordConv1d,
+    nn.Conv2d: CoordConv2d,
+    nn.Conv3d: CoordConv3d,
+    nn.ConvTranspose1d: CoordConvTranspose1d,
+    nn.ConvTranspose2d: CoordConvTranspose2d,
+    nn.ConvTranspose3d: CoordConvTranspose3d,
+}
+"""The CoordConv layer that takes the place of each of torch's convolutions."""
 
 
 class AddCoords(nn.Module):
     """Concatenate coordinate channels to the input, as the paper draws it (Liu et al., 2018, figure 3).
 
-    For networks that want the coordinates themselves; a convolution right after it is cheaper as a CoordConv layer.
+    For networks that need the coordinates themselves; a convolution right after it is cheaper as a CoordConv layer.
 
     Args:
         coords: ``"x"``, ``"xy"`` or ``"xyz"``, as many as the input has spatial axes, optionally followed by ``"r"``.
@@ -394,6 +400,11 @@ class AddCoords(nn.Module):
 
     Shape:
         Input ``(B, C, *size)`` or ``(C, *size)``; output with ``C + len(coords)`` channels, the coordinates last.
+
+    Example:
+        >>> AddCoords("x")(torch.zeros(1, 5))
+        tensor([[ 0.0000,  0.0000,  0.0000,  0.0000,  0.0000],
+                [-1.0000, -0.5000,  0.0000,  0.5000,  1.0000]])
     """
 
     def __init__(self, coords: str = "xy") -> None:
@@ -416,5 +427,5 @@ class AddCoords(nn.Module):
         return torch.cat([input, grid.expand(*input.shape[: -self.ndim - 1], *grid.shape)], dim=-self.ndim - 1)
 
     def extra_repr(self) -> str:
-        """The coordinates."""
+        """Return the coordinates."""
         return f"coords={self.coords!r}"

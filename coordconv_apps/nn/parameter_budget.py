@@ -1,4 +1,4 @@
-"""Networks of as many parameters as another one has."""
+"""Networks that have as many parameters as another one, for fair comparisons."""
 
 from __future__ import annotations
 
@@ -13,16 +13,25 @@ if TYPE_CHECKING:
 
 
 def parameter_count(network: nn.Module) -> int:
-    """The number of parameters of a network, whether they are trained or not."""
+    """Return the number of parameters of a network, frozen ones included.
+
+    Example:
+        >>> parameter_count(torch.nn.Linear(3, 2))
+        8
+    """
     return sum(parameter.numel() for parameter in network.parameters())
 
 
 def widest_within_budget(make: Callable[[int], nn.Module], budget: int) -> int:
-    """The largest number of channels with which a network has at most a number of parameters, and at least 1.
+    """Return the largest number of channels with which a network keeps to a number of parameters, and at least 1.
 
     Args:
-        make: Makes the network of a number of channels; the more channels, the more parameters.
-        budget: Parameters at most.
+        make: Function that builds the network for a number of channels; more channels must give more parameters.
+        budget: Largest number of parameters.
+
+    Example:
+        >>> widest_within_budget(lambda channels: torch.nn.Linear(3, channels), budget=50)
+        12
     """
     channels = 1
     with torch.device("meta"):

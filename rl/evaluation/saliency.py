@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from coordconv_apps.nn.functional import CoordLayer
+from coordconv_apps.nn.coord_layer import CoordLayer
 from rl.evaluation.films import image_key
 from rl.evaluation.play import evaluation_mode, play, required_policy
 from rl.extractors import is_channels_last

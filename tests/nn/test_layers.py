@@ -22,7 +22,7 @@ from coordconv_apps import (
 from tests.nn.reference import concatenated, fill
 
 if TYPE_CHECKING:
-    from coordconv_apps.nn.functional import CoordLayer
+    from coordconv_apps.nn.coord_layer import CoordLayer
 
 CONV = {1: CoordConv1d, 2: CoordConv2d, 3: CoordConv3d}
 TRANSPOSED = {1: CoordConvTranspose1d, 2: CoordConvTranspose2d, 3: CoordConvTranspose3d}

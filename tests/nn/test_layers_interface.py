@@ -25,7 +25,7 @@ from coordconv_apps import (
 from tests.nn.reference import concatenated, fill
 
 if TYPE_CHECKING:
-    from coordconv_apps.nn.functional import CoordLayer
+    from coordconv_apps.nn.coord_layer import CoordLayer
 
 # All six take the arguments of the two-dimensional ones as far as they are used here.
 Layer: TypeAlias = type[CoordConv2d]

@@ -20,7 +20,7 @@ from tests.nn.reference import concatenated
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from coordconv_apps.nn.functional import CoordLayer
+    from coordconv_apps.nn.coord_layer import CoordLayer
 
 X = torch.randn(2, 3, 6, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 

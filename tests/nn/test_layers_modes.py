@@ -20,7 +20,7 @@ from coordconv_apps import CoordConv1d, CoordConv2d, CoordConv3d, CoordConvTrans
 from tests.nn.reference import concatenated
 
 if TYPE_CHECKING:
-    from coordconv_apps.nn.functional import CoordLayer
+    from coordconv_apps.nn.coord_layer import CoordLayer
 
 
 def layers(**options: Any) -> list[CoordLayer]:  # noqa: ANN401 - handed on

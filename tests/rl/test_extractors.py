@@ -15,8 +15,8 @@ from stable_baselines3.common.torch_layers import CombinedExtractor, NatureCNN
 from torch import Tensor, nn
 
 from coordconv_apps import AddCoords, coordconv_layers
+from coordconv_apps.nn.coord_layer import CoordLayer
 from coordconv_apps.nn.coords import Coords
-from coordconv_apps.nn.functional import CoordLayer
 from rl.extractors import CoordConvCombinedExtractor, CoordConvNatureCNN, Where, draw_orthogonal
 from tests.nn.reference import concatenated
 

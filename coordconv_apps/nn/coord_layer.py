@@ -1,0 +1,305 @@
+"""The base of the CoordConv layers: their coordinate weight, and when its map is computed or remembered.
+
+In evaluation on a CPU the map is remembered until a parameter, the input size, dtype or memory format changes.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from coordconv_apps.nn.coords import coord_channels, coord_sample
+from coordconv_apps.nn.functional import AddCoordMap, Geometry, coord_map, is_channels_last
+from coordconv_apps.nn.torch_internals import (
+    ConvNd,
+    conv_without_bias,
+    forward_mode_active,
+    functorch_active,
+    repeated_padding,
+    resolve_output_padding,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
+
+
+class _Remembered(NamedTuple):
+    """A coordinate map that is ready to be added, and what it was computed from.
+
+    The parameters' values are kept because no counter shows every change: fused optimizers, ``p.data.mul_()`` as in
+    moving averages and target networks, and other processes write without raising a tensor's version.
+    """
+
+    value: Tensor
+    key: tuple[Any, ...]
+    weight: Tensor
+    bias: Tensor | None
+
+    def fits(self, key: tuple[Any, ...], weight: Tensor, bias: Tensor | None) -> bool:
+        return (
+            self.key == key
+            and _same(self.weight, weight)
+            and (self.bias is bias or (self.bias is not None and bias is not None and _same(self.bias, bias)))
+        )
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    return a.dtype == b.dtype and torch.equal(a, b)
+
+
+def _per_axis(value: int | tuple[int, ...], ndim: int) -> tuple[int, ...]:
+    """Return one number per axis: model code sets ``layer.stride = 1`` on a built layer, which torch allows."""
+    return (value,) * ndim if isinstance(value, int) else tuple(value)
+
+
+def _zero_missing_coord_weight(
+    layer: nn.Module,
+    state_dict: dict[str, Any],
+    prefix: str,
+    *_: Any,  # noqa: ANN401 - what torch gives every such hook, and this one does not need
+) -> None:
+    """Let a plain convolution's state dict load as it is, and give that convolution's outputs."""
+    assert isinstance(layer, CoordLayer)
+    key, weight = prefix + "coord_weight", state_dict.get(prefix + "weight")
+    if weight is not None and key not in state_dict:
+        # With the loaded weight's type and device, which assign=True gives to the layer.
+        state_dict[key] = weight.new_zeros(layer.coord_weight.shape)
+
+
+class CoordLayer(ConvNd):
+    """What all CoordConv layers share: the coordinate weight, its map, and how the map is added."""
+
+    coords: str
+    coord_weight: nn.Parameter
+    ndim: ClassVar[int]
+
+    _grid: tuple[tuple[Any, ...], Tensor] | None = None
+    _remembered: _Remembered | None = None
+
+    def add_coords(self, coords: str) -> None:
+        """Give a convolution that is otherwise built its coordinate weight, uninitialised.
+
+        Args:
+            coords: Coordinate channels for the layer's number of axes, such as ``"xy"`` or ``"xyr"``.
+        """
+        channels = coord_channels(coords, self.ndim)
+        shape = (channels, self.out_channels) if self.transposed else (self.out_channels, channels)
+        self.coords = coords
+        self.coord_weight = nn.Parameter(self.weight.new_empty((*shape, *self.kernel_size)))
+        self.register_load_state_dict_pre_hook(_zero_missing_coord_weight)  # type: ignore[no-untyped-call]  # torch's
+
+    def reset_parameters(self) -> None:
+        """Draw all weights as torch draws those of one convolution over features and coordinates together."""
+        if hasattr(self, "coord_weight"):  # not yet, when torch's constructor calls this
+            for parameter in (self.weight, self.bias, self.coord_weight):
+                if parameter is not None:
+                    self.draw(parameter)
+
+    def draw(self, parameter: Tensor) -> None:
+        """Fill one of the layer's parameters with its initial distribution, uniform in +-1 / sqrt(fan-in)."""
+        channels = (
+            self.out_channels // self.groups  # torch counts the second axis of a transposed weight
+            if self.transposed
+            else self.in_channels // self.groups + self.coord_weight.shape[1]
+        )
+        bound = 1 / math.sqrt(channels * math.prod(self.kernel_size))
+        nn.init.uniform_(parameter, -bound, bound)
+
+    def coord_map(self, input: Tensor, output: Tensor) -> Tensor:
+        """Return what coordinates and bias add to every sample of ``output``, the layer's result for ``input``.
+
+        Args:
+            input: Features of shape ``(B, C, *size)`` or ``(C, *size)``; only the size counts.
+            output: The layer's output for them; only size and type count.
+
+        Returns:
+            The map, of shape ``(out_channels, *output size)``.
+        """
+        grid = self._padded_grid(self._size(input), output)
+        return coord_map(grid, self.coord_weight, self.bias, self._geometry(output, input), output.dtype)[0]
+
+    def _geometry(self, y: Tensor, input: Tensor) -> Geometry:
+        """Return how the layer slides over its grid, where it makes ``y`` of ``input``."""
+        raise NotImplementedError
+
+    def _size(self, input: Tensor) -> tuple[int, ...]:
+        return tuple(input.shape[-self.ndim :])
+
+    def _padded_grid(self, size: tuple[int, ...], like: Tensor) -> Tensor:
+        """Return coordinates with the layer's padding around them, as one sample ``(1, C, *padded size)``.
+
+        Zero padding pads coordinates with zeros, as in the paper. Half-precision weights get single-precision
+        coordinates: rounded to half they would be off by whole pixels on large canvases.
+        """
+        double = self.coord_weight.dtype in (torch.float64, torch.complex128)
+        dtype = torch.float64 if double else torch.float32
+        grid = coord_sample(size, r=self.coords.endswith("r"), dtype=dtype, device=like.device)
+        padding = self._grid_padding()
+        if any(padding):
+            mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
+            grid = F.pad(grid, padding, mode=mode)
+        return grid
+
+    def _grid_padding(self) -> list[int]:
+        """Return the layer's padding as `F.pad` takes it, by the attributes that torch's own forward reads.
+
+        They may have changed since the layer was built: segmentation models turn strides into dilation that way.
+        """
+        if self.transposed:
+            return [0] * (2 * self.ndim)
+        if self.padding_mode != "zeros":
+            return list(repeated_padding(self))
+        if not isinstance(self.padding, str):
+            return [p for p in reversed(_per_axis(self.padding, self.ndim)) for _ in range(2)]
+        if self.padding == "valid":
+            return [0] * (2 * self.ndim)
+        totals = [d * (k - 1) for d, k in zip(_per_axis(self.dilation, self.ndim), self.kernel_size, strict=True)]
+        return [side for total in reversed(totals) for side in (total // 2, total - total // 2)]
+
+    def _remembered_grid(self, size: tuple[int, ...], like: Tensor) -> Tensor:
+        """Return the padded grid in the memory format of ``like``; the last one used is kept."""
+        channels_last = is_channels_last(like)
+        key = (
+            size,
+            self.coord_weight.dtype,
+            like.device,
+            channels_last,
+            self.padding,
+            self.dilation,
+            repeated_padding(self),
+            self.padding_mode,
+            self.coords,
+        )
+        remembered = self._grid  # read once: another thread may put its own there at any time
+        if remembered is not None and remembered[0] == key:
+            return remembered[1]
+        with torch.inference_mode(False), torch.no_grad():
+            grid = self._padded_grid(size, like)
+            if channels_last:
+                grid = grid.contiguous(memory_format=_CHANNELS_LAST[grid.dim()])
+        self._grid = (key, grid)
+        return grid
+
+    def _add_map(self, y: Tensor, input: Tensor) -> Tensor:
+        """Add the coordinate map and the bias to the convolution ``y`` of ``input``."""
+        if (
+            torch.compiler.is_compiling()
+            or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]  # documented, not in __all__
+            or functorch_active()
+            or type(y) is not Tensor
+            or forward_mode_active()  # input or any parameter may be a dual number
+            or (y.is_cuda and torch.cuda.is_current_stream_capturing())  # a graph must own all that it reads
+        ):
+            return y + self._map(y, self._padded_grid(self._size(input), y), input)
+        weight, bias = self.coord_weight, self.bias
+        if torch.is_grad_enabled() and (weight.requires_grad or (bias is not None and bias.requires_grad)):
+            grid = self._remembered_grid(self._size(input), y)
+            if y.dim() == self.ndim + 1 or y.is_complex():
+                return y + self._map(y, grid, input)
+            return AddCoordMap.apply(y, grid, weight, bias, self._geometry(y, input))  # type: ignore[no-any-return]  # has no types
+        return y.add_(self._constant_map(y, input, weight, bias))
+
+    def _constant_map(self, y: Tensor, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Return the map where it needs no gradient; in evaluation it is remembered."""
+        # On other devices than the CPU the comparison of values would wait for all work that is under way.
+        remember = not self.training and y.is_cpu
+        if remember:
+            key = self._key(y, input)
+            remembered = self._remembered  # read once: another thread may put its own there at any time
+            if remembered is not None and remembered.fits(key, weight, bias):
+                return remembered.value
+        with torch.inference_mode(False), torch.no_grad():  # a remembered map may be used in any mode later
+            value = self._map(y, self._remembered_grid(self._size(input), y), input)
+            if remember:
+                copies = (weight.detach().clone(), None if bias is None else bias.detach().clone())
+                self._remembered = _Remembered(value, key, *copies)
+        return value
+
+    def _map(self, y: Tensor, grid: Tensor, input: Tensor) -> Tensor:
+        value = coord_map(grid, self.coord_weight, self.bias, self._geometry(y, input), y.dtype)
+        return value if y.dim() == self.ndim + 2 else value[0]
+
+    def _key(self, y: Tensor, input: Tensor) -> tuple[Any, ...]:
+        return (
+            input.shape,
+            y.shape,
+            y.stride(),
+            y.dtype,
+            y.device,
+            self.stride,
+            self.padding,
+            self.dilation,
+            self.padding_mode,
+        )
+
+    def train(self, mode: bool = True) -> CoordLayer:
+        """Set training or evaluation mode. Training forgets the remembered map, whose memory it needs."""
+        if mode:  # evaluation keeps it: callers may set that mode before each call
+            self._remembered = None
+        return super().train(mode)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What is remembered can be computed again: copies and pickles go without it.
+        return {k: v for k, v in self.__dict__.items() if k not in ("_grid", "_remembered")}
+
+    def extra_repr(self) -> str:
+        """Return the convolution's own description and the coordinates."""
+        return f"{super().extra_repr()}, coords={self.coords!r}"  # type: ignore[no-untyped-call]  # torch's
+
+
+class CoordConv(CoordLayer):
+    """The forward of `CoordConv1d`, `CoordConv2d` and `CoordConv3d`."""
+
+    def _geometry(self, y: Tensor, input: Tensor) -> Geometry:
+        no_padding = (0,) * self.ndim  # the grid carries its padding already
+        stride, dilation = _per_axis(self.stride, self.ndim), _per_axis(self.dilation, self.ndim)
+        return Geometry(stride, no_padding, dilation, False, no_padding)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Convolve features and coordinates.
+
+        Args:
+            input: Features of shape ``(B, C, *size)`` or ``(C, *size)``.
+
+        Returns:
+            Features of the shape that the plain convolution returns.
+        """
+        return self._add_map(conv_without_bias(self, input), input)
+
+
+class CoordConvTranspose(CoordLayer):
+    """The forward of the transposed layers."""
+
+    _transposed: ClassVar[Callable[..., Tensor]]
+
+    def _geometry(self, y: Tensor, input: Tensor) -> Geometry:
+        assert not isinstance(self.padding, str)  # transposed layers take no strings
+        stride, padding, dilation = (_per_axis(v, self.ndim) for v in (self.stride, self.padding, self.dilation))
+        output_padding = []
+        for axis in range(self.ndim):
+            smallest = (input.shape[axis - self.ndim] - 1) * stride[axis] - 2 * padding[axis]
+            smallest += dilation[axis] * (self.kernel_size[axis] - 1) + 1
+            output_padding.append(y.shape[axis - self.ndim] - smallest)
+        return Geometry(stride, padding, dilation, True, tuple(output_padding))
+
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """Apply the transposed convolution to features and coordinates of the input.
+
+        Args:
+            input: Features of shape ``(B, C, *size)`` or ``(C, *size)``.
+            output_size: Spatial size wanted, where the stride allows several; as in `torch.nn.ConvTranspose2d`.
+
+        Returns:
+            Features of the shape that the plain transposed convolution returns.
+        """
+        output_padding = resolve_output_padding(self, input, output_size)
+        y = self._transposed(
+            input, self.weight, None, self.stride, self.padding, output_padding, self.groups, self.dilation
+        )
+        return self._add_map(y, input)

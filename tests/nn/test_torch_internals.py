@@ -1,0 +1,77 @@
+"""torch's private interface still does what the layers use it for.
+
+A failure here names the function of `coordconv_apps.nn.torch_internals` that a new version of torch needs changed.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+
+from coordconv_apps.nn import torch_internals
+
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+
+
+def test_all_convolutions_have_one_base() -> None:
+    assert all(issubclass(kind, torch_internals.ConvNd) for kind in CONVOLUTIONS)
+
+
+def test_functorch_active() -> None:
+    seen = []
+
+    def record(x: Tensor) -> Tensor:
+        seen.append(torch_internals.functorch_active())
+        return x.sum()
+
+    record(torch.ones(2))
+    torch.func.vmap(record)(torch.ones(2, 2))
+    torch.func.grad(record)(torch.ones(2))
+    record(torch.ones(2))
+    assert seen == [False, True, True, False]
+
+
+def test_forward_mode_active() -> None:
+    assert not torch_internals.forward_mode_active()
+    with forward_ad.dual_level():
+        assert torch_internals.forward_mode_active()
+    assert not torch_internals.forward_mode_active()
+
+
+def test_conv_without_bias_and_its_padding() -> None:
+    x = torch.randn(2, 3, 7, 6)
+    for mode in ("zeros", "reflect"):
+        layer = nn.Conv2d(3, 4, 3, padding=(1, 2), padding_mode=mode)
+        padded = F.pad(x, (2, 2, 1, 1), mode="constant" if mode == "zeros" else mode)
+        torch.testing.assert_close(torch_internals.conv_without_bias(layer, x), F.conv2d(padded, layer.weight))
+        assert torch_internals.repeated_padding(layer) == (2, 2, 1, 1)
+
+
+def test_resolve_output_padding() -> None:
+    layer, x = nn.ConvTranspose2d(3, 4, 3, stride=2, output_padding=1), torch.randn(2, 3, 5, 4)
+    assert tuple(torch_internals.resolve_output_padding(layer, x, None)) == (1, 1)
+    for size in ([11, 10], [12, 9]):
+        extra = torch_internals.resolve_output_padding(layer, x, size)
+        assert list(F.conv_transpose2d(x, layer.weight, None, 2, 0, list(extra)).shape[2:]) == size
+
+
+def test_replaced_forward() -> None:
+    layer = nn.Conv2d(3, 4, 3)
+    assert not torch_internals.replaces_forward(layer)
+    layer._conv_forward = lambda *args: torch.zeros(1)  # type: ignore[method-assign]  # what is to be found
+    assert layer(torch.zeros(1, 3, 4, 4)).shape == (1,), "torch's forward calls it"
+    assert torch_internals.replaces_forward(layer)
+
+
+def test_forward_hooks_are_copied_with_their_flags() -> None:
+    source, target, calls = nn.Conv2d(1, 1, 1), nn.Conv2d(1, 1, 1), []
+    source.register_forward_pre_hook(lambda module, args: calls.append("before"))
+    source.register_forward_pre_hook(lambda module, args, kwargs: calls.append("keywords before"), with_kwargs=True)
+    source.register_forward_hook(lambda module, args, output: calls.append("after"))
+    source.register_forward_hook(lambda module, args, kwargs, output: calls.append("keywords after"), with_kwargs=True)
+    source.register_forward_hook(lambda module, args, output: calls.append("always"), always_call=True)
+    torch_internals.copy_forward_hooks(source, target)
+    target(torch.zeros(1, 1, 2, 2))
+    assert calls == ["before", "keywords before", "after", "keywords after", "always"]
