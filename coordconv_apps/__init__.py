@@ -1,10 +1,9 @@
 """CoordConv for PyTorch: the layers, and the conversion of any model. These need torch and nothing else."""
 
 from coordconv_apps.nn.convert import coordconv_layers, to_coordconv
-from coordconv_apps.nn.coords import Coords, axis_coords, coord_grid
+from coordconv_apps.nn.coords import AddCoords, Coords, axis_coords, coord_grid
 from coordconv_apps.nn.fold import fold
 from coordconv_apps.nn.layers import (
-    AddCoords,
     CoordConv1d,
     CoordConv2d,
     CoordConv3d,

@@ -10,11 +10,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 import torch
+from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from torch import Tensor
 
 Coords = Literal["none", "xy", "xyr"]
 """The switch of every application: no coordinates, x and y, or x, y and the radius."""
@@ -153,3 +152,47 @@ def coord_sample(
         squares = torch.stack([channel.square() for channel in channels])
         channels.append(squares.sum(0).sqrt())
     return torch.cat(channels, dim=1)
+
+
+class AddCoords(nn.Module):
+    """Concatenate coordinate channels to the input, as the paper draws it (Liu et al., 2018, figure 3).
+
+    For networks that need the coordinates themselves; a convolution right after it is cheaper as a CoordConv layer.
+
+    Args:
+        coords: ``"x"``, ``"xy"`` or ``"xyz"``, as many as the input has spatial axes, optionally followed by ``"r"``.
+
+    Raises:
+        ValueError: If ``coords`` is none of these.
+
+    Shape:
+        Input ``(B, C, *size)`` or ``(C, *size)``; output with ``C + len(coords)`` channels, the coordinates last.
+
+    Example:
+        >>> AddCoords("x")(torch.zeros(1, 5))
+        tensor([[ 0.0000,  0.0000,  0.0000,  0.0000,  0.0000],
+                [-1.0000, -0.5000,  0.0000,  0.5000,  1.0000]])
+    """
+
+    def __init__(self, coords: str = "xy") -> None:
+        super().__init__()
+        self.ndim = len(coords.removesuffix("r"))
+        if not 1 <= self.ndim <= 3 or not coords.startswith("x"):
+            raise ValueError(f"coords={coords!r} is not one of 'x', 'xy', 'xyz', each optionally followed by 'r'")
+        coord_channels(coords, self.ndim)
+        self.coords = coords
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Append the coordinate channels."""
+        size = tuple(input.shape[-self.ndim :])
+        if input.dim() not in (self.ndim + 1, self.ndim + 2):
+            raise ValueError(
+                f"input has {input.dim()} axes; coords={self.coords!r} needs (C, *size) or (B, C, *size) "
+                f"with {self.ndim} spatial axes"
+            )
+        grid = coord_grid(size, r=self.coords.endswith("r"), dtype=input.dtype, device=input.device)
+        return torch.cat([input, grid.expand(*input.shape[: -self.ndim - 1], *grid.shape)], dim=-self.ndim - 1)
+
+    def extra_repr(self) -> str:
+        """Return the coordinates."""
+        return f"coords={self.coords!r}"
