@@ -1,4 +1,4 @@
-"""The wheel of this project, built once, and environments that hold it and the packages of some extras only."""
+"""The wheel of this project, built once for all tests of packaging."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from importlib.metadata import Distribution, PathDistribution, distribution
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from packaging.requirements import Requirement
 
 from tests.packaging.source import PACKAGES, ROOT
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.fixture(scope="session")
@@ -29,53 +30,3 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with zipfile.ZipFile(next((source / "dist").glob("*.whl"))) as archive:
         archive.extractall(folder)
     return folder
-
-
-def metadata(wheel: Path) -> Distribution:
-    """The metadata of the unpacked wheel."""
-    return PathDistribution(next(wheel.glob("*.dist-info")))
-
-
-def requirements(project: Distribution, extras: frozenset[str]) -> list[Requirement]:
-    """What a project needs itself with some of its extras, on this machine."""
-    needed = map(Requirement, project.requires or ())
-    environments = [{"extra": extra} for extra in extras or {""}]
-    return [r for r in needed if r.marker is None or any(r.marker.evaluate(values) for values in environments)]
-
-
-def extra_requirements(wheel: Path, extra: str) -> dict[str, Requirement]:
-    """What an extra installs itself, and through other extras of this project, by name of the distribution."""
-    project, found = metadata(wheel), {}
-    for requirement in requirements(project, frozenset({extra} - {""})):
-        if requirement.name == project.name:
-            for other in requirement.extras:
-                found.update(extra_requirements(wheel, other))
-        else:
-            found[requirement.name] = requirement
-    return found
-
-
-def isolated_environment(folder: Path, wheel: Path, extra: str = "") -> Path:
-    """Fill a folder with links to the wheel's packages and the declared dependencies of an extra, theirs included."""
-    for package in PACKAGES:
-        (folder / package).symlink_to(wheel / package)
-    pending = [(r.name, frozenset(r.extras)) for r in extra_requirements(wheel, extra).values()]
-    seen = set()
-    while pending:
-        name, extras = entry = pending.pop()
-        if entry in seen:
-            continue
-        seen.add(entry)
-        project = distribution(name)
-        pending += [(r.name, frozenset(r.extras)) for r in requirements(project, extras)]
-        assert project.files is not None, f"{name} does not list its files"
-        for top_level in {file.parts[0] for file in project.files} - {"..", "__pycache__"}:
-            if not (folder / top_level).exists():  # several distributions may share a folder, such as nvidia
-                (folder / top_level).symlink_to(str(project.locate_file(top_level)))
-    return folder
-
-
-def run_isolated(folder: Path, code: str) -> subprocess.CompletedProcess[str]:
-    """Run a program that sees the standard library and a folder only."""
-    code = f"import sys; sys.path.append({str(folder)!r})\n{code}"
-    return subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, cwd=folder)

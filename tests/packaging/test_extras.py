@@ -10,7 +10,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.packaging.conftest import extra_requirements
+from tests.packaging.environments import extra_requirements
 from tests.packaging.source import ROOT, modules, third_party
 
 if TYPE_CHECKING:

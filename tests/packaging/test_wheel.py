@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from pathlib import Path
 
-from tests.packaging.conftest import isolated_environment, run_isolated
+from tests.packaging.environments import isolated_environment, run_isolated
 from tests.packaging.source import PACKAGES, ROOT
 
 EXTRAS = {
