@@ -1,11 +1,11 @@
-"""What a CoordConv layer costs: time and peak memory against `torch.nn.Conv2d` and against concatenation.
+"""Measure time and peak memory of CoordConv layers, relative to `torch.nn.Conv2d`, and of concatenated coordinates.
 
     python benchmarks/layers.py                  # every shape, both memory formats, evaluation and training
     python benchmarks/layers.py --compile        # through torch.compile, a ReLU after each layer; also folded ones
     python benchmarks/layers.py --device cuda
 
-Every figure is a ratio to `torch.nn.Conv2d` on the same input, and the three layers take turns within one run, so
-that whatever else the machine does hits all of them alike.
+Every figure is a ratio to `torch.nn.Conv2d` on the same input. The layers take turns within one run, so that other load
+on the machine affects all of them alike.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ SHAPES = (
 
 
 class ConcatConv2d(nn.Module):
-    """CoordConv as the public ports write it: coordinate channels for every sample, concatenated, convolved."""
+    """CoordConv as public implementations write it: concatenate coordinate channels to every sample, then convolve."""
 
     def __init__(self, in_channels: int, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - handed on to torch
         super().__init__()
@@ -89,24 +89,24 @@ LAYERS: dict[str, Callable[..., nn.Module]] = {
 
 @dataclass
 class Result:
-    """Median seconds and peak bytes of each layer; no bytes where they cannot be counted."""
+    """Median seconds and peak bytes of each layer; ``bytes`` is empty where they cannot be counted."""
 
     seconds: dict[str, float]
     bytes: dict[str, int]
 
     def ratio(self, layer: str) -> float:
-        """Time of ``layer`` over that of Conv2d."""
+        """Return the time of ``layer`` divided by that of Conv2d."""
         return self.seconds[layer] / self.seconds["Conv2d"]
 
     def memory_ratio(self, layer: str) -> float:
-        """Peak memory of ``layer`` over that of Conv2d; NaN if it was not measured."""
+        """Return the peak memory of ``layer`` divided by that of Conv2d; NaN if it was not measured."""
         return self.bytes[layer] / self.bytes["Conv2d"] if self.bytes else math.nan
 
 
 def make_steps(
     shape: Shape, layout: torch.memory_format, training: bool, device: str, compiled: bool
 ) -> dict[str, Callable[[], None]]:
-    """One step of each layer on the same input: a forward in evaluation, or forward and backward in training."""
+    """Return one step of each layer on the same input: a forward in evaluation, forward and backward in training."""
     torch.manual_seed(0)
     s = shape
     x = torch.randn(s.batch, s.channels, s.size, s.size, device=device).contiguous(memory_format=layout)
@@ -121,8 +121,8 @@ def make_steps(
     steps = {}
     for name, layer in layers.items():
         layer = layer.to(device).to(memory_format=layout).train(training)
-        # A compiled layer never stands alone: the compiler fuses the addition with what follows, here a ReLU, and
-        # lays out a convolution that nothing follows in another way.
+        # Compiled layers are followed by a ReLU: the compiler fuses the addition with the next operation, and chooses
+        # another memory layout for a convolution without one.
         run = torch.compile(nn.Sequential(layer, nn.ReLU()), fullgraph=True) if compiled else layer
         with torch.no_grad():
             grad = torch.randn_like(layer(x))
@@ -131,7 +131,7 @@ def make_steps(
 
 
 def make_step(run: Callable[..., Any], layer: nn.Module, x: Tensor, grad: Tensor, training: bool) -> Callable[[], None]:
-    """A function that runs one step and leaves nothing behind."""
+    """Return a function that runs one step and keeps no gradients."""
 
     def train_step() -> None:
         run(x).backward(grad)
@@ -146,13 +146,13 @@ def make_step(run: Callable[..., Any], layer: nn.Module, x: Tensor, grad: Tensor
 
 
 def synchronize(device: str) -> None:
-    """Wait for the device, so that the host's clock tells the truth."""
+    """Wait for the device, so that the host's clock measures its work."""
     if device == "cuda":
         torch.cuda.synchronize()
 
 
 def time_in_turns(steps: dict[str, Callable[[], None]], seconds: float, device: str) -> dict[str, float]:
-    """Median seconds of each step; the steps take turns until ``seconds`` have passed for each on average."""
+    """Return the median seconds of each step; the steps take turns until each has had ``seconds`` on average."""
     for step in steps.values():
         for _ in range(3):
             step()
@@ -169,7 +169,7 @@ def time_in_turns(steps: dict[str, Callable[[], None]], seconds: float, device: 
 
 
 class _HeldBytes(TorchDispatchMode):
-    """Counts the bytes of the tensors that are made and still held, as torch makes them."""
+    """Count the bytes of the tensors that torch allocates and that are still held."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch's
@@ -192,7 +192,7 @@ class _HeldBytes(TorchDispatchMode):
 
 
 def peak_bytes(step: Callable[[], None], device: str) -> int:
-    """Most bytes that one step holds at once, beyond what was there before it."""
+    """Return the most bytes that one step holds at once, beyond those held before it."""
     if device == "cuda":
         torch.cuda.synchronize()
         before = torch.cuda.memory_allocated()
@@ -206,12 +206,12 @@ def peak_bytes(step: Callable[[], None], device: str) -> int:
 
 
 def mean(ratios: list[float]) -> float:
-    """Geometric mean; NaN if a ratio is."""
+    """Return the geometric mean; NaN if a ratio is NaN."""
     return math.exp(statistics.fmean(map(math.log, ratios)))
 
 
 def print_table(title: str, results: dict[Shape, Result]) -> None:
-    """One line a shape, then the geometric means."""
+    """Print one line per shape, then the geometric means."""
     others = [name for name in next(iter(results.values())).seconds if name != "Conv2d"]
     print(f"\n{title}: time (peak memory) as a multiple of Conv2d")
     print(f"{'layer':34} {'Conv2d':>10} " + " ".join(f"{name:>15}" for name in others))
@@ -225,15 +225,15 @@ def print_table(title: str, results: dict[Shape, Result]) -> None:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure the layers and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where the layers run")
     parser.add_argument("--compile", action="store_true", help="measure the layers through torch.compile")
     parser.add_argument("--seconds", type=float, default=1.0, help="time spent on each layer at each shape")
     parser.add_argument(
-        "--shapes", type=int, nargs="+", default=range(len(SHAPES)), help="numbers of the shapes to run"
+        "--shapes", type=int, nargs="+", default=range(len(SHAPES)), help="indices of the shapes to measure"
     )
-    parser.add_argument("--batch", type=int, help="samples in a batch, in place of each shape's own number")
+    parser.add_argument("--batch", type=int, help="batch size, in place of each shape's own")
     args = parser.parse_args()
     if args.batch is not None and args.batch < 1:
         sys.exit(f"error: --batch={args.batch}: must be at least 1")

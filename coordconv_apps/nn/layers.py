@@ -16,18 +16,8 @@ PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
 class CoordConv1d(CoordConv, nn.Conv1d):
     """`torch.nn.Conv1d` that also sees positions: `CoordConv2d` for one axis.
 
-    All arguments but ``coords`` are those of `torch.nn.Conv1d`.
-
     Args:
-        coords: ``"x"`` or ``"xr"``.
-
-    Attributes:
-        weight: ``(out_channels, in_channels / groups, kW)``.
-        bias: ``(out_channels,)`` or None.
-        coord_weight: ``(out_channels, 1 or 2, kW)``.
-
-    Raises:
-        ValueError: If ``coords`` is neither, or `torch.nn.Conv1d` rejects an argument.
+        coords: ``"x"`` or ``"xr"``; all other arguments are those of `torch.nn.Conv1d`.
 
     Shape:
         Input ``(B, in_channels, W)`` or ``(in_channels, W)``; output as in `torch.nn.Conv1d`.
@@ -130,18 +120,8 @@ class CoordConv2d(CoordConv, nn.Conv2d):
 class CoordConv3d(CoordConv, nn.Conv3d):
     """`torch.nn.Conv3d` that also sees positions: `CoordConv2d` for three axes.
 
-    All arguments but ``coords`` are those of `torch.nn.Conv3d`.
-
     Args:
-        coords: ``"xyz"`` or ``"xyzr"``.
-
-    Attributes:
-        weight: ``(out_channels, in_channels / groups, kD, kH, kW)``.
-        bias: ``(out_channels,)`` or None.
-        coord_weight: ``(out_channels, 3 or 4, kD, kH, kW)``.
-
-    Raises:
-        ValueError: If ``coords`` is neither, or `torch.nn.Conv3d` rejects an argument.
+        coords: ``"xyz"`` or ``"xyzr"``; all other arguments are those of `torch.nn.Conv3d`.
 
     Shape:
         Input ``(B, in_channels, D, H, W)`` or ``(in_channels, D, H, W)``; output as in `torch.nn.Conv3d`.
@@ -179,18 +159,8 @@ class CoordConv3d(CoordConv, nn.Conv3d):
 class CoordConvTranspose1d(CoordConvTranspose, nn.ConvTranspose1d):
     """`torch.nn.ConvTranspose1d` that also sees positions: `CoordConvTranspose2d` for one axis.
 
-    All arguments but ``coords`` are those of `torch.nn.ConvTranspose1d`.
-
     Args:
-        coords: ``"x"`` or ``"xr"``.
-
-    Attributes:
-        weight: ``(in_channels, out_channels / groups, kW)``.
-        bias: ``(out_channels,)`` or None.
-        coord_weight: ``(1 or 2, out_channels, kW)``.
-
-    Raises:
-        ValueError: If ``coords`` is neither, or `torch.nn.ConvTranspose1d` rejects an argument.
+        coords: ``"x"`` or ``"xr"``; all other arguments are those of `torch.nn.ConvTranspose1d`.
 
     Shape:
         Input ``(B, in_channels, W)`` or ``(in_channels, W)``; output as in `torch.nn.ConvTranspose1d`.
@@ -316,18 +286,8 @@ class CoordConvTranspose2d(CoordConvTranspose, nn.ConvTranspose2d):
 class CoordConvTranspose3d(CoordConvTranspose, nn.ConvTranspose3d):
     """`torch.nn.ConvTranspose3d` that also sees positions: `CoordConvTranspose2d` for three axes.
 
-    All arguments but ``coords`` are those of `torch.nn.ConvTranspose3d`.
-
     Args:
-        coords: ``"xyz"`` or ``"xyzr"``.
-
-    Attributes:
-        weight: ``(in_channels, out_channels / groups, kD, kH, kW)``.
-        bias: ``(out_channels,)`` or None.
-        coord_weight: ``(3 or 4, out_channels, kD, kH, kW)``.
-
-    Raises:
-        ValueError: If ``coords`` is neither, or `torch.nn.ConvTranspose3d` rejects an argument.
+        coords: ``"xyz"`` or ``"xyzr"``; all other arguments are those of `torch.nn.ConvTranspose3d`.
 
     Shape:
         Input ``(B, in_channels, D, H, W)`` or ``(in_channels, D, H, W)``; output as in `torch.nn.ConvTranspose3d`.
