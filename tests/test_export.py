@@ -16,7 +16,7 @@ from coordconv_apps.export import FILES, export
 from coordconv_apps.runs.summary import read_summary
 from coordconv_apps.utils.errors import UserError
 from tests.toy.__main__ import main
-from tests.toy.task import ToyTask
+from tests.toy.tasks import ToyTask
 
 NAMES = ["network.onnx", "network_plain.pt2", "network_plain_weights.pt", "network.pt2"]
 

@@ -55,29 +55,31 @@ def run(
     datamodule_class: type[DataModule],
     args: Sequence[str] | None = None,
     *,
+    default_task: type[Task] | None = None,
     callbacks: Sequence[type[Callback]] = (),
 ) -> None:
     """Runs one command of an application: the whole body of its ``__main__``.
 
     Args:
         app: The application's name, as in the folders of its runs.
-        task_class: The task. Its package is what follows ``python -m``.
+        task_class: The base class of the tasks. The package of its ``tasks`` module is what follows ``python -m``.
         datamodule_class: The data.
         args: The command line; ``sys.argv`` if None.
+        default_task: The task if neither the command line nor a config file names one; ``task_class`` if None.
         callbacks: Callbacks of the application, such as `Pictures`. The arguments of each are flags, under its name
             in snake case.
 
     Raises:
         SystemExit: The command did not end well: status 2 for a user's mistake, 130 for Ctrl-C, 143 for SIGTERM.
     """
-    report = Report(app, task_class.__module__.rpartition(".")[0] or task_class.__module__)
+    report = Report(app, _package(task_class))
     interrupts = Interrupts()
     status = 1
     try:
         interrupts.install()
         keep_freed_memory()
         with filter_warnings():
-            SuiteCLI(report, interrupts, task_class, datamodule_class, args, callbacks)
+            SuiteCLI(report, interrupts, task_class, datamodule_class, args, default_task, callbacks)
         report.finish("finished")
         status = 0
     except AlreadyFinished as reason:
@@ -106,15 +108,23 @@ def run(
         sys.exit(status)
 
 
+def _package(task_class: type[Task]) -> str:
+    """The application's package: ``rl`` of a class in ``rl.tasks.ppo``, ``detection`` of one in ``detection.task``."""
+    module = task_class.__module__
+    package, tasks, _ = f"{module}.".partition(".tasks.")
+    return package if tasks else module.rpartition(".")[0] or module
+
+
 class SuiteCLI(Arguments):
     """Builds a command's parts and runs it.
 
     Args:
         report: Is told about the run.
         interrupts: Knows whether a signal asks to stop.
-        task_class: The task.
+        task_class: The base class of the application's tasks.
         datamodule_class: The data.
         args: The command line; ``sys.argv`` if None.
+        default_task: The task if neither the command line nor a config file names one; ``task_class`` if None.
         callbacks: Callbacks of the application.
     """
 
@@ -125,10 +135,11 @@ class SuiteCLI(Arguments):
         task_class: type[Task],
         datamodule_class: type[DataModule],
         args: Sequence[str] | None,
+        default_task: type[Task] | None,
         callbacks: Sequence[type[Callback]],
     ) -> None:
         self.interrupts = interrupts
-        super().__init__(report, task_class, datamodule_class, args, callbacks)
+        super().__init__(report, task_class, datamodule_class, args, default_task, callbacks)
 
     # -------------------------------------------------------------------- parts
 

@@ -4,32 +4,27 @@ from __future__ import annotations
 
 import re
 import sys
-from argparse import ArgumentError
+from argparse import SUPPRESS, ArgumentError
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from coordconv_apps.cli.errors import parsing_error
-from coordconv_apps.cli.launch import parent_launch
-from coordconv_apps.cli.merge_config import merge_config, read_run_state
+from coordconv_apps.cli.merge_config import merge_config
+from coordconv_apps.cli.model_class import COMMANDS, choices, class_path, preview, run_name
 from coordconv_apps.cli.report import Report, complete_summary
 from coordconv_apps.export import SuiteTrainer
-from coordconv_apps.runs.folder import find_checkpoint
 from coordconv_apps.utils.distributed import is_main_process
 from coordconv_apps.utils.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from jsonargparse import Namespace
     from lightning.pytorch.callbacks import Callback
 
     from coordconv_apps.data.datamodule import DataModule
-    from coordconv_apps.training.checkpoints import RunState
     from coordconv_apps.training.task import Task
-
-COMMANDS = ("fit", "validate", "test", "predict", "export")
 
 TRAINER_DEFAULTS = {
     "devices": 1,  # more only when asked for: the size of a training step depends on their number
@@ -44,17 +39,48 @@ class AlreadyFinished(Exception):
     """The run to resume has finished already."""
 
 
+class ArgumentParser(LightningArgumentParser):
+    """Lightning's parser, whose ``--help`` ends with the arguments of one task class.
+
+    Attributes:
+        task_class: The task class.
+        others: Names of the other task classes.
+    """
+
+    task_class: type[Task] | None = None
+    others: Sequence[str] = ()
+
+    def task_parser(self) -> LightningArgumentParser:
+        """Return a parser of the task's arguments alone."""
+        assert self.task_class is not None
+        parser = LightningArgumentParser(add_help=False, usage=SUPPRESS, description="")
+        parser.add_lightning_class_args(self.task_class, "model")
+        return parser
+
+    def format_help(self, *args: Any, **kwargs: Any) -> str:  # noqa: ANN401  # as argparse's
+        """Return the help of all arguments, those of the task class last."""
+        text = super().format_help(*args, **kwargs)
+        if self.task_class is None:
+            return text
+        text += f"\nArguments of --model={self.task_class.__name__}, the task:\n{self.task_parser().format_help()}"
+        if self.others:
+            text += f"\nOther tasks: {', '.join(self.others)}. Show their arguments with --model=NAME --help.\n"
+        return text
+
+
 class Arguments(LightningCLI):
     """Parses a command's arguments; a subclass builds its parts and runs it.
 
     Args:
         report: Is told about the run.
-        task_class: The task.
+        task_class: The base class of the application's tasks.
         datamodule_class: The data.
         args: The command line; ``sys.argv`` if None.
+        default_task: The task if neither the command line nor a config file names one; ``task_class`` if None.
         callbacks: Callbacks of the application.
 
     Attributes:
+        task_class: The class of the task.
         name_dir: The folder of all runs of this name.
         checkpoint: What ``--ckpt_path`` means, if given.
         restored: What the checkpoint says of its run.
@@ -66,21 +92,25 @@ class Arguments(LightningCLI):
         task_class: type[Task],
         datamodule_class: type[DataModule],
         args: Sequence[str] | None,
+        default_task: type[Task] | None,
         callbacks: Sequence[type[Callback]],
     ) -> None:
         self.report = report
-        self.task_class = task_class
+        default = default_task or task_class
+        self.task_class, self.command_line, self.checkpoint, self.restored = preview(
+            report.app, task_class, default, sys.argv[1:] if args is None else args
+        )
+        self.task_names = list(choices(task_class, default))
         self.callback_classes = callbacks
-        self.command_line = sys.argv[1:] if args is None else list(args)
         self.name_dir = Path()
-        self.checkpoint: Path | None = None
-        self.restored: RunState | None = None
         super().__init__(
             task_class,
             datamodule_class,
             save_config_callback=None,  # the run's folder is there before any callback, and has it then
             trainer_class=SuiteTrainer,
             trainer_defaults=TRAINER_DEFAULTS,
+            parser_class=ArgumentParser,
+            subclass_mode_model=True,
             seed_everything_default=0,
             parser_kwargs={
                 "exit_on_error": False,
@@ -100,7 +130,11 @@ class Arguments(LightningCLI):
         return {command: objects | settled_here for command in COMMANDS}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Adds the flags of the suite, and those of the application's callbacks."""
+        """Adds the flags of the suite, those of the application's callbacks, and the default of ``--model``."""
+        assert isinstance(parser, ArgumentParser)
+        parser.task_class = self.task_class
+        parser.others = [name for name in self.task_names if name != self.task_class.__name__]
+        parser.set_defaults({"model": {"class_path": class_path(self.task_class)}})
         parser.add_argument(
             "--name",
             type=str | None,
@@ -136,29 +170,31 @@ class Arguments(LightningCLI):
         """
         try:
             self.config = parser.parse_args(args)
-            self._parse_checkpoint(parser, args)
+            self._merge_checkpoint(parser, args)
         except ArgumentError as error:
             command = next((arg for arg in self.command_line if arg in COMMANDS), "fit")
-            options = self._parser(command).get_defaults().keys()
-            raise UserError(parsing_error(str(error), self.command_line, options)) from error
+            command_parser = self._parser(command)
+            assert isinstance(command_parser, ArgumentParser)
+            options = [*command_parser.get_defaults().keys(), *command_parser.task_parser().get_defaults().keys()]
+            options = [key for key in options if not key.startswith(("model.class_path", "model.init_args."))]
+            text = parsing_error(str(error), self.command_line, options)
+            if text.startswith("there is no argument --model.") and len(self.task_names) > 1:
+                text += f" with --model={self.task_class.__name__}"
+            raise UserError(text) from error
 
-    def _parse_checkpoint(self, parser: LightningArgumentParser, args: Sequence[str]) -> None:
-        """Finds the checkpoint, and completes the arguments with what it says."""
+    def _merge_checkpoint(self, parser: LightningArgumentParser, args: Sequence[str]) -> None:
+        """Completes the arguments with what the checkpoint says, if there is one."""
         command = self.config.subcommand
         given = self.config[command]
         _check_seed(given.seed_everything)
-        self.name_dir = Path(given.runs_dir) / self.report.app / _run_name(given)
-        told = parent_launch()
-        ckpt_path = given.ckpt_path if told is None else told["ckpt_path"]
-        if ckpt_path is None:
+        self.name_dir = Path(given.runs_dir) / self.report.app / run_name(given.name, given.config or ())
+        if self.restored is None:
             if command != "fit" and not given.allow_random_weights:
                 raise UserError(
                     f"{command} needs --ckpt_path: a file, or best or last of the newest run named"
                     f" {self.name_dir.name!r} in {self.name_dir.parent} (or --allow_random_weights)"
                 )
             return
-        self.checkpoint = find_checkpoint(ckpt_path, self.name_dir)
-        self.restored = read_run_state(self.checkpoint)
         self.config[command], changes = merge_config(
             command,
             self.restored["config"],
@@ -189,7 +225,7 @@ class Arguments(LightningCLI):
         self._dump_config()  # the record of the command keeps it
         if self.checkpoint is not None:
             for name in self.task_class.initial_weight_args:
-                self.config[self.subcommand].model[name] = None
+                self.config[self.subcommand].model.init_args[name] = None
 
     def _parse_ckpt_path(self) -> None:
         """Nothing: LightningCLI would put the checkpoint's arguments over those of the command line."""
@@ -199,15 +235,3 @@ def _check_seed(seed: bool | int) -> None:
     """Raises `UserError` for a seed that not all random number generators take."""
     if not 0 <= seed < 2**32:
         raise UserError(f"--seed_everything={seed}: must be an integer from 0 to {2**32 - 1}, or true for any")
-
-
-def _run_name(given: Namespace) -> str:
-    """The run's name.
-
-    Raises:
-        UserError: It is no name of a folder.
-    """
-    name: str = given.name if given.name is not None else Path(given.config[-1]).stem if given.config else "default"
-    if name in ("", "..") or Path(name).name != name:
-        raise UserError(f"--name={name}: must be the name of a folder, without separators")
-    return name

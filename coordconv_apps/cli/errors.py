@@ -26,6 +26,10 @@ def parsing_error(message: str, args: Sequence[str], options: Iterable[str]) -> 
         )
     if found := re.search(r"does not accept (?:option|nested key|key) '([^']*)'", message):
         return _unknown(found[1], options)
+    if found := re.search(r'Parser key "model":.*?Option \'([^\']*)\' is not accepted', message, re.DOTALL):
+        return _unknown(f"model.{found[1]}", options)
+    if found := re.search(r'Parser key "model":.*?Parser key "([^"]+)":\s*(.*?)\n    - Expected', message, re.DOTALL):
+        return _wrong_value(f"model.{found[1]}", found[2])
     if found := re.search(r'Parser key "([^"]+)":\s*(.*)', message, re.DOTALL):
         return _wrong_value(found[1], found[2])
     if found := re.search(r'expected "subcommand" to be one of \{([^}]*)\}', message):

@@ -28,7 +28,10 @@ def read_run_state(path: Path) -> RunState:
         if "run" in checkpoint:
             state: RunState = checkpoint["run"]
             return state
-        model = {k: v for k, v in checkpoint.get("hyper_parameters", {}).items() if not k.startswith("_")}
+        saved = checkpoint.get("hyper_parameters", {})
+        model = {"init_args": {k: v for k, v in saved.items() if not k.startswith("_")}}
+        if "_class_path" in saved:  # of LightningCLI
+            model["class_path"] = saved["_class_path"]
         epochs = checkpoint["epoch"]
         return {
             "place": None,
@@ -74,9 +77,11 @@ def merge_config(
     changes = []
     for key in given:
         before, value = merged.get(key), complete[key]
-        section, _, argument = key.partition(".")
+        section, _, argument = key.replace("model.init_args.", "model.").partition(".")
+        if key == "model.class_path":  # the same class, by its full or its short path
+            continue
         if section in sections and section in saved and before != value:
-            change = f"{key}={value} on the command line, {before} in the checkpoint"
+            change = f"{section}.{argument}={value} on the command line, {before} in the checkpoint"
             if section == "model" and argument not in changeable_args:
                 free = ", ".join(f"model.{name}" for name in sorted(changeable_args)) or "nothing"
                 raise UserError(f"--{change}: of the model, only {free} may change")

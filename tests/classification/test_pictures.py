@@ -34,7 +34,7 @@ from classification.pictures import (
 )
 from tests.classification.pictures import CLASSES, damage, save_classes
 from tests.toy.data import ToyData
-from tests.toy.task import ToyTask
+from tests.toy.tasks import ToyTask
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -23,7 +23,7 @@ from coordconv_apps.training.signals import Interrupted, Interrupts
 from coordconv_apps.utils.files import atomic_write
 from tests.toy.__main__ import main
 from tests.toy.data import ToyData
-from tests.toy.task import ToyTask
+from tests.toy.tasks import ToyTask
 
 SUMMARY_KEYS = {
     "app",
@@ -121,7 +121,7 @@ def test_a_command_needs_the_checkpoint_only(trained: Path, command: str, capsys
     assert summary["epochs"] == 1
     assert summary["checkpoint"] == str(trained / "toy" / "default" / "version_0" / "checkpoints" / "best.ckpt")
     config = yaml.safe_load((run / "config.yaml").read_text())
-    assert config["model"]["coords"] == "xy"
+    assert config["model"]["init_args"]["coords"] == "xy"
     assert config["data"]["val_samples"] == 11
     best = read_summary(trained / "toy" / "default" / "version_0")["best"]["value"]
     if command != "predict":
@@ -309,7 +309,7 @@ def test_what_a_training_starts_from_may_be_gone_when_there_is_a_checkpoint(tmp_
     assert len(folders) == 5
     for folder in folders:  # the record says where the training began
         assert read_summary(folder)["status"] == "finished"
-        assert yaml.safe_load((folder / "config.yaml").read_text())["model"]["start"] == str(start)
+        assert yaml.safe_load((folder / "config.yaml").read_text())["model"]["init_args"]["start"] == str(start)
 
 
 def test_what_a_training_starts_from_must_be_there_without_a_checkpoint(
@@ -522,5 +522,5 @@ def test_print_config(capsys: pytest.CaptureFixture[str]) -> None:
         main(["fit", "--model.width=7", "--print_config"])
     assert not stopped.value.code
     config = yaml.safe_load(capsys.readouterr().out)
-    assert config["model"]["width"] == 7
+    assert config["model"]["init_args"]["width"] == 7
     assert config["data"]["batch_size"] == 8

@@ -25,9 +25,9 @@ from coordconv_apps.runs.folder import run_dir, versions
 from coordconv_apps.runs.summary import read_summary
 from tests.cli.test_resume import assert_same_runs, load
 from tests.toy.__main__ import main
-from tests.toy.task import ToyTask
+from tests.toy.tasks import ToyTask
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 TWO = ["--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp"]
 # Two samples are missing in the last step; the two processes have different numbers of samples to validate.
 DATA = ["--data.samples=30", "--data.val_samples=11", "--data.batch_size=4"]

@@ -17,7 +17,7 @@ from coordconv_apps.runs.summary import read_summary
 from coordconv_apps.training.schedules import lr_factor
 from tests.toy.__main__ import main
 from tests.toy.data import ToyBatch, ToyData
-from tests.toy.task import ToyTask
+from tests.toy.tasks import ToyTask
 
 EPOCHS = 3
 BATCHES = 5  # of 8 samples, in an epoch; a validation has 3
@@ -69,7 +69,7 @@ class ManualTask(ToyTask):
         return loss
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        return [torch.optim.Adam(self.net[i].parameters(), lr=self.lr) for i in (0, 3)], []
+        return [torch.optim.Adam(layer.parameters(), lr=self.lr) for layer in list(self.net.children())[0:4:3]], []
 
 
 class ScheduledTask(ToyTask):
@@ -289,7 +289,7 @@ def test_the_command_line_changes_the_learning_rate(tmp_path: Path, capsys: pyte
     assert group["lr"] == pytest.approx(0.001 * 0.97**15)  # the toy's schedule
     assert checkpoint["lr_schedulers"][0]["base_lrs"] == [0.001]
     assert checkpoint["hyper_parameters"]["lr"] == 0.001
-    assert checkpoint["run"]["config"]["model"]["lr"] == 0.001
+    assert checkpoint["run"]["config"]["model"]["init_args"]["lr"] == 0.001
 
 
 @pytest.mark.parametrize(

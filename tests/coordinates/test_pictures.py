@@ -26,7 +26,7 @@ from coordconv_apps.coordinates.pictures import (
 from coordconv_apps.coordinates.squares import pixel_index, render
 from coordconv_apps.coordinates.task import CoordinateTask
 from tests.toy.data import ToyData
-from tests.toy.task import ToyTask
+from tests.toy.tasks import ToyTask
 
 if TYPE_CHECKING:
     from collections.abc import Callable

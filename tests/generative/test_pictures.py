@@ -25,7 +25,7 @@ from generative.shapes import as_float, draw_scenes, render
 from generative.task import GenerativeTask
 from tests.generative.test_geometry import soft_shapes
 from tests.toy.data import ToyData
-from tests.toy.task import ToyTask
+from tests.toy.tasks import ToyTask
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

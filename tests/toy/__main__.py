@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from coordconv_apps.cli.app import run
 from tests.toy.data import ToyData
-from tests.toy.task import ToyPictures, ToyTask
+from tests.toy.tasks import DotTask, ToyPictures, ToyTask
 
 
 def main(args: Sequence[str] | None = None) -> None:
     """Runs one command."""
-    run("toy", ToyTask, ToyData, args, callbacks=[ToyPictures])
+    run("toy", DotTask, ToyData, args, default_task=ToyTask, callbacks=[ToyPictures])
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from coordconv_apps.training.progress import PlainProgress
 from coordconv_apps.utils.tables import beside_floors, table
 from tests.toy.__main__ import main
 from tests.toy.data import ToyData
-from tests.toy.task import ToyPictures, ToyTask
+from tests.toy.tasks import ToyPictures, ToyTask
 
 
 class CountedPictures(ToyPictures):

@@ -30,7 +30,7 @@ from coordconv_apps.training.resume import apply_changed_settings, optimizer_set
 from coordconv_apps.training.task import Task
 from coordconv_apps.utils.random_state import random_state, restore_random_state
 from tests.toy.__main__ import main
-from tests.toy.task import ToyTask
+from tests.toy.tasks import ToyTask
 
 CPU = torch.device("cpu")
 

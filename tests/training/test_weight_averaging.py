@@ -20,7 +20,7 @@ from coordconv_apps.training.weight_averaging import Averaging
 from coordconv_apps.utils.warning_filters import filter_warnings
 from tests.cli.test_resume import EPOCHS, assert_same, assert_same_runs, fit, interrupted_fit, load, resumed_fit
 from tests.toy.data import ToyData
-from tests.toy.task import ToyTask
+from tests.toy.tasks import ToyTask
 
 DECAY = 0.9
 

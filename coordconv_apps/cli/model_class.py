@@ -1,0 +1,207 @@
+"""Find the task class of a command before its arguments are parsed: which ``--model.x`` there are depends on it.
+
+The class is named by ``--model``, by ``model.class_path`` in a config file, or by the checkpoint, in this order.
+Otherwise it is the application's default.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import importlib
+import inspect
+from abc import ABC
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import yaml
+
+from coordconv_apps.cli.launch import parent_launch
+from coordconv_apps.cli.merge_config import read_run_state
+from coordconv_apps.runs.folder import find_checkpoint
+from coordconv_apps.training.task import Task
+from coordconv_apps.utils.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from coordconv_apps.training.checkpoints import RunState
+
+COMMANDS = ("fit", "validate", "test", "predict", "export")
+
+
+class Preview(NamedTuple):
+    """What is known of a command before its arguments are parsed.
+
+    Attributes:
+        task_class: The class of the task.
+        args: The command line with config files first, then ``--model``, then all other flags.
+        checkpoint: The file that ``--ckpt_path`` means, if given.
+        restored: The state of the run that wrote the checkpoint.
+    """
+
+    task_class: type[Task]
+    args: list[str]
+    checkpoint: Path | None = None
+    restored: RunState | None = None
+
+
+def preview(app: str, base: type[Task], default: type[Task], args: Sequence[str]) -> Preview:
+    """Look for the task class and the checkpoint on the command line and in config files.
+
+    Args:
+        app: The application's name.
+        base: The base class of the application's tasks.
+        default: The class if no other is named.
+        args: The command line.
+
+    Raises:
+        UserError: There is no such class, or the checkpoint has another one.
+        FileNotFoundError: There is no such checkpoint.
+    """
+    command = next((i for i, arg in enumerate(args) if arg in COMMANDS), None)
+    if command is None:
+        return Preview(default, list(args))
+    flags, others = _parse_known(args[command + 1 :])
+    if flags is None:  # a flag lacks its value: parsing the whole command line says so
+        return Preview(default, list(args))
+    before, _ = _parse_known(args[:command])
+    configs = [(path, _load(path).get(args[command]) or {}) for path in (before.config if before else ())]
+    configs += [(path, _load(path)) for path in flags.config]
+    settings: dict[str, Any] = {}
+    named = None
+    for path, config in configs:
+        settings |= config
+        named = _class_name(config.get("model"), path) or named
+    for key in ("name", "runs_dir", "ckpt_path"):
+        if (value := getattr(flags, key)) is not None:
+            settings[key] = yaml.safe_load(value)
+    for value in flags.model:
+        named = _class_name(value) or named
+    task_class = default if named is None else find_class(named, base, default)
+    config_flags = [f"--config={path}" for path in flags.config]
+    model_flags = [f"--model={value}" for value in flags.model if _class_name(value) != value]
+
+    def ordered(task_class: type[Task]) -> list[str]:
+        return [*args[: command + 1], *config_flags, *model_flags, f"--model={class_path(task_class)}", *others]
+
+    if "-h" in args or "--help" in args:
+        return Preview(task_class, ordered(task_class))
+    launch = parent_launch()
+    ckpt_path = settings.get("ckpt_path") if launch is None else launch["ckpt_path"]
+    if ckpt_path is None:
+        return Preview(task_class, ordered(task_class))
+    name_dir = Path(settings.get("runs_dir", "runs")) / app / run_name(settings.get("name"), flags.config)
+    checkpoint = find_checkpoint(str(ckpt_path), name_dir)
+    restored = read_run_state(checkpoint)
+    saved = _class_of(restored, checkpoint, base, task_class)
+    if named is not None and saved is not task_class:
+        raise UserError(f"--model={task_class.__name__}: the checkpoint {checkpoint} is of {saved.__name__}")
+    return Preview(saved, ordered(saved), checkpoint, restored)
+
+
+def run_name(name: str | None, config_files: Sequence[object]) -> str:
+    """Return the run's name: that of ``--name``, else that of the last config file, else ``default``.
+
+    Raises:
+        UserError: The name is not a folder's name.
+    """
+    if name is None:
+        name = Path(str(config_files[-1])).stem if config_files else "default"
+    if name in ("", "..") or Path(name).name != name:
+        raise UserError(f"--name={name}: must be the name of a folder, without separators")
+    return name
+
+
+# ------------------------------------------------------------------------ classes
+
+
+def choices(base: type[Task], default: type[Task]) -> dict[str, type[Task]]:
+    """Return the classes to choose from by name: imported subclasses of ``base``, except abstract and local ones.
+
+    A class that only holds what others share has `abc.ABC` among its bases.
+    """
+    found = {default.__name__: default}
+    waiting = list(base.__subclasses__())
+    while waiting:
+        task_class = waiting.pop()
+        waiting += task_class.__subclasses__()
+        shared = ABC in task_class.__bases__ or inspect.isabstract(task_class)
+        if not (shared or task_class.__name__.startswith("_") or "<locals>" in task_class.__qualname__):
+            found.setdefault(task_class.__name__, task_class)
+    return dict(sorted(found.items()))
+
+
+def find_class(name: str, base: type[Task], default: type[Task]) -> type[Task]:
+    """Return the task class that a short name such as ``PPO`` or a path such as ``rl.PPO`` means.
+
+    Raises:
+        UserError: There is no such class.
+    """
+    known = choices(base, default)
+    if name in known:
+        return known[name]
+    module, _, attribute = name.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), attribute) if module else None
+    except (ImportError, AttributeError):
+        found = None
+    if isinstance(found, type) and issubclass(found, base) and not inspect.isabstract(found):
+        return found
+    lower = {key.lower(): key for key in known}
+    close = [lower[key] for key in difflib.get_close_matches(attribute.lower(), lower, n=3, cutoff=0.5)]
+    advice = f"close: {', '.join(close)}" if close else f"choose from {', '.join(known)}"
+    raise UserError(f"--model={name}: there is no such task class ({advice})")
+
+
+def class_path(task_class: type[Task]) -> str:
+    """Return the path by which config files name a class."""
+    return f"{task_class.__module__}.{task_class.__qualname__}"
+
+
+def _class_of(state: RunState, checkpoint: Path, base: type[Task], chosen: type[Task]) -> type[Task]:
+    """The class that a checkpoint's config names; of another program's checkpoint, which may name none, the chosen."""
+    model = state["config"]["model"]
+    try:
+        return find_class(model.setdefault("class_path", class_path(chosen)), base, chosen)
+    except UserError as error:
+        reason = f"this is a checkpoint of {model['class_path']}, which is no task class of this application"
+        raise UserError(f"--ckpt_path={checkpoint}: {reason}") from error
+
+
+# ----------------------------------------------------------------------- settings
+
+
+def _parse_known(args: Sequence[str]) -> tuple[argparse.Namespace | None, list[str]]:
+    """The flags that decide which class it is, and all other arguments."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("-c", "--config", action="append", default=[])
+    parser.add_argument("--model", "--model.class_path", action="append", default=[])
+    for name in ("name", "runs_dir", "ckpt_path"):
+        parser.add_argument(f"--{name}")
+    try:
+        flags, others = parser.parse_known_args(args)
+    except argparse.ArgumentError:
+        return None, list(args)
+    given = {"name": flags.name, "runs_dir": flags.runs_dir, "ckpt_path": flags.ckpt_path}
+    return flags, [f"--{key}={value}" for key, value in given.items() if value is not None] + others
+
+
+def _load(text: str) -> dict[str, Any]:
+    """The mapping in a YAML file, or in a text; an empty one if there is none, which parsing then says."""
+    path = Path(text).expanduser()
+    try:
+        loaded = yaml.safe_load(path.read_text(encoding="utf-8") if path.is_file() else text)
+    except (yaml.YAMLError, OSError, UnicodeDecodeError, ValueError):
+        return {}
+    return loaded if isinstance(loaded, dict) else {}
+
+
+def _class_name(model: object, config: str = "") -> str | None:
+    """The class that a value of ``model`` names: a class's name, a mapping with ``class_path``, or a file with one."""
+    if isinstance(model, str):
+        file = Path(config).expanduser().parent / model
+        model = _load(str(file) if file.is_file() else model) or model
+    if isinstance(model, dict):
+        model = model.get("class_path")
+    return None if model is None else str(model)

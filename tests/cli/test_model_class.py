@@ -1,0 +1,151 @@
+"""Which task a command is about: `--model`, config files, checkpoints, and what the help shows."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from coordconv_apps.runs.summary import read_summary
+from tests.cli.test_app import failing
+from tests.toy.__main__ import main
+from tests.toy.tasks import ToyHeatmap
+
+HEATMAP = "tests.toy.tasks.ToyHeatmap"
+
+
+def merged_config(args: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[str, dict[str, object]]:
+    """The class and the arguments of the model that a command line asks for."""
+    with pytest.raises(SystemExit) as stopped:
+        main(["fit", *args, "--print_config"])
+    assert not stopped.value.code
+    model = yaml.safe_load(capsys.readouterr().out)["model"]
+    return model["class_path"].rpartition(".")[2], model["init_args"]
+
+
+@pytest.fixture
+def configs(tmp_path: Path) -> dict[str, str]:
+    texts = {
+        "short": "model: {class_path: ToyHeatmap, init_args: {temperature: 2.0}}",
+        "full": f"model: {{class_path: {HEATMAP}, init_args: {{temperature: 2.0}}}}",
+        "flat": "model: {width: 6}",
+        "named": "model: ToyHeatmap",
+        "data": "data: {size: 6}",
+    }
+    for name, text in texts.items():
+        (tmp_path / f"{name}.yaml").write_text(text)
+    return {name: f"--config={tmp_path / name}.yaml" for name in texts}
+
+
+def test_the_command_line_chooses_in_any_order(configs: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    expected = ("ToyHeatmap", {"coords": "xy", "lr": 0.05, "temperature": 3.0, "trouble": None})
+    flags = ["--model=ToyHeatmap", "--model.coords=xy", "--model.temperature=3", configs["data"]]
+    for args in itertools.permutations(flags):
+        assert merged_config(list(args), capsys) == expected
+    assert merged_config(["--model", HEATMAP, "--model.coords", "xy", "--model.temperature", "3"], capsys) == expected
+    spec = "{class_path: ToyHeatmap, init_args: {temperature: 3}}"
+    assert merged_config(["--model.coords=xy", f"--model={spec}"], capsys) == expected
+    assert merged_config(["--model.coords=xy"], capsys)[0] == "ToyTask"
+
+
+def test_a_config_chooses(configs: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    heatmap = {"coords": "none", "lr": 0.05, "temperature": 2.0, "trouble": None}  # no default of ToyTask
+    for name in ("short", "full"):
+        assert merged_config([configs[name]], capsys) == ("ToyHeatmap", heatmap)
+        assert merged_config(["--model.lr=1", configs[name]], capsys) == ("ToyHeatmap", heatmap | {"lr": 1.0})
+    assert merged_config([configs["named"]], capsys) == ("ToyHeatmap", heatmap | {"temperature": 1.0})
+    name, arguments = merged_config([configs["flat"], "--model.coords=xy"], capsys)
+    assert (name, arguments["width"], arguments["coords"]) == ("ToyTask", 6, "xy")
+    name, arguments = merged_config([configs["full"], "--model=ToyTask"], capsys)
+    assert (name, arguments) == ("ToyTask", merged_config([], capsys)[1])
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--model=ToyHeatmp"], "--model=ToyHeatmp: there is no such task class (close: ToyHeatmap"),
+        (["--model=toytask"], "--model=toytask: there is no such task class (close: ToyTask"),
+        (["--model=no.such.Thing"], "--model=no.such.Thing: there is no such task class (choose from"),
+        (["--model=DotTask"], "--model=DotTask: there is no such task class"),
+        (["--model=ToyHeatmap", "--model.width=3"], "with --model=ToyHeatmap"),
+        (
+            ["--model=ToyHeatmap", "--model.temprature=3"],
+            "there is no argument --model.temprature (close: --model.",
+        ),
+        (["--model=ToyHeatmap", "--model.temperature=hot"], "--model.temperature=hot: expected a number"),
+        (["--model.temperature=3", "--model=ToyTask"], "with --model=ToyTask"),
+    ],
+)
+def test_a_mistake_is_one_line(
+    args: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert message in failing(["fit", f"--runs_dir={tmp_path}", *args], capsys)
+    if "close" in message:
+        path = tmp_path / "config.yaml"
+        name, _, value = args[-1].removeprefix("--").partition("=")
+        if name == "model":
+            path.write_text(f"model: {{class_path: {value}}}")
+            assert message in failing(["fit", f"--runs_dir={tmp_path}", f"--config={path}"], capsys)
+
+
+def test_help_shows_the_arguments_of_the_chosen_task(capsys: pytest.CaptureFixture[str]) -> None:
+    texts = []
+    for args in (["fit", "--help"], ["fit", "--help", "--model=ToyHeatmap"]):
+        with pytest.raises(SystemExit) as stopped:
+            main(args)
+        assert not stopped.value.code
+        texts.append(" ".join(capsys.readouterr().out.split()))
+    default, heatmap = texts
+    assert "--model.coords {none,xy,xyr} Which coordinates the network sees." in default
+    assert "--model.width WIDTH Channels. (type: int, default: 4)" in default
+    assert "--model.temperature" not in default
+    assert "Other tasks: " in default
+    assert "ToyHeatmap" in default.partition("Other tasks: ")[2]
+    assert "--model.temperature TEMPERATURE What the heat map's logits are divided by." in heatmap
+    assert "--model.width" not in heatmap
+
+
+def test_a_checkpoint_chooses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = f"--runs_dir={tmp_path}"
+    main(["fit", runs, "--model=ToyHeatmap", "--model.coords=xy", "--trainer.max_epochs=1"])
+    folder = tmp_path / "toy" / "default"
+    config = yaml.safe_load((folder / "version_0" / "config.yaml").read_text())
+    assert config["model"]["class_path"] == HEATMAP
+    main(["test", runs, "--ckpt_path=best"])
+    assert read_summary(folder / "version_1")["coords"] == "xy"
+    main(["fit", runs, "--ckpt_path=last", "--trainer.max_epochs=2", "--model.temperature=2"])
+    assert "changed: model.temperature=2.0 on the command line, 1.0 in the checkpoint" in capsys.readouterr().out
+    assert read_summary(folder / "version_0")["epochs"] == 2
+    checkpoint = folder / "version_0" / "checkpoints" / "last.ckpt"
+    test = ["test", runs, f"--ckpt_path={checkpoint}"]
+    assert f"--model=ToyTask: the checkpoint {checkpoint} is of ToyHeatmap" in failing(
+        [*test, "--model=ToyTask"], capsys
+    )
+    assert "of the model, only model.temperature may change" in failing([*test, "--model.lr=3"], capsys)
+    assert ToyHeatmap.load_from_checkpoint(checkpoint).temperature == 2
+    # The config of a run, and Lightning's own checkpoints, name the class as well.
+    main(["fit", f"--config={folder / 'version_0'}/config.yaml", f"--runs_dir={tmp_path / 'again'}"])
+    content = torch.load(checkpoint, weights_only=True)
+    for key in ("run", "coordconv_apps"):
+        del content[key]
+    torch.save(content, tmp_path / "plain.ckpt")
+    main(["test", runs, f"--ckpt_path={tmp_path / 'plain.ckpt'}"])
+    assert read_summary(folder / "version_2")["coords"] == "xy"
+    content["hyper_parameters"]["_class_path"] = "elsewhere.Task"
+    torch.save(content, tmp_path / "other.ckpt")
+    error = failing(["test", runs, f"--ckpt_path={tmp_path / 'other.ckpt'}"], capsys)
+    assert "this is a checkpoint of elsewhere.Task, which is no task class of this application" in error
+    del content["hyper_parameters"]["_class_path"]
+    torch.save(content, tmp_path / "bare.ckpt")
+    main(["test", runs, f"--ckpt_path={tmp_path / 'bare.ckpt'}", "--model=ToyHeatmap"])
+
+
+def test_a_top_level_config(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "top.yaml"
+    path.write_text("fit: {model: {class_path: ToyHeatmap}}")
+    with pytest.raises(SystemExit):
+        main([f"--config={path}", "fit", "--model.temperature=2", "--print_config"])
+    assert yaml.safe_load(capsys.readouterr().out)["model"]["init_args"]["temperature"] == 2
