@@ -1,9 +1,9 @@
-"""Features extractors with coordinates for Stable-Baselines3 (SB3): its NatureCNN and CombinedExtractor with CoordConv.
+"""Feature extractors for Stable-Baselines3 (SB3): its NatureCNN and CombinedExtractor with CoordConv layers.
 
-The network is that of Mnih et al. (2015); the layers that see coordinates are those of Liu et al. (2018), who gave
-them to A2C's convolutions but did not publish to which: here it is a switch. The convolutions are built plain, as SB3
-builds them, and converted. The coordinate weights are drawn aside, so that at one seed the arms of a comparison
-start with the same weights everywhere else, heads included.
+The network is that of Mnih et al. (2015). Liu et al. (2018) added coordinates to the convolutions of A2C but did not
+publish to which; here ``where`` chooses. The convolutions are built by SB3 and then converted. The coordinate weights
+come from a separate random stream, so that with the same seed all other weights, heads included, are equal in all arms
+of a comparison.
 """
 
 from __future__ import annotations
@@ -26,46 +26,55 @@ if TYPE_CHECKING:
     from coordconv_apps.nn.coord_layer import CoordLayer
 
 Where = Literal["first", "all"]
+"""Which convolutions get coordinates: the first, or all three."""
 CoordInit = Literal["random", "zero"]
-"""Which convolutions see coordinates: the first, which sees the picture, or all three."""
+"""How coordinate weights are initialised."""
 
 SMALLEST_IMAGE = 36
-"""Pixels per side that NatureCNN needs: from its last layer back, 1 + 2 = 3, 2 (3 - 1) + 4 = 8, 4 (8 - 1) + 8 = 36."""
+"""Smallest height and width for NatureCNN: from its last layer, 1 + 2 = 3, 2 (3 - 1) + 4 = 8, 4 (8 - 1) + 8 = 36."""
 
 
 class CoordConvNatureCNN(NatureCNN):
-    """Stable-Baselines3's NatureCNN (Mnih et al., 2015) whose first convolution, or all, see where they are.
+    """Stable-Baselines3's NatureCNN (Mnih et al., 2015) with coordinates in its first or in all convolutions.
 
-    Layers, their names in the state dict, and their weights at one seed are those of SB3's NatureCNN; each layer with
-    coordinates has a ``coord_weight`` more. It is drawn as a convolution over features and coordinates together would
-    draw it. Being a NatureCNN, it is told by SB3's policies when images are not to be scaled
-    (``normalize_images=False``).
+    With the same seed, the layers, their names in the state dict and their weights are those of SB3's NatureCNN. Each
+    layer with coordinates has an additional ``coord_weight``, distributed as in a convolution over the concatenation of
+    features and coordinates.
 
-    `rl.CoordConvCnnPolicy` and `rl.CoordConvDQNPolicy` have this extractor. SB3's own ``"CnnPolicy"`` takes it too,
-    but gives its empty head to no class other than NatureCNN itself, and two hidden layers of 64 units to any other:
-    pass ``net_arch=[]``, or the comparison with NatureCNN is one of heads as well::
+    `rl.CoordConvCnnPolicy` and `rl.CoordConvDQNPolicy` use this extractor. SB3's own ``"CnnPolicy"`` accepts it too,
+    but adds two hidden layers of 64 units after any extractor other than NatureCNN itself. Pass ``net_arch=[]`` to keep
+    the heads equal::
 
         A2C("CnnPolicy", env, policy_kwargs=dict(features_extractor_class=CoordConvNatureCNN, net_arch=[]))
 
-    There the coordinate weights of A2C and PPO start as described above; SB3 draws the others anew, orthogonally, and
-    larger. `rl.CoordConvCnnPolicy` draws them at that scale too.
+    In that case SB3 initialises the other weights of A2C and PPO orthogonally, which makes them larger than the
+    coordinate weights. `rl.CoordConvCnnPolicy` scales the coordinate weights, too.
 
     Args:
-        observation_space: Images of shape ``(C, H, W)`` or ``(H, W, C)``, H and W at least 36. An axis shorter than
-            that holds channels. (SB3 itself puts the channels of unscaled images first.)
+        observation_space: Images of shape ``(C, H, W)`` or ``(H, W, C)``, with H and W at least 36. An axis shorter
+            than that holds channels.
         features_dim: Number of features.
-        normalized_image: False for images of uint8 in [0, 255], which SB3's policies scale to [0, 1]; True for images
-            of any type and range, which they hand over as they are.
+        normalized_image: False for uint8 images in [0, 255], which SB3's policies scale to [0, 1]; True for images of
+            any type and range, which they pass on unchanged.
         coords: ``"xy"``, ``"xyr"`` to add the distance from the centre, or ``"none"`` for SB3's NatureCNN itself.
         where: ``"first"`` convolution or ``"all"``.
-        coord_init: How coordinate weights start: ``"random"``, as described above, or ``"zero"``: the features are at
-            first those of SB3's NatureCNN.
+        coord_init: ``"random"`` as described above, or ``"zero"``, which starts with the features of SB3's NatureCNN.
 
     Raises:
-        ValueError: If the observations are not such images, or an argument is none of the above.
+        ValueError: The observations are not such images, or an argument is not allowed.
 
     Shape:
-        Input ``(B, C, H, W)`` or ``(B, H, W, C)``, as the space; output ``(B, features_dim)``, not negative.
+        - Input: ``(B, C, H, W)`` or ``(B, H, W, C)``, as in the space
+        - Output: ``(B, features_dim)``, not negative
+
+    Example:
+        >>> import numpy as np
+        >>> from gymnasium import spaces
+        >>> extractor = CoordConvNatureCNN(spaces.Box(0, 255, (4, 84, 84), np.uint8), coords="xyr", where="all")
+        >>> extractor(torch.rand(2, 4, 84, 84)).shape
+        torch.Size([2, 512])
+        >>> extractor.cnn[0].coord_weight.shape
+        torch.Size([32, 3, 8, 8])
     """
 
     def __init__(
@@ -83,35 +92,44 @@ class CoordConvNatureCNN(NatureCNN):
         self._observation_space = images
         self._channels_last = is_channels_last(images)
         if coords != "none":
-            with _random_numbers_aside():
+            with _forked_random_state():
                 to_coordconv(self.cnn, where, coords, init="default" if coord_init == "random" else "zero")
 
     def forward(self, observations: Tensor) -> Tensor:
-        """Features of a batch of images, in the range that the policy gives them: [0, 1] unless told otherwise."""
+        """Return the features of a batch of images, which SB3's policies scale to [0, 1] by default."""
         return super().forward(observations.permute(0, 3, 1, 2) if self._channels_last else observations)
 
 
 class CoordConvCombinedExtractor(CombinedExtractor):
     """Stable-Baselines3's CombinedExtractor, for Dict observations, with a `CoordConvNatureCNN` for each image.
 
-    Other observations are flattened and appended, as SB3 does. `rl.CoordConvMultiInputPolicy` and
-    `rl.CoordConvDQNMultiInputPolicy` have this extractor; SB3's own ``"MultiInputPolicy"`` takes it too, with the
-    head that it gives to its own.
+    Other observations are flattened and concatenated, as in SB3. `rl.CoordConvMultiInputPolicy` and
+    `rl.CoordConvDQNMultiInputPolicy` use this extractor; SB3's own ``"MultiInputPolicy"`` accepts it too, with the
+    same head.
 
     Args:
-        observation_space: Boxes and discrete spaces by name; the images among them as for `CoordConvNatureCNN`.
+        observation_space: Boxes and discrete spaces by name; images among them as for `CoordConvNatureCNN`.
         cnn_output_dim: Number of features of each image.
-        normalized_image: As for `CoordConvNatureCNN`; if True, every Box of three axes is an image.
+        normalized_image: As for `CoordConvNatureCNN`; if True, every Box with three axes is an image.
         coords: As for `CoordConvNatureCNN`; ``"none"`` gives SB3's CombinedExtractor itself.
         where: As for `CoordConvNatureCNN`.
         coord_init: As for `CoordConvNatureCNN`.
 
     Raises:
-        ValueError: If the space is no Dict, none of it is an image though coordinates are wanted, an image is too
-            small, or an argument is none of the above.
+        ValueError: The space is not a Dict, has no image although ``coords`` asks for coordinates, an image is too
+            small, or an argument is not allowed.
 
     Shape:
-        Input a dict of ``(B, *shape)``; output ``(B, features_dim)``.
+        - Input: dict of ``(B, *shape)``
+        - Output: ``(B, features_dim)``
+
+    Example:
+        >>> import numpy as np
+        >>> from gymnasium import spaces
+        >>> space = spaces.Dict(image=spaces.Box(0, 255, (1, 36, 36), np.uint8), speed=spaces.Box(-1, 1, (2,)))
+        >>> extractor = CoordConvCombinedExtractor(space)
+        >>> extractor({"image": torch.rand(5, 1, 36, 36), "speed": torch.rand(5, 2)}).shape
+        torch.Size([5, 258])
     """
 
     def __init__(
@@ -136,13 +154,14 @@ class CoordConvCombinedExtractor(CombinedExtractor):
         }
         if not images and coords != "none":
             raise ValueError(
-                f"observation_space={_describe(observation_space)}: must hold an image, {_ALLOWED[normalized_image]}"
+                f"observation_space={_describe(observation_space)}: must hold an image, "
+                f"{_ALLOWED_IMAGES[normalized_image]}"
             )
         sizes = {
             key: cnn_output_dim if key in images else get_flattened_obs_dim(space)
             for key, space in observation_space.spaces.items()
         }
-        # Not SB3's own constructor: it would build plain networks for the images.
+        # CombinedExtractor's constructor would build plain networks for the images.
         BaseFeaturesExtractor.__init__(self, observation_space, features_dim=sum(sizes.values()))
         self.extractors = nn.ModuleDict(
             {
@@ -154,31 +173,31 @@ class CoordConvCombinedExtractor(CombinedExtractor):
         )
 
 
-def draw_orthogonal(layer: CoordLayer, gain: float) -> None:
-    """Draw the coordinate weight of a convolution for a policy that is initialised orthogonally, in place.
+def orthogonal_coord_weight_(layer: CoordLayer, gain: float) -> None:
+    """Initialise the coordinate weight of a convolution for a policy with orthogonal initialisation, in place.
 
-    SB3 draws the kernels of A2C's and PPO's convolutions orthogonal, and thereby at another scale than torch. The
-    coordinate weight becomes the coordinates' part of an orthogonal kernel over features and coordinates together,
-    which is what a layer that concatenates them would be given. ``weight`` stays as it is, the same in both arms, and
-    so does a coordinate weight that starts at 0.
+    SB3 initialises the convolutions of A2C and PPO orthogonally, and thereby at another scale than torch. The
+    coordinate weight becomes the part for the coordinates of an orthogonal kernel over features and coordinates, as in
+    a layer that concatenates them. ``weight`` does not change, so that it is the same in both arms; a coordinate weight
+    of 0 stays 0.
 
     Args:
-        layer: A CoordConv layer that is no transposed one.
-        gain: Factor of the orthogonal kernel; SB3's is the square root of 2 for convolutions.
+        layer: CoordConv layer, not transposed.
+        gain: Factor of the orthogonal kernel; SB3 uses the square root of 2 for convolutions.
     """
     if not layer.coord_weight.any():
         return
-    with torch.no_grad(), _random_numbers_aside():
+    with torch.no_grad(), _forked_random_state():
         kernel = torch.cat([layer.weight, layer.coord_weight], dim=1)
         nn.init.orthogonal_(kernel, gain)
         layer.coord_weight.copy_(kernel[:, layer.weight.shape[1] :])
 
 
 @contextmanager
-def _random_numbers_aside() -> Iterator[None]:
-    """Random numbers that depend on torch's seed, but leave its stream, and so all later weights, as it is."""
+def _forked_random_state() -> Iterator[None]:
+    """Draw random numbers that depend on torch's seed, but do not advance its generator and so change later weights."""
     with torch.random.fork_rng(devices=[]):
-        # Not the very numbers that the next layer is drawn from.
+        # A new seed, since the next layer is drawn from the present state.
         torch.default_generator.manual_seed(int(torch.randint(2**62, (), device="cpu")))
         yield
 
@@ -196,23 +215,23 @@ def _check_arguments(coords: str, where: str, coord_init: str, **sizes: int) -> 
             raise ValueError(f"{name}={size}: must be at least 1")
 
 
-_ALLOWED = {
+_ALLOWED_IMAGES = {
     False: "a Box of shape (C, H, W) or (H, W, C) of uint8 in [0, 255], or of anything with "
     "policy_kwargs=dict(normalize_images=False)",
     True: "a Box of shape (C, H, W) or (H, W, C)",
 }
-"""Words for the images that are allowed, by ``normalized_image``."""
+"""Description of the images that are allowed, by ``normalized_image``."""
 
 
 def _as_images(space: spaces.Space[Any], normalized_image: bool, name: str = "observation_space") -> spaces.Box:
-    """The space itself, if its observations are images that NatureCNN can take."""
+    """Return the space, or raise `ValueError` if NatureCNN cannot process its observations."""
     if isinstance(space, spaces.Dict):
         raise ValueError(
             f"{name}={_describe(space)}: must be one image; for Dict observations use CoordConvMultiInputPolicy or "
             "CoordConvDQNMultiInputPolicy"
         )
     if not (isinstance(space, spaces.Box) and is_image_space(space, normalized_image=normalized_image)):
-        raise ValueError(f"{name}={_describe(space)}: must be an image, {_ALLOWED[normalized_image]}")
+        raise ValueError(f"{name}={_describe(space)}: must be an image, {_ALLOWED_IMAGES[normalized_image]}")
     first, last = min(space.shape[1:]), min(space.shape[:2])
     if max(first, last) < SMALLEST_IMAGE:
         height, width = space.shape[1:] if space.shape[0] == min(space.shape) else space.shape[:2]
@@ -222,16 +241,16 @@ def _as_images(space: spaces.Space[Any], normalized_image: bool, name: str = "ob
 
 
 def is_channels_last(images: spaces.Box) -> bool:
-    """Whether images that are large enough have their channels last: an axis too short for an image holds them.
+    """Return whether images have their channels last: the axis that is too short for an image holds the channels.
 
-    SB3 has put first the channels of images of uint8 already. A rule that goes by the shortest axis, as SB3's does
-    for that, would put them first a second time where an image has more channels than columns.
+    SB3's ``is_image_space_channels_first`` looks for the shortest axis instead. SB3 has applied that rule to uint8
+    images already; applied again, it would transpose an image with more channels than columns a second time.
     """
     return min(images.shape[1:]) < SMALLEST_IMAGE
 
 
 def _channels_first(images: spaces.Box) -> spaces.Box:
-    """The space of the same images with the channels first."""
+    """Return the space of the same images with the channels first."""
     if not is_channels_last(images):
         return images
     low, high = (bound.transpose(2, 0, 1) for bound in (images.low, images.high))
@@ -239,7 +258,7 @@ def _channels_first(images: spaces.Box) -> spaces.Box:
 
 
 def _describe(space: spaces.Space[Any]) -> str:
-    """A space in one line: a Box whose bounds differ by pixel would print all of them."""
+    """Describe a space in one line; gymnasium prints all bounds of a Box whose bounds vary by pixel."""
     if isinstance(space, spaces.Dict):
         return f"Dict({', '.join(f'{key}: {_describe(value)}' for key, value in space.spaces.items())})"
     if isinstance(space, spaces.Box):

@@ -1,25 +1,25 @@
-"""Stable-Baselines3 (SB3) policies whose convolutions see coordinates, with the heads of SB3's own policies.
+"""Stable-Baselines3 (SB3) policies with coordinates in their convolutions and the heads of SB3's own policies.
 
     A2C(CoordConvCnnPolicy, env)
     PPO("CoordConvCnnPolicy", env, policy_kwargs=dict(features_extractor_kwargs=dict(coords="xyr", where="all")))
     DQN(CoordConvDQNPolicy, env)
 
-Names work once `rl` is imported, also from RL Zoo's files of hyperparameters, where ``--gym-packages rl`` imports it::
+Importing `rl` registers the names. In RL Zoo's hyperparameter files, ``--gym-packages rl`` does it::
 
     atari:
       policy: 'CoordConvCnnPolicy'
       policy_kwargs: "dict(features_extractor_kwargs=dict(coords='xyr', where='all'))"
 
-RL Zoo evaluates a string as Python. To keep one of SB3's own policies, name the class and the empty head::
+RL Zoo evaluates the string as Python. To use one of SB3's own policies, name the extractor and the empty head::
 
       policy: 'CnnPolicy'
       policy_kwargs: "dict(features_extractor_class=__import__('rl').CoordConvNatureCNN, net_arch=[])"
 
-Weights of SB3's own policies load as they are. Those of the coordinates become zero: the agent plays as it did::
+Weights of SB3's own policies can be loaded. The coordinate weights become 0, so that the agent acts as before::
 
     model.policy.load_state_dict(plain.policy.state_dict())
 
-``model.set_parameters`` takes them too, but not the state of an optimizer that has other parameters::
+``model.set_parameters`` works too, but without the state of the optimizer, which has other parameters::
 
     model.set_parameters({"policy": plain.get_parameters()["policy"]}, exact_match=False)
 """
@@ -43,46 +43,53 @@ from stable_baselines3.dqn.policies import MultiInputPolicy as DQNMultiInputPoli
 from torch import nn
 
 from coordconv_apps.nn.coord_layer import CoordLayer
-from rl.extractors import CoordConvCombinedExtractor, CoordConvNatureCNN, draw_orthogonal
+from rl.extractors import CoordConvCombinedExtractor, CoordConvNatureCNN, orthogonal_coord_weight_
 
 NetArch = list[int] | dict[str, list[int]]
-"""Sizes of hidden layers, of both heads or by name."""
+"""Sizes of the hidden layers of both heads, or by head (``pi``, ``vf``)."""
 
 
 class _CoordActorCriticPolicy(ActorCriticPolicy):
-    """What the policies of A2C and PPO share: how coordinate weights are drawn, and what a saved policy holds."""
+    """Shared by the policies of A2C and PPO: initialisation of coordinate weights, and what a saved policy contains."""
 
     @staticmethod
     def init_weights(module: nn.Module, gain: float = 1) -> None:
-        """Draw one layer orthogonally as SB3 does, and its coordinate weight as `rl.extractors.draw_orthogonal`."""
+        """Initialise one layer orthogonally as SB3 does, its coordinate weight included."""
         ActorCriticPolicy.init_weights(module, gain)
         if isinstance(module, CoordLayer):
-            draw_orthogonal(module, gain)
+            orthogonal_coord_weight_(module, gain)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
-        # SB3 leaves it out: a policy of two extractors would load as one of a single, the critic's.
+        # SB3 omits this argument: a saved policy with two extractors would be loaded with the critic's for both.
         return {**super()._get_constructor_parameters(), "share_features_extractor": self.share_features_extractor}
 
 
 class CoordConvCnnPolicy(_CoordActorCriticPolicy, ActorCriticCnnPolicy):
     """Stable-Baselines3's ``CnnPolicy`` for A2C and PPO with a `rl.CoordConvNatureCNN`.
 
-    The heads are those of SB3's ``CnnPolicy``: one linear layer each for actor and critic. With one seed the two
-    policies differ in the coordinate weights alone. These start as in a layer that concatenates coordinates: as the
-    coordinates' part of an orthogonal kernel, or of torch's own distribution with ``ortho_init=False``.
+    The heads are those of SB3's ``CnnPolicy``: one linear layer each for actor and critic. With the same seed the two
+    policies differ in the coordinate weights only, which are initialised as in a layer that concatenates coordinates:
+    orthogonally, or with torch's default for ``ortho_init=False``.
 
     Args:
         observation_space: Images, as for `rl.CoordConvNatureCNN`.
-        action_space: Any that SB3's ``CnnPolicy`` takes.
-        lr_schedule: Learning rate by the part of the training that is left, 1 to 0.
-        net_arch: Sizes of hidden layers of the heads. None is no hidden layers after a NatureCNN, with or without
+        action_space: Any action space that SB3's ``CnnPolicy`` supports.
+        lr_schedule: Learning rate as a function of the remaining progress, from 1 to 0.
+        net_arch: Sizes of the hidden layers of the heads. None: no hidden layers after a NatureCNN, with or without
             coordinates, and SB3's default after another extractor.
-        features_extractor_class: Another extractor instead.
-        **options: All others of SB3's ``CnnPolicy``, such as ``features_extractor_kwargs=dict(coords="xyr",
+        features_extractor_class: Feature extractor.
+        **options: Other arguments of SB3's ``CnnPolicy``, such as ``features_extractor_kwargs=dict(coords="xyr",
             where="all")``, ``normalize_images`` or ``share_features_extractor``.
 
     Raises:
-        ValueError: If the observations are no images, or the extractor's arguments are not allowed.
+        ValueError: The observations are not images, or an argument of the extractor is not allowed.
+
+    Example:
+        >>> from stable_baselines3 import A2C
+        >>> from rl.envs.catch import CatchVecEnv
+        >>> model = A2C("CoordConvCnnPolicy", CatchVecEnv(2), device="cpu")
+        >>> type(model.policy.features_extractor).__name__
+        'CoordConvNatureCNN'
     """
 
     def __init__(
@@ -108,19 +115,27 @@ class CoordConvCnnPolicy(_CoordActorCriticPolicy, ActorCriticCnnPolicy):
 class CoordConvMultiInputPolicy(_CoordActorCriticPolicy, MultiInputActorCriticPolicy):
     """Stable-Baselines3's ``MultiInputPolicy`` for A2C and PPO with a `rl.CoordConvCombinedExtractor`.
 
-    The heads are those of SB3's ``MultiInputPolicy``, with two hidden layers of 64 units. Coordinate weights start as
-    in `CoordConvCnnPolicy`.
+    The heads are those of SB3's ``MultiInputPolicy``, with two hidden layers of 64 units. Coordinate weights are
+    initialised as in `CoordConvCnnPolicy`.
 
     Args:
-        observation_space: A Dict with images in it, as for `rl.CoordConvCombinedExtractor`.
-        action_space: Any that SB3's ``MultiInputPolicy`` takes.
-        lr_schedule: Learning rate by the part of the training that is left, 1 to 0.
-        net_arch: Sizes of hidden layers of the heads; None is SB3's default.
-        features_extractor_class: Another extractor instead.
-        **options: All others of SB3's ``MultiInputPolicy``.
+        observation_space: Dict with images, as for `rl.CoordConvCombinedExtractor`.
+        action_space: Any action space that SB3's ``MultiInputPolicy`` supports.
+        lr_schedule: Learning rate as a function of the remaining progress, from 1 to 0.
+        net_arch: Sizes of the hidden layers of the heads; None is SB3's default.
+        features_extractor_class: Feature extractor.
+        **options: Other arguments of SB3's ``MultiInputPolicy``.
 
     Raises:
-        ValueError: If no observation is an image, or the extractor's arguments are not allowed.
+        ValueError: No observation is an image, or an argument of the extractor is not allowed.
+
+    Example:
+        >>> import numpy as np
+        >>> space = spaces.Dict(image=spaces.Box(0, 255, (1, 36, 36), np.uint8), speed=spaces.Box(-1, 1, (2,)))
+        >>> policy = CoordConvMultiInputPolicy(space, spaces.Discrete(3), lambda _: 1e-3)
+        >>> action, _ = policy.predict(space.sample())
+        >>> action.item() in range(3)
+        True
     """
 
     def __init__(
@@ -146,19 +161,26 @@ class CoordConvMultiInputPolicy(_CoordActorCriticPolicy, MultiInputActorCriticPo
 class CoordConvDQNPolicy(DQNCnnPolicy):
     """Stable-Baselines3's ``CnnPolicy`` for DQN with a `rl.CoordConvNatureCNN`.
 
-    The head is that of SB3's ``CnnPolicy``, one linear layer. With one seed the two policies differ in the coordinate
-    weights alone, which start as torch draws those of a layer that concatenates coordinates.
+    The head is that of SB3's ``CnnPolicy``, one linear layer. With the same seed the two policies differ in the
+    coordinate weights only, which have torch's default initialisation of a layer that concatenates coordinates.
 
     Args:
         observation_space: Images, as for `rl.CoordConvNatureCNN`.
-        action_space: The actions.
-        lr_schedule: Learning rate by the part of the training that is left, 1 to 0.
-        net_arch: Sizes of hidden layers of the head, as for `CoordConvCnnPolicy`.
-        features_extractor_class: Another extractor instead.
-        **options: All others of SB3's ``CnnPolicy``.
+        action_space: Discrete actions.
+        lr_schedule: Learning rate as a function of the remaining progress, from 1 to 0.
+        net_arch: Sizes of the hidden layers of the head, as for `CoordConvCnnPolicy`.
+        features_extractor_class: Feature extractor.
+        **options: Other arguments of SB3's ``CnnPolicy``.
 
     Raises:
-        ValueError: If the observations are no images, or the extractor's arguments are not allowed.
+        ValueError: The observations are not images, or an argument of the extractor is not allowed.
+
+    Example:
+        >>> from stable_baselines3 import DQN
+        >>> from rl.envs.catch import CatchVecEnv
+        >>> model = DQN(CoordConvDQNPolicy, CatchVecEnv(2), buffer_size=100, device="cpu")
+        >>> type(model.q_net.features_extractor).__name__
+        'CoordConvNatureCNN'
     """
 
     def __init__(
@@ -187,15 +209,18 @@ class CoordConvDQNMultiInputPolicy(DQNMultiInputPolicy):
     The head is that of SB3's ``MultiInputPolicy``, with two hidden layers of 64 units.
 
     Args:
-        observation_space: A Dict with images in it, as for `rl.CoordConvCombinedExtractor`.
-        action_space: The actions.
-        lr_schedule: Learning rate by the part of the training that is left, 1 to 0.
-        net_arch: Sizes of hidden layers of the head; None is SB3's default.
-        features_extractor_class: Another extractor instead.
-        **options: All others of SB3's ``MultiInputPolicy``.
+        observation_space: Dict with images, as for `rl.CoordConvCombinedExtractor`.
+        action_space: Discrete actions.
+        lr_schedule: Learning rate as a function of the remaining progress, from 1 to 0.
+        net_arch: Sizes of the hidden layers of the head; None is SB3's default.
+        features_extractor_class: Feature extractor.
+        **options: Other arguments of SB3's ``MultiInputPolicy``.
 
     Raises:
-        ValueError: If no observation is an image, or the extractor's arguments are not allowed.
+        ValueError: No observation is an image, or an argument of the extractor is not allowed.
+
+    Example:
+        As for `CoordConvMultiInputPolicy`.
     """
 
     def __init__(
@@ -219,14 +244,14 @@ class CoordConvDQNMultiInputPolicy(DQNMultiInputPolicy):
 
 
 def _head(net_arch: Any, features_extractor_class: type[BaseFeaturesExtractor]) -> Any:  # noqa: ANN401 - lists or dicts
-    """Hidden layers of a head: SB3 gives none to NatureCNN itself, but two to any other class, even one made of it."""
+    """Return the hidden layers of a head; SB3 adds two after any extractor but NatureCNN, subclasses of it included."""
     return [] if net_arch is None and issubclass(features_extractor_class, NatureCNN) else net_arch
 
 
 def register_policies() -> None:
-    """Make the policies known to A2C, PPO and DQN by name, as SB3's own are; importing `rl` does it.
+    """Register the policies by name with A2C, PPO and DQN; importing `rl` does it.
 
-    As with SB3's ``"CnnPolicy"``, one name stands for each algorithm's own policy.
+    As with SB3's ``"CnnPolicy"``, one name stands for a different policy in each algorithm.
     """
     names: dict[str, type[BasePolicy]] = {
         "CoordConvCnnPolicy": CoordConvCnnPolicy,
@@ -238,7 +263,7 @@ def register_policies() -> None:
         "CoordConvDQNPolicy": CoordConvDQNPolicy,
         "CoordConvDQNMultiInputPolicy": CoordConvDQNMultiInputPolicy,
     }
-    # New dicts: an algorithm of someone else's may hold the old ones as its own.
+    # New dicts, because another algorithm may share the present ones.
     A2C.policy_aliases = {**A2C.policy_aliases, **names}
     PPO.policy_aliases = {**PPO.policy_aliases, **names}
     DQN.policy_aliases = {**DQN.policy_aliases, **dqn_names}

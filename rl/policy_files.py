@@ -1,9 +1,8 @@
-"""Trained policies as files: Stable-Baselines3's own zip, and a safe form of tensors and JSON.
+"""Save policies as files: Stable-Baselines3's zip, and a safe format of tensors and JSON.
 
-Whoever opens SB3's zip with ``A2C.load`` runs whatever code its author put there: the class of the policy, the spaces,
-schedules and more are stored as cloudpickle's instructions, which may call anything. A policy of someone unknown should
-not be opened so. The safe form holds tensors, which torch loads with ``weights_only=True``, and JSON, which names one
-of a few known classes; its loader runs nothing else. `import_zip` reads SB3's zips with the same care.
+SB3's zip stores the class of the policy, its spaces and its schedules with cloudpickle, so that ``A2C.load`` runs any
+code that the author of the file put there. The safe format holds tensors, which torch loads with
+``weights_only=True``, and JSON, which names classes from a fixed list. `load_safe` runs nothing from the file.
 """
 
 from __future__ import annotations
@@ -28,15 +27,15 @@ from torch import Tensor, nn
 
 from coordconv_apps.runs.environment import package_versions
 from coordconv_apps.utils.files import atomic_write
-from rl.evaluation.play import policy_of
+from rl.evaluation.play import required_policy
 from rl.extractors import CoordConvCombinedExtractor, CoordConvNatureCNN
-from rl.plain import describe
 from rl.policies import (
     CoordConvCnnPolicy,
     CoordConvDQNMultiInputPolicy,
     CoordConvDQNPolicy,
     CoordConvMultiInputPolicy,
 )
+from rl.sb3_internals import UNNEEDED_STATE
 from rl.space_json import space_from_json, space_to_json
 
 if TYPE_CHECKING:
@@ -64,7 +63,7 @@ POLICIES: dict[str, type[BasePolicy]] = _by_name(
     CnnPolicy,
     MultiInputPolicy,
 )
-"""The classes that a file may name. Names are looked up here, and never imported."""
+"""Classes that a file may name. Names are looked up here and never imported."""
 
 EXTRACTORS: dict[str, type[nn.Module]] = _by_name(
     CoordConvNatureCNN, CoordConvCombinedExtractor, NatureCNN, CombinedExtractor
@@ -80,49 +79,47 @@ _EXTRACTOR_ARGUMENTS = {
     "coord_init": str,
 }
 
-_NOT_NEEDED = (
-    "_last_obs",
-    "_last_original_obs",
-    "_last_episode_starts",
-    "ep_info_buffer",
-    "ep_success_buffer",
-    "tensorboard_log",
-)
-"""What SB3 would save of the training that is under way, and of the machine's folders, and does without."""
-
 
 def export_zip(algorithm: BaseAlgorithm, path: Path | str) -> None:
-    """Writes SB3's own zip, which ``A2C.load``, ``PPO.load`` or ``DQN.load`` opens; aside first, then in its place.
+    """Write SB3's zip, which ``A2C.load``, ``PPO.load`` or ``DQN.load`` opens, atomically.
 
-    This package has to be installed where it is opened, as with every policy that is not SB3's own. The optimizer's
-    state is in it, environments and buffers are not.
+    The zip contains the optimizer's state, but neither environments nor buffers. To open it, this package must be
+    installed, as with every policy that is not SB3's own.
 
     Args:
-        algorithm: With its policy.
-        path: The file, with its ending.
+        algorithm: Algorithm with the policy.
+        path: The file, with its suffix.
+
+    Example:
+        >>> import tempfile
+        >>> from stable_baselines3 import A2C
+        >>> from rl.envs.catch import CatchVecEnv
+        >>> model = A2C("CoordConvCnnPolicy", CatchVecEnv(2), device="cpu")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     export_zip(model, f"{folder}/policy.zip")
+        ...     type(A2C.load(f"{folder}/policy.zip", device="cpu").policy).__name__
+        'CoordConvCnnPolicy'
     """
     with atomic_write(Path(path), "wb") as file:
-        algorithm.save(file, exclude=_NOT_NEEDED)  # type: ignore[arg-type]  # any file opened for bytes
-
-
-# --------------------------------------------------------------------- safe form
+        algorithm.save(file, exclude=UNNEEDED_STATE)  # type: ignore[arg-type]  # any file opened for bytes
 
 
 def export_safe(player: Player, path: Path | str) -> None:
-    """Writes the safe form of a policy, aside first, then in its place: a zip of tensors and JSON.
+    """Write a policy in the safe format, a zip of tensors and JSON, atomically.
 
-    It has all that is needed to act, and to go on training with a new optimizer.
+    The file has everything needed to act, and to continue training with a new optimizer.
 
     Args:
-        player: A policy of one of the known classes, or an algorithm with one.
-        path: The file, with its ending.
+        player: Policy of one of the classes in `POLICIES`, or an algorithm with one.
+        path: The file, with its suffix.
 
     Raises:
-        ValueError: The policy is of another class, or has parts that are not known.
+        ValueError: The policy, or a part of it, is of a class that is not listed here.
+
+    Example:
+        See `load_safe`.
     """
-    policy = policy_of(player)
-    if policy is None:
-        raise ValueError(f"player={type(player).__name__}: must be a policy or an algorithm of Stable-Baselines3")
+    policy = required_policy(player)
     description = {
         "format": FORMAT,
         "version": VERSION,
@@ -138,7 +135,7 @@ def export_safe(player: Player, path: Path | str) -> None:
 
 
 def load_safe(path: Path | str) -> BasePolicy:
-    """Opens the safe form of a policy. Nothing in the file is run, whoever wrote it.
+    """Load a policy from the safe format. No code in the file runs, whoever wrote it.
 
     Args:
         path: The file.
@@ -147,22 +144,35 @@ def load_safe(path: Path | str) -> BasePolicy:
         The policy, in evaluation mode, on the CPU. Its optimizer is new, with a learning rate of 0.
 
     Raises:
-        ValueError: It is no such file, or names what is not known.
-        OSError: It cannot be read.
+        ValueError: The file has another format, or names a class that is not listed here.
+        OSError: The file cannot be read.
+
+    Example:
+        >>> import tempfile
+        >>> from rl import CoordConvCnnPolicy
+        >>> from rl.envs.catch import CatchVecEnv
+        >>> env = CatchVecEnv(2)
+        >>> policy = CoordConvCnnPolicy(env.observation_space, env.action_space, lambda _: 1e-3)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     export_safe(policy, f"{folder}/policy.safe.zip")
+        ...     loaded = load_safe(f"{folder}/policy.safe.zip")
+        >>> actions, _ = loaded.predict(env.reset(), deterministic=True)
+        >>> actions.shape
+        (2,)
     """
     path = Path(path)
-    contents = _contents(path, (DESCRIPTION_NAME, TENSORS_NAME), "a policy as export_safe writes it")
-    description = _json(path, contents[DESCRIPTION_NAME])
+    content, tensors = _read(path)
+    description = _parse_json(path, content)
     if description.get("format") != FORMAT or description.get("version") != VERSION:
         found = (description.get("format"), description.get("version"))
-        raise ValueError(f"{path}: its format and version are {found}; must be {(FORMAT, VERSION)}")
-    return _build(path, description, _load_tensors(path, contents[TENSORS_NAME]))
+        raise ValueError(f"{path}: format and version are {found}; must be {(FORMAT, VERSION)}")
+    return _build(path, description, _load_tensors(path, tensors))
 
 
 def _describe(policy: BasePolicy) -> dict[str, Any]:
-    """All of a policy but its tensors, as JSON has it."""
+    """Describe a policy without its tensors, as plain values for JSON."""
     if getattr(policy, "use_sde", False):
-        raise ValueError("use_sde=True: must be False; policies with state-dependent exploration have no safe form")
+        raise ValueError("use_sde=True: must be False; the safe format does not support state-dependent exploration")
     name = _name(type(policy), POLICIES, "policy")
     assert isinstance(policy, ActorCriticPolicy | DQNPolicy)
     described = {
@@ -188,7 +198,7 @@ def _name(kind: Any, known: Mapping[str, type], argument: str) -> str:  # noqa: 
 
 
 def _tensors(policy: BasePolicy) -> dict[str, Tensor]:
-    """The state dict on the CPU; parts that share their memory do so in the file, too."""
+    """Return the state dict on the CPU; tensors that share their memory share it in the file, too."""
     copies: dict[tuple[int, torch.Size], Tensor] = {}
     return {
         name: copies.setdefault((value.data_ptr(), value.shape), value.detach().cpu())
@@ -197,7 +207,7 @@ def _tensors(policy: BasePolicy) -> dict[str, Tensor]:
 
 
 def _build(path: Path, description: dict[str, Any], tensors: dict[str, Tensor]) -> BasePolicy:
-    """The policy that a file describes, whose author may be anyone."""
+    """Build the policy that a file describes; its author may be anyone."""
     _check(str(path), description)
     kind = POLICIES[description["policy"]]
     arguments = {
@@ -215,21 +225,18 @@ def _build(path: Path, description: dict[str, Any], tensors: dict[str, Tensor]) 
         observations, actions = (
             space_from_json(description[key], key) for key in ("observation_space", "action_space")
         )
-        with torch.random.fork_rng(devices=[]):  # weights are drawn, and overwritten
+        with torch.random.fork_rng(devices=[]):  # the initial weights are overwritten
             policy = kind(observations, actions, lambda _: 0.0, **arguments)
         policy.load_state_dict(tensors)
-    # SB3 asserts that spaces fit its networks; torch raises a RuntimeError of many lines where tensors do not.
+    # SB3 asserts that spaces fit its networks; torch raises a RuntimeError of many lines where shapes differ.
     except (ValueError, TypeError, AttributeError, AssertionError, NotImplementedError, RuntimeError) as error:
-        raise ValueError(f"{path}: cannot be made into a policy: {' '.join(str(error).split())[:300]}") from error
+        raise ValueError(f"{path}: does not describe a policy: {' '.join(str(error).split())[:300]}") from error
     policy.set_training_mode(False)
     return policy
 
 
 def _check(source: str, description: Mapping[str, Any]) -> None:
-    """Raises `ValueError` unless a description has all that there must be, and names nothing unknown.
-
-    What is None is as the policy has it by default.
-    """
+    """Raise `ValueError` where a description lacks an entry or names a class that is not listed; None is a default."""
     for key, known in (("policy", POLICIES), ("activation", ACTIVATIONS), ("extractor", EXTRACTORS)):
         value = description.get(key)
         if (value is not None or key == "policy") and (not isinstance(value, str) or value not in known):
@@ -242,78 +249,45 @@ def _check(source: str, description: Mapping[str, Any]) -> None:
         list(arch.values()) if isinstance(arch, dict) and set(arch) <= {"pi", "vf"} else [[] if arch is None else arch]
     )
     if not all(isinstance(p, list) and all(type(size) is int and 0 < size < 2**16 for size in p) for p in parts):
-        raise ValueError(f"{source}: net_arch={arch}: must be a list of sizes, or one each for pi and vf")
+        raise ValueError(f"{source}: net_arch={arch}: must be a list of sizes, or one list each for pi and vf")
     arguments = description.get("extractor_arguments")
     if not isinstance(arguments, dict):
-        raise ValueError(f"{source}: extractor_arguments={arguments}: must be arguments by name")
+        raise ValueError(f"{source}: extractor_arguments={arguments}: must be a dictionary of arguments")
     for key, value in arguments.items():
         if type(value) is not _EXTRACTOR_ARGUMENTS.get(key):
             allowed = ", ".join(f"{name} ({kind.__name__})" for name, kind in _EXTRACTOR_ARGUMENTS.items())
             raise ValueError(f"{source}: extractor_arguments {key}={value!r}: must be one of {allowed}")
 
 
-def _contents(path: Path, names: tuple[str, ...], what: str) -> dict[str, bytes]:
-    """Files in a zip, by name."""
+def _read(path: Path) -> tuple[bytes, bytes]:
+    """Return the description and the tensors in a file of the safe format, both encoded."""
+    expected = "must be a policy that export_safe wrote"
     try:
         with zipfile.ZipFile(path) as archive:
-            if missing := [name for name in names if name not in archive.namelist()]:
-                raise ValueError(f"{path}: must be {what}; there is no {' and no '.join(missing)} in it")
-            return {name: archive.read(name) for name in names}
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        NotImplementedError,
-        EOFError,
-        RuntimeError,
-    ) as error:  # damaged, odd or encrypted
-        raise ValueError(f"{path}: must be {what}; it is no zip that can be read") from error
+            missing = [name for name in (DESCRIPTION_NAME, TENSORS_NAME) if name not in archive.namelist()]
+            if missing:
+                raise ValueError(f"{path}: {expected}; the zip has no {' and no '.join(missing)}")
+            return archive.read(DESCRIPTION_NAME), archive.read(TENSORS_NAME)
+    # Damaged, encrypted, or compressed by a method that Python does not know.
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, RuntimeError) as error:
+        raise ValueError(f"{path}: {expected}; it is not a readable zip file") from error
 
 
-def _json(path: Path, content: bytes) -> dict[str, Any]:
+def _parse_json(path: Path, content: bytes) -> dict[str, Any]:
     try:
         found = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: what should be JSON in it is not") from error
+        raise ValueError(f"{path}: {DESCRIPTION_NAME} in it is not valid JSON") from error
     if not isinstance(found, dict):
-        raise ValueError(f"{path}: its JSON must be an object, not a {type(found).__name__}")
+        raise ValueError(f"{path}: {DESCRIPTION_NAME} in it must be an object, not a {type(found).__name__}")
     return found
 
 
 def _load_tensors(path: Path, content: bytes) -> dict[str, Tensor]:
     try:
         found = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except Exception as error:  # torch and pickle raise whatever they stumble over
-        raise ValueError(f"{path}: its tensors cannot be read without running code, and are not") from error
+    except Exception as error:  # torch and pickle raise errors of many kinds
+        raise ValueError(f"{path}: refused to load the tensors, because that would run code from the file") from error
     if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
         raise ValueError(f"{path}: must hold tensors by name")
     return found
-
-
-# --------------------------------------------------------------------- SB3's zip
-
-
-def import_zip(path: Path | str) -> BasePolicy:
-    """Opens the policy in one of SB3's zips without running the pickled code in it, whoever wrote it.
-
-    SB3 writes beside each pickled value a part of it in plain text. That is enough for the policies known here with
-    images of bytes as observations, and with a choice of actions. Others are opened by ``A2C.load`` and the like, which
-    run the code.
-
-    Args:
-        path: The zip.
-
-    Returns:
-        As `load_safe`.
-
-    Raises:
-        ValueError: It is no such zip, or has another policy in it.
-        OSError: It cannot be read.
-    """
-    path = Path(path)
-    contents = _contents(path, ("data", "policy.pth"), "a zip of Stable-Baselines3")
-    data = _json(path, contents["data"])
-    try:
-        description = describe(data)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-    return _build(path, description, _load_tensors(path, contents["policy.pth"]))

@@ -7,6 +7,19 @@ from __future__ import annotations
 
 from stable_baselines3.common.policies import ActorCriticPolicy
 
+UNNEEDED_STATE = (
+    "_last_obs",
+    "_last_original_obs",
+    "_last_episode_starts",
+    "ep_info_buffer",
+    "ep_success_buffer",
+    "tensorboard_log",
+)
+"""Attributes of an algorithm that ``save`` is told to leave out: the rollout in progress and folders of this machine.
+
+``save`` takes names of attributes, and most of these are private.
+"""
+
 
 def has_own_predict(policy: ActorCriticPolicy) -> bool:
     """Return whether a policy chooses its actions by other code than SB3's actor-critic policies, as recurrent ones do.

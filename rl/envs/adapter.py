@@ -1,4 +1,4 @@
-"""Gymnasium's vector environments as those of Stable-Baselines3."""
+"""Use Gymnasium's vector environments with Stable-Baselines3."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _ADVICE = 'pass autoreset_mode="SameStep" where it is made (gymnasium.make_vec(.
 
 
 def _row(infos: Mapping[str, Any], index: int) -> dict[str, Any]:
-    """The info of one environment, out of gymnasium's dictionary of arrays with a mask ``_key`` for each ``key``."""
+    """Return the info of one environment from gymnasium's arrays, which have a mask ``_key`` for each ``key``."""
     row: dict[str, Any] = {}
     for key, values in infos.items():
         mask = infos.get(f"_{key}")
@@ -38,7 +38,7 @@ def _row(infos: Mapping[str, Any], index: int) -> dict[str, Any]:
 
 
 def _part(batch: Any, index: int) -> Any:  # noqa: ANN401  # observations and infos of any kind
-    """One environment's share of a batch, as a copy."""
+    """Return a copy of one environment's element of a batch."""
     if isinstance(batch, dict):
         return {key: _part(value, index) for key, value in batch.items()}
     if isinstance(batch, tuple):
@@ -48,7 +48,7 @@ def _part(batch: Any, index: int) -> Any:  # noqa: ANN401  # observations and in
 
 
 def _replace(batch: Any, fresh: Any, chosen: NDArray[np.bool_]) -> None:  # noqa: ANN401  # observations of any kind
-    """Takes the chosen rows of a batch from another one, in place."""
+    """Replace the chosen rows of a batch by those of another batch, in place."""
     if isinstance(batch, dict):
         for key, value in batch.items():
             _replace(value, fresh[key], chosen)
@@ -60,7 +60,7 @@ def _replace(batch: Any, fresh: Any, chosen: NDArray[np.bool_]) -> None:  # noqa
 
 
 def _layers(vector_env: VectorEnv[Any, Any, Any]) -> Iterator[VectorEnv[Any, Any, Any]]:
-    """A vector environment and those in it, from the outside in."""
+    """Yield a vector environment and those that it wraps, from the outside in."""
     yield vector_env
     while isinstance(vector_env, VectorWrapper):
         vector_env = vector_env.env
@@ -68,7 +68,7 @@ def _layers(vector_env: VectorEnv[Any, Any, Any]) -> Iterator[VectorEnv[Any, Any
 
 
 def _is_atari(base: VectorEnv[Any, Any, Any]) -> bool:
-    """Whether it is ale-py's, which is not imported for this: who has such an environment has done so."""
+    """Return whether it is ale-py's, without importing ale-py: its environments exist only after the import."""
     module = sys.modules.get("ale_py.vector_env")
     return module is not None and isinstance(base, module.AtariVectorEnv)
 
@@ -89,7 +89,7 @@ def _check_mode(vector_env: VectorEnv[Any, Any, Any], resets_in_parts: bool | No
             'which it lacks; make it with vectorization_mode="sync", "async" or autoreset_mode="SameStep"'
         )
     if isinstance(base, AsyncVectorEnv) and not base.shared_memory:
-        # Its processes would reset once more in the next step, in place of acting.
+        # Its processes would reset again in the next step instead of acting.
         raise ValueError(f"vector_env={vector_env}: autoreset_mode NextStep needs shared_memory=True; or {_ADVICE}")
     return mode
 
@@ -97,29 +97,37 @@ def _check_mode(vector_env: VectorEnv[Any, Any, Any], resets_in_parts: bool | No
 class VectorEnvAdapter(VecEnv):
     """Any vector environment of gymnasium as a `VecEnv` of Stable-Baselines3.
 
-    Observations, rewards (float32), ends of episodes and infos are those that Stable-Baselines3's `DummyVecEnv` over
-    `Monitor` gives for the same environments: an environment that ends is reset in the same step,
-    ``infos[i]["terminal_observation"]`` has its last observation, "TimeLimit.truncated" tells whether it was only
-    cut off, and "episode" has its score "r", its length "l" in steps and the seconds "t" since this adapter was
-    made. An "episode" that the environments put there themselves (`Monitor` or gymnasium's
-    `RecordEpisodeStatistics` further inside) is kept, so scores from before a change of rewards stay visible.
+    Observations, rewards (float32), ends of episodes and infos are those of Stable-Baselines3's `DummyVecEnv` over
+    `Monitor` for the same environments: an environment that ends is reset in the same step,
+    ``infos[i]["terminal_observation"]`` has its last observation, "TimeLimit.truncated" says whether it was cut off,
+    and "episode" has its score "r", its length "l" in steps and the seconds "t" since this adapter was created. An
+    "episode" of the environments' own (`Monitor` or gymnasium's `RecordEpisodeStatistics` inside) is kept, so that
+    scores are those before any change of the rewards.
 
-    Autoreset modes: same-step as it is; next-step and disabled by resetting the environments that have ended, and
-    only those, before the step returns, so that no step is lost and none is made up. Vector environments that
-    cannot reset single environments are refused in next-step mode, since their extra step cannot be hidden from a
-    learner. Wrappers around a vector environment that count on that extra step, such as gymnasium's
-    `RecordEpisodeStatistics`, are right in same-step mode only; in the others, episodes are counted here.
+    Autoreset modes: same-step mode is used as it is. In next-step and disabled mode, the adapter resets exactly the
+    environments that ended before it returns from the step, so that no step is lost or added. Vector environments that
+    cannot reset single environments are rejected in next-step mode. Wrappers that rely on the extra step of next-step
+    mode, such as gymnasium's `RecordEpisodeStatistics`, are correct in same-step mode only; in the other modes the
+    adapter counts episodes itself.
 
-    ale-py's `AtariVectorEnv` clips rewards unless told otherwise, and scores with them, and it starts a new game
-    for every life with ``episodic_life=True``: `rl.envs.atari.AtariVecEnv` does neither.
+    ale-py's `AtariVectorEnv` clips rewards and scores by default, and with ``episodic_life=True`` it starts a new game
+    for every life. `rl.envs.atari.AtariVecEnv` does neither.
 
     Args:
-        vector_env: With observations and actions that Stable-Baselines3 knows. Closing the adapter closes it.
-        resets_in_parts: Whether its ``reset`` obeys ``options={"reset_mask": ...}``. None: true of gymnasium's
-            `SyncVectorEnv` and `AsyncVectorEnv` and of ale-py's `AtariVectorEnv`. Asked in next-step mode only.
+        vector_env: Vector environment with spaces that Stable-Baselines3 supports. Closing the adapter closes it.
+        resets_in_parts: Whether its ``reset`` supports ``options={"reset_mask": ...}``, which next-step mode needs.
+            None: True for gymnasium's `SyncVectorEnv` and `AsyncVectorEnv` and ale-py's `AtariVectorEnv`.
 
     Raises:
-        ValueError: If it is no vector environment, or its autoreset mode cannot be served exactly.
+        ValueError: It is not a vector environment, or its autoreset mode cannot be supported exactly.
+
+    Example:
+        >>> import gymnasium
+        >>> import rl  # registers CoordConv/Catch-v0
+        >>> env = VectorEnvAdapter(gymnasium.make_vec("CoordConv/Catch-v0", 2))
+        >>> env.reset().shape
+        (2, 1, 84, 84)
+        >>> env.close()
     """
 
     def __init__(self, vector_env: VectorEnv[Any, Any, Any], resets_in_parts: bool | None = None) -> None:
@@ -135,7 +143,7 @@ class VectorEnvAdapter(VecEnv):
         )
         self._actions: Any = None
         self._stepping = False
-        self._born = time.time()
+        self._created = time.time()
         super().__init__(vector_env.num_envs, vector_env.single_observation_space, vector_env.single_action_space)
         if "render_fps" in vector_env.metadata:
             cast("dict[str, Any]", self.metadata)["render_fps"] = vector_env.metadata["render_fps"]
@@ -148,17 +156,17 @@ class VectorEnvAdapter(VecEnv):
             self._parallel = (vector_env.send, vector_env.recv)  # type: ignore[attr-defined]  # of AtariVectorEnv
 
     def reset(self) -> VecEnvObs:
-        """Starts new episodes, with the seeds of `seed` and the options of `set_options`.
+        """Start new episodes, with the seeds of `seed` and the options of `set_options`.
 
         Raises:
-            ValueError: If the environments were given different options, which gymnasium cannot pass on.
+            ValueError: The environments have different options, which gymnasium does not support.
         """
         if any(options != self._options[0] for options in self._options):
             raise ValueError(f"options={self._options}: must be the same for all environments")
         self._drop_step()
-        seed: Any = self._seeds[0]  # both count up from the first environment's
+        seed: Any = self._seeds[0]  # SB3 and gymnasium both count up from the first seed
         if seed is not None and _is_atari(self._base):
-            seed = np.array(self._seeds) % 2**31  # its emulators take no more
+            seed = np.array(self._seeds) % 2**31  # the largest seed of the emulators
         observations, infos = self.vector_env.reset(seed=seed, options=deepcopy(self._options[0]) or None)
         self.reset_infos = [_row(infos, index) for index in range(self.num_envs)]
         self._scores[:], self._lengths[:] = 0, 0
@@ -168,18 +176,18 @@ class VectorEnvAdapter(VecEnv):
         return copied
 
     def step_async(self, actions: NDArray[Any]) -> None:
-        """Starts a step; it runs meanwhile if the vector environment can do that."""
+        """Start a step; it runs in the background if the vector environment supports that."""
         self._actions = actions
         if self._parallel is not None:
             self._parallel[0](actions)
         self._stepping = True
 
     def step_wait(self) -> VecEnvStepReturn:
-        """Waits for the step."""
+        """Wait for the step."""
         self._stepping = False
         answer = self.vector_env.step(self._actions) if self._parallel is None else self._parallel[1]()
         observations, rewards, terminated, truncated, batch = answer
-        observations = deepcopy(observations)  # some vector environments use their arrays again
+        observations = deepcopy(observations)  # some vector environments reuse their arrays
         dones = np.logical_or(terminated, truncated)
         self._scores += rewards
         self._lengths += 1
@@ -195,8 +203,8 @@ class VectorEnvAdapter(VecEnv):
         return observations, np.array(rewards, np.float32), dones, infos
 
     def _infos(self, observations: Any, dones: NDArray[np.bool_], batch: dict[str, Any]) -> list[dict[str, Any]]:  # noqa: ANN401  # of any kind
-        """What a step tells of each environment; of those that have ended, what they told before their reset."""
-        last, told = batch.pop("final_obs", None), batch.pop("final_info", None)
+        """Return the info of each environment, from before the reset where an episode ended."""
+        last, final_infos = batch.pop("final_obs", None), batch.pop("final_info", None)
         for name in ("_final_obs", "_final_info"):
             batch.pop(name, None)
         infos = [_row(batch, index) for index in range(self.num_envs)]
@@ -207,12 +215,12 @@ class VectorEnvAdapter(VecEnv):
                     raise ValueError(f"vector_env={self.vector_env}: autoreset_mode SameStep needs infos['final_obs']")
                 final = last
                 self.reset_infos[index] = {key: value for key, value in info.items() if key != "episode"}
-                if told is not None:
-                    info = {**({"episode": info["episode"]} if "episode" in info else {}), **_row(told, index)}
+                if final_infos is not None:
+                    info = {**({"episode": info["episode"]} if "episode" in info else {}), **_row(final_infos, index)}
             info["terminal_observation"] = _part(final, index)
             if not self._has_episodes or "episode" not in info:
                 score, length = round(float(self._scores[index]), 6), int(self._lengths[index])
-                info["episode"] = {"r": score, "l": length, "t": round(time.time() - self._born, 6)}
+                info["episode"] = {"r": score, "l": length, "t": round(time.time() - self._created, 6)}
             infos[index] = info
         return infos
 
@@ -223,24 +231,24 @@ class VectorEnvAdapter(VecEnv):
                 self._parallel[1]()
 
     def close(self) -> None:
-        """Closes the vector environment."""
+        """Close the vector environment."""
         self._drop_step()
         self.vector_env.close()
 
     def get_images(self) -> Sequence[NDArray[Any] | None]:
-        """Pictures of each environment, if ``render_mode`` is "rgb_array"."""
+        """Return an image of each environment if ``render_mode`` is "rgb_array"."""
         pictures: Any = self.vector_env.render()
         return [None] * self.num_envs if pictures is None else list(pictures)
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
-        """An attribute of each environment, or that of a vector environment which has none inside."""
+        """Return an attribute of each environment, or of the vector environment if it has no environments inside."""
         chosen = list(self._get_indices(indices))
         if attr_name == "render_mode":
             return [self.vector_env.render_mode for _ in chosen]
         if isinstance(self._base, SyncVectorEnv):
             return [self._base.envs[index].get_wrapper_attr(attr_name) for index in chosen]
         if isinstance(self._base, AsyncVectorEnv):
-            # Its processes end if they are asked for what they do not have.
+            # A missing attribute would end the processes.
             if not all(self._base.call("has_wrapper_attr", attr_name)):
                 raise AttributeError(f"{self._base}: its environments have no attribute {attr_name!r}")
             values = self._base.get_attr(attr_name)
@@ -248,13 +256,13 @@ class VectorEnvAdapter(VecEnv):
         return [getattr(self.vector_env, attr_name) for _ in chosen]
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:  # noqa: ANN401  # as in SB3
-        """Sets an attribute of environments.
+        """Set an attribute of environments.
 
         Raises:
-            ValueError: If the vector environment has no environments inside.
+            ValueError: The vector environment has no environments inside.
         """
         if not isinstance(self._base, (SyncVectorEnv, AsyncVectorEnv)):
-            self._refuse(f"attr_name={attr_name!r}")
+            self._reject(f"attr_name={attr_name!r}")
         chosen = set(self._get_indices(indices))
         everywhere = len(chosen) == self.num_envs
         values = [value] * self.num_envs if everywhere else self.get_attr(attr_name)
@@ -267,27 +275,27 @@ class VectorEnvAdapter(VecEnv):
         indices: VecEnvIndices = None,
         **method_kwargs: Any,  # noqa: ANN401  # as in SB3
     ) -> list[Any]:
-        """Calls a method of environments.
+        """Call a method of environments.
 
         Raises:
-            ValueError: If the vector environment has no environments inside, or can only call all of them.
+            ValueError: The vector environment has no environments inside, or can call all of them only.
         """
         chosen = list(self._get_indices(indices))
         if isinstance(self._base, SyncVectorEnv):
             methods = [self._base.envs[index].get_wrapper_attr(method_name) for index in chosen]
             return [method(*method_args, **method_kwargs) for method in methods]
         if not isinstance(self._base, AsyncVectorEnv):
-            self._refuse(f"method_name={method_name!r}")
+            self._reject(f"method_name={method_name!r}")
         if sorted(chosen) != list(range(self.num_envs)):
             raise ValueError(f"indices={chosen}: must be all environments, an AsyncVectorEnv cannot call some of them")
         results = self._base.call(method_name, *method_args, **method_kwargs)
         return [results[index] for index in chosen]
 
-    def _refuse(self, argument: str) -> NoReturn:
+    def _reject(self, argument: str) -> NoReturn:
         raise ValueError(f"{argument}: {self._base} has no environments inside; use adapter.vector_env itself")
 
     def env_is_wrapped(self, wrapper_class: type[gymnasium.Wrapper], indices: VecEnvIndices = None) -> list[bool]:
-        """True for `Monitor`, whose work is done here; other wrappers are only seen in a `SyncVectorEnv`."""
+        """Return True for `Monitor`, whose work is done here; other wrappers are found in a `SyncVectorEnv` only."""
         chosen = list(self._get_indices(indices))
         if wrapper_class is Monitor or not isinstance(self._base, SyncVectorEnv):
             return [wrapper_class is Monitor for _ in chosen]

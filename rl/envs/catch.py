@@ -1,12 +1,11 @@
-"""Catch, the built-in small game: a ball falls, and the paddle at the bottom has to be under it when it lands.
+"""Catch, a small built-in game: a ball falls, and the paddle at the bottom has to be under it when it lands.
 
 The game is bsuite's `catch` (Osband et al., 2020, "Behaviour Suite for Reinforcement Learning"; first in Mnih et al.,
-2014, "Recurrent Models of Visual Attention") on 84 x 84 pixels, with several balls in an episode. Where ball and paddle
-are is all there is to see, and one picture shows it: balls fall straight down, at one speed.
+2014, "Recurrent Models of Visual Attention") on 84 x 84 pixels, with several balls in an episode. One image shows the
+whole state, the positions of ball and paddle: balls fall straight down at constant speed.
 
-For Stable-Baselines3 there are many games in one environment, `CatchVecEnv`, and one game as a Gymnasium environment,
-`Catch`, which is ``gymnasium.make("CoordConv/Catch-v0")`` once `rl` is imported. Games in processes of their own import
-it by the name ``rl:CoordConv/Catch-v0``.
+`CatchVecEnv` is many games in one Stable-Baselines3 environment. `Catch` is one game as a Gymnasium environment,
+``gymnasium.make("CoordConv/Catch-v0")`` after ``import rl``, or ``"rl:CoordConv/Catch-v0"`` in worker processes.
 """
 
 from __future__ import annotations
@@ -29,53 +28,57 @@ if TYPE_CHECKING:
     Images = npt.NDArray[np.uint8]
 
 GRID = 12
-"""Columns, and rows, of the board."""
+"""Number of columns and of rows of the board."""
 CELL = 7
-"""Side of a cell, in pixels."""
+"""Side of a cell in pixels."""
 IMAGE_SIZE = GRID * CELL
-"""Height and width of an observation, in pixels: 84, as of Atari's."""
+"""Height and width of an observation in pixels: 84, as for Atari."""
 PADDLE = 3
-"""Width of the paddle, in cells."""
+"""Width of the paddle in cells."""
 BALLS = 5
-"""Balls in an episode."""
+"""Number of balls in an episode."""
 
 BALL_VALUE, PADDLE_VALUE = 255, 128
-"""Values of their pixels; those of the rest are 0."""
+"""Pixel values of ball and paddle; the background is 0."""
 
 GYMNASIUM_ID = "CoordConv/Catch-v0"
-"""The name that importing `rl` registers with Gymnasium."""
+"""Name that importing `rl` registers with Gymnasium."""
 
 
 def best_score(balls: int = BALLS) -> float:
-    """The score of an episode in which every ball is caught. The paddle can be in time for each of them."""
+    """Return the score of an episode in which every ball is caught, which is always possible."""
     return float(balls)
 
 
 def random_score(balls: int = BALLS, paddle: int = PADDLE) -> float:
-    """The expected score of a policy that does not look, such as the one that draws its actions at random.
+    """Return the expected score of a policy that ignores its observations, such as uniformly random actions.
 
-    A ball's column is uniform and independent of where such a policy has moved the paddle, which always covers as many
-    columns. So a ball is caught with probability ``p = paddle / GRID``, and its expected score is ``p - (1 - p)``.
+    The column of a ball is uniform and independent of the paddle, so that a ball is caught with probability
+    ``p = paddle / GRID`` and its expected score is ``p - (1 - p)``.
+
+    Example:
+        >>> random_score(balls=5, paddle=3)
+        -2.5
     """
     return balls * (2 * paddle / GRID - 1)
 
 
 BEST_SCORE = best_score()
-"""The best score of an episode of the standard game."""
+"""Best score of an episode of the standard game."""
 RANDOM_SCORE = random_score()
-"""The expected score of random actions in an episode of the standard game."""
+"""Expected score of random actions in an episode of the standard game."""
 
 
 class Boards:
-    """Many games of Catch, of the same rules and each with random numbers of its own.
+    """Many games of Catch with the same rules, each with its own random generator.
 
-    A ball is `GRID` - 1 steps in the air. It is seen once where it landed, and in the step after that the next one
-    appears at the top. So an episode has ``balls * GRID - 1`` steps.
+    A ball falls for `GRID` - 1 steps. It is shown once where it lands, and in the next step a new ball appears at the
+    top, so that an episode has ``balls * GRID - 1`` steps.
 
     Args:
-        number: How many games.
-        balls: Balls in an episode.
-        paddle: Width of the paddle, in cells.
+        number: Number of games.
+        balls: Number of balls in an episode.
+        paddle: Width of the paddle in cells.
 
     Raises:
         ValueError: An argument is out of its range.
@@ -97,10 +100,10 @@ class Boards:
         self._landed = np.zeros(number, np.int64)  # balls that have landed in this episode
 
     def begin(self, which: npt.NDArray[np.int64] | None = None) -> None:
-        """Begins new episodes: the paddle in the middle, the first ball at the top.
+        """Start new episodes, with the paddle in the middle and the first ball at the top.
 
         Args:
-            which: Numbers of the games, all if None.
+            which: Indices of the games; None for all.
         """
         which = self._every if which is None else which
         self._lefts[which] = (GRID - self.paddle) // 2
@@ -112,20 +115,20 @@ class Boards:
         self._columns[which] = [self.generators[game].integers(GRID) for game in which]
 
     def move(self, actions: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
-        """Moves the paddles and lets the balls fall.
+        """Move the paddles and the balls by one step.
 
         Args:
             actions: ``(number,)``: 0 left, 1 stay, 2 right.
 
         Returns:
-            float32 ``(number,)`` rewards: 1 for a ball that was caught, -1 for one that was missed, 0 otherwise. And
-            bool ``(number,)``, whether the episode is over.
+            Rewards, float32 ``(number,)``: 1 for a ball caught in this step, -1 for a ball missed, otherwise 0. Ends of
+            episodes, bool ``(number,)``.
         """
         np.clip(self._lefts + np.asarray(actions) - 1, 0, GRID - self.paddle, out=self._lefts)
-        lying = self._rows == GRID - 1
+        landed = self._rows == GRID - 1
         self._rows += 1
-        if lying.any():
-            self._drop(np.flatnonzero(lying))
+        if landed.any():
+            self._drop(np.flatnonzero(landed))
         landing = self._rows == GRID - 1
         self._landed += landing
         caught = (self._lefts <= self._columns) & (self._columns < self._lefts + self.paddle)
@@ -133,7 +136,7 @@ class Boards:
         return rewards, landing & (self._landed == self.balls)
 
     def draw(self) -> Images:
-        """Pictures of the games, uint8 ``(number, 1, IMAGE_SIZE, IMAGE_SIZE)``: new ones at every call."""
+        """Return images of the games, uint8 ``(number, 1, IMAGE_SIZE, IMAGE_SIZE)``, in a new array."""
         cells = np.zeros((self.number, GRID, CELL, GRID, CELL), np.uint8)
         for column in range(self.paddle):
             cells[self._every, GRID - 1, :, self._lefts + column] = PADDLE_VALUE
@@ -145,26 +148,34 @@ def _observation_space() -> spaces.Box:
     return spaces.Box(0, 255, (1, IMAGE_SIZE, IMAGE_SIZE), np.uint8)
 
 
-def _in_colour(image: Images) -> Images:
-    """From an observation ``(1, H, W)`` to the ``(H, W, 3)`` that rendering gives."""
+def _to_rgb(image: Images) -> Images:
+    """Convert an observation ``(1, H, W)`` to an RGB image ``(H, W, 3)``."""
     return np.repeat(image[0, :, :, None], 3, axis=2)
 
 
 class CatchVecEnv(VecEnv):
     """Many games of Catch as one Stable-Baselines3 environment.
 
-    Observations are uint8 ``(num_envs, 1, 84, 84)``, new arrays at every step. Actions are 0 left, 1 stay, 2 right.
-    When an episode is over, ``infos[i]["episode"]`` has its score ``r``, its length ``l`` in steps, and the seconds
-    ``t`` since the environment was made, as Stable-Baselines3's `Monitor` has them.
+    Observations are uint8 ``(num_envs, 1, 84, 84)``, in a new array at every step. Actions are 0 left, 1 stay, 2 right.
+    At the end of an episode, ``infos[i]["episode"]`` has its score ``r``, its length ``l`` in steps, and the seconds
+    ``t`` since the environment was created, as with Stable-Baselines3's `Monitor`.
 
     Args:
-        num_envs: How many games.
-        seed: Game ``i`` draws from ``seed + i``, however many others there are. None: from the system's entropy.
-        balls: Balls in an episode.
-        paddle: Width of the paddle, in cells of 7 pixels.
+        num_envs: Number of games.
+        seed: Game ``i`` is seeded with ``seed + i``. None: random seeds.
+        balls: Number of balls in an episode.
+        paddle: Width of the paddle in cells of 7 pixels.
 
     Raises:
         ValueError: An argument is out of its range.
+
+    Example:
+        >>> env = CatchVecEnv(2, seed=0)
+        >>> env.reset().shape
+        (2, 1, 84, 84)
+        >>> observations, rewards, dones, infos = env.step(np.array([0, 2]))
+        >>> rewards
+        array([0., 0.], dtype=float32)
     """
 
     def __init__(self, num_envs: int, seed: int | None = None, *, balls: int = BALLS, paddle: int = PADDLE) -> None:
@@ -180,7 +191,7 @@ class CatchVecEnv(VecEnv):
             self.seed(seed)
 
     def reset(self) -> Images:
-        """Begins a new episode of every game; seeds that were set by `seed` hold from here on."""
+        """Start a new episode of every game, with the seeds of `seed`."""
         for game, seed in enumerate(self._seeds):
             if seed is not None:
                 self.boards.generators[game] = np.random.default_rng(seed)
@@ -191,11 +202,11 @@ class CatchVecEnv(VecEnv):
         return self.boards.draw()
 
     def step_async(self, actions: npt.NDArray[np.int64]) -> None:
-        """Takes the actions of the next step, ``(num_envs,)``."""
+        """Set the actions of the next step, ``(num_envs,)``."""
         self._actions = actions
 
     def step_wait(self) -> VecEnvStepReturn:
-        """Takes the step. Where an episode ends the next one begins, as Stable-Baselines3 has it."""
+        """Take the step. Where an episode ends, the next one starts, as Stable-Baselines3 requires."""
         rewards, done = self.boards.move(self._actions)
         self._scores += rewards
         self._lengths += 1
@@ -217,39 +228,46 @@ class CatchVecEnv(VecEnv):
         return images, rewards, done, infos
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Do nothing: there is nothing to close."""
 
     def get_images(self) -> Sequence[Images]:
-        """The games as uint8 ``(84, 84, 3)`` each."""
-        return [_in_colour(image) for image in self.boards.draw()]
+        """Return an RGB image of each game, uint8 ``(84, 84, 3)``."""
+        return [_to_rgb(image) for image in self.boards.draw()]
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
-        """The value of an attribute, once for each of the games: it is the same for all."""
+        """Return an attribute of this object once for each game."""
         return [getattr(self, attr_name) for _ in self._get_indices(indices)]
 
     def set_attr(self, attr_name: str, value: object, indices: VecEnvIndices = None) -> NoReturn:
-        """Raises `AttributeError`: single games have no attributes that could be set."""
+        """Raise `AttributeError`: single games have no attributes to set."""
         raise AttributeError(f"{attr_name}: single games of Catch have no attributes to set")
 
     def env_method(self, method_name: str, *args: object, indices: VecEnvIndices = None, **kwargs: object) -> NoReturn:
-        """Raises `AttributeError`: single games have no methods."""
+        """Raise `AttributeError`: single games have no methods."""
         raise AttributeError(f"{method_name}: single games of Catch have no methods")
 
     def env_is_wrapped(self, wrapper_class: type[gymnasium.Wrapper], indices: VecEnvIndices = None) -> list[bool]:
-        """Whether there is a wrapper: only `Monitor`, in that the infos have its entry ``episode``."""
+        """Return True for `Monitor` only, whose entry ``episode`` is in the infos."""
         return [wrapper_class is Monitor for _ in self._get_indices(indices)]
 
 
 class Catch(gymnasium.Env[Any, Any]):
-    """One game of Catch as a Gymnasium environment: the same game as in `CatchVecEnv`, seed for seed.
+    """One game of Catch as a Gymnasium environment, for each seed the same game as in `CatchVecEnv`.
 
     Args:
-        balls: Balls in an episode.
-        paddle: Width of the paddle, in cells of 7 pixels.
-        render_mode: "rgb_array", or None for no pictures but the observations.
+        balls: Number of balls in an episode.
+        paddle: Width of the paddle in cells of 7 pixels.
+        render_mode: "rgb_array", or None for no rendering.
 
     Raises:
         ValueError: An argument is out of its range.
+
+    Example:
+        >>> import rl  # registers the name
+        >>> env = gymnasium.make("CoordConv/Catch-v0", render_mode="rgb_array")
+        >>> observation, info = env.reset(seed=0)
+        >>> observation.shape, env.render().shape
+        ((1, 84, 84), (84, 84, 3))
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 15}  # noqa: RUF012  # Gymnasium's own declaration
@@ -263,11 +281,11 @@ class Catch(gymnasium.Env[Any, Any]):
         self.action_space = spaces.Discrete(3)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Images, dict[str, Any]]:
-        """Begins a new episode.
+        """Start a new episode.
 
         Args:
-            seed: Seeds the game's random numbers. None: they go on.
-            options: There are none.
+            seed: Seed of the game's random generator. None: the generator continues.
+            options: Not used.
 
         Returns:
             The first observation, uint8 ``(1, 84, 84)``, and an empty dictionary.
@@ -278,10 +296,10 @@ class Catch(gymnasium.Env[Any, Any]):
         return self.boards.draw()[0], {}
 
     def step(self, action: int) -> tuple[Images, float, bool, bool, dict[str, Any]]:
-        """Takes a step: see `Boards.move`. Episodes are never truncated."""
+        """Take a step, see `Boards.move`. Episodes are never truncated."""
         rewards, done = self.boards.move(np.array([action]))
         return self.boards.draw()[0], float(rewards[0]), bool(done[0]), False, {}
 
     def render(self) -> Images | None:
-        """The game as uint8 ``(84, 84, 3)``; None without a render mode."""
-        return _in_colour(self.boards.draw()[0]) if self.render_mode == "rgb_array" else None
+        """Return an RGB image, uint8 ``(84, 84, 3)``; None without a render mode."""
+        return _to_rgb(self.boards.draw()[0]) if self.render_mode == "rgb_array" else None

@@ -1,4 +1,4 @@
-"""One Atari game on an emulator of ale-py: what it shows, and what is counted about it."""
+"""One Atari game on an ale-py emulator, with its score, lives and frame counts."""
 
 from __future__ import annotations
 
@@ -13,21 +13,23 @@ from ale_py.vector_env import AtariVectorEnv
 from gymnasium.vector import AutoresetMode
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from numpy.typing import NDArray
 
 NO_LIMIT = 2**30
-"""Frames. The emulator's own limit stays off: it would end a step without drawing its picture."""
+"""Frame limit of the emulator. It is never reached, since the emulator would end a step without drawing its frame."""
 
-_FULL_STRENGTH = np.ones(1, np.float32)  # of a paddle: only continuous actions turn it down
+_FULL_STRENGTH = np.ones(1, np.float32)  # paddle strength, which only continuous actions lower
 _ACTIONS = [np.array([action], np.int32) for action in range(18)]
 
 
 @functools.cache
 def starting_frames(game: str) -> int:
-    """How many frames the emulator plays by itself when a game starts, which it counts as frames of the game.
+    """Return the number of frames that the emulator plays by itself at the start of a game and counts as its frames.
 
     Args:
-        game: A name of ale-py's, such as "name_this_game", the one with the most of them, 134. Most have none.
+        game: Name in ale-py. Most games have 0 such frames, "name_this_game" has the most, 134.
     """
     ale = _loaded(game)
     ale.reset_game()
@@ -36,10 +38,10 @@ def starting_frames(game: str) -> int:
 
 @functools.cache
 def screen_size(game: str) -> tuple[int, int]:
-    """Height and width of a game's screen in pixels: 210 and 160, but for a few games that are higher.
+    """Return height and width of a game's screen in pixels: 210 and 160 for most games.
 
     Args:
-        game: A name of ale-py's.
+        game: Name in ale-py.
     """
     height, width = _loaded(game).getScreenDims()
     return int(height), int(width)
@@ -59,7 +61,7 @@ def _open_emulator(name: str, frame_skip: int, options: dict[str, Any]) -> Atari
         frameskip=frame_skip,
         max_num_frames_per_episode=NO_LIMIT,
         autoreset_mode=AutoresetMode.NEXT_STEP,
-        # Scores, lives and what opens an episode are counted and played here.
+        # `Game` and `AtariVecEnv` count scores and lives, and play the first actions of an episode.
         reward_clipping=False,
         episodic_life=False,
         use_fire_reset=False,
@@ -68,17 +70,17 @@ def _open_emulator(name: str, frame_skip: int, options: dict[str, Any]) -> Atari
 
 
 class Game:
-    """One game, stepped in a thread of its own: `send` an action, and `receive` what came of it.
+    """One game, stepped in its own thread: `send` an action, then `receive` the result.
 
     Observations are uint8 ``(stack, height, width)``, the newest frame last.
 
     Args:
-        name: Of ale-py's.
+        name: Name in ale-py.
         uncounted: Frames at the start of a game that do not count, see `starting_frames`.
         steps: Steps after which a game is cut off, or None.
-        episodic_life: Whether a lost life is to be noticed.
-        frame_skip: Frames that an action is held.
-        options: Further arguments of `AtariVectorEnv`.
+        episodic_life: Whether to report lost lives.
+        frame_skip: Number of frames that an action is repeated for.
+        options: Other arguments of `AtariVectorEnv`.
     """
 
     def __init__(
@@ -104,40 +106,40 @@ class Game:
         self.age = 0
 
     def get_action_meanings(self) -> list[str]:
-        """The names of the actions, as gymnasium's Atari environments give them."""
+        """Return the names of the actions, as gymnasium's Atari environments do."""
         return [action.name for action in self._ale.get_action_set()]
 
     @property
     def finished(self) -> bool:
-        """Whether the game has ended, and not only a life."""
+        """Whether the game has ended, not only a life."""
         return self.over or self.cut_off
 
     @property
     def length(self) -> int:
-        """Frames of this game so far, as Stable-Baselines3's Monitor counts them below `AtariWrapper`."""
+        """Number of frames of this game, as Stable-Baselines3's Monitor counts them below `AtariWrapper`."""
         return self.frames - self.uncounted
 
     def restart(self, seed: int | None) -> None:
-        """Starts a new game and waits for it, whatever the state of this one."""
+        """Start a new game, whatever the state of this one, and wait for it."""
         observation, infos = self._emulator.reset(seed=None if seed is None else seed % 2**31)
         self._restarting = True
         self._take(cast("NDArray[np.uint8]", observation), infos, 0.0, False)
 
     def send(self, action: int) -> None:
-        """Starts a step. After the end of a game, it starts a new game, whatever the action."""
+        """Start a step. After the end of a game, any action starts a new game."""
         self._restarting = self.over
         self._ale.send(_ACTIONS[action], _FULL_STRENGTH)
 
     def receive(self) -> None:
-        """Waits for the step that was sent."""
+        """Wait for the step."""
         observation, rewards, over, _, infos = self._ale.recv()
         self._take(observation, infos, float(rewards[0]), bool(over[0]))
 
     def _take(self, observation: NDArray[np.uint8], infos: dict[str, Any], reward: float, over: bool) -> None:
         self._observation = observation[0]
         lives = int(infos["lives"][0])
-        # A few games show 0 lives for a while before they are over: only the end itself counts then, as in
-        # Stable-Baselines3's EpisodicLifeEnv.
+        # Some games report 0 lives for a while before they end. Only the end counts, as in Stable-Baselines3's
+        # EpisodicLifeEnv.
         self.life_lost = self.episodic_life and not self._restarting and 0 < lives < self.lives
         self.lives = lives
         self.frames, self.all_frames = int(infos["episode_frame_number"][0]), int(infos["frame_number"][0])
@@ -146,11 +148,11 @@ class Game:
         self._restarting = False
 
     def observe(self, *, first: bool = False) -> NDArray[np.uint8]:
-        """The observation of this step; to be asked for once per step that the learner sees.
+        """Return the observation of this step. Call it once per step that the learner sees.
 
         Args:
-            first: Whether an episode starts with it: all frames but the newest are black then, and as many in
-                the observations after it as lie before the start.
+            first: Whether it starts an episode. Frames from before the start are black, here and in the following
+                observations.
         """
         stack = len(self._observation)
         self.age = 1 if first else min(self.age + 1, stack)
@@ -158,23 +160,23 @@ class Game:
         return self._observation
 
     def info(self) -> dict[str, Any]:
-        """What gymnasium's Atari environments say about a step."""
+        """Return the info of a step, as gymnasium's Atari environments do."""
         return {"lives": self.lives, "episode_frame_number": self.frames, "frame_number": self.all_frames}
 
 
 class ColourGame(Game):
-    """A game with pictures in colour: a second emulator plays it too, from the same seeds and by the same actions.
+    """A game with frames in colour, which a second emulator renders with the same seeds and actions.
 
-    An emulator gives its pictures either in grey or in colour. All that is random in it is drawn by two generators of
-    its own, which a seed sets and nothing but its own steps and resets moves on: so both play the same game.
+    An emulator returns its frames either in grey or in colour. Its randomness comes from two generators of its own,
+    which only its seed, steps and resets advance, so that both emulators play the same game.
 
     Args:
-        name: As of `Game`.
-        uncounted: Likewise.
-        options: Further arguments of `Game`.
+        name: As for `Game`.
+        uncounted: As for `Game`.
+        options: Other arguments of `Game`.
 
     Attributes:
-        picture: What the latest step shows, uint8 ``(height, width, 3)``, of `screen_size`.
+        picture: Frame of the latest step, uint8 ``(height, width, 3)`` as `screen_size` returns them.
     """
 
     def __init__(self, name: str, uncounted: int, **options: Any) -> None:  # noqa: ANN401  # of `Game`
@@ -186,25 +188,55 @@ class ColourGame(Game):
         self._seeded = False
 
     def restart(self, seed: int | None) -> None:
-        """Starts a new game and waits for it, whatever the state of this one."""
+        """Start a new game, whatever the state of this one, and wait for it."""
         if seed is None and not self._seeded:
-            seed = secrets.randbelow(2**31)  # without any, each of the two emulators would draw one for itself
+            seed = secrets.randbelow(2**31)  # otherwise each emulator would choose its own seed
         self._seeded = True
         super().restart(seed)
         observation, infos = self._second.reset(seed=None if seed is None else seed % 2**31)
-        self._look(cast("NDArray[np.uint8]", observation), infos)
+        self._take_picture(cast("NDArray[np.uint8]", observation), infos)
 
     def send(self, action: int) -> None:
-        """Starts a step of both emulators."""
+        """Start a step of both emulators."""
         super().send(action)
         self._second.ale.send(_ACTIONS[action], _FULL_STRENGTH)
 
     def receive(self) -> None:
-        """Waits for both."""
+        """Wait for both emulators."""
         super().receive()
         observation, _, _, _, infos = self._second.ale.recv()
-        self._look(observation, infos)
+        self._take_picture(observation, infos)
 
-    def _look(self, observation: NDArray[np.uint8], infos: dict[str, Any]) -> None:
-        assert (infos["lives"][0], infos["frame_number"][0]) == (self.lives, self.all_frames), "another game"
+    def _take_picture(self, observation: NDArray[np.uint8], infos: dict[str, Any]) -> None:
+        assert (infos["lives"][0], infos["frame_number"][0]) == (self.lives, self.all_frames), "different games"
         self.picture = observation[0, -1]
+
+
+def opening(game: Game, first_actions: Sequence[int], no_op: int) -> Iterator[int]:
+    """Yield the actions that open an episode, while the caller steps the game (SB3's FireResetEnv).
+
+    Args:
+        game: The game.
+        first_actions: FIRE and the action after it; empty for games without FIRE.
+        no_op: The no-op action.
+    """
+    for action in first_actions:
+        yield action
+        if game.finished or game.life_lost:
+            yield from _next_life(game, no_op)
+
+
+def next_episode(game: Game, first_actions: Sequence[int], no_op: int) -> Iterator[int]:
+    """Yield the actions between two episodes, while the caller steps the game; arguments as for `opening`."""
+    yield from _next_life(game, no_op)
+    yield from opening(game, first_actions, no_op)
+
+
+def _next_life(game: Game, no_op: int) -> Iterator[int]:
+    """Yield the actions from the end of a life or game to the next one (SB3's EpisodicLifeEnv)."""
+    if not game.finished:
+        yield no_op
+    if game.over:
+        yield no_op  # starts a new game
+    elif game.cut_off:
+        game.restart(None)

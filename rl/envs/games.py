@@ -1,6 +1,6 @@
-"""Games by name: the built-in one, all of Atari's, and every Gymnasium environment that shows images.
+"""Open environments by name: the built-in Catch, every Atari game, and Gymnasium environments that show images.
 
-All of them come as Stable-Baselines3 `VecEnv`s whose infos have an entry ``episode`` when a game is over.
+All are Stable-Baselines3 `VecEnv`s whose infos have an entry ``episode`` at the end of a game.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import difflib
 import importlib
 import re
 import signal
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -35,27 +35,27 @@ _MINIGRID = ("MiniGrid-", "BabyAI-")
 
 @dataclass(frozen=True)
 class GameOptions:
-    """How games are played. What an option says of one kind of game leaves the others as they are.
+    """Options of the environments. An option for one kind of game does not affect the others.
 
     Args:
-        episodic_life: Atari: a lost life ends the episode for the learner, while the game goes on.
-        clip_rewards: Atari: the learner gets the sign of rewards. Scores are of unclipped ones.
-        frame_skip: Atari: frames for which an action is held.
-        frame_stack: Latest frames that an observation holds. None: 4 for Atari's games, 1 for others.
-        noop_max: Atari: most no-op steps at the start of a game; their number is random.
-        repeat_action_probability: Atari: how likely a frame repeats the last action ("sticky actions"), in [0, 1]. Of
-            ``ALE/...-v5`` too it is what is given here, where Gymnasium's own has 0.25.
-        full_action_space: Atari: all 18 actions, in place of those that do something in the game.
-        image_size: Atari: height and width of observations, in pixels.
+        episodic_life: Atari: whether a lost life ends the episode for the learner, while the game continues.
+        clip_rewards: Atari: whether the learner gets the sign of the rewards. Scores use unclipped rewards.
+        frame_skip: Atari: number of frames that an action is repeated for.
+        frame_stack: Number of frames in an observation. None: 4 for Atari games, 1 for others.
+        noop_max: Atari: largest number of no-op steps at the start of a game; the number is random.
+        repeat_action_probability: Atari: probability of sticky actions, in [0, 1]. It applies to every spelling of the
+            name, although Gymnasium's ``ALE/...-v5`` environments default to 0.25.
+        full_action_space: Atari: whether to use all 18 actions instead of those that matter in the game.
+        image_size: Atari: height and width of observations in pixels.
         max_episode_steps: Atari: steps after which a game is cut off; None: never.
-        num_threads: Atari: games that are stepped at the same time; 0: all of them.
-        render_mode: Atari: "rgb_array" to have pictures in colour besides observations, which takes a second emulator
-            for each game. Other games have their pictures in any case, where they make some.
-        balls: Catch: balls in an episode.
-        paddle: Catch: width of the paddle, in cells of 7 pixels.
-        processes: Gymnasium: each game in a process of its own. For games slower than what it costs to pass pictures
-            between processes, such as CarRacing.
-        arguments: Gymnasium: arguments of the environment, such as ``continuous: false`` of CarRacing.
+        num_threads: Atari: number of games that are stepped at the same time; 0: all of them.
+        render_mode: Atari: "rgb_array" to render in colour, which takes a second emulator for each game. Other games
+            always render if they can.
+        balls: Catch: number of balls in an episode.
+        paddle: Catch: width of the paddle in cells of 7 pixels.
+        processes: Gymnasium: whether each environment runs in its own process. This is faster for environments that
+            take longer than the transfer of their observations, such as CarRacing.
+        arguments: Gymnasium: arguments of the environment, such as ``continuous: false`` for CarRacing.
     """
 
     episodic_life: bool = True
@@ -74,33 +74,29 @@ class GameOptions:
     processes: bool = False
     arguments: dict[str, Any] = field(default_factory=dict)
 
-    def for_evaluation(self) -> GameOptions:
-        """The same games as they are played for a score: whole games, rewards as they are."""
-        return replace(self, episodic_life=False, clip_rewards=False)
 
-
-def make_envs(
-    game: str, num_envs: int, seed: int | None = None, options: GameOptions | None = None, **changes: object
-) -> VecEnv:
-    """Makes an environment of a number of games.
+def make_envs(game: str, num_envs: int, seed: int | None = None, **options: Any) -> VecEnv:  # noqa: ANN401  # of many types
+    """Make a vector of environments.
 
     Args:
-        game: "catch"; a game of Atari's in any spelling, such as ``pong`` or ``ALE/Pong-v5``; or the name of a
-            Gymnasium environment whose observations are images, such as ``CarRacing-v3``. Those of MiniGrid show the
-            whole grid.
-        num_envs: How many.
-        seed: Game ``i`` is seeded with ``seed + i``. None: anything.
-        options: How they are played.
-        changes: Options by name, in place of those.
+        game: "catch"; an Atari game in any spelling, such as ``pong`` or ``ALE/Pong-v5``; or the name of a Gymnasium
+            environment whose observations are images, such as ``CarRacing-v3``. MiniGrid's show the whole grid.
+        num_envs: Number of environments.
+        seed: Environment ``i`` is seeded with ``seed + i``. None: random seeds.
+        **options: Fields of `GameOptions`.
 
     Returns:
-        The games; uint8 observations in the order of axes that the game has.
+        Environments with uint8 observations, their axes in the game's own order.
 
     Raises:
-        ValueError: There is no such game or option, the game shows no images, or an option is out of its range.
-        ImportError: The game is of a package that is not installed.
+        ValueError: The game does not exist or shows no images, or an option is out of its range.
+        ImportError: The game needs a package that is not installed.
+
+    Example:
+        >>> make_envs("catch", 3, seed=0, paddle=5).reset().shape
+        (3, 1, 84, 84)
     """
-    chosen = _changed(options or GameOptions(), changes)
+    chosen = GameOptions(**options)
     if num_envs < 1:
         raise ValueError(f"data.num_envs={num_envs}: must be an integer of at least 1")
     if chosen.frame_stack is not None and chosen.frame_stack < 1:
@@ -161,14 +157,14 @@ def check_options(options: Mapping[str, Any]) -> None:
 
 
 def find_kind(game: str) -> Kind:
-    """Which kind of game a name is of.
+    """Return which kind of game a name stands for.
 
     Args:
-        game: As `make_envs` takes it.
+        game: As for `make_envs`.
 
     Raises:
-        ValueError: There is no such game.
-        ImportError: It is of a package that is not installed.
+        ValueError: The game does not exist.
+        ImportError: The game needs a package that is not installed.
     """
     from rl.envs.roms import find_game
 
@@ -185,40 +181,32 @@ def find_kind(game: str) -> Kind:
         _register_minigrid(game)
     if game in _gymnasium_games() or ":" in game:
         return "gymnasium"
-    raise ValueError(f"model.game={game}: no such game; {_closest(game)}")
+    raise ValueError(f"model.game={game}: this game does not exist; {_suggestion(game)}")
 
 
 def game_names() -> list[str]:
-    """All games that have a name here: Catch, Atari's, and Gymnasium's that are installed, whatever they show."""
+    """Return the names of Catch, all Atari games and all registered Gymnasium environments, with or without images."""
     from rl.envs.roms import atari_games
 
     return ["catch", *atari_games(), *_gymnasium_games()]
 
 
 def _gymnasium_games() -> list[str]:
-    """Without ale-py's: those are Atari's games once more, and some that take two players end the whole process."""
+    """Return the registered names without ale-py's, which repeat the Atari games and include two-player games."""
     return [name for name, spec in gymnasium.registry.items() if not str(spec.entry_point).startswith("ale_py")]
 
 
-def _closest(game: str) -> str:
+def _suggestion(game: str) -> str:
     names = {name.lower(): name for name in game_names()}
     versionless = {re.sub(r"-v\d+$", "", name): full for name, full in names.items()}
     close = difflib.get_close_matches(game.lower(), [*versionless, *names], n=3, cutoff=0.5)
     if found := dict.fromkeys((versionless | names)[name] for name in close):
         return f"the closest are {', '.join(found)}"
-    return "must be catch, a game of Atari's such as pong, or a Gymnasium environment such as CarRacing-v3"
-
-
-def _changed(options: GameOptions, changes: Mapping[str, Any]) -> GameOptions:
-    known = [option.name for option in fields(GameOptions)]
-    for name in changes:
-        if name not in known:
-            raise ValueError(f"{name}: no option of games; must be one of {', '.join(known)}")
-    return replace(options, **changes)
+    return "must be catch, an Atari game such as pong, or a Gymnasium environment such as CarRacing-v3"
 
 
 def _make_catch(game: str, num_envs: int, seed: int | None, options: GameOptions) -> VecEnv:
-    return _stacked(CatchVecEnv(num_envs, seed, balls=options.balls, paddle=options.paddle), options)
+    return _stack_frames(CatchVecEnv(num_envs, seed, balls=options.balls, paddle=options.paddle), options)
 
 
 def _make_atari(game: str, num_envs: int, seed: int | None, options: GameOptions) -> VecEnv:
@@ -250,7 +238,7 @@ def _make_gymnasium(game: str, num_envs: int, seed: int | None, options: GameOpt
         if module:
             importlib.import_module(module)  # registers its environments
         spec = gymnasium.spec(name)  # processes may not know the name
-        # One first, here: what is wrong with a game is then told in its own words, and not by a process that ends.
+        # Make one in this process first, so that errors carry their own message instead of the end of a process.
         first = _make_one(spec, arguments)
     except (gymnasium.error.DependencyNotInstalled, ModuleNotFoundError) as error:
         raise ImportError(f"model.game={game}: {_one_line(error)}") from error
@@ -269,17 +257,17 @@ def _make_gymnasium(game: str, num_envs: int, seed: int | None, options: GameOpt
     makers = [make] * num_envs
     envs = SubprocVecEnv(makers) if options.processes else DummyVecEnv(makers)
     envs.seed(seed)
-    return _stacked(envs, options)
+    return _stack_frames(envs, options)
 
 
 def _make_one(spec: EnvSpec, arguments: Mapping[str, Any], *, own_process: bool = False) -> gymnasium.Env[Any, Any]:
-    if own_process:  # a terminal interrupts every process: the first one ends the others when it has saved
+    if own_process:  # Ctrl-C reaches every process, but the main process must save before it ends the others
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     game = gymnasium.make(spec, **arguments)
     return Monitor(_whole_grid(game) if spec.id.startswith(_MINIGRID) else game)
 
 
-def _stacked(envs: VecEnv, options: GameOptions) -> VecEnv:
+def _stack_frames(envs: VecEnv, options: GameOptions) -> VecEnv:
     return envs if options.frame_stack in (None, 1) else VecFrameStack(envs, options.frame_stack)
 
 
@@ -297,10 +285,10 @@ def _register_minigrid(game: str) -> None:
 
 
 def _whole_grid(game: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
-    """MiniGrid with pictures of all of the grid, 8 pixels to a cell, in place of codes of the cells in sight."""
+    """Show images of the whole MiniGrid, 8 pixels per cell, instead of codes of the visible cells."""
     wrappers = importlib.import_module("minigrid.wrappers")
-    pictures: gymnasium.Env[Any, Any] = wrappers.ImgObsWrapper(wrappers.RGBImgObsWrapper(game))
-    return pictures
+    wrapped: gymnasium.Env[Any, Any] = wrappers.ImgObsWrapper(wrappers.RGBImgObsWrapper(game))
+    return wrapped
 
 
 def _one_line(text: object) -> str:

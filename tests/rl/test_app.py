@@ -319,7 +319,7 @@ def told_of(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> str:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--model.game=breakot"], "model.game=breakot: no such game; the closest are breakout"),
+        (["--model.game=breakot"], "model.game=breakot: this game does not exist; the closest are breakout"),
         (["--model.game=CartPole-v1"], "model.game=CartPole-v1: observations are Box("),
         (["--model.game=pong", "--model.image_size=20"], "model.image_size=20: must be an integer of at least 36"),
         (["--model.n_epochs=3"], "model.n_epochs=3: must be null with model.algorithm=a2c"),

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from coordconv_apps import AddCoords, coordconv_layers
 from coordconv_apps.nn.coord_layer import CoordLayer
 from coordconv_apps.nn.coords import Coords
-from rl.extractors import CoordConvCombinedExtractor, CoordConvNatureCNN, Where, draw_orthogonal
+from rl.extractors import CoordConvCombinedExtractor, CoordConvNatureCNN, Where, orthogonal_coord_weight_
 from tests.nn.reference import concatenated
 
 ARMS: list[tuple[Coords, Where]] = [("xy", "first"), ("xyr", "first"), ("xy", "all"), ("xyr", "all")]
@@ -285,7 +285,7 @@ def test_orthogonal_coordinate_weights_have_the_scale_of_a_layer_that_concatenat
     stream = torch.get_rng_state()
     squares = []
     for _ in range(20):
-        draw_orthogonal(layer, math.sqrt(2))
+        orthogonal_coord_weight_(layer, math.sqrt(2))
         part = layer.coord_weight.detach().flatten(1)
         # Part of a kernel whose rows are orthogonal and of length sqrt(2): no part of it is longer than that.
         assert torch.linalg.matrix_norm(part, 2) <= math.sqrt(2) + 1e-5
@@ -296,7 +296,7 @@ def test_orthogonal_coordinate_weights_have_the_scale_of_a_layer_that_concatenat
     assert len(set(squares)) == 20
     assert torch.equal(layer.weight, weight)
     torch.set_rng_state(stream)
-    draw_orthogonal(layer, math.sqrt(2))
+    orthogonal_coord_weight_(layer, math.sqrt(2))
     assert torch.equal(torch.get_rng_state(), stream)
     assert layer.coord_weight.square().mean().item() == squares[0]
 

@@ -196,7 +196,9 @@ def test_registration_leaves_the_dict_alone_that_others_may_hold(monkeypatch: py
 def test_importing_the_package_loads_neither_lightning_nor_emulators_and_makes_the_game_known() -> None:
     code = (
         "import sys, gymnasium, rl\n"
-        "print([m for m in ('lightning', 'ale_py', 'torchmetrics', 'rl.envs.catch') if m in sys.modules])\n"
+        "from rl.policy_files import load_safe\n"
+        "heavy = ('lightning', 'ale_py', 'torchmetrics', 'matplotlib', 'rl.envs.catch')\n"
+        "print([module for module in heavy if module in sys.modules])\n"
         "print(type(gymnasium.make('CoordConv/Catch-v0').unwrapped))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=300)

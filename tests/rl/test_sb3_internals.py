@@ -6,7 +6,7 @@ from typing import Any
 
 from stable_baselines3.common.policies import ActorCriticCnnPolicy
 
-from rl.sb3_internals import has_own_predict
+from rl.sb3_internals import UNNEEDED_STATE, has_own_predict
 from tests.rl.tiny import make_a2c
 
 
@@ -18,3 +18,7 @@ def test_a_policy_that_chooses_its_actions_by_itself_is_recognised() -> None:
     plain, own = (make_a2c(policy=policy).policy for policy in ("CnnPolicy", First))
     assert not has_own_predict(plain)
     assert has_own_predict(own)
+
+
+def test_attributes_that_are_not_saved_exist() -> None:
+    assert set(UNNEEDED_STATE) <= vars(make_a2c()).keys()

@@ -319,5 +319,5 @@ def test_steps_need_a_reset_and_open_games() -> None:
         envs.step_async(np.array([0]))
     envs.close()
     envs.close()
-    with pytest.raises(RuntimeError, match="were closed"):
+    with pytest.raises(RuntimeError, match="the environment is closed"):
         envs.reset()

@@ -103,7 +103,7 @@ def test_pictures_that_were_handed_out_stay_and_are_tiled() -> None:
     np.testing.assert_array_equal(tiled, np.concatenate([np.asarray(picture) for picture in envs.get_images()]))
     assert not same(first, list(envs.get_images()))
     envs.close()
-    with pytest.raises(RuntimeError, match="were closed"):
+    with pytest.raises(RuntimeError, match="the environment is closed"):
         envs.get_images()
 
 
@@ -112,7 +112,7 @@ def test_there_are_no_pictures_unless_asked_for() -> None:
     assert (envs.render_mode, envs.metadata["render_modes"]) == (None, [])
     assert not any(isinstance(game, ColourGame) for game in envs._games)
     envs.reset()
-    with pytest.warns(UserWarning, match="render_mode is None, must be rgb_array"):
+    with pytest.warns(UserWarning, match="render_mode=None: get_images.. needs rgb_array"):
         assert envs.get_images() == [None, None]
     with pytest.warns(UserWarning, match="no `render_mode` was passed"):
         assert envs.render() is None

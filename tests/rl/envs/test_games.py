@@ -16,7 +16,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecFram
 
 from rl.envs.atari import AtariVecEnv
 from rl.envs.catch import CatchVecEnv
-from rl.envs.games import GameOptions, find_kind, game_names, make_envs
+from rl.envs.games import find_kind, game_names, make_envs
 
 IMAGES = spaces.Box(0, 255, (36, 40, 3), np.uint8)
 SPACES: dict[str, spaces.Space[Any]] = {
@@ -92,23 +92,27 @@ def test_names_of_every_kind_are_known(game: str, kind: str) -> None:
     ],
 )
 def test_an_unknown_game_is_told_with_the_closest_names(game: str, closest: str) -> None:
-    with pytest.raises(ValueError, match=rf"^model\.game={game}: no such game; the closest are .*{closest}\b[^\n]*$"):
+    with pytest.raises(
+        ValueError, match=rf"^model\.game={game}: this game does not exist; the closest are .*{closest}\b[^\n]*$"
+    ):
         make_envs(game, 1)
 
 
 def test_a_name_that_is_close_to_none_is_told_what_there_is() -> None:
-    with pytest.raises(ValueError, match=r"^model\.game=\?\?\?: no such game; must be catch, a game of Atari's .*$"):
+    with pytest.raises(
+        ValueError, match=r"^model\.game=\?\?\?: this game does not exist; must be catch, an Atari game .*$"
+    ):
         make_envs("???", 1)
 
 
 @pytest.mark.parametrize("game", ["combat", "ALE/Combat-v5", "MazeCraze"])
 def test_games_for_two_that_would_end_the_process_are_refused(game: str) -> None:
-    with pytest.raises(ValueError, match=rf"^model\.game={game}: no such game"):
+    with pytest.raises(ValueError, match=rf"^model\.game={game}: this game does not exist"):
         find_kind(game)
 
 
 def test_games_of_another_namespace_are_not_taken_for_ataris() -> None:
-    with pytest.raises(ValueError, match=r"^model\.game=MinAtar/Breakout-v1: no such game"):
+    with pytest.raises(ValueError, match=r"^model\.game=MinAtar/Breakout-v1: this game does not exist"):
         find_kind("MinAtar/Breakout-v1")
 
 
@@ -160,7 +164,7 @@ def test_every_option_of_atari_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> 
         "num_threads": 2,
         "render_mode": "rgb_array",
     }
-    make_envs("ALE/Pong-v5", 1, 8, GameOptions(**chosen))  # type: ignore[arg-type]  # values of several types
+    make_envs("ALE/Pong-v5", 1, 8, **chosen)
     assert passed == {**chosen, "frame_stack": 4, "game": "pong", "seed": 8}
 
 
@@ -209,12 +213,6 @@ def test_a_dictionary_with_an_image_is_taken() -> None:
     envs.close()
 
 
-def test_evaluation_plays_whole_games_with_rewards_as_they_are() -> None:
-    options = GameOptions(frame_skip=2, balls=3)
-    assert (options.episodic_life, options.clip_rewards) == (True, True)
-    assert options.for_evaluation() == GameOptions(frame_skip=2, balls=3, episodic_life=False, clip_rewards=False)
-
-
 # ------------------------------------------------------------------ mistakes
 
 
@@ -239,12 +237,11 @@ def test_wrong_arguments_of_a_game_are_told_in_one_line() -> None:
     [
         ({"num_envs": 0}, "data.num_envs=0: must be an integer of at least 1"),
         ({"num_envs": 1, "frame_stack": 0}, "model.frame_stack=0: must be an integer of at least 1, or null"),
-        ({"num_envs": 1, "bals": 3}, "bals: no option of games; must be one of episodic_life, .*"),
     ],
 )
 def test_wrong_options_are_told_in_one_line(arguments: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=f"^{message}$"):
-        make_envs("catch", **arguments)  # type: ignore[arg-type]  # options by name
+        make_envs("catch", **arguments)
 
 
 def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,11 +32,11 @@ def test_every_game_has_its_own_name() -> None:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("pongg", "there is no such Atari game; the closest are pong"),
-        ("ALE/SpaceInvader-v5", "no such Atari game; the closest are space_invaders"),
-        ("Pong-ram-v4", "no such Atari game; the closest are pong"),  # its observations are no images
-        ("0", r"no such Atari game; rl\.roms\.atari_games\(\) lists all of them"),
-        ("combat", "takes two players"),
+        ("pongg", "this Atari game does not exist; the closest are pong"),
+        ("ALE/SpaceInvader-v5", "this Atari game does not exist; the closest are space_invaders"),
+        ("Pong-ram-v4", "this Atari game does not exist; the closest are pong"),  # its observations are no images
+        ("0", r"this Atari game does not exist; rl\.envs\.roms\.atari_games\(\) lists all of them"),
+        ("combat", "is for two players"),
     ],
 )
 def test_a_game_that_cannot_be_played_is_told_in_one_line(name: str, words: str) -> None:
