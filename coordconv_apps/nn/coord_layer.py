@@ -64,7 +64,7 @@ def _zero_missing_coord_weight(
     prefix: str,
     *_: Any,  # noqa: ANN401 - what torch gives every such hook, and this one does not need
 ) -> None:
-    """Let a plain convolution's state dict load as it is, and give that convolution's outputs."""
+    """Add a coordinate weight of zeros to a plain convolution's state dict: the layer then gives its outputs."""
     assert isinstance(layer, CoordLayer)
     key, weight = prefix + "coord_weight", state_dict.get(prefix + "weight")
     if weight is not None and key not in state_dict:
@@ -73,7 +73,7 @@ def _zero_missing_coord_weight(
 
 
 class CoordLayer(ConvNd):
-    """What all CoordConv layers share: the coordinate weight, its map, and how the map is added."""
+    """Base of all CoordConv layers: holds the coordinate weight, computes its map and adds it to the output."""
 
     coords: str
     coord_weight: nn.Parameter
@@ -83,7 +83,7 @@ class CoordLayer(ConvNd):
     _remembered: _Remembered | None = None
 
     def add_coords(self, coords: str) -> None:
-        """Give a convolution that is otherwise built its coordinate weight, uninitialised.
+        """Create the coordinate weight of a constructed convolution, without initial values.
 
         Args:
             coords: Coordinate channels for the layer's number of axes, such as ``"xy"`` or ``"xyr"``.
@@ -112,7 +112,7 @@ class CoordLayer(ConvNd):
         nn.init.uniform_(parameter, -bound, bound)
 
     def coord_map(self, input: Tensor, output: Tensor) -> Tensor:
-        """Return what coordinates and bias add to every sample of ``output``, the layer's result for ``input``.
+        """Return the map that the layer adds to every sample of ``output``, its result for ``input``; bias included.
 
         Args:
             input: Features of shape ``(B, C, *size)`` or ``(C, *size)``; only the size counts.
@@ -176,7 +176,7 @@ class CoordLayer(ConvNd):
             self.padding_mode,
             self.coords,
         )
-        remembered = self._grid  # read once: another thread may put its own there at any time
+        remembered = self._grid  # read once: another thread may replace it at any time
         if remembered is not None and remembered[0] == key:
             return remembered[1]
         with torch.inference_mode(False), torch.no_grad():
@@ -211,7 +211,7 @@ class CoordLayer(ConvNd):
         remember = not self.training and y.is_cpu
         if remember:
             key = self._key(y, input)
-            remembered = self._remembered  # read once: another thread may put its own there at any time
+            remembered = self._remembered  # read once: another thread may replace it at any time
             if remembered is not None and remembered.fits(key, weight, bias):
                 return remembered.value
         with torch.inference_mode(False), torch.no_grad():  # a remembered map may be used in any mode later
@@ -226,6 +226,7 @@ class CoordLayer(ConvNd):
         return value if y.dim() == self.ndim + 2 else value[0]
 
     def _key(self, y: Tensor, input: Tensor) -> tuple[Any, ...]:
+        """Return everything but parameter values that the map depends on."""
         return (
             input.shape,
             y.shape,
@@ -245,7 +246,7 @@ class CoordLayer(ConvNd):
         return super().train(mode)
 
     def __getstate__(self) -> dict[str, Any]:
-        # What is remembered can be computed again: copies and pickles go without it.
+        # Remembered values can be computed again, so copies and pickles do not carry them.
         return {k: v for k, v in self.__dict__.items() if k not in ("_grid", "_remembered")}
 
     def extra_repr(self) -> str:
