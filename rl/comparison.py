@@ -1,7 +1,7 @@
-"""What `coordconv_apps.compare` adds for games: interquartile means, intervals over seeds, and all games together.
+"""Extend reports of `coordconv_apps.compare` with interquartile means, intervals over seeds, and aggregates over games.
 
-The figures are those of Agarwal et al. (2021, "Deep Reinforcement Learning at the Edge of the Statistical Precipice").
-A comparison over games is one with ``--over model.game``.
+The statistics are those of Agarwal et al. (2021, "Deep Reinforcement Learning at the Edge of the Statistical
+Precipice"). ``--over model.game`` compares several games.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ SCORE = "test/score"
 NORMALISED = "test/human_normalised"
 GAME = "model.game"
 
-ENOUGH_SEEDS = 10  # from which on intervals are 0.95 times as wide as they should be, or wider
+ENOUGH_SEEDS = 10  # with fewer, intervals are less than 0.95 times as wide as they should be
 
-SCALE = "normalised score: 0 is what random actions score, 1 what a human scores, at Catch the best score there is"
+SCALE = "normalised score: random actions score 0, a human 1; for Catch, the best possible score is 1"
 MEANING = (
-    "intervals: 95 % stratified bootstrap over seeds; interquartile means leave out the lowest and the highest quarter"
-    " (Agarwal et al., 2021)"
+    "intervals: 95 % stratified bootstrap over seeds; the interquartile mean leaves out the lowest and the highest quarter"
+    " of the scores (Agarwal et al., 2021)"
 )
 
 
@@ -64,15 +64,15 @@ AGGREGATES: dict[str, Callable[[Scores], Scores]] = {
     "median of the games' means": _median,
     "optimality gap": _optimality_gap,
 }
-"""Figures of the normalised scores of all games, each from ``(..., runs, games)`` to ``(...)``.
+"""Aggregates of the normalised scores of all games, from ``(..., runs, games)`` to ``(...)``.
 
-The optimality gap is how far the scores are below 1 on average, where those above count as 1: small is good. All are
-of Agarwal et al. (2021, section 4.3).
+The optimality gap is the mean distance of the scores from 1, with scores above 1 counted as 1; smaller is better. All
+are defined in Agarwal et al. (2021, section 4.3).
 """
 
 
 class Games(NamedTuple):
-    """The normalised scores of all games, of the seeds that all arms have finished at all of them."""
+    """Normalised scores of all games, for the seeds that all arms finished in all games."""
 
     names: list[str]
     seeds: list[int]
@@ -80,10 +80,10 @@ class Games(NamedTuple):
 
 
 def extend(results: Sequence[Result]) -> Extension:
-    """Returns the row of normalised scores, and each arm's interquartile mean with its interval, at one game.
+    """Return the row of normalised scores and each arm's interquartile mean with its interval, for one game.
 
     Args:
-        results: The results of all jobs at a game; the first one's arm is what the others are compared with.
+        results: Results of all jobs of a game; the arm of the first one is the baseline.
     """
     finished = _finished(results)
     if not finished:
@@ -91,24 +91,24 @@ def extend(results: Sequence[Result]) -> Extension:
     normalised = {result.job: result.metrics[NORMALISED] for result in finished if NORMALISED in result.metrics}
     rows = [Row("normalised score", normalised, ".3f")] if normalised else []
     notes = _one_game(finished, _arms(results))
-    if results[0].job.value is None:  # else it is said once, of all values
+    if results[0].job.value is None:  # otherwise `extend_over` adds these notes once
         notes += [*_caveats(finished), *([SCALE] if normalised else [])]
     return Extension(rows, notes)
 
 
 def extend_over(results: Sequence[Result]) -> Extension:
-    """Returns the figures of all games together: of each arm, and how much better the other arms are than the first.
+    """Return aggregates over all games for each arm, and the improvement of the other arms over the first.
 
     Args:
-        results: The results of all jobs at all games, or of one game with several values of another argument, of which
-            nothing is said together.
+        results: Results of all jobs of all games. With several values of another argument than the game, there are no
+            aggregates.
     """
     finished = _finished(results)
     if not finished:
         return NOTHING
     caveats = [*_caveats(finished), SCALE]
     groups = by_value(finished)
-    if len({_game(group) for group in groups.values()}) < len(groups):  # it goes over something else
+    if len({_game(group) for group in groups.values()}) < len(groups):  # the values are not games
         return Extension(notes=caveats)
     games, notes = _all_games(results)
     if games is None:
@@ -121,21 +121,17 @@ def extend_over(results: Sequence[Result]) -> Extension:
         for name, figure in AGGREGATES.items()
     }
     for name, of_arms in aggregates.items():
-        told = ", ".join(f"{arm} {_interval(estimate, '.3f')}" for arm, estimate in of_arms.items())
-        notes.append(f"{name} of normalised scores ({count}): {told}")
+        values = ", ".join(f"{arm} {_interval(estimate, '.3f')}" for arm, estimate in of_arms.items())
+        notes.append(f"{name} of normalised scores ({count}): {values}")
     differences = {arm: _differences(games, arm, generator) for arm in arms[1:]}
     for arm, by_game in differences.items():
         better = bootstrap(probability_of_improvement, games.scores[arm], games.scores[arms[0]], generator=generator)
-        whose = f"a run of {arm} scores higher than one of {arms[0]}"
-        notes.append(f"{whose}: probability {_interval(better, '.2f')}, mean over games")
+        notes.append(f"{_improvement(arm, arms[0], better)}, mean over games")
         notes.append(f"{arm} against {arms[0]}: {_tally(by_game)}")
     figures = {"aggregates": as_png(_draw_aggregates(aggregates, count))}
     if differences:
         figures["games"] = as_png(_draw_games(differences, arms[0]))
     return Extension(notes=[*notes, *caveats], figures=figures)
-
-
-# ------------------------------------------------------------------ what is there
 
 
 def _arms(results: Sequence[Result]) -> list[str]:
@@ -147,12 +143,12 @@ def _finished(results: Sequence[Result]) -> list[Result]:
 
 
 def _game(finished: Sequence[Result]) -> str:
-    """The game that all of these runs are of; empty where they do not tell it."""
+    """Return the game of these runs; empty if their config does not name it."""
     return str(finished[0].argument(GAME) or "")
 
 
 def _all_games(results: Sequence[Result]) -> tuple[Games | None, list[str]]:
-    """The scores that can be compared, and a note on games that are left out."""
+    """Return the scores that can be compared, and a note about omitted games."""
     arms = _arms(results)
     scores: dict[str, dict[int, dict[str, float]]] = {}  # by game, seed and arm
     left_out = []
@@ -162,43 +158,44 @@ def _all_games(results: Sequence[Result]) -> tuple[Games | None, list[str]]:
         for result in finished:
             if NORMALISED in result.metrics:
                 by_seed.setdefault(result.job.seed, {})[result.job.arm] = result.metrics[NORMALISED]
-        whole = {seed: of_arms for seed, of_arms in by_seed.items() if len(of_arms) == len(arms)}
-        if whole:
-            scores[str(value)] = whole
+        complete = {seed: of_arms for seed, of_arms in by_seed.items() if len(of_arms) == len(arms)}
+        if complete:
+            scores[str(value)] = complete
         else:
-            why = "no seed that all arms finished" if by_seed or not finished else "no normalised scores"
+            why = "no seed finished by all arms" if by_seed or not finished else "no normalised scores"
             left_out.append(f"{value} ({why})")
-    notes = [f"left out of what is said of all games: {', '.join(left_out)}"] if left_out else []
+    notes = [f"omitted from the aggregates over games: {', '.join(left_out)}"] if left_out else []
     seeds = sorted(set.intersection(*(set(of_game) for of_game in scores.values()))) if scores else []
     if not seeds:
-        return None, [*notes, "nothing is said of all games: there is no seed that all arms finished at all of them"]
+        return None, [*notes, "no aggregates over games: no seed was finished by all arms in all games"]
     names = list(scores)
     tables = {arm: np.array([[scores[game][seed][arm] for game in names] for seed in seeds]) for arm in arms}
     return Games(names, seeds, tables), notes
-
-
-# ------------------------------------------------------------------ what is said of it
 
 
 def _one_game(finished: Sequence[Result], arms: Sequence[str]) -> list[str]:
     generator = np.random.default_rng(0)
     columns = {arm: np.array([[r.metrics[SCORE]] for r in finished if r.job.arm == arm]) for arm in arms}
     columns = {arm: column for arm, column in columns.items() if len(column)}
-    told = []
+    values = []
     for arm, column in columns.items():
         estimate = bootstrap(interquartile_mean, column, generator=generator)
-        told.append(f"{arm} {_interval(estimate, '.5g')} ({_many(len(column), 'seed')})")
-    lines = [f"interquartile mean of {SCORE}: {', '.join(told)}"]
+        values.append(f"{arm} {_interval(estimate, '.5g')} ({_many(len(column), 'seed')})")
+    lines = [f"interquartile mean of {SCORE}: {', '.join(values)}"]
     base = arms[0]
     for arm in arms[1:]:
         if arm in columns and base in columns:
             better = bootstrap(probability_of_improvement, columns[arm], columns[base], generator=generator)
-            lines.append(f"a run of {arm} scores higher than one of {base}: probability {_interval(better, '.2f')}")
+            lines.append(_improvement(arm, base, better))
     return lines
 
 
+def _improvement(arm: str, base: str, probability: Estimate) -> str:
+    return f"probability that a run of {arm} scores higher than a run of {base}: {_interval(probability, '.2f')}"
+
+
 def _differences(games: Games, arm: str, generator: np.random.Generator) -> dict[str, Estimate]:
-    """By game, how much higher an arm's mean normalised score is than the first arm's."""
+    """Return, for each game, the difference of an arm's mean normalised score to that of the first arm."""
     own, base = games.scores[arm], next(iter(games.scores.values()))
     return {
         name: bootstrap(_difference, own[:, [place]], base[:, [place]], generator=generator)
@@ -207,33 +204,33 @@ def _differences(games: Games, arm: str, generator: np.random.Generator) -> dict
 
 
 def _tally(differences: dict[str, Estimate]) -> str:
-    """At how many games an arm is better and worse, as the paper counts (Liu et al., 2018)."""
+    """Count the games in which an arm is better and worse, as Liu et al. (2018) do."""
     if any(np.isnan(estimate.low) for estimate in differences.values()):
         higher, lower = (sum(sign * e.value > 0 for e in differences.values()) for sign in (1, -1))
         equal = len(differences) - higher - lower
-        return f"higher scores at {higher}, lower at {lower}, equal at {equal} games; one seed cannot tell chance apart"
+        return f"higher in {higher}, lower in {lower}, equal in {equal} games; one seed cannot rule out chance"
     higher = sum(estimate.low > 0 for estimate in differences.values())
     lower = sum(estimate.high < 0 for estimate in differences.values())
     rest = len(differences) - higher - lower
-    return f"better at {higher}, worse at {lower}, not told apart by the interval at {rest} games"
+    return f"better in {higher}, worse in {lower}, undecided by the interval in {rest} games"
 
 
 def _caveats(finished: Sequence[Result]) -> list[str]:
-    """What the intervals are, and how far they can be trusted with so few seeds."""
+    """Explain the intervals, and how reliable they are with few seeds."""
     counts: dict[tuple[str | None, str], int] = {}
     for result in finished:
         place = (result.job.value, result.job.arm)
         counts[place] = counts.get(place, 0) + 1
     fewest = min(counts.values())
     if max(counts.values()) == 1:
-        return ["too few seeds for intervals: they need two or more, here is 1"]
+        return ["too few seeds for intervals: they need at least 2, found 1"]
     lines = [MEANING]
     if fewest == 1:
-        lines.append("too few seeds for some of the intervals: where an arm has one there is none")
+        lines.append("too few seeds for some intervals: an arm with one seed has none")
     elif fewest < ENOUGH_SEEDS:
-        # The variance of a mean of n draws with replacement is (n - 1) / n of what n new runs would have.
+        # The variance of a mean of n draws with replacement is (n - 1) / n of that of n new runs.
         share = np.sqrt((fewest - 1) / fewest)
-        lines.append(f"few seeds: with {fewest} of them, intervals are about {share:.2f} times as wide as is right")
+        lines.append(f"few seeds: with {fewest} seeds, intervals are about {share:.2f} times as wide as they should be")
     return lines
 
 
@@ -247,13 +244,9 @@ def _many(count: int, what: str) -> str:
     return f"1 {what}" if count == 1 else f"{count} {what}s"
 
 
-# ------------------------------------------------------------------ figures
-
-
 def _draw_aggregates(aggregates: dict[str, dict[str, Estimate]], count: str) -> Figure:
-    """Draws each figure of all games with its interval, arm above arm (Agarwal et al., 2021, figure 9)."""
-    # Imported here: it costs a second that an error in the arguments should not wait for.
-    from matplotlib.figure import Figure
+    """Draw each aggregate with its interval, arm by arm (Agarwal et al., 2021, figure 9)."""
+    from matplotlib.figure import Figure  # slow to import
     from matplotlib.ticker import MaxNLocator
 
     arms = list(next(iter(aggregates.values())))
@@ -280,7 +273,7 @@ def _draw_interval(axes: Axes, place: float, estimate: Estimate, colour: str) ->
 
 
 def _draw_games(differences: dict[str, dict[str, Estimate]], base: str) -> Figure:
-    """Draws by how much the mean normalised score of each arm is above the first arm's, from best game to worst."""
+    """Draw each arm's difference to the first arm's mean normalised score, sorted by game from best to worst."""
     from matplotlib.figure import Figure
 
     first = next(iter(differences.values()))

@@ -1,4 +1,4 @@
-"""Spaces of observations and actions as plain JSON."""
+"""Convert observation and action spaces to JSON and back."""
 
 from __future__ import annotations
 
@@ -14,14 +14,18 @@ _MOST_ELEMENTS = 2**28
 
 
 def space_to_json(space: spaces.Space[Any], name: str) -> dict[str, Any]:
-    """Describes a space by numbers, texts and lists.
+    """Describe a space by plain values for JSON.
 
     Args:
-        space: Boxes with the same bounds everywhere are described by these alone. Infinite bounds become texts.
-        name: Its argument, for the error.
+        space: The space. Infinite bounds become strings, and bounds that are equal everywhere a single number.
+        name: Name of the argument, for messages.
 
     Raises:
-        ValueError: It is of another kind.
+        ValueError: The space is of another kind.
+
+    Example:
+        >>> space_to_json(spaces.Discrete(6), "action_space")
+        {'type': 'Discrete', 'n': 6, 'start': 0}
     """
     if isinstance(space, spaces.Box) and str(space.dtype) in _KINDS:
         low, high = (_bounds_to_json(bounds) for bounds in (space.low, space.high))
@@ -40,19 +44,23 @@ def space_to_json(space: spaces.Space[Any], name: str) -> dict[str, Any]:
 
 
 def space_from_json(description: Any, name: str) -> spaces.Space[Any]:  # noqa: ANN401  # whatever a file holds
-    """The space that `space_to_json` described, or an error: files may hold anything.
+    """Build the space that `space_to_json` described.
 
     Args:
-        description: What it returned.
-        name: Of the space, for the error.
+        description: Any parsed JSON, since a file may contain anything.
+        name: Name of the space, for messages.
 
     Raises:
-        ValueError: It describes no such space.
+        ValueError: It does not describe a space.
+
+    Example:
+        >>> space_from_json({"type": "Discrete", "n": 6, "start": 0}, "action_space")
+        Discrete(6)
     """
     try:
         return _from_json(description, nested=False)
     except (KeyError, TypeError, ValueError, AssertionError, OverflowError, AttributeError) as error:
-        raise ValueError(f"{name}: no description of a space; {_ALLOWED}") from error
+        raise ValueError(f"{name}: does not describe a space; {_ALLOWED}") from error
 
 
 def _from_json(description: dict[str, Any], nested: bool) -> spaces.Space[Any]:
@@ -81,7 +89,7 @@ def _natural(number: Any) -> int:  # noqa: ANN401  # whatever a file holds
     return number
 
 
-def _bounds_to_json(bounds: Any) -> Any:  # noqa: ANN401  # a number, or nested lists of them
+def _bounds_to_json(bounds: Any) -> Any:  # noqa: ANN401  # a number or a list
     values = bounds.ravel()
     if len(values) and (values == values[0]).all():
         return _number_to_json(values[0].item())

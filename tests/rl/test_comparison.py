@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
 
-TOO_FEW = "too few seeds for intervals: they need two or more, here is 1"
+TOO_FEW = "too few seeds for intervals: they need at least 2, found 1"
 
 
 class Runs:
@@ -78,9 +78,9 @@ def test_a_game_has_normalised_scores_and_interquartile_means_with_intervals(run
     # Of two seeds a quarter of the resamples has one of them twice: the interval goes from one to the other.
     assert list(extension.notes) == [
         "interquartile mean of test/score: none 1.5 [1, 2] (2 seeds), xy 4.5 [4, 5] (2 seeds)",
-        "a run of xy scores higher than one of none: probability 1.00 [1.00, 1.00]",
+        "probability that a run of xy scores higher than a run of none: 1.00 [1.00, 1.00]",
         MEANING,
-        "few seeds: with 2 of them, intervals are about 0.71 times as wide as is right",  # the square root of 1 / 2
+        "few seeds: with 2 seeds, intervals are about 0.71 times as wide as they should be",  # the square root of 1 / 2
         SCALE,
     ]
     assert extension.figures == {}
@@ -94,7 +94,7 @@ def test_the_quarters_at_the_ends_do_not_count_and_ten_seeds_are_enough(runs: Ru
     assert notes[0].startswith(f"interquartile mean of test/score: none {middle:.5g} [")
     assert notes[0].endswith("xy 3 [3, 3] (10 seeds)")
     share = (1 * 10 + 6 * 10 / 2) / 100  # of pairs in which xy is higher, and half of those that tie
-    assert notes[1].startswith(f"a run of xy scores higher than one of none: probability {share:.2f} [")
+    assert notes[1].startswith(f"probability that a run of xy scores higher than a run of none: {share:.2f} [")
     assert list(notes[2:]) == [MEANING, SCALE]
 
 
@@ -103,7 +103,7 @@ def test_one_seed_has_no_interval(runs: Runs) -> None:
     runs.add("pong", "xy", [0])
     assert list(extend(runs.results).notes) == [
         "interquartile mean of test/score: none 1 (1 seed), xy 0 (1 seed)",
-        "a run of xy scores higher than one of none: probability 0.00",
+        "probability that a run of xy scores higher than a run of none: 0.00",
         TOO_FEW,
         SCALE,
     ]
@@ -114,7 +114,7 @@ def test_an_arm_with_one_seed_has_no_interval_beside_one_that_has(runs: Runs) ->
     runs.add("pong", "xy", [3, 4])
     notes = extend(runs.results).notes
     assert notes[0] == "interquartile mean of test/score: none 1 (1 seed), xy 3.5 [3, 4] (2 seeds)"
-    assert "too few seeds for some of the intervals: where an arm has one there is none" in notes
+    assert "too few seeds for some intervals: an arm with one seed has none" in notes
 
 
 def test_catch_is_normalised_by_random_and_best_play(runs: Runs) -> None:
@@ -191,10 +191,10 @@ def test_the_interval_of_the_mean_agrees_with_every_resample(games: Runs) -> Non
 def test_arms_are_compared_by_pairs_of_runs_and_by_games(games: Runs) -> None:
     notes = extend_over(games.results).notes
     share = (4 + 0 + 2) / 4 / 3
-    start = f"a run of xy scores higher than one of none: probability {share:.2f} ["
+    start = f"probability that a run of xy scores higher than a run of none: {share:.2f} ["
     [line] = [line for line in notes if line.startswith(start)]
     assert line.endswith("], mean over games")
-    assert "xy against none: better at 1, worse at 1, not told apart by the interval at 1 games" in notes
+    assert "xy against none: better in 1, worse in 1, undecided by the interval in 1 games" in notes
     assert notes[-1] == SCALE
     assert MEANING in notes
 
@@ -205,7 +205,7 @@ def test_with_one_seed_games_are_counted_without_intervals(runs: Runs) -> None:
     runs.add_normalised("qbert", none=[0.5], xy=[0.7])
     runs.add_normalised("freeway", none=[0.0], xy=[0.0])
     notes = extend_over(runs.results).notes
-    line = "xy against none: higher scores at 2, lower at 1, equal at 1 games; one seed cannot tell chance apart"
+    line = "xy against none: higher in 2, lower in 1, equal in 1 games; one seed cannot rule out chance"
     assert line in notes
     assert TOO_FEW in notes
     assert told(notes, "mean", "4 games, 1 seed of each") == "none 0.350, xy 0.350"
@@ -220,9 +220,9 @@ def test_only_seeds_and_games_that_all_arms_finished_are_put_together(games: Run
     metrics = {"test/score": 7.0, "test/human_normalised": 0.8}
     games.results.append(Result(Job("xy", 2, "pong"), "", metrics, folders=games.results[0].folders))
     notes = extend_over(games.results).notes
-    names = ["seaquest (no seed that all arms finished)", "CarRacing-v3 (no normalised scores)"]
-    names += ["enduro (no seed that all arms finished)"]
-    assert notes[0] == f"left out of what is said of all games: {', '.join(names)}"
+    names = ["seaquest (no seed finished by all arms)", "CarRacing-v3 (no normalised scores)"]
+    names += ["enduro (no seed finished by all arms)"]
+    assert notes[0] == f"omitted from the aggregates over games: {', '.join(names)}"
     assert list(notes[1 : 1 + len(AGGREGATES)]) == list(before[: len(AGGREGATES)])
 
 
@@ -231,7 +231,7 @@ def test_without_a_common_seed_nothing_is_said_of_all_games(runs: Runs) -> None:
     runs.add_normalised("qbert", none=[0.1, 0.2], xy=[0.5, 0.6])
     runs.results = [r for r in runs.results if r.job.value == "pong" or r.job.seed == 1]
     extension = extend_over(runs.results)
-    assert extension.notes[0].startswith("nothing is said of all games: there is no seed that all arms finished")
+    assert extension.notes[0].startswith("no aggregates over games: no seed was finished by all arms")
     assert extension.figures == {}
 
 

@@ -225,7 +225,7 @@ BOX = {"type": "Box", "shape": [2, 40, 40], "dtype": "uint8", "low": 0, "high": 
     ],
 )
 def test_no_other_description_becomes_a_space(description: Any) -> None:  # noqa: ANN401
-    with pytest.raises(ValueError, match=r"^space: no description of a space; must be a Box, "):
+    with pytest.raises(ValueError, match=r"^space: does not describe a space; must be a Box, "):
         space_from_json(description, "space")
 
 
@@ -276,7 +276,7 @@ class Trap:
         ({"net_arch": [1 << 40]}, "must be a list of sizes, or one list each for pi and vf"),
         ({"net_arch": {"qf": [2]}}, "must be a list of sizes, or one list each for pi and vf"),
         ({"normalize_images": 1}, "normalize_images=1: must be true or false"),
-        ({"observation_space": {"type": "Box"}}, "observation_space: no description of a space"),
+        ({"observation_space": {"type": "Box"}}, "observation_space: does not describe a space"),
         ({"observation_space": {**BOX, "shape": [2, 20, 20]}}, "does not describe a policy: "),
         ({"action_space": {"type": "Discrete", "n": 4, "start": 0}}, "size mismatch for action_net.weight"),
     ],
