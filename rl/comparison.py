@@ -36,7 +36,7 @@ ENOUGH_SEEDS = 10  # with fewer, intervals are less than 0.95 times as wide as t
 
 SCALE = "normalised score: random actions score 0, a human 1; for Catch, the best possible score is 1"
 MEANING = (
-    "intervals: 95 % stratified bootstrap over seeds; the interquartile mean leaves out the lowest and the highest quarter"
+    "intervals: 95 % stratified bootstrap over seeds; the interquartile mean leaves out the lowest and highest quarter"
     " of the scores (Agarwal et al., 2021)"
 )
 
