@@ -59,7 +59,7 @@ class PlayingTask(Task):
 
     monitor: ClassVar[str] = "val/score"
     monitor_mode: ClassVar[Literal["min", "max"]] = "max"
-    instead: ClassVar[Mapping[str, str]] = {"gradient_clip_val": "model.max_grad_norm"}
+    replaced_trainer_args: ClassVar[Mapping[str, str]] = {"gradient_clip_val": "model.max_grad_norm"}
     precisions = ("32-true", "16-mixed", "bf16-mixed")  # images are brought into single precision
     total_timesteps: int
 

@@ -22,7 +22,6 @@ import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
-from lightning.pytorch.strategies import DDPStrategy
 
 from coordconv_apps.cli.arguments import AlreadyFinished, Arguments
 from coordconv_apps.cli.launch import end_processes, parent_launch, tell_launched
@@ -155,13 +154,14 @@ class SuiteCLI(Arguments):
         if self.model.precisions is not None and precision not in self.model.precisions:
             allowed = ", ".join(self.model.precisions)
             raise UserError(f"--trainer.precision={given.precision}: must be one of {allowed}")
+        replaced = self.model.replaced_trainer_args
         if not self.model.automatic_optimization:
             for name, plain in (("gradient_clip_val", None), ("accumulate_grad_batches", 1)):
                 if given[name] not in (None, plain):
                     text = "null" if plain is None else plain
                     raise UserError(
                         f"--trainer.{name}={given[name]}: must be {text} for a task that steps its optimizers itself"
-                        + (f"; choose {self.model.instead[name]}" if name in self.model.instead else "")
+                        + (f"; choose {replaced[name]}" if name in replaced else "")
                     )
         config = self._plain_config()
         folder = self._run_dir()
@@ -170,6 +170,7 @@ class SuiteCLI(Arguments):
         kwargs["callbacks"] = self._callbacks(given, checkpoints)
         if given.logger in (None, True):
             kwargs["logger"] = self._loggers(folder)
+        kwargs["strategy"] = self._strategy(given)
         if given.max_epochs is None and given.max_steps == -1 and given.max_time is None:
             kwargs["max_epochs"] = 1000  # Lightning's own choice, but without its warning
         try:
@@ -179,9 +180,6 @@ class SuiteCLI(Arguments):
                 folder.rmdir()
             defaults = self._parser(self.subcommand).get_defaults().trainer
             raise _trainer_error(error, {k: v for k, v in given.items() if v != defaults.get(k)}) from error
-        if isinstance(trainer.strategy, DDPStrategy) and not self.model.automatic_optimization:
-            # Each of several optimizers goes backward through its own part of the parameters.
-            trainer.strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
         epochs = 0 if self.restored is None else self.restored["epochs"]
         if is_main_process():
             _write_config(folder / "config.yaml", config, epochs)
@@ -210,6 +208,16 @@ class SuiteCLI(Arguments):
             if folder.parent.resolve() == self.name_dir.resolve() and self.checkpoint.parent.name == "checkpoints":
                 return self.name_dir / folder.name
         return new_run_dir(self.name_dir) if is_main_process() else next_run_dir(self.name_dir)
+
+    def _strategy(self, given: Namespace) -> Any:  # noqa: ANN401  # a name, or an object of the config's
+        """The trainer's strategy, which on several processes looks for unused parameters if the task needs it."""
+        find_unused = self.model.find_unused_parameters
+        if find_unused is None:
+            find_unused = not self.model.automatic_optimization
+        several = given.num_nodes > 1 or _device_count(given.devices) > 1
+        if find_unused and (given.strategy == "ddp" or (given.strategy == "auto" and several)):
+            return "ddp_find_unused_parameters_true"
+        return given.strategy
 
     def _callbacks(self, given: Namespace, checkpoints: Checkpoints) -> list[Callback]:
         callbacks: list[Callback] = [*(given.callbacks or []), _Started(self.report)]
@@ -291,6 +299,15 @@ def _trainer_error(error: Exception, given: dict[str, Any]) -> UserError:
     message = one_line(error)
     about = [f"--trainer.{k}={v}" for k, v in given.items() if re.search(rf"(?<!\w){re.escape(str(v))}(?!\w)", message)]
     return UserError(f"{', '.join(about) or 'trainer'}: {message}")
+
+
+def _device_count(devices: list[int] | str | int) -> int:
+    """The number of devices that a value of ``--trainer.devices`` asks for."""
+    if isinstance(devices, list):
+        return len(devices)
+    if isinstance(devices, str) and "," in devices:
+        return sum(bool(part.strip()) for part in devices.split(","))
+    return max(torch.cuda.device_count(), 1) if str(devices) in ("auto", "-1") else int(devices)
 
 
 def _write_config(path: Path, config: dict[str, Any], epochs: int) -> None:

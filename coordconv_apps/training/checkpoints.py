@@ -23,6 +23,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from coordconv_apps.runs.folder import run_dir
 from coordconv_apps.training.signals import Interrupted, Interrupts
+from coordconv_apps.training.trainer_access import attached_callbacks
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -245,7 +246,7 @@ def save_before_error(trainer: Trainer, place: Literal["batch", "validation"]) -
         return
     if place == "batch" and trainer.fit_loop.epoch_loop.batch_progress.current.ready == 0:
         return  # the checkpoint of the epoch before has everything
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]  # set by the trainer
+    for callback in attached_callbacks(trainer):
         if isinstance(callback, Checkpoints):
             callback._save(trainer, "last", place)
 

@@ -6,18 +6,20 @@ from abc import abstractmethod
 from typing import TYPE_CHECKING
 
 import torch
+from lightning.pytorch import LightningDataModule
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.seed import isolate_rng
 
 from coordconv_apps.runs.folder import run_dir
+from coordconv_apps.training.trainer_access import attached_datamodule
 from coordconv_apps.utils.files import atomic_write
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+    from lightning.pytorch import LightningModule, Trainer
     from PIL.Image import Image
 
 
@@ -72,7 +74,7 @@ class Pictures(Callback):
         if not trainer.is_global_zero or self._drawn_step == trainer.global_step:
             return
         self._drawn_step = trainer.global_step
-        datamodule: LightningDataModule = trainer.datamodule  # type: ignore[attr-defined]  # set by the trainer
+        datamodule = attached_datamodule(trainer, LightningDataModule)
         training = [module for module in task.modules() if module.training]
         try:
             with torch.no_grad(), isolate_rng():

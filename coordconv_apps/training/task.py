@@ -35,15 +35,17 @@ class Task(LightningModule):
         monitor_mode: Whether the largest (``"max"``) or the smallest (``"min"``) value is the best; of equal ones, the
             last.
         headline: The validation metric that comparisons draw, if that is another one.
-        resumable: Names of constructor arguments that may differ from the checkpoint's, when a run is resumed or its
-            network is used. The command line's value then takes effect; any other that differs is an error.
-        starting: Names of constructor arguments that only say which weights to start from, and may be None. They are
-            when there is a checkpoint.
-        instead: Of a task that steps its optimizers itself, its own arguments in place of the trainer's, such as
-            ``{"gradient_clip_val": "model.max_grad_norm"}``.
-        precisions: What ``trainer.precision`` may be, of Lightning's names; None for all.
-        noted: What ``summary.json`` and the end of a command are to say beside the metrics, by name: values that
-            take effect only when the number of processes or the data are known.
+        changeable_args: Names of constructor arguments that may differ from the checkpoint's when a run is resumed or
+            its network is used. The command line's value then takes effect; any other difference is an error.
+        initial_weight_args: Names of constructor arguments that only select the weights to start from, and may be
+            None. They are set to None when a checkpoint is loaded.
+        replaced_trainer_args: For a task that steps its optimizers itself: the trainer's arguments that do not work
+            then, with the task's own argument, such as ``{"gradient_clip_val": "model.max_grad_norm"}``.
+        find_unused_parameters: Whether DDP looks for parameters that a backward pass does not use; None: only if the
+            task steps its optimizers itself, since each of them then uses a part of the parameters.
+        precisions: Allowed values of ``trainer.precision``; None allows all of Lightning's.
+        run_facts: Facts to report beside the metrics in ``summary.json`` and at the end of a command, by name: values
+            that are known only once the data and the number of processes are.
 
     A subclass that has one of this class's hooks (``on_...``) calls ``super()`` in it.
     """
@@ -53,7 +55,8 @@ class Task(LightningModule):
     headline: str | None = None
     changeable_args: ClassVar[frozenset[str]] = frozenset({"lr", "weight_decay"})
     initial_weight_args: ClassVar[frozenset[str]] = frozenset()
-    instead: ClassVar[Mapping[str, str]] = {}
+    replaced_trainer_args: ClassVar[Mapping[str, str]] = {}
+    find_unused_parameters: ClassVar[bool | None] = None
     precisions: ClassVar[tuple[str, ...] | None] = None
 
     def __init__(self, coords: Coords = "none") -> None:

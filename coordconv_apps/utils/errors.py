@@ -3,42 +3,42 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
-
-from lightning.fabric.utilities.exceptions import MisconfigurationException
-
-if TYPE_CHECKING:
-    pass
+import sys
 
 DEBUG_VARIABLE = "COORDCONV_DEBUG"
 
 
 class UserError(Exception):
-    """A mistake of the user's, described by a message of one line."""
+    """A user's mistake, described in one line."""
 
 
 def debugging() -> bool:
-    """Whether the user wants to see tracebacks and everything that is printed (``COORDCONV_DEBUG=1``)."""
+    """Return whether the user wants to see tracebacks and everything that is printed (``COORDCONV_DEBUG=1``)."""
     return os.environ.get(DEBUG_VARIABLE, "") not in ("", "0")
 
 
 def is_user_error(error: Exception, running: bool) -> bool:
-    """Whether an error is a user's mistake, to be told in one line, and no defect of the program.
+    """Return whether an error is a user's mistake, to be reported in one line, and not a defect of the program.
 
     Args:
         error: The error.
-        running: Whether everything was set up, and training or evaluation had begun. Mistakes show before that.
+        running: Whether training or evaluation had begun. Wrong arguments are found before that.
     """
     if isinstance(error, UserError):
         return True
     if isinstance(error, RuntimeError) and "loading state_dict" in str(error):
         return True
-    # torch and Lightning raise their own kinds for impossible values and missing packages.
-    kinds = (ValueError, TypeError, OSError, ImportError, MisconfigurationException)
+    kinds: tuple[type[Exception], ...] = (ValueError, TypeError, OSError, ImportError)
+    if (lightning := sys.modules.get("lightning.fabric.utilities.exceptions")) is not None:  # not imported for this
+        kinds += (lightning.MisconfigurationException,)
     return not running and isinstance(error, kinds)
 
 
 def one_line(error: BaseException | str) -> str:
-    """An error's message on one line; its type if it has no message."""
+    r"""Return an error's message on one line; its type if it has no message.
+
+    >>> one_line(ValueError("lr=-1: must be\n  above 0"))
+    'lr=-1: must be above 0'
+    """
     message = error.args[0] if isinstance(error, KeyError) and error.args else error
     return " ".join(str(message).split()) or type(error).__name__

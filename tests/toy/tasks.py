@@ -100,6 +100,7 @@ class ToyTask(DotTask):
     """
 
     changeable_args: ClassVar[frozenset[str]] = frozenset({"lr", "dropout", "trouble"})
+    net: nn.Sequential
 
     def __init__(
         self,

@@ -1,0 +1,75 @@
+"""Base of tasks that validate and test alike: one step, one metric object for each."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Generic, Literal, TypeVar
+
+from coordconv_apps.training.task import Task
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+Stage = Literal["val", "test"]
+BatchT = TypeVar("BatchT")
+MetricsT = TypeVar("MetricsT")
+
+
+class EvaluatedTask(Task, ABC, Generic[BatchT, MetricsT]):
+    """A task whose validation and test do the same.
+
+    A subclass creates ``val_metrics`` and ``test_metrics``, and has two methods: `evaluation_step` adds a batch to one
+    of them, `evaluation_metrics` returns its values.
+
+    Attributes:
+        val_metrics: Metrics of the validation.
+        test_metrics: Metrics of the test.
+    """
+
+    val_metrics: MetricsT
+    test_metrics: MetricsT
+
+    @abstractmethod
+    def evaluation_step(self, batch: BatchT, metrics: MetricsT, dataloader_idx: int) -> None:
+        """Add a batch to the metrics.
+
+        Args:
+            batch: Samples.
+            metrics: ``val_metrics`` or ``test_metrics``.
+            dataloader_idx: Number of the data set, where there are several.
+        """
+
+    @abstractmethod
+    def evaluation_metrics(self, metrics: MetricsT, stage: Stage) -> Mapping[str, Tensor]:
+        """Compute the metrics of an evaluation over all processes, and reset them.
+
+        Args:
+            metrics: ``val_metrics`` or ``test_metrics``.
+            stage: Which one.
+
+        Returns:
+            Scalars by name, without the stage.
+        """
+
+    def log_evaluation(self, values: Mapping[str, Tensor], stage: Stage) -> None:
+        """Log metrics that are equal on all processes as ``<stage>/<name>``."""
+        # The mean of equal numbers changes nothing, and tells Lightning that the values are synchronised.
+        self.log_dict({f"{stage}/{name}": value.to(self.device) for name, value in values.items()}, sync_dist=True)
+
+    def validation_step(self, batch: BatchT, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Add a batch to the validation metrics."""
+        self.evaluation_step(batch, self.val_metrics, dataloader_idx)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the validation metrics."""
+        self.log_evaluation(self.evaluation_metrics(self.val_metrics, "val"), "val")
+
+    def test_step(self, batch: BatchT, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Add a batch to the test metrics."""
+        self.evaluation_step(batch, self.test_metrics, dataloader_idx)
+
+    def on_test_epoch_end(self) -> None:
+        """Log the test metrics."""
+        self.log_evaluation(self.evaluation_metrics(self.test_metrics, "test"), "test")
