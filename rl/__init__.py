@@ -9,22 +9,26 @@ from __future__ import annotations
 
 import importlib
 import sys
-
-import gymnasium
+from contextlib import nullcontext
 
 from rl.envs.threads import share_cores
 
 if sys.argv[0] == "-m":  # `python -m rl` has just started, and torch is not imported yet
     share_cores()
 
-from rl.extractors import CoordConvCombinedExtractor, CoordConvNatureCNN
-from rl.policies import (
-    CoordConvCnnPolicy,
-    CoordConvDQNMultiInputPolicy,
-    CoordConvDQNPolicy,
-    CoordConvMultiInputPolicy,
-    register_policies,
-)
+from coordconv_apps.utils.extras import required_extra
+
+with required_extra("rl") if sys.argv[0] == "-m" else nullcontext():  # one line without the packages of the extra
+    import gymnasium
+
+    from rl.extractors import CoordConvCombinedExtractor, CoordConvNatureCNN
+    from rl.policies import (
+        CoordConvCnnPolicy,
+        CoordConvDQNMultiInputPolicy,
+        CoordConvDQNPolicy,
+        CoordConvMultiInputPolicy,
+        register_policies,
+    )
 
 __all__ = [
     "CoordConvCnnPolicy",

@@ -71,3 +71,22 @@ def test_applications_name_their_missing_extra(wheel: Path, tmp_path: Path) -> N
     for line, extra in zip(result.stderr.splitlines(), EXTRAS.values(), strict=True):
         assert line.startswith("error: ")
         assert line.endswith(f" is not installed; run: pip install 'coordconv-apps[{extra}]'")
+
+
+def test_policies_run_with_stable_baselines3_alone(wheel: Path, tmp_path: Path) -> None:
+    code = """
+        import importlib.util
+        for name in ("lightning", "torchvision", "ale_py", "matplotlib"):
+            assert importlib.util.find_spec(name) is None, name
+        import coordconv_apps.data.loaders
+        from stable_baselines3 import A2C
+        from rl import CoordConvCnnPolicy, CoordConvNatureCNN
+        from rl.policy_files import export_safe, load_safe
+        model = A2C(CoordConvCnnPolicy, "CoordConv/Catch-v0", n_steps=4, seed=0).learn(8)
+        assert isinstance(model.policy.features_extractor, CoordConvNatureCNN)
+        export_safe(model, "policy.zip")
+        load_safe("policy.zip")
+        print("passed")
+    """
+    result = run_isolated(isolated_environment(tmp_path, wheel, "sb3"), textwrap.dedent(code))
+    assert result.stdout == "passed\n", result.stderr
