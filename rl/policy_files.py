@@ -212,13 +212,12 @@ def _build(path: Path, description: dict[str, Any], tensors: dict[str, Tensor]) 
     kind = POLICIES[description["policy"]]
     arguments = {
         "net_arch": description["net_arch"],
-        "activation_fn": ACTIVATIONS.get(description["activation"]),
-        "features_extractor_class": EXTRACTORS.get(description["extractor"]),
+        "activation_fn": ACTIVATIONS[description["activation"]],
+        "features_extractor_class": EXTRACTORS[description["extractor"]],
         "features_extractor_kwargs": dict(description["extractor_arguments"]),
         "normalize_images": description["normalize_images"],
         "share_features_extractor": description["share_features_extractor"],
     }
-    arguments = {key: value for key, value in arguments.items() if value is not None}
     if not issubclass(kind, ActorCriticPolicy):
         del arguments["share_features_extractor"]
     try:
@@ -236,19 +235,19 @@ def _build(path: Path, description: dict[str, Any], tensors: dict[str, Tensor]) 
 
 
 def _check(source: str, description: Mapping[str, Any]) -> None:
-    """Raise `ValueError` where a description lacks an entry or names a class that is not listed; None is a default."""
+    """Raise `ValueError` where a description lacks an entry, or names a class that is not listed here."""
     for key, known in (("policy", POLICIES), ("activation", ACTIVATIONS), ("extractor", EXTRACTORS)):
         value = description.get(key)
-        if (value is not None or key == "policy") and (not isinstance(value, str) or value not in known):
+        if not isinstance(value, str) or value not in known:
             raise ValueError(f"{source}: {key}={value}: must be one of {', '.join(known)}")
     for key in ("normalize_images", "share_features_extractor"):
         if not isinstance(description.get(key), bool):
             raise ValueError(f"{source}: {key}={description.get(key)}: must be true or false")
     arch = description.get("net_arch")
-    parts = (
-        list(arch.values()) if isinstance(arch, dict) and set(arch) <= {"pi", "vf"} else [[] if arch is None else arch]
-    )
-    if not all(isinstance(p, list) and all(type(size) is int and 0 < size < 2**16 for size in p) for p in parts):
+    heads = list(arch.values()) if isinstance(arch, dict) and set(arch) <= {"pi", "vf"} else [arch]
+    if not all(
+        isinstance(head, list) and all(type(size) is int and 0 < size < 2**16 for size in head) for head in heads
+    ):
         raise ValueError(f"{source}: net_arch={arch}: must be a list of sizes, or one list each for pi and vf")
     arguments = description.get("extractor_arguments")
     if not isinstance(arguments, dict):
