@@ -25,24 +25,24 @@ if TYPE_CHECKING:
 _ADVICE = 'pass autoreset_mode="SameStep" where it is made (gymnasium.make_vec(..., vector_kwargs=...))'
 
 
-def _row(infos: Mapping[str, Any], index: int) -> dict[str, Any]:
+def _single_info(infos: Mapping[str, Any], index: int) -> dict[str, Any]:
     """Return the info of one environment from gymnasium's arrays, which have a mask ``_key`` for each ``key``."""
     row: dict[str, Any] = {}
     for key, values in infos.items():
         mask = infos.get(f"_{key}")
         if (key.startswith("_") and key[1:] in infos) or not (mask is None or mask[index]):
             continue
-        value = _row(values, index) if isinstance(values, Mapping) else _part(values, index)
+        value = _single_info(values, index) if isinstance(values, Mapping) else _element(values, index)
         row[key] = value.item() if isinstance(value, np.generic) else value
     return row
 
 
-def _part(batch: Any, index: int) -> Any:  # noqa: ANN401  # observations and infos of any kind
+def _element(batch: Any, index: int) -> Any:  # noqa: ANN401  # observations and infos of any kind
     """Return a copy of one environment's element of a batch."""
     if isinstance(batch, dict):
-        return {key: _part(value, index) for key, value in batch.items()}
+        return {key: _element(value, index) for key, value in batch.items()}
     if isinstance(batch, tuple):
-        return tuple(_part(value, index) for value in batch)
+        return tuple(_element(value, index) for value in batch)
     is_batch = isinstance(batch, list) or (isinstance(batch, np.ndarray) and batch.ndim > 0)
     return deepcopy(batch[index] if is_batch else batch)
 
@@ -53,8 +53,8 @@ def _replace(batch: Any, fresh: Any, chosen: NDArray[np.bool_]) -> None:  # noqa
         for key, value in batch.items():
             _replace(value, fresh[key], chosen)
     elif isinstance(batch, tuple):
-        for part, fresh_part in zip(batch, fresh, strict=True):
-            _replace(part, fresh_part, chosen)
+        for element, fresh_element in zip(batch, fresh, strict=True):
+            _replace(element, fresh_element, chosen)
     else:
         batch[chosen] = fresh[chosen]
 
@@ -168,7 +168,7 @@ class VectorEnvAdapter(VecEnv):
         if seed is not None and _is_atari(self._base):
             seed = np.array(self._seeds) % 2**31  # the largest seed of the emulators
         observations, infos = self.vector_env.reset(seed=seed, options=deepcopy(self._options[0]) or None)
-        self.reset_infos = [_row(infos, index) for index in range(self.num_envs)]
+        self.reset_infos = [_single_info(infos, index) for index in range(self.num_envs)]
         self._scores[:], self._lengths[:] = 0, 0
         self._reset_seeds()
         self._reset_options()
@@ -199,7 +199,7 @@ class VectorEnvAdapter(VecEnv):
             fresh, fresh_batch = self.vector_env.reset(options={"reset_mask": dones.copy()})
             _replace(observations, fresh, dones)
             for index in np.flatnonzero(dones).tolist():
-                self.reset_infos[index] = _row(fresh_batch, index)
+                self.reset_infos[index] = _single_info(fresh_batch, index)
         return observations, np.array(rewards, np.float32), dones, infos
 
     def _infos(self, observations: Any, dones: NDArray[np.bool_], batch: dict[str, Any]) -> list[dict[str, Any]]:  # noqa: ANN401  # of any kind
@@ -207,7 +207,7 @@ class VectorEnvAdapter(VecEnv):
         last, final_infos = batch.pop("final_obs", None), batch.pop("final_info", None)
         for name in ("_final_obs", "_final_info"):
             batch.pop(name, None)
-        infos = [_row(batch, index) for index in range(self.num_envs)]
+        infos = [_single_info(batch, index) for index in range(self.num_envs)]
         for index in np.flatnonzero(dones).tolist():
             info, final = infos[index], observations
             if self.mode is AutoresetMode.SAME_STEP:
@@ -216,8 +216,11 @@ class VectorEnvAdapter(VecEnv):
                 final = last
                 self.reset_infos[index] = {key: value for key, value in info.items() if key != "episode"}
                 if final_infos is not None:
-                    info = {**({"episode": info["episode"]} if "episode" in info else {}), **_row(final_infos, index)}
-            info["terminal_observation"] = _part(final, index)
+                    info = {
+                        **({"episode": info["episode"]} if "episode" in info else {}),
+                        **_single_info(final_infos, index),
+                    }
+            info["terminal_observation"] = _element(final, index)
             if not self._has_episodes or "episode" not in info:
                 score, length = round(float(self._scores[index]), 6), int(self._lengths[index])
                 info["episode"] = {"r": score, "l": length, "t": round(time.time() - self._created, 6)}

@@ -107,17 +107,9 @@ class AtariVecEnv(VecEnv):
         render_mode: Literal["rgb_array"] | None = None,
     ) -> None:
         self.game = find_game(game)
-        for name, value, smallest in (
-            ("num_envs", num_envs, 1),
-            ("frame_skip", frame_skip, 1),
-            ("frame_stack", frame_stack, 1),
-            ("noop_max", noop_max, 0),
-            ("image_size", image_size, 1),
-            ("max_episode_steps", max_episode_steps, 1),
-            ("num_threads", num_threads, 0),
-        ):
-            if value is not None and value < smallest:
-                raise ValueError(f"{name}={value}: must be at least {smallest}")
+        _check_at_least(1, num_envs=num_envs, frame_skip=frame_skip, frame_stack=frame_stack, image_size=image_size)
+        _check_at_least(1, max_episode_steps=max_episode_steps)
+        _check_at_least(0, noop_max=noop_max, num_threads=num_threads)
         if not 0 <= repeat_action_probability <= 1:
             raise ValueError(f"repeat_action_probability={repeat_action_probability}: must be from 0 to 1")
         if render_mode not in (None, "rgb_array"):
@@ -139,7 +131,7 @@ class AtariVecEnv(VecEnv):
         actions = self._games[0].get_action_meanings()
         self._no_op = actions.index("NOOP") if "NOOP" in actions else 0
         self._first_actions = (1, 2) if use_fire_reset and actions[1] == "FIRE" else ()
-        self._at_once = num_threads or num_envs
+        self._max_running = num_threads or num_envs
         self._waiting: deque[tuple[int, int]] = deque()  # (game, action) still to be sent
         self._running: deque[int] = deque()  # games in the order in which they were sent
         self._openings: list[Iterator[int] | None] = [None] * num_envs  # remaining actions between two episodes
@@ -173,17 +165,17 @@ class AtariVecEnv(VecEnv):
             if self._openings[index] is None:
                 self._end_step(index, game)
             else:
-                self._go_on(index, game)
+                self._continue_opening(index, game)
             self._send()
 
     def _send(self) -> None:
         """Start waiting steps while threads are free."""
-        while self._waiting and len(self._running) < self._at_once:
+        while self._waiting and len(self._running) < self._max_running:
             index, action = self._waiting.popleft()
             self._games[index].send(action)
             self._running.append(index)
 
-    def _go_on(self, index: int, game: Game) -> None:
+    def _continue_opening(self, index: int, game: Game) -> None:
         """Queue the next action between two episodes, or set the first observation of the new episode."""
         action = next(self._openings[index] or iter(()), None)
         if action is not None:
@@ -206,7 +198,7 @@ class AtariVecEnv(VecEnv):
             self._dones[index] = True
             info["terminal_observation"] = observation.copy()
             self._openings[index] = next_episode(game, self._first_actions, self._no_op)
-            self._go_on(index, game)
+            self._continue_opening(index, game)
         else:
             self._observations[index] = observation
 
@@ -225,11 +217,11 @@ class AtariVecEnv(VecEnv):
         while self._running:
             self._games[self._running.popleft()].receive()
         self._new_step()
-        with ThreadPoolExecutor(self._at_once) as threads:  # seeding reloads the game, 70 ms
+        with ThreadPoolExecutor(self._max_running) as threads:  # seeding reloads the game, 70 ms
             list(threads.map(lambda game, seed: game.restart(seed), self._games, self._seeds))
         for index, game in enumerate(self._games):
             self._openings[index] = opening(game, self._first_actions, self._no_op)
-            self._go_on(index, game)
+            self._continue_opening(index, game)
             self._send()
         self._advance()
         self._reset_seeds()
@@ -318,3 +310,9 @@ class AtariVecEnv(VecEnv):
     def env_is_wrapped(self, wrapper_class: type[gymnasium.Wrapper], indices: VecEnvIndices = None) -> list[bool]:
         """Return True for `Monitor` only, so that `evaluate_policy` takes whole games from "episode"."""
         return [wrapper_class is Monitor for _ in self._chosen(indices)]
+
+
+def _check_at_least(smallest: int, **values: int | None) -> None:
+    for name, value in values.items():
+        if value is not None and value < smallest:
+            raise ValueError(f"{name}={value}: must be at least {smallest}")
