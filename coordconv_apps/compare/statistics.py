@@ -1,10 +1,9 @@
 """Statistics over seeds: mean and standard deviation, and paired differences with bootstrap intervals."""
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-RESAMPLES = 10_000
-INTERVAL = (2.5, 97.5)  # percentiles
+from coordconv_apps.utils.statistics import bootstrap
 
 
 def mean_and_deviation(values: ArrayLike) -> tuple[float, float | None]:
@@ -37,15 +36,16 @@ def relative_difference(base: ArrayLike, other: ArrayLike) -> tuple[float, tuple
     >>> relative_difference([2, 4], [3, 6])
     (50.0, (50.0, 50.0))
     """
-    pairs = np.stack([np.asarray(base, dtype=np.float64), np.asarray(other, dtype=np.float64)])
-    count = pairs.shape[1]
-    if count == 0 or pairs[0].mean() == 0:
+    pairs = np.array([base, other], dtype=np.float64).T
+    if len(pairs) == 0 or pairs[:, 0].mean() == 0:
         return None
-    means = pairs.mean(axis=1)
-    difference = float(100 * (means[1] - means[0]) / abs(means[0]))
-    drawn = np.random.default_rng(0).integers(count, size=(RESAMPLES, count))
-    resampled = pairs[:, drawn].mean(axis=2)
-    if count == 1 or (resampled[0] == 0).any():
-        return difference, None
-    low, high = np.percentile(100 * (resampled[1] - resampled[0]) / abs(resampled[0]), INTERVAL)
-    return difference, (float(low), float(high))
+    difference, low, high = bootstrap(_difference_in_percent, pairs, generator=np.random.default_rng(0), paired=True)
+    return difference, None if np.isnan(low) else (low, high)
+
+
+def _difference_in_percent(pairs: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the difference of the two columns' means in percent of the first; NaN where that is 0."""
+    base, other = np.moveaxis(pairs.mean(axis=-2), -1, 0)
+    base = np.where(base == 0, np.nan, base)
+    difference: NDArray[np.float64] = 100 * (other - base) / abs(base)
+    return difference

@@ -57,7 +57,7 @@ def test_the_application_checks_its_arguments_before_any_run(
     args = ["tests.toy", "--config", str(comparison.config), "--out", str(comparison.out), "--arms", "xy"]
     args += ["--trainer", "{accelerator: cpu, devices: 2, max_epochs: 1}", "--trainer.devices=1", "--over"]
     assert compare.main([*args, "model.widht", "5"]) == 2
-    assert capsys.readouterr().err.startswith("error: there is no argument --model.widht (close: --model.width)")
+    assert capsys.readouterr().err.startswith("error: there is no argument --model.widht (close: --model.width")
     assert not comparison.out.exists()
 
     assert compare.main([*args, "model.width", "5"]) == 0, capsys.readouterr().out
