@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
 with required_extra("coordinates"):
     from coordconv_apps.cli.app import run
-    from coordconv_apps.coordinates.data import SquareData
+    from coordconv_apps.coordinates.data import NotSoClevrData
     from coordconv_apps.coordinates.pictures import CoordinatePictures
-    from coordconv_apps.coordinates.task import CoordinateTask
+    from coordconv_apps.coordinates.tasks import CoordinateClassification, CoordinateTask
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -22,7 +22,14 @@ def main(args: Sequence[str] | None = None) -> None:
     Args:
         args: Command-line arguments; those of the process if None.
     """
-    run("coordinates", CoordinateTask, SquareData, args, callbacks=(CoordinatePictures,))
+    run(
+        "coordinates",
+        CoordinateTask,
+        NotSoClevrData,
+        args,
+        default_task=CoordinateClassification,
+        callbacks=(CoordinatePictures,),
+    )
 
 
 if __name__ == "__main__":

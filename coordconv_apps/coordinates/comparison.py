@@ -1,7 +1,7 @@
-"""What `coordconv_apps.compare` adds for these tasks: how soon a run is good, and whether it is good on both sets.
+"""Extend the report of `coordconv_apps.compare` by the training time to a good result, and by train against test.
 
-The claim of Liu et al. (2018) is "150 times faster, with 10 to 100 times fewer parameters". Both numbers are measured
-here; the figures are after the paper's.
+The claim of Liu et al. (2018) is "150 times faster, with 10 to 100 times fewer parameters". Both factors are measured
+here; the figures follow the paper's.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from coordconv_apps.compare.jobs import Job
     from coordconv_apps.compare.results import Result
 
-MARKERS = {"none": "s", "xy": "o", "xyr": "^"}  # points of different arms that coincide can be told apart
+MARKERS = {"none": "s", "xy": "o", "xyr": "^"}  # points of different arms stay visible where they coincide
 
 
 class Measure(NamedTuple):
-    """The figure that counts in a task."""
+    """The headline metric of a task."""
 
     name: str  # in the logs
     label: str  # for readers
@@ -41,14 +41,15 @@ MEASURES = {
     "val/euclidean_distance": Measure("euclidean_distance", "Euclidean distance", " pixels", -1, 21.4),
     "val/iou": Measure("iou", "IoU", "", 1, 0.08),
 }
-"""By the name of its validation metric.
+"""By the name of the validation metric.
 
-Trivial is about what one answer to all samples of the paper's canvas comes to: any pixel, the middle, any square.
+The trivial value is roughly that of the same answer to all samples of the paper's canvas: any pixel, the middle, any
+square.
 """
 
 
 class Run(NamedTuple):
-    """A finished training at its validations, all ``(n,)``."""
+    """A finished training: time and measure at its validations, all ``(n,)``."""
 
     job: Job
     seconds: NDArray[np.float64]  # of training so far
@@ -57,10 +58,10 @@ class Run(NamedTuple):
 
 
 def extend(results: Sequence[Result]) -> Extension:
-    """Returns the rows, notes and figures for a comparison of these tasks.
+    """Return the rows, notes and figures for a comparison of these tasks.
 
     Args:
-        results: The results of all jobs; the first one's arm is what the others are compared with.
+        results: The results of all jobs; the other arms are compared with the first result's.
     """
     finished = [result for result in results if not result.error]
     headline = next((result.headline for result in finished if result.headline), None)
@@ -73,12 +74,12 @@ def extend(results: Sequence[Result]) -> Extension:
     common = common_value(runs, measure)
     if common is None:
         limit = f"{measure.trivial:g}{measure.unit}"
-        notes.append(f"no speed-up: not every run's test {measure.label} was ever better than {limit}")
+        notes.append(f"no speed-up: the test {measure.label} of some run was never better than {limit}")
     else:
         value = f"{measure.label} {common:.4g}{measure.unit}"
         seconds = {run.job: seconds_to(run, common, measure) for run in runs}
         rows.append(Row(f"seconds to {value}", seconds, ".1f"))
-        notes.append(f"{value}: the best on the test set that every run reached at some validation")
+        notes.append(f"{value}: the best test value that every run reached at some validation")
         notes += _speed_ups(seconds, arms, value)
     notes += _parameter_ratios(finished, arms)
     drawn = [run for run in runs if len(run.test)]
@@ -94,11 +95,11 @@ def _read(result: Result, measure: Measure) -> Run:
 
 
 def common_value(runs: Sequence[Run], measure: Measure) -> float | None:
-    """Returns the best test value that every run reached at some validation.
+    """Return the best test value that every run reached at some validation.
 
     Args:
         runs: All finished runs.
-        measure: What is measured.
+        measure: The headline metric.
 
     Returns:
         The value, or None if it is trivial or if a run has no validation.
@@ -110,12 +111,12 @@ def common_value(runs: Sequence[Run], measure: Measure) -> float | None:
 
 
 def seconds_to(run: Run, value: float, measure: Measure) -> float:
-    """Returns after how many seconds of training the test value was first as good as `value`.
+    """Return the seconds of training until the test value was first as good as `value`.
 
     Args:
         run: A run that reached it.
         value: The value.
-        measure: What is measured.
+        measure: The headline metric.
     """
     return float(run.seconds[np.argmax(measure.sign * run.test >= measure.sign * value)])
 
@@ -158,7 +159,7 @@ def _times(ratio: float) -> str:
 
 
 def _figures(runs: Sequence[Run], arms: Sequence[str], measure: Measure, common: float | None) -> dict[str, bytes]:
-    # Imported here: it costs a second that an error in the arguments should not wait for.
+    # Imported here, because the import takes a second and an error in the arguments should be reported at once.
     from matplotlib.figure import Figure
 
     train_test = Figure(figsize=(6, 6.2), layout="constrained")
@@ -171,7 +172,7 @@ def _figures(runs: Sequence[Run], arms: Sequence[str], measure: Measure, common:
 
 
 def _draw_train_test(axes: Axes, runs: Sequence[Run], arms: Sequence[str], measure: Measure) -> None:
-    """Draws the train against the test value of each run's last validation, and its way there."""
+    """Plot the test value against the training value of each run's last validation, and the way there."""
     for place, arm in enumerate(arms):
         own = [run for run in runs if run.job.arm == arm]
         for run in own:
@@ -189,7 +190,7 @@ def _draw_train_test(axes: Axes, runs: Sequence[Run], arms: Sequence[str], measu
 
 
 def _draw_time(axes: Axes, runs: Sequence[Run], arms: Sequence[str], measure: Measure, common: float | None) -> None:
-    """Draws the test value of each run over the seconds of training."""
+    """Plot the test value of each run over the seconds of training."""
     for place, arm in enumerate(arms):
         own = [run for run in runs if run.job.arm == arm]
         for run in own:
@@ -208,7 +209,7 @@ def _draw_time(axes: Axes, runs: Sequence[Run], arms: Sequence[str], measure: Me
 
 
 def _draw_ends(axes: Axes, x: Sequence[NDArray[np.float64]], runs: Sequence[Run], arm: str, place: int) -> None:
-    """Draws a point at the end of each run of an arm, smaller for a later arm, which may lie on an earlier one's."""
+    """Plot a point at the end of each run of an arm, smaller for a later arm, which may lie on an earlier one's."""
     if runs:
         axes.plot(
             [values[-1] for values in x],

@@ -1,4 +1,4 @@
-"""Not-so-Clevr as a data module."""
+"""Data module of Not-so-Clevr."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from coordconv_apps.coordinates.squares import Centers, Split, draw_pairs, split_centers
+from coordconv_apps.coordinates.not_so_clevr import Centers, Split, draw_pairs, split_centers
 from coordconv_apps.data.collate import identity_collate
 from coordconv_apps.data.datamodule import DataModule
 
 
-class SquareBatch(NamedTuple):
-    """Samples of Not-so-Clevr; `coordconv_apps.coordinates.squares` makes the images of them.
+class NotSoClevrBatch(NamedTuple):
+    """Samples of Not-so-Clevr; `coordconv_apps.coordinates.not_so_clevr` renders their images.
 
     Attributes:
         centers: int64 ``(B, objects, 2)``: x and y of each square's centre, in pixels.
@@ -24,8 +24,8 @@ class SquareBatch(NamedTuple):
     centers: Tensor
 
 
-class SquareDataset(Dataset[SquareBatch]):
-    """Centres as batches.
+class CenterDataset(Dataset[NotSoClevrBatch]):
+    """Centres by index, in whole batches.
 
     Args:
         centers: ``(n, objects, 2)``.
@@ -37,33 +37,32 @@ class SquareDataset(Dataset[SquareBatch]):
     def __len__(self) -> int:
         return len(self.centers)
 
-    def __getitem__(self, index: int) -> SquareBatch:
+    def __getitem__(self, index: int) -> NotSoClevrBatch:
         """Return a batch of one sample."""
         return self.__getitems__([index])
 
-    def __getitems__(self, indices: Sequence[int]) -> SquareBatch:
-        """Return a batch of samples. The loader calls this once for a batch."""
-        return SquareBatch(self.centers[torch.as_tensor(indices)])
+    def __getitems__(self, indices: Sequence[int]) -> NotSoClevrBatch:
+        """Return a batch of samples. The loader calls this once per batch."""
+        return NotSoClevrBatch(self.centers[torch.as_tensor(indices)])
 
 
-class SquareData(DataModule):
+class NotSoClevrData(DataModule):
     """Not-so-Clevr: white squares on a black canvas at every place where one fits (Liu et al., 2018, section 2).
 
-    There are two sets, to train and to test on. Both are evaluated, during the training and after it: how far apart
-    their figures are is what the tasks are about. The best checkpoint is chosen by the training set alone.
+    Both the training and the test set are evaluated, during and after training: the tasks are about the gap between
+    them. The best checkpoint is chosen by the training set alone.
 
     Args:
         split: "uniform": each centre goes to the test set with probability ``test_fraction``. "quadrant": the test
-            set is where both x and y are above half of the canvas.
+            set has the centres whose x and y are both above half of the canvas.
         canvas_size: Height and width of the canvas, in pixels.
         square_size: Side of a square, in pixels.
-        two_objects: Whether each sample has two squares, drawn at random from the centres of its set, for
-            model.task=rendering.
-        pairs: With two_objects, number of samples to train on; a quarter as many are there to test on.
-        test_fraction: Probability of the test set, in (0, 1), with split=uniform.
-        batch_size: Samples in a batch to train on, on each process.
-        eval_batch_size: Samples in a batch to evaluate, on each process.
-        seed: Fixes the split, the pairs and the order of training.
+        two_objects: Whether each sample has two squares, at random centres of its set; for CoordinateRendering.
+        pairs: With two_objects, number of training samples; there are a quarter as many test samples.
+        test_fraction: With split=uniform, probability of the test set, in (0, 1).
+        batch_size: Samples in a training batch, on each process.
+        eval_batch_size: Samples in an evaluation batch, on each process.
+        seed: Seed of the split, the pairs and the order of training.
 
     Raises:
         ValueError: An argument is out of its range, or a set would be empty.
@@ -95,26 +94,26 @@ class SquareData(DataModule):
             centers = Centers(draw_pairs(centers.train, pairs, seed), draw_pairs(centers.test, pairs // 4, seed + 1))
         self.centers = centers
 
-    def train_dataloader(self) -> DataLoader[SquareBatch]:
+    def train_dataloader(self) -> DataLoader[NotSoClevrBatch]:
         """Make the loader of the training set."""
-        return self._loader(SquareDataset(self.centers.train), train=True, collate_fn=identity_collate)
+        return self._loader(CenterDataset(self.centers.train), train=True, collate_fn=identity_collate)
 
-    def val_dataloader(self) -> list[DataLoader[SquareBatch]]:
-        """Make the loaders of both sets, test and train, to evaluate."""
+    def val_dataloader(self) -> list[DataLoader[NotSoClevrBatch]]:
+        """Make the evaluation loaders of both sets, test and train."""
         return [self._eval_loader(self.centers.test), self._eval_loader(self.centers.train)]
 
-    def test_dataloader(self) -> list[DataLoader[SquareBatch]]:
-        """Make the loaders of both sets, test and train, to evaluate."""
+    def test_dataloader(self) -> list[DataLoader[NotSoClevrBatch]]:
+        """Make the evaluation loaders of both sets, test and train."""
         return self.val_dataloader()
 
     def predict_dataloader(self) -> NoReturn:
-        """Refuse: all samples that there are have a truth to compare with.
+        """Refuse: all samples have a known answer.
 
         Raises:
             ValueError: Always.
         """
-        raise ValueError("predict: there are no samples here without a known answer; test evaluates and draws them all")
+        raise ValueError("predict: every sample has a known answer; test evaluates all of them and draws pictures")
 
-    def _eval_loader(self, centers: Tensor) -> DataLoader[SquareBatch]:
-        dataset = SquareDataset(centers)
+    def _eval_loader(self, centers: Tensor) -> DataLoader[NotSoClevrBatch]:
+        dataset = CenterDataset(centers)
         return self._loader(dataset, train=False, collate_fn=identity_collate, batch_size=self.eval_batch_size)

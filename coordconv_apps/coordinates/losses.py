@@ -1,4 +1,4 @@
-"""Cross-entropy over all pixels of a canvas, whole or estimated from a sample of them."""
+"""Cross-entropy over the pixels of a canvas: over all of them, or estimated from a sample."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from coordconv_apps.coordinates.renderers import HALO
-from coordconv_apps.coordinates.squares import pixel_index
+from coordconv_apps.coordinates.models.pixel_networks import HALO
+from coordconv_apps.coordinates.not_so_clevr import pixel_index
 
 if TYPE_CHECKING:
-    from coordconv_apps.coordinates.renderers import PixelClassifier, PixelRenderer
+    from coordconv_apps.coordinates.models.pixel_networks import PixelClassifier, PixelRenderer
 
 
 def full_cross_entropy(logits: Tensor, centers: Tensor) -> Tensor:
-    """Softmax cross-entropy over all pixels, as in the paper.
+    """Return the softmax cross-entropy over all pixels, as in the paper.
 
     Args:
         logits: ``(B, H, W)``.
@@ -25,19 +25,22 @@ def full_cross_entropy(logits: Tensor, centers: Tensor) -> Tensor:
 
     Returns:
         The mean over the batch and the objects, a scalar.
+
+    >>> full_cross_entropy(torch.zeros(1, 8, 8), torch.tensor([[[3, 5]]]))  # log(64)
+    tensor(4.1589)
     """
     true = pixel_index(centers, logits.shape[-1])
     return -logits.flatten(1).log_softmax(1).gather(1, true).mean()
 
 
 class SampledPixels(NamedTuple):
-    """The pixels around each sample's centre, and others drawn at random, with which a softmax can be estimated.
+    """Logits around each sample's centre, and an estimate of the softmax's denominator.
 
     Attributes:
         corner: int64 ``(B, 2)``, x and y of the first pixel of the square around the centre.
         side: Side of that square, in pixels.
-        logits: ``(B, side^2)``, of the square row by row.
-        log_sum: ``(B,)``, logarithm of the sum of exponentials of all logits of the canvas, as estimated.
+        logits: ``(B, side^2)``, those of the square row by row.
+        log_sum: ``(B,)``, estimated logarithm of the sum of exponentials of all logits of the canvas.
     """
 
     corner: Tensor
@@ -49,14 +52,14 @@ class SampledPixels(NamedTuple):
 def sample_pixels(
     network: PixelClassifier, centers: Tensor, reach: int, others: int, others_weight: float = 1.0
 ) -> SampledPixels:
-    """Logits around the centres, and an estimate of the sum below the softmax from others.
+    """Compute logits around the centres, and estimate the softmax's denominator from random other pixels.
 
     Args:
         network: Gives logits of chosen pixels.
         centers: int64 ``(B, 1, 2)``, x and y of the true pixel.
-        reach: The square around it reaches so many pixels to each side, shifted where it would leave the canvas.
-        others: Number of random pixels for each sample; one of them that is in the square is not counted.
-        others_weight: Exponent of what a random pixel counts in the sum: with 1 it stands for all the pixels that
+        reach: How many pixels the square around it extends to each side; it is shifted where it would leave the canvas.
+        others: Number of random pixels per sample; those that fall into the square are ignored.
+        others_weight: Exponent of the weight of a random pixel in the sum: with 1 it stands for all the pixels that
             were not drawn, and the sum is unbiased; with 0 it counts as one pixel.
     """
     size = network.canvas_size
@@ -77,14 +80,14 @@ def sample_pixels(
 def sampled_cross_entropy(
     network: PixelClassifier, centers: Tensor, near: int, others: int, others_weight: float = 1.0
 ) -> Tensor:
-    """Softmax cross-entropy over the pixels around the true one and a random sample of all others.
+    """Return the softmax cross-entropy over the pixels around the true one and a random sample of all others.
 
     Args:
         network: Gives logits of chosen pixels.
         centers: int64 ``(B, 1, 2)``, x and y of the true pixel.
         near: How far the pixels around the true one reach.
-        others: Number of random pixels for each sample.
-        others_weight: Exponent of what they count: see `sample_pixels`.
+        others: Number of random pixels per sample.
+        others_weight: Exponent of their weight: see `sample_pixels`.
 
     Returns:
         The mean over the batch, a scalar.
@@ -106,17 +109,17 @@ def sampled_rendering_loss(
     others_weight: float = 1.0,
     center_weight: float = 0.0,
 ) -> Tensor:
-    """Sigmoid cross-entropy of the pixels around the square: what is painted far from it is left out.
+    """Return the sigmoid cross-entropy of the pixels around the square; pixels far from it are left out.
 
     Args:
         network: Finds the centre and paints.
         centers: int64 ``(B, 1, 2)``, x and y of the centre.
         square_size: Side of the true square, in pixels.
-        near: How far from the centre pixels are compared, in pixels; at the border of the canvas it is more. If it is
-            not above half a square and `HALO`, the network hardly sees what is not to be painted.
-        others: Number of random pixels for each sample, to estimate the softmax of the canvas.
-        others_weight: Exponent of what they count: see `sample_pixels`.
-        center_weight: Weight of the cross-entropy of the softmax itself, as in classification.
+        near: How far from the centre pixels are compared, in pixels; more at the border of the canvas. It must be above
+            half a square and `HALO`, or the network hardly sees pixels that must stay black.
+        others: Number of random pixels per sample, to estimate the softmax of the canvas.
+        others_weight: Exponent of their weight: see `sample_pixels`.
+        center_weight: Weight of the cross-entropy of the softmax inside the network, as in classification.
 
     Returns:
         The mean over these pixels plus the weighted cross-entropy, a scalar.

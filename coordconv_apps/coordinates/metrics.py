@@ -1,4 +1,4 @@
-"""The paper's figures: hits, distances in pixels, intersection over union. All add up over processes."""
+"""The paper's metrics: accuracy, distances in pixels, intersection over union. All are exact over processes."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-class MeanFigures(Metric):
-    """Means of several figures over all samples; a subclass says what a sample's figures are.
+class SampleMeans(Metric):
+    """Means of several values over all samples; a subclass computes the values of a sample.
 
     Args:
-        names: Names of the figures.
+        names: Names of the values.
     """
 
     sums: Tensor
@@ -28,30 +28,37 @@ class MeanFigures(Metric):
         self.add_state("sums", torch.zeros(len(names)), dist_reduce_fx="sum")
         self.add_state("count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
-    def _add(self, figures: Mapping[str, Tensor]) -> None:
-        """Adds each figure ``(B,)`` of a batch's samples."""
-        stacked = torch.stack([figures[name].float() for name in self.names])
+    def _add(self, values: Mapping[str, Tensor]) -> None:
+        """Add the values of a batch's samples, each ``(B,)``."""
+        stacked = torch.stack([values[name].float() for name in self.names])
         self.sums += stacked.sum(1)
         self.count += stacked.shape[1]
 
     def compute(self) -> dict[str, Tensor]:
-        """The means by name, scalars; not a number before the first sample."""
+        """Return the means by name, scalars; NaN without samples."""
         means = self.sums / self.count
         return dict(zip(self.names, means, strict=True))
 
 
-class PixelHits(MeanFigures):
-    """How often the most probable pixel is the true one, and how far from it it is.
+class PixelAccuracy(SampleMeans):
+    """How often the most probable pixel is the true one, and how far it is from the true one.
 
-    - ``accuracy``: share of hits, in [0, 1].
-    - ``euclidean_distance``, ``manhattan_distance``: of the most probable pixel from the true one, in pixels.
+    - ``accuracy``: share of samples whose most probable pixel is the true one, in [0, 1].
+    - ``euclidean_distance``, ``manhattan_distance``: between the two pixels, in pixels.
+
+    >>> metric = PixelAccuracy()
+    >>> logits = torch.zeros(1, 4, 4)
+    >>> logits[0, 1, 2] = 5.0  # row y = 1, column x = 2
+    >>> metric.update(logits, torch.tensor([[[0, 3]]]))
+    >>> metric.compute()["manhattan_distance"]
+    tensor(4.)
     """
 
     def __init__(self) -> None:
         super().__init__("accuracy", "euclidean_distance", "manhattan_distance")
 
     def update(self, logits: Tensor, centers: Tensor) -> None:
-        """Adds samples.
+        """Add samples.
 
         Args:
             logits: ``(B, H, W)``.
@@ -69,51 +76,62 @@ class PixelHits(MeanFigures):
         )
 
 
-class PositionErrors(MeanFigures):
-    """How far a position is from the true one: ``euclidean_distance``, in pixels."""
+class PositionError(SampleMeans):
+    """Distance of a position from the true one: ``euclidean_distance``, in pixels.
+
+    >>> metric = PositionError()
+    >>> metric.update(torch.tensor([[3.0, 4.0]]), torch.tensor([[[0, 0]]]))
+    >>> metric.compute()
+    {'euclidean_distance': tensor(5.)}
+    """
 
     def __init__(self) -> None:
         super().__init__("euclidean_distance")
 
     def update(self, positions: Tensor, centers: Tensor) -> None:
-        """Adds samples.
+        """Add samples.
 
         Args:
             positions: ``(B, 2)``, x and y in pixels.
-            centers: ``(B, 1, 2)``, the true ones.
+            centers: ``(B, 1, 2)``, true positions.
         """
         self._add({"euclidean_distance": (positions - centers[:, 0]).norm(dim=1)})
 
 
-class PixelOverlap(MeanFigures):
+class PixelIoU(SampleMeans):
     """Intersection over union of pixels, ``iou`` in [0, 1], as the mean over images.
 
-    An image without any such pixel, found or true, counts as 1.
+    An image without any pixel, predicted or true, counts as 1.
+
+    >>> metric = PixelIoU()
+    >>> metric.update(torch.tensor([[[5.0, 5.0, -5.0]]]), torch.tensor([[[0.0, 1.0, 1.0]]]))
+    >>> metric.compute()
+    {'iou': tensor(0.3333)}
     """
 
     def __init__(self) -> None:
         super().__init__("iou")
 
     def update(self, logits: Tensor, images: Tensor) -> None:
-        """Adds samples.
+        """Add samples.
 
         Args:
-            logits: ``(B, H, W)``; a pixel is found if its probability is above 0.5.
-            images: ``(B, H, W)``, 1 where a pixel is true and 0 elsewhere.
+            logits: ``(B, H, W)``; pixels with a probability above 0.5 are predicted.
+            images: ``(B, H, W)``, 1 at true pixels and 0 elsewhere.
         """
-        self._add({"iou": overlaps(logits, images)})
+        self._add({"iou": pixel_iou(logits, images)})
 
 
-def overlaps(logits: Tensor, images: Tensor) -> Tensor:
-    """Intersection over union of each image's pixels; 1 for an image without any, found or true.
+def pixel_iou(logits: Tensor, images: Tensor) -> Tensor:
+    """Return the intersection over union of each image's pixels; 1 for an image without any, predicted or true.
 
     Args:
-        logits: ``(B, H, W)``; a pixel is found if its probability is above 0.5.
-        images: ``(B, H, W)``, 1 where a pixel is true and 0 elsewhere.
+        logits: ``(B, H, W)``; pixels with a probability above 0.5 are predicted.
+        images: ``(B, H, W)``, 1 at true pixels and 0 elsewhere.
 
     Returns:
         float32 ``(B,)``, in [0, 1].
     """
-    found, true = logits.flatten(1) > 0, images.flatten(1) > 0.5
-    either = (found | true).sum(1)
-    return torch.where(either == 0, 1.0, (found & true).sum(1) / either.clamp(min=1))
+    predicted, true = logits.flatten(1) > 0, images.flatten(1) > 0.5
+    union = (predicted | true).sum(1)
+    return torch.where(union == 0, 1.0, (predicted & true).sum(1) / union.clamp(min=1))

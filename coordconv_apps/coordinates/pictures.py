@@ -1,4 +1,4 @@
-"""Where on the canvas a network succeeds, as pictures after the figures of Liu et al. (2018)."""
+"""Pictures of where on the canvas a network succeeds, after the figures of Liu et al. (2018)."""
 
 from __future__ import annotations
 
@@ -8,10 +8,15 @@ import numpy as np
 import torch
 from PIL import Image
 
-from coordconv_apps.coordinates.data import SquareData
-from coordconv_apps.coordinates.metrics import overlaps
-from coordconv_apps.coordinates.squares import Centers, pixel_index, render
-from coordconv_apps.coordinates.task import CoordinateTask
+from coordconv_apps.coordinates.data import NotSoClevrData
+from coordconv_apps.coordinates.metrics import pixel_iou
+from coordconv_apps.coordinates.not_so_clevr import Centers, pixel_index
+from coordconv_apps.coordinates.tasks import (
+    CoordinateClassification,
+    CoordinateRegression,
+    CoordinateRendering,
+    CoordinateTask,
+)
 from coordconv_apps.training.pictures import Pictures
 from coordconv_apps.utils.plotting import as_picture
 
@@ -27,10 +32,10 @@ if TYPE_CHECKING:
 SetName = Literal["train", "test"]
 
 RIGHT_COLOUR, WRONG_COLOUR, GROUND_COLOUR = "#0072b2", "#e69f00", "#e8eaed"
-"""Blue and orange: apart for the colour-blind too, and from the light grey of pixels that are not in a set."""
+"""Blue and orange: the colour-blind can tell them apart, too. Pixels without a centre are light grey."""
 
 FRAME_COLOUR = "#d55e00"
-"""Vermilion: what is framed stands out from the blues of probabilities."""
+"""Vermilion: a frame stands out from the blues of probabilities."""
 
 _PROBABILITY_MAP, _IOU_MAP = "Blues", "viridis"
 _SETS: tuple[SetName, ...] = ("train", "test")
@@ -41,15 +46,14 @@ _DPI = 110
 
 
 def true_pixels(logits: Tensor, centers: Tensor) -> Tensor:
-    """What a classifier makes of the true pixels.
+    """Return the probabilities of the true pixels, and whether they are the most probable ones.
 
     Args:
         logits: ``(B, H, W)``.
         centers: int64 ``(B, 1, 2)``, x and y of the true pixel.
 
     Returns:
-        float32 ``(B, 2)``: the probability of the true pixel, in [0, 1], and 1 where it is the most probable one of
-        all and 0 where it is not.
+        float32 ``(B, 2)``: the probability of the true pixel, in [0, 1], and 1 if it is the most probable one, else 0.
     """
     logits, pixels = logits.flatten(1).float(), pixel_index(centers[:, 0], logits.shape[-1])
     probability = logits.softmax(1).gather(1, pixels.unsqueeze(1)).squeeze(1)
@@ -59,23 +63,23 @@ def true_pixels(logits: Tensor, centers: Tensor) -> Tensor:
 def per_sample(
     task: CoordinateTask, centers: Tensor, measure: Callable[[Tensor, Tensor], Tensor]
 ) -> NDArray[np.float32]:
-    """Figures of all samples of a set. No more than a batch of the task's outputs is held at a time.
+    """Compute values for all samples of a set, batch by batch.
 
     Args:
         task: The task, in evaluation mode.
         centers: int64 ``(n, objects, 2)``.
-        measure: Makes figures ``(B, ...)`` of the outputs and the centres of a batch.
+        measure: Computes values ``(B, ...)`` from the outputs and the centres of a batch.
 
     Returns:
         ``(n, ...)``.
     """
     batches = (batch.to(task.device) for batch in centers.split(_BATCH))
-    figures: list[NDArray[np.float32]] = [measure(task(batch), batch).float().cpu().numpy() for batch in batches]
-    return np.concatenate(figures)
+    values: list[NDArray[np.float32]] = [measure(task(batch), batch).float().cpu().numpy() for batch in batches]
+    return np.concatenate(values)
 
 
 def on_canvas(centers: Tensor, values: NDArray[np.float32], canvas_size: int) -> NDArray[np.float32]:
-    """Sets the values of samples where their centres are.
+    """Place the values of samples at their centres.
 
     Args:
         centers: int64 ``(n, 1, 2)``, x and y in pixels.
@@ -83,7 +87,7 @@ def on_canvas(centers: Tensor, values: NDArray[np.float32], canvas_size: int) ->
         canvas_size: Height and width of the canvas, in pixels.
 
     Returns:
-        ``(canvas_size, canvas_size)``, the first index is y; not a number where there is no centre.
+        ``(canvas_size, canvas_size)``, the first index is y; NaN where there is no centre.
     """
     x, y = centers[:, 0].cpu().numpy().T
     canvas = np.full((canvas_size, canvas_size), np.nan, dtype=np.float32)
@@ -92,12 +96,12 @@ def on_canvas(centers: Tensor, values: NDArray[np.float32], canvas_size: int) ->
 
 
 def window(center: tuple[int, int], canvas_size: int, side: int = _WINDOW) -> tuple[int, int, int]:
-    """A square of pixels around a centre, shifted where it would leave the canvas.
+    """Return a square of pixels around a centre, shifted where it would leave the canvas.
 
     Args:
         center: x and y in pixels.
         canvas_size: Height and width of the canvas, in pixels.
-        side: Side of the square, in pixels; at most that of the canvas counts.
+        side: Side of the square, in pixels; at most that of the canvas.
 
     Returns:
         Its first x, its first y, and its side.
@@ -112,26 +116,26 @@ class Point(NamedTuple):
 
     Attributes:
         set_name: Its set.
-        place: Where in the set it is, from 0.
+        sample: Its index in the set.
         text: Why it was chosen.
     """
 
     set_name: SetName
-    place: int
+    sample: int
     text: str
 
 
 def choose_points(train: NDArray[np.float32], test: NDArray[np.float32]) -> list[Point]:
-    """Chooses the points of the paper's figure: a clear hit, a narrow one, and a miss.
+    """Choose the points of the paper's figure: a clear hit, a narrow hit, and a miss.
 
     Args:
-        train: ``(n, 2)``, what `true_pixels` gives of the training set: probabilities and hits.
-        test: ``(m, 2)``, the same of the test set.
+        train: ``(n, 2)``, probabilities and hits of the training set, as `true_pixels` returns them.
+        test: ``(m, 2)``, the same for the test set.
 
     Returns:
-        The training point that is found with the highest probability, the test point that is found with the lowest,
-        and the test point with the lowest probability of those that are missed. Where there is no hit, the miss
-        with the highest probability stands for it; without a miss the last one is left out. No point is there twice.
+        The training hit with the highest probability, the test hit with the lowest probability, and the test miss with
+        the lowest probability. If there is no hit, the miss with the highest probability takes its place; without a
+        miss there is no third point. No point appears twice.
     """
     points = [
         _extreme("train", train, hit=True, highest=True, text="right, the surest")
@@ -143,27 +147,27 @@ def choose_points(train: NDArray[np.float32], test: NDArray[np.float32]) -> list
     chosen: dict[tuple[SetName, int], Point] = {}
     for point in points:
         if point is not None:
-            chosen.setdefault((point.set_name, point.place), point)
+            chosen.setdefault((point.set_name, point.sample), point)
     return list(chosen.values())
 
 
-def _extreme(set_name: SetName, figures: NDArray[np.float32], *, hit: bool, highest: bool, text: str) -> Point | None:
-    """The hit or miss with the highest or lowest probability, the first one of equals; None if there is none."""
-    chosen = np.flatnonzero((figures[:, 1] > 0.5) == hit)
+def _extreme(set_name: SetName, values: NDArray[np.float32], *, hit: bool, highest: bool, text: str) -> Point | None:
+    """Return the hit or miss with the highest or lowest probability, the first of equals; None if there is none."""
+    chosen = np.flatnonzero((values[:, 1] > 0.5) == hit)
     if len(chosen) == 0:
         return None
-    probabilities = figures[chosen, 0]
-    place = probabilities.argmax() if highest else probabilities.argmin()
-    return Point(set_name, int(chosen[place]), text)
+    probabilities = values[chosen, 0]
+    index = probabilities.argmax() if highest else probabilities.argmin()
+    return Point(set_name, int(chosen[index]), text)
 
 
 def spread_out(count: int, chosen: int = _SAMPLES) -> list[int]:
-    """Places that are spread evenly over a set, from its first to its last: at most ``chosen`` of ``count``."""
-    return [round(place) for place in np.linspace(0, count - 1, min(chosen, count)).tolist()]
+    """Return at most ``chosen`` of ``count`` indices, evenly spaced from the first to the last."""
+    return [round(index) for index in np.linspace(0, count - 1, min(chosen, count)).tolist()]
 
 
 class CoordinatePictures(Pictures):
-    """What the network makes of every place on the canvas, of the training and of the test set.
+    """Draw the network's outputs at every place on the canvas, for the training and the test set.
 
     Args:
         every_n_epochs: How often to draw during ``fit``; 0 draws at its end only.
@@ -176,19 +180,20 @@ class CoordinatePictures(Pictures):
         """Draw the pictures of a task.
 
         Args:
-            task: A `CoordinateTask`.
-            datamodule: A `SquareData`.
+            task: One of the three coordinate tasks.
+            datamodule: A `NotSoClevrData`.
 
         Returns:
             Classification: "centers", which centres are found, and "probabilities" around single points. Regression:
             "positions". Rendering: "squares" and, with one object, "iou", how well each square is drawn.
+
+        Raises:
+            TypeError: The task or the data belong to another application.
         """
-        if not (isinstance(task, CoordinateTask) and isinstance(datamodule, SquareData)):
+        if not (isinstance(task, CoordinateTask) and isinstance(datamodule, NotSoClevrData)):
             raise TypeError(f"{type(task).__name__} and {type(datamodule).__name__} are not those of coordinates")
-        draw = {"classification": _classification, "regression": _regression, "rendering": _rendering}
-        return {
-            name: as_picture(figure, _DPI) for name, figure in draw[task.task_name](task, datamodule.centers).items()
-        }
+        figures = next(draw for kind, draw in _FIGURES.items() if isinstance(task, kind))(task, datamodule.centers)
+        return {name: as_picture(figure, _DPI) for name, figure in figures.items()}
 
 
 def _classification(task: CoordinateTask, centers: Centers) -> dict[str, Figure]:
@@ -206,7 +211,7 @@ def _regression(task: CoordinateTask, centers: Centers) -> dict[str, Figure]:
 
 def _rendering(task: CoordinateTask, centers: Centers) -> dict[str, Figure]:
     def measure(logits: Tensor, batch: Tensor) -> Tensor:
-        return overlaps(logits, render(batch, task.canvas_size, task.square_size))
+        return pixel_iou(logits, task.targets(batch))
 
     figures = {"squares": _draw_squares(task, centers.test[spread_out(len(centers.test))])}
     if task.objects == 1:
@@ -215,8 +220,15 @@ def _rendering(task: CoordinateTask, centers: Centers) -> dict[str, Figure]:
     return figures
 
 
+_FIGURES: dict[type[CoordinateTask], Callable[[CoordinateTask, Centers], dict[str, Figure]]] = {
+    CoordinateClassification: _classification,
+    CoordinateRegression: _regression,
+    CoordinateRendering: _rendering,
+}
+
+
 def _new_figure(task: CoordinateTask, title: str, width: float, height: float) -> Figure:
-    # Imported here: it costs a second that an error in the arguments should not wait for.
+    # Imported here, because the import takes a second and an error in the arguments should be reported at once.
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
@@ -228,7 +240,7 @@ def _new_figure(task: CoordinateTask, title: str, width: float, height: float) -
 def _canvases(
     task: CoordinateTask, title: str, centers: Centers, values: Sequence[NDArray[np.float32]]
 ) -> tuple[Figure, list[tuple[Axes, SetName, Tensor, NDArray[np.float32]]]]:
-    """Makes a figure of two canvases, x to the right and y down: of each set, its axes, name, centres and values."""
+    """Make a figure of two canvases, x to the right and y down; return axes, name, centres and values of each set."""
     figure = _new_figure(task, title, 10, 5.9)
     both = figure.subplots(1, 2, sharey=True)
     edge = task.canvas_size - 0.5
@@ -257,7 +269,7 @@ def _draw_points(task: CoordinateTask, centers: Centers, points: list[Point]) ->
     figure = _new_figure(task, "pixel probabilities of single points, target framed", 4 * len(points), 7.6)
     rows = figure.subplots(2, len(points), squeeze=False)
     for point, around, whole in zip(points, *rows, strict=True):
-        center = (centers.train if point.set_name == "train" else centers.test)[point.place]
+        center = (centers.train if point.set_name == "train" else centers.test)[point.sample]
         logits = task(center.unsqueeze(0).to(task.device)).float()
         probabilities = logits.flatten().softmax(0).view(task.canvas_size, -1).cpu().numpy()
         x, y = center[0].tolist()
@@ -277,14 +289,14 @@ def _draw_points(task: CoordinateTask, centers: Centers, points: list[Point]) ->
 def _draw_probabilities(
     axes: Axes, probabilities: NDArray[np.float32], part: tuple[int, int, int], frame: tuple[int, int, int]
 ) -> None:
-    """Draws a part of the canvas on a scale of its own, and a frame in it; both are first x, first y and side."""
+    """Draw a part of the canvas on its own colour scale, with a frame; both are (first x, first y, side)."""
     from matplotlib.patches import Rectangle
     from matplotlib.ticker import MaxNLocator
 
     x, y, side = part
     shown = probabilities[y : y + side, x : x + side]
     extent = (x - 0.5, x + side - 0.5, y + side - 0.5, y - 0.5)
-    highest = shown.max() if shown.max() > 0 else 1  # far from all probability there is nothing but zeros
+    highest = shown.max() if shown.max() > 0 else 1  # all zeros far from the probable pixels
     image = axes.imshow(shown, cmap=_PROBABILITY_MAP, vmin=0, vmax=highest, extent=extent, interpolation="nearest")
     axes.figure.colorbar(image, ax=axes, fraction=0.046, pad=0.03)
     x, y, side = frame
@@ -301,7 +313,7 @@ def _draw_positions(task: CoordinateTask, centers: Centers, found: Sequence[NDAr
         true = of_set[:, 0].cpu().numpy()
         ways = list(np.stack([true, positions], axis=1))
         axes.scatter(true[:, 0], true[:, 1], s=12, color="#b8bcc2", linewidths=0, zorder=1, label="true")
-        # Faint, so that thousands of long ones still leave the dots to be seen.
+        # Faint, so that the dots stay visible among thousands of long lines.
         lines = LineCollection(
             ways, colors=WRONG_COLOUR, linewidths=0.8, alpha=0.25, zorder=2, label="from true to found"
         )
@@ -318,10 +330,10 @@ def _draw_positions(task: CoordinateTask, centers: Centers, found: Sequence[NDAr
 
 def _draw_squares(task: CoordinateTask, centers: Tensor) -> Figure:
     logits = task(centers.to(task.device)).float().cpu()
-    images = render(centers, task.canvas_size, task.square_size)
+    images = task.targets(centers)
     figure = _new_figure(task, "squares of the test set", 1.6 * max(len(centers), 4), 4.1)
     rows = figure.subplots(2, len(centers), squeeze=False)
-    shares = overlaps(logits, images)
+    shares = pixel_iou(logits, images)
     for truth, drawn, image, predicted, share in zip(*rows, images, logits.sigmoid(), shares, strict=True):
         for axes, pixels in ((truth, image), (drawn, predicted)):
             axes.imshow(pixels.numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")

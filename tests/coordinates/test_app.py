@@ -13,10 +13,11 @@ import torch
 import yaml
 
 from coordconv_apps.coordinates.__main__ import main
-from coordconv_apps.coordinates.squares import all_centers
-from coordconv_apps.coordinates.task import CoordinateTask
+from coordconv_apps.coordinates.not_so_clevr import all_centers
+from coordconv_apps.coordinates.tasks import CoordinateClassification
 from coordconv_apps.runs.folder import versions
 from coordconv_apps.runs.summary import read_summary
+from tests.coordinates.harness import METRICS, TASKS, make_task
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted((ROOT / "coordconv_apps" / "coordinates" / "configs").glob("*.yaml"))
@@ -39,11 +40,6 @@ TINY = [
     "--model.stop_when_perfect=false",
     *CPU,
 ]
-FIGURES = {
-    "classification": {"accuracy", "euclidean_distance", "manhattan_distance"},
-    "regression": {"euclidean_distance"},
-    "rendering": {"iou"},
-}
 
 
 def run_folder(runs: Path, name: str, version: int) -> Path:
@@ -58,7 +54,7 @@ def summary_of(folder: Path) -> dict[str, Any]:
     return dict(read_summary(folder))
 
 
-def figures_of(folder: Path) -> dict[str, float]:
+def metrics_of(folder: Path) -> dict[str, float]:
     """All metrics but those that tell of time."""
     metrics: dict[str, float] = summary_of(folder)["metrics"]
     return {name: value for name, value in metrics.items() if not name.endswith(("seconds", "time_to_perfect"))}
@@ -74,7 +70,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def test_there_is_a_config_for_each_purpose() -> None:
-    tasks = [f"{task}_{split}" for task in FIGURES for split in ("uniform", "quadrant")]
+    tasks = [f"{task}_{split}" for task in METRICS for split in ("uniform", "quadrant")]
     assert {path.stem for path in CONFIGS} == {*tasks, "classification_paper"}
 
 
@@ -85,25 +81,28 @@ def test_config_trains_and_tests(tmp_path: Path, config: Path, coords: str) -> N
     fit = run_folder(tmp_path, config.stem, 0)
     torch.load(fit / "checkpoints" / "best.ckpt", weights_only=True)
     given: dict[str, Any] = yaml.safe_load(config.read_text())["model"]
-    task = CoordinateTask(**{**given, "coords": coords, "canvas_size": 16, "square_size": 3})
+    name = next(name for name in TASKS if config.stem.startswith(name))
+    assert given["class_path"] == f"coordconv_apps.coordinates.{TASKS[name].__name__}"
+    task = make_task(name, **{**given["init_args"], "coords": coords, "canvas_size": 16, "square_size": 3})
     summary = summary_of(fit)
     assert summary["parameters"] == task.parameter_count()
     assert summary["coords"] == coords
     assert summary["best"]["metric"] == task.monitor
-    names = {f"{prefix}{figure}" for prefix in ("", "train_") for figure in FIGURES[task.task_name]}
+    names = {f"{prefix}{metric}" for prefix in ("", "train_") for metric in METRICS[name]}
     assert {f"val/{name}" for name in names} | {"val/seconds", "train/loss"} <= set(summary["metrics"])
     main(["test", "--ckpt_path=best", f"--name={config.stem}", f"--runs_dir={tmp_path}", *CPU])
     tested = summary_of(run_folder(tmp_path, config.stem, 1))["metrics"]
     assert set(tested) == {f"test/{name}" for name in names}
     # The sets that are evaluated in the training are those of the test.
-    for name in names:
-        assert tested[f"test/{name}"] == pytest.approx(summary["metrics"][f"val/{name}"], rel=1e-5)
+    for metric in names:
+        assert tested[f"test/{metric}"] == pytest.approx(summary["metrics"][f"val/{metric}"], rel=1e-5)
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
 def test_configs_say_where_every_value_comes_from(config: Path) -> None:
     lines = config.read_text().splitlines()
-    values = [line for line in lines if line.startswith("  ") and ":" in line and not line.startswith("  task:")]
+    values = [line for line in lines if line.startswith("  ") and ":" in line]
+    values = [line for line in values if line.strip().partition(":")[0] not in ("class_path", "init_args")]
     assert len(values) > 15
     assert [line for line in values if "#" not in line] == []
 
@@ -115,8 +114,8 @@ def test_configs_say_where_every_value_comes_from(config: Path) -> None:
     "arguments",
     [
         ["--model.loss=sampled", "--model.near=1", "--model.others=8"],
-        ["--model.task=regression", "--model.network=strided"],
-        ["--model.task=rendering", "--model.objects=2", "--data.two_objects=true", "--data.pairs=32"],
+        ["--model=CoordinateRegression", "--model.network=strided"],
+        ["--model=CoordinateRendering", "--model.objects=2", "--data.two_objects=true", "--data.pairs=32"],
     ],
     ids=["classification", "regression", "rendering"],
 )
@@ -126,8 +125,8 @@ def test_same_seed_gives_the_same_figures(tmp_path: Path, arguments: list[str]) 
             ["fit", f"--runs_dir={tmp_path}", "--trainer.max_epochs=2", f"--seed_everything={seed}", *TINY, *arguments]
         )
     one, same, other = (run_folder(tmp_path, "default", version) for version in range(3))
-    assert figures_of(one) == figures_of(same)
-    assert figures_of(one)["train/loss"] != figures_of(other)["train/loss"]
+    assert metrics_of(one) == metrics_of(same)
+    assert metrics_of(one)["train/loss"] != metrics_of(other)["train/loss"]
     for name, weight in weights(one).items():
         assert torch.equal(weight, weights(same)[name])
 
@@ -144,7 +143,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one(tmp_path: Path, loss: st
     before = summary_of(parts)["metrics"]["val/seconds"]
     assert fit("parts", 2, "--ckpt_path=last") == parts
     assert summary_of(parts)["epochs"] == 2
-    assert figures_of(parts) == figures_of(whole)
+    assert metrics_of(parts) == metrics_of(whole)
     one, other = weights(parts), weights(whole)
     assert one.keys() == other.keys()
     for name, weight in one.items():
@@ -186,7 +185,9 @@ def test_exported_files_give_the_logits(trained: Path) -> None:
     folder = newest(trained, "a")
     files = {path.name for path in (folder / "export").iterdir()}
     assert {"network.onnx", "network_plain.pt2", "network_plain_weights.pt"} <= files
-    task = CoordinateTask.load_from_checkpoint(run_folder(trained, "a", 0) / "checkpoints" / "best.ckpt").eval()
+    task = CoordinateClassification.load_from_checkpoint(
+        run_folder(trained, "a", 0) / "checkpoints" / "best.ckpt"
+    ).eval()
     centers = all_centers(8, 3)[:5]
     expected = task(centers.unsqueeze(1)).detach()
     session = onnxruntime.InferenceSession(folder / "export" / "network.onnx", providers=["CPUExecutionProvider"])
@@ -216,11 +217,11 @@ def test_two_processes_train_and_give_the_figures_of_one(trained: Path, tmp_path
     done = command("fit", *arguments, "--data.split=uniform", "--data.seed=1", *small, *two)
     assert done.returncode == 0, done.stderr
     run = run_folder(tmp_path, "two", 0)
-    of_two = figures_of(run)
+    of_two = metrics_of(run)
     assert summary_of(run)["world_size"] == 2
     main(["validate", "--name=two", f"--runs_dir={tmp_path}", "--ckpt_path=last", "--trainer.strategy=auto", *CPU])
-    of_one = figures_of(newest(tmp_path, "two"))
-    names = {f"val/{prefix}{figure}" for prefix in ("", "train_") for figure in FIGURES["classification"]}
+    of_one = metrics_of(newest(tmp_path, "two"))
+    names = {f"val/{prefix}{figure}" for prefix in ("", "train_") for figure in METRICS["classification"]}
     assert set(of_one) == names
     assert of_one == pytest.approx({name: of_two[name] for name in names}, rel=1e-5)
 
@@ -233,7 +234,7 @@ def test_two_processes_train_and_give_the_figures_of_one(trained: Path, tmp_path
     [
         (["--data.square_size=99"], "data.square_size=99: must be at most data.canvas_size=8"),
         (["--data.split=half"], "data.split"),
-        (["--model.network=dense"], "for classification there are paper, deconv, upsample, budget"),
+        (["--model.network=dense"], "--model.network=dense: expected"),
         (["--model.network=huge"], "model.network"),
         (["--model.coords=yx"], "model.coords"),
         (["--model.lr=-1"], "model.lr=-1.0: must be above 0"),
@@ -257,4 +258,4 @@ def test_there_is_nothing_to_predict(tmp_path: Path, capsys: pytest.CaptureFixtu
     with pytest.raises(SystemExit) as stopped:
         main(["predict", f"--runs_dir={tmp_path}", "--allow_random_weights", *TINY])
     assert stopped.value.code == 2
-    assert capsys.readouterr().err.strip().endswith("test evaluates and draws them all")
+    assert capsys.readouterr().err.strip().endswith("test evaluates all of them and draws pictures")

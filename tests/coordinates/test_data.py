@@ -7,14 +7,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from coordconv_apps.coordinates.data import SquareBatch, SquareData, SquareDataset
-from coordconv_apps.coordinates.squares import split_centers
+from coordconv_apps.coordinates.data import CenterDataset, NotSoClevrBatch, NotSoClevrData
+from coordconv_apps.coordinates.not_so_clevr import split_centers
 from coordconv_apps.data.loaders import TrainLoader
 
 SMALL: dict[str, Any] = {"canvas_size": 12, "square_size": 3}
 
 
-def everything(loader: DataLoader[SquareBatch]) -> Tensor:
+def everything(loader: DataLoader[NotSoClevrBatch]) -> Tensor:
     return torch.cat([batch.centers for batch in loader])
 
 
@@ -22,7 +22,7 @@ def as_list(centers: Tensor) -> list[list[int]]:
     return sorted(centers.flatten(1).tolist())
 
 
-def epochs(data: SquareData, count: int = 2) -> list[Tensor]:
+def epochs(data: NotSoClevrData, count: int = 2) -> list[Tensor]:
     """What the training sees, epoch by epoch."""
     loader = data.train_dataloader()
     assert isinstance(loader, TrainLoader)
@@ -35,7 +35,7 @@ def epochs(data: SquareData, count: int = 2) -> list[Tensor]:
 
 @pytest.mark.parametrize("split", ["uniform", "quadrant"])
 def test_data_are_those_of_the_split(split: Any) -> None:  # noqa: ANN401  # parametrised
-    data = SquareData(split=split, seed=3)
+    data = NotSoClevrData(split=split, seed=3)
     train, test = split_centers(split, 64, 9, 0.25, 3)
     assert data.objects == 1
     assert torch.equal(data.centers.train, train)
@@ -43,7 +43,9 @@ def test_data_are_those_of_the_split(split: Any) -> None:  # noqa: ANN401  # par
 
 
 def test_batches_have_the_sizes_asked_for() -> None:
-    data = SquareData("quadrant", **SMALL, batch_size=7, eval_batch_size=5)  # 10 * 10 centres, 4 * 4 of them to test
+    data = NotSoClevrData(
+        "quadrant", **SMALL, batch_size=7, eval_batch_size=5
+    )  # 10 * 10 centres, 4 * 4 of them to test
     for loader, sizes in (
         (data.train_dataloader(), [7] * 12),
         (data.val_dataloader()[0], [5, 5, 5, 1]),
@@ -52,20 +54,20 @@ def test_batches_have_the_sizes_asked_for() -> None:
         batches = list(loader)
         assert [len(batch.centers) for batch in batches] == sizes
         for batch in batches:
-            assert isinstance(batch, SquareBatch)
+            assert isinstance(batch, NotSoClevrBatch)
             assert batch.centers.dtype == torch.int64
             assert batch.centers.shape[1:] == (1, 2)
 
 
 def test_every_sample_comes_once_in_an_epoch() -> None:
-    data = SquareData("uniform", **SMALL, batch_size=7)
+    data = NotSoClevrData("uniform", **SMALL, batch_size=7)
     for seen in epochs(data):
         assert not torch.equal(seen, data.centers.train), "shuffled"
         assert as_list(seen) == as_list(data.centers.train)
 
 
 def test_both_sets_are_evaluated_in_order_test_set_first() -> None:
-    data = SquareData("uniform", **SMALL, eval_batch_size=7)
+    data = NotSoClevrData("uniform", **SMALL, eval_batch_size=7)
     for loaders in (data.val_dataloader(), data.test_dataloader()):
         test, train = map(everything, loaders)
         assert torch.equal(test, data.centers.test)
@@ -73,7 +75,7 @@ def test_both_sets_are_evaluated_in_order_test_set_first() -> None:
 
 
 def test_the_seed_fixes_the_order_of_training() -> None:
-    one, same, other = (epochs(SquareData("quadrant", **SMALL, seed=seed)) for seed in (0, 0, 1))
+    one, same, other = (epochs(NotSoClevrData("quadrant", **SMALL, seed=seed)) for seed in (0, 0, 1))
     for first, second in zip(one, same, strict=True):
         assert torch.equal(first, second)
     assert not torch.equal(one[0], one[1]), "another order in each epoch"
@@ -82,7 +84,7 @@ def test_the_seed_fixes_the_order_of_training() -> None:
 
 @pytest.mark.parametrize("split", ["uniform", "quadrant"])
 def test_pairs_stay_within_their_set(split: Any) -> None:  # noqa: ANN401  # parametrised
-    data = SquareData(split, **SMALL, two_objects=True, pairs=403, seed=2)
+    data = NotSoClevrData(split, **SMALL, two_objects=True, pairs=403, seed=2)
     singles = split_centers(split, 12, 3, 0.25, 2)
     assert data.objects == 2
     assert data.centers.train.shape == (403, 2, 2)
@@ -91,8 +93,8 @@ def test_pairs_stay_within_their_set(split: Any) -> None:  # noqa: ANN401  # par
         assert {tuple(center) for center in pairs.flatten(0, 1).tolist()} <= {
             tuple(center) for center in allowed[:, 0].tolist()
         }
-    again = SquareData(split, **SMALL, two_objects=True, pairs=403, seed=2)
-    other = SquareData(split, **SMALL, two_objects=True, pairs=403, seed=3)
+    again = NotSoClevrData(split, **SMALL, two_objects=True, pairs=403, seed=2)
+    other = NotSoClevrData(split, **SMALL, two_objects=True, pairs=403, seed=3)
     assert torch.equal(data.centers.train, again.centers.train)
     assert torch.equal(data.centers.test, again.centers.test)
     assert not torch.equal(data.centers.train, other.centers.train)
@@ -101,7 +103,7 @@ def test_pairs_stay_within_their_set(split: Any) -> None:  # noqa: ANN401  # par
 
 
 def test_a_dataset_gives_batches() -> None:
-    dataset = SquareDataset(torch.arange(12).view(3, 2, 2))
+    dataset = CenterDataset(torch.arange(12).view(3, 2, 2))
     assert len(dataset) == 3
     assert dataset[1].centers.tolist() == [[[4, 5], [6, 7]]]
     assert dataset.__getitems__([2, 0]).centers.tolist() == [[[8, 9], [10, 11]], [[0, 1], [2, 3]]]
@@ -121,5 +123,5 @@ def test_a_dataset_gives_batches() -> None:
 )
 def test_impossible_values_are_refused_in_one_line(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message) as error:
-        SquareData(**arguments)
+        NotSoClevrData(**arguments)
     assert "\n" not in str(error.value)

@@ -1,6 +1,7 @@
 """Cross-entropy over a whole canvas against a loop, and its estimate against the whole."""
 
 import math
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -16,10 +17,10 @@ from coordconv_apps.coordinates.losses import (
     sampled_cross_entropy,
     sampled_rendering_loss,
 )
-from coordconv_apps.coordinates.models import he_normal_
-from coordconv_apps.coordinates.renderers import HALO, PixelClassifier, PixelRenderer
-from coordconv_apps.coordinates.squares import all_centers, render
-from coordconv_apps.coordinates.task import CoordinateTask, Loss
+from coordconv_apps.coordinates.models.pixel_networks import HALO, PixelClassifier, PixelRenderer
+from coordconv_apps.coordinates.not_so_clevr import all_centers, render
+from coordconv_apps.coordinates.tasks import CoordinateRendering
+from coordconv_apps.nn.init import he_normal_
 
 SIZE = 8
 
@@ -40,8 +41,8 @@ class GivenLogits(PixelClassifier):
 class DoublePrecision(PixelClassifier):
     """The network in double precision: the loss gives it positions in single precision."""
 
-    def _of_samples(self, centers: Tensor) -> Tensor:
-        return super()._of_samples(centers.double())
+    def _sample_part(self, centers: Tensor) -> Tensor:
+        return super()._sample_part(centers.double())
 
 
 def some_logits(*shape: int, seed: int = 0) -> Tensor:
@@ -208,17 +209,17 @@ def test_rendering_around_the_square_is_that_of_the_canvas(near: int, monkeypatc
 
 
 @pytest.mark.parametrize("loss", ["full", "sampled"])
-def test_the_softmax_inside_is_trained_by_its_weight(loss: Loss) -> None:
+def test_the_softmax_inside_is_trained_by_its_weight(loss: Literal["full", "sampled"]) -> None:
     torch.manual_seed(0)
     centers = all_centers(SIZE, 3)[:, None][::7]
     found: list[tuple[Tensor, dict[str, Tensor]]] = []
     for weight in (0.0, 0.5):
-        task = CoordinateTask(
-            "xy", "rendering", canvas_size=SIZE, square_size=3, loss=loss, near=6 + SIZE, center_weight=weight
+        task = CoordinateRendering(
+            "xy", canvas_size=SIZE, square_size=3, loss=loss, near=6 + SIZE, center_weight=weight
         )
         task.load_state_dict(found[0][1] if found else task.state_dict())
         torch.manual_seed(1)
-        found.append((task._train_loss(centers), task.state_dict()))
+        found.append((task.training_loss(centers), task.state_dict()))
     network = task.network
     assert isinstance(network, PixelRenderer)
     of_centers = full_cross_entropy(network.classifier(centers.flatten(1).float()), centers)

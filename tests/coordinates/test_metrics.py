@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from coordconv_apps.coordinates.metrics import MeanFigures, PixelHits, PixelOverlap, PositionErrors
+from coordconv_apps.coordinates.metrics import PixelAccuracy, PixelIoU, PositionError, SampleMeans
 
 Loop = Callable[[Tensor, Tensor], dict[str, float]]
-Case = tuple[type[MeanFigures], Loop, Tensor, Tensor]
+Case = tuple[type[SampleMeans], Loop, Tensor, Tensor]
 
 
 def mean(values: list[float]) -> float:
@@ -53,16 +53,16 @@ def cases(count: int = 23) -> list[Case]:
     logits_of_images = torch.randn(count, 7, 7, generator=generator)
     logits_of_images[::10] = -1  # nothing found where there is nothing
     return [
-        (PixelHits, loop_hits, logits, centers),
-        (PositionErrors, loop_errors, positions, centers),
-        (PixelOverlap, loop_overlap, logits_of_images, images),
+        (PixelAccuracy, loop_hits, logits, centers),
+        (PositionError, loop_errors, positions, centers),
+        (PixelIoU, loop_overlap, logits_of_images, images),
     ]
 
 
 CASES = pytest.mark.parametrize("case", cases(), ids=lambda case: case[0].__name__)
 
 
-def values(metric: MeanFigures) -> dict[str, float]:
+def values(metric: SampleMeans) -> dict[str, float]:
     return {name: value.item() for name, value in metric.compute().items()}
 
 
@@ -117,7 +117,7 @@ def test_reset_forgets(case: Case) -> None:
 def test_x_is_the_column() -> None:
     logits = torch.zeros(1, 6, 6)
     logits[0, 5, 2] = 1  # row 5, column 2
-    hits = PixelHits()
+    hits = PixelAccuracy()
     hits.update(logits, torch.tensor([[[2, 5]]]))
     assert values(hits) == {"accuracy": 1, "euclidean_distance": 0, "manhattan_distance": 0}
     hits.reset()
@@ -134,6 +134,6 @@ def test_overlap_of_images_without_pixels() -> None:
         (nothing, nothing, 1.0),  # a probability of 0.5 is not above 0.5
         (everything, everything, 1.0),
     ):
-        overlap = PixelOverlap()
+        overlap = PixelIoU()
         overlap.update(logits, images)
         assert values(overlap) == {"iou": expected}

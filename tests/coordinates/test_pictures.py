@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from coordconv_apps.coordinates.__main__ import main
-from coordconv_apps.coordinates.data import SquareData
-from coordconv_apps.coordinates.models import TaskName
+from coordconv_apps.coordinates.data import NotSoClevrData
+from coordconv_apps.coordinates.not_so_clevr import pixel_index, render
 from coordconv_apps.coordinates.pictures import (
     RIGHT_COLOUR,
     WRONG_COLOUR,
@@ -23,8 +23,9 @@ from coordconv_apps.coordinates.pictures import (
     true_pixels,
     window,
 )
-from coordconv_apps.coordinates.squares import pixel_index, render
-from coordconv_apps.coordinates.task import CoordinateTask
+from coordconv_apps.coordinates.tasks import CoordinateTask
+from tests.coordinates import harness
+from tests.coordinates.harness import TaskName
 from tests.toy.data import ToyData
 from tests.toy.tasks import ToyTask
 
@@ -51,18 +52,22 @@ class ByRule(nn.Module):
         return self.rule(inputs)
 
 
-def make_task(rule: Callable[[Tensor], Tensor] | None = None, **arguments: Any) -> CoordinateTask:  # noqa: ANN401  # handed on
-    task = CoordinateTask(canvas_size=SIZE, square_size=SQUARE, **arguments)
+def make_task(
+    rule: Callable[[Tensor], Tensor] | None = None,
+    name: TaskName = "classification",
+    **arguments: Any,  # noqa: ANN401  # handed on
+) -> CoordinateTask:
+    task = harness.make_task(name, canvas_size=SIZE, square_size=SQUARE, **arguments)
     if rule is not None:
         task.network = ByRule(rule)
     return task.eval()
 
 
-def make_data(**arguments: Any) -> SquareData:  # noqa: ANN401  # handed on as they are
-    return SquareData(canvas_size=SIZE, square_size=SQUARE, **arguments)
+def make_data(**arguments: Any) -> NotSoClevrData:  # noqa: ANN401  # handed on as they are
+    return NotSoClevrData(canvas_size=SIZE, square_size=SQUARE, **arguments)
 
 
-def draw(task: CoordinateTask, data: SquareData) -> dict[str, Image.Image]:
+def draw(task: CoordinateTask, data: NotSoClevrData) -> dict[str, Image.Image]:
     with torch.no_grad():
         return CoordinatePictures().draw(task, data)
 
@@ -104,7 +109,7 @@ def test_true_pixels_are_probability_and_hit() -> None:
 
 def test_figures_of_a_set_come_in_its_order_from_small_batches() -> None:
     data = make_data()
-    task = make_task(lambda images: images.flatten(1).argmax(1, keepdim=True).expand(-1, 2) / SIZE, task="regression")
+    task = make_task(lambda images: images.flatten(1).argmax(1, keepdim=True).expand(-1, 2) / SIZE, name="regression")
     found = per_sample(task, data.centers.train, lambda outputs, centers: outputs - centers[:, 0])
     true = data.centers.train[:, 0].numpy()
     number = true[:, 1:] * SIZE + true[:, :1]
@@ -258,7 +263,7 @@ def test_positions_that_are_off_have_lines() -> None:
             number = images.flatten(1).argmax(1)
             return (torch.stack([number % SIZE, number // SIZE], 1) + shift) / SIZE
 
-        picture = draw(make_task(rule, task="regression"), make_data())["positions"]
+        picture = draw(make_task(rule, name="regression"), make_data())["positions"]
         pixels = np.asarray(picture)[: int(0.88 * picture.height)].astype(int)
         return int((pixels[..., 0] > pixels[..., 2] + 20).sum())
 
@@ -268,8 +273,8 @@ def test_positions_that_are_off_have_lines() -> None:
 
 def test_overlap_has_the_colour_of_its_value() -> None:
     best, worst = "#fde724", "#440154"  # the ends of viridis
-    perfect = draw(make_task(squares_at, task="rendering"), make_data())["iou"]
-    empty = draw(make_task(lambda x: squares_at(x) - 20, task="rendering"), make_data())["iou"]
+    perfect = draw(make_task(squares_at, name="rendering"), make_data())["iou"]
+    empty = draw(make_task(lambda x: squares_at(x) - 20, name="rendering"), make_data())["iou"]
     assert colour_at(perfect, best).mean() > 0.2
     assert colour_at(empty, worst).mean() > 0.2
     assert not colour_at(perfect, worst).any()
@@ -278,9 +283,9 @@ def test_overlap_has_the_colour_of_its_value() -> None:
 
 def test_two_objects_have_squares_but_no_map() -> None:
     data = make_data(two_objects=True, pairs=40)
-    pictures = draw(make_task(squares_at, task="rendering", objects=2), data)
+    pictures = draw(make_task(squares_at, name="rendering", objects=2), data)
     assert list(pictures) == ["squares"]
-    few = draw(make_task(squares_at, task="rendering", objects=2), make_data(two_objects=True, pairs=4))["squares"]
+    few = draw(make_task(squares_at, name="rendering", objects=2), make_data(two_objects=True, pairs=4))["squares"]
     assert few.width == pictures["squares"].width // 2
 
 
@@ -288,7 +293,7 @@ def test_two_objects_have_squares_but_no_map() -> None:
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e30])
 def test_a_network_that_has_diverged_is_drawn_too(task: TaskName, value: float) -> None:
     shape = (2,) if task == "regression" else (SIZE, SIZE)
-    for picture in draw(make_task(lambda x: torch.full((len(x), *shape), value), task=task), make_data()).values():
+    for picture in draw(make_task(lambda x: torch.full((len(x), *shape), value), name=task), make_data()).values():
         assert len(picture.getcolors(1 << 24) or ()) > 20
 
 

@@ -8,12 +8,12 @@ import torch
 from lightning.pytorch import Trainer, seed_everything
 from torch import nn
 
-from coordconv_apps.coordinates.data import SquareBatch, SquareData
+from coordconv_apps.coordinates.data import NotSoClevrBatch, NotSoClevrData
 from coordconv_apps.coordinates.losses import full_cross_entropy
-from coordconv_apps.coordinates.regressors import PositionNet, StridedRegressor
-from coordconv_apps.coordinates.renderers import GrowingNet, PixelClassifier
-from coordconv_apps.coordinates.squares import all_centers, one_hot, render
-from coordconv_apps.coordinates.task import HEADLINES, CoordinateTask
+from coordconv_apps.coordinates.models import GrowingNet, PixelClassifier, PositionNet, StridedRegressor
+from coordconv_apps.coordinates.not_so_clevr import all_centers, one_hot, render
+from coordconv_apps.coordinates.tasks import CoordinateTask
+from tests.coordinates.harness import METRICS, TASKS, TaskName, make_task
 
 pytestmark = [
     # Of a tiny run with Lightning's own trainer, none of which says anything about the task.
@@ -24,21 +24,16 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:You are trying to `self.log"),
 ]
 
-TASKS = ("classification", "regression", "rendering")
+SAMPLED: dict[str, Any] = {"loss": "sampled", "near": 1, "others": 8}
 EVERY_TASK = pytest.mark.parametrize("name", TASKS)
-FIGURES = {
-    "classification": {"accuracy", "euclidean_distance", "manhattan_distance"},
-    "regression": {"euclidean_distance"},
-    "rendering": {"iou"},
-}
 
 
-def task(**arguments: Any) -> CoordinateTask:  # noqa: ANN401  # handed on as they are
-    return CoordinateTask(**{"coords": "xy", "canvas_size": 8, "square_size": 3, **arguments})
+def task(name: TaskName = "classification", **arguments: Any) -> CoordinateTask:  # noqa: ANN401  # handed on as they are
+    return make_task(name, **{"coords": "xy", "canvas_size": 8, "square_size": 3, **arguments})
 
 
-def data(**arguments: Any) -> SquareData:  # noqa: ANN401  # handed on as they are
-    return SquareData(**{"split": "quadrant", "canvas_size": 8, "square_size": 3, **arguments})
+def data(**arguments: Any) -> NotSoClevrData:  # noqa: ANN401  # handed on as they are
+    return NotSoClevrData(**{"split": "quadrant", "canvas_size": 8, "square_size": 3, **arguments})
 
 
 def trainer(folder: Path, **arguments: Any) -> Trainer:  # noqa: ANN401  # handed on as they are
@@ -56,8 +51,8 @@ def trainer(folder: Path, **arguments: Any) -> Trainer:  # noqa: ANN401  # hande
     )
 
 
-def all_samples() -> SquareBatch:
-    return SquareBatch(all_centers(8, 3).unsqueeze(1))
+def all_samples() -> NotSoClevrBatch:
+    return NotSoClevrBatch(all_centers(8, 3).unsqueeze(1))
 
 
 # ------------------------------------------------------------------ losses and figures
@@ -67,8 +62,8 @@ def test_losses_are_those_of_the_paper() -> None:
     batch = all_samples()
     centers = batch.centers
     torch.manual_seed(0)
-    tasks: dict[str, CoordinateTask] = {name: task(task=name) for name in TASKS}
-    tasks["mse"] = task(task="rendering", loss="mse")
+    tasks: dict[str, CoordinateTask] = {name: task(name) for name in TASKS}
+    tasks["mse"] = task("rendering", loss="mse")
     logits = {name: one(centers) for name, one in tasks.items()}
     images = render(centers, 8, 3)
     probabilities = {name: logits[name].sigmoid() for name in ("rendering", "mse")}
@@ -88,7 +83,7 @@ def test_losses_are_those_of_the_paper() -> None:
 @pytest.mark.parametrize("square_size", [1, 2, 3, 4])
 def test_positions_are_pixels(network: str, square_size: int) -> None:
     """Wherever a centre may lie, on the border too."""
-    one = task(task="regression", network=network, canvas_size=16, square_size=square_size)
+    one = task("regression", network=network, canvas_size=16, square_size=square_size)
     with torch.no_grad():
         for parameter in one.network.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
@@ -125,7 +120,7 @@ def test_sampled_loss_goes_by_its_arguments() -> None:
 @EVERY_TASK
 def test_both_sets_are_evaluated(tmp_path: Path, name: Any) -> None:  # noqa: ANN401  # parametrised
     seed_everything(0)
-    one, squares = task(task=name), data(eval_batch_size=7)
+    one, squares = task(name), data(eval_batch_size=7)
     with torch.no_grad():
         for parameter in one.network.parameters():  # away from an empty picture
             parameter.add_(0.2 * torch.randn_like(parameter))
@@ -133,7 +128,7 @@ def test_both_sets_are_evaluated(tmp_path: Path, name: Any) -> None:  # noqa: AN
     tested: dict[str, float] = {}
     for logged in run.test(one, squares, verbose=False):
         tested |= logged
-    assert set(tested) == {f"test/{prefix}{figure}" for prefix in ("", "train_") for figure in FIGURES[name]}
+    assert set(tested) == {f"test/{prefix}{figure}" for prefix in ("", "train_") for figure in METRICS[name]}
     one.eval()
     for prefix, centers in (("", squares.centers.test), ("train_", squares.centers.train)):
         with torch.no_grad():
@@ -168,7 +163,7 @@ def test_the_best_checkpoint_goes_by_the_training_set_alone(
     mode: str,
     headline: str,
 ) -> None:
-    one = task(task=name)
+    one = task(name)
     assert (one.monitor, one.monitor_mode, one.headline) == (monitor, mode, headline)
     run = trainer(tmp_path, max_epochs=1)
     run.fit(one, data())
@@ -193,12 +188,15 @@ def test_the_best_checkpoint_goes_by_the_training_set_alone(
 )
 def test_a_step_lowers_the_loss(tmp_path: Path, name: Any, arguments: dict[str, Any]) -> None:  # noqa: ANN401
     seed_everything(0)
-    one, squares = task(task=name, lr=1e-4, **arguments), data(batch_size=100)
-    batch = SquareBatch(squares.centers.train)
-    before = one._loss(one(batch.centers), batch.centers)
+    one, squares = task(name, lr=1e-4, **arguments), data(batch_size=100)
+
+    def loss() -> float:
+        torch.manual_seed(1)
+        return one.train().training_loss(squares.centers.train).item()
+
+    before = loss()
     trainer(tmp_path, max_steps=1, limit_val_batches=0).fit(one, squares)
-    after = one.train()._loss(one(batch.centers), batch.centers)
-    assert after < before
+    assert loss() < before
 
 
 def test_a_step_of_the_sampled_loss_lowers_the_full_one(tmp_path: Path) -> None:
@@ -214,7 +212,7 @@ def test_a_step_of_the_sampled_loss_lowers_the_full_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize("precision", ["bf16-mixed", "64-true"])
 def test_other_precisions_train(tmp_path: Path, name: Any, precision: Any) -> None:  # noqa: ANN401  # parametrised
     seed_everything(0)
-    one = task(task=name, loss="sampled" if name == "classification" else "full", near=1, others=8)
+    one = task(name, **SAMPLED if name == "classification" else {})
     before = [parameter.detach().clone() for parameter in one.network.parameters()]
     run = trainer(tmp_path, max_epochs=1, precision=precision)
     run.fit(one, data())
@@ -233,7 +231,7 @@ def test_same_seed_gives_the_same_weights(tmp_path: Path, name: Any) -> None:  #
     states = []
     for seed in (1, 1, 2):
         seed_everything(seed)
-        one = task(task=name, loss="sampled" if name == "classification" else "full")
+        one = task(name, **SAMPLED if name == "classification" else {})
         trainer(tmp_path, max_epochs=1, limit_val_batches=0).fit(one, data())
         states.append(torch.cat([p.detach().flatten() for p in one.network.parameters()]))
     assert torch.equal(states[0], states[1])
@@ -244,7 +242,7 @@ def test_same_seed_gives_the_same_weights(tmp_path: Path, name: Any) -> None:  #
     ("name", "network"), [("classification", "deconv"), ("regression", "strided"), ("regression", "dense")]
 )
 def test_weight_decay_is_for_the_weights_of_layers(tmp_path: Path, name: Any, network: Any) -> None:  # noqa: ANN401
-    one = task(task=name, network=network, weight_decay=0.25, lr=0.125, beta2=0.5)
+    one = task(name, network=network, weight_decay=0.25, lr=0.125, beta2=0.5)
     run = trainer(tmp_path, max_steps=1, limit_val_batches=0)
     run.fit(one, data())
     (optimizer,) = run.optimizers
@@ -276,11 +274,11 @@ def test_weights_without_a_gradient_shrink(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("coords", "is_baseline"), [("none", True), ("xy", False), ("xyr", False)])
 def test_the_baseline_is_for_coords_none_alone(coords: Any, is_baseline: bool) -> None:  # noqa: ANN401  # parametrised
-    settings = {"lr": 0.1, "weight_decay": 0.2, "baseline_lr": 0.3, "baseline_weight_decay": 0.0}
+    settings: dict[str, Any] = {"lr": 0.1, "weight_decay": 0.2, "baseline_lr": 0.3, "baseline_weight_decay": 0.0}
     one = task(coords=coords, network="paper", baseline="deconv", **settings)
     assert type(one.network) is (GrowingNet if is_baseline else PixelClassifier)
     assert (one.lr, one.weight_decay) == ((0.3, 0.0) if is_baseline else (0.1, 0.2))
-    regression = task(coords=coords, task="regression", baseline="budget")
+    regression = task("regression", coords=coords, baseline="budget")
     assert type(regression.network) is (StridedRegressor if is_baseline else PositionNet)
     without = task(coords=coords, lr=0.1, weight_decay=0.2)
     assert type(without.network) is PixelClassifier
@@ -291,7 +289,7 @@ def test_the_baseline_is_for_coords_none_alone(coords: Any, is_baseline: bool) -
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"baseline": "dense"}, r"model\.baseline=dense: for classification there are paper, deconv, upsample, budget"),
+        ({"baseline": "dense"}, r"model\.baseline=dense: must be one of paper, deconv, upsample, budget"),
         ({"baseline_lr": -1.0}, r"model\.baseline_lr=-1\.0: must be above 0"),
         ({"baseline_weight_decay": -1.0}, r"model\.baseline_weight_decay=-1\.0: must be at least 0"),
     ],
@@ -331,15 +329,14 @@ def test_a_training_ends_when_both_sets_are_perfect(tmp_path: Path, loss: Any, s
 
 def perfect_from(epoch: int, one: CoordinateTask, monkeypatch: pytest.MonkeyPatch, *, test_set: bool = True) -> None:
     """Lets the figures be perfect in one epoch and after it."""
-    figure, mode, good = HEADLINES[one.task_name]
-    bad = 0.0 if mode == "max" else 5.0
-    perfect = good if mode == "max" else good - 0.01
+    bad = 0.0 if one.monitor_mode == "max" else 5.0
+    perfect = one.perfect_value if one.monitor_mode == "max" else one.perfect_value - 0.01
 
     def log(stage: str, sets: nn.ModuleList) -> dict[str, float]:
         value = perfect if one.current_epoch >= epoch else bad
-        return {f"{stage}/{figure}": value if test_set else bad, f"{stage}/train_{figure}": value}
+        return {str(one.headline): value if test_set else bad, one.monitor: value}
 
-    monkeypatch.setattr(one, "_log", log)
+    monkeypatch.setattr(one, "_log_metrics", log)
 
 
 @EVERY_TASK
@@ -348,7 +345,7 @@ def test_what_is_perfect_depends_on_the_task(
     name: Any,  # noqa: ANN401  # parametrised
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    one = task(task=name)
+    one = task(name)
     perfect_from(2, one, monkeypatch)
     run = trainer(tmp_path, max_epochs=5)
     run.fit(one, data())
@@ -393,7 +390,7 @@ def test_evaluation_alone_has_no_clock_and_stops_nothing(tmp_path: Path, monkeyp
 @EVERY_TASK
 def test_example_inputs_are_for_the_exported_network(name: Any) -> None:  # noqa: ANN401  # parametrised
     objects = 2 if name == "rendering" else 1
-    one = task(task=name, objects=objects).eval()
+    one = task(name, **({"objects": 2} if name == "rendering" else {})).eval()
     outputs = one.export_module()(*one.example_inputs())
     middle = torch.full((2, objects, 2), 4)
     expected = one(middle) / 8 if name == "regression" else one(middle)
@@ -416,42 +413,33 @@ def test_data_must_be_those_of_the_network(
     tmp_path: Path, own: dict[str, Any], there: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message) as error:
-        trainer(tmp_path, max_epochs=1).fit(task(task="rendering", **own), data(**there))
+        trainer(tmp_path, max_epochs=1).fit(task("rendering", **own), data(**there))
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("name", "arguments", "message"),
     [
-        ({"lr": 0.0}, r"model\.lr=0\.0: must be above 0"),
-        ({"weight_decay": -0.1}, r"model\.weight_decay=-0\.1: must be at least 0"),
-        ({"beta2": 1.0}, r"model\.beta2=1\.0: must be in \[0, 1\)"),
-        ({"gain": 0.0}, r"model\.gain=0\.0: must be above 0"),
-        ({"coord_gain": -0.5}, r"model\.coord_gain=-0\.5: must be at least 0"),
-        ({"objects": 2, "task": "rendering", "loss": "sampled"}, r"model\.loss=sampled: is for one object"),
-        ({"near": -1}, r"model\.near=-1: must be an integer of at least 0"),
-        ({"others": 0}, r"model\.others=0: must be an integer of at least 1"),
-        ({"others_weight": 1.5}, r"model\.others_weight=1\.5: must be in \[0, 1\]"),
-        ({"others_weight": -0.5}, r"model\.others_weight=-0\.5: must be in \[0, 1\]"),
-        ({"objects": 3, "task": "rendering"}, r"model\.objects=3: must be 1 or 2"),
-        ({"objects": 2}, r"model\.objects=2: is for .*rendering, and not for classification"),
-        ({"objects": 2, "task": "regression"}, r"model\.objects=2: is for .*rendering, and not for regression"),
-        ({"loss": "mse"}, r"model\.loss=mse: is for model\.task=rendering, and not for classification"),
-        ({"loss": "mse", "task": "regression"}, r"model\.loss=mse: .* and not for regression"),
-        (
-            {"loss": "sampled", "task": "rendering", "near": 5},
-            r"model\.near=5: must be above 5 for .*rendering",
-        ),
-        ({"center_weight": -1.0, "task": "rendering"}, r"model\.center_weight=-1\.0: must be at least 0"),
-        ({"center_weight": 0.1}, r"model\.center_weight=0\.1: is for .*rendering, and not for classification"),
-        ({"objects": 2, "task": "rendering", "loss": "sampled", "near": 6}, r"model\.loss=sampled: is for one object"),
-        ({"warmup": 1.0}, r"warmup=1\.0: must be in \[0, 1\)"),
-        ({"lr_milestones": [2.0]}, r"lr_milestones=\[2\.0\]"),
-        ({"network": "dense"}, r"model\.network=dense: for classification there are paper, deconv, upsample, budget"),
-        ({"network": "deconv", "task": "regression"}, r"for regression there are paper, dense, strided, budget"),
+        ("classification", {"lr": 0.0}, r"model\.lr=0\.0: must be above 0"),
+        ("classification", {"weight_decay": -0.1}, r"model\.weight_decay=-0\.1: must be at least 0"),
+        ("classification", {"beta2": 1.0}, r"model\.beta2=1\.0: must be in \[0, 1\)"),
+        ("classification", {"gain": 0.0}, r"model\.gain=0\.0: must be above 0"),
+        ("regression", {"coord_gain": -0.5}, r"model\.coord_gain=-0\.5: must be at least 0"),
+        ("classification", {"near": -1}, r"model\.near=-1: must be an integer of at least 0"),
+        ("classification", {"others": 0}, r"model\.others=0: must be an integer of at least 1"),
+        ("classification", {"others_weight": 1.5}, r"model\.others_weight=1\.5: must be in \[0, 1\]"),
+        ("rendering", {"others_weight": -0.5}, r"model\.others_weight=-0\.5: must be in \[0, 1\]"),
+        ("rendering", {"objects": 3}, r"model\.objects=3: must be 1 or 2"),
+        ("rendering", {"objects": 2, "loss": "sampled"}, r"model\.loss=sampled: needs model\.objects=1"),
+        ("rendering", {"loss": "sampled", "near": 5}, r"model\.near=5: must be above 5"),
+        ("rendering", {"center_weight": -1.0}, r"model\.center_weight=-1\.0: must be at least 0"),
+        ("regression", {"warmup": 1.0}, r"warmup=1\.0: must be in \[0, 1\)"),
+        ("regression", {"lr_milestones": [2.0]}, r"lr_milestones=\[2\.0\]"),
+        ("classification", {"network": "dense"}, r"model\.network=dense: must be one of paper, deconv, upsample, budg"),
+        ("regression", {"network": "deconv"}, r"model\.network=deconv: must be one of paper, dense, strided, budget"),
     ],
 )
-def test_impossible_values_are_refused_in_one_line(arguments: dict[str, Any], message: str) -> None:
+def test_impossible_values_are_refused_in_one_line(name: TaskName, arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message) as error:
-        task(**arguments)
+        task(name, **arguments)
     assert "\n" not in str(error.value)

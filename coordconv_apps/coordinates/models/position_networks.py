@@ -1,6 +1,6 @@
-"""Networks that locate: from an image to a position (regression).
+"""Networks from an image to a position (regression).
 
-All take images ``(B, 1, H, W)`` and give positions ``(B, 2)``: x and y as shares of the canvas.
+All take images ``(B, 1, H, W)`` and return positions ``(B, 2)``: x and y as shares of the canvas.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ class PositionNet(nn.Module):
         )
 
     def forward(self, images: Tensor) -> Tensor:
-        """Positions ``(B, 2)``, as shares of the canvas, for images ``(B, 1, H, W)``."""
+        """Return positions ``(B, 2)``, as shares of the canvas, for images ``(B, 1, H, W)``."""
         marks: Tensor = self.layers(images)
         return marks.flatten(2).max(2).values
 
     def forward_collapsed(self, images: Tensor) -> Tensor:
-        """The same for images whose outermost pixels are 0, at a fraction of the cost.
+        """Return the same as `forward` for images whose outermost pixels are 0, at a fraction of the cost.
 
-        Nothing in the network bends before the maximum. So its layers are one 5x5 convolution of the image, plus what
-        they make of an empty canvas, which is the same for all images.
+        The network is linear up to the maximum. So its layers equal one 5x5 convolution of the image plus their output
+        for an empty canvas, which is the same for all images.
 
         Args:
             images: ``(B, 1, H, W)``.
@@ -53,7 +53,7 @@ class PositionNet(nn.Module):
             Positions ``(B, 2)``, as shares of the canvas.
         """
         kernel = images.new_zeros(1, 1, 9, 9)
-        kernel[..., 4, 4] = 1  # an impulse: what becomes of it is the kernel, mirrored
+        kernel[..., 4, 4] = 1  # the response to an impulse is the mirrored kernel
         for layer in self.layers:
             assert isinstance(layer, nn.Conv2d)
             kernel = F.conv2d(kernel, layer.weight, padding=layer.padding)
@@ -69,7 +69,7 @@ class ConvRegressor(nn.Sequential):
 
     Args:
         canvas_size: Height and width of the images, at least 8 pixels.
-        channels: Channels of the convolutions. The paper's are 16, 32, 48.
+        channels: Channels of the convolutions; 16, 32 or 48 in the paper.
     """
 
     def __init__(self, canvas_size: int, channels: int = 16) -> None:
@@ -85,11 +85,11 @@ class ConvRegressor(nn.Sequential):
 class StridedRegressor(nn.Sequential):
     """The paper's regression baseline for the quadrant split: strided convolutions, then the mean over the canvas.
 
-    Images ``(B, 1, H, W)`` in, positions ``(B, 2)`` out, as shares of the canvas. ReLU stands between the
-    convolutions, batch norm behind the second and the fifth, before their ReLU.
+    Images ``(B, 1, H, W)`` in, positions ``(B, 2)`` out, as shares of the canvas. ReLU follows every
+    convolution but the last; batch norm comes before the ReLU of the second and the fifth.
 
     Args:
-        channels: Channels of the convolutions. The paper's are 16, 32, 48.
+        channels: Channels of the convolutions; 16, 32 or 48 in the paper.
     """
 
     def __init__(self, channels: int = 16) -> None:

@@ -1,4 +1,4 @@
-"""Networks that draw: from the numbers of a sample to logits of all pixels (classification and rendering).
+"""Networks from positions to the logits of all pixels (classification and rendering).
 
 All take centres ``(B, inputs)`` in pixels: x and y of each object.
 """
@@ -18,26 +18,26 @@ if TYPE_CHECKING:
     from coordconv_apps.nn.coords import Coords
 
 CLASSIFIER_CHANNELS = (32, 32, 64, 64, 1)
-"""1x1 convolutions of the paper's CoordConv network of classification."""
+"""Channels of the 1x1 convolutions of the paper's CoordConv network of classification."""
 
 PAINT_CHANNELS = (8, 8, 16, 16)
-"""3x3 convolutions between the softmax and the last layer of the paper's CoordConv network of rendering."""
+"""Channels of the 3x3 convolutions between the softmax and the last layer of the paper's network of rendering."""
 
 HALO = len(PAINT_CHANNELS) + 1
-"""How far a pixel of that softmax reaches in what is painted, in pixels."""
+"""How far a pixel of that softmax influences the image, in pixels."""
 
 
 class PixelClassifier(nn.Module):
     """1x1 convolutions over (x, y), repeated over the canvas, and the coordinates: the paper's CoordConv network.
 
-    Its first layer is never computed on the repeated input: what it makes of a sample's numbers and what it makes of
-    the coordinates are computed apart, once for a sample and once for the canvas, and added.
+    The first layer is never computed on the repeated input. By linearity its output is the sum of a part that depends
+    on the sample and a part that depends on the pixel: they are computed once per sample and once per canvas.
 
     Args:
         canvas_size: Height and width of the canvas, in pixels.
         coords: Coordinates in the first layer.
         inputs: Numbers per sample, 2 for each object.
-        scale_inputs: Whether to scale pixels to [-1, 1], or to feed them as they are.
+        scale_inputs: Whether to scale positions to [-1, 1], or to keep them in pixels.
     """
 
     def __init__(self, canvas_size: int, coords: Coords, inputs: int = 2, *, scale_inputs: bool = True) -> None:
@@ -50,12 +50,12 @@ class PixelClassifier(nn.Module):
         )
         layers: list[nn.Module] = []
         for before, after in itertools.pairwise(CLASSIFIER_CHANNELS):
-            # In place: the canvas is so large that to ask for memory takes longer than to compute.
+            # In place: the canvas is so large that allocating memory takes longer than computing.
             layers += [nn.ReLU(inplace=True), nn.Conv2d(before, after, 1)]
         self.rest = nn.Sequential(*layers)
 
     def forward(self, centers: Tensor) -> Tensor:
-        """Logits of all pixels.
+        """Return the logits of all pixels.
 
         Args:
             centers: ``(B, inputs)`` in pixels.
@@ -64,34 +64,34 @@ class PixelClassifier(nn.Module):
             ``(B, canvas_size, canvas_size)``.
         """
         if isinstance(self.first, nn.Conv2d):
-            hidden = self._of_samples(centers) + self._of_canvas()
-        else:  # folded, for export: a layer that knows its canvas
+            hidden = self._sample_part(centers) + self._canvas_part()
+        else:  # folded for export: a layer of fixed size
             hidden = self.first(self._inputs(centers).expand(-1, -1, self.canvas_size, self.canvas_size))
         logits: Tensor = self.rest(hidden)
         return logits.squeeze(1)
 
     def at(self, centers: Tensor, pixels: Tensor) -> Tensor:
-        """Logits of chosen pixels: those of `forward`, without the cost of the others.
+        """Return the logits of chosen pixels: the same as in `forward`, without the cost of the other pixels.
 
         Args:
             centers: ``(B, inputs)`` in pixels.
-            pixels: int64 ``(B, S)``, numbers of pixels counted row by row.
+            pixels: int64 ``(B, S)``, pixel indices counted row by row.
 
         Returns:
             ``(B, S)``.
         """
-        canvas = self._of_canvas().flatten(2)[0].t()  # (canvas_size^2, channels)
-        hidden = canvas[pixels].permute(0, 2, 1).unsqueeze(3) + self._of_samples(centers)
+        canvas = self._canvas_part().flatten(2)[0].t()  # (canvas_size^2, channels)
+        hidden = canvas[pixels].permute(0, 2, 1).unsqueeze(3) + self._sample_part(centers)
         logits: Tensor = self.rest(hidden)
         return logits[:, 0, :, 0]
 
     def _inputs(self, centers: Tensor) -> Tensor:
         return _as_image(centers, self.canvas_size, scale=self.scale_inputs)
 
-    def _of_samples(self, centers: Tensor) -> Tensor:
+    def _sample_part(self, centers: Tensor) -> Tensor:
         return F.conv2d(self._inputs(centers), self.first.weight)
 
-    def _of_canvas(self) -> Tensor:
+    def _canvas_part(self) -> Tensor:
         size = self.canvas_size
         canvas: Tensor = self.first(self.first.weight.new_zeros(1, self.first.in_channels, size, size))
         return canvas
@@ -101,8 +101,8 @@ class PixelRenderer(nn.Module):
     """The classification network, a softmax over the canvas, and 3x3 convolutions: the paper's network for rendering.
 
     Args:
-        classifier: Finds the centres.
-        width: Factor of the numbers of channels.
+        classifier: The network that finds the centre.
+        width: Factor of the channels of the 3x3 convolutions.
     """
 
     def __init__(self, classifier: PixelClassifier, width: int = 1) -> None:
@@ -115,32 +115,32 @@ class PixelRenderer(nn.Module):
         self.paint = nn.Sequential(*layers)
 
     def forward(self, centers: Tensor) -> Tensor:
-        """Logits of all pixels, ``(B, H, W)``, for centres ``(B, inputs)`` in pixels."""
+        """Return the logits of all pixels, ``(B, H, W)``, for centres ``(B, inputs)`` in pixels."""
         return self.render(self.classifier(centers))
 
     def render(self, logits: Tensor) -> Tensor:
-        """Logits of all pixels of the picture, ``(B, H, W)``, for those of the centre, ``(B, H, W)``."""
+        """Return the logits of the image, ``(B, H, W)``, for those of the centre, ``(B, H, W)``."""
         return self.paint_at(logits.flatten(1).softmax(1).view_as(logits))
 
     def paint_at(self, found: Tensor) -> Tensor:
-        """Logits ``(B, h, w)`` of the pixels of a part of the canvas, for their softmax ``(B, h, w)``."""
+        """Return the logits of the image in a crop of the canvas, ``(B, h, w)``, for its softmax, ``(B, h, w)``."""
         painted: Tensor = self.paint(found.unsqueeze(1))
         return painted.squeeze(1)
 
 
 class GrowingNet(nn.Module):
-    """From a 1 x 1 image of the sample's numbers to the canvas in steps of two: the paper's convolution baseline.
+    """The paper's convolution baseline: a 1x1 image of the positions doubles in size with every layer.
 
-    Batch norm and ReLU stand between the layers.
+    Batch norm and ReLU are between the layers.
 
     Args:
-        canvas_size: Height and width of the canvas, in pixels; 64 takes six layers. Other sizes than powers of two
-            are cut out of the next power.
+        canvas_size: Height and width of the canvas, in pixels; 64 takes six layers. Sizes that are no power of two
+            are cropped from the next one.
         inputs: Numbers per sample, 2 for each object.
-        channels: Channels of the last two hidden layers; those before have twice as many. The paper's are 32, 64, 96.
-        kernel_size: Side of the kernels.
-        upsample: Whether each step is nearest-neighbour upsampling and a convolution, or a transposed convolution.
-        scale_inputs: Whether to scale pixels to [-1, 1], or to feed them as they are.
+        channels: Channels of the last two hidden layers; earlier layers have twice as many. The paper's are 32, 64, 96.
+        kernel_size: Kernel size.
+        upsample: Whether a layer is nearest-neighbour upsampling and a convolution, or a transposed convolution.
+        scale_inputs: Whether to scale positions to [-1, 1], or to keep them in pixels.
     """
 
     def __init__(
@@ -174,17 +174,22 @@ class GrowingNet(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, centers: Tensor) -> Tensor:
-        """Logits of all pixels, ``(B, H, W)``, for centres ``(B, inputs)`` in pixels."""
+        """Return the logits of all pixels, ``(B, H, W)``, for centres ``(B, inputs)`` in pixels."""
         logits: Tensor = self.layers(_as_image(centers, self.canvas_size, scale=self.scale_inputs))
         start = (logits.shape[-1] - self.canvas_size) // 2
         return logits[:, 0, start : start + self.canvas_size, start : start + self.canvas_size]
 
 
 def scaled(centers: Tensor, canvas_size: int) -> Tensor:
-    """Pixels, from 0 to ``canvas_size - 1``, scaled to [-1, 1] as coordinates are."""
+    """Scale positions from 0 to ``canvas_size - 1`` pixels to [-1, 1], as coordinate channels are.
+
+    >>> import torch
+    >>> scaled(torch.tensor([0.0, 31.5, 63.0]), 64)
+    tensor([-1.,  0.,  1.])
+    """
     return centers * (2 / (canvas_size - 1)) - 1
 
 
 def _as_image(centers: Tensor, canvas_size: int, *, scale: bool) -> Tensor:
-    """The numbers of samples, in pixels or scaled, as images ``(B, inputs, 1, 1)``."""
+    """Return positions, in pixels or scaled, as images ``(B, inputs, 1, 1)``."""
     return (scaled(centers, canvas_size) if scale else centers)[:, :, None, None]

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from coordconv_apps.coordinates.squares import all_centers, draw_pairs, one_hot, pixel_index, render, split_centers
+from coordconv_apps.coordinates.not_so_clevr import all_centers, draw_pairs, one_hot, pixel_index, render, split_centers
 
 
 def as_set(centers: Tensor) -> set[tuple[int, int]]:

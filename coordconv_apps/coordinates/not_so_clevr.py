@@ -1,7 +1,7 @@
 """Not-so-Clevr (Liu et al., 2018, section 2): white squares on a black canvas, at every place where one fits.
 
-Everything about a sample follows from its centre ``(x, y)``, whole numbers of pixels: x counts columns, y rows. So the
-data set is the list of centres, and images are made of it where they are needed, on whatever device.
+A sample is determined by its centre ``(x, y)`` in integer pixels: x counts columns, y rows. So the data set is the list
+of centres, and images are rendered from it on the device that needs them.
 """
 
 from __future__ import annotations
@@ -24,12 +24,11 @@ class Centers(NamedTuple):
 
 
 def all_centers(canvas_size: int = 64, square_size: int = 9) -> Tensor:
-    """Every centre of a square that fits on the canvas, row by row.
+    """Return the centres of all squares that fit on the canvas, row by row.
 
     Args:
         canvas_size: Height and width of the canvas, in pixels.
-        square_size: Side of the square, in pixels; of an even side, the pixel right of and below the middle counts
-            as the centre.
+        square_size: Side of the square, in pixels; if even, the centre is the pixel right of and below the middle.
 
     Returns:
         int64 ``(n, 2)``: x and y, each in ``[square_size // 2, canvas_size - (square_size - 1) // 2)``. For the
@@ -37,6 +36,11 @@ def all_centers(canvas_size: int = 64, square_size: int = 9) -> Tensor:
 
     Raises:
         ValueError: The square is larger than the canvas, or one of them has no pixels.
+
+    >>> all_centers().shape
+    torch.Size([3136, 2])
+    >>> all_centers(canvas_size=4, square_size=3).tolist()
+    [[1, 1], [2, 1], [1, 2], [2, 2]]
     """
     if square_size < 1:
         raise ValueError(f"data.square_size={square_size}: must be an integer of at least 1")
@@ -49,7 +53,7 @@ def all_centers(canvas_size: int = 64, square_size: int = 9) -> Tensor:
 def split_centers(
     split: Split, canvas_size: int = 64, square_size: int = 9, test_fraction: float = 0.25, seed: int = 0
 ) -> Centers:
-    """Deals the centres out to training and test.
+    """Split the centres into a training and a test set.
 
     Args:
         split: "uniform": each centre goes to the test set with probability ``test_fraction``. "quadrant": the test
@@ -57,13 +61,16 @@ def split_centers(
         canvas_size: Height and width of the canvas, in pixels.
         square_size: Side of the square, in pixels.
         test_fraction: For "uniform", in (0, 1).
-        seed: For "uniform", fixes which centres go where.
+        seed: Seed of the "uniform" split.
 
     Returns:
         Two sets without a common centre, each ``(n, 1, 2)`` and with at least one centre.
 
     Raises:
         ValueError: An argument is out of its range, or one of the sets is empty.
+
+    >>> [len(centers) for centers in split_centers("quadrant")]
+    [2407, 729]
     """
     centers = all_centers(canvas_size, square_size)
     if split == "uniform":
@@ -85,12 +92,12 @@ def split_centers(
 
 
 def draw_pairs(centers: Tensor, count: int, seed: int) -> Tensor:
-    """Draws pairs of centres, all equally likely, so that squares may overlap.
+    """Draw pairs of centres independently, so that squares may overlap.
 
     Args:
         centers: ``(n, 1, 2)``.
         count: Number of pairs.
-        seed: Fixes the pairs.
+        seed: Seed of the pairs.
 
     Returns:
         int64 ``(count, 2, 2)``: two centres each.
@@ -100,7 +107,7 @@ def draw_pairs(centers: Tensor, count: int, seed: int) -> Tensor:
 
 
 def one_hot(centers: Tensor, canvas_size: int) -> Tensor:
-    """Images that are 1 at the centres and 0 elsewhere.
+    """Render images that are 1 at the centres and 0 elsewhere.
 
     Args:
         centers: int64 ``(B, objects, 2)``, x and y in ``[0, canvas_size)``.
@@ -115,15 +122,21 @@ def one_hot(centers: Tensor, canvas_size: int) -> Tensor:
 
 
 def render(centers: Tensor, canvas_size: int, square_size: int) -> Tensor:
-    """Images of the squares, 1 in them and 0 elsewhere.
+    """Render images of the squares: 1 inside them and 0 elsewhere.
 
     Args:
-        centers: int64 ``(B, objects, 2)``, as `all_centers` has them.
+        centers: int64 ``(B, objects, 2)``, x and y in pixels.
         canvas_size: Height and width of the images, in pixels.
         square_size: Side of the squares, in pixels.
 
     Returns:
         float32 ``(B, canvas_size, canvas_size)``; the first index of an image is the row, y.
+
+    >>> render(torch.tensor([[[1, 2]]]), canvas_size=4, square_size=2)[0].int()
+    tensor([[0, 0, 0, 0],
+            [1, 1, 0, 0],
+            [1, 1, 0, 0],
+            [0, 0, 0, 0]], dtype=torch.int32)
     """
     first = centers.unsqueeze(-1) - square_size // 2
     pixels = torch.arange(canvas_size, device=centers.device)
@@ -133,7 +146,7 @@ def render(centers: Tensor, canvas_size: int, square_size: int) -> Tensor:
 
 
 def pixel_index(centers: Tensor, canvas_size: int) -> Tensor:
-    """The number of the pixel ``(x, y)``, counted row by row.
+    """Return the index of the pixel ``(x, y)``, counted row by row.
 
     Args:
         centers: int64 ``(..., 2)``, x and y.
@@ -141,5 +154,8 @@ def pixel_index(centers: Tensor, canvas_size: int) -> Tensor:
 
     Returns:
         int64 ``(...)``.
+
+    >>> pixel_index(torch.tensor([3, 2]), canvas_size=64)
+    tensor(131)
     """
     return centers[..., 1] * canvas_size + centers[..., 0]

@@ -1,0 +1,200 @@
+"""Build the networks of the coordinate-transform tasks by name (Liu et al., 2018, section 4 and supplement).
+
+``paper`` is the paper's CoordConv network of each task, with coordinates where the paper has them. All others are
+plain convolution networks; with coordinates, every convolution of them is replaced by its CoordConv counterpart.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import nn
+
+from coordconv_apps import to_coordconv
+from coordconv_apps.coordinates.models.pixel_networks import GrowingNet, PixelClassifier, PixelRenderer
+from coordconv_apps.coordinates.models.position_networks import ConvRegressor, PositionNet, StridedRegressor
+from coordconv_apps.nn.init import he_normal_
+from coordconv_apps.nn.parameter_budget import parameter_count, widest_within_budget
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from coordconv_apps.nn.coords import Coords
+
+PixelNetworkName = Literal["paper", "deconv", "upsample", "budget"]
+"""Networks from positions to pixels: the paper's CoordConv network of the task; "deconv", the paper's baseline of
+transposed convolutions; "upsample", upsampling and convolutions; "budget", "deconv" with as many channels as fit into
+the number of parameters of "paper" with x and y (coordinates come on top)."""
+
+PositionNetworkName = Literal["paper", "dense", "strided", "budget"]
+"""Networks from an image to a position: the paper's CoordConv network; "dense" and "strided", the paper's two
+baselines; "budget", "strided" with as many channels as fit into the number of parameters of "paper" with x and y."""
+
+
+def build_classifier(
+    network: PixelNetworkName,
+    coords: Coords,
+    *,
+    canvas_size: int = 64,
+    width: int = 1,
+    kernel_size: int = 3,
+    scale_inputs: bool = True,
+    gain: float = 1.0,
+    coord_gain: float = 1.0,
+) -> nn.Module:
+    """Build a network from a position to the logits of all pixels.
+
+    Args:
+        network: Its name.
+        coords: Coordinates in the first layer of "paper", in every convolution of the others.
+        canvas_size: Height and width of the canvas, in pixels.
+        width: Factor of the channels of "deconv" and "upsample" (m in the paper).
+        kernel_size: Kernel size of "deconv", "upsample" (odd) and "budget".
+        scale_inputs: Whether to scale positions to [-1, 1], or to keep them in pixels.
+        gain: Factor of the weights of the 1x1 convolutions of "paper".
+        coord_gain: Further factor of the coordinate weights.
+
+    Returns:
+        A network with He-normal weights from torch's global generator and biases of 0.
+
+    Raises:
+        ValueError: An argument is out of its range.
+
+    >>> build_classifier("paper", "xy")(torch.tensor([[4.0, 59.0]])).shape
+    torch.Size([1, 64, 64])
+    """
+
+    def paper(coords: Coords) -> nn.Module:
+        return PixelClassifier(canvas_size, coords, scale_inputs=scale_inputs)
+
+    growing = partial(_growing_net, canvas_size, 2, kernel_size, scale_inputs)
+    return _pixel_network(network, coords, paper, growing, canvas_size, width, kernel_size, gain, coord_gain)
+
+
+def build_renderer(
+    network: PixelNetworkName,
+    coords: Coords,
+    *,
+    canvas_size: int = 64,
+    objects: int = 1,
+    width: int = 1,
+    kernel_size: int = 3,
+    scale_inputs: bool = True,
+    gain: float = 1.0,
+    coord_gain: float = 1.0,
+) -> nn.Module:
+    """Build a network from the positions of squares to the logits of all pixels of the image.
+
+    Args:
+        network: Its name.
+        coords: Coordinates in the first layer of "paper", in every convolution of the others.
+        canvas_size: Height and width of the canvas, in pixels.
+        objects: Squares per sample.
+        width: Factor of the channels of the 3x3 convolutions of "paper", and of "deconv" and "upsample" (m in the
+            paper).
+        kernel_size: Kernel size of "deconv", "upsample" (odd) and "budget".
+        scale_inputs: Whether to scale positions to [-1, 1], or to keep them in pixels.
+        gain: Factor of the weights of the 1x1 convolutions of "paper".
+        coord_gain: Further factor of the coordinate weights.
+
+    Returns:
+        A network with He-normal weights from torch's global generator and biases of 0.
+
+    Raises:
+        ValueError: An argument is out of its range.
+    """
+
+    def paper(coords: Coords) -> nn.Module:
+        return PixelRenderer(PixelClassifier(canvas_size, coords, 2 * objects, scale_inputs=scale_inputs), width)
+
+    growing = partial(_growing_net, canvas_size, 2 * objects, kernel_size, scale_inputs)
+    return _pixel_network(network, coords, paper, growing, canvas_size, width, kernel_size, gain, coord_gain)
+
+
+def build_regressor(
+    network: PositionNetworkName,
+    coords: Coords,
+    *,
+    canvas_size: int = 64,
+    width: int = 1,
+    coord_gain: float = 1.0,
+) -> nn.Module:
+    """Build a network from an image to a position.
+
+    Args:
+        network: Its name.
+        coords: Coordinates in the first layer of "paper", in every convolution of the others.
+        canvas_size: Height and width of the canvas, in pixels.
+        width: Factor of the channels of "dense" and "strided" (m in the paper).
+        coord_gain: Factor of the coordinate weights.
+
+    Returns:
+        A network with He-normal weights from torch's global generator and biases of 0.
+
+    Raises:
+        ValueError: An argument is out of its range.
+    """
+    _check_sizes(canvas_size=(canvas_size, 8), width=(width, 1))
+    builders: dict[PositionNetworkName, Callable[[], nn.Module]] = {
+        "paper": lambda: PositionNet(coords),
+        "dense": lambda: ConvRegressor(canvas_size, 16 * width),
+        "strided": lambda: StridedRegressor(16 * width),
+        "budget": lambda: _within(parameter_count(PositionNet("xy")), StridedRegressor),
+    }
+    return _prepare(builders[network](), "none" if network == "paper" else coords, 1.0, coord_gain)
+
+
+def _pixel_network(
+    network: PixelNetworkName,
+    coords: Coords,
+    paper: Callable[[Coords], nn.Module],
+    growing: Callable[..., nn.Module],
+    canvas_size: int,
+    width: int,
+    kernel_size: int,
+    gain: float,
+    coord_gain: float,
+) -> nn.Module:
+    """Build a network that gives pixels; ``paper`` makes the paper's one, ``growing`` its baseline with n channels."""
+    _check_sizes(canvas_size=(canvas_size, 8), width=(width, 1), kernel_size=(kernel_size, 2))
+    if network == "upsample" and kernel_size % 2 == 0:
+        raise ValueError(f"model.kernel_size={kernel_size}: must be odd for model.network=upsample, such as 3")
+    builders: dict[PixelNetworkName, Callable[[], nn.Module]] = {
+        "paper": lambda: paper(coords),
+        "deconv": lambda: growing(32 * width),
+        "upsample": lambda: growing(32 * width, upsample=True),
+        "budget": lambda: _within(parameter_count(paper("xy")), growing),
+    }
+    return _prepare(builders[network](), "none" if network == "paper" else coords, gain, coord_gain)
+
+
+def _growing_net(
+    canvas_size: int, inputs: int, kernel_size: int, scale_inputs: bool, channels: int, upsample: bool = False
+) -> GrowingNet:
+    return GrowingNet(canvas_size, inputs, channels, kernel_size, upsample=upsample, scale_inputs=scale_inputs)
+
+
+def _prepare(network: nn.Module, coords: Coords, gain: float, coord_gain: float) -> nn.Module:
+    """Convert a network to CoordConv unless ``coords`` is "none", and draw its weights."""
+    if coords != "none":
+        to_coordconv(network, "all", coords)
+    he_normal_(network, coord_gain=coord_gain)
+    for module in network.modules():
+        if isinstance(module, PixelClassifier):
+            he_normal_(module, gain, coord_gain)
+    # The layout that CPUs and GPUs convolve fastest in.
+    return network.to(memory_format=torch.channels_last)
+
+
+def _within(budget: int, make: Callable[[int], nn.Module]) -> nn.Module:
+    """Build the network with the most channels that has at most ``budget`` parameters."""
+    return make(widest_within_budget(make, budget))
+
+
+def _check_sizes(**sizes: tuple[int, int]) -> None:
+    """Raise `ValueError` for the first size that is below its minimum; each is (size, minimum)."""
+    for name, (value, least) in sizes.items():
+        if value < least:
+            raise ValueError(f"model.{name}={value}: must be an integer of at least {least}")

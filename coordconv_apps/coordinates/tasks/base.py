@@ -1,0 +1,253 @@
+"""Base class of the coordinate-transform tasks: evaluation of both sets, the clock, and the optimizer."""
+
+from __future__ import annotations
+
+import time
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
+
+import torch
+from lightning.pytorch.trainer.states import TrainerFn
+from torch import nn
+
+from coordconv_apps.training.schedules import check_schedule, lr_factor
+from coordconv_apps.training.task import Task
+from coordconv_apps.utils.argument_checks import check_ranges
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lightning.pytorch.utilities.types import OptimizerLRScheduler
+    from torch import Tensor
+
+    from coordconv_apps.coordinates.data import NotSoClevrBatch
+    from coordconv_apps.coordinates.metrics import SampleMeans
+    from coordconv_apps.nn.coords import Coords
+    from coordconv_apps.utils.argument_checks import Allowed
+
+CLOCK_KEY = "coordinates_clock"  # in checkpoints
+
+SET_PREFIXES: tuple[Literal["", "train_"], ...] = ("", "train_")
+"""Prefixes of the metric names of the two sets that are evaluated: the test set first."""
+
+POSITIVE: Allowed = (lambda value: value > 0, "above 0")
+NOT_NEGATIVE: Allowed = (lambda value: value >= 0, "at least 0")
+
+_ALLOWED: dict[str, Allowed] = {
+    "lr": POSITIVE,
+    "baseline_lr": POSITIVE,
+    "beta2": (lambda value: 0 <= value < 1, "in [0, 1)"),
+    "weight_decay": NOT_NEGATIVE,
+    "baseline_weight_decay": NOT_NEGATIVE,
+    "coord_gain": NOT_NEGATIVE,
+}
+
+
+class CoordinateTask(Task):
+    """What the three tasks share. They differ in their networks, losses and metrics.
+
+    The arguments of a subclass include those that this class reads from ``self.hparams``: ``canvas_size``,
+    ``square_size``, ``network``, ``baseline``, and those of the optimizer and its schedule.
+
+    Args:
+        coords: Coordinates that the network sees.
+
+    Attributes:
+        networks: The names that ``network`` and ``baseline`` may have.
+        ranges: What is allowed for a subclass's own arguments.
+        metric: The metric class of the task.
+        perfect_value: The value that the headline metric must reach on both sets for them to be perfect.
+        objects: Squares per sample.
+    """
+
+    networks: ClassVar[tuple[str, ...]]
+    ranges: ClassVar[Mapping[str, Allowed]] = {}
+    metric: ClassVar[type[SampleMeans]]
+    perfect_value: ClassVar[float]
+    objects: int = 1
+    network: nn.Module
+
+    changeable_args: ClassVar[frozenset[str]] = frozenset(
+        {"lr", "baseline_lr", "beta2", "weight_decay", "baseline_weight_decay", "stop_when_perfect"}
+        | {"schedule", "warmup", "lr_milestones", "lr_gamma"}
+    )
+
+    def __init__(self, coords: Coords) -> None:
+        super().__init__(coords)
+        self.save_hyperparameters()  # all arguments of the subclass
+        hparams = self.hparams
+        # Arguments of the other arm are checked, too: a comparison fails at once or not at all.
+        check_ranges(hparams, {**_ALLOWED, **self.ranges})
+        check_schedule(hparams["warmup"], hparams["lr_milestones"] or [], hparams["lr_gamma"])
+        for name in ("network", "baseline"):
+            if hparams[name] is not None and hparams[name] not in self.networks:
+                raise ValueError(f"model.{name}={hparams[name]}: must be one of {', '.join(self.networks)}")
+        self.canvas_size: int = hparams["canvas_size"]
+        self.square_size: int = hparams["square_size"]
+        self.is_baseline = coords == "none" and hparams["baseline"] is not None
+        self.lr: float = self._of_arm("lr")
+        self.weight_decay: float = self._of_arm("weight_decay")
+        self.val_metrics = nn.ModuleList(self.metric() for _ in SET_PREFIXES)
+        self.test_metrics = nn.ModuleList(self.metric() for _ in SET_PREFIXES)
+        self.time_to_perfect: dict[str, float] = {}
+        self._seconds_before = 0.0  # training time before a resume
+        self._started = time.perf_counter()
+
+    def _of_arm(self, name: str) -> Any:  # noqa: ANN401  # of any argument
+        """Return an argument, or its ``baseline_`` counterpart where the baseline is trained and that is set."""
+        value = self.hparams[f"baseline_{name}"]
+        return value if self.is_baseline and value is not None else self.hparams[name]
+
+    def setup(self, stage: str) -> None:
+        """Start the clock, and check that data and network agree.
+
+        Args:
+            stage: What the trainer is about to do.
+
+        Raises:
+            ValueError: They do not agree.
+        """
+        self._started = time.perf_counter()
+        data = getattr(self.trainer, "datamodule", None)
+        for name in ("canvas_size", "square_size", "objects"):
+            own, there = getattr(self, name), getattr(data, name, None)
+            if there is not None and own != there:
+                flag = "two_objects" if name == "objects" else name
+                raise ValueError(f"model.{name}={own}: the data have {there} (data.{flag})")
+
+    # ------------------------------------------------------------------ training
+
+    @abstractmethod
+    def training_loss(self, centers: Tensor) -> Tensor:
+        """Return the loss of a batch, a scalar.
+
+        Args:
+            centers: int64 ``(B, objects, 2)``, x and y in pixels.
+        """
+
+    def training_step(self, batch: NotSoClevrBatch, batch_idx: int) -> Tensor:
+        """Return the loss of a batch, a scalar, and log it.
+
+        Args:
+            batch: Samples.
+            batch_idx: Not used.
+        """
+        loss = self.training_loss(batch.centers)
+        self.log_train({"train/loss": loss.detach()}, len(batch.centers))
+        return loss
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Make Adam with an L2 penalty on the weights of layers, and a learning-rate schedule by steps."""
+        # Weights have more than one axis, coordinate weights too; biases and the parameters of norms have one.
+        weights = [p for p in self.network.parameters() if p.dim() > 1]
+        others = [p for p in self.network.parameters() if p.dim() <= 1]
+        groups = [{"params": weights, "weight_decay": self.weight_decay}, {"params": others, "weight_decay": 0.0}]
+        # Fused: these networks are so small that one call per parameter would take longer than the arithmetic.
+        # Lightning cannot clip the gradients of fused optimizers in half precision.
+        fused = self.device.type in ("cpu", "cuda") and not self.trainer.gradient_clip_val
+        optimizer = torch.optim.Adam(groups, lr=self.lr, betas=(0.9, self.hparams["beta2"]), fused=fused)
+        factor = lr_factor(
+            self.hparams["schedule"],
+            self.trainer.estimated_stepping_batches,
+            warmup=self.hparams["warmup"],
+            milestones=self.hparams["lr_milestones"] or [],
+            gamma=self.hparams["lr_gamma"],
+        )
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    # ---------------------------------------------------------------- evaluation
+
+    def targets(self, centers: Tensor) -> Tensor:
+        """Return what the metric compares outputs with: by default the centres themselves."""
+        return centers
+
+    def _evaluate(self, batch: NotSoClevrBatch, metric: nn.Module) -> None:
+        """Add a batch to the metric of its set."""
+        cast("SampleMeans", metric).update(self(batch.centers), self.targets(batch.centers))
+
+    def _log_metrics(self, stage: str, metrics: nn.ModuleList) -> dict[str, float]:
+        """Log and return the metrics of both sets."""
+        values: dict[str, Tensor] = {}
+        for prefix, metric in zip(SET_PREFIXES, metrics, strict=True):
+            means = cast("SampleMeans", metric)
+            values |= {f"{stage}/{prefix}{name}": value for name, value in means.compute().items()}
+            means.reset()
+        # Every process holds the means over all processes; the mean of equal numbers changes nothing.
+        self.log_dict(values, sync_dist=True)
+        return {name: value.item() for name, value in values.items()}
+
+    def validation_step(self, batch: NotSoClevrBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Add a batch to the metrics of its set.
+
+        Args:
+            batch: Samples.
+            batch_idx: Not used.
+            dataloader_idx: 0 for the test set, 1 for the training set.
+        """
+        self._evaluate(batch, self.val_metrics[dataloader_idx])
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the metrics and, during training, the time so far; stop training if both sets are perfect."""
+        values = self._log_metrics("val", self.val_metrics)
+        if self.trainer.state.fn != TrainerFn.FITTING:
+            return
+        seconds = self._seconds()
+        self.log("val/seconds", seconds, sync_dist=True, reduce_fx="max")
+        assert self.headline is not None
+        perfect = all(self.is_perfect(values[name]) for name in (self.headline, self.monitor))
+        if perfect and not self.time_to_perfect:
+            self.time_to_perfect = {"time_to_perfect": seconds, "epochs_to_perfect": float(self.current_epoch + 1)}
+        if self.time_to_perfect:
+            self.log_dict(self.time_to_perfect, sync_dist=True, reduce_fx="max")
+        if perfect and self.hparams["stop_when_perfect"]:
+            self.trainer.should_stop = True
+
+    def is_perfect(self, value: float) -> bool:
+        """Return whether a value of the headline metric is perfect."""
+        return value >= self.perfect_value
+
+    def test_step(self, batch: NotSoClevrBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Add a batch to the metrics of its set.
+
+        Args:
+            batch: Samples.
+            batch_idx: Not used.
+            dataloader_idx: 0 for the test set, 1 for the training set.
+        """
+        self._evaluate(batch, self.test_metrics[dataloader_idx])
+
+    def on_test_epoch_end(self) -> None:
+        """Log the metrics."""
+        self._log_metrics("test", self.test_metrics)
+
+    # --------------------------------------------------------------------- clock
+
+    def _seconds(self) -> float:
+        """Return the seconds of training so far, including those before an interruption."""
+        return self._seconds_before + time.perf_counter() - self._started
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the training time so far."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint[CLOCK_KEY] = {"seconds": self._seconds(), "perfect": self.time_to_perfect}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restore the training time."""
+        super().on_load_checkpoint(checkpoint)
+        clock = checkpoint.get(CLOCK_KEY, {"seconds": 0.0, "perfect": {}})
+        self._seconds_before, self.time_to_perfect = clock["seconds"], dict(clock["perfect"])
+
+    # -------------------------------------------------------------------- export
+
+    def export_module(self) -> nn.Module:
+        """Return the network: centres ``(B, 2 * objects)`` or one-hot images ``(B, 1, H, W)`` in, as in `models`."""
+        return self.network
+
+    def example_inputs(self) -> tuple[Tensor, ...]:
+        """Return two samples in the middle of the canvas."""
+        return (self.middle().flatten(1).float(),)
+
+    def middle(self) -> Tensor:
+        """Return the centres of two samples in the middle of the canvas, int64 ``(2, objects, 2)``."""
+        return torch.full((2, self.objects, 2), self.canvas_size // 2, device=self.device)
