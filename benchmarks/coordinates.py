@@ -1,11 +1,11 @@
-"""Seconds to perfect accuracy in coordinate classification, against the straightforward way to train the same network.
+"""Measure the seconds to perfect accuracy in coordinate classification, against a straightforward implementation.
 
     python benchmarks/coordinates.py [--seeds 0 1 2 3 4] [--plain_seeds 0] [--max_epochs 30]
 
-Both sides run through the application's command line, from its shipped configs, in this process, one after the
-other: Lightning, logging, checkpoints and the evaluation of all 3,136 samples after each epoch are in the figures,
-imports are not. The straightforward way repeats (x, y) over the canvas, concatenates the coordinates, and takes the
-softmax over all pixels. Everything else is the same: weights at the start, optimizer, batches.
+Both run through the application's command line, from its shipped configs, in this process, one after the other. The
+figures include Lightning, logging, checkpoints and the evaluation of all 3,136 samples after each epoch, but not
+imports. The straightforward implementation repeats (x, y) over the canvas, concatenates the coordinates, and takes the
+softmax over all pixels. Everything else is the same: initial weights, optimizer, batches.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a clon
 
 from coordconv_apps import CoordConv2d
 from coordconv_apps.cli.app import run
-from coordconv_apps.coordinates.data import SquareData
+from coordconv_apps.coordinates.data import NotSoClevrData
 from coordconv_apps.coordinates.losses import full_cross_entropy
-from coordconv_apps.coordinates.renderers import PixelClassifier, scaled
-from coordconv_apps.coordinates.task import CoordinateTask
+from coordconv_apps.coordinates.models.pixel_networks import PixelClassifier, scaled
+from coordconv_apps.coordinates.tasks import CoordinateClassification, CoordinateTask
 from coordconv_apps.nn.coords import coord_grid
 from coordconv_apps.runs.environment import device_name
 from coordconv_apps.runs.summary import read_summary
@@ -44,10 +44,10 @@ SPLITS = ("uniform", "quadrant")
 
 
 class ConcatClassifier(nn.Module):
-    """The classification network as one writes it down: everything concatenated, everywhere.
+    """The classification network, written straightforwardly: coordinates are concatenated at every pixel.
 
     Args:
-        network: Whose weights it takes.
+        network: The network whose weights it copies.
     """
 
     grid: Tensor
@@ -65,26 +65,27 @@ class ConcatClassifier(nn.Module):
         self.layers = nn.Sequential(entry, *network.rest)
 
     def forward(self, centers: Tensor) -> Tensor:
-        """Logits ``(B, H, W)`` for centres ``(B, 2)`` in pixels."""
+        """Return logits ``(B, H, W)`` for centres ``(B, 2)`` in pixels."""
         repeated = scaled(centers, self.size)[:, :, None, None].expand(-1, -1, self.size, self.size)
         inputs = torch.cat([repeated, self.grid.expand(len(centers), -1, -1, -1)], dim=1)
         logits: Tensor = self.layers(inputs)
         return logits.squeeze(1)
 
 
-class PlainTask(CoordinateTask):
-    """Coordinate classification with the network and the loss as one writes them down.
+class PlainTask(CoordinateClassification):
+    """Coordinate classification with a straightforward network and loss.
 
     Args:
-        **arguments: Those of `CoordinateTask`.
+        **arguments: Those of `CoordinateClassification`.
     """
 
-    def __init__(self, **arguments: Any) -> None:  # noqa: ANN401  # CoordinateTask's
+    def __init__(self, **arguments: Any) -> None:  # noqa: ANN401  # CoordinateClassification's
         super().__init__(**arguments)
         assert isinstance(self.network, PixelClassifier)
         self.network = ConcatClassifier(self.network)
 
-    def _train_loss(self, centers: Tensor) -> Tensor:
+    def training_loss(self, centers: Tensor) -> Tensor:
+        """Return the cross-entropy over all pixels."""
         return full_cross_entropy(self(centers), centers)
 
 
@@ -97,26 +98,27 @@ class Outcome(NamedTuple):
     total: float  # from the call of the command line to its return
 
 
-def train(task: type[CoordinateTask], split: str, seed: int, max_epochs: int) -> Outcome:
-    """Trains until both sets are perfect.
+def train(task: type[CoordinateClassification], split: str, seed: int, max_epochs: int) -> Outcome:
+    """Train until both sets are perfect.
 
     Args:
         task: Ours or the straightforward one.
-        split: Of the data.
-        seed: Of everything.
-        max_epochs: Where to give up.
+        split: The split of the data.
+        seed: The seed.
+        max_epochs: Epochs after which to give up.
     """
     with tempfile.TemporaryDirectory() as runs, contextlib.redirect_stdout(io.StringIO()):
         args = [
             "fit",
             f"--config={CONFIGS / f'classification_{split}.yaml'}",
+            f"--model={task.__module__}.{task.__qualname__}",
             "--model.coords=xy",
             f"--runs_dir={runs}",
         ]
         args += [f"--seed_everything={seed}", f"--trainer.max_epochs={max_epochs}", "--name=bench"]
         args.append("--model.schedule=constant")  # as it is for the config's 1,000 epochs, until both sides are done
         start = time.perf_counter()
-        run("coordinates", task, SquareData, args)
+        run("coordinates", CoordinateTask, NotSoClevrData, args, default_task=CoordinateClassification)
         total = time.perf_counter() - start
         summary = read_summary(Path(runs) / "coordinates" / "bench" / "version_0")
     metrics = summary["metrics"]
@@ -124,9 +126,9 @@ def train(task: type[CoordinateTask], split: str, seed: int, max_epochs: int) ->
 
 
 def check() -> None:
-    """Both networks give the same logits, or the comparison would mean nothing."""
+    """Check that both networks give the same logits."""
     torch.manual_seed(0)
-    ours = CoordinateTask(coords="xy").network
+    ours = CoordinateClassification(coords="xy").network
     assert isinstance(ours, PixelClassifier)
     centers = torch.randint(64, (8, 2)).float()
     with torch.no_grad():
@@ -134,7 +136,7 @@ def check() -> None:
 
 
 def line(name: str, split: str, outcomes: Sequence[Outcome]) -> tuple[str, float]:
-    """A row of the table, and the median of the seconds to perfection (infinite if most did not get there)."""
+    """Return a row of the table, and the median seconds to perfection (infinite if most runs did not reach it)."""
     seconds = statistics.median(o.seconds if o.perfect else float("inf") for o in outcomes)
     per_epoch = statistics.median(o.seconds / o.epochs for o in outcomes)
     epochs = statistics.median(o.epochs for o in outcomes)
@@ -147,19 +149,23 @@ def line(name: str, split: str, outcomes: Sequence[Outcome]) -> tuple[str, float
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="of our trainings")
-    parser.add_argument("--plain_seeds", type=int, nargs="+", default=[0], help="of the straightforward ones, slower")
-    parser.add_argument("--max_epochs", type=int, default=30, help="where to give up")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="seeds of our implementation")
+    parser.add_argument(
+        "--plain_seeds", type=int, nargs="+", default=[0], help="seeds of the straightforward one, which is slower"
+    )
+    parser.add_argument("--max_epochs", type=int, default=30, help="epochs after which to give up")
     args = parser.parse_args()
     check()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     print(f"{device_name(device, 1)}, {torch.get_num_threads()} threads, torch {torch.__version__}, pid {os.getpid()}")
-    train(CoordinateTask, "uniform", 0, 1)  # the first call of everything is not what is measured
+    train(CoordinateClassification, "uniform", 0, 1)  # warm up
     print(
         f"{'':<16} {'split':<9} {'perfect':>8} {'epochs':>7} {'s/epoch':>14} {'s to perfection':>18} {'s in all':>12}"
     )
     for split in SPLITS:
-        ours, ours_seconds = line("ours", split, [train(CoordinateTask, split, s, args.max_epochs) for s in args.seeds])
+        ours, ours_seconds = line(
+            "ours", split, [train(CoordinateClassification, split, s, args.max_epochs) for s in args.seeds]
+        )
         print(ours, flush=True)
         outcomes = [train(PlainTask, split, s, args.max_epochs) for s in args.plain_seeds]
         plain, plain_seconds = line("straightforward", split, outcomes)

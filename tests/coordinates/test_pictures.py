@@ -195,10 +195,10 @@ def test_samples_are_spread_from_first_to_last(count: int, expected: list[int]) 
 @pytest.mark.parametrize(
     ("arguments", "names"),
     [
-        ({"task": "classification", "coords": "xy"}, ["centers", "probabilities"]),
-        ({"task": "classification", "network": "deconv"}, ["centers", "probabilities"]),
-        ({"task": "regression"}, ["positions"]),
-        ({"task": "rendering", "coords": "xyr"}, ["squares", "iou"]),
+        ({"name": "classification", "coords": "xy"}, ["centers", "probabilities"]),
+        ({"name": "classification", "network": "deconv"}, ["centers", "probabilities"]),
+        ({"name": "regression"}, ["positions"]),
+        ({"name": "rendering", "coords": "xyr"}, ["squares", "iou"]),
     ],
 )
 def test_pictures_of_each_task(arguments: dict[str, Any], names: list[str], split: str) -> None:
