@@ -60,7 +60,7 @@ class Result:
         """Return the value of any argument of the training; None where it is not known.
 
         Args:
-            name: The argument, such as `model.init_args.game`.
+            name: The argument as on the command line, such as `model.game`.
         """
         return read_argument(self.folders[0], name) if self.folders else None
 
@@ -124,11 +124,13 @@ def read_argument(folder: Path, name: str) -> object:
 
     Args:
         folder: The run's folder.
-        name: The argument, such as `trainer.max_epochs`.
+        name: The argument as on the command line, such as `trainer.max_epochs` or `model.game`.
     """
     try:
         value: Any = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
         for key in name.split("."):
+            if key not in value:  # that of a class
+                value = value["init_args"]
             value = value[key]
     except (OSError, yaml.YAMLError, KeyError, TypeError):
         return None

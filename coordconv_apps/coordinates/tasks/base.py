@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import torch
@@ -43,7 +43,7 @@ _ALLOWED: dict[str, Allowed] = {
 }
 
 
-class CoordinateTask(Task):
+class CoordinateTask(Task, ABC):
     """What the three tasks share. They differ in their networks, losses and metrics.
 
     The arguments of a subclass include those that this class reads from ``self.hparams``: ``canvas_size``,
