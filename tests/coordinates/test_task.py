@@ -332,11 +332,12 @@ def perfect_from(epoch: int, one: CoordinateTask, monkeypatch: pytest.MonkeyPatc
     bad = 0.0 if one.monitor_mode == "max" else 5.0
     perfect = one.perfect_value if one.monitor_mode == "max" else one.perfect_value - 0.01
 
-    def log(stage: str, sets: nn.ModuleList) -> dict[str, float]:
+    def metrics(metrics: nn.ModuleList, stage: str) -> dict[str, torch.Tensor]:
         value = perfect if one.current_epoch >= epoch else bad
-        return {str(one.headline): value if test_set else bad, one.monitor: value}
+        names = (one.headline.removeprefix("val/"), one.monitor.removeprefix("val/"))
+        return dict(zip(names, torch.tensor([value if test_set else bad, value], dtype=torch.float64), strict=True))
 
-    monkeypatch.setattr(one, "_log_metrics", log)
+    monkeypatch.setattr(one, "evaluation_metrics", metrics)
 
 
 @EVERY_TASK

@@ -10,8 +10,9 @@ import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import nn
 
+from coordconv_apps.training.evaluation import EvaluatedTask
+from coordconv_apps.training.optimizers import can_fuse, parameter_groups, schedule_by_step
 from coordconv_apps.training.schedules import check_schedule, lr_factor
-from coordconv_apps.training.task import Task
 from coordconv_apps.utils.argument_checks import check_ranges
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from coordconv_apps.coordinates.data import NotSoClevrBatch
     from coordconv_apps.coordinates.metrics import SampleMeans
     from coordconv_apps.nn.coords import Coords
+    from coordconv_apps.training.evaluation import Stage
     from coordconv_apps.utils.argument_checks import Allowed
 
 CLOCK_KEY = "coordinates_clock"  # in checkpoints
@@ -43,7 +45,7 @@ _ALLOWED: dict[str, Allowed] = {
 }
 
 
-class CoordinateTask(Task, ABC):
+class CoordinateTask(EvaluatedTask["NotSoClevrBatch", nn.ModuleList], ABC):
     """What the three tasks share. They differ in their networks, losses and metrics.
 
     The arguments of a subclass include those that this class reads from ``self.hparams``: ``canvas_size``,
@@ -64,6 +66,7 @@ class CoordinateTask(Task, ABC):
     ranges: ClassVar[Mapping[str, Allowed]] = {}
     metric: ClassVar[type[SampleMeans]]
     perfect_value: ClassVar[float]
+    headline: str
     objects: int = 1
     network: nn.Module
 
@@ -138,14 +141,9 @@ class CoordinateTask(Task, ABC):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Make Adam with an L2 penalty on the weights of layers, and a learning-rate schedule by steps."""
-        # Weights have more than one axis, coordinate weights too; biases and the parameters of norms have one.
-        weights = [p for p in self.network.parameters() if p.dim() > 1]
-        others = [p for p in self.network.parameters() if p.dim() <= 1]
-        groups = [{"params": weights, "weight_decay": self.weight_decay}, {"params": others, "weight_decay": 0.0}]
+        groups = parameter_groups(self.network, self.weight_decay)
         # Fused: these networks are so small that one call per parameter would take longer than the arithmetic.
-        # Lightning cannot clip the gradients of fused optimizers in half precision.
-        fused = self.device.type in ("cpu", "cuda") and not self.trainer.gradient_clip_val
-        optimizer = torch.optim.Adam(groups, lr=self.lr, betas=(0.9, self.hparams["beta2"]), fused=fused)
+        optimizer = torch.optim.Adam(groups, lr=self.lr, betas=(0.9, self.hparams["beta2"]), fused=can_fuse(self))
         factor = lr_factor(
             self.hparams["schedule"],
             self.trainer.estimated_stepping_batches,
@@ -153,8 +151,7 @@ class CoordinateTask(Task, ABC):
             milestones=self.hparams["lr_milestones"] or [],
             gamma=self.hparams["lr_gamma"],
         )
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        return schedule_by_step(optimizer, factor)
 
     # ---------------------------------------------------------------- evaluation
 
@@ -162,42 +159,33 @@ class CoordinateTask(Task, ABC):
         """Return what the metric compares outputs with: by default the centres themselves."""
         return centers
 
-    def _evaluate(self, batch: NotSoClevrBatch, metric: nn.Module) -> None:
-        """Add a batch to the metric of its set."""
-        cast("SampleMeans", metric).update(self(batch.centers), self.targets(batch.centers))
+    def evaluation_step(self, batch: NotSoClevrBatch, metrics: nn.ModuleList, dataloader_idx: int) -> None:
+        """Add a batch to the metric of its set: 0 is the test set, 1 the training set."""
+        metric = cast("SampleMeans", metrics[dataloader_idx])
+        metric.update(self(batch.centers), self.targets(batch.centers))
 
-    def _log_metrics(self, stage: str, metrics: nn.ModuleList) -> dict[str, float]:
-        """Log and return the metrics of both sets."""
+    def evaluation_metrics(self, metrics: nn.ModuleList, stage: Stage) -> dict[str, Tensor]:
+        """Compute the metrics of both sets over all processes, and reset them."""
         values: dict[str, Tensor] = {}
         for prefix, metric in zip(SET_PREFIXES, metrics, strict=True):
             means = cast("SampleMeans", metric)
-            values |= {f"{stage}/{prefix}{name}": value for name, value in means.compute().items()}
+            values |= {f"{prefix}{name}": value for name, value in means.compute().items()}
             means.reset()
-        # Every process holds the means over all processes; the mean of equal numbers changes nothing.
-        self.log_dict(values, sync_dist=True)
-        return {name: value.item() for name, value in values.items()}
-
-    def validation_step(self, batch: NotSoClevrBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Add a batch to the metrics of its set.
-
-        Args:
-            batch: Samples.
-            batch_idx: Not used.
-            dataloader_idx: 0 for the test set, 1 for the training set.
-        """
-        self._evaluate(batch, self.val_metrics[dataloader_idx])
+        return values
 
     def on_validation_epoch_end(self) -> None:
         """Log the metrics and, during training, the time so far; stop training if both sets are perfect."""
-        values = self._log_metrics("val", self.val_metrics)
+        values = self.evaluation_metrics(self.val_metrics, "val")
+        self.log_evaluation(values, "val")
         if self.trainer.state.fn != TrainerFn.FITTING:
             return
         seconds = self._seconds()
         self.log("val/seconds", seconds, sync_dist=True, reduce_fx="max")
-        assert self.headline is not None
-        perfect = all(self.is_perfect(values[name]) for name in (self.headline, self.monitor))
+        perfect = all(
+            self.is_perfect(values[name.removeprefix("val/")].item()) for name in (self.headline, self.monitor)
+        )
         if perfect and not self.time_to_perfect:
-            self.time_to_perfect = {"time_to_perfect": seconds, "epochs_to_perfect": float(self.current_epoch + 1)}
+            self.time_to_perfect = {"time_to_perfect": seconds, "epochs_to_perfect": self.current_epoch + 1.0}
         if self.time_to_perfect:
             self.log_dict(self.time_to_perfect, sync_dist=True, reduce_fx="max")
         if perfect and self.hparams["stop_when_perfect"]:
@@ -206,20 +194,6 @@ class CoordinateTask(Task, ABC):
     def is_perfect(self, value: float) -> bool:
         """Return whether a value of the headline metric is perfect."""
         return value >= self.perfect_value
-
-    def test_step(self, batch: NotSoClevrBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Add a batch to the metrics of its set.
-
-        Args:
-            batch: Samples.
-            batch_idx: Not used.
-            dataloader_idx: 0 for the test set, 1 for the training set.
-        """
-        self._evaluate(batch, self.test_metrics[dataloader_idx])
-
-    def on_test_epoch_end(self) -> None:
-        """Log the metrics."""
-        self._log_metrics("test", self.test_metrics)
 
     # --------------------------------------------------------------------- clock
 
