@@ -20,8 +20,9 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a clone as well, nothing installed
 
-from detection.canvas import Canvases, CanvasSettings, Glyphs, draw_canvases
-from detection.glyphs import load_glyphs
+from detection.canvas import Canvases, CanvasSettings, draw_canvases
+from detection.glyph_sources import load_glyphs
+from detection.glyphs import Glyphs
 
 _Bytes = npt.NDArray[np.uint8]
 

@@ -13,8 +13,8 @@ with required_extra("detection"):
     from coordconv_apps.cli.app import run
     from detection.data import DetectionData
     from detection.pictures import DetectionPictures
-    from detection.predict import PredictionWriter
-    from detection.task import DetectionTask
+    from detection.predictions import DetectionWriter
+    from detection.tasks import DetectionTask, FasterRCNN
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -23,7 +23,14 @@ def main(args: Sequence[str] | None = None) -> None:
     Args:
         args: Command-line arguments; those of the process if None.
     """
-    run("detection", DetectionTask, DetectionData, args, callbacks=(DetectionPictures, PredictionWriter))
+    run(
+        "detection",
+        DetectionTask,
+        DetectionData,
+        args,
+        default_task=FasterRCNN,
+        callbacks=(DetectionPictures, DetectionWriter),
+    )
 
 
 if __name__ == "__main__":

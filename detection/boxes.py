@@ -1,30 +1,80 @@
-"""Arithmetic of boxes in batches. Boxes are ``(x1, y1, x2, y2)`` in pixels throughout."""
+"""Arithmetic and selection of boxes in batches. Boxes are ``(x1, y1, x2, y2)`` in pixels throughout."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision.ops import nms
+from torchvision.ops import clip_boxes_to_image, nms
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 MAX_LOG_SCALE = math.log(1000 / 16)
-"""Limit on the logarithm of a change of size, torchvision's: exp() must not overflow early in training."""
+"""Upper limit of ``dw`` and ``dh``, torchvision's: exp() must not overflow early in training."""
 
 NMS_IOU = 0.8
-"""Proposals that overlap a better one by more than this are dropped (the paper's test setting)."""
+"""Non-maximum suppression drops proposals with a larger IoU with a better one (the paper's test setting)."""
 
 MAX_PROPOSALS = 10
 """Proposals kept per image (the paper's test setting)."""
 
 
+class Detections(TypedDict):
+    """Objects found in one image, best first.
+
+    Attributes:
+        boxes: float32 ``(n, 4)``, in pixels; n may be 0.
+        scores: float32 ``(n,)``, in [0, 1].
+        labels: int64 ``(n,)``, class numbers from 1.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+
+
+class Found(NamedTuple):
+    """Objects found in a batch.
+
+    Attributes:
+        detections: The detections of each image.
+        proposals: The kept region proposals ``(m, 4)`` of each image, at most ten; None for a network without any.
+    """
+
+    detections: list[Detections]
+    proposals: list[Tensor] | None
+
+
+def select(detections: Detections, chosen: Tensor) -> Detections:
+    """Return some of the detections of an image.
+
+    Args:
+        detections: n detections.
+        chosen: Mask ``(n,)`` or indices.
+
+    Returns:
+        The chosen ones.
+
+    Example:
+        >>> found = Detections(
+        ...     boxes=torch.eye(2, 4), scores=torch.tensor([0.9, 0.2]), labels=torch.tensor([3, 1])
+        ... )
+        >>> select(found, found["scores"] >= 0.5)["labels"]
+        tensor([3])
+    """
+    return {
+        "boxes": detections["boxes"][chosen],
+        "scores": detections["scores"][chosen],
+        "labels": detections["labels"][chosen],
+    }
+
+
 def decode(deltas: Tensor, anchors: Tensor) -> Tensor:
-    """Move anchors: centres by ``dx, dy`` times the anchor's size, sizes by ``exp(dw), exp(dh)``.
+    """Move anchors: centres by ``(dx, dy)`` times the anchor's size, sizes by factors ``(exp(dw), exp(dh))``.
 
     Args:
         deltas: ``(..., N, 4)``, ``(dx, dy, dw, dh)``.
@@ -32,6 +82,10 @@ def decode(deltas: Tensor, anchors: Tensor) -> Tensor:
 
     Returns:
         Moved boxes ``(..., N, 4)``, ``(x1, y1, x2, y2)``.
+
+    Example:
+        >>> decode(torch.tensor([[0.5, 0.0, 0.0, 0.0]]), torch.tensor([[10.0, 10.0, 30.0, 20.0]]))
+        tensor([[20., 10., 40., 20.]])
     """
     size = anchors[..., 2:] - anchors[..., :2]
     centre = anchors[..., :2] + size / 2 + deltas[..., :2] * size
@@ -40,37 +94,38 @@ def decode(deltas: Tensor, anchors: Tensor) -> Tensor:
 
 
 def encode(boxes: Tensor, anchors: Tensor) -> Tensor:
-    """The deltas that move anchors ``(..., 4)`` onto boxes ``(..., 4)``: the inverse of `decode`."""
+    """Return the deltas that move anchors onto boxes: the inverse of `decode`.
+
+    Args:
+        boxes: ``(..., 4)``, ``(x1, y1, x2, y2)``.
+        anchors: ``(..., 4)``, likewise.
+
+    Returns:
+        ``(..., 4)``, ``(dx, dy, dw, dh)``.
+
+    Example:
+        >>> encode(torch.tensor([[20.0, 10.0, 40.0, 20.0]]), torch.tensor([[10.0, 10.0, 30.0, 20.0]]))
+        tensor([[0.5000, 0.0000, 0.0000, 0.0000]])
+    """
     size = anchors[..., 2:] - anchors[..., :2]
     box_size = boxes[..., 2:] - boxes[..., :2]
     shift = (boxes[..., :2] + box_size / 2 - anchors[..., :2] - size / 2) / size
     return torch.cat((shift, (box_size / size).log()), dim=-1)
 
 
-def clip(boxes: Tensor, size: Sequence[int]) -> Tensor:
-    """Cut boxes ``(..., 4)`` off at the border of a canvas of ``size`` (height, width)."""
-    height, width = size
-    return torch.minimum(boxes.clamp(min=0), boxes.new_tensor([width, height, width, height]))
-
-
-def pairwise_iou(boxes: Tensor, truth: Tensor) -> Tensor:
-    """IoU ``(B, N, G)`` of boxes ``(B, N, 4)`` and true boxes ``(B, G, 4)``; 0 for boxes without area."""
-    corners = torch.minimum(boxes[:, :, None, 2:], truth[:, None, :, 2:])
-    sides = (corners - torch.maximum(boxes[:, :, None, :2], truth[:, None, :, :2])).clamp_(min=0)
-    shared = sides[..., 0] * sides[..., 1]
-    area = (boxes[..., 2:] - boxes[..., :2]).prod(-1)[:, :, None]
-    truth_area = (truth[..., 2:] - truth[..., :2]).prod(-1)[:, None]
-    return shared / (area + truth_area - shared).clamp_(min=1e-9)
-
-
 def pad_boxes(boxes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Stack boxes of several images.
+    """Stack the boxes of several images.
 
     Args:
-        boxes: Per image ``(n, 4)``, n from 0.
+        boxes: Per image ``(n, 4)``; n may be 0.
 
     Returns:
-        ``(B, G, 4)``, filled up with zeros, and the mask ``(B, G)`` of what is real; G is at least 1.
+        The boxes ``(B, G, 4)``, padded with zeros, and the mask ``(B, G)`` of those that are real; G is at least 1.
+
+    Example:
+        >>> padded, real = pad_boxes([torch.zeros(0, 4), torch.ones(2, 4)])
+        >>> padded.shape, real.tolist()
+        (torch.Size([2, 2, 4]), [[False, False], [True, True]])
     """
     counts = [len(b) for b in boxes]
     most = max(1, *counts)
@@ -80,16 +135,21 @@ def pad_boxes(boxes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
 
 
 def select_proposals(boxes: Tensor, scores: Tensor, *, iou: float = NMS_IOU, most: int = MAX_PROPOSALS) -> Tensor:
-    """Indices of the proposals that are kept, best first: non-maximum suppression, then the best ``most``.
+    """Select proposals: non-maximum suppression, then the best ``most``.
 
     Args:
         boxes: ``(N, 4)``.
         scores: ``(N,)``.
-        iou: Boxes that overlap a better one by more are dropped.
+        iou: Boxes with a larger IoU with a better one are dropped.
         most: How many are kept at most.
 
     Returns:
-        Int64 indices, at most ``most``.
+        int64 indices, best first.
+
+    Example:
+        >>> boxes = torch.tensor([[0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 10.0, 9.0], [20.0, 0.0, 30.0, 10.0]])
+        >>> select_proposals(boxes, torch.tensor([0.9, 0.8, 0.7]))
+        tensor([0, 2])
     """
     # Suppression goes down the scores, so the few best boxes decide the outcome unless they are all alike.
     shortlist = scores.topk(min(16 * most, len(scores))).indices
@@ -99,7 +159,37 @@ def select_proposals(boxes: Tensor, scores: Tensor, *, iou: float = NMS_IOU, mos
     return kept
 
 
-def keep_best(boxes: Tensor) -> Tensor:
-    """The at most ten kept proposals ``(n, 4)`` of boxes ``(N, 4)`` in order of their scores, best first."""
+def best_proposals(boxes: Tensor) -> Tensor:
+    """Return the kept proposals ``(n, 4)``, at most ten, of boxes ``(N, 4)`` that are sorted by score, best first."""
     order = torch.arange(len(boxes), 0, -1, device=boxes.device, dtype=boxes.dtype)
-    return boxes[nms(boxes, order, NMS_IOU)[:MAX_PROPOSALS]]
+    return boxes[select_proposals(boxes, order)]
+
+
+@torch.no_grad()
+def propose(
+    logits: Tensor, deltas: Tensor, anchors: Tensor, size: tuple[int, int], *, clip_moved: bool = True
+) -> list[Detections]:
+    """Make a batch's proposals as the paper tests them: moved, clipped, suppressed at IoU 0.8, at most ten.
+
+    Args:
+        logits: Objectness ``(B, N)``.
+        deltas: ``(B, N, 4)``.
+        anchors: ``(N, 4)``.
+        size: Height and width of the canvas in pixels.
+        clip_moved: Whether to clip moved boxes to the canvas.
+
+    Returns:
+        Per image up to ten proposals, all with label 1. Boxes without area are dropped, as torchvision does.
+    """
+    moved = decode(deltas, anchors)
+    if clip_moved:
+        moved = clip_boxes_to_image(moved, size)
+    result: list[Detections] = []
+    for boxes, scores in zip(moved, logits.sigmoid(), strict=True):
+        solid = ((boxes[:, 2:] - boxes[:, :2]) > 0).all(1)
+        if not solid.all():
+            boxes, scores = boxes[solid], scores[solid]
+        kept = select_proposals(boxes, scores)
+        labels = torch.ones_like(kept)
+        result.append({"boxes": boxes[kept], "scores": scores[kept], "labels": labels})
+    return result

@@ -1,4 +1,4 @@
-"""Data of the detection application: canvases to train and evaluate on, the user's own pictures to predict on."""
+"""Data of the detection application: canvases to train and evaluate on, the user's own images to predict on."""
 
 from __future__ import annotations
 
@@ -16,16 +16,18 @@ from torch.utils.data import DataLoader, Dataset
 from coordconv_apps.data.collate import identity_collate
 from coordconv_apps.data.datamodule import DataModule
 from coordconv_apps.data.downloads import data_root
+from coordconv_apps.data.image_files import list_images
 from detection.canvas import Canvases, CanvasSettings, TrueBoxes, draw_canvases
-from detection.glyphs import SPLITS, Source, Split, check_source, fetch_mnist, load_class_names, load_glyphs
-from detection.read import PICTURE_SUFFIXES, Ink, list_pictures, read_picture
+from detection.glyph_sources import Source, check_source, fetch_mnist, load_class_names, load_glyphs
+from detection.glyphs import SPLITS, Split
+from detection.gray_images import Ink, read_gray
 
 
 class DetectionTarget(TypedDict):
     """The objects in an image; n may be 0.
 
     Attributes:
-        boxes: float32 ``(n, 4)``, x0, y0, x1, y1 in pixels, x0 < x1 and y0 < y1; within the image if
+        boxes: float32 ``(n, 4)``, ``(x1, y1, x2, y2)`` in pixels, x1 < x2 and y1 < y2; within the image if
             ``true_boxes="cut"``.
         labels: int64 ``(n,)``, from 1 to the number of classes.
     """
@@ -46,30 +48,30 @@ class DetectionBatch(TypedDict):
     targets: list[DetectionTarget]
 
 
-SMALLEST = 16
-"""Pixels a side that the paper's backbone without padding needs."""
+MIN_IMAGE_SIDE = 16
+"""Smallest image side that the paper's backbone without padding takes, in pixels."""
 
 
-class PictureBatch(TypedDict):
-    """The user's own pictures.
+class ImageBatch(TypedDict):
+    """The user's own images.
 
     Attributes:
-        numbers: Number of each picture among all that can be read, from 0.
-        paths: The file of each picture.
-        images: float32 ``(1, H, W)`` each, 0 (ground) to 1 (ink); the sizes differ. Those of fewer than `SMALLEST`
-            pixels a side have ground added to the right and below.
+        indices: Index of each image among all readable ones.
+        paths: The file of each image.
+        images: float32 ``(1, H, W)`` each, 0 (ground) to 1 (ink); the sizes differ. Images with a side below
+            `MIN_IMAGE_SIDE` are padded with ground on the right and below.
     """
 
-    numbers: list[int]
+    indices: list[int]
     paths: list[str]
     images: list[Tensor]
 
 
 class CanvasDataset(Dataset[DetectionBatch]):
-    """Canvases as batches of floating point numbers, made when they are asked for.
+    """Canvases as batches of floating point images.
 
     Args:
-        canvases: What to serve.
+        canvases: The canvases.
     """
 
     def __init__(self, canvases: Canvases) -> None:
@@ -83,7 +85,7 @@ class CanvasDataset(Dataset[DetectionBatch]):
         return self.__getitems__([index])
 
     def __getitems__(self, indices: Sequence[int]) -> DetectionBatch:
-        """Return a batch of canvases. The loader calls this once for a batch."""
+        """Return a batch of canvases. The loader calls this once per batch."""
         objects = (self.canvases.objects(index) for index in indices)
         return {
             "images": self.canvases.images[list(indices)].unsqueeze(1).float().div_(255),
@@ -91,8 +93,8 @@ class CanvasDataset(Dataset[DetectionBatch]):
         }
 
 
-class PictureDataset(Dataset[PictureBatch]):
-    """Pictures in files, read when they are asked for.
+class ImageFileDataset(Dataset[ImageBatch]):
+    """Image files, read on demand.
 
     Args:
         paths: The files, all of them readable.
@@ -106,55 +108,56 @@ class PictureDataset(Dataset[PictureBatch]):
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, index: int) -> PictureBatch:
-        """Return a batch of one picture."""
+    def __getitem__(self, index: int) -> ImageBatch:
+        """Return a batch of one image."""
         return self.__getitems__([index])
 
-    def __getitems__(self, indices: Sequence[int]) -> PictureBatch:
-        """Return a batch of pictures. The loader calls this once for a batch."""
-        grays = (read_picture(self.paths[index], self.ink) for index in indices)
+    def __getitems__(self, indices: Sequence[int]) -> ImageBatch:
+        """Return a batch of images. The loader calls this once per batch."""
+        images = (torch.from_numpy(read_gray(self.paths[index], self.ink)) for index in indices)
         return {
-            "numbers": list(indices),
+            "indices": list(indices),
             "paths": [str(self.paths[index]) for index in indices],
-            "images": [_large_enough(torch.from_numpy(gray)).unsqueeze(0).float().div_(255) for gray in grays],
+            "images": [_pad_to_min_side(image).unsqueeze(0).float().div_(255) for image in images],
         }
 
 
-def _large_enough(gray: Tensor) -> Tensor:
-    height, width = gray.shape
-    return functional.pad(gray, (0, max(SMALLEST - width, 0), 0, max(SMALLEST - height, 0)))
+def _pad_to_min_side(image: Tensor) -> Tensor:
+    height, width = image.shape
+    return functional.pad(image, (0, max(MIN_IMAGE_SIDE - width, 0), 0, max(MIN_IMAGE_SIDE - height, 0)))
 
 
 class DetectionData(DataModule):
     """Canvases of glyphs, as in the paper's object detection on MNIST: 9,000 to train on, 1,000 to test on.
 
-    Canvases to train, to validate and to test have no picture of a glyph in common, whatever the seed.
+    Training, validation and test canvases share no glyph, whatever the seed.
 
     Args:
-        source: Where glyphs come from: "uci" (digits that come with scikit-learn), "mnist" (downloaded if missing),
+        source: Source of the glyphs: "uci" (digits that come with scikit-learn), "mnist" (downloaded if missing),
             "folder" or "idx" (your own, see glyphs).
-        root: Folder of data sets, with MNIST/raw in it. By default that of the variable COORDCONV_DATA, else ./data.
-        glyphs: Your own glyphs. With source=folder, a folder with a sub-folder of pictures for each class; with
+        root: Folder of data sets, which contains MNIST/raw. Default: the variable COORDCONV_DATA, else ./data.
+        glyphs: Your own glyphs. With source=folder, a folder with a subfolder of images for each class; with
             source=idx, an IDX file of images.
         glyph_labels: With source=idx, the IDX file of labels.
-        ink: Whether the ink in your own pictures (of glyphs, or to predict on) is bright or dark; "auto" tells by
-            their border.
-        num_train: Canvases to train on.
-        num_val: Canvases to validate on.
-        num_test: Canvases to test on.
+        ink: Whether the ink in your own images (of glyphs, or to predict on) is bright or dark; "auto" decides by the
+            border of each image.
+        num_train: Number of training canvases.
+        num_val: Number of validation canvases.
+        num_test: Number of test canvases.
         canvas_size: Side of the canvas that glyphs are placed on, in pixels.
-        crop: Side of the square that is cut out of its centre, in pixels; null keeps the whole canvas.
-        digits: Glyphs placed on each canvas.
-        min_size: Least height and width of a placed glyph, in pixels.
-        max_size: Greatest height and width of a placed glyph, in pixels.
-        min_visible: A glyph cut by the border counts if at least so many pixels are left of both sides of its box.
+        crop: Side of the central square that is kept, in pixels; null keeps the whole canvas.
+        digits: Number of glyphs placed on each canvas.
+        min_size: Smallest height and width of a placed glyph, in pixels.
+        max_size: Largest height and width of a placed glyph, in pixels.
+        min_visible: A glyph that the border cuts counts as an object if at least this many pixels of both sides of its
+            box are visible.
         whole_pixels: Whether sizes and positions of glyphs are whole numbers.
         true_boxes: "cut": boxes end at the border. "whole": boxes of the same glyphs may reach beyond it. "all": whole
-            boxes of all glyphs placed, of those that are not to be seen too, as in the authors' data.
-        predict_images: What predict looks at: a picture, or a folder of pictures, of any size and format.
-        batch_size: Canvases or pictures in a batch, on each process.
-        num_workers: Processes that make batches, on each process; 0 makes them in the main process.
-        seed: Fixes the canvases and the order of training. Which glyphs are for training does not depend on it.
+            boxes of all glyphs, also of invisible ones beyond the border, as in the authors' data.
+        predict_images: Input of predict: an image file of any size and format, or a folder of them.
+        batch_size: Canvases or images per batch, on each process.
+        num_workers: Worker processes that load batches, on each process; 0 loads in the main process.
+        seed: Fixes the canvases and the order of training. The split of the glyphs does not depend on it.
 
     Raises:
         ValueError: If an argument is out of its range, or does not go with the others.
@@ -199,18 +202,18 @@ class DetectionData(DataModule):
         )
         self.predict_images = None if predict_images is None else Path(predict_images).expanduser()
         self._canvases: dict[Split, Canvases] = {}
-        self._pictures: list[Path] = []
+        self._image_paths: list[Path] = []
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Names of the classes; label ``i`` of a box stands for number ``i - 1``."""
+        """Names of the classes; label ``i`` of a box has name ``i - 1``."""
         return load_class_names(self.source, self.glyphs, self.glyph_labels)
 
     def canvases(self, split: Split) -> Canvases:
-        """Return the canvases of a split, drawn at the first call.
+        """Return the canvases of a split, which are drawn at the first call.
 
         Args:
-            split: To train, to validate or to test.
+            split: "train", "val" or "test".
 
         Returns:
             The same canvases every time.
@@ -223,14 +226,7 @@ class DetectionData(DataModule):
         return self._canvases[split]
 
     def example_canvases(self, count: int) -> DetectionBatch:
-        """Return the first test canvases, to look at.
-
-        Args:
-            count: How many, if there are so many.
-
-        Returns:
-            A batch of them.
-        """
+        """Return the first ``count`` test canvases, or all if there are fewer, for pictures."""
         canvases = self.canvases("test")
         return CanvasDataset(canvases).__getitems__(range(min(count, len(canvases))))
 
@@ -241,17 +237,17 @@ class DetectionData(DataModule):
             fetch_mnist(self.root)
 
     def setup(self, stage: str) -> None:
-        """Draw the canvases, or find the pictures, that a stage needs.
+        """Draw the canvases, or find the images, that a stage needs.
 
         Args:
             stage: "fit", "validate", "test" or "predict".
 
         Raises:
-            ValueError: If the user's glyphs or pictures are not what they should be.
-            FileNotFoundError: If glyphs or pictures are missing.
+            ValueError: If the user's glyphs or images are not what they should be.
+            FileNotFoundError: If glyphs or images are missing.
         """
         if stage == "predict":
-            self._pictures = self._find_pictures()
+            self._image_paths = self._find_images()
             return
         needed: dict[str, list[Split]] = {"fit": ["train", "val"], "validate": ["val"], "test": ["test"]}
         self._draw(needed[stage])
@@ -273,43 +269,43 @@ class DetectionData(DataModule):
             rng = np.random.default_rng([self.seed, SPLITS.index(split)])
             self._canvases[split] = draw_canvases(loaded[split], self.counts[split], self.settings, rng)
 
-    def _find_pictures(self) -> list[Path]:
-        """Paths of the pictures to predict on; those that cannot be read are told and left out."""
+    def _find_images(self) -> list[Path]:
+        """Return the readable images to predict on, and print which ones are left out."""
         place = self.predict_images
         if place is None:
-            raise ValueError("data.predict_images=null: predict needs a picture, or a folder of pictures")
+            raise ValueError("data.predict_images=null: predict needs an image file, or a folder of image files")
         if not place.exists():
             raise FileNotFoundError(f"data.predict_images={str(place)!r}: no such file or folder")
-        paths = list_pictures(place) if place.is_dir() else [place]
-        if not paths:
-            raise ValueError(f"data.predict_images={str(place)!r}: no pictures there ({', '.join(PICTURE_SUFFIXES)})")
+        paths = [place]
+        if place.is_dir():
+            paths = [place / name for name in list_images(place, "data.predict_images", recursive=False)]
         readable: list[Path] = []
         failures: list[str] = []
         for path in paths:
             try:
-                read_picture(path, self.ink)
+                read_gray(path, self.ink)
             except ValueError as error:
                 failures.append(str(error))
             else:
                 readable.append(path)
         if not readable:
-            raise ValueError(f"none of {len(paths)} pictures can be read, the first: {failures[0]}")
+            raise ValueError(f"none of {len(paths)} images can be read, the first: {failures[0]}")
         if failures and (self.trainer is None or self.trainer.is_global_zero):
-            print("\n".join([f"left out {len(failures)} of {len(paths)} pictures:", *failures]))
+            print("\n".join([f"left out {len(failures)} of {len(paths)} images:", *failures]))
         return readable
 
     def train_dataloader(self) -> DataLoader[DetectionBatch]:
-        """Make the loader of training canvases."""
+        """Return the loader of the training canvases."""
         return self._loader(CanvasDataset(self.canvases("train")), train=True, collate_fn=identity_collate)
 
     def val_dataloader(self) -> DataLoader[DetectionBatch]:
-        """Make the loader of validation canvases."""
+        """Return the loader of the validation canvases."""
         return self._loader(CanvasDataset(self.canvases("val")), train=False, collate_fn=identity_collate)
 
     def test_dataloader(self) -> DataLoader[DetectionBatch]:
-        """Make the loader of test canvases."""
+        """Return the loader of the test canvases."""
         return self._loader(CanvasDataset(self.canvases("test")), train=False, collate_fn=identity_collate)
 
-    def predict_dataloader(self) -> DataLoader[PictureBatch]:
-        """Make the loader of the user's own pictures."""
-        return self._loader(PictureDataset(self._pictures, self.ink), train=False, collate_fn=identity_collate)
+    def predict_dataloader(self) -> DataLoader[ImageBatch]:
+        """Return the loader of the user's own images."""
+        return self._loader(ImageFileDataset(self._image_paths, self.ink), train=False, collate_fn=identity_collate)

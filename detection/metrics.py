@@ -1,26 +1,28 @@
-"""Overlap of predicted with true boxes, as metrics that add up across processes."""
+"""Metrics of detection: mean IoU of kept and of true boxes, and COCO's average precision. Exact over processes."""
 
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Any
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 from torchmetrics import Metric
 from torchmetrics.detection import MeanAveragePrecision
 from torchvision.ops import box_iou
 
+from coordconv_apps.utils.distributed import gather_ranks
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-    from torch.distributed import ProcessGroup
-
+    from detection.boxes import Found
     from detection.data import DetectionTarget
 
 
 class _MeanBestIoU(Metric):
-    """Sum of best overlaps and number of boxes they are of."""
+    """Sum of best IoUs, and the number of boxes that it adds up."""
 
     is_differentiable = False
     higher_is_better = True
@@ -40,129 +42,169 @@ class _MeanBestIoU(Metric):
         self.count += len(boxes)
 
     def compute(self) -> Tensor:
-        """The mean in [0, 1], a scalar; 0 if there was no box at all."""
+        """Return the mean in [0, 1], a scalar; 0 if there was no box at all."""
         return self.total / self.count.clamp(min=1)
 
 
 class KeptBoxIoU(_MeanBestIoU):
-    """The paper's measure: mean, over kept boxes, of the best IoU with any true box (section 4).
+    """The paper's metric: the best IoU with any true box, averaged over kept boxes (section 4).
 
-    Every kept box of every image weighs the same. On an image without true boxes each kept box counts as 0:
-    there is nothing for it to overlap. An image without kept boxes adds nothing. Without any kept box at all
-    the value is 0.
+    Every kept box of every image has the same weight. On an image without true boxes, each kept box counts as 0. An
+    image without kept boxes adds nothing. Without any kept box at all the value is 0.
+
+    Example:
+        >>> metric = KeptBoxIoU()
+        >>> kept, true = torch.tensor([[0.0, 0.0, 4.0, 4.0]]), torch.tensor([[0.0, 0.0, 4.0, 2.0]])
+        >>> metric.update([kept], [true])
+        >>> metric.compute()
+        tensor(0.5000)
     """
 
     def update(self, kept: Sequence[Tensor], truth: Sequence[Tensor]) -> None:
         """Add images.
 
         Args:
-            kept: Per image the kept boxes, ``(n, 4)``, ``(x1, y1, x2, y2)``, n from 0.
-            truth: Per image the true boxes, ``(m, 4)``, m from 0.
+            kept: Per image the kept boxes ``(n, 4)``, ``(x1, y1, x2, y2)``; n may be 0.
+            truth: Per image the true boxes ``(m, 4)``; m may be 0.
         """
         for boxes, true_boxes in zip(kept, truth, strict=True):
             self._add(boxes, true_boxes)
 
 
 class TrueBoxIoU(_MeanBestIoU):
-    """Recall in terms of overlap: mean, over true boxes, of the best IoU with any kept box.
+    """Recall in terms of IoU: the best IoU with any kept box, averaged over true boxes.
 
-    Every true box of every image weighs the same. A true box of an image without kept boxes counts as 0. An
-    image without true boxes adds nothing. Without any true box at all the value is 0.
+    Every true box of every image has the same weight. A true box of an image without kept boxes counts as 0. An image
+    without true boxes adds nothing. Without any true box at all the value is 0.
+
+    Example:
+        >>> metric = TrueBoxIoU()
+        >>> metric.update([torch.zeros(0, 4)], [torch.tensor([[0.0, 0.0, 4.0, 2.0]])])
+        >>> metric.compute()
+        tensor(0.)
     """
 
     def update(self, kept: Sequence[Tensor], truth: Sequence[Tensor]) -> None:
         """Add images.
 
         Args:
-            kept: Per image the kept boxes, ``(n, 4)``, ``(x1, y1, x2, y2)``, n from 0.
-            truth: Per image the true boxes, ``(m, 4)``, m from 0.
+            kept: Per image the kept boxes ``(n, 4)``, ``(x1, y1, x2, y2)``; n may be 0.
+            truth: Per image the true boxes ``(m, 4)``; m may be 0.
         """
         for boxes, true_boxes in zip(kept, truth, strict=True):
             self._add(true_boxes, boxes)
 
 
 class AveragePrecision(MeanAveragePrecision):
-    """COCO's average precision, for processes with different numbers of images too.
+    """COCO's average precision, also for processes with different numbers of images.
 
-    Torchmetrics gathers image by image: where processes hold different numbers of them, one waits for ever.
+    Torchmetrics gathers image by image, which hangs if processes hold different numbers of images. Here each process
+    gathers the images of all processes as objects and computes the value itself.
+
+    Example:
+        >>> metric = AveragePrecision()
+        >>> box, label = torch.tensor([[2.0, 2.0, 9.0, 9.0]]), torch.tensor([1])
+        >>> metric.update(
+        ...     [{"boxes": box, "scores": torch.tensor([0.8]), "labels": label}], [{"boxes": box, "labels": label}]
+        ... )
+        >>> metric.compute()
+        {'map': tensor(1.), 'map_50': tensor(1.), 'map_75': tensor(1.)}
     """
 
     def __init__(self) -> None:
-        super().__init__(backend="faster_coco_eval")
+        super().__init__(backend="faster_coco_eval", sync_on_compute=False)
         self.warn_on_many_detections = False
 
-    def _sync_dist(
-        self, dist_sync_fn: Callable[..., Any] | None = None, process_group: ProcessGroup | None = None
-    ) -> None:
-        group = process_group or self.process_group
-        own = {name: [value.cpu() for value in getattr(self, name)] for name in self._reductions}
-        parts: list[dict[str, list[Tensor]]] = [{} for _ in range(distributed.get_world_size(group))]
-        distributed.all_gather_object(parts, own, group=group)
-        for name in own:
-            # Images are dealt out one by one: taken back likewise, they are in the order of a single process.
-            rounds = itertools.zip_longest(*(part[name] for part in parts))
-            setattr(self, name, [value.to(self.device) for r in rounds for value in r if value is not None])
+    def compute(self) -> dict[str, Tensor]:
+        """Return "map", "map_50" and "map_75" of the images of all processes; -1 if there is no true box at all."""
+        own = {name: list(values) for name, values in self.metric_state.items()}
+        if self.distributed_available_fn():
+            ranks = gather_ranks({name: [value.cpu() for value in values] for name, values in own.items()})
+            for name in own:
+                # Images are dealt out to the processes one by one: taken back likewise, they are in order again.
+                rounds = itertools.zip_longest(*(rank[name] for rank in ranks))
+                setattr(self, name, [value.to(self.device) for r in rounds for value in r if value is not None])
+        try:
+            result = super().compute()
+        finally:
+            for name, values in own.items():
+                setattr(self, name, values)
+        return {name: result[name] for name in ("map", "map_50", "map_75")}
 
 
-class DetectionMetrics(nn.Module):
-    """All figures of an evaluation.
+class EvaluationMetrics(nn.Module, ABC):
+    """All metrics of an evaluation, each a submodule under its name."""
 
-    - ``iou_proposals``: `KeptBoxIoU` of the kept proposals (the paper's measure), for networks that have proposals.
-    - ``iou``: `KeptBoxIoU` of the final detections from a score on.
-    - ``recall_iou``: `TrueBoxIoU` among these, or among the kept proposals where they are all there is.
-    - ``map``, ``map_50``, ``map_75``: COCO's average precision of all final detections, whatever their score; -1 if
-      there is no true box at all.
+    @abstractmethod
+    def update(self, found: Found, targets: Sequence[DetectionTarget]) -> None:
+        """Add images.
+
+        Args:
+            found: What was found in them.
+            targets: Per image the true "boxes" and "labels".
+        """
+
+    def compute(self) -> dict[str, Tensor]:
+        """Return the values by name, scalars, over the images of all processes; then reset the metrics."""
+        values: dict[str, Tensor] = {}
+        for name, metric in self.named_children():
+            assert isinstance(metric, Metric)
+            value = metric.compute()
+            values |= value if isinstance(value, dict) else {name: value}
+            metric.reset()
+        return values
+
+
+class ProposalMetrics(EvaluationMetrics):
+    """Metrics of region proposals alone.
+
+    - ``iou_proposals``: `KeptBoxIoU` of the kept proposals, the paper's metric.
+    - ``recall_iou``: `TrueBoxIoU` among the kept proposals.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.recall_iou = TrueBoxIoU()
+        self.iou_proposals = KeptBoxIoU()
+
+    def update(self, found: Found, targets: Sequence[DetectionTarget]) -> None:
+        """Add images, see `EvaluationMetrics.update`."""
+        assert found.proposals is not None
+        truth = [target["boxes"] for target in targets]
+        self.recall_iou.update(found.proposals, truth)
+        self.iou_proposals.update(found.proposals, truth)
+
+
+class DetectionMetrics(EvaluationMetrics):
+    """Metrics of a detector with classes and scores.
+
+    - ``iou``: `KeptBoxIoU` of the final detections with a score of at least ``score_threshold``.
+    - ``recall_iou``: `TrueBoxIoU` among these.
+    - ``map``, ``map_50``, ``map_75``: COCO's average precision of all final detections, whatever their score.
+    - ``iou_proposals``: `KeptBoxIoU` of the kept proposals, the paper's metric, for networks with proposals.
 
     Args:
         proposals: Whether the network has proposals.
-        detections: Whether the network has final detections.
-        score_threshold: Final detections from this score on are kept.
+        score_threshold: Lowest score of a kept detection, in [0, 1].
     """
 
-    def __init__(self, *, proposals: bool, detections: bool, score_threshold: float) -> None:
+    def __init__(self, *, proposals: bool, score_threshold: float) -> None:
         super().__init__()
         self.score_threshold = score_threshold
         self.recall_iou = TrueBoxIoU()
         self.iou_proposals = KeptBoxIoU() if proposals else None
-        self.iou = KeptBoxIoU() if detections else None
-        self.average_precision = AveragePrecision() if detections else None
+        self.iou = KeptBoxIoU()
+        self.average_precision = AveragePrecision()
 
-    def update(
-        self,
-        found: Sequence[dict[str, Tensor]],
-        proposals: Sequence[Tensor] | None,
-        targets: Sequence[DetectionTarget],
-    ) -> None:
-        """Add images.
-
-        Args:
-            found: Per image "boxes" ``(n, 4)``, "scores" and "labels" ``(n,)``.
-            proposals: Per image the kept proposals ``(m, 4)``, or None.
-            targets: Per image the true "boxes" and "labels".
-        """
+    def update(self, found: Found, targets: Sequence[DetectionTarget]) -> None:
+        """Add images, see `EvaluationMetrics.update`."""
         truth = [target["boxes"] for target in targets]
-        if self.iou_proposals is not None and proposals is not None:
-            self.iou_proposals.update(proposals, truth)
-        kept = [result["boxes"] for result in found]
-        if self.iou is not None and self.average_precision is not None:
-            kept = [result["boxes"][result["scores"] >= self.score_threshold] for result in found]
-            self.iou.update(kept, truth)
-            self.average_precision.update(
-                list(found), [{"boxes": target["boxes"], "labels": target["labels"]} for target in targets]
-            )
+        kept = [result["boxes"][result["scores"] >= self.score_threshold] for result in found.detections]
         self.recall_iou.update(kept, truth)
-
-    def compute(self) -> dict[str, Tensor]:
-        """The figures by name, scalars, of the images on all processes; then forget them."""
-        values = {"recall_iou": self.recall_iou.compute()}
-        if self.iou_proposals is not None:
-            values["iou_proposals"] = self.iou_proposals.compute()
-        if self.iou is not None:
-            values["iou"] = self.iou.compute()
-        if self.average_precision is not None:
-            precision = self.average_precision.compute()
-            values |= {name: precision[name] for name in ("map", "map_50", "map_75")}
-        for metric in self.children():
-            assert isinstance(metric, Metric)
-            metric.reset()
-        return values
+        if self.iou_proposals is not None and found.proposals is not None:
+            self.iou_proposals.update(found.proposals, truth)
+        self.iou.update(kept, truth)
+        self.average_precision.update(
+            [{"boxes": r["boxes"], "scores": r["scores"], "labels": r["labels"]} for r in found.detections],
+            [{"boxes": target["boxes"], "labels": target["labels"]} for target in targets],
+        )

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.canvas import draw_with_pil, pictures_of
-from detection.canvas import Canvases, CanvasSettings, Glyphs, TrueBoxes, draw_canvases
+from detection.canvas import Canvases, CanvasSettings, TrueBoxes, draw_canvases
+from detection.glyphs import Glyphs
 
 
 @pytest.fixture(scope="module")

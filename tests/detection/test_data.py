@@ -1,4 +1,4 @@
-"""The data module: batches, seeds, and the user's own glyphs and pictures."""
+"""The data module: batches, seeds, and the user's own glyphs and images."""
 
 import itertools
 from pathlib import Path
@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from detection.data import DetectionBatch, DetectionData, PictureBatch
+from detection.data import DetectionBatch, DetectionData, ImageBatch
 from detection.glyphs import SPLITS, Split
 
 
@@ -150,7 +150,7 @@ def test_own_glyphs(tmp_path: Path) -> None:
         ({"source": "folder"}, "glyphs=null: must be a folder"),
     ],
 )
-def test_mistakes_are_told_before_anything_is_read(given: dict[str, Any], message: str) -> None:
+def test_mistakes_raise_before_anything_is_read(given: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError) as caught:  # noqa: PT011  # the message is compared below
         small(**given)
     assert str(caught.value).startswith(message)
@@ -175,20 +175,18 @@ class TestPredict:
         (tmp_path / "readme.txt").write_text("not looked at")
         return tmp_path
 
-    def load(self, place: Path, **changes: Any) -> list[PictureBatch]:  # noqa: ANN401  # any argument of the data module
+    def load(self, place: Path, **changes: Any) -> list[ImageBatch]:  # noqa: ANN401  # any argument of the data module
         data = small(predict_images=str(place), **changes)
         data.setup("predict")
         return list(data.predict_dataloader())
 
-    def test_unreadable_pictures_are_told_and_the_others_done(
-        self, folder: Path, capsys: pytest.CaptureFixture[str]
-    ) -> None:
+    def test_unreadable_images_are_named_and_left_out(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         first, second = self.load(folder, batch_size=2)
         told = capsys.readouterr().out.splitlines()
-        assert told[0] == "left out 1 of 4 pictures:"
-        assert told[1].startswith(f"{folder / '1-broken.png'}: not a readable picture")
+        assert told[0] == "left out 1 of 4 images:"
+        assert told[1].startswith(f"{folder / '1-broken.png'}: not a readable image")
         assert len(told) == 2
-        assert first["numbers"] + second["numbers"] == [0, 1, 2]
+        assert first["indices"] + second["indices"] == [0, 1, 2]
         assert first["paths"] + second["paths"] == [str(folder / f"{number}.png") for number in range(3)]
         images = first["images"] + second["images"]
         assert [image.shape for image in images] == [(1, 30, 40), (1, 64, 64), (1, 50, 20)]
@@ -204,12 +202,12 @@ class TestPredict:
 
     def test_mistakes(self, folder: Path) -> None:
         data = small()
-        with pytest.raises(ValueError, match=r"^data.predict_images=null: predict needs a picture, or a folder"):
+        with pytest.raises(ValueError, match=r"^data.predict_images=null: predict needs an image file, or a folder"):
             data.setup("predict")
         with pytest.raises(FileNotFoundError, match=r"nowhere': no such file or folder$"):
             self.load(folder / "nowhere")
         (folder / "empty").mkdir()
-        with pytest.raises(ValueError, match=r"no pictures there \(.bmp, "):
+        with pytest.raises(ValueError, match=r"no images there \(.bmp, "):
             self.load(folder / "empty")
-        with pytest.raises(ValueError, match=r"^none of 1 pictures can be read, the first: .*1-broken.png: not a"):
+        with pytest.raises(ValueError, match=r"^none of 1 images can be read, the first: .*1-broken.png: not a"):
             self.load(folder / "1-broken.png")

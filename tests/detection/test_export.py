@@ -1,22 +1,17 @@
-"""The networks in their exportable form find what they find image by image."""
+"""The exportable networks find what the networks find image by image."""
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torchvision.ops import batched_nms, nms
 
 from coordconv_apps.nn.coords import Coords
-from detection import deploy
-from detection.boxes import keep_best
-from detection.models import add_coords, build_network, detect
-from detection.paper import PaperFasterRCNN, ProposalNetwork
-from detection.proposals import propose
-
-
-def random_boxes(images: int, count: int, seed: int = 0, spread: float = 40.0) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    corner = torch.rand(images, count, 2, generator=generator) * spread
-    return torch.cat((corner, corner + 10 + torch.rand(images, count, 2, generator=generator) * 12), dim=-1)
+from detection import export
+from detection.boxes import propose
+from detection.models.coord_layers import add_coords
+from detection.models.detectors import detect
+from detection.models.paper_faster_rcnn import Padding, PaperFasterRCNN, ProposalNetwork
+from tests.detection.inputs import random_boxes
 
 
 @pytest.mark.parametrize("iou", [0.3, 0.5, 0.8])
@@ -24,9 +19,9 @@ def random_boxes(images: int, count: int, seed: int = 0, spread: float = 40.0) -
 def test_suppression_equals_torchvisions(iou: float, spread: float) -> None:
     boxes = random_boxes(3, 300, spread=spread)
     order = torch.arange(300.0, 0, -1)
-    kept = deploy.suppress(boxes, torch.ones(3, 300, dtype=torch.bool), iou)
+    kept = export.suppress(boxes, torch.ones(3, 300, dtype=torch.bool), iou)
     groups = torch.arange(300).remainder(3).expand(3, -1)
-    kept_in_groups = deploy.suppress(boxes, torch.ones(3, 300, dtype=torch.bool), iou, groups)
+    kept_in_groups = export.suppress(boxes, torch.ones(3, 300, dtype=torch.bool), iou, groups)
     for image in range(3):
         assert kept[image].nonzero()[:, 0].tolist() == nms(boxes[image], order, iou).tolist()
         expected = batched_nms(boxes[image], order, groups[image], iou)
@@ -35,18 +30,18 @@ def test_suppression_equals_torchvisions(iou: float, spread: float) -> None:
 
 def test_boxes_that_take_no_part_suppress_nothing() -> None:
     boxes = torch.tensor([[[0.0, 0.0, 10.0, 10.0]] * 3])
-    kept = deploy.suppress(boxes, torch.tensor([[False, True, True]]), 0.5)
+    kept = export.suppress(boxes, torch.tensor([[False, True, True]]), 0.5)
     assert kept.tolist() == [[False, True, False]]
 
 
 def test_first_kept_keeps_the_order() -> None:
     mask = torch.tensor([[False, True, True, False, True], [False] * 5, [True] * 5])
-    places, real = deploy.first_kept(mask, 3)
+    places, real = export.first_kept(mask, 3)
     assert [p[r].tolist() for p, r in zip(places, real, strict=True)] == [[1, 2, 4], [], [0, 1, 2]]
 
 
 def sharpened(network: nn.Module) -> nn.Module:
-    """Untrained networks score alike everywhere; these have opinions, and boxes that move."""
+    """Give an untrained network scores that differ and boxes that move."""
     for name, parameter in network.named_parameters():
         if name.endswith(("box_out.weight", "bbox_pred.weight")):
             nn.init.normal_(parameter, std=0.3)
@@ -58,16 +53,15 @@ def sharpened(network: nn.Module) -> nn.Module:
 @pytest.mark.parametrize("padding", ["same", "valid"])
 @pytest.mark.parametrize("coords", ["none", "xyr"])
 @pytest.mark.parametrize("size", [(64, 64), (48, 80)])
-def test_proposals_are_the_same(padding: str, coords: Coords, size: tuple[int, int]) -> None:
+def test_proposals_are_the_same(padding: Padding, coords: Coords, size: tuple[int, int]) -> None:
     torch.manual_seed(0)
-    network = build_network("paper", protocol="proposals", padding=padding)  # type: ignore[arg-type]  # parametrised
+    network = ProposalNetwork(padding=padding)
     add_coords(network, coords)
-    assert isinstance(network, ProposalNetwork)
     images = torch.rand(3, 1, *size)
     with torch.no_grad():
         logits, deltas, anchors = sharpened(network)(images)
         expected = propose(logits, deltas, anchors, size)
-        boxes, scores, labels = deploy.DeployedProposals(network, size)(images)
+        boxes, scores, labels = export.ExportableProposals(network, size)(images)
     assert boxes.shape == (3, 10, 4)
     for image, one in enumerate(expected):
         assert torch.allclose(boxes[image], one["boxes"], atol=1e-4)
@@ -77,18 +71,17 @@ def test_proposals_are_the_same(padding: str, coords: Coords, size: tuple[int, i
 
 @pytest.mark.parametrize("padding", ["same", "valid"])
 @pytest.mark.parametrize("coords", ["none", "xy"])
-def test_detections_are_the_same(padding: str, coords: Coords) -> None:
+def test_detections_are_the_same(padding: Padding, coords: Coords) -> None:
     torch.manual_seed(0)
-    network = build_network("paper", padding=padding)  # type: ignore[arg-type]  # parametrised
+    network = PaperFasterRCNN(10, padding=padding)
     add_coords(network, coords)
-    assert isinstance(network, PaperFasterRCNN)
     images = torch.rand(4, 1, 64, 64)
     expected, proposals = detect(sharpened(network), images)
     with torch.no_grad():
-        boxes, scores, labels = deploy.DeployedDetector(network, (64, 64))(images)
+        boxes, scores, labels = export.ExportableDetector(network, (64, 64))(images)
     assert boxes.shape == (4, 20, 4)
     assert proposals is not None
-    assert all(len(keep_best(p)) for p in proposals)
+    assert all(len(p) for p in proposals)
     assert max(len(one["boxes"]) for one in expected) > 5, "a test of nothing else"
     for image, one in enumerate(expected):
         count = len(one["boxes"])

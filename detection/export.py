@@ -1,7 +1,7 @@
-"""The paper's networks in a form that can be exported: a batch of canvases in, fixed numbers of boxes out.
+"""The paper's networks in exportable form: a batch of canvases in, fixed numbers of boxes out.
 
-What `detect` and `propose` do image by image, with as many boxes as there happen to be, is done here with tensors of
-fixed sizes, and so fits ONNX and torch.export with any batch size. The results are the same.
+`detect` and `propose` work image by image, with as many boxes as they find. The modules here give the same results with
+tensors of fixed sizes, so ONNX and torch.export can hold them for any batch size.
 """
 
 from __future__ import annotations
@@ -10,35 +10,41 @@ import copy
 
 import torch
 from torch import Tensor, nn
+from torchvision.ops import box_iou, clip_boxes_to_image
 
-from detection.boxes import MAX_PROPOSALS, NMS_IOU, clip, decode, pairwise_iou
-from detection.paper import PaperFasterRCNN, ProposalNetwork, flat_outputs
+from detection.boxes import MAX_PROPOSALS, NMS_IOU, decode
+from detection.models.paper_faster_rcnn import PaperFasterRCNN, ProposalNetwork, flat_outputs
 
 SHORTLIST = 600
-"""Best-scored boxes that enter suppression: as many as `PaperFasterRCNN` takes in evaluation."""
+"""Number of best-scored boxes that enter suppression: as many as `PaperFasterRCNN` takes in evaluation."""
 
 _ROUNDS = 24
+"""Rounds of suppression. Chains in which each box decides the fate of the next are short: a handful would do."""
 
 
 def suppress(boxes: Tensor, valid: Tensor, iou: float, groups: Tensor | None = None) -> Tensor:
-    """Non-maximum suppression of a batch without a loop over boxes.
+    """Apply non-maximum suppression to a batch without a loop over boxes.
 
-    A box is kept if no kept box before it overlaps it by more than ``iou``. That defines the kept boxes recursively;
-    repeating the rule for all boxes at once settles those that depend on n others after n rounds. Chains in which
-    each box decides the fate of the next are short: a handful of rounds suffices, and there are 24.
+    A box is kept if no kept box before it overlaps it by more than ``iou``. This rule is recursive. Repeating it for
+    all boxes at once settles every box that depends on n others after n rounds.
 
     Args:
         boxes: ``(B, K, 4)``, best first.
         valid: ``(B, K)``, whether a box takes part.
-        iou: Overlap that suppresses.
-        groups: ``(B, K)``; only boxes of the same group suppress one another. All do by default.
+        iou: IoU above which a box suppresses a later one.
+        groups: ``(B, K)``; boxes suppress only boxes of the same group. By default all are in one group.
 
     Returns:
         Mask ``(B, K)`` of the kept boxes.
+
+    Example:
+        >>> boxes = torch.tensor([[[0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 10.0, 9.0], [20.0, 0.0, 30.0, 10.0]]])
+        >>> suppress(boxes, torch.ones(1, 3, dtype=torch.bool), iou=0.5)
+        tensor([[ True, False,  True]])
     """
     count = boxes.shape[1]
     before = torch.ones(count, count, dtype=torch.bool, device=boxes.device).tril(-1)
-    beats = (pairwise_iou(boxes, boxes) > iou) & before
+    beats = (box_iou(boxes, boxes) > iou) & before
     if groups is not None:
         beats = beats & (groups[:, :, None] == groups[:, None])
     kept = valid
@@ -48,27 +54,33 @@ def suppress(boxes: Tensor, valid: Tensor, iou: float, groups: Tensor | None = N
 
 
 def first_kept(kept: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Positions of the first ``count`` true entries of each row of a mask.
+    """Find the first ``count`` true entries of each row of a mask.
 
     Args:
         kept: ``(B, K)``.
         count: How many; at most K.
 
     Returns:
-        Positions ``(B, count)`` in order, filled up with others where a row has fewer, and the mask of what is real.
+        Positions ``(B, count)`` in order, padded with other positions where a row has fewer, and the mask of those
+        that are real.
+
+    Example:
+        >>> places, real = first_kept(torch.tensor([[False, True, True]]), 2)
+        >>> places.tolist(), real.tolist()
+        ([[1, 2]], [[True, True]])
     """
     rank = torch.arange(kept.shape[1], 0, -1, device=kept.device)
     order = (rank * kept).topk(count, dim=1)
     return order.indices, order.values > 0
 
 
-class DeployedProposals(nn.Module):
-    """Proposals of `ProposalNetwork` as the paper tests them.
+class ExportableProposals(nn.Module):
+    """`ProposalNetwork` with the paper's selection of proposals, for one canvas size.
 
     Args:
-        network: It is copied.
+        network: The trained network; it is copied.
         size: Height and width of the canvases in pixels.
-        clip_moved: Cut moved boxes off at the border.
+        clip_moved: Whether to clip moved boxes to the canvas.
     """
 
     def __init__(self, network: ProposalNetwork, size: tuple[int, int], *, clip_moved: bool = True) -> None:
@@ -83,23 +95,23 @@ class DeployedProposals(nn.Module):
             images: ``(B, 1, H, W)`` in [0, 1].
 
         Returns:
-            Boxes ``(B, 10, 4)``, scores ``(B, 10)`` and labels ``(B, 10)``, best first. The labels are 1; unused
-            places at the end have score and label 0.
+            Boxes ``(B, 10, 4)``, scores ``(B, 10)`` and labels ``(B, 10)``, best first. All labels are 1. Unused places
+            at the end have score and label 0.
         """
         logits, deltas, anchors = self.network(images)
         boxes = decode(deltas, anchors)
         if self.clip_moved:
-            boxes = clip(boxes, self.size)
+            boxes = clip_boxes_to_image(boxes, self.size)
         boxes, scores, valid, _ = _shortlist(boxes, logits.sigmoid(), least_side=1e-6)
         places, real = first_kept(suppress(boxes, valid, NMS_IOU), MAX_PROPOSALS)
         return _pick(boxes, places) * real[..., None], scores.gather(1, places) * real, real.long()
 
 
-class DeployedDetector(nn.Module):
-    """Final detections of `PaperFasterRCNN`.
+class ExportableDetector(nn.Module):
+    """`PaperFasterRCNN` with its selection of final detections, for one canvas size.
 
     Args:
-        network: It is copied.
+        network: The trained network; it is copied.
         size: Height and width of the canvases in pixels.
     """
 
@@ -115,15 +127,16 @@ class DeployedDetector(nn.Module):
             images: ``(B, 1, H, W)`` in [0, 1].
 
         Returns:
-            Boxes ``(B, 20, 4)``, scores ``(B, 20)`` and labels ``(B, 20)`` from 1, best first. Unused
-            places at the end have score and label 0.
+            Boxes ``(B, 20, 4)``, scores ``(B, 20)`` and labels ``(B, 20)`` from 1, best first. Unused places
+            at the end have score and label 0.
         """
         network = self.network
         features = network.backbone(network.transform.normalize(images))
         logits, deltas = flat_outputs(*network.rpn.head([features]))
-        moved = clip(decode(deltas, network.rpn.anchor_generator.grid(*features.shape[-2:])), self.size)
+        moved = decode(deltas, network.rpn.anchor_generator.grid(*features.shape[-2:]))
+        moved = clip_boxes_to_image(moved, self.size)
         moved, _, valid, _ = _shortlist(moved, logits, least_side=network.rpn.min_size)
-        count = min(network.rpn._post_nms_top_n["testing"], moved.shape[1])
+        count = min(network.rpn.post_nms_top_n(), moved.shape[1])
         places, real = first_kept(suppress(moved, valid, NMS_IOU), count)
         proposals = _pick(moved, places)
         pooled = network.roi_heads.box_roi_pool.pool(features, proposals)
@@ -132,11 +145,11 @@ class DeployedDetector(nn.Module):
         scores = class_logits.softmax(-1)[:, 1:].unflatten(0, (-1, count)) * real[..., None]
         weights = torch.tensor(network.roi_heads.box_coder.weights, device=images.device)
         box_deltas = box_deltas.unflatten(1, (-1, 4))[:, 1:].unflatten(0, (-1, count)) / weights
-        boxes = clip(decode(box_deltas, proposals[:, :, None]), self.size)
+        boxes = clip_boxes_to_image(decode(box_deltas, proposals[:, :, None]), self.size)
         return self._best(boxes, scores)
 
     def _best(self, boxes: Tensor, scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """From the boxes ``(B, K, C, 4)`` and scores ``(B, K, C)`` of all classes to the final detections."""
+        """Select the final detections from boxes ``(B, K, C, 4)`` and scores ``(B, K, C)`` of all classes."""
         heads = self.network.roi_heads
         classes = scores.shape[2]
         scores = scores * (scores > heads.score_thresh)
@@ -152,7 +165,7 @@ class DeployedDetector(nn.Module):
 
 
 def _shortlist(boxes: Tensor, scores: Tensor, *, least_side: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The best-scored boxes in order, their scores, whether they are large enough, and their positions."""
+    """Return the best-scored boxes in order, their scores, whether they are large enough, and their positions."""
     best = scores.topk(min(SHORTLIST, scores.shape[1]), dim=1)
     boxes = _pick(boxes, best.indices)
     valid = (boxes[..., 2:] - boxes[..., :2] >= least_side).all(-1)
@@ -160,5 +173,5 @@ def _shortlist(boxes: Tensor, scores: Tensor, *, least_side: float) -> tuple[Ten
 
 
 def _pick(boxes: Tensor, places: Tensor) -> Tensor:
-    """Boxes ``(B, K, 4)`` at positions ``(B, P)``."""
+    """Return the boxes of ``(B, K, 4)`` at positions ``(B, P)``."""
     return boxes.gather(1, places[..., None].expand(-1, -1, 4))

@@ -1,24 +1,21 @@
-"""Sources of glyphs: what they hold, that splits have nothing in common, and what the user is told of a mistake."""
+"""Sources of glyphs: what they hold, that their splits share no glyph, and the messages for mistakes."""
 
 import gzip
 import struct
-from collections.abc import Callable
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from detection import glyphs as glyphs_module
-from detection.canvas import Glyphs
-from detection.glyphs import MNIST_FILES, SPLITS, Source, Split, load_class_names, load_glyphs
-from detection.read import list_pictures, read_idx, read_picture
-
-Bytes = npt.NDArray[np.uint8]
+from detection import glyph_sources
+from detection.glyph_sources import MNIST_FILES, Source, load_class_names, load_glyphs
+from detection.glyphs import SPLITS, Glyphs, Split
+from detection.gray_images import Bytes
+from detection.idx_files import read_idx
 
 
 def idx_bytes(array: Bytes) -> bytes:
@@ -54,7 +51,7 @@ def one_line(error: pytest.ExceptionInfo[BaseException]) -> bool:
 @pytest.fixture
 def mnist_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A data root with a small MNIST: 60 training digits, the last 10 of them for validation, and 20 test digits."""
-    monkeypatch.setattr(glyphs_module, "MNIST_NUM_VAL", 10)
+    monkeypatch.setattr(glyph_sources, "MNIST_NUM_VAL", 10)
     raw = tmp_path / "MNIST" / "raw"
     raw.mkdir(parents=True)
     rng = np.random.default_rng(0)
@@ -132,7 +129,7 @@ class TestMnist:
         def offline(root: str, download: bool) -> None:
             raise RuntimeError("Error downloading train-images-idx3-ubyte.gz:\nTried x\n<no network>\n")
 
-        monkeypatch.setattr(glyphs_module, "MNIST", offline)
+        monkeypatch.setattr(glyph_sources, "MNIST", offline)
         root = tmp_path / "nothing"
         with pytest.raises(FileNotFoundError) as caught:
             load_glyphs("mnist", root=root)
@@ -149,7 +146,7 @@ class TestMnist:
             (mnist_root / "MNIST").rename(Path(root) / "MNIST")
 
         expected = load_glyphs("mnist", root=mnist_root)
-        monkeypatch.setattr(glyphs_module, "MNIST", download)
+        monkeypatch.setattr(glyph_sources, "MNIST", download)
         root = tmp_path_factory.mktemp("root")
         assert torch.equal(load_glyphs("mnist", root=root)["val"].images, expected["val"].images)
         assert sorted(path.name for path in (root / "MNIST" / "raw").iterdir()) == sorted(MNIST_FILES)
@@ -256,24 +253,24 @@ class TestFolder:
             return str(caught.value)
 
         assert message(folder / "x", FileNotFoundError) == f"glyphs={str(folder / 'x')!r}: no such folder"
-        assert "must have a sub-folder of pictures for each class, has none" in message(folder / "cross")
+        assert "must have a subfolder of images for each class, has none" in message(folder / "cross")
         (folder / "empty").mkdir()
-        assert message(folder).startswith(f"{folder / 'empty'}: no picture in this class")
+        assert message(folder).startswith(f"glyphs={str(folder / 'empty')!r}: no images there")
         (folder / "empty" / "1.png").write_bytes(b"\x89PNG\r\n\x1a\nnonsense")
-        assert message(folder).startswith(f"{folder / 'empty' / '1.png'}: not a readable picture")
+        assert message(folder).startswith(f"{folder / 'empty' / '1.png'}: not a readable image")
         Image.new("L", (9, 9), 0).save(folder / "empty" / "1.png")
-        assert message(folder) == f"{folder / 'empty' / '1.png'}: no ink in this picture (ink='auto')"
+        assert message(folder) == f"{folder / 'empty' / '1.png'}: no ink in this image (ink='auto')"
 
 
 @pytest.mark.parametrize(
     ("source", "given", "message"),
     [
         ("cifar", {}, "source='cifar': must be one of uci, mnist, folder, idx"),
-        ("folder", {}, "glyphs=null: must be a folder with a sub-folder of pictures for each class"),
+        ("folder", {}, "glyphs=null: must be a folder with a subfolder of images for each class"),
         ("idx", {}, "glyphs=null: must be an IDX file of images with source='idx'"),
         ("idx", {"glyphs": Path("x")}, "glyph_labels=null: must be an IDX file of labels with source='idx'"),
-        ("mnist", {"glyphs": Path("x")}, "glyphs='x': must be nothing (only the sources 'folder' and 'idx'"),
-        ("uci", {"glyph_labels": Path("x")}, "glyph_labels='x': must be nothing with source='uci'"),
+        ("mnist", {"glyphs": Path("x")}, "glyphs='x': must be null (only the sources 'folder' and 'idx'"),
+        ("uci", {"glyph_labels": Path("x")}, "glyph_labels='x': must be null with source='uci'"),
     ],
 )
 def test_arguments_that_do_not_go_together(source: Source, given: dict[str, Path], message: str) -> None:
@@ -281,57 +278,3 @@ def test_arguments_that_do_not_go_together(source: Source, given: dict[str, Path
         load_glyphs(source, **given)  # type: ignore[arg-type]  # paths only
     assert str(caught.value).startswith(message)
     assert one_line(caught)
-
-
-class TestPictures:
-    EXPECTED = np.zeros((12, 16), np.uint8)
-    EXPECTED[3:9, 4:12] = 255
-
-    @pytest.mark.parametrize(
-        ("make", "name"),
-        [
-            (Image.fromarray, "bright.png"),
-            (lambda gray: Image.fromarray(255 - gray), "dark.png"),
-            (lambda gray: Image.fromarray(gray).convert("RGB"), "colour.bmp"),
-            (lambda gray: Image.fromarray(255 - gray).convert("P"), "palette.gif"),
-            (lambda gray: Image.fromarray(gray).convert("1"), "bits.tiff"),
-            (lambda gray: Image.fromarray(gray.astype(np.uint16) * 257), "deep.png"),
-            (lambda gray: Image.merge("LA", [Image.new("L", (16, 12), 0), Image.fromarray(gray)]), "ink.png"),
-            (lambda gray: Image.merge("LA", [Image.new("L", (16, 12), 255), Image.fromarray(gray)]), "chalk.png"),
-            (lambda gray: Image.fromarray(gray).convert("CMYK"), "print.jpg"),
-        ],
-    )
-    def test_all_kinds_give_bright_ink_on_black(
-        self, tmp_path: Path, make: Callable[[Bytes], Image.Image], name: str
-    ) -> None:
-        make(self.EXPECTED).save(tmp_path / name)
-        np.testing.assert_allclose(read_picture(tmp_path / name), self.EXPECTED, atol=60 if name.endswith("jpg") else 0)
-
-    def test_ink_can_be_told(self, tmp_path: Path) -> None:
-        Image.fromarray(self.EXPECTED).save(tmp_path / "a.png")
-        assert np.array_equal(read_picture(tmp_path / "a.png", "bright"), self.EXPECTED)
-        assert np.array_equal(read_picture(tmp_path / "a.png", "dark"), 255 - self.EXPECTED)
-
-    def test_orientation_of_the_camera(self, tmp_path: Path) -> None:
-        picture = Image.fromarray(self.EXPECTED[:5])
-        exif = picture.getexif()
-        exif[0x0112] = 6  # to be turned to the right
-        picture.save(tmp_path / "a.png", exif=exif)
-        assert np.array_equal(read_picture(tmp_path / "a.png"), np.rot90(self.EXPECTED[:5], -1))
-
-    def test_unreadable(self, tmp_path: Path) -> None:
-        noise = np.random.default_rng(0).integers(0, 256, (60, 60), np.uint8)
-        Image.fromarray(noise).save(tmp_path / "a.png")
-        cut = tmp_path / "cut.png"
-        cut.write_bytes((tmp_path / "a.png").read_bytes()[:900])
-        for path in (cut, tmp_path / "none.png", tmp_path):
-            with pytest.raises(ValueError) as caught:  # noqa: PT011  # the message is compared below
-                read_picture(path)
-            assert str(caught.value).startswith(f"{path}: not a readable picture (")
-            assert one_line(caught)
-
-    def test_list(self, tmp_path: Path) -> None:
-        for name in ("b.PNG", "a.jpeg", ".hidden.png", "notes.txt"):
-            (tmp_path / name).touch()
-        (tmp_path / "folder.png").mkdir()
-        assert [path.name for path in list_pictures(tmp_path)] == ["a.jpeg", "b.PNG"]

@@ -1,8 +1,10 @@
-"""The task: protocols, figures, schedules, reproducibility and what it refuses."""
+"""The tasks: losses, metrics, optimizers, reproducibility, predictions, export and rejected arguments."""
 
 import math
+import subprocess
+import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -10,14 +12,20 @@ from lightning.pytorch import Trainer, seed_everything
 from torch import Tensor
 from torchmetrics.detection import MeanAveragePrecision
 
+import detection
+from coordconv_apps.nn.coords import Coords
 from detection.data import DetectionBatch, DetectionData
 from detection.metrics import KeptBoxIoU, TrueBoxIoU
-from detection.models import detect
-from detection.paper import PaperFasterRCNN, ProposalNetwork
-from detection.task import DetectionTask
+from detection.models.detectors import detect
+from detection.models.paper_faster_rcnn import PaperFasterRCNN, ProposalNetwork
+from detection.tasks import FasterRCNN, RegionProposals
+
+Kind = type[FasterRCNN] | type[RegionProposals]
+KINDS = (FasterRCNN, RegionProposals)
+Dicts = list[dict[str, Tensor]]
 
 pytestmark = [
-    # Of a tiny run with Lightning's own trainer, none of which says anything about the task.
+    # Lightning's warnings about a tiny run say nothing about the task.
     pytest.mark.filterwarnings("ignore:The .* does not have many workers"),
     pytest.mark.filterwarnings("ignore:The number of training batches"),
     pytest.mark.filterwarnings("ignore:.*`isinstance.treespec, LeafSpec.` is deprecated"),
@@ -55,30 +63,38 @@ def batch_of(*counts: int, size: int = 64) -> DetectionBatch:
     }
 
 
-# ------------------------------------------------------------------ protocols and losses
+# ------------------------------------------------------------------ methods and losses
 
 
-def test_protocols_train_what_they_say() -> None:
+def test_methods_train_their_own_losses() -> None:
     batch = batch_of(3, 0)
-    two_stage = DetectionTask(protocol="two_stage")
-    assert isinstance(two_stage.network, PaperFasterRCNN)
-    assert set(two_stage.losses(batch)) == {
+    faster_rcnn = FasterRCNN()
+    assert isinstance(faster_rcnn.network, PaperFasterRCNN)
+    assert set(faster_rcnn.losses(batch)) == {
         "loss_objectness",
         "loss_rpn_box_reg",
         "loss_classifier",
         "loss_box_reg",
     }
-    proposals = DetectionTask(protocol="proposals")
+    proposals = RegionProposals()
     assert isinstance(proposals.network, ProposalNetwork)
     assert set(proposals.losses(batch)) == {"box_loss", "score_loss"}
 
 
-@pytest.mark.parametrize("protocol", ["two_stage", "proposals"])
+def test_package_has_the_classes_but_loads_lightning_only_for_them() -> None:
+    assert (detection.FasterRCNN, detection.RegionProposals) == KINDS
+    with pytest.raises(AttributeError, match="no attribute 'YOLO'"):
+        detection.YOLO  # noqa: B018  # the access is the test
+    script = "import sys, detection; assert not {'torch', 'lightning'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=100)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("coords", ["none", "xy", "xyr"])
-def test_every_parameter_is_trained(protocol: Any, coords: Any) -> None:  # noqa: ANN401  # parametrised
+def test_every_parameter_is_trained(kind: Kind, coords: Coords) -> None:
     """Also what DistributedDataParallel asks for."""
     torch.manual_seed(0)
-    task = DetectionTask(coords=coords, protocol=protocol)
+    task = kind(coords=coords)
     torch.stack(list(task.losses(batch_of(3, 2)).values())).sum().backward()
     without = [name for name, p in task.named_parameters() if p.grad is None]
     assert without == []
@@ -87,23 +103,23 @@ def test_every_parameter_is_trained(protocol: Any, coords: Any) -> None:  # noqa
 def test_arms_differ_by_the_coordinate_weights_alone() -> None:
     counts = {}
     for coords in ("none", "xy", "xyr"):
-        counts[coords] = DetectionTask(coords=coords).parameter_count()
+        counts[coords] = FasterRCNN(coords=coords).parameter_count()
     per_channel = 32 * 25 + 32 * 9 + 36
     assert counts["xy"] - counts["none"] == 2 * per_channel
     assert counts["xyr"] - counts["none"] == 3 * per_channel
 
 
-def test_best_checkpoint_goes_by_what_the_protocol_is_for() -> None:
-    assert DetectionTask(protocol="two_stage").monitor == "val/map"
-    assert DetectionTask(protocol="proposals").monitor == "val/iou_proposals"
+def test_best_checkpoint_is_chosen_by_the_metric_of_the_method() -> None:
+    assert (FasterRCNN.monitor, FasterRCNN.monitor_mode) == ("val/map", "max")
+    assert (RegionProposals.monitor, RegionProposals.monitor_mode) == ("val/iou_proposals", "max")
 
 
-# ------------------------------------------------------------------ figures
+# ------------------------------------------------------------------ metrics
 
 
-def test_logged_figures_are_those_of_the_metrics(tmp_path: Path) -> None:
+def test_logged_values_are_those_of_the_metrics(tmp_path: Path) -> None:
     seed_everything(0)
-    task, datamodule = DetectionTask(coords="xy", score_threshold=0.2), data()
+    task, datamodule = FasterRCNN(coords="xy", score_threshold=0.2), data()
     for name, parameter in task.named_parameters():
         if name.endswith("cls_score.weight"):
             torch.nn.init.normal_(parameter, std=0.3)
@@ -119,23 +135,23 @@ def test_logged_figures_are_those_of_the_metrics(tmp_path: Path) -> None:
         assert any(map(len, sure)), "a test of nothing else"
         kept.update(sure, truth)
         recall.update(sure, truth)
-        proposed.update([boxes[:10] for boxes in proposals], truth)
-        precision.update(found, batch["targets"])
+        proposed.update(proposals, truth)
+        precision.update(cast("Dicts", found), cast("Dicts", batch["targets"]))
     expected = {"iou": kept.compute(), "recall_iou": recall.compute(), "iou_proposals": proposed.compute()}
     expected |= {name: precision.compute()[name] for name in ("map", "map_50", "map_75")}
     assert logged == pytest.approx({f"test/{name}": float(value) for name, value in expected.items()}, abs=1e-6)
 
 
-def test_proposals_have_the_figures_of_proposals(tmp_path: Path) -> None:
-    (logged,) = trainer(tmp_path).validate(DetectionTask(protocol="proposals"), data(), verbose=False)
+def test_region_proposals_log_their_metrics(tmp_path: Path) -> None:
+    (logged,) = trainer(tmp_path).validate(RegionProposals(), data(), verbose=False)
     assert set(logged) == {"val/iou_proposals", "val/recall_iou"}
     assert all(0 < value < 1 for value in logged.values())
 
 
-@pytest.mark.parametrize("protocol", ["two_stage", "proposals"])
-def test_canvases_without_a_digit_train_and_evaluate(tmp_path: Path, protocol: Any) -> None:  # noqa: ANN401
+@pytest.mark.parametrize("kind", KINDS)
+def test_canvases_without_a_digit_train_and_evaluate(tmp_path: Path, kind: Kind) -> None:
     run = trainer(tmp_path, max_epochs=1)
-    run.fit(DetectionTask(coords="xy", protocol=protocol), data(digits=0))
+    run.fit(kind(coords="xy"), data(digits=0))
     values = {name: float(value) for name, value in run.callback_metrics.items()}
     assert values["val/recall_iou"] == 0
     assert math.isfinite(values["train/loss"])
@@ -145,12 +161,12 @@ def test_canvases_without_a_digit_train_and_evaluate(tmp_path: Path, protocol: A
 # ------------------------------------------------------------------ training
 
 
-@pytest.mark.parametrize("protocol", ["two_stage", "proposals"])
-def test_same_seed_gives_the_same_weights(tmp_path: Path, protocol: Any) -> None:  # noqa: ANN401  # parametrised
+@pytest.mark.parametrize("kind", KINDS)
+def test_same_seed_gives_the_same_weights(tmp_path: Path, kind: Kind) -> None:
     states = []
     for seed in (1, 1, 2):
         seed_everything(seed)
-        task = DetectionTask(coords="xy", protocol=protocol)
+        task = kind(coords="xy")
         trainer(tmp_path, max_epochs=1, limit_val_batches=0).fit(task, data())
         states.append(torch.cat([p.detach().flatten() for p in task.network.parameters()]))
     assert torch.equal(states[0], states[1])
@@ -159,7 +175,7 @@ def test_same_seed_gives_the_same_weights(tmp_path: Path, protocol: Any) -> None
 
 def test_training_lowers_the_loss(tmp_path: Path) -> None:
     seed_everything(0)
-    task, datamodule = DetectionTask(coords="xy", lr=2e-3, schedule="constant"), data(num_train=4)
+    task, datamodule = FasterRCNN(coords="xy", lr=2e-3, schedule="constant"), data(num_train=4)
     datamodule.setup("fit")
     batch = next(iter(datamodule.train_dataloader()))
 
@@ -186,7 +202,7 @@ def test_optimizers_get_their_settings(
     tmp_path: Path, arguments: dict[str, Any], kind: type[torch.optim.Optimizer], settings: dict[str, Any]
 ) -> None:
     run = trainer(tmp_path, max_epochs=1, limit_val_batches=0)
-    run.fit(DetectionTask(schedule="constant", **arguments), data(num_train=4))
+    run.fit(FasterRCNN(schedule="constant", **arguments), data(num_train=4))
     (optimizer,) = run.optimizers
     assert type(optimizer) is kind
     assert {key: optimizer.param_groups[0][key] for key in settings} == settings
@@ -194,7 +210,7 @@ def test_optimizers_get_their_settings(
 
 def test_a_schedule_without_an_end_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"schedule='cosine' needs .* trainer\.max_epochs"):
-        trainer(tmp_path, max_epochs=-1).fit(DetectionTask(), data())
+        trainer(tmp_path, max_epochs=-1).fit(FasterRCNN(), data())
 
 
 # ------------------------------------------------------------------ torchvision's networks
@@ -209,7 +225,7 @@ def test_a_schedule_without_an_end_is_refused(tmp_path: Path) -> None:
 )
 def test_torchvision_networks_by_name(tmp_path: Path, name: str, args: dict[str, int], figures: set[str]) -> None:
     seed_everything(0)
-    task = DetectionTask(coords="xy", network=name, network_args=dict(args))
+    task = FasterRCNN(coords="xy", network=name, network_args=dict(args))
     run = trainer(tmp_path, max_epochs=1)
     run.fit(task, data(num_train=2, num_val=1, batch_size=2))
     always = {"val/iou", "val/recall_iou", "val/map", "val/map_50", "val/map_75", "train/loss", "train/loss_step"}
@@ -218,14 +234,14 @@ def test_torchvision_networks_by_name(tmp_path: Path, name: str, args: dict[str,
         task.export_module()
 
 
-# ------------------------------------------------------------------ pictures of the user's own, export
+# ------------------------------------------------------------------ predictions, export
 
 
-@pytest.mark.parametrize("protocol", ["two_stage", "proposals"])
-def test_predictions_are_for_pictures_of_any_size(protocol: Any) -> None:  # noqa: ANN401  # parametrised
-    task = DetectionTask(protocol=protocol, score_threshold=0.05).eval()
+@pytest.mark.parametrize("kind", KINDS)
+def test_predictions_are_for_images_of_any_size(kind: Kind) -> None:
+    task = (FasterRCNN(score_threshold=0.05) if kind is FasterRCNN else kind()).eval()
     images = [torch.rand(1, 40, 90), torch.rand(1, 130, 64)]
-    results = task.predict_step({"numbers": [0, 1], "paths": ["a", "b"], "images": images}, 0)
+    results = task.predict_step({"indices": [0, 1], "paths": ["a", "b"], "images": images}, 0)
     for image, result in zip(images, results, strict=True):
         height, width = image.shape[-2:]
         assert (result["boxes"] >= 0).all()
@@ -234,10 +250,10 @@ def test_predictions_are_for_pictures_of_any_size(protocol: Any) -> None:  # noq
         assert (result["labels"] >= 1).all()
 
 
-@pytest.mark.parametrize("protocol", ["two_stage", "proposals"])
-def test_exported_network_finds_what_the_task_finds(tmp_path: Path, protocol: Any) -> None:  # noqa: ANN401
+@pytest.mark.parametrize("kind", KINDS)
+def test_exported_network_finds_what_the_task_finds(tmp_path: Path, kind: Kind) -> None:
     seed_everything(0)
-    task = DetectionTask(coords="xy", protocol=protocol)
+    task = kind(coords="xy")
     trainer(tmp_path, max_epochs=2, limit_val_batches=0).fit(task, data(crop=72))
     (images,) = task.example_inputs()
     assert images.shape == (2, 1, 72, 72), "the size that it was trained on"
@@ -264,21 +280,21 @@ def test_exported_network_finds_what_the_task_finds(tmp_path: Path, protocol: An
         ({"lr_milestones": [3.0]}, r"lr_milestones=\[3.0\]"),
         ({"network": "fasterrcn"}, "network='fasterrcn' is unknown; closest: fasterrcnn"),
         ({"coords": "xy", "coord_layers": "no_such_layer"}, "coord_layers: .*'no_such_layer'"),
-        ({"network": "ssd300_vgg16", "protocol": "proposals"}, "protocol='proposals' trains network='paper' only"),
+        ({"network": "paper", "network_args": {"min_size": 64}}, "is for torchvision networks, not network='paper'"),
     ],
 )
 def test_impossible_values_are_refused_in_one_line(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message) as error:
-        DetectionTask(**arguments)
+        FasterRCNN(**arguments)
     assert "\n" not in str(error.value)
 
 
 def test_number_of_classes_must_be_that_of_the_data(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="num_classes=7: the data have 10 classes"):
-        trainer(tmp_path).test(DetectionTask(num_classes=7), data(), verbose=False)
+        trainer(tmp_path).test(FasterRCNN(num_classes=7), data(), verbose=False)
 
 
 def test_evaluation_takes_no_gradients() -> None:
-    task = DetectionTask().eval()
+    task = FasterRCNN().eval()
     found, _ = task.find(torch.rand(1, 1, 64, 64))
     assert not any(value.requires_grad for value in found[0].values() if isinstance(value, Tensor))

@@ -1,7 +1,8 @@
-"""The paper's networks, layer by layer: a small Faster R-CNN, and its region proposals alone.
+"""The paper's networks, layer by layer: a small Faster R-CNN, and its region proposal network alone.
 
-Boxes are ``(x1, y1, x2, y2)`` in pixels, edges included: a canvas of width W covers [0, W]. The networks are plain
-convolutions (Liu et al., 2018, section 4, and the authors' code); `detection.models` gives coordinates to them.
+Boxes are ``(x1, y1, x2, y2)`` in pixels, edges included: a canvas of width W covers [0, W]. The networks consist of
+plain convolutions (Liu et al., 2018, section 4, and the authors' code); `detection.models.coord_layers` adds
+coordinates.
 """
 
 from __future__ import annotations
@@ -16,15 +17,15 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
-from torchvision.ops import MultiScaleRoIAlign
 
-from detection.boxes import NMS_IOU, pad_boxes
+from detection.boxes import NMS_IOU
+from detection.models.roi_align import CanvasRoIAlign
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 Padding = Literal["same", "valid"]
-"""The paper's network comes in two: zero padding ("same", 16 x 16 map) or none ("valid", 13 x 13 map)."""
+"""Padding of the backbone: zeros ("same", 16 x 16 feature map for 64 x 64 canvases) or none ("valid", 13 x 13)."""
 
 ANCHOR_SIZES = tuple((height, width) for height in (15.0, 20.0, 25.0) for width in (15.0, 20.0, 25.0))
 """The paper's nine anchors, (height, width) in pixels."""
@@ -35,12 +36,14 @@ STRIDE = 4
 FIRST_CENTRE = {"same": 2.0, "valid": 8.0}
 """Pixel at the centre of the feature map's first receptive field, per padding."""
 
-# Black stays 0, so that zero padding is more black canvas and does not mark the border of the canvas.
+# Black stays 0, so zero padding looks like more black canvas and does not mark the canvas border.
 GRAY_MEAN, GRAY_STD = (0.0,), (1.0,)
 
 
 class FixedAnchors(AnchorGenerator):  # type: ignore[misc]  # torchvision is untyped
-    """The same explicit anchors at every position of one feature map, computed once per map size.
+    """Put the same explicit anchors at every position of one feature map.
+
+    The anchors are computed once per map size.
 
     Args:
         sizes: (height, width) of each anchor in pixels.
@@ -58,7 +61,7 @@ class FixedAnchors(AnchorGenerator):  # type: ignore[misc]  # torchvision is unt
         self._cache: tuple[tuple[int, int], Tensor] | None = None
 
     def grid(self, height: int, width: int) -> Tensor:
-        """Anchors of ``height`` x ``width`` positions, float32 ``(height * width * k, 4)``."""
+        """Return the anchors of ``height`` x ``width`` positions, float32 ``(height * width * k, 4)``."""
         if self._cache is not None:
             size, boxes = self._cache
             if size == (height, width) and boxes.device == self.templates.device:
@@ -73,13 +76,13 @@ class FixedAnchors(AnchorGenerator):  # type: ignore[misc]  # torchvision is unt
         return boxes
 
     def forward(self, image_list: ImageList, feature_maps: list[Tensor]) -> list[Tensor]:
-        """Torchvision's interface: one tensor of anchors per image, the same for all."""
+        """Return one tensor of anchors per image, the same for all (torchvision's interface)."""
         boxes = self.grid(*feature_maps[0].shape[-2:])
         return [boxes] * len(image_list.image_sizes)
 
 
 class PaperBackbone(nn.Module):
-    """5x5 of 32, ReLU, 2x2 max pool, 5x5 of 64, ReLU, 2x2 max pool.
+    """Extract features: 5x5 of 32, ReLU, 2x2 max pool, 5x5 of 64, ReLU, 2x2 max pool.
 
     Args:
         in_channels: Channels of the canvas.
@@ -95,19 +98,18 @@ class PaperBackbone(nn.Module):
         self.conv2 = nn.Conv2d(32, self.out_channels, 5, padding=pad)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Features ``(B, 64, h, w)`` of images ``(B, C, H, W)``; 16 x 16 or 13 x 13 for 64 x 64 canvases."""
-        # ReLU is monotone: pooling first gives the same values for a quarter of the work.
+        """Return features ``(B, 64, h, w)`` of images ``(B, C, H, W)``; h = w = 16 or 13 for 64 x 64 canvases."""
+        # ReLU is monotone: pooling first gives the same values at a quarter of the cost.
         x = F.relu(F.max_pool2d(self.conv1(images), 2))
         return F.relu(F.max_pool2d(self.conv2(x), 2))
 
 
 class PaperRPNHead(nn.Module):
-    """A 3x3 of 32, then a box branch (3x3 of 32, 1x1 to 4k) and a score branch (1x1 to 2k).
+    """Score and move anchors: a 3x3 of 32, then a box branch (3x3 of 32, 1x1 to 4k) and a score branch (1x1 to 2k).
 
-    The two scores of an anchor are the logits of a softmax over (object, background). Only their difference
-    matters to that softmax, and its cross-entropy is the binary cross-entropy of the difference, so the
-    difference is what leaves this head: torchvision's one objectness logit and the paper's two are the same
-    thing.
+    The paper has two scores per anchor, the logits of a softmax over (object, background). The softmax and its
+    cross-entropy depend on their difference alone, so this head returns the difference: it is torchvision's objectness
+    logit.
 
     Args:
         in_channels: Channels of the feature map.
@@ -123,11 +125,11 @@ class PaperRPNHead(nn.Module):
         self.score = nn.Conv2d(hidden, 2 * num_anchors, 1)
 
     def forward(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Torchvision's interface: per map, logits ``(B, k, h, w)`` and deltas ``(B, 4k, h, w)``."""
+        """Return per feature map the logits ``(B, k, h, w)`` and deltas ``(B, 4k, h, w)`` (torchvision's interface)."""
         objectness, deltas = [], []
         for feature in features:
             x = F.relu(self.shared(feature))
-            # Boxes are float32 whatever the network computes in: bfloat16 has steps of a quarter pixel at 64.
+            # Boxes stay float32 in mixed precision: bfloat16 has steps of a quarter pixel at 64.
             deltas.append(self.box_out(F.relu(self.box_hidden(x))).float())
             pair = self.score(x).float().unflatten(1, (-1, 2))
             objectness.append(pair[:, :, 0] - pair[:, :, 1])
@@ -135,9 +137,9 @@ class PaperRPNHead(nn.Module):
 
 
 class ProposalNetwork(nn.Module):
-    """Backbone, region proposal head and anchors: all that the authors' code trains.
+    """The paper's region proposal network: backbone, head and anchors, which is all that the authors' code trains.
 
-    Its state-dict names are those of `PaperFasterRCNN`, whose second stage it lacks.
+    The state dict has the names of `PaperFasterRCNN`'s, without the second stage.
 
     Args:
         in_channels: Channels of the canvas.
@@ -167,7 +169,7 @@ class ProposalNetwork(nn.Module):
 
 
 def flat_outputs(objectness: list[Tensor], deltas: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """Outputs of `PaperRPNHead` for one map in the order of `FixedAnchors`: ``(B, N)`` and ``(B, N, 4)``."""
+    """Put outputs of `PaperRPNHead` for one map in the order of `FixedAnchors`: ``(B, N)`` and ``(B, N, 4)``."""
     return (
         objectness[0].permute(0, 2, 3, 1).flatten(1),
         deltas[0].unflatten(1, (-1, 4)).permute(0, 3, 4, 1, 2).flatten(1, 3),
@@ -175,9 +177,9 @@ def flat_outputs(objectness: list[Tensor], deltas: list[Tensor]) -> tuple[Tensor
 
 
 class CanvasTransform(GeneralizedRCNNTransform):  # type: ignore[misc]  # as above
-    """Torchvision's input step for canvases: normalise and stack, never resize.
+    """Normalise and stack canvases, but never resize them.
 
-    Torchvision's own ``_skip_resize`` holds in training only; in evaluation it resizes all the same.
+    Torchvision's ``_skip_resize=True`` is not enough: torchvision 0.29 still resizes in evaluation.
 
     Args:
         mean: Per channel, subtracted.
@@ -193,17 +195,17 @@ class CanvasTransform(GeneralizedRCNNTransform):  # type: ignore[misc]  # as abo
         self.register_buffer("std", torch.tensor(std)[:, None, None], persistent=False)
 
     def normalize(self, image: Tensor) -> Tensor:
-        """``(image - mean) / std``, any leading axes."""
+        """Return ``(image - mean) / std``; any leading axes are allowed."""
         return (image - self.mean) / self.std
 
     def resize(self, image: Tensor, target: dict[str, Tensor] | None = None) -> tuple[Tensor, dict[str, Tensor] | None]:
-        """Leave both as they are."""
+        """Return both as they are."""
         return image, target
 
     def forward(
         self, images: Tensor | list[Tensor], targets: list[dict[str, Tensor]] | None = None
     ) -> tuple[ImageList, list[dict[str, Tensor]] | None]:
-        """A batch ``(B, C, H, W)`` goes through as one tensor; a list of pictures as torchvision does it."""
+        """Prepare a batch ``(B, C, H, W)`` as one tensor, or a list of images as torchvision does."""
         if isinstance(images, Tensor):
             sizes = [(images.shape[-2], images.shape[-1])] * len(images)
             return ImageList(self.normalize(images), sizes), targets
@@ -216,70 +218,15 @@ class CanvasTransform(GeneralizedRCNNTransform):  # type: ignore[misc]  # as abo
         image_shapes: list[tuple[int, int]],
         original_image_sizes: list[tuple[int, int]],
     ) -> list[dict[str, Tensor]]:
-        """Nothing was resized, so detections are in canvas pixels already."""
+        """Return the detections as they are: nothing was resized, so they are in canvas pixels."""
         return result
 
 
-class CanvasRoIAlign(MultiScaleRoIAlign):  # type: ignore[misc]  # as above
-    """RoIAlign on the paper's feature map, where its positions really lie.
-
-    Torchvision guesses the scale from the sizes of the first batch and knows no offset; without padding the
-    map starts 6 pixels inside the canvas. The values are those of `torchvision.ops.roi_align` (aligned, one
-    sampling point per bin); as bilinear sampling is separable, two matrix products make them, in half the
-    time.
-
-    Args:
-        output_size: Positions per side of a pooled region.
-        first_centre: Pixel at the centre of the map's first position.
-    """
-
-    def __init__(self, output_size: int, first_centre: float) -> None:
-        # One sampling point per bin: a fifth of a 20 pixel box is one position of the map.
-        super().__init__(["0"], output_size, sampling_ratio=1)
-        self.first_centre = first_centre
-
-    def forward(self, x: dict[str, Tensor], boxes: list[Tensor], image_shapes: list[tuple[int, int]]) -> Tensor:
-        """Pool ``(R, C, output_size, output_size)`` of R boxes, given per image in canvas pixels."""
-        padded, real = pad_boxes(boxes)
-        pooled = self.pool(x["0"], padded)
-        return pooled.flatten(0, 1) if len({len(b) for b in boxes}) == 1 else pooled[real]
-
-    def pool(self, features: Tensor, boxes: Tensor) -> Tensor:
-        """Pool the same number of boxes from every image.
-
-        Args:
-            features: ``(B, C, h, w)``.
-            boxes: ``(B, K, 4)`` in canvas pixels.
-
-        Returns:
-            ``(B, K, C, output_size, output_size)``.
-        """
-        height, width = features.shape[-2:]
-        corners = (boxes - self.first_centre) / STRIDE  # in half precision, cells of a wide picture would run together
-        rows = self._weights(corners[..., 1], corners[..., 3], height).to(features.dtype)
-        columns = self._weights(corners[..., 0], corners[..., 2], width).to(features.dtype)
-        # (B, K * bins, h) by (B, h, w * C), which is no copy in the network's channels-last format.
-        lines = rows.flatten(1, 2) @ features.permute(0, 2, 3, 1).flatten(2)
-        lines = lines.unflatten(2, (width, -1)).unflatten(1, rows.shape[1:3])
-        pooled: Tensor = columns[:, :, None] @ lines
-        return pooled.permute(0, 1, 4, 2, 3)
-
-    def _weights(self, start: Tensor, end: Tensor, size: int) -> Tensor:
-        """Linear weights ``(B, K, bins, size)`` of positions, for the middles of bins between ends ``(B, K)``."""
-        bins = self.output_size[0]
-        middle = (torch.arange(bins, device=start.device, dtype=start.dtype) + 0.5) / bins
-        at = start[..., None] + (end - start)[..., None] * middle
-        beyond = (at < -1) | (at > size)
-        distance = at.clamp(0, size - 1)[..., None] - torch.arange(size, device=start.device)
-        weights: Tensor = (1 - distance.abs()).clamp(min=0).masked_fill(beyond[..., None], 0)
-        return weights
-
-
 class BoxPredictor(FastRCNNPredictor):  # type: ignore[misc]  # as above
-    """Torchvision's last layers of the second stage, with float32 outputs whatever the network computes in."""
+    """Torchvision's last layers of the second stage, with float32 outputs in mixed precision too."""
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Class logits ``(R, C + 1)`` and deltas ``(R, 4 * (C + 1))`` of hidden features ``(R, D)``."""
+        """Return class logits ``(R, C + 1)`` and deltas ``(R, 4 * (C + 1))`` of hidden features ``(R, D)``."""
         scores, deltas = super().forward(x)
         return scores.float(), deltas.float()
 
@@ -287,9 +234,9 @@ class BoxPredictor(FastRCNNPredictor):  # type: ignore[misc]  # as above
 class PaperFasterRCNN(FasterRCNN):  # type: ignore[misc]  # as above
     """Torchvision's FasterRCNN on the paper's backbone, anchors and region proposal head.
 
-    The authors' code stops at the proposals; the second stage (5x5 RoIAlign, two dense layers of 128) is ours.
-    Losses, matching and sampling are torchvision's. Its limits, made for photographs, are set for canvases with a
-    handful of small objects: fewer proposals and samples, and proposals positive from the paper's IoU of 0.5 on.
+    The authors' code stops at the proposals; the second stage (5x5 RoIAlign, two dense layers of 128) is ours. Losses,
+    matching and sampling are torchvision's. Torchvision's limits are made for photographs; here they suit canvases
+    with a few small objects: fewer proposals and samples, and proposals are positive above the paper's IoU of 0.5.
 
     Args:
         num_classes: Classes, background not counted.
@@ -299,7 +246,7 @@ class PaperFasterRCNN(FasterRCNN):  # type: ignore[misc]  # as above
 
     def __init__(self, num_classes: int, in_channels: int = 1, padding: Padding = "same") -> None:
         backbone = PaperBackbone(in_channels, padding)
-        pool = CanvasRoIAlign(5, FIRST_CENTRE[padding])
+        pool = CanvasRoIAlign(5, FIRST_CENTRE[padding], STRIDE)
         super().__init__(
             backbone,
             rpn_anchor_generator=FixedAnchors(ANCHOR_SIZES, STRIDE, FIRST_CENTRE[padding]),
@@ -323,7 +270,7 @@ class PaperFasterRCNN(FasterRCNN):  # type: ignore[misc]  # as above
 
 
 def init_like_paper(network: nn.Module) -> None:
-    """He-normal weights and zero biases for every convolution, zeros for the last layer of the box branch."""
+    """Draw He-normal weights for every convolution and zero its bias; zero the last layer of the box branch."""
     for name, layer in network.named_modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")

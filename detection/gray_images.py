@@ -1,0 +1,54 @@
+"""Read image files of any format as gray values, with bright ink on a black ground."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from coordconv_apps.data.image_decoding import decode_image, to_8_bits
+
+Bytes = npt.NDArray[np.uint8]
+"""Gray values, 0 to 255."""
+
+Ink = Literal["auto", "bright", "dark"]
+"""Whether the ink of an image is brighter or darker than its ground; "auto" takes the border for the ground."""
+
+
+def read_gray(path: Path, ink: Ink = "auto") -> Bytes:
+    """Read an image file of any format, size and colour mode as bright ink on a dark ground.
+
+    Args:
+        path: The file. Transparent parts count as ground; a camera's orientation is applied.
+        ink: Whether the ink is bright or dark. "auto": dark if most of the border is brighter than medium gray.
+
+    Returns:
+        uint8 ``(H, W)``, inverted if the ink is dark.
+
+    Raises:
+        ValueError: If the file is not a readable image.
+    """
+    gray = decode_image(path, to_gray)
+    border = np.concatenate([gray[0], gray[-1], gray[:, 0], gray[:, -1]])
+    dark = ink == "dark" or (ink == "auto" and float(np.median(border)) > 127)
+    return 255 - gray if dark else gray
+
+
+def to_gray(image: Image.Image) -> Bytes:
+    """Return the brightness ``(H, W)`` of an image of any mode; transparent parts become ground.
+
+    Example:
+        >>> to_gray(Image.new("RGB", (2, 1), "white"))
+        array([[255, 255]], dtype=uint8)
+    """
+    if image.mode[0] in "IF":  # 16 bits and more: Pillow's own conversion clips them at 255
+        return to_8_bits(np.asarray(image))
+    if not image.has_transparency_data:
+        return np.array(image.convert("L"))
+    gray, alpha = (np.asarray(band, np.float64) for band in image.convert("LA").split())
+    # The ground takes the shade that contrasts with the visible parts; 1e-9: nothing may be visible.
+    ground = 255 if np.average(gray, weights=alpha + 1e-9) < 128 else 0
+    return np.round(ground + (gray - ground) * alpha / 255).astype(np.uint8)

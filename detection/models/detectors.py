@@ -1,0 +1,138 @@
+"""Detectors by name: the paper's Faster R-CNN, and torchvision's detection networks."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torchvision import models as tv_models
+from torchvision.models.detection import FCOS, FasterRCNN, RetinaNet
+from torchvision.models.detection.ssd import SSD
+
+from detection.boxes import Found, best_proposals
+from detection.models.paper_faster_rcnn import Padding, PaperFasterRCNN
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torchvision.models.detection.image_list import ImageList
+
+    from detection.boxes import Detections
+
+_FAMILIES: dict[str, type[nn.Module]] = {
+    "fasterrcnn": FasterRCNN,
+    "fcos": FCOS,
+    "retinanet": RetinaNet,
+    "ssd": SSD,
+}
+
+
+def torchvision_detectors() -> list[str]:
+    """Return the names of torchvision's detection networks that need only boxes to train.
+
+    Example:
+        >>> "fasterrcnn_resnet50_fpn" in torchvision_detectors()
+        True
+    """
+    return [name for name in tv_models.list_models(module=tv_models.detection) if name.startswith(tuple(_FAMILIES))]
+
+
+def build_detector(
+    network: str = "paper",
+    *,
+    num_classes: int = 10,
+    padding: Padding = "same",
+    network_args: Mapping[str, int | float] | None = None,
+) -> nn.Module:
+    """Build a detector of plain convolutions, without downloads.
+
+    Args:
+        network: "paper" or the name of a torchvision detection network.
+        num_classes: Number of classes, background not counted.
+        padding: Padding of the paper's backbone.
+        network_args: Keyword arguments of torchvision's builder, such as ``min_size``.
+
+    Returns:
+        A network with torchvision's detection interface. The paper's network takes images of one channel, torchvision's
+        of three.
+
+    Raises:
+        ValueError: If the name is unknown, or an argument does not go with the network.
+
+    Example:
+        >>> type(build_detector("paper")).__name__
+        'PaperFasterRCNN'
+    """
+    args = dict(network_args or {})
+    if network == "paper":
+        if args:
+            raise ValueError(f"network_args={args!r} is for torchvision networks, not network='paper'")
+        return PaperFasterRCNN(num_classes, padding=padding)
+    known = torchvision_detectors()
+    if network not in known:
+        close = difflib.get_close_matches(network, ["paper", *known], n=3, cutoff=0.4) or ["paper", *known]
+        raise ValueError(f"network={network!r} is unknown; closest: {', '.join(close)}")
+    allowed = _builder_arguments(network)
+    if unknown := [name for name in args if name not in allowed]:
+        raise ValueError(
+            f"network_args={args!r}: {network} does not take {unknown[0]!r}; allowed: {', '.join(allowed)}"
+        )
+    builder = tv_models.get_model_builder(network)
+    built: nn.Module = builder(weights=None, weights_backbone=None, num_classes=num_classes + 1, **args)
+    return built
+
+
+def _builder_arguments(network: str) -> list[str]:
+    """Return the names of the numeric arguments that a torchvision detection network can be built with.
+
+    Torchvision passes unknown arguments on to a transform that ignores them.
+    """
+    family = next(kind for name, kind in _FAMILIES.items() if network.startswith(name))
+    parameters = {
+        **inspect.signature(tv_models.get_model_builder(network)).parameters,
+        **inspect.signature(family).parameters,
+    }
+    numbers = (int, float, bool)
+    return sorted(
+        {"trainable_backbone_layers"}
+        | {n for n, p in parameters.items() if isinstance(p.default, numbers)} - {"progress", "num_classes"}
+    )
+
+
+@torch.no_grad()
+def detect(network: nn.Module, images: Tensor) -> Found:
+    """Run a detector in evaluation mode.
+
+    Args:
+        network: Detector from `build_detector`.
+        images: ``(B, 1, H, W)`` in [0, 1].
+
+    Returns:
+        The final detections, and the best of the region proposals that the second stage got, in pixels.
+    """
+    proposals: list[Tensor] = []
+
+    def remember(_: nn.Module, args: tuple[ImageList, Any], output: tuple[list[Tensor], Any]) -> None:
+        height, width = images.shape[-2:]
+        for boxes, (inner_height, inner_width) in zip(output[0], args[0].image_sizes, strict=True):
+            scale = (width / inner_width, height / inner_height) * 2
+            proposals.append(best_proposals(boxes * boxes.new_tensor(scale)))
+
+    rpn = getattr(network, "rpn", None)
+    handle = None if rpn is None else rpn.register_forward_hook(remember)
+    try:
+        detections: list[Detections] = network(as_input(network, images))
+    finally:
+        if handle is not None:
+            handle.remove()
+    return Found(detections, None if rpn is None else proposals)
+
+
+def as_input(network: nn.Module, images: Tensor) -> Tensor | list[Tensor]:
+    """Return a batch ``(B, 1, H, W)`` as a detector takes it: torchvision's take lists of three-channel images."""
+    if isinstance(network, PaperFasterRCNN):
+        return images.contiguous(memory_format=torch.channels_last)
+    return list(images.expand(-1, 3, -1, -1))

@@ -1,0 +1,141 @@
+"""``predict``: write the boxes on the user's own images, as annotated pictures and as COCO JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lightning.pytorch.callbacks import Callback
+from torchvision.ops import clip_boxes_to_image
+from torchvision.transforms.v2.functional import pil_to_tensor
+
+from coordconv_apps.data.image_decoding import open_image
+from coordconv_apps.runs.folder import run_dir
+from coordconv_apps.training.trainer_access import attached_datamodule
+from coordconv_apps.utils.distributed import gather_ranks
+from coordconv_apps.utils.files import atomic_write
+from detection.boxes import select
+from detection.data import DetectionData
+from detection.pictures import draw_boxes
+from detection.tasks import DetectionTask
+
+if TYPE_CHECKING:
+    from lightning.pytorch import LightningModule, Trainer
+
+    from detection.boxes import Detections
+    from detection.data import ImageBatch
+
+FOLDER, JSON_NAME = "predictions", "detections.json"
+
+_SHOWN_SIDE = 480
+"""Small images are enlarged by a whole number until the longer side has at least this many pixels."""
+
+
+class DetectionWriter(Callback):
+    """Write ``predictions/<index>_<name>.png`` and ``predictions/detections.json`` to the run's folder.
+
+    The JSON file is a COCO data set with scores: "images" (id, file_name, width, height), "categories" (id from 1,
+    name) and "annotations" (id, image_id, category_id, bbox as x, y, width, height in pixels of the image, area,
+    iscrowd, score). `RegionProposals` has one category, "object".
+    """
+
+    def __init__(self) -> None:
+        self._images: list[dict[str, Any]] = []
+        self._annotations: list[dict[str, Any]] = []
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forget the images of an earlier prediction."""
+        self._images, self._annotations = [], []
+
+    def on_predict_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: list[Detections],
+        batch: ImageBatch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Draw the images of a batch, and collect their detections for the JSON file."""
+        assert isinstance(pl_module, DetectionTask)
+        for index, path, detections in zip(batch["indices"], batch["paths"], outputs, strict=True):
+            image = pil_to_tensor(open_image(Path(path)))
+            height, width = image.shape[-2:]
+            detections = within(detections, width, height)
+            self._images.append({"id": index, "file_name": path, "width": width, "height": height})
+            self._annotations += coco_annotations(detections, index)
+            drawn = draw_boxes(
+                image,
+                found=detections["boxes"],
+                found_text=pl_module.captions(detections, attached_datamodule(trainer, DetectionData).class_names),
+                zoom=max(1, math.ceil(_SHOWN_SIDE / max(height, width))),
+            )
+            with atomic_write(_folder(trainer) / f"{index:04d}_{Path(path).stem}.png", "wb") as file:
+                drawn.save(file, format="PNG")
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the JSON file, with the images of all processes, and print where it is."""
+        gathered = gather_ranks((self._images, self._annotations))
+        if not trainer.is_global_zero:
+            return
+        assert isinstance(pl_module, DetectionTask)
+        images = sorted((image for part, _ in gathered for image in part), key=lambda image: image["id"])
+        annotations = sorted((a for _, part in gathered for a in part), key=lambda a: (a["image_id"], -a["score"]))
+        names = pl_module.category_names(attached_datamodule(trainer, DetectionData).class_names)
+        content = {
+            "images": images,
+            "categories": [{"id": number, "name": name} for number, name in enumerate(names, start=1)],
+            "annotations": [{"id": number} | a for number, a in enumerate(annotations, start=1)],
+        }
+        path = _folder(trainer) / JSON_NAME
+        with atomic_write(path) as file:
+            json.dump(content, file, indent=1)
+        print(f"{len(annotations)} detections in {len(images)} images: {path} and the pictures beside it")
+
+
+def _folder(trainer: Trainer) -> Path:
+    return run_dir(trainer) / FOLDER
+
+
+def within(detections: Detections, width: int, height: int) -> Detections:
+    """Clip detections to an image and drop those outside: the network sees small images with padding.
+
+    Args:
+        detections: Detections of the padded image.
+        width: Width of the image in pixels.
+        height: Height of the image in pixels.
+
+    Returns:
+        The detections that lie at least partly within the image.
+    """
+    boxes = clip_boxes_to_image(detections["boxes"], (height, width))
+    clipped: Detections = {**detections, "boxes": boxes}
+    return select(clipped, (boxes[:, 2:] > boxes[:, :2]).all(1))
+
+
+def coco_annotations(detections: Detections, image_id: int) -> list[dict[str, Any]]:
+    """Convert the detections of an image to COCO annotations.
+
+    Args:
+        detections: The detections.
+        image_id: The image's id.
+
+    Returns:
+        One dictionary per detection, without "id".
+    """
+    annotations = []
+    boxes, scores, labels = (detections[key].tolist() for key in ("boxes", "scores", "labels"))
+    for (x1, y1, x2, y2), score, label in zip(boxes, scores, labels, strict=True):
+        annotations.append(
+            {
+                "image_id": image_id,
+                "category_id": label,
+                "bbox": [round(v, 2) for v in (x1, y1, x2 - x1, y2 - y1)],
+                "area": round((x2 - x1) * (y2 - y1), 2),
+                "iscrowd": 0,
+                "score": round(score, 4),
+            }
+        )
+    return annotations

@@ -1,0 +1,158 @@
+"""Faster R-CNN, and any other torchvision detector, trained as torchvision trains."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from coordconv_apps.nn.coords import Coords
+from coordconv_apps.training.schedules import Schedule
+from detection.boxes import Detections, Found, select
+from detection.export import ExportableDetector
+from detection.metrics import DetectionMetrics
+from detection.models.coord_layers import CoordInit, add_coords
+from detection.models.detectors import as_input, build_detector, detect
+from detection.models.paper_faster_rcnn import Padding, PaperFasterRCNN
+from detection.tasks.base import DetectionTask, Optimizer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from detection.data import DetectionBatch
+
+
+class FasterRCNN(DetectionTask):
+    """Train a whole detector, Faster R-CNN by default, with or without coordinates (Liu et al., 2018, section 4).
+
+    Losses, matching and sampling are torchvision's.
+
+    Args:
+        coords: Coordinates that the chosen layers see: "none" is the plain-convolution baseline, "xy", or "xyr" with
+            the distance from the centre.
+        network: "paper" is the paper's small network with a second stage. Any other value is the name of a torchvision
+            detection network, such as "fasterrcnn_resnet50_fpn", built without downloads.
+        num_classes: Number of classes, background not counted.
+        padding: Padding of the paper network's 5x5 layers: "same" pads with zeros, "valid" does not pad.
+        coord_layers: Layers that get coordinates: "paper" (those that the paper names; the first layer of a torchvision
+            network), "first", "all", or a regular expression on layer names.
+        coord_init: Initial coordinate weights: "random" as in the paper, or "zero".
+        network_args: Keyword arguments of torchvision's builder, such as {min_size: 128}, for networks other than
+            "paper".
+        score_threshold: Lowest score of detections that are drawn, predicted, and counted by iou and recall_iou, in
+            [0, 1]. COCO's metrics use all detections.
+        optimizer: Update rule.
+        lr: Peak learning rate, above 0.
+        momentum: Momentum of SGD, or beta1 of Adam, in [0, 1).
+        beta2: Decay of Adam's second moment, in [0, 1).
+        weight_decay: L2 penalty of "adam" and "sgd", decoupled weight decay of "adamw".
+        schedule: Learning rate schedule: "constant", "cosine" to zero, or "step" by ``lr_gamma`` at each of
+            ``lr_milestones``.
+        warmup: Share of the training, in [0, 1), over which the learning rate rises linearly to its peak.
+        lr_milestones: Shares of the training, in (0, 1), at which "step" multiplies the learning rate.
+        lr_gamma: Factor of "step", in (0, 1].
+
+    Raises:
+        ValueError: If an argument is out of range or does not go with the others.
+    """
+
+    monitor: ClassVar[str] = "val/map"
+    changeable_args: ClassVar[frozenset[str]] = DetectionTask.changeable_args | {"score_threshold"}
+
+    def __init__(
+        self,
+        coords: Coords = "none",
+        network: str = "paper",
+        num_classes: int = 10,
+        padding: Padding = "same",
+        coord_layers: str = "paper",
+        coord_init: CoordInit = "random",
+        network_args: dict[str, int | float] | None = None,
+        score_threshold: float = 0.5,
+        optimizer: Optimizer = "adam",
+        lr: float = 0.001,
+        momentum: float = 0.9,
+        beta2: float = 0.99,
+        weight_decay: float = 0.0,
+        schedule: Schedule = "cosine",
+        warmup: float = 0.0,
+        lr_milestones: list[float] | None = None,
+        lr_gamma: float = 0.1,
+    ) -> None:
+        super().__init__(
+            coords,
+            optimizer=optimizer,
+            lr=lr,
+            momentum=momentum,
+            beta2=beta2,
+            weight_decay=weight_decay,
+            schedule=schedule,
+            warmup=warmup,
+            lr_milestones=lr_milestones,
+            lr_gamma=lr_gamma,
+        )
+        self.save_hyperparameters()
+        if not 0 <= score_threshold <= 1:
+            raise ValueError(f"score_threshold={score_threshold}: must be in [0, 1]")
+        if num_classes < 1:
+            raise ValueError(f"num_classes={num_classes}: must be at least 1")
+        self.num_classes = num_classes
+        self.score_threshold = score_threshold
+        self.network = build_detector(network, num_classes=num_classes, padding=padding, network_args=network_args)
+        add_coords(self.network, coords, coord_layers, coord_init)
+        self.network.to(memory_format=torch.channels_last)  # in which CPUs and GPUs convolve fastest
+        proposals = hasattr(self.network, "rpn")
+        self.val_metrics = DetectionMetrics(proposals=proposals, score_threshold=score_threshold)
+        self.test_metrics = DetectionMetrics(proposals=proposals, score_threshold=score_threshold)
+
+    def setup(self, stage: str) -> None:
+        """Check that the data have as many classes as the network.
+
+        Args:
+            stage: "fit", "validate", "test" or "predict".
+
+        Raises:
+            ValueError: If they do not.
+        """
+        super().setup(stage)
+        data = self.attached_data()
+        if data is not None and len(data.class_names) != self.num_classes:
+            raise ValueError(f"num_classes={self.num_classes}: the data have {len(data.class_names)} classes")
+
+    def losses(self, batch: DetectionBatch) -> dict[str, Tensor]:
+        """Return torchvision's losses of a batch by name, scalars."""
+        losses: dict[str, Tensor] = self.network(as_input(self.network, batch["images"]), batch["targets"])
+        return losses
+
+    def find(self, images: Tensor) -> Found:
+        """Find objects in images ``(B, 1, H, W)`` in [0, 1], in evaluation mode."""
+        return detect(self.network, images)
+
+    def kept(self, detections: Detections) -> Detections:
+        """Return the detections of an image with a score of at least ``score_threshold``."""
+        return select(detections, detections["scores"] >= self.score_threshold)
+
+    @property
+    def legend(self) -> str:
+        """What the found boxes in a picture are."""
+        return f"found: class and score (from {self.score_threshold:g})"
+
+    def captions(self, detections: Detections, class_names: Sequence[str]) -> list[str]:
+        """Return class and score of each detection."""
+        scored = zip(detections["labels"].tolist(), detections["scores"].tolist(), strict=True)
+        # Names come from the data and labels from the network: a checkpoint may have more classes than the data.
+        return [f"{class_names[k - 1] if k <= len(class_names) else k} {score:.2f}" for k, score in scored]
+
+    def export_module(self) -> nn.Module:
+        """Return the paper's network with suppression, for the size of the training canvases.
+
+        Returns:
+            A module from canvases ``(B, 1, H, W)`` to boxes ``(B, 20, 4)``, scores and labels ``(B, 20)``.
+
+        Raises:
+            ValueError: If the network is not the paper's.
+        """
+        if not isinstance(self.network, PaperFasterRCNN):
+            raise ValueError(f"export: network={self.hparams['network']!r} is not supported, network='paper' is")
+        return ExportableDetector(self.network, (int(self.canvas_size[0]), int(self.canvas_size[1])))

@@ -1,0 +1,58 @@
+"""Image files of all kinds become bright ink on black."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from detection.gray_images import Bytes, read_gray
+
+EXPECTED = np.zeros((12, 16), np.uint8)
+EXPECTED[3:9, 4:12] = 255
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (Image.fromarray, "bright.png"),
+        (lambda gray: Image.fromarray(255 - gray), "dark.png"),
+        (lambda gray: Image.fromarray(gray).convert("RGB"), "colour.bmp"),
+        (lambda gray: Image.fromarray(255 - gray).convert("P"), "palette.gif"),
+        (lambda gray: Image.fromarray(gray).convert("1"), "bits.tiff"),
+        (lambda gray: Image.fromarray(gray.astype(np.uint16) * 257), "deep.png"),
+        (lambda gray: Image.merge("LA", [Image.new("L", (16, 12), 0), Image.fromarray(gray)]), "ink.png"),
+        (lambda gray: Image.merge("LA", [Image.new("L", (16, 12), 255), Image.fromarray(gray)]), "chalk.png"),
+        (lambda gray: Image.fromarray(gray).convert("CMYK"), "print.jpg"),
+    ],
+)
+def test_all_kinds_give_bright_ink_on_black(tmp_path: Path, make: Callable[[Bytes], Image.Image], name: str) -> None:
+    make(EXPECTED).save(tmp_path / name)
+    np.testing.assert_allclose(read_gray(tmp_path / name), EXPECTED, atol=60 if name.endswith("jpg") else 0)
+
+
+def test_ink_can_be_told(tmp_path: Path) -> None:
+    Image.fromarray(EXPECTED).save(tmp_path / "a.png")
+    assert np.array_equal(read_gray(tmp_path / "a.png", "bright"), EXPECTED)
+    assert np.array_equal(read_gray(tmp_path / "a.png", "dark"), 255 - EXPECTED)
+
+
+def test_orientation_of_the_camera(tmp_path: Path) -> None:
+    picture = Image.fromarray(EXPECTED[:5])
+    exif = picture.getexif()
+    exif[0x0112] = 6  # to be turned to the right
+    picture.save(tmp_path / "a.png", exif=exif)
+    assert np.array_equal(read_gray(tmp_path / "a.png"), np.rot90(EXPECTED[:5], -1))
+
+
+def test_unreadable(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (60, 60), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "a.png")
+    cut = tmp_path / "cut.png"
+    cut.write_bytes((tmp_path / "a.png").read_bytes()[:900])
+    for path in (cut, tmp_path / "none.png", tmp_path):
+        with pytest.raises(ValueError) as caught:  # noqa: PT011  # the message is compared below
+            read_gray(path)
+        assert str(caught.value).startswith(f"{path}: not a readable image (")
+        assert "\n" not in str(caught.value)
