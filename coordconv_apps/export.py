@@ -1,6 +1,7 @@
-"""From a checkpoint to files that run without this package: ONNX, torch.export, and plain convolutions.
+"""Export networks to files that run without this package: ONNX, torch.export, and plain convolutions.
 
-Every file is written aside, loaded again, compared with the network at two batch sizes, and only then put in place.
+Each file is written to a temporary folder, loaded again, compared with the network at two batch sizes, and then moved
+into place.
 """
 
 from __future__ import annotations
@@ -11,18 +12,12 @@ import os
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
-from lightning.pytorch import Trainer
 from torch import Tensor, nn
 
 from coordconv_apps.utils.errors import UserError
-
-if TYPE_CHECKING:
-    from lightning.pytorch import LightningDataModule
-
-    from coordconv_apps.training.task import Task
 
 Format = Literal["default", "onnx", "plain", "torch_export", "all"]
 Inputs = tuple[Tensor, ...]
@@ -36,94 +31,27 @@ FORMATS: dict[Format, tuple[str, ...]] = {
     "all": ("onnx", "plain", "torch_export"),
 }
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
-TOLERANCE = 1e-4  # of the largest output, or of 1 if that is larger
-BATCHES = (1, 3)  # sizes to compare at: neither is that of the example
+TOLERANCE = 1e-4
+"""Largest difference allowed, as a share of the largest output, or of 1 if that is larger."""
 
-
-class SuiteTrainer(Trainer):
-    """Lightning's trainer.
-
-    Args:
-        limit_train_batches: Batches of an epoch to train on: how many, or which share of them (1.0 is all). Null: all.
-        limit_val_batches: The same of a validation.
-        limit_test_batches: The same of a test.
-        limit_predict_batches: The same of a prediction.
-        args: Lightning's other arguments.
-        kwargs: Lightning's other arguments.
-    """
-
-    def __init__(
-        self,
-        *args: Any,  # noqa: ANN401  # as Lightning's
-        # The command line takes the first type that fits. Lightning's own order may make the share 1.0 of a 1.
-        limit_train_batches: int | float | None = None,
-        limit_val_batches: int | float | None = None,
-        limit_test_batches: int | float | None = None,
-        limit_predict_batches: int | float | None = None,
-        **kwargs: Any,  # noqa: ANN401  # as Lightning's
-    ) -> None:
-        super().__init__(
-            *args,
-            limit_train_batches=limit_train_batches,
-            limit_val_batches=limit_val_batches,
-            limit_test_batches=limit_test_batches,
-            limit_predict_batches=limit_predict_batches,
-            **kwargs,
-        )
-
-    def fit(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401  # as Lightning's
-        """Train a network, or go on with its training."""
-        super().fit(*args, **kwargs)
-
-    def validate(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  # as Lightning's
-        """Evaluate a checkpoint on the validation data."""
-        return super().validate(*args, **kwargs)
-
-    def test(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  # as Lightning's
-        """Evaluate a checkpoint on the test data."""
-        return super().test(*args, **kwargs)
-
-    def predict(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  # as Lightning's
-        """Use a checkpoint on data of your own."""
-        return super().predict(*args, **kwargs)
-
-    def export(self, model: Task, datamodule: LightningDataModule, format: Format = "default") -> dict[Path, float]:
-        """Write a checkpoint's network in forms that run without this package.
-
-        Args:
-            model: The task to export.
-            datamodule: Its data.
-            format: ``onnx``: a graph for any ONNX runtime. ``plain``: plain convolutions and constant maps for one
-                input size, as a torch.export program and as weights. ``torch_export``: the network as it is, as a
-                torch.export program. ``default``: onnx and plain. ``all``: all of them. The batch size stays free.
-
-        Returns:
-            The files, in the run's folder, and for each the largest difference from the network's outputs.
-
-        Raises:
-            UserError: A package is missing, or a file does not give the network's outputs.
-            ValueError: The task has no network to export.
-        """
-        module, inputs = model.export_module().cpu().eval(), tuple(x.cpu() for x in model.example_inputs())
-        module = module.to(memory_format=torch.contiguous_format)  # in other layouts torch.export.save warns of weights
-        folder = Path(self.default_root_dir) / "export"
-        return export(module, inputs, FORMATS[format], folder) | model.export_more(folder)
+BATCHES = (1, 3)
+"""Batch sizes to compare at; the example has another one."""
 
 
 def export(module: nn.Module, inputs: Inputs, formats: Sequence[str], folder: Path) -> dict[Path, float]:
-    """Writes ``module`` in several forms and verifies each.
+    """Write ``module`` in several formats and verify each.
 
     Args:
         module: In evaluation mode, on the CPU: tensors in, tensors out, batch dimensions first.
         inputs: Its inputs, in the sizes to export for; the batch size stays free.
         formats: Of ``"onnx"``, ``"plain"``, ``"torch_export"``.
-        folder: Where the files go; made if needed.
+        folder: Folder for the files; it is created if needed.
 
     Returns:
         The files, and for each the largest difference from the module's outputs.
 
     Raises:
-        UserError: A package is missing, or a file does not give the module's outputs.
+        UserError: A package is missing, or the outputs of a file differ from the module's.
     """
     if "onnx" in formats and (missing := [p for p in ONNX_PACKAGES if importlib.util.find_spec(p) is None]):
         raise UserError(
@@ -131,7 +59,7 @@ def export(module: nn.Module, inputs: Inputs, formats: Sequence[str], folder: Pa
         )
     folder.mkdir(parents=True, exist_ok=True)
     aside = folder / ".new"
-    inputs = _batch(inputs, 2)  # from an example of one, torch.export concludes that there is only ever one
+    inputs = _batch(inputs, 2)  # torch.export specialises to a batch of one
     files: dict[Path, float] = {}
     for form in formats:
         source = _fold(module, inputs) if form == "plain" else module
@@ -154,7 +82,7 @@ def _fold(module: nn.Module, inputs: Inputs) -> nn.Module:
     from coordconv_apps.nn.convert import coordconv_layers
     from coordconv_apps.nn.fold import fold
 
-    if not coordconv_layers(module):  # the baseline is plain already
+    if not coordconv_layers(module):  # the baseline
         return module
     return fold(module, inputs[0].shape, lambda model: model(*inputs))
 
@@ -224,10 +152,10 @@ def _free_batch(inputs: Inputs) -> Any:  # noqa: ANN401  # as torch.export takes
 
 
 def _difference(path: Path, module: nn.Module, loaded: Network, inputs: Inputs) -> float:
-    """The largest difference between the outputs of a file's network and those of the module.
+    """Return the largest difference between the outputs of a file's network and those of the module.
 
     Raises:
-        UserError: It is too large.
+        UserError: The difference is too large.
     """
     largest = 0.0
     for size in BATCHES:
@@ -239,14 +167,14 @@ def _difference(path: Path, module: nn.Module, loaded: Network, inputs: Inputs) 
             largest = max(largest, difference)
             if not difference <= TOLERANCE * max(1.0, e.abs().max().item() if e.numel() else 1.0):
                 raise UserError(
-                    f"export: {path.name} is not written: output {i} at batch size {size} differs from the"
+                    f"export: {path.name} was not written: output {i} at batch size {size} differs from the"
                     f" network's by {difference:.2g}"
                 )
     return largest
 
 
 def _batch(inputs: Inputs, size: int) -> Inputs:
-    """A batch of ``size`` made of ``inputs``, each sample another one."""
+    """Return a batch of ``size`` different samples made of ``inputs``."""
     scale = torch.linspace(1.0, 0.5, size)
     return tuple(_scaled(x[torch.arange(size) % len(x)], scale) for x in inputs)
 
@@ -256,11 +184,11 @@ def _scaled(x: Tensor, scale: Tensor) -> Tensor:
 
 
 def _tensors(outputs: object) -> list[Tensor]:
-    """All tensors in a network's outputs, in order."""
+    """Return all tensors in a network's outputs, in order."""
     if isinstance(outputs, Tensor):
         return [outputs]
     if isinstance(outputs, dict):
         outputs = list(outputs.values())
     if isinstance(outputs, list | tuple):
         return [tensor for output in outputs for tensor in _tensors(output)]
-    raise UserError(f"export: the network returns {type(outputs).__name__}; tensors are needed")
+    raise UserError(f"export: the network returns {type(outputs).__name__}: must be tensors")

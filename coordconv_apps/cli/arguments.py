@@ -1,4 +1,4 @@
-"""From the command line to the complete arguments of a command: LightningCLI with the suite's flags and rules."""
+"""Parse the arguments of a command: LightningCLI with the flags and rules of this package."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from coordconv_apps.cli.errors import parsing_error
 from coordconv_apps.cli.merge_config import merge_config
 from coordconv_apps.cli.model_class import COMMANDS, choices, class_path, preview, run_name
-from coordconv_apps.cli.report import Report, complete_summary
-from coordconv_apps.export import SuiteTrainer
+from coordconv_apps.cli.run_report import RunReport, complete_summary
+from coordconv_apps.cli.trainer import SuiteTrainer
 from coordconv_apps.utils.distributed import is_main_process
 from coordconv_apps.utils.errors import UserError
 
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from coordconv_apps.training.task import Task
 
 TRAINER_DEFAULTS = {
-    "devices": 1,  # more only when asked for: the size of a training step depends on their number
-    "use_distributed_sampler": False,  # the suite's loaders are right on several processes
-    "num_sanity_val_steps": 0,  # a resumed run would not find the state that it left
+    "devices": 1,  # the samples of a training step depend on it
+    "use_distributed_sampler": False,  # the loaders shard themselves
+    "num_sanity_val_steps": 0,  # it would change the random state of a resumed run
     "enable_model_summary": False,  # the command prints the number of parameters
     "log_every_n_steps": 10,
 }
@@ -68,27 +68,27 @@ class ArgumentParser(LightningArgumentParser):
         return text
 
 
-class Arguments(LightningCLI):
-    """Parses a command's arguments; a subclass builds its parts and runs it.
+class ArgumentsCLI(LightningCLI):
+    """Parse the arguments of a command; a subclass creates the trainer and runs it.
 
     Args:
-        report: Is told about the run.
+        report: Report on the run.
         task_class: The base class of the application's tasks.
-        datamodule_class: The data.
+        datamodule_class: The data module.
         args: The command line; ``sys.argv`` if None.
         default_task: The task if neither the command line nor a config file names one; ``task_class`` if None.
         callbacks: Callbacks of the application.
 
     Attributes:
         task_class: The class of the task.
-        name_dir: The folder of all runs of this name.
-        checkpoint: What ``--ckpt_path`` means, if given.
-        restored: What the checkpoint says of its run.
+        name_dir: Folder of all runs of this name.
+        checkpoint: File that ``--ckpt_path`` means, if given.
+        restored: State of the run that wrote it.
     """
 
     def __init__(
         self,
-        report: Report,
+        report: RunReport,
         task_class: type[Task],
         datamodule_class: type[DataModule],
         args: Sequence[str] | None,
@@ -106,7 +106,7 @@ class Arguments(LightningCLI):
         super().__init__(
             task_class,
             datamodule_class,
-            save_config_callback=None,  # the run's folder is there before any callback, and has it then
+            save_config_callback=None,  # written together with the run folder
             trainer_class=SuiteTrainer,
             trainer_defaults=TRAINER_DEFAULTS,
             parser_class=ArgumentParser,
@@ -114,23 +114,23 @@ class Arguments(LightningCLI):
             seed_everything_default=0,
             parser_kwargs={
                 "exit_on_error": False,
-                "prog": f"python -m {report.module}",
+                "prog": f"python -m {report.package}",
                 "description": f"{report.app}: train, test and use a network",
                 **{command: {"exit_on_error": False} for command in COMMANDS},
             },
             args=self.command_line,
-            auto_configure_optimizers=False,  # an optimizer's settings are arguments of the task
+            auto_configure_optimizers=False,  # the optimizer's settings are arguments of the task
         )
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        """The commands, and which arguments of the trainer's methods are not flags."""
+        """Return the commands, and the arguments of the trainer's methods that are not flags."""
         objects = {"model", "datamodule", "dataloaders", "train_dataloaders", "val_dataloaders"}
-        settled_here = {"ckpt_path", "weights_only", "verbose", "return_predictions"}
-        return {command: objects | settled_here for command in COMMANDS}
+        set_here = {"ckpt_path", "weights_only", "verbose", "return_predictions"}
+        return {command: objects | set_here for command in COMMANDS}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Adds the flags of the suite, those of the application's callbacks, and the default of ``--model``."""
+        """Add the common flags, those of the application's callbacks, and the default of ``--model``."""
         assert isinstance(parser, ArgumentParser)
         parser.task_class = self.task_class
         parser.others = [name for name in self.task_names if name != self.task_class.__name__]
@@ -139,14 +139,14 @@ class Arguments(LightningCLI):
             "--name",
             type=str | None,
             default=None,
-            help="Name of the run: its folder is RUNS_DIR/APP/NAME/version_N. Null: the config file's, or default.",
+            help="Name of the run; its folder is RUNS_DIR/APP/NAME/version_N. Null: the config file's, or default.",
         )
         parser.add_argument("--runs_dir", type=str, default="runs", help="Folder of all runs.")
         parser.add_argument(
             "--ckpt_path",
             type=str | None,
             default=None,
-            help="A checkpoint's file, or best or last of the newest run of this name. Fit goes on with its training.",
+            help="File of a checkpoint, or best or last of the newest run of this name. Fit resumes its training.",
         )
         parser.add_argument(
             "--allow_random_weights",
@@ -154,19 +154,18 @@ class Arguments(LightningCLI):
             nargs="?",
             const=True,
             default=False,
-            help="Let validate, test, predict and export do without --ckpt_path.",
+            help="Allow validate, test, predict and export without --ckpt_path.",
         )
         for callback in self.callback_classes:
             key = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", callback.__name__).lower()
             parser.add_lightning_class_args(callback, key)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:  # noqa: ANN401  # LightningCLI's
-        """Parses the command line; what it leaves open comes from the checkpoint, if there is one.
+        """Parse the command line, and take all other arguments from the checkpoint, if there is one.
 
         Raises:
-            UserError: An argument is wrong, or disagrees with the checkpoint.
-            FileNotFoundError: There is no such checkpoint.
-            NothingToDo: The run to resume has finished.
+            UserError: An argument is wrong, or contradicts the checkpoint.
+            AlreadyFinished: The run to resume has finished.
         """
         try:
             self.config = parser.parse_args(args)
@@ -183,7 +182,7 @@ class Arguments(LightningCLI):
             raise UserError(text) from error
 
     def _merge_checkpoint(self, parser: LightningArgumentParser, args: Sequence[str]) -> None:
-        """Completes the arguments with what the checkpoint says, if there is one."""
+        """Complete the arguments from the checkpoint, if there is one."""
         command = self.config.subcommand
         given = self.config[command]
         _check_seed(given.seed_everything)
@@ -210,7 +209,7 @@ class Arguments(LightningCLI):
             self._check_unfinished(self.config[command].trainer.max_epochs)
 
     def _check_unfinished(self, max_epochs: int | None) -> None:
-        """Raises `AlreadyFinished` if the run to resume has come to the end of its epochs."""
+        """Raise `AlreadyFinished` if the run to resume has completed its epochs."""
         assert self.restored is not None
         assert self.checkpoint is not None
         epochs = self.restored["epochs"]
@@ -221,17 +220,17 @@ class Arguments(LightningCLI):
             raise AlreadyFinished(f"nothing to do: {trained}, and --trainer.max_epochs={max_epochs}")
 
     def before_instantiate_classes(self) -> None:
-        """Leaves out what only says where a training starts, if a checkpoint does: its file may be gone by now."""
-        self._dump_config()  # the record of the command keeps it
+        """Set the arguments that select initial weights to None if there is a checkpoint: their file may be gone."""
+        self._dump_config()  # config.yaml keeps them
         if self.checkpoint is not None:
             for name in self.task_class.initial_weight_args:
                 self.config[self.subcommand].model.init_args[name] = None
 
     def _parse_ckpt_path(self) -> None:
-        """Nothing: LightningCLI would put the checkpoint's arguments over those of the command line."""
+        """Do nothing: LightningCLI would replace the command line's arguments by the checkpoint's."""
 
 
 def _check_seed(seed: bool | int) -> None:
-    """Raises `UserError` for a seed that not all random number generators take."""
+    """Raise `UserError` for a seed that some random number generator does not accept."""
     if not 0 <= seed < 2**32:
-        raise UserError(f"--seed_everything={seed}: must be an integer from 0 to {2**32 - 1}, or true for any")
+        raise UserError(f"--seed_everything={seed}: must be an integer from 0 to {2**32 - 1}, or true for a random one")

@@ -1,4 +1,4 @@
-"""What a command takes from a checkpoint, and what its command line may change of that."""
+"""Merge the config in a checkpoint with the command line."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 def read_run_state(path: Path) -> RunState:
-    """The `RunState` in a checkpoint; that of another Lightning program's checkpoint has its model arguments only.
+    """Return the `RunState` in a checkpoint; for one of another Lightning program, its model arguments only.
 
     Raises:
-        UserError: The file is no checkpoint.
+        UserError: The file is not a checkpoint.
     """
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
@@ -41,8 +41,8 @@ def read_run_state(path: Path) -> RunState:
             "best": None,
             "config": {"model": model},
         }
-    except Exception as error:  # a file that is no checkpoint fails in many ways
-        raise UserError(f"--ckpt_path={path}: is no checkpoint that can be read") from error
+    except Exception as error:  # another file fails in many ways
+        raise UserError(f"--ckpt_path={path}: not a readable checkpoint") from error
 
 
 def merge_config(
@@ -53,24 +53,24 @@ def merge_config(
     parse: Callable[[dict[str, Any]], Namespace],
     changeable_args: frozenset[str],
 ) -> tuple[Namespace, list[str]]:
-    """Completes a command's arguments with the configuration in a checkpoint.
+    """Complete a command's arguments from the config in a checkpoint.
 
-    ``fit`` takes over all of it, the other commands its model and data. What the command line says counts, except
-    that the model's arguments must be those of the checkpoint, but for those in ``changeable_args``.
+    ``fit`` takes all of it, the other commands its model and data. The command line takes precedence, but it may only
+    change those arguments of the model that are in ``changeable_args``.
 
     Args:
         command: The command.
-        saved: The configuration in the checkpoint.
-        complete: The arguments of the command line and of config files, and defaults.
-        given: Which of them are no defaults.
-        parse: Makes complete arguments of a configuration.
-        changeable_args: The model's arguments that may change.
+        saved: Config in the checkpoint.
+        complete: Arguments of the command line and of config files, and defaults.
+        given: Names of those that are not defaults.
+        parse: Completes a config with defaults.
+        changeable_args: Arguments of the model that may change.
 
     Returns:
-        The complete arguments, and a line for each argument that the command line changes.
+        The complete arguments, and a line for each that the command line changes.
 
     Raises:
-        UserError: An argument of the model disagrees with the checkpoint.
+        UserError: An argument of the model contradicts the checkpoint.
     """
     sections = ("model", "data", "trainer", "seed_everything") if command == "fit" else ("model", "data")
     merged = parse({key: saved[key] for key in sections if key in saved})

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from coordconv_apps.compare.extension import Row
 from coordconv_apps.compare.results import Result, by_value
 from coordconv_apps.compare.statistics import mean_and_deviation, relative_difference
-from coordconv_apps.utils.tables import beside_floors
+from coordconv_apps.utils.tables import beside_real_reference
 
 
 def metric_names(results: Sequence[Result]) -> list[str]:
@@ -37,7 +37,7 @@ def _metric_rows(results: Sequence[Result]) -> list[Row]:
     means = {name: sum(of_jobs.values()) / len(of_jobs) for name, of_jobs in values.items()}
     return [
         Row(name if reference is None else f"{name} (real data {reference:.4g})", values[name], ".4g")
-        for name, _, reference in beside_floors(means)
+        for name, _, reference in beside_real_reference(means)
     ]
 
 

@@ -1,14 +1,14 @@
-"""``checkpoints/best.ckpt`` and ``checkpoints/last.ckpt``, and stopping so that a run can go on exactly.
+"""Write ``checkpoints/best.ckpt`` and ``checkpoints/last.ckpt``, and stop a training so that it can resume exactly.
 
-A checkpoint is written at one of four places, where all that training depends on is in it:
+A checkpoint is written at one of four places, at which it can hold everything that training depends on:
 
-- ``epoch``: an epoch is completely over (``last.ckpt``, after each).
-- ``batch``: a batch is over, and neither a validation nor the end of the epoch comes next (an interruption).
-- ``validation``: in a validation that is interrupted; it is done again from its beginning.
+- ``epoch``: after an epoch, with its validation (``last.ckpt``, after each).
+- ``batch``: after a batch that neither a validation nor the end of the epoch follows (an interruption).
+- ``validation``: within an interrupted validation, which is repeated from its beginning.
 - ``validated``: right after a validation (``best.ckpt``).
 
-Lightning's own loops know how to go on from ``batch`` and ``validated``. For the two others, `Checkpoints` writes the
-loops' progress into the checkpoint the way that Lightning resumes correctly from.
+Lightning's loops resume correctly from ``batch`` and ``validated``. For the two others, `Checkpoints` changes the
+loops' progress in the checkpoint to a form that Lightning resumes from correctly.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from lightning.pytorch.callbacks import Callback, Checkpoint
 from lightning.pytorch.trainer.states import TrainerFn
 
 from coordconv_apps.runs.folder import run_dir
+from coordconv_apps.training.lightning_internals import batches_that_stepped, load_loader_state, mark_as_not_restarting
 from coordconv_apps.training.signals import Interrupted, Interrupts
 from coordconv_apps.training.trainer_access import attached_callbacks
 
@@ -36,24 +37,24 @@ Place = Literal["epoch", "batch", "validation", "validated"]
 
 
 class RunState(TypedDict):
-    """What a checkpoint holds under ``"run"``."""
+    """State of a run, in a checkpoint under ``"run"``."""
 
-    place: Place | None  # None: written by somebody else, such as a ModelCheckpoint of the user's own
-    epochs: int  # trained in full
+    place: Place | None  # None: by another callback, such as a ModelCheckpoint in trainer.callbacks
+    epochs: int  # number of complete ones
     log_step: int  # the last step whose logged metrics belong to this checkpoint
-    metrics: dict[str, float]  # as logged last
+    metrics: dict[str, float]  # latest values
     best: dict[str, Any] | None  # metric, value and epoch of best.ckpt
     config: dict[str, Any]  # the command's configuration: plain values
 
 
 class Checkpoints(Checkpoint):
-    """Writes ``best.ckpt`` and ``last.ckpt``, and stops a training that was asked to stop.
+    """Write ``best.ckpt`` and ``last.ckpt``, and stop a training after a signal.
 
     Without any validation, ``best.ckpt`` is that of the last epoch.
 
     Args:
-        interrupts: Knows whether a signal asked to stop. None: nobody asks.
-        config: The command's configuration, to keep in each checkpoint: plain values only.
+        interrupts: Handler of the signals; None for one that no signal reaches.
+        config: Config of the command, plain values, to store in each checkpoint.
     """
 
     def __init__(self, interrupts: Interrupts | None = None, config: dict[str, Any] | None = None) -> None:
@@ -69,39 +70,37 @@ class Checkpoints(Checkpoint):
     # ------------------------------------------------------------- in training
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Takes over the signals, and puts back the loader's place and the metrics logged last."""
-        # A task that asks how long the training is makes Lightning set the loader up too early to put this back.
-        trainer.fit_loop._load_combined_loader_states()
+        """Handle signals from now on, and restore the loader's position and the latest metrics."""
+        load_loader_state(trainer)
         if trainer.world_size > 1 and torch.distributed.get_backend() != "gloo":
-            # To ask all processes whether to stop must not wait for the GPU.
+            # Over gloo, so that asking all processes whether to stop does not synchronise with the GPU.
             self._group = torch.distributed.new_group(backend="gloo")
         if self._restored is not None:
             self._saved = (trainer.global_step, self._restored["place"])
             if not trainer.strategy.broadcast(_path(trainer, "best").is_file()):
-                self.best = None  # it is in the folder of another run
+                self.best = None  # the file is in another run's folder
             restored = {name: torch.tensor(value) for name, value in self._restored["metrics"].items()}
             trainer.callback_metrics.update(restored)
         self.interrupts.install()  # Lightning's own handler of SIGTERM can hang with several processes
         self.interrupts.deferred = True
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Saves the epoch that is over, and stops if asked to."""
-        # With max_steps, Lightning takes every resumed run for one in the middle of an epoch.
-        trainer.fit_loop._restarting = False
+        """Save the previous epoch, and stop after a signal."""
+        mark_as_not_restarting(trainer)
         trainer.fit_loop.epoch_loop.restarting = False
         self._epoch_over(trainer)
         if self._asked_to_stop(trainer):
             raise Interrupted(self.interrupts.requested)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int) -> None:
-        """Stops, after `on_train_batch_end` has saved: by now the metrics of that batch are logged, too."""
+        """Stop if `on_train_batch_end` has saved; by now the metrics of that batch are logged, too."""
         if self._stop:
             raise Interrupted(self._stop)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: object, batch_idx: int
     ) -> None:
-        """Saves, if asked to stop, and if training can go on exactly from here."""
+        """Save after a signal, if training can resume exactly from here."""
         if not self._asked_to_stop(trainer) or trainer.is_last_batch:
             return
         if not _gradients_pending(trainer) and not _validation_may_follow(trainer):
@@ -117,10 +116,10 @@ class Checkpoints(Checkpoint):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Saves and stops, if asked to.
+        """Save and stop after a signal.
 
-        Several processes may have different numbers of batches to validate, so they cannot agree to stop here:
-        they finish the validation first.
+        Several processes may have different numbers of batches to validate and cannot agree to stop here, so they
+        finish the validation first.
         """
         if not _training(trainer) or trainer.world_size > 1 or not self.interrupts.requested:
             return
@@ -129,22 +128,21 @@ class Checkpoints(Checkpoint):
             raise Interrupted(self.interrupts.requested)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Saves ``best.ckpt`` if this validation is the best one yet."""
+        """Save ``best.ckpt`` if this is the best validation so far."""
         if _training(trainer):
             self._save_if_best(trainer, cast("Task", pl_module))
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Ends the epoch that a resumed run went on with."""
-        # Else Lightning would leave out this epoch's step of a ReduceLROnPlateau.
-        trainer.fit_loop._restarting = False
+        """End the epoch that a resumed run continued."""
+        mark_as_not_restarting(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Saves the last epoch."""
+        """Save the last epoch."""
         self._epoch_over(trainer)
         self.interrupts.deferred = False
 
     def _asked_to_stop(self, trainer: Trainer) -> bool:
-        """Whether any process was. All processes call this together."""
+        """Return whether any process got a signal. All processes call this together."""
         if trainer.world_size > 1:
             requested = torch.tensor(self.interrupts.requested)
             torch.distributed.all_reduce(requested, torch.distributed.ReduceOp.MAX, group=self._group)
@@ -168,14 +166,14 @@ class Checkpoints(Checkpoint):
             raise KeyError(f"{type(task).__name__}.monitor={task.monitor!r} is not logged; these are: {names}")
         value = metrics[task.monitor].item()
         best = self.best["value"] if self.best is not None else None
-        # Of equal values the later one is better trained: a figure may have reached the end of its range.
+        # Of equal values the later one wins: a saturated metric does not show that training still improves.
         better = best is None or best != best or (value >= best if task.monitor_mode == "max" else value <= best)
         if trainer.strategy.broadcast(better):
             self.best = {"metric": task.monitor, "value": value, "epoch": trainer.current_epoch}
             self._save(trainer, "best", "validated")
 
     def _save(self, trainer: Trainer, name: Literal["best", "last"], place: Place) -> None:
-        """Writes a checkpoint aside, and renames it. All processes call this together."""
+        """Write a checkpoint to a temporary file, and rename it. All processes call this together."""
         if getattr(trainer, "fast_dev_run", False):
             return
         path = _path(trainer, name)
@@ -186,11 +184,11 @@ class Checkpoints(Checkpoint):
         self._saved = (trainer.global_step, place)
         if trainer.is_global_zero:
             for logger in trainer.loggers:
-                logger.save()  # so that the logs reach as far as the checkpoint
+                logger.save()  # so that the logs are complete up to the checkpoint
             os.replace(aside, path)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Adds the `RunState`, and puts the loops' progress in a form that Lightning goes on from correctly."""
+        """Add the `RunState`, and change the loops' progress to a form that Lightning resumes from correctly."""
         loops = checkpoint["loops"]["fit_loop"]
         if self._place == "epoch":
             for count in loops["epoch_progress"].values():
@@ -199,7 +197,7 @@ class Checkpoints(Checkpoint):
             progress = loops["epoch_loop.val_loop.batch_progress"]
             progress["total"].update(ready=1, started=1, processed=0, completed=0)
             progress["current"].update(ready=0, started=0, processed=0, completed=0)
-        batches = loops["epoch_loop.state_dict"]["_batches_that_stepped"]
+        batches = batches_that_stepped(checkpoint["loops"])
         complete = self._place == "validated" and trainer.is_last_batch
         state: RunState = {
             "place": self._place,
@@ -212,40 +210,40 @@ class Checkpoints(Checkpoint):
         checkpoint["run"] = state
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Takes over from the run that is resumed."""
+        """Keep the state of the run that is resumed."""
         if "run" in checkpoint:
             self._restored = checkpoint["run"]
             self.best = checkpoint["run"]["best"]
 
 
 class SaveFirst(Callback):
-    """Has the last epoch saved before others use the trained network at the end: pictures may fail, or take long.
+    """Save the last epoch before the other callbacks of ``on_train_end``, such as pictures, which may fail.
 
-    It stands before them; Lightning puts `Checkpoints` behind all others.
+    It is the first callback; Lightning moves `Checkpoints` behind all others.
 
     Args:
-        checkpoints: Writes the checkpoints.
+        checkpoints: Callback that writes the checkpoints.
     """
 
     def __init__(self, checkpoints: Checkpoints) -> None:
         self.checkpoints = checkpoints
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Saves the last epoch."""
+        """Save the last epoch."""
         self.checkpoints.on_train_end(trainer, pl_module)
 
 
 def save_before_error(trainer: Trainer, place: Literal["batch", "validation"]) -> None:
-    """Writes ``last.ckpt``, so that a training which an error ends can go on. All processes call this together.
+    """Write ``last.ckpt``, so that a training that ends with an error can resume. All processes call this together.
 
     Args:
-        trainer: The trainer. Where it does not train, nothing is written.
-        place: ``"batch"``: a loader was to make the next one. ``"validation"``: it is not over.
+        trainer: The trainer. Nothing is written unless it trains.
+        place: ``"batch"``: the error occurred while the next batch was loaded; ``"validation"``: within a validation.
     """
     if not _training(trainer):
         return
     if place == "batch" and trainer.fit_loop.epoch_loop.batch_progress.current.ready == 0:
-        return  # the checkpoint of the epoch before has everything
+        return  # the previous epoch's checkpoint is complete
     for callback in attached_callbacks(trainer):
         if isinstance(callback, Checkpoints):
             callback._save(trainer, "last", place)
@@ -256,22 +254,22 @@ def _path(trainer: Trainer, name: Literal["best", "last"]) -> Path:
 
 
 def _training(trainer: Trainer) -> bool:
-    """Whether a validation is part of a training."""
+    """Return whether this is a training, with its validations."""
     return trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
 
 
 def _steps_left(trainer: Trainer) -> bool:
-    """Whether ``max_steps`` allows another step: else a resumed run ends at once, without its last validation."""
+    """Return whether ``max_steps`` allows another step: without one, a resumed run skips its last validation."""
     return trainer.max_steps < 0 or trainer.global_step < trainer.max_steps
 
 
 def _gradients_pending(trainer: Trainer) -> bool:
-    """Whether gradients are accumulated that the optimizer has not used yet: no checkpoint holds them."""
+    """Return whether there are accumulated gradients that the optimizer has not used: no checkpoint holds them."""
     return (trainer.fit_loop.batch_idx + 1) % trainer.accumulate_grad_batches != 0
 
 
 def _validation_may_follow(trainer: Trainer) -> bool:
-    """Whether a validation in the middle of the epoch may come right after this batch."""
+    """Return whether a validation within the epoch may come right after this batch."""
     every = trainer.val_check_batch  # None: by time; infinite: at the end of an epoch
     if every is None or math.isinf(every):
         return False

@@ -1,8 +1,6 @@
-"""The base of every application's task: what all of them share, and nothing else.
+"""Base class of all tasks: training means, exact resuming, and the hooks of ``export``.
 
-A task reads top to bottom in one order: configure, one shared ``_step``, train/validate/test/predict, optimizers.
-This base adds what no task should write again: training means that survive an interruption, the state of the random
-number generators, changed learning rates on a resume, and the hooks that ``export`` needs.
+A task reads top to bottom in one order: configure, one shared step, train/validate/test/predict, optimizers.
 """
 
 from __future__ import annotations
@@ -16,7 +14,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from coordconv_apps.nn.coords import Coords
-from coordconv_apps.training.resume import OptimizerSettings, apply_changed_settings, optimizer_settings
+from coordconv_apps.training.resumed_settings import OptimizerSettings, apply_changed_settings, optimizer_settings
 from coordconv_apps.utils.distributed import gather_ranks
 from coordconv_apps.utils.random_state import RandomState, random_state, restore_random_state
 
@@ -24,17 +22,17 @@ CHECKPOINT_KEY = "coordconv_apps"
 
 
 class Task(LightningModule):
-    """A network, its loss, its metrics and its optimizer.
+    """A network with its loss, metrics and optimizer.
 
     Args:
-        coords: Which coordinates the network sees: ``none`` is the plain-convolution baseline, ``xy`` adds the
+        coords: Coordinates that the network gets: ``none`` is the plain-convolution baseline, ``xy`` adds the
             position, ``xyr`` the position and the distance from the centre.
 
     Attributes:
-        monitor: The logged metric that decides which epoch is ``checkpoints/best.ckpt``, such as ``"val/iou"``.
-        monitor_mode: Whether the largest (``"max"``) or the smallest (``"min"``) value is the best; of equal ones, the
-            last.
-        headline: The validation metric that comparisons draw, if that is another one.
+        monitor: Metric that selects ``checkpoints/best.ckpt``, such as ``"val/iou"``.
+        monitor_mode: Whether the largest (``"max"``) or the smallest (``"min"``) value is best; the latest of equal
+            ones wins.
+        headline: Metric that comparisons plot; None for `monitor`.
         changeable_args: Names of constructor arguments that may differ from the checkpoint's when a run is resumed or
             its network is used. The command line's value then takes effect; any other difference is an error.
         initial_weight_args: Names of constructor arguments that only select the weights to start from, and may be
@@ -69,15 +67,15 @@ class Task(LightningModule):
         self._before_validation: RandomState | None = None
 
     def parameter_count(self) -> int:
-        """The number of trainable parameters."""
+        """Return the number of trainable parameters."""
         return sum(p.numel() for p in self.parameters() if p.requires_grad)
 
     # ---------------------------------------------------------------- logging
 
     def log_train(self, values: Mapping[str, Tensor], batch_size: int) -> None:
-        """Logs training values: each as ``name_step`` at once, and its mean over the epoch as ``name``.
+        """Log training values: each at once as ``name_step``, and its mean over the epoch as ``name``.
 
-        Unlike ``self.log(..., on_epoch=True)`` the means survive an interruption in the middle of an epoch.
+        Unlike those of ``self.log(..., on_epoch=True)``, the means survive an interruption within an epoch.
 
         Args:
             values: Scalars by metric name, such as ``{"train/loss": loss}``.
@@ -93,39 +91,39 @@ class Task(LightningModule):
             sums[1] += batch_size
 
     def on_train_epoch_end(self) -> None:
-        """Logs the means over the epoch of what `log_train` was given, over all processes."""
+        """Log the means over the epoch, and over all processes, of the values passed to `log_train`."""
         for name, sums in sorted(self._train_sums.items()):
             total, weight = self.trainer.strategy.reduce(sums, reduce_op="sum").tolist()
-            self.log(name, total / weight, sync_dist=True)  # of equal numbers
+            self.log(name, total / weight, sync_dist=True)  # equal on all processes
         self._train_sums.clear()
 
     # ----------------------------------------------------------------- resume
 
     def on_fit_start(self) -> None:
-        """Remembers the optimizers as the command line asks for them, before a checkpoint overwrites them."""
+        """Store the optimizers' settings, before a checkpoint overwrites them."""
         self._fresh_settings = optimizer_settings(self.trainer)
 
     def on_train_start(self) -> None:
-        """Puts back what a checkpoint holds of this class: changed settings, running means, random numbers."""
+        """Restore the training means and random numbers from a checkpoint, and apply changed settings."""
         restored, self._restored = self._restored, None
         if restored is None:
             return
         apply_changed_settings(self.trainer, restored["optimizers"], self._fresh_settings)
-        if self.global_rank < len(restored["ranks"]):  # else: resumed with more processes than before
+        if self.global_rank < len(restored["ranks"]):  # not if there are more processes than before
             own = restored["ranks"][self.global_rank]
             self._train_sums = {name: sums.to(self.device) for name, sums in own["train_sums"].items()}
             restore_random_state(own["random"], self.device)
 
     def on_validation_start(self) -> None:
-        """Remembers the random numbers: a validation that is interrupted is done again from its beginning."""
+        """Store the random state: an interrupted validation is repeated from its beginning."""
         self._before_validation = random_state(self.device)
 
     def on_validation_end(self) -> None:
-        """Forgets what `on_validation_start` remembered."""
+        """Drop what `on_validation_start` has stored."""
         self._before_validation = None
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds the state of this class, for every process, to a checkpoint. All processes call this together."""
+        """Add the state of this class on every process to a checkpoint. All processes call this together."""
         own = {
             "random": self._before_validation or random_state(self.device),
             "train_sums": {name: sums.cpu() for name, sums in self._train_sums.items()},
@@ -133,13 +131,13 @@ class Task(LightningModule):
         checkpoint[CHECKPOINT_KEY] = {"ranks": gather_ranks(own), "optimizers": self._fresh_settings}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keeps the state of this class until training starts."""
+        """Keep the state of this class until training starts."""
         self._restored = checkpoint.get(CHECKPOINT_KEY)
 
     # ----------------------------------------------------------------- export
 
     def export_module(self) -> nn.Module:
-        """The network to export: plain tensors in, plain tensors out, batch dimension first.
+        """Return the network to export: plain tensors in, plain tensors out, batch dimension first.
 
         Raises:
             ValueError: This task has no such network.
@@ -147,7 +145,7 @@ class Task(LightningModule):
         raise ValueError(f"export: {type(self).__name__} has no exportable network")
 
     def example_inputs(self) -> tuple[Tensor, ...]:
-        """Inputs of `export_module`, batch dimension first, in the sizes that the exported files take.
+        """Return inputs of `export_module`, batch dimension first, in the sizes that the exported files take.
 
         Raises:
             ValueError: This task has no exportable network.
@@ -155,10 +153,10 @@ class Task(LightningModule):
         raise ValueError(f"export: {type(self).__name__} has no exportable network")
 
     def export_more(self, folder: Path) -> dict[Path, float]:
-        """Writes forms of the application's own; by default none.
+        """Write further formats of the application; by default none.
 
         Args:
-            folder: Where the files go.
+            folder: Folder of the exported files.
 
         Returns:
             The files, and for each the largest difference from the network's outputs.

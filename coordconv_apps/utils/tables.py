@@ -8,15 +8,19 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 
-FLOOR = "/floor/"
-"""In the name of a metric: what the metric without it is for real data compared with real data."""
+REAL_REFERENCE = "/floor/"
+"""In the name of a metric: the value that real data, compared with other real data, have for the metric without it."""
 
 
 def table(rows: Iterable[Sequence[Any]]) -> str:
-    """Lines of columns, aligned: names, and values (numbers with five significant digits).
+    """Format rows as aligned columns, numbers with five significant digits.
 
     Args:
-        rows: The cells of each line; a line may end early.
+        rows: Cells of each line; a line may have fewer cells than others.
+
+    >>> print(table([("loss", 0.123456), ("accuracy", 0.5)]))
+      loss      0.12346
+      accuracy  0.5
     """
     texts = [[f"{cell:.5g}" if isinstance(cell, float) else str(cell) for cell in row] for row in rows]
     columns = range(max((len(row) for row in texts), default=0))
@@ -24,15 +28,22 @@ def table(rows: Iterable[Sequence[Any]]) -> str:
     return "\n".join("".join(f"  {c:<{w}}" for c, w in zip(row, widths, strict=False)).rstrip() for row in texts)
 
 
-def beside_floors(metrics: Mapping[str, float]) -> list[tuple[str, float, float | None]]:
-    """Each metric and its floor: what ``test/floor/name`` is to ``test/name``, or None.
+def beside_real_reference(metrics: Mapping[str, float]) -> list[tuple[str, float, float | None]]:
+    """Pair each metric with the value of real data: ``test/name`` with ``test/floor/name``, or None.
 
     Args:
-        metrics: Values by name, with or without floors.
+        metrics: Values by name, with or without those of real data.
 
     Returns:
-        Name, value and floor, without rows for the floors themselves.
+        Name, value and value of real data, without rows for the latter themselves.
+
+    >>> beside_real_reference({"test/a": 1.0, "test/floor/a": 0.5, "test/b": 2.0})
+    [('test/a', 1.0, 0.5), ('test/b', 2.0, None)]
     """
-    floors = {name.replace(FLOOR, "/", 1): value for name, value in metrics.items() if FLOOR in name}
-    alone = [name for name in metrics if FLOOR not in name or name.replace(FLOOR, "/", 1) not in metrics]
-    return [(name, metrics[name], floors.get(name)) for name in alone]
+    references = {
+        name.replace(REAL_REFERENCE, "/", 1): value for name, value in metrics.items() if REAL_REFERENCE in name
+    }
+    alone = [
+        name for name in metrics if REAL_REFERENCE not in name or name.replace(REAL_REFERENCE, "/", 1) not in metrics
+    ]
+    return [(name, metrics[name], references.get(name)) for name in alone]

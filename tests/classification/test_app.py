@@ -113,8 +113,8 @@ def test_config_trains_and_tests(
     assert np.isfinite(summary["metrics"]["train/loss"])
     assert 0 <= summary["metrics"]["val/accuracy"] <= 1
     batch_size = 64 if name == "quickstart" else 8
-    assert summary["noted"]["global_batch_size"] == batch_size
-    assert summary["noted"]["peak_lr"] == pytest.approx(given["lr"] * batch_size / 256)
+    assert summary["run_facts"]["global_batch_size"] == batch_size
+    assert summary["run_facts"]["peak_lr"] == pytest.approx(given["lr"] * batch_size / 256)
     if coords == "none":
         return  # a test differs in nothing but the network
     if name == "finetune_resnet50":
@@ -213,7 +213,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one(
     assert_same_runs(parts, whole)
     for name in ("last", "best"):
         assert_same(load(parts, name)["current_model_state"], load(whole, name)["current_model_state"], name)
-    assert read_summary(parts)["noted"] == read_summary(whole)["noted"]
+    assert read_summary(parts)["run_facts"] == read_summary(whole)["run_facts"]
     # What is evaluated, and what a checkpoint is opened with, is the average.
     for name in ("last", "best"):
         saved, own = load(whole, name), "network.classifier.1.weight"
@@ -299,10 +299,10 @@ def test_two_processes_end_with_the_same_weights(pair: Path) -> None:
     summary = read_summary(run)
     assert summary["world_size"] == 2
     # 24 pictures, 8 of them in a batch on each process: two batches in an epoch, which make one step.
-    assert summary["noted"]["global_batch_size"] == 32
-    assert summary["noted"]["peak_lr"] == pytest.approx(0.1 * 32 / 256)
-    assert summary["noted"]["optimizer_steps"] == summary["steps"] == 2
-    assert summary["noted"]["bad_images"] == 3, "each once"
+    assert summary["run_facts"]["global_batch_size"] == 32
+    assert summary["run_facts"]["peak_lr"] == pytest.approx(0.1 * 32 / 256)
+    assert summary["run_facts"]["optimizer_steps"] == summary["steps"] == 2
+    assert summary["run_facts"]["bad_images"] == 3, "each once"
     one, other = (torch.load(pair / f"{rank}.pt", weights_only=True) for rank in (0, 1))
     saved = load(run)["state_dict"]
     for name, weight in one.items():
@@ -319,7 +319,7 @@ def test_two_processes_give_the_figures_of_one(pair: Path) -> None:
     assert set(of_one) == {f"val/{figure}" for figure in FIGURES}
     assert of_one == pytest.approx({name: of_two[name] for name in of_one}, rel=1e-5, abs=1e-6)
     assert of_one["val/accuracy"] * 10 == pytest.approx(round(of_one["val/accuracy"] * 10)), "of ten pictures"
-    assert read_summary(newest(pair))["noted"] == {"bad_images": 2}
+    assert read_summary(newest(pair))["run_facts"] == {"bad_images": 2}
 
 
 @pytest.mark.filterwarnings("ignore:.*not a readable image")
@@ -339,7 +339,7 @@ def test_two_processes_predict_as_one(pair: Path) -> None:
         assert two[1::2] == one[1::2]
         if one[0] != "picture":
             assert [float(score) for score in two[2::2]] == pytest.approx([float(s) for s in one[2::2]], abs=2e-6)
-    assert read_summary(of_two)["noted"] == read_summary(of_one)["noted"] == {"bad_images": 1}
+    assert read_summary(of_two)["run_facts"] == read_summary(of_one)["run_facts"] == {"bad_images": 1}
 
 
 # ------------------------------------------------------------------ checkpoints, predict and export

@@ -199,7 +199,7 @@ def test_predict_needs_no_pictures_but_those_to_look_at(
     main([*arguments, f"--data.predict_images={own}", "--data.on_bad_image=skip", "--data.eval_batch_size=2"])
     run = versions(trained / "classification" / "default")[0]
     assert f"4 pictures classified: {run}/predictions.csv" in capsys.readouterr().out
-    assert read_summary(run)["noted"] == {"bad_images": 2}
+    assert read_summary(run)["run_facts"] == {"bad_images": 2}
     header, *rows = table(run)
     assert header == ["picture", "class_1", "score_1", "class_2", "score_2", "class_3", "score_3"]
     paths = [str(own / name) for name in ("a/00.png", "a/02.png", "b/00.png", "b/01.png")]

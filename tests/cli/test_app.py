@@ -34,7 +34,7 @@ SUMMARY_KEYS = {
     "metrics",
     "checkpoint",
     "best",
-    "noted",
+    "run_facts",
     "parameters",
     "coords",
     "headline",
@@ -328,20 +328,20 @@ def test_what_a_task_notes_is_in_the_summary_and_told(tmp_path: Path, capsys: py
     start = start_file(tmp_path)
     started_main(["fit", f"--runs_dir={tmp_path}", f"--model.start={start}", "--trainer.max_epochs=1"])
     first = tmp_path / "toy" / "default" / "version_0"
-    assert read_summary(first)["noted"] == {"start": "of a file", "after epoch 0": 0.25}
+    assert read_summary(first)["run_facts"] == {"start": "of a file", "after epoch 0": 0.25}
     lines = [line.split("  ") for line in capsys.readouterr().out.splitlines()]
     told = {words[1]: words[-1].strip() for words in lines if len(words) > 2}
     assert told["start"] == "of a file"
     assert told["after epoch 0"] == "0.25"
     # A resumed run keeps what was noted before it.
     started_main(["fit", f"--runs_dir={tmp_path}", "--ckpt_path=last", "--trainer.max_epochs=2"])
-    assert read_summary(first)["noted"] == {"start": "of itself", "after epoch 0": 0.25}
+    assert read_summary(first)["run_facts"] == {"start": "of itself", "after epoch 0": 0.25}
     started_main(["test", f"--runs_dir={tmp_path}", "--ckpt_path=last"])
-    assert read_summary(tmp_path / "toy" / "default" / "version_1")["noted"] == {}
+    assert read_summary(tmp_path / "toy" / "default" / "version_1")["run_facts"] == {}
 
 
 def test_tasks_note_nothing_of_themselves(trained: Path) -> None:
-    assert read_summary(trained / "toy" / "default" / "version_0")["noted"] == {}
+    assert read_summary(trained / "toy" / "default" / "version_0")["run_facts"] == {}
 
 
 # -------------------------------------------------------------------------- errors
@@ -417,7 +417,7 @@ def test_a_file_that_is_no_checkpoint(content: bytes, tmp_path: Path, capsys: py
     path = tmp_path / "junk.ckpt"
     path.write_bytes(content)
     error = failing(["test", f"--ckpt_path={path}", f"--runs_dir={tmp_path}"], capsys)
-    assert error == f"--ckpt_path={path}: is no checkpoint that can be read"
+    assert error == f"--ckpt_path={path}: not a readable checkpoint"
 
 
 def test_names_of_runs_are_told(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:

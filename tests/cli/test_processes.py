@@ -18,9 +18,8 @@ from lightning.fabric.strategies.launchers.subprocess_script import _ChildProces
 from lightning.pytorch import Trainer
 
 from coordconv_apps.cli import launch as processes
-from coordconv_apps.cli.app import _Started
 from coordconv_apps.cli.launch import end_processes
-from coordconv_apps.cli.report import Report
+from coordconv_apps.cli.run_report import ReportStart, RunReport
 from coordconv_apps.runs.folder import run_dir, versions
 from coordconv_apps.runs.summary import read_summary
 from tests.cli.test_resume import assert_same_runs, load
@@ -139,7 +138,7 @@ def test_a_process_that_has_more_to_do_is_waited_for(monkeypatch: pytest.MonkeyP
 def test_all_processes_write_to_the_folder_of_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = Trainer(accelerator="cpu", devices=1, logger=False, default_root_dir=tmp_path / "version_3")
     monkeypatch.setattr(trainer.strategy, "broadcast", lambda found: str(Path(found).with_name("version_2")))
-    _Started(Report("toy", "tests.toy")).setup(trainer, ToyTask(), "predict")
+    ReportStart(RunReport("toy", "tests.toy")).setup(trainer, ToyTask(), "predict")
     assert run_dir(trainer) == tmp_path / "version_2"
 
 

@@ -252,7 +252,7 @@ def test_more_epochs(tmp_path: Path, uninterrupted: Path, capsys: pytest.Capture
     main(["fit", f"--runs_dir={tmp_path}", "--ckpt_path=last", f"--trainer.max_epochs={EPOCHS}"])
     told = capsys.readouterr().out
     assert "changed: trainer.max_epochs=3 on the command line, 2 in the checkpoint" in told
-    assert "goes on from" in told
+    assert "resumes " in told
     assert_same_runs(run, uninterrupted)
     assert yaml.safe_load((run / "config.yaml").read_text())["trainer"]["max_epochs"] == EPOCHS
     assert yaml.safe_load((run / "config_until_epoch_2.yaml").read_text())["trainer"]["max_epochs"] == 2

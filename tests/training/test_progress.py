@@ -12,10 +12,10 @@ from lightning.pytorch import LightningDataModule, LightningModule
 from PIL import Image
 
 from coordconv_apps.cli.app import run
-from coordconv_apps.cli.report import Report
+from coordconv_apps.cli.run_report import RunReport
 from coordconv_apps.runs.csv_log import CsvLog
 from coordconv_apps.training.progress import PlainProgress
-from coordconv_apps.utils.tables import beside_floors, table
+from coordconv_apps.utils.tables import beside_real_reference, table
 from tests.toy.__main__ import main
 from tests.toy.data import ToyData
 from tests.toy.tasks import ToyPictures, ToyTask
@@ -147,7 +147,7 @@ def test_table_of_rows_that_end_early() -> None:
     ]
 
 
-def test_floors_stand_beside_their_metrics() -> None:
+def test_values_of_real_data_stand_beside_their_metrics() -> None:
     metrics = {
         "test/b": 2.0,
         "test/floor/b": 0.2,
@@ -159,7 +159,7 @@ def test_floors_stand_beside_their_metrics() -> None:
         "seconds": 5.0,
         "test/flooring": 6.0,
     }
-    assert beside_floors(metrics) == [
+    assert beside_real_reference(metrics) == [
         ("test/b", 2.0, 0.2),
         ("test/a", 1.0, None),
         ("test/red/a", 3.0, 0.3),
@@ -168,21 +168,21 @@ def test_floors_stand_beside_their_metrics() -> None:
         ("seconds", 5.0, None),
         ("test/flooring", 6.0, None),
     ]
-    assert beside_floors({}) == []
+    assert beside_real_reference({}) == []
 
 
 def printed(metrics: dict[str, float], capsys: pytest.CaptureFixture[str]) -> list[str]:
     """The lines of a command's end that tell of its metrics."""
-    report = Report("toy", "tests.toy")
+    report = RunReport("toy", "tests.toy")
     of_command = {"command": "test", "status": "finished", "seconds": 1.0, "checkpoint": None}
-    report.summary = {**of_command, "metrics": metrics, "noted": {}}
+    report.summary = {**of_command, "metrics": metrics, "run_facts": {}}
     report._print()
     return capsys.readouterr().out.split("\n  summary")[0].strip("\n").splitlines()[1:]
 
 
-def test_the_end_of_a_command_shows_floors_in_a_column_of_their_own(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_end_of_a_command_shows_real_data_in_a_column_of_their_own(capsys: pytest.CaptureFixture[str]) -> None:
     assert printed({"test/b": 0.5, "test/c": 2.0, "test/floor/b": 0.25}, capsys) == [
-        "               floor: real against real",
+        "               real data",
         "  test/b  0.5  0.25",
         "  test/c  2",
     ]

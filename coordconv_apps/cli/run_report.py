@@ -1,22 +1,25 @@
-"""What a command leaves behind: ``summary.json``, and the lines printed at its start and its end."""
+"""Report on a command: ``summary.json``, and the lines printed at its start and its end."""
 
 from __future__ import annotations
 
 import shlex
 import time
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
+
+from lightning.pytorch.callbacks import Callback
 
 from coordconv_apps.runs.environment import device_name, package_versions
 from coordconv_apps.runs.summary import read_summary, write_summary
+from coordconv_apps.training.lightning_internals import set_default_root_dir
 from coordconv_apps.training.progress import epoch_metrics
 from coordconv_apps.utils.distributed import is_main_process
 from coordconv_apps.utils.errors import one_line
-from coordconv_apps.utils.tables import beside_floors, table
+from coordconv_apps.utils.tables import beside_real_reference, table
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from lightning.pytorch import Trainer
+    from lightning.pytorch import LightningModule, Trainer
 
     from coordconv_apps.training.checkpoints import Checkpoints, RunState
     from coordconv_apps.training.task import Task
@@ -24,68 +27,68 @@ if TYPE_CHECKING:
 Status = Literal["running", "finished", "interrupted", "failed"]
 
 
-class Report:
-    """One command's report. Before `start` there is nothing to report on.
+class RunStart(NamedTuple):
+    """What is known when a command starts.
+
+    Attributes:
+        command: The command, such as ``"fit"``.
+        name: Name of the run.
+        folder: Folder of the run.
+        seed: Seed of all random number generators.
+        checkpoint: Checkpoint to resume from or to use, if any.
+        epochs: Number of epochs that it has trained.
+    """
+
+    command: str
+    name: str
+    folder: Path
+    seed: object
+    checkpoint: Path | None
+    epochs: int
+
+
+class RunReport:
+    """Report on one command. Before `start` there is nothing to report.
 
     Args:
         app: The application's name.
-        module: What follows ``python -m`` on its command line.
+        package: The application's package: what follows ``python -m``.
+
+    Attributes:
+        running: Whether training or evaluation has begun.
     """
 
-    def __init__(self, app: str, module: str) -> None:
+    def __init__(self, app: str, package: str) -> None:
         self.app = app
-        self.module = module
+        self.package = package
         self.summary: dict[str, Any] = {}
         self.folder: Path | None = None
         self.trainer: Trainer | None = None
         self.checkpoints: Checkpoints | None = None
-        self.running = False  # whether training or evaluation has begun
+        self.running = False
         self._began = time.monotonic()
         self._seconds_before = 0.0
 
-    def start(
-        self,
-        command: str,
-        name: str,
-        folder: Path,
-        trainer: Trainer,
-        task: Task,
-        seed: object,
-        checkpoints: Checkpoints,
-        checkpoint: Path | None,
-        epochs: int,
-    ) -> None:
-        """Says what runs where, and writes a first ``summary.json`` with the status ``running``.
-
-        Args:
-            command: The command.
-            name: The run's name.
-            folder: The run's folder.
-            trainer: The trainer that runs it.
-            task: The task.
-            seed: The seed of everything.
-            checkpoints: Knows the best checkpoint.
-            checkpoint: The checkpoint to go on from or to use, if any.
-            epochs: For how many epochs it has trained.
-        """
-        self.folder, self.trainer, self.checkpoints = folder, trainer, checkpoints
-        before = read_summary(folder)  # of the run that is resumed
+    def start(self, run: RunStart, trainer: Trainer, task: Task, checkpoints: Checkpoints) -> None:
+        """Print what runs where, and write a first ``summary.json`` with the status ``running``."""
+        self.folder, self.trainer, self.checkpoints = run.folder, trainer, checkpoints
+        before = read_summary(run.folder)  # of the run that is resumed
         self._seconds_before = before.get("seconds") or 0.0
         self.summary = {
             "app": self.app,
-            "name": name,
-            "command": command,
+            "name": run.name,
+            "command": run.command,
             "status": "running",
             "error": None,
             "metrics": before.get("metrics", {}),
-            "checkpoint": None if checkpoint is None else str(checkpoint),
+            "checkpoint": None if run.checkpoint is None else str(run.checkpoint),
             "best": before.get("best"),
-            "noted": before.get("noted", {}),
+            "run_facts": before.get("run_facts", {}),
             "parameters": task.parameter_count(),
             "coords": task.coords,
             "headline": task.headline or task.monitor,
-            "seed": seed,
-            "epochs": before.get("epochs", epochs),
+            "seed": run.seed,
+            "epochs": before.get("epochs", run.epochs),
             "steps": before.get("steps", 0),
             "seconds": self._seconds_before,
             "device": device_name(trainer.strategy.root_device, trainer.world_size),
@@ -94,19 +97,19 @@ class Report:
             "versions": package_versions(),
         }
         if is_main_process():
-            write_summary(folder, self.summary)
-            facts = f"{self.summary['parameters']:,} parameters, coords {task.coords}, seed {seed}"
-            print(f"{command} {self.app} {name!r} in {folder}")
-            if command == "fit" and checkpoint is not None:
-                print(f"goes on from {checkpoint}, after {epochs} whole epochs")
+            write_summary(run.folder, self.summary)
+            facts = f"{self.summary['parameters']:,} parameters, coords {task.coords}, seed {run.seed}"
+            print(f"{run.command} {self.app} {run.name!r} in {run.folder}")
+            if run.command == "fit" and run.checkpoint is not None:
+                print(f"resumes {run.checkpoint}, after {run.epochs} complete epochs")
             print(f"{facts}, {self.summary['precision']} on {self.summary['device']}", flush=True)
 
     def add(self, metrics: dict[str, float]) -> None:
-        """Adds metrics that the trainer does not know of."""
+        """Add metrics that the trainer does not know of."""
         self.summary["metrics"] = {**self.summary["metrics"], **metrics}
 
     def finish(self, status: Status, error: BaseException | None = None) -> None:
-        """Writes the final ``summary.json``, and prints the table of metrics and what to do next."""
+        """Write the final ``summary.json``, and print the table of metrics and the next command."""
         if self.folder is None or self.trainer is None:
             return
         summary, trainer = self.summary, self.trainer
@@ -117,8 +120,8 @@ class Report:
         self.add(epoch_metrics(trainer))
         if trainer.lightning_module is not None:
             task = cast("Task", trainer.lightning_module)
-            summary["headline"] = task.headline or task.monitor  # which may depend on the data
-            summary["noted"] = {**summary["noted"], **task.run_facts}
+            summary["headline"] = task.headline or task.monitor  # may depend on the data
+            summary["run_facts"] = {**summary["run_facts"], **task.run_facts}
         if fit and trainer.global_step:
             summary["epochs"] = trainer.current_epoch
             summary["steps"] = trainer.global_step
@@ -132,18 +135,18 @@ class Report:
                 self._print()
 
     def _print(self) -> None:
-        """The end of the command, for its user."""
+        """Print the end of the command."""
         summary = self.summary
         print(f"\n{summary['command']} {summary['status']} after {summary['seconds']:.1f} s")
         if summary["metrics"]:
             rows: list[tuple[Any, ...]] = [
-                (name, value) if floor is None else (name, value, floor)
-                for name, value, floor in beside_floors(summary["metrics"])
+                (name, value) if reference is None else (name, value, reference)
+                for name, value, reference in beside_real_reference(summary["metrics"])
             ]
             if any(len(row) > 2 for row in rows):
-                rows.insert(0, ("", "", "floor: real against real"))
+                rows.insert(0, ("", "", "real data"))
             print(table(rows))
-        rows = list(summary["noted"].items())
+        rows = list(summary["run_facts"].items())
         if summary["command"] == "fit" and (best := summary["best"]):
             value = f" ({best['metric']} {best['value']:.5g}, epoch {best['epoch'] + 1})" if best["metric"] else ""
             rows.append(("best", f"{best['checkpoint']}{value}"))
@@ -155,13 +158,13 @@ class Report:
         print(table(rows), flush=True)
 
     def _next_command(self) -> str | None:
-        """The command to type next."""
+        """Return the command to type next, if there is one."""
         if self.summary["command"] != "fit" or self.folder is None:
             return None
         interrupted = self.summary["status"] == "interrupted"
         if not (self.folder / "checkpoints" / ("last.ckpt" if interrupted else "best.ckpt")).is_file():
             return None
-        words = ["python", "-m", self.module]
+        words = ["python", "-m", self.package]
         words += ["fit", "--ckpt_path", "last"] if interrupted else ["test", "--ckpt_path", "best"]
         if self.summary["name"] != "default":
             words += ["--name", self.summary["name"]]
@@ -171,12 +174,33 @@ class Report:
         return shlex.join(words)
 
 
-def complete_summary(folder: Path, state: RunState) -> None:
-    """Writes the final ``summary.json`` of a training that was stopped after its last epoch, but before its end.
+class ReportStart(Callback):
+    """Tell the report when training or evaluation begins: later errors are not wrong arguments.
 
     Args:
-        folder: The run's folder. Without an unfinished training in it, nothing happens.
-        state: That of its last checkpoint.
+        report: The report.
+    """
+
+    def __init__(self, report: RunReport) -> None:
+        self.report = report
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Use the run folder of rank 0: processes that torchrun started may have chosen other ones."""
+        set_default_root_dir(trainer, trainer.strategy.broadcast(trainer.default_root_dir))
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note that training begins."""
+        self.report.running = True
+
+    on_validation_start = on_test_start = on_predict_start = on_train_start
+
+
+def complete_summary(folder: Path, state: RunState) -> None:
+    """Write the final ``summary.json`` of a training that was stopped after its last epoch, but before its end.
+
+    Args:
+        folder: The run's folder. Nothing happens if it has no unfinished training.
+        state: State in its last checkpoint.
     """
     summary = read_summary(folder)
     if summary.get("command") != "fit" or summary["status"] == "finished":

@@ -1,0 +1,56 @@
+"""Private attributes of Lightning that this package needs, because no public way exists.
+
+Checked with Lightning 2.6.6; ``tests/training/test_lightning_internals.py`` fails if a version changes one of them.
+`coordconv_apps.training.weight_averaging` also overrides private methods of the callback that it derives from.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import subprocess
+
+    from lightning.pytorch import Trainer
+
+
+def set_default_root_dir(trainer: Trainer, folder: str) -> None:
+    """Replace the trainer's ``default_root_dir``, a property without a setter.
+
+    Processes that torchrun starts choose their run folder before they can communicate; afterwards all of them take that
+    of rank 0.
+    """
+    trainer._default_root_dir = folder  # type: ignore[attr-defined]  # declared nowhere
+
+
+def load_loader_state(trainer: Trainer) -> None:
+    """Load the training loader's state from the checkpoint, unless Lightning has done so.
+
+    A task that asks for ``estimated_stepping_batches`` makes Lightning set the loader up before the checkpoint is
+    restored, and then Lightning never loads its state.
+    """
+    trainer.fit_loop._load_combined_loader_states()
+
+
+def mark_as_not_restarting(trainer: Trainer) -> None:
+    """Tell the loop over epochs, but not the loops within, that a resumed epoch is over.
+
+    The public setter ``fit_loop.restarting`` also changes the inner loops. Without this call Lightning takes every
+    epoch of a resumed run with ``max_steps`` for an interrupted one, and omits a step of ``ReduceLROnPlateau``.
+    """
+    trainer.fit_loop._restarting = False
+
+
+def batches_that_stepped(loops: dict[str, Any]) -> int:
+    """Return Lightning's step for logging from the ``loops`` of a checkpoint: ``trainer.global_step`` counts others."""
+    batches: int = loops["fit_loop"]["epoch_loop.state_dict"]["_batches_that_stepped"]
+    return batches
+
+
+def launched_processes(trainer: Trainer) -> list[subprocess.Popen[bytes]]:
+    """Return the list in which the launcher keeps the processes that it started; empty for other launchers.
+
+    It is the list itself: Lightning's observer watches the processes in it, and kills this one if one of them fails.
+    """
+    processes: list[subprocess.Popen[bytes]] = getattr(trainer.strategy.launcher, "procs", [])
+    return processes

@@ -1,0 +1,64 @@
+"""Apply learning rates, weight decays and schedules that the command line changes when a run is resumed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
+
+if TYPE_CHECKING:
+    from lightning.pytorch import Trainer
+
+Settings = dict[str, float | bool | str | None]
+OptimizerSettings = list[Settings]  # one for each parameter group
+
+
+def optimizer_settings(trainer: Trainer) -> list[OptimizerSettings]:
+    """Return the settings of the trainer's optimizers, in order, as they are now: plain values, no parameters."""
+    return [[_plain(group) for group in optimizer.param_groups] for optimizer in trainer.optimizers]
+
+
+def apply_changed_settings(trainer: Trainer, old: list[OptimizerSettings], new: list[OptimizerSettings]) -> None:
+    """Apply what differs between two fresh sets of settings to the trainer's restored optimizers and schedules.
+
+    A checkpoint restores the optimizers with the settings of the run that wrote it. What ``configure_optimizers`` of
+    the resumed run asks for instead takes effect here. Without a difference this does nothing.
+
+    Args:
+        trainer: With optimizers and schedules that are restored from the checkpoint. Schedules are of `LambdaLR`.
+        old: `optimizer_settings` of the run that wrote the checkpoint, before its first step.
+        new: `optimizer_settings` of this run, before the checkpoint was restored.
+    """
+    schedules = {id(config.scheduler.optimizer): config.scheduler for config in trainer.lr_scheduler_configs}
+    for optimizer, before, after in zip(trainer.optimizers, old, new, strict=False):
+        if before == after:
+            continue
+        for group, was, wanted in zip(optimizer.param_groups, before, after, strict=False):
+            for key, value in wanted.items():
+                if key in was and was[key] != value:
+                    _set(group, key, value)
+        schedule = schedules.get(id(optimizer))
+        if isinstance(schedule, LambdaLR):
+            bases = [float(group["initial_lr"]) for group in optimizer.param_groups]
+            rates = [b * f(schedule.last_epoch) for b, f in zip(bases, schedule.lr_lambdas, strict=True)]
+            schedule.load_state_dict({**schedule.state_dict(), "base_lrs": bases, "_last_lr": rates})
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                _set(group, "lr", rate)
+
+
+def _plain(group: dict[str, Any]) -> Settings:
+    """The settings of a parameter group that are single values; its parameters and tuples, such as betas, are not."""
+    settings: Settings = {}
+    for key, value in group.items():
+        value = value.item() if isinstance(value, Tensor) and value.numel() == 1 else value
+        if value is None or isinstance(value, bool | int | float | str):
+            settings[key] = value
+    return settings
+
+
+def _set(group: dict[str, Any], key: str, value: object) -> None:
+    if isinstance(group[key], Tensor):  # some optimizers hold the learning rate in a tensor on the GPU
+        group[key].fill_(value)
+    else:
+        group[key] = value

@@ -1,0 +1,57 @@
+"""Each private attribute of Lightning that the package uses is there, and does what the package relies on."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import WeightAveraging
+from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
+
+from coordconv_apps.training import lightning_internals as internals
+
+
+def make_trainer(**arguments: object) -> Trainer:
+    return Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, **arguments)  # type: ignore[arg-type]
+
+
+def test_the_root_folder_can_be_replaced(tmp_path: Path) -> None:
+    trainer = make_trainer(default_root_dir=tmp_path / "a")
+    internals.set_default_root_dir(trainer, str(tmp_path / "b"))
+    assert trainer.default_root_dir == str(tmp_path / "b")
+
+
+def test_the_epoch_loop_can_be_marked_alone() -> None:
+    trainer = make_trainer()
+    trainer.fit_loop.restarting = True
+    inner = trainer.fit_loop.epoch_loop.restarting, trainer.fit_loop.epoch_loop.val_loop.restarting
+    internals.mark_as_not_restarting(trainer)
+    assert not trainer.fit_loop.restarting
+    assert (trainer.fit_loop.epoch_loop.restarting, trainer.fit_loop.epoch_loop.val_loop.restarting) == inner
+
+
+def test_the_loader_state_is_loaded_once() -> None:
+    source = inspect.getsource(type(make_trainer().fit_loop))
+    assert source.count("_load_combined_loader_states()") == 1, "Lightning calls it in setup_data alone"
+    internals.load_loader_state(make_trainer())  # nothing to load
+
+
+def test_a_checkpoint_counts_the_batches_that_stepped() -> None:
+    loops = {"fit_loop": make_trainer().fit_loop.state_dict()}
+    assert internals.batches_that_stepped(loops) == 0
+
+
+def test_the_launchers_processes() -> None:
+    assert internals.launched_processes(make_trainer()) == []
+    trainer = make_trainer(strategy="ddp", devices=2)
+    launcher = trainer.strategy.launcher
+    assert isinstance(launcher, _SubprocessScriptLauncher)
+    assert internals.launched_processes(trainer) is launcher.procs
+
+
+def test_the_averaging_callback_has_what_the_package_overrides() -> None:
+    callback = WeightAveraging()
+    assert callback._average_model is None
+    assert callback._latest_update_step == 0
+    assert list(inspect.signature(callback._swap_models).parameters) == ["pl_module"]
