@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from functools import cache
 from importlib.metadata import Distribution, PathDistribution, distribution
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,14 @@ def extra_requirements(wheel: Path, extra: str) -> dict[str, Requirement]:
     return found
 
 
+@cache
+def top_levels(name: str) -> frozenset[str]:
+    """The files and folders that a distribution installs beside those of others; several may share a folder."""
+    files = distribution(name).files
+    assert files is not None, f"{name} does not list its files"
+    return frozenset({file.parts[0] for file in files} - {"..", "__pycache__"})
+
+
 def isolated_environment(folder: Path, wheel: Path, extra: str = "") -> Path:
     """Fill a folder with links to the wheel's packages and the declared dependencies of an extra, theirs included."""
     for package in PACKAGES:
@@ -52,9 +61,8 @@ def isolated_environment(folder: Path, wheel: Path, extra: str = "") -> Path:
         seen.add(entry)
         project = distribution(name)
         pending += [(r.name, frozenset(r.extras)) for r in requirements(project, extras)]
-        assert project.files is not None, f"{name} does not list its files"
-        for top_level in {file.parts[0] for file in project.files} - {"..", "__pycache__"}:
-            if not (folder / top_level).exists():  # several distributions may share a folder, such as nvidia
+        for top_level in top_levels(name):
+            if not (folder / top_level).exists():
                 (folder / top_level).symlink_to(str(project.locate_file(top_level)))
     return folder
 
