@@ -27,7 +27,7 @@ from coordconv_apps.runs.folder import versions
 from coordconv_apps.runs.summary import read_summary
 from tests.classification.pictures import CLASSES, damage, save_classes
 from tests.classification.tiny import ARGUMENTS, NETWORK, SIZE, data, save_noise, save_parts, trainer, weights_file
-from tests.cli.test_resume import assert_same, assert_same_runs, load
+from tests.helpers.runs import assert_same, assert_same_runs, load
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = {path.stem: path for path in sorted((ROOT / "classification" / "configs").glob("*.yaml"))}

@@ -1,8 +1,7 @@
-"""The command line: run folders, what is told, refusals and errors."""
+"""The command line: run folders, messages, refusals and errors."""
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -17,10 +16,8 @@ import yaml
 
 from coordconv_apps.cli.app import run
 from coordconv_apps.nn.coords import Coords
-from coordconv_apps.runs.folder import find_checkpoint, new_run_dir, versions
-from coordconv_apps.runs.summary import read_summary, write_summary
-from coordconv_apps.training.signals import Interrupted, Interrupts
-from coordconv_apps.utils.files import atomic_write
+from coordconv_apps.runs.folder import versions
+from coordconv_apps.runs.summary import read_summary
 from tests.toy.__main__ import main
 from tests.toy.data import ToyData
 from tests.toy.tasks import ToyTask
@@ -165,54 +162,6 @@ def test_the_seed_decides(tmp_path: Path) -> None:
         main(["fit", f"--runs_dir={tmp_path}", "--trainer.max_epochs=1", f"--seed_everything={seed}"])
         runs.append((tmp_path / "toy" / "default" / f"version_{i}" / "metrics.csv").read_text())
     assert runs[0] == runs[1] != runs[2]
-
-
-def test_versions_are_numbers(tmp_path: Path) -> None:
-    for name in ("version_9", "version_10", "version_x", "other"):
-        (tmp_path / name).mkdir()
-    assert [path.name for path in versions(tmp_path)] == ["version_10", "version_9"]
-    assert new_run_dir(tmp_path).name == "version_11"
-    assert new_run_dir(tmp_path).name == "version_12"
-
-
-def test_the_newest_run_with_a_checkpoint_counts(tmp_path: Path) -> None:
-    for number in (0, 1):
-        (tmp_path / f"version_{number}" / "checkpoints").mkdir(parents=True)
-    (tmp_path / "version_0" / "checkpoints" / "best.ckpt").touch()
-    assert find_checkpoint("best", tmp_path).parent.parent.name == "version_0"
-    with pytest.raises(FileNotFoundError, match=r"last\.ckpt"):
-        find_checkpoint("last", tmp_path)
-
-
-def test_summaries_are_json_whatever_the_metrics(tmp_path: Path) -> None:
-    write_summary(tmp_path, {"metrics": {"a": float("nan"), "b": float("inf"), "c": 1.5}, "list": [float("-inf")]})
-    assert json.loads((tmp_path / "summary.json").read_text()) == {
-        "metrics": {"a": None, "b": None, "c": 1.5},
-        "list": [None],
-    }
-    (tmp_path / "summary.json").write_text("{half a file")
-    assert read_summary(tmp_path) == {}
-
-
-def test_a_file_is_replaced_only_when_it_is_complete(tmp_path: Path) -> None:
-    path = tmp_path / "file.txt"
-    path.write_text("before")
-
-    def fail() -> None:
-        with atomic_write(path) as file:
-            file.write("half")
-            raise KeyError
-
-    with pytest.raises(KeyError):
-        fail()
-    assert path.read_text() == "before"
-    assert list(tmp_path.iterdir()) == [path]
-    with atomic_write(path) as file:
-        file.write("after")
-    assert path.read_text() == "after"
-    plain = tmp_path / "plain.txt"
-    plain.touch()
-    assert path.stat().st_mode == plain.stat().st_mode
 
 
 # ------------------------------------------------------------------------ refusals
@@ -456,26 +405,6 @@ def test_a_defect_keeps_its_traceback(tmp_path: Path) -> None:
 
 
 # ------------------------------------------------------------------------- signals
-
-
-def test_the_first_signal_waits_and_the_second_does_not(capfd: pytest.CaptureFixture[str]) -> None:
-    interrupts = Interrupts()
-    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
-    interrupts.install()
-    try:
-        with pytest.raises(Interrupted) as at_once:
-            os.kill(os.getpid(), signal.SIGTERM)
-        assert at_once.value.exit_status == 143
-        interrupts.deferred = True
-        os.kill(os.getpid(), signal.SIGINT)
-        assert interrupts.requested == signal.SIGINT
-        assert "stopping" in capfd.readouterr().err
-        with pytest.raises(Interrupted) as second:
-            os.kill(os.getpid(), signal.SIGINT)
-        assert second.value.exit_status == 130
-    finally:
-        interrupts.restore()
-    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
 
 def test_a_signal_outside_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

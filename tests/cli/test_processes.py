@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -22,41 +20,28 @@ from coordconv_apps.cli.launch import end_processes
 from coordconv_apps.cli.run_report import ReportStart, RunReport
 from coordconv_apps.runs.folder import run_dir, versions
 from coordconv_apps.runs.summary import read_summary
-from tests.cli.test_resume import assert_same_runs, load
+from tests.helpers.processes import ROOT, TWO_PROCESSES, processes_with, run_module, run_pair
+from tests.helpers.runs import assert_same_runs, load
 from tests.toy.__main__ import main
 from tests.toy.tasks import ToyTask
 
-ROOT = Path(__file__).parents[2]
-TWO = ["--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp"]
 # Two samples are missing in the last step; the two processes have different numbers of samples to validate.
 DATA = ["--data.samples=30", "--data.val_samples=11", "--data.batch_size=4"]
 
 
 def toy(runs: Path, *args: str) -> subprocess.CompletedProcess[str]:
-    """A command of the toy application, in processes of its own; none of them may be left behind."""
+    """Run a command of the toy application in processes of its own; none of them may be left behind."""
     marker = f"--runs_dir={runs}"
-    command = [sys.executable, "-m", "tests.toy", args[0], marker, *args[1:]]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    done = run_module("tests.toy", args[0], marker, *args[1:])
     assert list(processes_with(marker)) == []
     return done
-
-
-def processes_with(argument: str) -> Iterator[int]:
-    """The processes that have an argument, where the system tells."""
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            if argument in path.read_text().split("\0"):
-                yield int(path.parent.name)
-        except OSError:  # it has just ended
-            continue
 
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of runs with one training by two processes in it."""
     runs = tmp_path_factory.mktemp("pair")
-    done = toy(runs, "fit", "--trainer.max_epochs=2", "--model.coords=xy", *DATA, *TWO)
+    done = toy(runs, "fit", "--trainer.max_epochs=2", "--model.coords=xy", *DATA, *TWO_PROCESSES)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert done.stdout.count("epoch 1/2 ") == done.stdout.count("fit finished") == 1
@@ -77,7 +62,7 @@ def test_two_processes_validate_like_one(pair: Path) -> None:
     main(["validate", f"--runs_dir={pair}", "--ckpt_path=best", "--trainer.devices=1"])
     (alone,) = read_summary(versions(pair / "toy" / "default")[0])["metrics"].values()
     assert best == pytest.approx(alone, rel=1e-6)
-    done = toy(pair, "test", "--ckpt_path=best", *TWO)
+    done = toy(pair, "test", "--ckpt_path=best", *TWO_PROCESSES)
     assert done.returncode == 0, done.stderr
     summary = read_summary(versions(pair / "toy" / "default")[0])
     assert summary["metrics"] == {"test/distance": pytest.approx(alone, rel=1e-6)}
@@ -87,7 +72,13 @@ def test_two_processes_validate_like_one(pair: Path) -> None:
 def test_two_processes_are_interrupted_and_go_on(pair: Path, tmp_path: Path) -> None:
     run = tmp_path / "toy" / "default" / "version_0"
     done = toy(
-        tmp_path, "fit", "--trainer.max_epochs=2", "--model.coords=xy", "--model.trouble=SIGINT@train2", *DATA, *TWO
+        tmp_path,
+        "fit",
+        "--trainer.max_epochs=2",
+        "--model.coords=xy",
+        "--model.trouble=SIGINT@train2",
+        *DATA,
+        *TWO_PROCESSES,
     )
     assert done.returncode == 130, done.stderr
     assert load(run)["run"]["place"] == "batch"
@@ -102,7 +93,7 @@ def test_two_processes_are_interrupted_and_go_on(pair: Path, tmp_path: Path) -> 
 
 
 def test_a_mistake_of_two_processes_is_told_once(tmp_path: Path) -> None:
-    done = toy(tmp_path, "fit", "--data.val_samples=13", *TWO)
+    done = toy(tmp_path, "fit", "--data.val_samples=13", *TWO_PROCESSES)
     assert done.returncode == 2
     assert done.stderr == "error: data.val_samples=13: brings bad luck, any other number is allowed\n"
 
@@ -143,10 +134,17 @@ def test_all_processes_write_to_the_folder_of_the_first(tmp_path: Path, monkeypa
 
 
 def test_a_defect_in_the_second_process_ends_both(tmp_path: Path) -> None:
-    done = toy(tmp_path, "fit", "--trainer.max_epochs=2", "--model.trouble=error-on-1@train2", *TWO)
+    done = toy(tmp_path, "fit", "--trainer.max_epochs=2", "--model.trouble=error-on-1@train2", *TWO_PROCESSES)
     assert done.returncode == 1
     assert "ValueError: a defect" in done.stderr
     assert read_summary(tmp_path / "toy" / "default" / "version_0")["status"] == "failed"
+
+
+def test_two_processes_that_torchrun_starts(pair: Path, tmp_path: Path) -> None:
+    fit = ["fit", f"--runs_dir={tmp_path}", "--trainer.max_epochs=2", "--model.coords=xy", *DATA, *TWO_PROCESSES]
+    first, second = run_pair(["-m", "tests.toy", *fit])
+    assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
+    assert_same_runs(tmp_path / "toy" / "default" / "version_0", pair / "toy" / "default" / "version_0")
 
 
 def test_a_signal_from_outside(tmp_path: Path) -> None:

@@ -23,8 +23,8 @@ from generative.pictures import GenerativePictures, as_bytes
 from generative.sampling import PREDICTION_SEED
 from generative.shapes import draw_scenes, render
 from generative.task import VALIDATED, GenerativeTask
-from tests.cli.test_resume import assert_same_runs
 from tests.generative.test_pictures import everywhere
+from tests.helpers.runs import assert_same_runs
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = {path.stem: path for path in sorted((ROOT / "generative" / "configs").glob("*.yaml"))}

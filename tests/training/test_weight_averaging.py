@@ -18,7 +18,8 @@ from coordconv_apps.cli.app import run
 from coordconv_apps.runs.summary import read_summary
 from coordconv_apps.training.weight_averaging import Averaging
 from coordconv_apps.utils.warning_filters import filter_warnings
-from tests.cli.test_resume import EPOCHS, assert_same, assert_same_runs, fit, interrupted_fit, load, resumed_fit
+from tests.cli.test_resume import EPOCHS, fit, interrupted_fit, resumed_fit
+from tests.helpers.runs import assert_same, assert_same_runs, load
 from tests.toy.data import ToyData
 from tests.toy.tasks import ToyTask
 

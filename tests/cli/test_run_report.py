@@ -1,0 +1,26 @@
+"""The lines at the end of a command."""
+
+from __future__ import annotations
+
+import pytest
+
+from coordconv_apps.cli.run_report import RunReport
+
+
+def printed(metrics: dict[str, float], capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """The lines of a command's end that tell of its metrics."""
+    report = RunReport("toy", "tests.toy")
+    of_command = {"command": "test", "status": "finished", "seconds": 1.0, "checkpoint": None}
+    report.summary = {**of_command, "metrics": metrics, "run_facts": {}}
+    report._print()
+    return capsys.readouterr().out.split("\n  summary")[0].strip("\n").splitlines()[1:]
+
+
+def test_the_end_of_a_command_shows_real_data_in_a_column_of_their_own(capsys: pytest.CaptureFixture[str]) -> None:
+    assert printed({"test/b": 0.5, "test/c": 2.0, "test/floor/b": 0.25}, capsys) == [
+        "               real data",
+        "  test/b  0.5  0.25",
+        "  test/c  2",
+    ]
+    assert printed({"test/b": 0.5}, capsys) == ["  test/b  0.5"]
+    assert printed({}, capsys) == []

@@ -1,0 +1,54 @@
+"""Trainings that are interrupted and resumed, and comparisons of runs."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from coordconv_apps.runs.summary import read_summary
+
+
+def load(run: Path, name: str = "last") -> dict[str, Any]:
+    checkpoint: dict[str, Any] = torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True)
+    return checkpoint
+
+
+def state(run: Path, name: str) -> dict[str, Any]:
+    """All that training depends on, and what is told of it."""
+    checkpoint = load(run, name)
+    kept = ("state_dict", "optimizer_states", "lr_schedulers", "coordconv_apps", "global_step")
+    told = {key: checkpoint["run"][key] for key in ("metrics", "best", "log_step", "epochs")}
+    return {**{key: checkpoint[key] for key in kept}, **told}
+
+
+def assert_same(one: Any, other: Any, where: str = "") -> None:  # noqa: ANN401  # anything in a checkpoint
+    assert type(one) is type(other), where
+    if isinstance(one, torch.Tensor):
+        assert torch.equal(one, other), where
+    elif isinstance(one, dict):
+        assert one.keys() == other.keys(), where
+        for key in one:
+            assert_same(one[key], other[key], f"{where}/{key}")
+    elif isinstance(one, list | tuple):
+        assert len(one) == len(other), where
+        for i, (a, b) in enumerate(zip(one, other, strict=True)):
+            assert_same(a, b, f"{where}/{i}")
+    else:
+        assert one == other, where
+
+
+def rows(run: Path) -> list[dict[str, str]]:
+    with (run / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def assert_same_runs(one: Path, other: Path) -> None:
+    for name in ("last", "best"):
+        assert_same(state(one, name), state(other, name), name)
+    assert rows(one) == rows(other)
+    told_one, told_other = read_summary(one), read_summary(other)
+    for key in ("metrics", "epochs", "steps", "status", "parameters"):
+        assert told_one[key] == told_other[key], key

@@ -1,0 +1,64 @@
+"""metrics.csv: rows, columns, and the file of a resumed run."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+from coordconv_apps.runs.csv_log import CsvLog
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_csv_rows_and_columns(tmp_path: Path) -> None:
+    log = CsvLog(tmp_path)
+    log.log_metrics({"b": 1.5, "epoch": 0}, step=0)
+    log.save()
+    log.log_metrics({"b": 2.5, "epoch": 0}, step=1)
+    log.save()  # added to the file
+    log.log_metrics({"a": 0.1, "epoch": 1}, step=2)
+    log.finalize("success")  # written again, with a new column
+    assert read(tmp_path / "metrics.csv") == [
+        {"epoch": "0.0", "step": "0", "a": "", "b": "1.5"},
+        {"epoch": "0.0", "step": "1", "a": "", "b": "2.5"},
+        {"epoch": "1.0", "step": "2", "a": "0.1", "b": ""},
+    ]
+
+
+def test_csv_of_a_resumed_run_keeps_what_the_checkpoint_knows(tmp_path: Path) -> None:
+    log = CsvLog(tmp_path)
+    for step in range(4):
+        log.log_metrics({"a": float(step)}, step)
+    log.save()
+    before = read(tmp_path / "metrics.csv")
+    resumed = CsvLog(tmp_path, keep_until=1)
+    resumed.log_metrics({"a": 20.0}, 2)
+    resumed.save()
+    after = read(tmp_path / "metrics.csv")
+    assert after[:2] == before[:2]
+    assert [row["a"] for row in after] == ["0.0", "1.0", "20.0"]
+
+
+def test_csv_without_the_half_row_of_a_crash(tmp_path: Path) -> None:
+    log = CsvLog(tmp_path)
+    for step in range(2):
+        log.log_metrics({"a": float(step), "b": 1.0}, step)
+    log.save()
+    whole = read(tmp_path / "metrics.csv")
+    with (tmp_path / "metrics.csv").open("a") as file:
+        file.write("0.0,")
+    resumed = CsvLog(tmp_path, keep_until=5)
+    resumed.log_metrics({"a": 2.0, "b": 1.0}, 2)
+    resumed.save()
+    assert [row["step"] for row in read(tmp_path / "metrics.csv")] == ["0", "1", "2"]
+    assert read(tmp_path / "metrics.csv")[:2] == whole
+
+
+def test_csv_of_nothing(tmp_path: Path) -> None:
+    CsvLog(tmp_path).finalize("success")
+    log = CsvLog(tmp_path)
+    log.save()
+    assert list(tmp_path.iterdir()) == []

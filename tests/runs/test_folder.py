@@ -1,0 +1,26 @@
+"""Run folders: their versions, and the checkpoints in them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from coordconv_apps.runs.folder import find_checkpoint, new_run_dir, versions
+
+
+def test_versions_are_numbers(tmp_path: Path) -> None:
+    for name in ("version_9", "version_10", "version_x", "other"):
+        (tmp_path / name).mkdir()
+    assert [path.name for path in versions(tmp_path)] == ["version_10", "version_9"]
+    assert new_run_dir(tmp_path).name == "version_11"
+    assert new_run_dir(tmp_path).name == "version_12"
+
+
+def test_the_newest_run_with_a_checkpoint_counts(tmp_path: Path) -> None:
+    for number in (0, 1):
+        (tmp_path / f"version_{number}" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "version_0" / "checkpoints" / "best.ckpt").touch()
+    assert find_checkpoint("best", tmp_path).parent.parent.name == "version_0"
+    with pytest.raises(FileNotFoundError, match=r"last\.ckpt"):
+        find_checkpoint("last", tmp_path)

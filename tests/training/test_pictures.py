@@ -1,0 +1,91 @@
+"""When pictures are drawn, and that a training does not change by it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import LightningDataModule, LightningModule
+from PIL import Image
+
+from coordconv_apps.cli.app import run
+from tests.toy.data import ToyData
+from tests.toy.tasks import ToyPictures, ToyTask
+
+
+class CountedPictures(ToyPictures):
+    """Notes when it draws, and uses up random numbers.
+
+    Args:
+        every_n_epochs: How often.
+    """
+
+    drawn: list[int]
+    broken = False
+
+    def draw(self, task: LightningModule, datamodule: LightningDataModule) -> dict[str, Image.Image]:
+        assert not torch.is_grad_enabled()
+        assert not any(module.training for module in task.modules())
+        assert isinstance(datamodule, ToyData)
+        self.drawn.append(task.current_epoch)
+        torch.rand(100)
+        if self.broken:
+            raise RuntimeError("no picture today")
+        colour = (len(self.drawn), 0, 0)
+        return {"one": Image.new("RGB", (4, 3), colour), "two": Image.new("L", (2, 2), 7)}
+
+
+def fit(runs: Path, every: int, epochs: int = 4) -> Path:
+    CountedPictures.drawn = []
+    args = ["fit", f"--runs_dir={runs}", f"--trainer.max_epochs={epochs}", f"--counted_pictures.every_n_epochs={every}"]
+    run("toy", ToyTask, ToyData, args, callbacks=[CountedPictures])
+    return runs / "toy" / "default" / "version_0"
+
+
+@pytest.mark.parametrize(("every", "drawn"), [(1, [0, 1, 2, 3]), (2, [1, 3]), (3, [2, 4]), (0, [4])])
+def test_when_pictures_are_drawn(tmp_path: Path, every: int, drawn: list[int]) -> None:
+    folder = fit(tmp_path, every)
+    assert CountedPictures.drawn == drawn
+    pictures = {path.name: Image.open(path) for path in (folder / "pictures").iterdir()}
+    assert set(pictures) == {"one.png", "two.png"}
+    assert pictures["one.png"].getpixel((0, 0)) == (len(drawn), 0, 0)  # the last one
+    assert pictures["two.png"].getpixel((0, 0)) == 7
+
+
+def test_pictures_change_nothing_of_a_training(tmp_path: Path) -> None:
+    with_pictures, without = fit(tmp_path / "with", 1), fit(tmp_path / "without", 0)
+    assert (with_pictures / "metrics.csv").read_text() == (without / "metrics.csv").read_text()
+
+
+def test_pictures_are_in_tensorboard(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing import event_accumulator  # type: ignore[import-untyped]  # it has none
+
+    events = event_accumulator.EventAccumulator(str(fit(tmp_path, 2)))
+    events.Reload()
+    assert set(events.Tags()["images"]) == {"pictures/one", "pictures/two"}
+    assert [event.step for event in events.Images("pictures/one")] == [10, 20]
+    assert "val/distance" in events.Tags()["scalars"]
+
+
+def test_a_picture_that_fails_leaves_the_network_in_training_mode(tmp_path: Path) -> None:
+    modes: list[bool] = []
+
+    class Watched(CountedPictures):
+        broken = True
+
+        def on_exception(self, trainer: Any, pl_module: LightningModule, exception: BaseException) -> None:  # noqa: ANN401  # unused
+            modes.extend(module.training for module in pl_module.modules())
+
+    Watched.drawn = []
+    with pytest.raises(RuntimeError, match="no picture today"):
+        run("toy", ToyTask, ToyData, ["fit", f"--runs_dir={tmp_path}"], callbacks=[Watched])
+    assert all(modes)
+    assert modes
+
+
+@pytest.mark.parametrize("every", [-1])
+def test_impossible_arguments(every: int) -> None:
+    with pytest.raises(ValueError, match="every_n_epochs=-1: must be an integer of at least 0"):
+        ToyPictures(every)
