@@ -31,7 +31,8 @@ class StopSignals:
         self.count = 0
         self.number: int | None = None
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        """Count a signal; for `signal.signal`."""
         self.count += 1
         self.number = number
 
@@ -46,7 +47,7 @@ def stop_signals() -> Iterator[StopSignals]:
     numbers = [signal.SIGINT, signal.SIGTERM]
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup ignores it, and so must we
         numbers.append(signal.SIGHUP)
-    previous = {number: signal.signal(number, stop._note) for number in numbers}
+    previous = {number: signal.signal(number, stop.handle) for number in numbers}
     try:
         yield stop
     finally:

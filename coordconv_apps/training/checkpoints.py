@@ -246,7 +246,7 @@ def save_before_error(trainer: Trainer, place: Literal["batch", "validation"]) -
         return  # the previous epoch's checkpoint is complete
     for callback in attached_callbacks(trainer):
         if isinstance(callback, Checkpoints):
-            callback._save(trainer, "last", place)
+            callback._save(trainer, "last", place)  # noqa: SLF001 - the class is in this module
 
 
 def _path(trainer: Trainer, name: Literal["best", "last"]) -> Path:
