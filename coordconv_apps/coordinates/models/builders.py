@@ -44,20 +44,10 @@ def build_classifier(
     gain: float = 1.0,
     coord_gain: float = 1.0,
 ) -> nn.Module:
-    """Build a network from a position to the logits of all pixels.
+    """Build a network of `CoordinateClassification`, from positions to the logits of all pixels.
 
-    Args:
-        network: Its name.
-        coords: Coordinates in the first layer of "paper", in every convolution of the others.
-        canvas_size: Height and width of the canvas, in pixels.
-        width: Factor of the channels of "deconv" and "upsample" (m in the paper).
-        kernel_size: Kernel size of "deconv", "upsample" (odd) and "budget".
-        scale_inputs: Whether to scale positions to [-1, 1], or to keep them in pixels.
-        gain: Factor of the weights of the 1x1 convolutions of "paper".
-        coord_gain: Further factor of the coordinate weights.
-
-    Returns:
-        A network with He-normal weights from torch's global generator and biases of 0.
+    Coordinates are in the first layer of "paper", and in every convolution of the other networks. Weights are He-normal
+    from torch's global generator, and biases are 0. The arguments are those of the task.
 
     Raises:
         ValueError: An argument is out of its range.
@@ -69,7 +59,7 @@ def build_classifier(
     def paper(coords: Coords) -> nn.Module:
         return PixelClassifier(canvas_size, coords, scale_inputs=scale_inputs)
 
-    growing = partial(_growing_net, canvas_size, 2, kernel_size, scale_inputs)
+    growing = partial(GrowingNet, canvas_size, 2, kernel_size=kernel_size, scale_inputs=scale_inputs)
     return _pixel_network(network, coords, paper, growing, canvas_size, width, kernel_size, gain, coord_gain)
 
 
@@ -85,31 +75,12 @@ def build_renderer(
     gain: float = 1.0,
     coord_gain: float = 1.0,
 ) -> nn.Module:
-    """Build a network from the positions of squares to the logits of all pixels of the image.
-
-    Args:
-        network: Its name.
-        coords: Coordinates in the first layer of "paper", in every convolution of the others.
-        canvas_size: Height and width of the canvas, in pixels.
-        objects: Squares per sample.
-        width: Factor of the channels of the 3x3 convolutions of "paper", and of "deconv" and "upsample" (m in the
-            paper).
-        kernel_size: Kernel size of "deconv", "upsample" (odd) and "budget".
-        scale_inputs: Whether to scale positions to [-1, 1], or to keep them in pixels.
-        gain: Factor of the weights of the 1x1 convolutions of "paper".
-        coord_gain: Further factor of the coordinate weights.
-
-    Returns:
-        A network with He-normal weights from torch's global generator and biases of 0.
-
-    Raises:
-        ValueError: An argument is out of its range.
-    """
+    """Build a network of `CoordinateRendering`, as `build_classifier` does."""
 
     def paper(coords: Coords) -> nn.Module:
         return PixelRenderer(PixelClassifier(canvas_size, coords, 2 * objects, scale_inputs=scale_inputs), width)
 
-    growing = partial(_growing_net, canvas_size, 2 * objects, kernel_size, scale_inputs)
+    growing = partial(GrowingNet, canvas_size, 2 * objects, kernel_size=kernel_size, scale_inputs=scale_inputs)
     return _pixel_network(network, coords, paper, growing, canvas_size, width, kernel_size, gain, coord_gain)
 
 
@@ -121,21 +92,7 @@ def build_regressor(
     width: int = 1,
     coord_gain: float = 1.0,
 ) -> nn.Module:
-    """Build a network from an image to a position.
-
-    Args:
-        network: Its name.
-        coords: Coordinates in the first layer of "paper", in every convolution of the others.
-        canvas_size: Height and width of the canvas, in pixels.
-        width: Factor of the channels of "dense" and "strided" (m in the paper).
-        coord_gain: Factor of the coordinate weights.
-
-    Returns:
-        A network with He-normal weights from torch's global generator and biases of 0.
-
-    Raises:
-        ValueError: An argument is out of its range.
-    """
+    """Build a network of `CoordinateRegression`, from images to positions, as `build_classifier` does."""
     _check_sizes(canvas_size=(canvas_size, 8), width=(width, 1))
     builders: dict[PositionNetworkName, Callable[[], nn.Module]] = {
         "paper": lambda: PositionNet(coords),
@@ -168,12 +125,6 @@ def _pixel_network(
         "budget": lambda: _within(parameter_count(paper("xy")), growing),
     }
     return _prepare(builders[network](), "none" if network == "paper" else coords, gain, coord_gain)
-
-
-def _growing_net(
-    canvas_size: int, inputs: int, kernel_size: int, scale_inputs: bool, channels: int, upsample: bool = False
-) -> GrowingNet:
-    return GrowingNet(canvas_size, inputs, channels, kernel_size, upsample=upsample, scale_inputs=scale_inputs)
 
 
 def _prepare(network: nn.Module, coords: Coords, gain: float, coord_gain: float) -> nn.Module:
