@@ -24,7 +24,7 @@ _Int32s = npt.NDArray[np.int32]
 _Bools = npt.NDArray[np.bool_]
 
 TrueBoxes = Literal["cut", "whole", "all"]
-"""Which boxes are the objects of a canvas: see `CanvasSettings`."""
+"""Which boxes are the objects of a canvas: see `detection.data.DetectionData`."""
 
 # Few enough for their patches to stay in the CPU's cache.
 _CHUNK = 128
@@ -34,19 +34,8 @@ _CHUNK = 128
 class CanvasSettings:
     """How canvases are drawn. The defaults are the paper's.
 
-    Attributes:
-        canvas_size: Side of the canvas that glyphs are placed on, in pixels.
-        crop: Side of the central square that is kept, in pixels: its border cuts some glyphs and loses others. None
-            keeps the whole canvas.
-        digits: Number of glyphs placed on each canvas, 0 or more.
-        min_size: Smallest height and width of a placed glyph, in pixels.
-        max_size: Largest height and width of a placed glyph, in pixels.
-        min_visible: A cut glyph counts as an object if both sides of the visible part of its box have at least this
-            length, in pixels. Below 1, the default, such a part may contain no pixel centre and be invisible.
-        whole_pixels: Whether sizes and positions are whole numbers. They are not in the authors' data.
-        true_boxes: Which boxes are objects. "cut": boxes of visible glyphs, clipped at the border. "whole": whole boxes
-            of the same glyphs, which may reach beyond the border. "all": whole boxes of all glyphs, also of invisible
-            ones beyond the border, as in the authors' data.
+    `detection.data.DetectionData` describes the attributes. If ``min_visible`` is below 1, the visible part of a box
+    may contain no pixel centre, so that nothing of its glyph can be seen.
 
     Raises:
         ValueError: If a value is out of range.

@@ -131,7 +131,7 @@ class ExportableDetector(nn.Module):
             at the end have score and label 0.
         """
         network = self.network
-        features = network.backbone(network.transform.normalize(images))
+        features = network.backbone(images)
         logits, deltas = flat_outputs(*network.rpn.head([features]))
         moved = decode(deltas, network.rpn.anchor_generator.grid(*features.shape[-2:]))
         moved = clip_boxes_to_image(moved, self.size)

@@ -41,16 +41,7 @@ _FILE_INK_ABOVE = 32
 
 
 def check_source(source: str, glyphs: Path | None, glyph_labels: Path | None) -> None:
-    """Check that the arguments of `load_glyphs` go together.
-
-    Args:
-        source: One of `Source`.
-        glyphs: See `load_glyphs`.
-        glyph_labels: See `load_glyphs`.
-
-    Raises:
-        ValueError: If ``source`` is unknown, or an argument is missing or not for this source.
-    """
+    """Raise `ValueError` if ``source`` is unknown, or an argument of `load_glyphs` is missing or not for it."""
     if source not in get_args(Source):
         raise ValueError(f"source={source!r}: must be one of {', '.join(get_args(Source))}")
     meant = {"folder": "a folder with a subfolder of images for each class", "idx": "an IDX file of images"}
@@ -122,19 +113,7 @@ def load_glyphs(
 
 
 def load_class_names(source: Source, glyphs: Path | None, glyph_labels: Path | None) -> tuple[str, ...]:
-    """Read the names of a source's classes, but not its glyphs.
-
-    Args:
-        source: See `load_glyphs`.
-        glyphs: See `load_glyphs`.
-        glyph_labels: See `load_glyphs`.
-
-    Returns:
-        The names, in the order of the class numbers.
-
-    Raises:
-        ValueError: As `load_glyphs`.
-        FileNotFoundError: As `load_glyphs`.
+    """Read the names of a source's classes, in the order of the class numbers; arguments as of `load_glyphs`.
 
     Example:
         >>> load_class_names("mnist", None, None)[:3]

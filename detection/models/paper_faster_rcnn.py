@@ -36,9 +36,6 @@ STRIDE = 4
 FIRST_CENTRE = {"same": 2.0, "valid": 8.0}
 """Pixel at the centre of the feature map's first receptive field, per padding."""
 
-# Black stays 0, so zero padding looks like more black canvas and does not mark the canvas border.
-GRAY_MEAN, GRAY_STD = (0.0,), (1.0,)
-
 
 class FixedAnchors(AnchorGenerator):  # type: ignore[misc]  # torchvision is untyped
     """Put the same explicit anchors at every position of one feature map.
@@ -85,20 +82,19 @@ class PaperBackbone(nn.Module):
     """Extract features: 5x5 of 32, ReLU, 2x2 max pool, 5x5 of 64, ReLU, 2x2 max pool.
 
     Args:
-        in_channels: Channels of the canvas.
         padding: "same" pads with zeros; "valid" does not.
     """
 
     out_channels = 64
 
-    def __init__(self, in_channels: int = 1, padding: Padding = "valid") -> None:
+    def __init__(self, padding: Padding = "valid") -> None:
         super().__init__()
         pad = 2 if padding == "same" else 0
-        self.conv1 = nn.Conv2d(in_channels, 32, 5, padding=pad)
+        self.conv1 = nn.Conv2d(1, 32, 5, padding=pad)
         self.conv2 = nn.Conv2d(32, self.out_channels, 5, padding=pad)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return features ``(B, 64, h, w)`` of images ``(B, C, H, W)``; h = w = 16 or 13 for 64 x 64 canvases."""
+        """Return features ``(B, 64, h, w)`` of canvases ``(B, 1, H, W)``; h = w = 16 or 13 for 64 x 64 canvases."""
         # ReLU is monotone: pooling first gives the same values at a quarter of the cost.
         x = F.relu(F.max_pool2d(self.conv1(images), 2))
         return F.relu(F.max_pool2d(self.conv2(x), 2))
@@ -142,13 +138,12 @@ class ProposalNetwork(nn.Module):
     The state dict has the names of `PaperFasterRCNN`'s, without the second stage.
 
     Args:
-        in_channels: Channels of the canvas.
         padding: Padding of the backbone.
     """
 
-    def __init__(self, in_channels: int = 1, padding: Padding = "valid") -> None:
+    def __init__(self, padding: Padding = "valid") -> None:
         super().__init__()
-        self.backbone = PaperBackbone(in_channels, padding)
+        self.backbone = PaperBackbone(padding)
         self.rpn = nn.ModuleDict({"head": PaperRPNHead(self.backbone.out_channels)})
         self.anchors = FixedAnchors(ANCHOR_SIZES, STRIDE, FIRST_CENTRE[padding])
         init_like_paper(self)
@@ -157,7 +152,7 @@ class ProposalNetwork(nn.Module):
         """Score and move every anchor.
 
         Args:
-            images: ``(B, C, H, W)`` in [0, 1].
+            images: ``(B, 1, H, W)`` in [0, 1].
 
         Returns:
             Objectness logits ``(B, N)``, deltas ``(B, N, 4)`` as ``(dx, dy, dw, dh)``, both float32, and the
@@ -177,26 +172,18 @@ def flat_outputs(objectness: list[Tensor], deltas: list[Tensor]) -> tuple[Tensor
 
 
 class CanvasTransform(GeneralizedRCNNTransform):  # type: ignore[misc]  # as above
-    """Normalise and stack canvases, but never resize them.
+    """Stack canvases, but neither normalise nor resize them.
 
-    Torchvision's ``_skip_resize=True`` is not enough: torchvision 0.29 still resizes in evaluation.
-
-    Args:
-        mean: Per channel, subtracted.
-        std: Per channel, divided by.
+    Black stays 0, so zero padding looks like more black canvas and does not mark the canvas border. Torchvision's
+    ``_skip_resize=True`` is not enough: torchvision 0.29 still resizes in evaluation.
     """
 
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, mean: Sequence[float] = GRAY_MEAN, std: Sequence[float] = GRAY_STD) -> None:
-        super().__init__(1, 1, list(mean), list(std), size_divisible=1)
-        self.register_buffer("mean", torch.tensor(mean)[:, None, None], persistent=False)
-        self.register_buffer("std", torch.tensor(std)[:, None, None], persistent=False)
+    def __init__(self) -> None:
+        super().__init__(1, 1, [], [], size_divisible=1)
 
     def normalize(self, image: Tensor) -> Tensor:
-        """Return ``(image - mean) / std``; any leading axes are allowed."""
-        return (image - self.mean) / self.std
+        """Return the image as it is."""
+        return image
 
     def resize(self, image: Tensor, target: dict[str, Tensor] | None = None) -> tuple[Tensor, dict[str, Tensor] | None]:
         """Return both as they are."""
@@ -205,10 +192,10 @@ class CanvasTransform(GeneralizedRCNNTransform):  # type: ignore[misc]  # as abo
     def forward(
         self, images: Tensor | list[Tensor], targets: list[dict[str, Tensor]] | None = None
     ) -> tuple[ImageList, list[dict[str, Tensor]] | None]:
-        """Prepare a batch ``(B, C, H, W)`` as one tensor, or a list of images as torchvision does."""
+        """Prepare a batch ``(B, 1, H, W)`` as one tensor, or a list of images as torchvision does."""
         if isinstance(images, Tensor):
             sizes = [(images.shape[-2], images.shape[-1])] * len(images)
-            return ImageList(self.normalize(images), sizes), targets
+            return ImageList(images, sizes), targets
         batch: tuple[ImageList, list[dict[str, Tensor]] | None] = super().forward(images, targets)
         return batch
 
@@ -240,12 +227,11 @@ class PaperFasterRCNN(FasterRCNN):  # type: ignore[misc]  # as above
 
     Args:
         num_classes: Classes, background not counted.
-        in_channels: Channels of the canvas.
         padding: Padding of the backbone.
     """
 
-    def __init__(self, num_classes: int, in_channels: int = 1, padding: Padding = "same") -> None:
-        backbone = PaperBackbone(in_channels, padding)
+    def __init__(self, num_classes: int, padding: Padding = "same") -> None:
+        backbone = PaperBackbone(padding)
         pool = CanvasRoIAlign(5, FIRST_CENTRE[padding], STRIDE)
         super().__init__(
             backbone,
@@ -265,7 +251,7 @@ class PaperFasterRCNN(FasterRCNN):  # type: ignore[misc]  # as above
             box_batch_size_per_image=32,
             box_detections_per_img=20,
         )
-        self.transform = CanvasTransform(GRAY_MEAN * in_channels, GRAY_STD * in_channels)
+        self.transform = CanvasTransform()
         init_like_paper(self)
 
 

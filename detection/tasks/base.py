@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from coordconv_apps.nn.coords import Coords
 from coordconv_apps.training.evaluation import EvaluatedTask, Stage
 from coordconv_apps.training.optimizers import can_fuse, schedule_by_step
-from coordconv_apps.training.schedules import Schedule, check_schedule, lr_factor
+from coordconv_apps.training.schedules import check_schedule, lr_factor
 from detection.boxes import Detections, Found
 from detection.data import DetectionBatch, DetectionData, ImageBatch
 from detection.metrics import EvaluationMetrics
@@ -27,23 +27,12 @@ Optimizer = Literal["adam", "adamw", "sgd"]
 class DetectionTask(EvaluatedTask[DetectionBatch, EvaluationMetrics], ABC):
     """Base of the detection methods.
 
-    A subclass builds ``network``, ``val_metrics`` and ``test_metrics``, and implements `losses`, `find`, `legend` and
-    `captions`.
+    A subclass saves its hyperparameters, builds ``network``, ``val_metrics`` and ``test_metrics``, and implements
+    `losses`, `find`, `legend` and `captions`. Its arguments ``optimizer`` to ``lr_gamma`` are read by
+    `configure_optimizers`.
 
     Args:
         coords: Coordinates that the network sees.
-        optimizer: Update rule.
-        lr: Peak learning rate, above 0.
-        momentum: Momentum of SGD, or beta1 of Adam.
-        beta2: Decay of Adam's second moment.
-        weight_decay: L2 penalty of "adam" and "sgd", decoupled weight decay of "adamw".
-        schedule: Learning rate schedule.
-        warmup: Share of the training over which the learning rate rises to its peak.
-        lr_milestones: Shares of the training at which "step" multiplies the learning rate.
-        lr_gamma: Factor of "step".
-
-    Raises:
-        ValueError: If an argument is out of range.
     """
 
     canvas_size: Tensor
@@ -55,29 +44,17 @@ class DetectionTask(EvaluatedTask[DetectionBatch, EvaluationMetrics], ABC):
         {"lr", "momentum", "beta2", "weight_decay", "schedule", "warmup", "lr_milestones", "lr_gamma"}
     )
 
-    def __init__(
-        self,
-        coords: Coords,
-        *,
-        optimizer: Optimizer,
-        lr: float,
-        momentum: float,
-        beta2: float,
-        weight_decay: float,
-        schedule: Schedule,
-        warmup: float,
-        lr_milestones: list[float] | None,
-        lr_gamma: float,
-    ) -> None:
+    def __init__(self, coords: Coords) -> None:
         super().__init__(coords)
-        if lr <= 0:
-            raise ValueError(f"lr={lr}: must be above 0")
-        check_schedule(warmup, lr_milestones or [], lr_gamma)
-        self.optimizer, self.lr, self.momentum, self.beta2 = optimizer, lr, momentum, beta2
-        self.weight_decay = weight_decay
-        self.schedule, self.warmup, self.lr_milestones, self.lr_gamma = schedule, warmup, lr_milestones or [], lr_gamma
         # Height and width of the training canvases; exported networks are made for this size.
         self.register_buffer("canvas_size", torch.tensor([64, 64]))
+
+    def check_optimizer_args(self) -> None:
+        """Raise `ValueError` if an argument of the optimizer or its schedule is out of range."""
+        args = self.hparams
+        if args["lr"] <= 0:
+            raise ValueError(f"lr={args['lr']}: must be above 0")
+        check_schedule(args["warmup"], args["lr_milestones"] or [], args["lr_gamma"])
 
     def setup(self, stage: str) -> None:
         """Store the size of the training canvases.
@@ -164,20 +141,21 @@ class DetectionTask(EvaluatedTask[DetectionBatch, EvaluationMetrics], ABC):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return the optimizer, and the learning rate schedule that is applied after every step."""
+        args = self.hparams
         fused = self.device.type == "cpu" and can_fuse(self)  # half a millisecond less per step
-        shared: dict[str, Any] = {"lr": self.lr, "weight_decay": self.weight_decay, "fused": fused}
+        shared: dict[str, Any] = {"lr": args["lr"], "weight_decay": args["weight_decay"], "fused": fused}
         parameters = self.network.parameters()
         optimizer: torch.optim.Optimizer
-        if self.optimizer == "sgd":
-            optimizer = torch.optim.SGD(parameters, momentum=self.momentum, **shared)
+        if args["optimizer"] == "sgd":
+            optimizer = torch.optim.SGD(parameters, momentum=args["momentum"], **shared)
         else:
-            kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[self.optimizer]
-            optimizer = kind(parameters, betas=(self.momentum, self.beta2), **shared)
+            kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[args["optimizer"]]
+            optimizer = kind(parameters, betas=(args["momentum"], args["beta2"]), **shared)
         factor = lr_factor(
-            self.schedule,
+            args["schedule"],
             self.trainer.estimated_stepping_batches,
-            warmup=self.warmup,
-            milestones=self.lr_milestones,
-            gamma=self.lr_gamma,
+            warmup=args["warmup"],
+            milestones=args["lr_milestones"] or [],
+            gamma=args["lr_gamma"],
         )
         return schedule_by_step(optimizer, factor)

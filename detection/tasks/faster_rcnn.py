@@ -80,19 +80,9 @@ class FasterRCNN(DetectionTask):
         lr_milestones: list[float] | None = None,
         lr_gamma: float = 0.1,
     ) -> None:
-        super().__init__(
-            coords,
-            optimizer=optimizer,
-            lr=lr,
-            momentum=momentum,
-            beta2=beta2,
-            weight_decay=weight_decay,
-            schedule=schedule,
-            warmup=warmup,
-            lr_milestones=lr_milestones,
-            lr_gamma=lr_gamma,
-        )
+        super().__init__(coords)
         self.save_hyperparameters()
+        self.check_optimizer_args()
         if not 0 <= score_threshold <= 1:
             raise ValueError(f"score_threshold={score_threshold}: must be in [0, 1]")
         if num_classes < 1:

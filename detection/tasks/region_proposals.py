@@ -71,19 +71,9 @@ class RegionProposals(DetectionTask):
         lr_milestones: list[float] | None = None,
         lr_gamma: float = 0.1,
     ) -> None:
-        super().__init__(
-            coords,
-            optimizer=optimizer,
-            lr=lr,
-            momentum=momentum,
-            beta2=beta2,
-            weight_decay=weight_decay,
-            schedule=schedule,
-            warmup=warmup,
-            lr_milestones=lr_milestones,
-            lr_gamma=lr_gamma,
-        )
+        super().__init__(coords)
         self.save_hyperparameters()
+        self.check_optimizer_args()
         self.clip_moved = clip_moved
         self.network = ProposalNetwork(padding=padding)
         add_coords(self.network, coords, coord_layers, coord_init)
