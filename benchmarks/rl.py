@@ -56,13 +56,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a clon
 from benchmarks.classification import in_turns, median_ratio, verdict
 from coordconv_apps.cli.app import run
 from coordconv_apps.runs.environment import device_name
-from rl.algorithms import choose, optimizer_of
 from rl.data import RLData
 from rl.envs.atari import AtariVecEnv
 from rl.envs.roms import find_game
 from rl.envs.threads import share_cores
 from rl.extractors import CoordConvNatureCNN
-from rl.task import RLTask
+from rl.sb3_objects import optimizer_arguments
+from rl.tasks import RLTask
 
 CONFIGS = Path(__file__).resolve().parents[1] / "rl" / "configs"
 
@@ -283,7 +283,7 @@ class TakeTurns(Callback):
     ) -> None:
         """Hands the baton on when the turn is over."""
         assert isinstance(pl_module, RLTask)
-        if not self.baton.goes_on(pl_module.timesteps, vars(pl_module.seconds)):
+        if not self.baton.goes_on(pl_module.timesteps, vars(pl_module.timings)):
             trainer.should_stop = True
 
 
@@ -346,10 +346,12 @@ def stock_algorithm(algorithm: str, envs: VecEnv, device: str) -> A2C | PPO:
         device: Where the policy shall be.
     """
     path = CONFIGS / f"{algorithm}_atari.yaml"
-    model: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))["model"]
+    model: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))["model"]["init_args"]
     names = ["n_steps", "gamma", "gae_lambda", "ent_coef", "vf_coef", "max_grad_norm"]
     if algorithm == "a2c":
-        settings = {name: model[name] for name in names} | {"policy_kwargs": optimizer_of(choose("a2c", model))}
+        settings = {name: model[name] for name in names} | {
+            "policy_kwargs": optimizer_arguments(model["optimizer"], model["optimizer_eps"])
+        }
         return A2C("CnnPolicy", envs, learning_rate=model["lr"], device=device, seed=0, **settings)
     settings = {name: model[name] for name in [*names, "n_epochs", "batch_size", "normalize_advantage"]}
     rate, clip_range = (LinearSchedule(model[name], 0.0, 1.0) for name in ("lr", "clip_range"))
@@ -367,7 +369,7 @@ def train_stock(baton: Baton, algorithm: str, kind: str, game: str, accelerator:
         accelerator: "cpu", or "gpu".
     """
     config = yaml.safe_load((CONFIGS / f"{algorithm}_atari.yaml").read_text(encoding="utf-8"))
-    envs = stock_envs(kind, game, config["data"]["num_envs"], config["model"]["frame_stack"])
+    envs = stock_envs(kind, game, config["data"]["num_envs"], config["model"]["init_args"]["frame_stack"])
     stock: Any = stock_algorithm(algorithm, envs, "cuda" if accelerator == "gpu" else "cpu")
     parts = dict.fromkeys(PARTS, 0.0)
     policy, own = stock.policy, stock.env
@@ -376,7 +378,7 @@ def train_stock(baton: Baton, algorithm: str, kind: str, game: str, accelerator:
     )
     own.step = timed(own.step, "environment", parts)
     stock.train = timed(stock.train, "updating", parts)
-    stock.learn(config["model"]["total_timesteps"], callback=StockTurns(baton, parts))
+    stock.learn(config["model"]["init_args"]["total_timesteps"], callback=StockTurns(baton, parts))
     envs.close()
 
 

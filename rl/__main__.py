@@ -14,16 +14,16 @@ with required_extra("rl"):
     from rl.data import RLData
     from rl.pictures import RLPictures
     from rl.predictions import EpisodeWriter
-    from rl.task import RLTask
+    from rl.tasks import A2C, RLTask
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Runs the application.
+    """Run the application.
 
     Args:
         args: Command-line arguments; those of the process if None.
     """
-    run("rl", RLTask, RLData, args, callbacks=(RLPictures, EpisodeWriter))
+    run("rl", RLTask, RLData, args, default_task=A2C, callbacks=(RLPictures, EpisodeWriter))
 
 
 if __name__ == "__main__":

@@ -1,74 +1,109 @@
-"""Data that are played: rollouts of the policy that is being trained, and episodes to evaluate it."""
+"""Environments to train in and to evaluate in, and the length of an epoch."""
 
 from __future__ import annotations
 
+import math
 import os
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, Protocol, TypeVar, cast
 
 from coordconv_apps.data.datamodule import DataModule
 from coordconv_apps.utils.seeds import mix_seeds
 from rl.envs.catch import BALLS, PADDLE
 from rl.envs.games import check_options, find_kind, open_envs
-from rl.evaluation.episodes import Episodes, EpisodeShard, play_episodes, shard_episodes
+from rl.evaluation.episodes import EpisodeShard, shard_episodes
 from rl.evaluation.scores import human_normalised
-from rl.loaders import OneBatch, RolloutLoader
-from rl.replay import ReplayLoader
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from stable_baselines3.common.vec_env import VecEnv
 
-    from rl.playing_task import PlayingTask
-    from rl.task import RLTask
+T = TypeVar("T")
 
 Split = Literal["val", "test"]
 
 EVALUATION_SEEDS: dict[Split, int] = {"val": 1_000_000, "test": 2_000_000}
-"""Of the first environment of an evaluation: the same games for every run, and none of a training's."""
+"""Seed of the first environment of an evaluation: the same games for every run, and none that a training plays."""
 
 PREDICTION_SEED = 3_000_000
-"""Of the first episode that ``predict`` plays."""
+"""Seed of the first episode that ``predict`` plays."""
 
 _SEEDS = 2**30
-"""Seeds are below this; those of a training's first environment are in the upper half, above all of evaluations."""
+"""Seeds are below this. Those of a training's first environment are in the upper half, above all of evaluations."""
 
 
 class EpisodeNumbers(NamedTuple):
-    """What one process plays in a prediction.
+    """The episodes that one rank plays in a prediction.
 
     Attributes:
-        numbers: Of episodes, from 0.
+        numbers: Numbers of the episodes, from 0.
     """
 
     numbers: list[int]
 
 
-class RLData(DataModule):
-    """Environments to learn in and to be evaluated in.
+class Batches(Generic[T]):
+    """A loader of batches that are given.
 
-    Numbers of environments are those of all processes together: each process has its share, and environment i is the
-    same one whichever process has it.
+    Having a state tells Lightning that a training may resume in the middle of an epoch. The state is empty: Lightning
+    asks for the batches that are left, and their number is all that matters of the batches of a training.
 
     Args:
-        num_envs: Environments to learn in: a multiple of the number of processes.
-        steps_per_epoch: Steps of all environments in an epoch, rounded up to whole rollouts. After each epoch there are
-            figures, a checkpoint and, as trainer.check_val_every_n_epoch has it, a validation.
-        num_eval_envs: Environments that are played in at a time to validate or test.
-        eval_episodes: Episodes to validate with.
-        test_episodes: Episodes to test with.
+        batches: The batches.
+    """
+
+    def __init__(self, batches: Sequence[T]) -> None:
+        self.batches = batches
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[T]:
+        return iter(self.batches)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return an empty state."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Ignore the state."""
+
+
+class TakesSteps(Protocol):
+    """What a training epoch needs to know of a task."""
+
+    def steps_per_training_step(self) -> int:
+        """Return how many environment steps one training step takes, over all ranks."""
+
+
+class RLData(DataModule):
+    """Open environments to train in and to evaluate in.
+
+    Numbers of environments are those of all ranks together. Each rank has its part, and environment i is the same one
+    whichever rank has it.
+
+    Args:
+        num_envs: Environments to train in: a multiple of the number of processes.
+        steps_per_epoch: Steps of all environments in an epoch, rounded up to whole rollouts. After each epoch, metrics
+            are logged, a checkpoint is saved and, as trainer.check_val_every_n_epoch says, the policy is validated.
+        num_eval_envs: Environments that are played at the same time in a validation or test.
+        eval_episodes: Episodes of a validation.
+        test_episodes: Episodes of a test.
         predict_episodes: Episodes that predict plays and films.
-        deterministic: Whether evaluations take the most probable actions, not drawn ones.
-        eval_max_steps: Steps of each environment after which an evaluation ends in any case. Null: without bounds.
-        episodic_life: Atari: whether a lost life ends the episode for the learner, while the game goes on.
-        clip_rewards: Atari: whether the learner gets the sign of rewards. Scores are of unclipped ones.
+        deterministic: Whether evaluations take the most probable actions instead of sampling them.
+        eval_max_steps: Steps of each environment after which an evaluation ends. Null for no limit.
+        episodic_life: Atari: whether a lost life ends the episode for the learner, while the game continues.
+        clip_rewards: Atari: whether the learner gets the sign of rewards. Scores use unclipped rewards.
         frame_skip: Atari: frames for which an action is held.
-        noop_max: Atari: most no-op steps at the start of a game; their number is random.
-        repeat_action_probability: Atari: how likely a frame repeats the last action ("sticky actions"), in [0, 1].
-        num_threads: Atari: games that are stepped at the same time; 0: all of them.
-        balls: Catch: balls in an episode; null: the game's own number.
-        paddle: Catch: width of the paddle in cells; null: the game's own.
-        processes: Gymnasium: each environment in a process of its own.
-        seed: Fixes the environments, the actions that are drawn and the order of learning. Null: seed_everything's, so
-            that several seeds of that are as many independent trainings.
+        noop_max: Atari: largest random number of no-op steps at the start of a game.
+        repeat_action_probability: Atari: probability that a frame repeats the last action ("sticky actions").
+        num_threads: Atari: number of games that are stepped at the same time; 0 for all of them.
+        balls: Catch: balls in an episode; null for the game's own number.
+        paddle: Catch: width of the paddle in cells; null for the game's own.
+        processes: Gymnasium: whether each environment runs in a process of its own.
+        seed: Seed of the environments, the sampled actions and the order of minibatches. Null for the value of
+            seed_everything, so that different values of it are independent trainings.
 
     Raises:
         ValueError: An argument is out of its range.
@@ -95,7 +130,7 @@ class RLData(DataModule):
         processes: bool = False,
         seed: int | None = None,
     ) -> None:
-        if seed is None:  # Lightning keeps it there
+        if seed is None:  # Lightning's seed_everything
             seed = int(os.environ.get("PL_GLOBAL_SEED", "0")) % _SEEDS
         super().__init__(seed=seed)
         for name, value in (
@@ -109,16 +144,6 @@ class RLData(DataModule):
         ):
             if value is not None and value < 1:
                 raise ValueError(f"data.{name}={value}: must be an integer of at least 1")
-        check_options(locals())
-        if seed >= _SEEDS:
-            raise ValueError(f"data.seed={seed}: must be below {_SEEDS}")
-        self.num_envs = num_envs
-        self.steps_per_epoch = steps_per_epoch
-        self.num_eval_envs = num_eval_envs
-        self.num_episodes: dict[Split, int] = {"val": eval_episodes, "test": test_episodes}
-        self.predict_episodes = predict_episodes
-        self.deterministic = deterministic
-        self.eval_max_steps = eval_max_steps
         options = {
             "frame_skip": frame_skip,
             "noop_max": noop_max,
@@ -128,18 +153,27 @@ class RLData(DataModule):
             "paddle": paddle,
             "processes": processes,
         }
+        check_options(options)
+        if seed >= _SEEDS:
+            raise ValueError(f"data.seed={seed}: must be below {_SEEDS}")
+        self.num_envs = num_envs
+        self.steps_per_epoch = steps_per_epoch
+        self.num_eval_envs = num_eval_envs
+        self.num_episodes: dict[Split, int] = {"val": eval_episodes, "test": test_episodes}
+        self.predict_episodes = predict_episodes
+        self.deterministic = deterministic
+        self.eval_max_steps = eval_max_steps
         self.options = {name: value for name, value in options.items() if value is not None}
-        self.learning = {"episodic_life": episodic_life, "clip_rewards": clip_rewards}
-        self._rollouts: RolloutLoader | ReplayLoader | None = None
+        self.training_options = {"episodic_life": episodic_life, "clip_rewards": clip_rewards}
 
     def setup(self, stage: str) -> None:
-        """Checks that the environments can be dealt out to the processes.
+        """Check that every rank gets the same number of environments.
 
         Args:
             stage: What the trainer is about to do.
 
         Raises:
-            ValueError: They cannot.
+            ValueError: It does not.
         """
         world_size = self._processes()[1]
         if stage == "fit" and self.num_envs % world_size:
@@ -148,136 +182,103 @@ class RLData(DataModule):
                 " (trainer.devices times trainer.num_nodes)"
             )
 
-    def train_dataloader(self) -> RolloutLoader | ReplayLoader:
-        """Plays rollouts with the policy as it is at the time."""
-        assert self.trainer is not None
-        task: RLTask = self.trainer.lightning_module  # type: ignore[assignment]  # an application's task and its data
+    # ----------------------------------------------------------------- training
+
+    @property
+    def own_envs(self) -> range:
+        """The numbers of this rank's environments among those of all ranks."""
         rank, world_size = self._processes()
         own = self.num_envs // world_size
+        return range(rank * own, (rank + 1) * own)
 
-        def open_own() -> VecEnv:
-            first = rank * own
-            seed = self._training_seed(task.rollouts) + first
-            return open_envs(task.game, own, seed, self._options(task), first)
+    def train_dataloader(self) -> Batches[int]:
+        """Return the numbers of the training steps of an epoch; the task collects the data of each step itself."""
+        assert self.trainer is not None
+        steps = cast("TakesSteps", self.trainer.lightning_module).steps_per_training_step()
+        return Batches(range(math.ceil(self.steps_per_epoch / steps)))
 
-        if task.replay is not None:
-            self._rollouts = ReplayLoader(
-                task,
-                task.replay,
-                open_own,
-                num_envs=own,
-                seed=self.seed,
-                steps_per_epoch=self.steps_per_epoch,
-            )
-            return self._rollouts
-        self._rollouts = RolloutLoader(
-            self.trainer,
-            task,
-            open_own,
-            num_envs=self.num_envs,
-            seed=self.seed,
-            length=-(-self.steps_per_epoch // (self.num_envs * task.settings.n_steps)),
-        )
-        return self._rollouts
-
-    def _options(self, task: RLTask) -> dict[str, Any]:
-        """How training games are played."""
-        return {**task.options, **self.options, **self.learning}
-
-    def _training_seed(self, rollouts: int) -> int:
-        """Of the first environment. Neighbouring seeds have no games in common, nor do the parts of a resumed run."""
-        return _SEEDS // 2 + mix_seeds(self.seed, rollouts) % (_SEEDS // 2)
-
-    def val_dataloader(self) -> OneBatch[EpisodeShard]:
-        """What this process plays in a validation."""
-        return OneBatch(self.share("val"))
-
-    def test_dataloader(self) -> OneBatch[EpisodeShard]:
-        """What this process plays in a test."""
-        return OneBatch(self.share("test"))
-
-    def predict_dataloader(self) -> OneBatch[EpisodeNumbers]:
-        """What this process plays in a prediction."""
-        rank, world_size = self._processes()
-        return OneBatch(EpisodeNumbers(list(range(rank, self.predict_episodes, world_size))))
-
-    def share(self, part: Split) -> EpisodeShard:
-        """What this process plays in an evaluation."""
-        return shard_episodes(self.num_episodes[part], self.num_eval_envs, *self._processes())
-
-    def evaluate(self, task: PlayingTask, own: EpisodeShard, part: Split) -> Episodes:
-        """Plays this process's episodes: whole games, scores not clipped, and the same ones each time.
+    def open_training_envs(self, game: str, options: Mapping[str, Any], rollouts: int) -> VecEnv:
+        """Open this rank's environments to train in.
 
         Args:
-            task: Who plays.
-            own: What this process plays.
-            part: Which evaluation.
-        """
-        seed = EVALUATION_SEEDS[part] + own.first_env
-        env = self.open_evaluation(task, max(own.num_envs, 1), seed, first=own.first_env)
-        try:
-            return play_episodes(
-                task.player,
-                env,
-                own.num_episodes,
-                deterministic=self.deterministic,
-                seed=seed,
-                max_steps=self.eval_max_steps,
-            )
-        finally:
-            env.close()
+            game: Name of the game.
+            options: `rl.envs.games.GameOptions` of the task, by name.
+            rollouts: Number of rollouts collected so far. Neighbouring seeds have no games in common, nor do the parts
+                of a resumed run.
 
-    def open_evaluation(
+        Returns:
+            The environments. Where one of them fails they raise `rl.envs.checks.BrokenEnvironment`.
+        """
+        own = self.own_envs
+        seed = training_seed(self.seed, rollouts) + own.start
+        return open_envs(
+            game, own.stop - own.start, seed, {**options, **self.options, **self.training_options}, own.start
+        )
+
+    # --------------------------------------------------------------- evaluation
+
+    def val_dataloader(self) -> Batches[EpisodeShard]:
+        """Return the part of a validation that this rank plays, as one batch."""
+        return Batches([self.shard("val")])
+
+    def test_dataloader(self) -> Batches[EpisodeShard]:
+        """Return the part of a test that this rank plays, as one batch."""
+        return Batches([self.shard("test")])
+
+    def predict_dataloader(self) -> Batches[EpisodeNumbers]:
+        """Return the episodes of a prediction that this rank plays, as one batch."""
+        rank, world_size = self._processes()
+        return Batches([EpisodeNumbers(list(range(rank, self.predict_episodes, world_size)))])
+
+    def shard(self, split: Split) -> EpisodeShard:
+        """Return the part of an evaluation that this rank plays."""
+        return shard_episodes(self.num_episodes[split], self.num_eval_envs, *self._processes())
+
+    def open_evaluation_envs(
         self,
-        task: PlayingTask,
+        game: str,
+        options: Mapping[str, Any],
         num_envs: int,
         seed: int,
         render_mode: Literal["rgb_array"] | None = None,
-        first: int = 0,
     ) -> VecEnv:
-        """Makes environments that play whole games, with scores that are not clipped.
+        """Open environments that play whole games with unclipped scores.
 
         Args:
-            task: Who plays.
-            num_envs: How many.
-            seed: Of the first.
-            render_mode: "rgb_array" for pictures of Atari's games in colour, as of `rl.envs.games.GameOptions`.
-            first: Number of the first environment, for messages.
+            game: Name of the game.
+            options: `rl.envs.games.GameOptions` of the task, by name.
+            num_envs: Number of environments.
+            seed: Seed of the first one.
+            render_mode: "rgb_array" for pictures of Atari's games in colour, as in `rl.envs.games.GameOptions`.
 
         Returns:
-            The environments. What breaks in them raises `rl.envs.checks.BrokenEnvironment`.
+            The environments. Where one of them fails they raise `rl.envs.checks.BrokenEnvironment`.
         """
-        options = {**task.options, **self.options, "episodic_life": False, "clip_rewards": False}
-        options["render_mode"] = render_mode
-        return open_envs(task.game, num_envs, seed, options, first)
+        whole_games = {"episodic_life": False, "clip_rewards": False, "render_mode": render_mode}
+        return open_envs(game, num_envs, seed, {**options, **self.options, **whole_games})
 
     def normalise(self, game: str, score: float) -> float | None:
-        """A score where random actions have 0 and a human 1, as of `rl.evaluation.scores.human_normalised`.
+        """Return a score on the scale where random actions have 0 and a human 1, as in `rl.evaluation.scores`.
 
         Args:
-            game: Its name.
-            score: Not clipped.
+            game: Name of the game.
+            score: Unclipped score.
 
         Returns:
-            None where there is none, as of Catch by other rules than its own.
+            The normalised score; None where there is no reference, such as for Catch with changed rules.
         """
         normalised = human_normalised(game, score)
         if normalised is None or find_kind(game) != "catch":
             return normalised
-        own = {"balls": BALLS, "paddle": PADDLE}
-        return normalised if all(self.options.get(name, value) == value for name, value in own.items()) else None
+        own_rules = {"balls": BALLS, "paddle": PADDLE}
+        return normalised if all(self.options.get(name, value) == value for name, value in own_rules.items()) else None
 
     @staticmethod
     def prediction_seed(number: int) -> int:
-        """The seed of an episode of ``predict``."""
+        """Return the seed of an episode of ``predict``."""
         return PREDICTION_SEED + number
 
-    def teardown(self, stage: str) -> None:
-        """Closes the environments of a training.
 
-        Args:
-            stage: What the trainer has done.
-        """
-        if self._rollouts is not None:
-            self._rollouts.close()
-            self._rollouts = None
+def training_seed(seed: int, rollouts: int) -> int:
+    """Return the seed of the first environment of a training that starts or resumes after some rollouts."""
+    return _SEEDS // 2 + mix_seeds(seed, rollouts) % (_SEEDS // 2)

@@ -11,7 +11,7 @@ from coordconv_apps.utils.plotting import as_picture
 from rl.data import EVALUATION_SEEDS, RLData
 from rl.evaluation.saliency import coordinate_maps, sample_observations, without_coordinates
 from rl.evaluation.saliency_figures import draw_coordinate_maps, draw_saliency
-from rl.playing_task import PlayingTask
+from rl.tasks.base import RLTask
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningDataModule, LightningModule
@@ -36,16 +36,16 @@ class RLPictures(Pictures):
         """Plays a little, and draws the pictures.
 
         Args:
-            task: A `PlayingTask`.
+            task: A `RLTask`.
             datamodule: An `RLData`.
 
         Returns:
             "attention", and with coordinates "coordinates".
         """
-        if not (isinstance(task, PlayingTask) and isinstance(datamodule, RLData)):
+        if not (isinstance(task, RLTask) and isinstance(datamodule, RLData)):
             raise TypeError(f"{type(task).__name__} and {type(datamodule).__name__} are not those of rl")
         seed = EVALUATION_SEEDS["test"]
-        env = datamodule.open_evaluation(task, 1, seed)
+        env = datamodule.open_evaluation_envs(task.game, task.env_options, 1, seed)
         try:
             seen = sample_observations(
                 task.policy, env, _OBSERVATIONS, deterministic=datamodule.deterministic, seed=seed

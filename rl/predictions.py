@@ -14,7 +14,7 @@ from rl.data import EVALUATION_SEEDS, RLData
 from rl.envs.games import find_kind
 from rl.evaluation.episodes import write_episodes
 from rl.evaluation.films import film_episode, write_gif
-from rl.playing_task import PlayingTask
+from rl.tasks.base import RLTask
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -83,13 +83,13 @@ class EpisodeWriter(Callback):
     @staticmethod
     def _write_table(trainer: Trainer) -> None:
         data, task = _parts(trainer)
-        if trainer.is_global_zero and task.shown is not None:
-            write_episodes(run_dir(trainer) / TABLE, task.game, task.shown, data.normalise)
+        if trainer.is_global_zero and task.last_evaluation is not None:
+            write_episodes(run_dir(trainer) / TABLE, task.game, task.last_evaluation, data.normalise)
 
 
-def _parts(trainer: Trainer) -> tuple[RLData, PlayingTask]:
+def _parts(trainer: Trainer) -> tuple[RLData, RLTask]:
     data, task = trainer.datamodule, trainer.lightning_module  # type: ignore[attr-defined]  # set by the trainer
-    if not (isinstance(data, RLData) and isinstance(task, PlayingTask)):
+    if not (isinstance(data, RLData) and isinstance(task, RLTask)):
         raise TypeError(f"{type(data).__name__} and {type(task).__name__} are not those of rl")
     return data, task
 
@@ -98,7 +98,7 @@ def _film(trainer: Trainer, path: Path, seed: int) -> tuple[float, int]:
     """Plays and films an episode; its score and its length."""
     data, task = _parts(trainer)
     in_colour = find_kind(task.game) == "atari"  # the player sees it in grey, and small
-    env = data.open_evaluation(task, 1, seed, "rgb_array" if in_colour else None)
+    env = data.open_evaluation_envs(task.game, task.env_options, 1, seed, "rgb_array" if in_colour else None)
     try:
         with torch.no_grad(), isolate_rng():
             film = film_episode(

@@ -5,7 +5,14 @@ Checked with stable-baselines3 2.9.2. ``tests/rl/test_sb3_internals.py`` fails w
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from stable_baselines3.common.policies import ActorCriticPolicy
+
+if TYPE_CHECKING:
+    from stable_baselines3 import A2C, DQN, PPO
+    from stable_baselines3.common.base_class import BaseAlgorithm
+    from stable_baselines3.common.callbacks import BaseCallback
 
 UNNEEDED_STATE = (
     "_last_obs",
@@ -27,3 +34,36 @@ def has_own_predict(policy: ActorCriticPolicy) -> bool:
     ``_predict`` is the method that SB3 documents for subclasses to override, so no public name tells.
     """
     return type(policy)._predict is not ActorCriticPolicy._predict
+
+
+def set_up_model(algorithm: A2C | PPO | DQN) -> None:
+    """Create the networks of an algorithm that was built without environments, as SB3's own ``load`` does.
+
+    The public constructor creates them only where it gets environments.
+    """
+    algorithm._setup_model()
+
+
+def get_updates(algorithm: BaseAlgorithm) -> int:
+    """Return the number of updates, which SB3 counts and saves under a private name."""
+    return algorithm._n_updates
+
+
+def set_updates(algorithm: BaseAlgorithm, updates: int) -> None:
+    """Set the number of updates."""
+    algorithm._n_updates = updates
+
+
+def start_dqn_learning(algorithm: DQN, total_timesteps: int, callback: BaseCallback) -> None:
+    """Do what ``DQN.learn`` does before its loop, for a training that continues from ``num_timesteps``.
+
+    The public ``learn`` runs to its end and cannot pause between two updates. ``_n_calls``, which decides when the
+    target network is updated, is set as if the training had run in one piece.
+
+    Args:
+        algorithm: With its environments set.
+        total_timesteps: Steps of the whole training. Schedules are those of a single ``learn`` of that many steps.
+        callback: Called after each step.
+    """
+    algorithm._n_calls = algorithm.num_timesteps // algorithm.n_envs
+    algorithm._setup_learn(total_timesteps - algorithm.num_timesteps, callback, reset_num_timesteps=False)

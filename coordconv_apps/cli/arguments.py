@@ -181,6 +181,15 @@ class ArgumentsCLI(LightningCLI):
                 text += f" with --model={self.task_class.__name__}"
             raise UserError(text) from error
 
+    def instantiate_classes(self) -> None:
+        """Builds data, task and trainer. Errors of constructors come without what jsonargparse makes of them."""
+        try:
+            super().instantiate_classes()
+        except ValueError as error:
+            if str(error).startswith("Does not validate against any of the Union subtypes") and error.__cause__:
+                raise error.__cause__ from None
+            raise
+
     def _merge_checkpoint(self, parser: LightningArgumentParser, args: Sequence[str]) -> None:
         """Complete the arguments from the checkpoint, if there is one."""
         command = self.config.subcommand

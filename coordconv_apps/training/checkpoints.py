@@ -197,6 +197,12 @@ class Checkpoints(Checkpoint):
             progress = loops["epoch_loop.val_loop.batch_progress"]
             progress["total"].update(ready=1, started=1, processed=0, completed=0)
             progress["current"].update(ready=0, started=0, processed=0, completed=0)
+        elif self._place == "batch":
+            progress = loops["epoch_loop.batch_progress"]
+            if progress["current"]["processed"] < progress["current"]["ready"]:  # within a batch: it is done again
+                progress["is_last_batch"] = False
+                for count in (progress["total"], progress["current"]):
+                    count.update(dict.fromkeys(("ready", "started"), count["processed"]))
         batches = batches_that_stepped(checkpoint["loops"])
         complete = self._place == "validated" and trainer.is_last_batch
         state: RunState = {
@@ -238,11 +244,12 @@ def save_before_error(trainer: Trainer, place: Literal["batch", "validation"]) -
 
     Args:
         trainer: The trainer. Nothing is written unless it trains.
-        place: ``"batch"``: the error occurred while the next batch was loaded; ``"validation"``: within a validation.
+        place: ``"batch"``: the error occurred within a batch, which a resumed run does again, or while the next one was
+            loaded; ``"validation"``: within a validation.
     """
     if not _training(trainer):
         return
-    if place == "batch" and trainer.fit_loop.epoch_loop.batch_progress.current.ready == 0:
+    if place == "batch" and trainer.fit_loop.epoch_loop.batch_progress.current.completed == 0:
         return  # the previous epoch's checkpoint is complete
     for callback in attached_callbacks(trainer):
         if isinstance(callback, Checkpoints):

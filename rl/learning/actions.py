@@ -1,7 +1,7 @@
-"""What a policy does in a state, and what it thinks of what was done: choices out of several actions without detours.
+"""Sample the actions of a policy and evaluate given ones, without the detours of Stable-Baselines3's policies.
 
-For those, Stable-Baselines3's policies make an object of `torch.distributions`, which checks its arguments, for each
-step. That costs more than the arithmetic, takes random numbers from the global generator and refuses empty batches.
+For discrete actions, SB3's policies create a `torch.distributions` object in each step, which checks its arguments.
+That costs more than the arithmetic, draws from the global random generator and rejects empty batches.
 """
 
 from __future__ import annotations
@@ -17,37 +17,29 @@ from torch import Tensor
 from coordconv_apps.utils.seeds import mix_seeds
 from rl.learning.losses import Predictions
 
-NOISE, ORDER = 0, 1
-"""What random numbers are for: `generator` gives each use its own."""
 
+def action_noise(seed: int, rollout: int, steps: int, num_envs: int, num_actions: int) -> Tensor:
+    """Draw Gumbel noise for `sample_actions`: the sampled action has the largest log-probability plus noise.
 
-def generator(seed: int, rollout: int, use: int) -> torch.Generator:
-    """Random numbers that depend on the seed, the number of the rollout and what they are for, and on nothing else.
-
-    So every process has the same ones, and a run that is resumed has those of one that was not interrupted.
-    """
-    return torch.Generator().manual_seed(mix_seeds(seed, rollout, use))
-
-
-def action_noise(seed: int, rollout: int, steps: int, environments: int, actions: int) -> Tensor:
-    """Gumbel noise for `act`: a discrete action that is drawn is the largest of log-probability plus noise.
+    The noise depends on the seed and the number of the rollout only. So all ranks draw the same, and a resumed run
+    draws what an uninterrupted one would.
 
     Args:
-        seed: Of the training.
-        rollout: The number of the rollout.
+        seed: Seed of the training.
+        rollout: Number of the rollout.
         steps: T.
-        environments: E, of all processes: each then takes its own part.
-        actions: How many actions there are to choose from.
+        num_envs: E, of all ranks; each rank uses its own part.
+        num_actions: Number of discrete actions.
 
     Returns:
-        float32 ``(T, E, actions)``.
+        float32 ``(T, E, num_actions)``.
     """
-    shape = (steps, environments, actions)
-    return -torch.empty(shape).exponential_(generator=generator(seed, rollout, NOISE)).log_()
+    generator = torch.Generator().manual_seed(mix_seeds(seed, rollout, 0))  # 1 is for the order of minibatches
+    return -torch.empty(steps, num_envs, num_actions).exponential_(generator=generator).log_()
 
 
-class Acted(NamedTuple):
-    """What a policy does in N environments.
+class SampledActions(NamedTuple):
+    """Actions of a policy in N environments.
 
     Attributes:
         actions: int64 ``(N,)``, or float32 ``(N, A)``.
@@ -60,24 +52,25 @@ class Acted(NamedTuple):
     log_probs: Tensor
 
 
-def act(policy: ActorCriticPolicy, observations: Tensor, noise: Tensor | None) -> Acted:
-    """Draws actions, like the policy's ``forward``.
+def sample_actions(policy: ActorCriticPolicy, observations: Tensor, noise: Tensor | None) -> SampledActions:
+    """Sample actions, like the policy's ``forward``.
 
     Args:
         policy: The policy.
         observations: uint8 ``(N, C, H, W)`` on the policy's device.
-        noise: For a choice of actions, `action_noise` of this step, ``(N, actions)``. None: torch's global generator.
+        noise: `action_noise` of this step for discrete actions, ``(N, num_actions)``; None for continuous actions,
+            which are drawn from torch's global generator.
     """
     if noise is None:
         actions, values, log_probs = policy(observations)
-        return Acted(actions, values.flatten().float(), log_probs.float())
-    values, log_probs = _choices(policy, observations)
-    drawn = (log_probs + noise).argmax(1, keepdim=True)
-    return Acted(drawn[:, 0], values, log_probs.gather(1, drawn)[:, 0])
+        return SampledActions(actions, values.flatten().float(), log_probs.float())
+    values, log_probs = _values_and_log_probs(policy, observations)
+    sampled = (log_probs + noise).argmax(1, keepdim=True)
+    return SampledActions(sampled[:, 0], values, log_probs.gather(1, sampled)[:, 0])
 
 
-def assess(policy: ActorCriticPolicy, observations: Tensor, actions: Tensor) -> Predictions:
-    """What a policy thinks of states and of actions in them, like its ``evaluate_actions``.
+def evaluate_actions(policy: ActorCriticPolicy, observations: Tensor, actions: Tensor) -> Predictions:
+    """Compute values, log-probabilities and entropy, like the policy's ``evaluate_actions``.
 
     Args:
         policy: The policy.
@@ -87,13 +80,13 @@ def assess(policy: ActorCriticPolicy, observations: Tensor, actions: Tensor) -> 
     if not isinstance(policy.action_dist, CategoricalDistribution):
         values, log_probs, entropy = policy.evaluate_actions(observations, actions)
         return Predictions(values.flatten().float(), log_probs.float(), None if entropy is None else entropy.float())
-    values, log_probs = _choices(policy, observations)
+    values, log_probs = _values_and_log_probs(policy, observations)
     entropy = -(log_probs.exp() * log_probs).sum(1)
     return Predictions(values, log_probs.gather(1, actions[:, None])[:, 0], entropy)
 
 
-def _choices(policy: ActorCriticPolicy, observations: Tensor) -> tuple[Tensor, Tensor]:
-    """Values ``(N,)``, and the log-probabilities ``(N, actions)`` of all actions."""
+def _values_and_log_probs(policy: ActorCriticPolicy, observations: Tensor) -> tuple[Tensor, Tensor]:
+    """Return values ``(N,)`` and the log-probabilities ``(N, num_actions)`` of all discrete actions."""
     images = observations.float()
     if policy.normalize_images:
         images.div_(255)

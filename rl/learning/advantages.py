@@ -1,7 +1,4 @@
-"""Rollouts and their advantages (GAE), as Stable-Baselines3 computes them.
-
-Pure functions of arrays and tensors.
-"""
+"""Rollouts and their advantages (GAE), computed as Stable-Baselines3 does: pure functions of arrays and tensors."""
 
 from __future__ import annotations
 
@@ -17,15 +14,15 @@ if TYPE_CHECKING:
 
 
 class Rollout(NamedTuple):
-    """What one process has played, in T steps of its N environments, and what all E environments have in common.
+    """T steps of the N environments of this rank, with the advantages and values of all E environments.
 
     Attributes:
         observations: uint8 ``(T, N, C, H, W)``.
-        actions: int64 ``(T, N)``, or float32 ``(T, N, A)`` as the policy drew them, not clipped.
-        log_probs: float32 ``(T, N)``, of the actions when they were drawn.
-        advantages: float32 ``(T, E)``, of the environments of all processes.
-        values: float32 ``(T, E)``, likewise, as predicted when the actions were drawn.
-        first: The number of this process's first environment among the E.
+        actions: int64 ``(T, N)``, or float32 ``(T, N, A)`` as the policy sampled them, before clipping.
+        log_probs: float32 ``(T, N)``, of the actions when they were sampled.
+        advantages: float32 ``(T, E)``, of the environments of all ranks.
+        values: float32 ``(T, E)``, of all ranks, as predicted when the actions were sampled.
+        first: Number of this rank's first environment among the E.
     """
 
     observations: Tensor
@@ -36,7 +33,7 @@ class Rollout(NamedTuple):
     first: int
 
 
-def advantages(
+def compute_advantages(
     rewards: NDArray[np.float32],
     values: NDArray[np.float32],
     starts: NDArray[np.bool_],
@@ -46,37 +43,42 @@ def advantages(
     gamma: float,
     gae_lambda: float,
 ) -> NDArray[np.float32]:
-    """Generalised advantage estimates (Schulman et al., 2016, equation 16), as of Stable-Baselines3's rollout buffer.
+    """Compute generalised advantage estimates (Schulman et al., 2016, equation 16), as SB3's rollout buffer does.
 
     Args:
         rewards: ``(T, N)``.
         values: ``(T, N)``, of the states in which the actions were taken.
-        starts: ``(T, N)``, whether an episode begins with that state.
+        starts: ``(T, N)``, whether an episode starts with that state.
         last_values: ``(N,)``, of the state after the last step.
         last_dones: ``(N,)``, whether an episode ended with the last step.
-        gamma: Discount of a step, in [0, 1].
-        gae_lambda: Weight of later differences, in [0, 1]; with 1, returns minus values.
+        gamma: Discount factor, in [0, 1].
+        gae_lambda: Weight of later temporal differences, in [0, 1]; with 1, advantages are returns minus values.
 
     Returns:
-        float32 ``(T, N)``. Advantages plus values are the returns that the values learn.
+        float32 ``(T, N)``. Advantages plus values are the targets of the value function.
+
+    >>> rewards, values = np.ones((2, 1), np.float32), np.zeros((2, 1), np.float32)
+    >>> starts, done = np.array([[True], [False]]), np.array([True])
+    >>> compute_advantages(rewards, values, starts, values[0], done, gamma=0.5, gae_lambda=1.0).ravel()
+    array([1.5, 1. ], dtype=float32)
     """
     result = np.empty_like(rewards)
-    following, going_on = last_values, 1.0 - last_dones.astype(np.float32)
+    next_values, continues = last_values, 1.0 - last_dones.astype(np.float32)
     estimate = np.zeros_like(last_values)
     for step in range(len(rewards) - 1, -1, -1):
-        difference = rewards[step] + gamma * following * going_on - values[step]
-        estimate = difference + gamma * gae_lambda * going_on * estimate
+        difference = rewards[step] + gamma * next_values * continues - values[step]
+        estimate = difference + gamma * gae_lambda * continues * estimate
         result[step] = estimate
-        following, going_on = values[step], 1.0 - starts[step].astype(np.float32)
+        next_values, continues = values[step], 1.0 - starts[step].astype(np.float32)
     return result
 
 
 def explained_variance(values: Tensor, returns: Tensor) -> Tensor:
-    """The share of the returns' variance that the values explain; not a number if the returns are all equal.
+    """Compute the share of the returns' variance that the values explain; NaN if all returns are equal.
 
     Args:
-        values: What was predicted, of any shape.
-        returns: What it should have been, of the same shape.
+        values: Predicted values, of any shape.
+        returns: The returns, of the same shape.
     """
     variance = returns.var(correction=0)
     return torch.where(variance == 0, math.nan, 1 - (returns - values).var(correction=0) / variance)

@@ -2,49 +2,50 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from rl.learning.minibatches import Batch
-
-if TYPE_CHECKING:
-    pass
+from rl.learning.minibatches import Minibatch
 
 
-MEASURES = ("policy_loss", "value_loss", "entropy_loss", "loss", "approx_kl", "clip_fraction")
-"""What `Measures` holds, by name."""
-
-
-class Measures(NamedTuple):
-    """A loss and what is worth knowing about it, scalars; without gradients but for ``loss``.
+class Losses(NamedTuple):
+    """The loss of A2C or PPO and its terms: scalars, without gradients except for ``loss``.
 
     Attributes:
-        policy_loss: Of the policy gradient.
+        policy_loss: Policy gradient loss.
         value_loss: Mean squared error of the values.
         entropy_loss: Minus the mean entropy of the policy, in nats.
-        loss: What is to be made small: the weighted sum of these.
-        approx_kl: How far the policy has come from the one that played: an estimate of the divergence, in nats.
-        clip_fraction: Share of the samples that are clipped, in [0, 1].
+        loss: The weighted sum of these, to be minimised.
     """
 
     policy_loss: Tensor
     value_loss: Tensor
     entropy_loss: Tensor
     loss: Tensor
+
+
+class PolicyChange(NamedTuple):
+    """How far PPO's policy is from the one that collected the rollout: scalars without gradients.
+
+    Attributes:
+        approx_kl: Estimate of the KL divergence, in nats.
+        clip_fraction: Share of the samples whose probability ratio is clipped, in [0, 1].
+    """
+
     approx_kl: Tensor
     clip_fraction: Tensor
 
 
 class Predictions(NamedTuple):
-    """What a policy says of a batch.
+    """Predictions of a policy for a minibatch.
 
     Attributes:
         values: ``(B,)``.
-        log_probs: ``(B,)``, of the batch's actions.
-        entropy: ``(B,)``, in nats; None where there is no formula for it.
+        log_probs: ``(B,)``, of the minibatch's actions.
+        entropy: ``(B,)``, in nats; None for distributions whose entropy has no closed form.
     """
 
     values: Tensor
@@ -52,71 +53,65 @@ class Predictions(NamedTuple):
     entropy: Tensor | None
 
 
-def a2c_loss(predicted: Predictions, batch: Batch, *, ent_coef: float, vf_coef: float) -> Measures:
-    """The loss of advantage actor-critic (Mnih et al., 2016, section 4 and supplement), as Stable-Baselines3 has it.
-
-    Minus log-probabilities times advantages, plus ``vf_coef`` times the squared error of the values, minus ``ent_coef``
-    times the entropy: means over the samples.
+def a2c_loss(predictions: Predictions, minibatch: Minibatch, *, ent_coef: float, vf_coef: float) -> Losses:
+    """Compute the loss of advantage actor-critic (Mnih et al., 2016, section 4 and supplement), as SB3 does.
 
     Args:
-        predicted: By the policy that is to learn.
-        batch: A rollout's samples.
+        predictions: Predictions of the policy that is trained.
+        minibatch: Samples of a rollout.
         ent_coef: Weight of the entropy.
-        vf_coef: Weight of the values' error.
+        vf_coef: Weight of the values' mean squared error.
     """
-    policy_loss = -(batch.advantages * predicted.log_probs).sum() / batch.size
-    nothing = torch.zeros_like(policy_loss)
-    return _measures(predicted, batch, policy_loss, predicted.values, ent_coef, vf_coef, nothing, nothing)
+    policy_loss = -(minibatch.advantages * predictions.log_probs).sum() / minibatch.size
+    return _total(policy_loss, predictions.values, predictions, minibatch, ent_coef, vf_coef)
 
 
 def ppo_loss(
-    predicted: Predictions,
-    batch: Batch,
+    predictions: Predictions,
+    minibatch: Minibatch,
     *,
     clip_range: float,
     clip_range_vf: float | None = None,
     ent_coef: float,
     vf_coef: float,
-) -> Measures:
-    """The clipped loss of proximal policy optimisation (Schulman et al., 2017, equations 7 and 9), as of SB3.
+) -> tuple[Losses, PolicyChange]:
+    """Compute the clipped loss of proximal policy optimization (Schulman et al., 2017, equations 7 and 9), as SB3 does.
 
     Args:
-        predicted: By the policy that is to learn.
-        batch: A rollout's samples.
-        clip_range: How far the ratio of probabilities counts from 1.
-        clip_range_vf: How far values count from those that were predicted when playing; None: without bounds. This is
-            OpenAI's addition, and not in the paper.
+        predictions: Predictions of the policy that is trained.
+        minibatch: Samples of a rollout.
+        clip_range: Largest distance of the probability ratio from 1 that counts.
+        clip_range_vf: Largest change of the values that counts; None for no limit. OpenAI's addition, not in the paper.
         ent_coef: Weight of the entropy.
-        vf_coef: Weight of the values' error: half of the mean squared one is the paper's with c1 = 2 vf_coef.
+        vf_coef: Weight of the values' mean squared error; the paper's c1, which weights half of it, is 2 vf_coef.
     """
-    log_ratio = predicted.log_probs - batch.log_probs
+    log_ratio = predictions.log_probs - minibatch.log_probs
     ratio = log_ratio.exp()
     clipped = ratio.clamp(1 - clip_range, 1 + clip_range)
-    policy_loss = -torch.minimum(batch.advantages * ratio, batch.advantages * clipped).sum() / batch.size
+    policy_loss = -torch.minimum(minibatch.advantages * ratio, minibatch.advantages * clipped).sum() / minibatch.size
     with torch.no_grad():
         # The estimator k3 of Schulman's note "Approximating KL divergence" (2020).
-        approx_kl = (ratio - 1 - log_ratio).sum() / batch.size
-        clip_fraction = ((ratio - 1).abs() > clip_range).sum() / batch.size
-    values = predicted.values
+        approx_kl = (ratio - 1 - log_ratio).sum() / minibatch.size
+        clip_fraction = ((ratio - 1).abs() > clip_range).sum() / minibatch.size
+    values = predictions.values
     if clip_range_vf is not None:
-        values = batch.values + (values - batch.values).clamp(-clip_range_vf, clip_range_vf)
-    return _measures(predicted, batch, policy_loss, values, ent_coef, vf_coef, approx_kl, clip_fraction)
+        values = minibatch.values + (values - minibatch.values).clamp(-clip_range_vf, clip_range_vf)
+    losses = _total(policy_loss, values, predictions, minibatch, ent_coef, vf_coef)
+    return losses, PolicyChange(approx_kl, clip_fraction)
 
 
-def _measures(
-    predicted: Predictions,
-    batch: Batch,
+def _total(
     policy_loss: Tensor,
     values: Tensor,
+    predictions: Predictions,
+    minibatch: Minibatch,
     ent_coef: float,
     vf_coef: float,
-    approx_kl: Tensor,
-    clip_fraction: Tensor,
-) -> Measures:
-    """The whole loss of that of the policy: what both algorithms have in common."""
-    value_loss = functional.mse_loss(values, batch.returns, reduction="sum") / batch.size
-    # Minus the log-probability of what was drawn is an estimate of the entropy.
-    entropy = -predicted.log_probs if predicted.entropy is None else predicted.entropy
-    entropy_loss = -entropy.sum() / batch.size
+) -> Losses:
+    """Add the value loss and the entropy loss to the policy loss."""
+    value_loss = functional.mse_loss(values, minibatch.returns, reduction="sum") / minibatch.size
+    # Minus the log-probability of the sampled action is an estimate of the entropy.
+    entropy = -predictions.log_probs if predictions.entropy is None else predictions.entropy
+    entropy_loss = -entropy.sum() / minibatch.size
     loss = policy_loss + ent_coef * entropy_loss + vf_coef * value_loss
-    return Measures(policy_loss.detach(), value_loss.detach(), entropy_loss.detach(), loss, approx_kl, clip_fraction)
+    return Losses(policy_loss.detach(), value_loss.detach(), entropy_loss.detach(), loss)

@@ -1,15 +1,17 @@
-"""Cut rollouts into minibatches, as Stable-Baselines3 does.
+"""Cut rollouts into minibatches, as Stable-Baselines3 does, so that any number of ranks makes the same updates.
 
-The gradients of several processes add up to those of one: sums over samples are divided by ``size``, which is chosen
-so that DistributedDataParallel's mean of the processes' gradients is the gradient of the mean over all samples.
+Sums over samples are divided by ``size``, which is chosen so that DistributedDataParallel's mean of the ranks'
+gradients is the gradient of the mean over the samples of all ranks.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+import torch
 from torch import Tensor
 
+from coordconv_apps.utils.seeds import mix_seeds
 from rl.learning.advantages import Rollout
 
 if TYPE_CHECKING:
@@ -17,20 +19,20 @@ if TYPE_CHECKING:
 
 
 EPSILON = 1e-8
-"""What is added to the standard deviation that advantages are divided by; Stable-Baselines3's."""
+"""Added to the standard deviation that advantages are divided by, as in Stable-Baselines3."""
 
 
-class Batch(NamedTuple):
-    """B of a rollout's samples, those of one process.
+class Minibatch(NamedTuple):
+    """B samples of a rollout: those of this rank.
 
     Attributes:
         observations: uint8 ``(B, C, H, W)``.
         actions: int64 ``(B,)``, or float32 ``(B, A)``.
-        log_probs: float32 ``(B,)``, of the actions when they were drawn.
-        advantages: float32 ``(B,)``, normalised if asked for.
-        values: float32 ``(B,)``, as predicted when the actions were drawn.
-        returns: float32 ``(B,)``, what the values should have been.
-        size: What sums over these samples are divided by: B for one process.
+        log_probs: float32 ``(B,)``, of the actions when they were sampled.
+        advantages: float32 ``(B,)``, normalised on request.
+        values: float32 ``(B,)``, as predicted when the actions were sampled.
+        returns: float32 ``(B,)``, the targets of the values.
+        size: Divisor of sums over these samples: B for a single rank.
     """
 
     observations: Tensor
@@ -42,63 +44,84 @@ class Batch(NamedTuple):
     size: float
 
 
-def whole(rollout: Rollout, *, normalize_advantage: bool, world_size: int = 1) -> Batch:
-    """All samples of a rollout as one batch: `batches` has the details.
+def full_batch(rollout: Rollout, *, normalize_advantage: bool, world_size: int = 1) -> Minibatch:
+    """Return all samples of a rollout as one minibatch.
 
     Args:
-        rollout: With T steps of the E environments of all processes.
-        normalize_advantage: Whether to subtract the mean and to divide by the standard deviation (with N - 1).
-        world_size: Number of processes.
+        rollout: T steps of the E environments of all ranks.
+        normalize_advantage: Whether to subtract the mean and divide by the standard deviation (with N - 1).
+        world_size: Number of ranks.
     """
-    everyone = rollout.advantages
+    advantages = rollout.advantages
     if normalize_advantage:
-        everyone = (everyone - everyone.mean()) / (everyone.std() + EPSILON)
+        advantages = (advantages - advantages.mean()) / (advantages.std() + EPSILON)
     own = slice(rollout.first, rollout.first + rollout.log_probs.shape[1])
     values = rollout.values[:, own].flatten()
-    return Batch(
+    return Minibatch(
         rollout.observations.flatten(0, 1),
         rollout.actions.flatten(0, 1),
         rollout.log_probs.flatten(),
-        everyone[:, own].flatten(),
+        advantages[:, own].flatten(),
         values,
         rollout.advantages[:, own].flatten() + values,
-        everyone.numel() / world_size,
+        advantages.numel() / world_size,
     )
 
 
-def batches(
-    rollout: Rollout, order: Tensor, batch_size: int, *, normalize_advantage: bool, world_size: int = 1
-) -> Iterator[Batch]:
-    """A rollout's samples in batches, each of them once.
-
-    All processes deal the same samples into the same batches: each has those of its own environments, of a batch more
-    and of another fewer or none. Advantages are normalised by mean and standard deviation over the whole batch. So the
-    number of processes makes no difference, and to one process this is what Stable-Baselines3 does.
+def order_generator(seed: int, rollout: int) -> torch.Generator:
+    """Return the generator of the order in which the samples of a rollout are visited: the same on all ranks.
 
     Args:
-        rollout: With T steps of the E environments of all processes.
-        order: int64 ``(T * E,)`` on the CPU, a permutation: sample ``t * E + e`` is step t of environment e.
-        batch_size: Samples of all processes in a batch; it divides T * E.
-        normalize_advantage: Whether to subtract the mean and to divide by the standard deviation (with N - 1), unless
-            a batch is a single sample.
-        world_size: Number of processes.
+        seed: Seed of the training.
+        rollout: Number of rollouts collected so far.
     """
-    environments, own = rollout.advantages.shape[1], rollout.log_probs.shape[1]
+    return torch.Generator().manual_seed(mix_seeds(seed, rollout, 1))  # 0 is for `action_noise`
+
+
+def minibatches(
+    rollout: Rollout,
+    batch_size: int,
+    generator: torch.Generator,
+    *,
+    normalize_advantage: bool,
+    world_size: int = 1,
+) -> Iterator[Minibatch]:
+    """Shuffle a rollout's samples and yield them in minibatches, each sample once.
+
+    All ranks cut the same samples into the same minibatches. Each rank has those of its own environments: more of one
+    minibatch, fewer or none of another. Advantages are normalised over the minibatch of all ranks. So the number of
+    ranks makes no difference.
+
+    Args:
+        rollout: T steps of the E environments of all ranks.
+        batch_size: Samples in a minibatch, over all ranks; it divides T * E.
+        generator: Draws the order (`order_generator`).
+        normalize_advantage: Whether to subtract the mean and divide by the standard deviation (with N - 1), unless a
+            minibatch is a single sample.
+        world_size: Number of ranks.
+    """
+    num_envs, own = rollout.advantages.shape[1], rollout.log_probs.shape[1]
     device = rollout.log_probs.device
-    everyone, values = rollout.advantages.flatten(), rollout.values.flatten()
-    # In the order in which they lie in memory, so that they are copied in one piece each.
+    advantages, values = rollout.advantages.flatten(), rollout.values.flatten()
+    # Channels last, as they lie in memory, so that each image is copied in one piece.
     pixels, actions = rollout.observations.flatten(0, 1).permute(0, 2, 3, 1), rollout.actions.flatten(0, 1)
     log_probs = rollout.log_probs.flatten()
+    order = torch.randperm(advantages.numel(), generator=generator)  # sample t * E + e is step t of environment e
     for samples in order.split(batch_size):
-        numbers = samples % environments - rollout.first
-        mine = (numbers >= 0) & (numbers < own)
-        here, local = samples[mine], (samples // environments * own + numbers)[mine]
+        envs = samples % num_envs - rollout.first
+        is_own = (envs >= 0) & (envs < own)
+        here, local = samples[is_own], (samples // num_envs * own + envs)[is_own]
         samples, here, local = (indices.to(device, non_blocking=True) for indices in (samples, here, local))
-        advantage = everyone[here]
+        advantage = advantages[here]
         if normalize_advantage and batch_size > 1:
-            chosen = everyone[samples]
-            advantage = (advantage - chosen.mean()) / (chosen.std() + EPSILON)
-        returns = everyone[here] + values[here]
-        size = batch_size / world_size
-        observations = pixels.index_select(0, local).permute(0, 3, 1, 2)
-        yield Batch(observations, actions[local], log_probs[local], advantage, values[here], returns, size)
+            of_all_ranks = advantages[samples]
+            advantage = (advantage - of_all_ranks.mean()) / (of_all_ranks.std() + EPSILON)
+        yield Minibatch(
+            pixels.index_select(0, local).permute(0, 3, 1, 2),
+            actions[local],
+            log_probs[local],
+            advantage,
+            values[here],
+            advantages[here] + values[here],
+            batch_size / world_size,
+        )

@@ -11,11 +11,11 @@ from typing import Any, NoReturn
 
 import numpy as np
 import pytest
+import stable_baselines3
 import torch
 import yaml
 from lightning.pytorch import seed_everything
 from PIL import Image
-from stable_baselines3 import A2C, PPO
 
 import rl.pictures
 from coordconv_apps.runs.folder import versions
@@ -23,26 +23,27 @@ from coordconv_apps.runs.summary import read_summary
 from rl.__main__ import main
 from rl.data import EVALUATION_SEEDS, RLData
 from rl.envs.catch import CatchVecEnv
+from rl.envs.checks import BrokenEnvironment
 from rl.envs.games import find_kind
 from rl.evaluation.episodes import COLUMNS
 from rl.evaluation.scores import human_normalised
-from rl.learning.collector import BrokenTraining
 from rl.pictures import RLPictures
 from rl.policy_files import load_safe
 from rl.predictions import EpisodeWriter
-from rl.task import RLTask
+from rl.tasks import A2C, PPO
+from rl.tasks.base import RLTask
 
 CONFIGS = {path.stem: path for path in sorted((Path(__file__).parents[2] / "rl" / "configs").glob("*.yaml"))}
 CPU = ["--trainer.accelerator=cpu", "--trainer.devices=1"]
 EVALUATION = ["--data.num_eval_envs=2", "--data.eval_episodes=3", "--data.test_episodes=3", "--data.eval_max_steps=24"]
 SHORT = ["--data.num_envs=2", "--data.steps_per_epoch=32", *EVALUATION, *CPU]
 SIZES: dict[str, dict[str, int]] = {
-    "a2c": {"n_steps": 8},
-    "ppo": {"n_steps": 8, "n_epochs": 2, "batch_size": 8},
-    "dqn": {"buffer_size": 64, "learning_starts": 8, "batch_size": 4},
+    "rl.A2C": {"n_steps": 8},
+    "rl.PPO": {"n_steps": 8, "n_epochs": 2, "batch_size": 8},
+    "rl.DQN": {"buffer_size": 64, "learning_starts": 8, "batch_size": 4},
 }
 TINY = ["--model.coords=xy", "--model.total_timesteps=48", "--model.n_steps=8", *SHORT]
-PPO_TINY = ["--model.algorithm=ppo", "--model.batch_size=8", "--model.n_epochs=1", *TINY]
+PPO_TINY = ["--model=PPO", "--model.batch_size=8", "--model.n_epochs=1", *TINY]
 FIGURES = {"score", "score_std", "score_median", "score_iqm", "length", "episodes", "human_normalised"}
 
 
@@ -90,8 +91,9 @@ def test_config_trains_and_tests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     if name == "minigrid":
         pytest.importorskip("minigrid", reason="this config is for those who have the package minigrid")
     monkeypatch.setattr(rl.pictures, "_OBSERVATIONS", 1)
-    given: dict[str, Any] = yaml.safe_load(CONFIGS[name].read_text())["model"]
-    sizes = {**SIZES[given["algorithm"]], "total_timesteps": 48}
+    model: dict[str, Any] = yaml.safe_load(CONFIGS[name].read_text())["model"]
+    given = model["init_args"]
+    sizes = {**SIZES[model["class_path"]], "total_timesteps": 48}
     atari = find_kind(given["game"]) == "atari"
     if atari:
         sizes["image_size"] = 36
@@ -104,7 +106,7 @@ def test_config_trains_and_tests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         main(["fit", *arguments, "--trainer.check_val_every_n_epoch=1"])
     fit = run_folder(tmp_path, name, 0)
     torch.load(fit / "checkpoints" / "best.ckpt", weights_only=True)
-    task = RLTask(**{**given, **sizes, "coords": coords})
+    task: RLTask = getattr(rl, model["class_path"].removeprefix("rl."))(**{**given, **sizes, "coords": coords})
     summary = read_summary(fit)
     assert (summary["status"], summary["coords"], summary["epochs"]) == ("finished", coords, 2)
     assert summary["parameters"] == task.parameter_count()
@@ -150,8 +152,7 @@ def assert_all_is_written(tested: Path, game: str) -> None:
 @pytest.mark.parametrize("name", CONFIGS)
 def test_configs_say_where_every_value_comes_from(name: str) -> None:
     lines = CONFIGS[name].read_text().splitlines()
-    plain = ("game:", "algorithm:")
-    values = [line for line in lines if line.startswith("  ") and not line.strip().startswith(plain)]
+    values = [line for line in lines if line.startswith("  ") and line.strip() != "init_args:"]
     assert len(values) > 15
     assert [line for line in values if "#" not in line] == []
 
@@ -238,7 +239,7 @@ def test_an_epoch_is_saved_before_pictures_that_fail(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fail(*_: object) -> NoReturn:
-        raise BrokenTraining("there is no film")
+        raise BrokenEnvironment("there is no film")
 
     monkeypatch.setattr(EpisodeWriter, "_film_one", fail)
     assert told_of(capsys, ["fit", f"--runs_dir={tmp_path}", *TINY]) == "there is no film"
@@ -270,15 +271,15 @@ def test_exported_files_play_the_same_actions(trained: Path, name: str, format_:
     main(["export", f"--name={name}", f"--runs_dir={trained}", "--ckpt_path=last", f"--format={format_}", *CPU])
     files = newest(trained, name) / "export"
     checkpoint = run_folder(trained, name, 0) / "checkpoints" / "last.ckpt"
-    task = RLTask.load_from_checkpoint(checkpoint, map_location="cpu").eval()
+    kinds: dict[str, type[RLTask]] = {"a2c": A2C, "ppo": PPO}
+    task = kinds[name].load_from_checkpoint(checkpoint, map_location="cpu").eval()
     shape = task.policy.observation_space.shape or ()
     images = np.random.default_rng(0).integers(256, size=(32, *shape), dtype=np.uint8)
     with torch.no_grad():  # untrained, a policy has one favourite; its actions are to depend on what it sees
         preferences, values = (output.numpy() for output in task.export_module()(torch.from_numpy(images)))
     expected = task.policy.predict(images, deterministic=True)[0]
     np.testing.assert_array_equal(preferences.argmax(1), expected)
-    kind: type[A2C | PPO] = A2C if name == "a2c" else PPO
-    plain = kind.load(files / "policy.zip", device="cpu")
+    plain = getattr(stable_baselines3, name.upper()).load(files / "policy.zip", device="cpu")
     np.testing.assert_array_equal(plain.predict(images, deterministic=True)[0], expected)
     assert plain.num_timesteps == 48
     optimizer = torch.load(checkpoint, weights_only=True)["optimizer_states"][0]["state"]
@@ -322,8 +323,8 @@ def told_of(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> str:
         (["--model.game=breakot"], "model.game=breakot: this game does not exist; the closest are breakout"),
         (["--model.game=CartPole-v1"], "model.game=CartPole-v1: observations are Box("),
         (["--model.game=pong", "--model.image_size=20"], "model.image_size=20: must be an integer of at least 36"),
-        (["--model.n_epochs=3"], "model.n_epochs=3: must be null with model.algorithm=a2c"),
-        (["--model.algorithm=ppo", "--model.batch_size=7"], "model.batch_size=7: must divide model.n_steps times"),
+        (["--model.n_epochs=3"], "there is no argument --model.n_epochs"),
+        (["--model=PPO", "--model.batch_size=7"], "model.batch_size=7: must divide model.n_steps times"),
         (["--model.total_timesteps=0"], "model.total_timesteps=0: must be an integer of at least 1"),
         (["--data.repeat_action_probability=2"], "data.repeat_action_probability=2.0: must be in [0, 1]"),
         (["--data.frame_skip=0"], "data.frame_skip=0: must be an integer of at least 1"),
@@ -393,7 +394,7 @@ def test_a_broken_environment_ends_a_run_that_can_go_on(
         told = told_of(capsys, [*arguments, *TINY, "--data.num_eval_envs=3"])
     assert told.startswith("model.game=catch: ")
     assert {"training": "in step 21", "validation": "in step 21"}[part] in told
-    assert {"crash": "OSError: the ball is lost", "nan": "finite"}[what] in told
+    assert {"crash": "OSError: the ball is lost", "nan": "NaN or infinite"}[what] in told
     run = run_folder(tmp_path, "default", 0)
     assert read_summary(run)["status"] == "failed"
     assert timesteps(run) == 32

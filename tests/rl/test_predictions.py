@@ -24,7 +24,7 @@ from rl.envs.catch import CatchVecEnv
 from rl.evaluation.episodes import play_episodes
 from rl.evaluation.films import Film, film_episode
 from rl.pictures import RLPictures
-from rl.task import RLTask
+from rl.tasks import A2C
 from tests.rl.test_app import CPU, TINY, episodes_of, figures_of, newest, run_folder, told_of
 
 ROOT = Path(__file__).parents[2]
@@ -102,7 +102,7 @@ def test_predict_films_as_many_episodes_as_asked_for(
     told = re.findall(r"episode (\d): score (\S+) in (\d+) steps: (\S+)", capsys.readouterr().out)
     folder = newest(trained, "default") / "predictions"
     assert sorted(path.name for path in folder.iterdir()) == ["000.gif", "001.gif", "002.gif"]
-    task = RLTask.load_from_checkpoint(run_folder(trained, "default", 0) / "checkpoints" / "best.ckpt")
+    task = A2C.load_from_checkpoint(run_folder(trained, "default", 0) / "checkpoints" / "best.ckpt")
     for number, (name, score, length, path) in enumerate(told):
         seed = PREDICTION_SEED + number
         env = CatchVecEnv(1, seed, balls=2, paddle=5)
@@ -120,14 +120,14 @@ def test_ataris_games_are_filmed_in_colour_and_evaluated_without(
     tmp_path: Path, films: list[Film], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     modes = []
-    plain = RLData.open_evaluation
+    plain = RLData.open_evaluation_envs
 
     def opened(*args: Any) -> Any:  # noqa: ANN401  # handed on
         env = plain(*args)
         modes.append(env.render_mode)
         return env
 
-    monkeypatch.setattr(RLData, "open_evaluation", opened)
+    monkeypatch.setattr(RLData, "open_evaluation_envs", opened)
     arguments = [f"--runs_dir={tmp_path}", *TINY, "--model.game=breakout", "--model.image_size=36"]
     arguments += ["--data.eval_max_steps=400", "--data.test_episodes=1", "--data.num_eval_envs=1"]
     main(["test", *arguments, "--allow_random_weights"])

@@ -21,7 +21,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvS
 from coordconv_apps.cli.app import run
 from coordconv_apps.runs.folder import run_dir
 from rl.data import RLData
-from rl.task import RLTask
+from rl.tasks import A2C, RLTask
 
 SIDE = 36
 """Of the pictures: the least that the network takes."""
@@ -116,6 +116,19 @@ class Dots(VecEnv):
         return [True for _ in self._get_indices(indices)]
 
 
+class Steered(Dots):
+    """Dots with continuous actions: how far to either side, from -1 to 1."""
+
+    def __init__(self, num_envs: int, seed: int) -> None:
+        super().__init__(num_envs, seed)
+        self.action_space = spaces.Box(-1, 1, (2,), np.float32)
+        self.actions_taken: list[Any] = []
+
+    def step_async(self, actions: npt.NDArray[Any]) -> None:
+        self.actions_taken.append(actions)
+        super().step_async((actions[:, 0] > 0).astype(np.int64))
+
+
 def make_dots(game: str, num_envs: int, seed: int | None = None, **options: Any) -> VecEnv:  # noqa: ANN401  # of games
     """In place of `rl.envs.games.make_envs`."""
     assert game == "dots"
@@ -133,7 +146,7 @@ class Ranks(Callback):
 def main(args: Sequence[str] | None = None) -> None:
     """Runs one command."""
     sys.modules["rl.envs.games"].make_envs = make_dots  # type: ignore[attr-defined]  # it is imported there
-    run("rl", RLTask, RLData, args, callbacks=[Ranks])
+    run("rl", RLTask, RLData, args, default_task=A2C, callbacks=[Ranks])
 
 
 if __name__ == "__main__":

@@ -13,13 +13,13 @@ import torch
 
 import rl.envs.games
 from coordconv_apps.runs.summary import read_summary
-from tests.rl.test_task import SMALL, counts, logged
+from tests.rl.tasks.test_on_policy import SMALL, counts, logged
 from tests.rl.training import TROUBLE, TROUBLED, main, make_dots
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 TWO = ["--trainer.devices=2", "--trainer.strategy=ddp"]
 # Batches of 4 out of 48 samples: some of them are all of one process.
-PPO = ["--model.algorithm=ppo", "--model.n_steps=12", "--model.batch_size=4", "--model.n_epochs=3"]
+PPO = ["--model=PPO", "--model.n_steps=12", "--model.batch_size=4", "--model.n_epochs=3"]
 TRAINING = ["--model.total_timesteps=240", "--data.eval_episodes=5"]
 
 
@@ -47,7 +47,7 @@ def weights(run: Path, rank: int) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize(
     "settings",
     [
-        ["--model.algorithm=a2c", "--model.normalize_advantage=true", "--data.num_eval_envs=3"],
+        ["--model=A2C", "--model.normalize_advantage=true", "--data.num_eval_envs=3"],
         [*PPO, "--model.lr_schedule=linear"],
         # The policy has soon come too far for the rest of a rollout. And one process has nothing to evaluate.
         [*PPO, "--model.lr=0.003", "--model.target_kl=0.002", "--data.num_eval_envs=1"],
@@ -66,7 +66,7 @@ def test_two_processes_with_half_the_games_each_are_one_with_all(settings: list[
     for name, value in first.items():
         assert torch.equal(value, second[name]), name
         torch.testing.assert_close(value, alone[name], rtol=1e-4, atol=1e-5, msg=name)
-    ours, theirs = ({k: v for k, v in counts(run).items() if k != "seconds"} for run in (one, two))
+    ours, theirs = ({k: v for k, v in counts(run).items() if k != "timings"} for run in (one, two))
     assert ours == theirs
     assert read_summary(one)["steps"] == read_summary(two)["steps"]
     if "--model.target_kl=0.002" in settings:

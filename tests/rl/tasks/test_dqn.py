@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import pytest
+import stable_baselines3
 import torch
 import yaml
-from gymnasium import spaces
-from stable_baselines3 import DQN
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.utils import LinearSchedule
@@ -19,21 +21,22 @@ from stable_baselines3.common.vec_env import VecEnv
 import rl.envs.games
 from coordconv_apps.runs.summary import read_summary
 from coordconv_apps.training.task import Task
+from coordconv_apps.utils.errors import UserError
 from coordconv_apps.utils.seeds import mix_seeds
-from rl.algorithms import choose
-from rl.dqn import DQNSettings, build_dqn, choose_dqn, evaluated
-from rl.learning.collector import BrokenTraining
+from coordconv_apps.utils.warning_filters import filter_warnings
+from rl.data import RLData
+from rl.learning.divergence import Diverged
 from rl.policies import CoordConvDQNPolicy
 from rl.policy_files import load_safe
-from rl.replay import ReplayLoader, chunk_steps
-from rl.task import RLTask
-from tests.rl.test_task import counts, fit, logged
-from tests.rl.training import SIDE, TROUBLE, Dots, main, make_dots
+from rl.sb3_internals import get_updates
+from rl.tasks import DQN
+from tests.rl.tasks.test_on_policy import counts, fit, logged
+from tests.rl.training import SIDE, TROUBLE, Dots, Steered, main, make_dots
 
 SMALL = [
     "--model.game=dots",
     "--model.coords=xy",
-    "--model.algorithm=dqn",
+    "--model=DQN",
     "--model.buffer_size=64",
     "--model.learning_starts=24",
     "--model.batch_size=8",
@@ -63,34 +66,58 @@ def dots(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rl.envs.games, "make_envs", make_dots)
 
 
-def make_task(**settings: Any) -> RLTask:  # noqa: ANN401  # of settings
+def make_task(**settings: Any) -> DQN:  # noqa: ANN401  # of settings
     torch.manual_seed(0)
-    return RLTask(game="dots", algorithm="dqn", coords="xy", **settings)
+    return DQN(game="dots", coords="xy", **settings)
 
 
-def make_loader(task: RLTask, games: int = 2, steps_per_epoch: int = 24) -> ReplayLoader:
-    def open_envs() -> VecEnv:
-        return Dots(games, 7)
+class GivenEnvs(RLData):
+    """Opens the same environments in every training."""
 
-    assert task.replay is not None
-    return ReplayLoader(task, task.replay, open_envs, num_envs=games, seed=3, steps_per_epoch=steps_per_epoch)
+    def open_training_envs(self, game: str, options: Mapping[str, Any], rollouts: int) -> VecEnv:
+        return Dots(self.num_envs, 7)
+
+
+class Parts(Callback):
+    """Keeps the steps and the number of losses after each training step, and what the training ends with."""
+
+    def __init__(self) -> None:
+        self.steps: list[int] = []
+        self.updates: list[int] = []
+        self.scores: list[float] = []
+        self.buffer: ReplayBuffer | None = None
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:  # noqa: ANN401  # Lightning's
+        assert isinstance(pl_module, DQN)
+        self.steps.append(pl_module.timesteps)
+        self.updates.append(pl_module.updates)
+        self.scores += pl_module._games.scores
+        self.buffer = pl_module.algorithm.replay_buffer
+
+
+def train(task: DQN, folder: Path, games: int = 2, steps_per_epoch: int = 24) -> Parts:
+    """Trains without the command line; the progress after each part."""
+    parts = Parts()
+    off: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    off |= {"enable_model_summary": False, "limit_val_batches": 0}
+    trainer = Trainer(accelerator="cpu", max_epochs=-1, callbacks=[parts], default_root_dir=folder, **off)
+    with filter_warnings():
+        trainer.fit(task, GivenEnvs(num_envs=games, steps_per_epoch=steps_per_epoch, seed=3))
+    return parts
 
 
 # ------------------------------------------------------------------ learning
 
 
 @pytest.mark.parametrize("games", [1, 2])
-def test_parts_are_one_training_of_sb3(games: int) -> None:
+def test_parts_are_one_training_of_sb3(tmp_path: Path, games: int) -> None:
     total = 124  # more than fits into the replay buffer; not a multiple of the parts
     task = make_task(**SETTINGS, lr=1e-3, lr_schedule="linear", total_timesteps=total)
     weights = {name: value.clone() for name, value in task.policy.state_dict().items()}
-    loader = make_loader(task, games)
     np.random.seed(5)
-    parts = []
-    while task.timesteps < total:
-        parts.append(loader.learn(task.policy.optimizer))
-    own = task.dqn
-    model = DQN(
+    parts = train(task, tmp_path, games)
+    own = task.algorithm
+    model = stable_baselines3.DQN(
         CoordConvDQNPolicy,
         Dots(games, 7),
         learning_rate=LinearSchedule(1e-3, 0.0, 1.0),
@@ -104,13 +131,13 @@ def test_parts_are_one_training_of_sb3(games: int) -> None:
     np.random.seed(5)
     model.set_logger(Logger(None, []))
     model.learn(total)
-    assert [part.steps for part in parts] == [24] * 5 + [4 if games == 1 else 8]
+    assert np.diff([0, *parts.steps]).tolist() == [24] * 5 + [4 if games == 1 else 8]
     assert own.num_timesteps == model.num_timesteps
-    assert own._n_updates == model._n_updates == 2 * sum(len(part.losses) for part in parts)
+    assert get_updates(own) == get_updates(model) > 0
     assert own._n_calls == model._n_calls
     assert own.exploration_rate == model.exploration_rate
     assert own.lr_schedule(own._current_progress_remaining) == model.policy.optimizer.param_groups[0]["lr"]
-    buffers = own.replay_buffer, model.replay_buffer
+    buffers = parts.buffer, model.replay_buffer
     assert all(isinstance(buffer, ReplayBuffer) and buffer.full for buffer in buffers)
     for name in ("observations", "next_observations", "actions", "rewards", "dones", "timeouts", "pos"):
         mine, theirs = (getattr(buffer, name) for buffer in buffers)
@@ -118,65 +145,65 @@ def test_parts_are_one_training_of_sb3(games: int) -> None:
     for name, value in model.policy.state_dict().items():
         assert torch.equal(value, task.policy.state_dict()[name]), name
         assert not torch.equal(value, weights[name]), name
-    scores = [score for part in parts for score in part.scores]
-    assert scores == [info["r"] for info in model.ep_info_buffer or ()]
+    assert parts.scores == [info["r"] for info in model.ep_info_buffer or ()]
+    assert task.algorithm.replay_buffer is None  # its memory is free again
 
 
-def test_a_resumed_training_fills_its_replay_buffer_first() -> None:
-    task = make_task(**SETTINGS, total_timesteps=200)
+def test_a_resumed_training_fills_its_replay_buffer_first(tmp_path: Path) -> None:
+    task = make_task(**SETTINGS, total_timesteps=112)
     task.algorithm.num_timesteps = 80
-    loader = make_loader(task, steps_per_epoch=8)
-    losses = [len(loader.learn(task.policy.optimizer).losses) for _ in range(4)]
-    assert losses == [0, 0, 1, 1]  # as for a new one, more than 16 steps
-    algorithm = task.dqn
-    assert algorithm._n_calls == 112 // 2
-    assert 0 < algorithm.exploration_rate < 0.3  # 1 - 0.95 * (112 / 200) / 0.7
+    parts = train(task, tmp_path, steps_per_epoch=8)
+    assert parts.steps == [88, 96, 104, 112]
+    assert np.diff([0, *parts.updates]).tolist() == [0, 0, 2, 2]  # as for a new one, more than 16 steps
+    assert task.algorithm._n_calls == 112 // 2
 
 
-def test_a_short_rest_of_a_training_is_not_all_spent_on_filling() -> None:
+def test_a_short_rest_of_a_training_is_not_all_spent_on_filling(tmp_path: Path) -> None:
     task = make_task(**SETTINGS, total_timesteps=100)
     task.algorithm.num_timesteps = 80
-    loader = make_loader(task, games=1, steps_per_epoch=4)
-    losses = [len(loader.learn(task.policy.optimizer).losses) for _ in range(5)]
-    assert losses == [0, 0, 1, 1, 1]
+    parts = train(task, tmp_path, games=1, steps_per_epoch=4)
+    assert np.diff([0, *parts.updates]).tolist() == [0, 0, 2, 2, 2]
 
 
-def test_parts_hold_whole_updates() -> None:
-    assert chunk_steps(DQNSettings(train_freq=4), 1, 250_000) == 256
-    assert chunk_steps(DQNSettings(train_freq=5), 3, 250_000) == 270
-    assert chunk_steps(DQNSettings(train_freq=4), 2, 60) == 64
-    assert chunk_steps(DQNSettings(train_freq=1000), 1, 60) == 1000
+@pytest.mark.parametrize(
+    ("train_freq", "games", "steps_per_epoch", "steps"),
+    [(4, 1, 250_000, 256), (5, 3, 250_000, 270), (4, 2, 60, 64), (1000, 1, 60, 1000)],
+)
+def test_parts_hold_whole_updates(
+    monkeypatch: pytest.MonkeyPatch, train_freq: int, games: int, steps_per_epoch: int, steps: int
+) -> None:
+    task = make_task(train_freq=train_freq)
+    monkeypatch.setattr(DQN, "data", RLData(num_envs=games, steps_per_epoch=steps_per_epoch))
+    assert task.steps_per_training_step() == steps
 
 
-def test_numbers_that_are_not_finite_end_a_training() -> None:
+def test_numbers_that_are_not_finite_end_a_training(tmp_path: Path) -> None:
     task = make_task(**SETTINGS, total_timesteps=100)
     with torch.no_grad():
         next(task.policy.parameters()).fill_(torch.nan)
-    with pytest.raises(BrokenTraining, match=r"no finite numbers: model.lr must be smaller"):
-        make_loader(task).learn(task.policy.optimizer)
+    with pytest.raises(Diverged, match=r"^model.lr=0.0001: training diverged .*; lower the learning rate$"):
+        train(task, tmp_path)
     assert type(task.policy.optimizer) is torch.optim.Adam
 
 
-def test_a_replay_buffer_that_is_too_large_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_replay_buffer_that_is_too_large_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args: object, **options: object) -> None:
         raise MemoryError("Unable to allocate 9 GiB")
 
-    monkeypatch.setattr("rl.replay.ReplayBuffer", refuse)
+    monkeypatch.setattr("rl.tasks.dqn.ReplayBuffer", refuse)
     task = make_task(**SETTINGS, total_timesteps=100)
-    with pytest.raises(BrokenTraining, match=r"^model.buffer_size=60: must be smaller: Unable to allocate 9 GiB$"):
-        make_loader(task).learn(task.policy.optimizer)
+    with pytest.raises(UserError, match=r"^model.buffer_size=60: must be smaller: Unable to allocate 9 GiB$"):
+        train(task, tmp_path)
 
 
-# ------------------------------------------------------------------ settings
+# ------------------------------------------------------------------ arguments
 
 
 def test_the_arms_differ_in_the_coordinates_alone() -> None:
-    observations, actions = spaces.Box(0, 255, (1, SIDE, SIDE), np.uint8), spaces.Discrete(2)
     states = {}
     for coords in ("none", "xy"):
         torch.manual_seed(0)
-        made = build_dqn(DQNSettings(), observations, actions, coords=cast("Any", coords), where="first")
-        states[coords] = made.policy.state_dict()
+        states[coords] = DQN(game="dots", coords=cast("Any", coords)).policy.state_dict()
     others = {name for name in states["xy"] if name not in states["none"]}
     assert len(others) == 2  # of the network and of its target
     assert all(name.endswith("coord_weight") for name in others)
@@ -185,9 +212,8 @@ def test_the_arms_differ_in_the_coordinates_alone() -> None:
 
 
 def test_defaults_are_those_of_sb3() -> None:
-    model = DQN("CnnPolicy", Dots(1, 0), buffer_size=1, device="cpu")
-    observations = cast("spaces.Box", model.observation_space)
-    made = build_dqn(choose_dqn({}), observations, model.action_space, coords="none", where="first")
+    model = stable_baselines3.DQN("CnnPolicy", Dots(1, 0), buffer_size=1, device="cpu")
+    made = DQN(game="dots").algorithm
     for name in vars(model).keys() - {"policy", "policy_class", "policy_kwargs", "env", "replay_buffer", "buffer_size"}:
         theirs = getattr(model, name)
         if isinstance(theirs, int | float | str | tuple):
@@ -201,11 +227,10 @@ def test_defaults_are_those_of_sb3() -> None:
 
 def test_evaluations_have_the_last_share_of_random_actions() -> None:
     task = make_task(**SETTINGS, exploration_final_eps=0.5)
-    algorithm = task.dqn
-    algorithm.exploration_rate = 1.0
-    player = evaluated(algorithm)
-    assert (player.exploration_rate, algorithm.exploration_rate) == (0.5, 1.0)
-    assert player.policy is algorithm.policy
+    task.algorithm.exploration_rate = 1.0
+    player: Any = task.player
+    assert (player.exploration_rate, task.algorithm.exploration_rate) == (0.5, 1.0)
+    assert player.policy is task.policy
     image = np.zeros((1, 1, SIDE, SIDE), np.uint8)
     greedy = int(player.predict(image, deterministic=True)[0][0])
     np.random.seed(0)
@@ -217,9 +242,6 @@ def test_evaluations_have_the_last_share_of_random_actions() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"n_steps": 5}, "model.n_steps=5: must be null with model.algorithm=dqn"),
-        ({"ent_coef": 0.0}, "model.ent_coef=0.0: must be null with model.algorithm=dqn"),
-        ({"clip_schedule": "linear"}, "model.clip_schedule=linear: must be null with model.algorithm=dqn"),
         ({"buffer_size": 0}, "model.buffer_size=0: must be an integer of at least 1"),
         ({"exploration_fraction": 0.0}, "model.exploration_fraction=0.0: must be above 0 and at most 1"),
         (
@@ -229,21 +251,15 @@ def test_evaluations_have_the_last_share_of_random_actions() -> None:
         ({"tau": 2.0}, "model.tau=2.0: must be above 0 and at most 1"),
     ],
 )
-def test_what_dqn_does_not_take_is_told(arguments: dict[str, Any], message: str) -> None:
+def test_arguments_have_ranges(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=f"^{message}$"):
         make_task(**arguments)
 
 
-@pytest.mark.parametrize("algorithm", ["a2c", "ppo"])
-def test_others_have_no_settings_of_dqn(algorithm: Any) -> None:  # noqa: ANN401  # a name
-    with pytest.raises(ValueError, match=f"^model.train_freq=4: must be null with model.algorithm={algorithm}$"):
-        choose(algorithm, {"train_freq": 4})
-
-
-def test_actions_must_be_a_choice() -> None:
-    box = spaces.Box(0, 255, (1, SIDE, SIDE), np.uint8)
-    with pytest.raises(ValueError, match=r"^model.algorithm=dqn: actions are Box.*: must be a choice of one"):
-        build_dqn(DQNSettings(), box, spaces.Box(-1, 1, (2,)), coords="none", where="first")
+def test_actions_must_be_discrete(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rl.envs.games, "make_envs", lambda game, num_envs, seed, **options: Steered(num_envs, seed))
+    with pytest.raises(ValueError, match=r"^model.game=dots: actions are Box.*: must be discrete for DQN$"):
+        make_task()
 
 
 # ------------------------------------------------------------------ command line
@@ -255,7 +271,7 @@ def test_the_config_of_atari_trains_tests_and_exports(tmp_path: Path) -> None:
     small = ["--model.game=dots", "--model.total_timesteps=80", *SMALL[3:], "--trainer.check_val_every_n_epoch=1"]
     fit(tmp_path, f"--config={config}", *small, "--trainer.log_every_n_steps=1")
     run = tmp_path / "rl" / "dqn_atari" / "version_0"
-    assert zoo["algorithm"] == "dqn"
+    assert zoo["class_path"] == "rl.DQN"
     assert counts(run)["timesteps"] == 80
     assert counts(run)["updates"] == 7  # after 32, 40, ... 80 steps
     assert counts(run)["exploration_rate"] == pytest.approx(0.01)
@@ -266,7 +282,7 @@ def test_the_config_of_atari_trains_tests_and_exports(tmp_path: Path) -> None:
     last = run / "checkpoints" / "last.ckpt"
     saved = torch.load(last, weights_only=True)
     assert saved["optimizer_states"][0]["state"][0]["step"] == 7
-    task = RLTask.load_from_checkpoint(last, weights_only=True)
+    task = DQN.load_from_checkpoint(last, weights_only=True)
     assert any("q_net_target" in name for name in task.state_dict())
     figures = []
     for name in ("one", "two"):
@@ -276,7 +292,7 @@ def test_the_config_of_atari_trains_tests_and_exports(tmp_path: Path) -> None:
     assert figures[0] == figures[1]
     main(["export", f"--runs_dir={tmp_path / 'three'}", f"--ckpt_path={last}"])
     files = tmp_path / "three" / "rl" / "default" / "version_0" / "export"
-    loaded, safe = DQN.load(files / "policy.zip", device="cpu"), load_safe(files / "policy.safe.zip")
+    loaded, safe = stable_baselines3.DQN.load(files / "policy.zip", device="cpu"), load_safe(files / "policy.safe.zip")
     assert (files / "network.onnx").is_file()
     assert loaded.buffer_size == 64
     assert loaded.exploration_rate == pytest.approx(0.01)
@@ -287,7 +303,7 @@ def test_the_config_of_atari_trains_tests_and_exports(tmp_path: Path) -> None:
 
 
 def test_an_interrupted_training_goes_on_with_its_schedule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rl.replay.CHUNK", 16)  # three parts in an epoch
+    monkeypatch.setattr("rl.tasks.dqn.CHUNK", 16)  # three parts in an epoch
     settings = ["--model.total_timesteps=144", "--model.lr_schedule=linear", "--model.exploration_fraction=1"]
     monkeypatch.setenv(TROUBLE, "SIGINT@28")  # in the fourth part, the first of the second epoch
     with pytest.raises(SystemExit) as stopped:
@@ -310,10 +326,10 @@ def test_an_interrupted_training_goes_on_with_its_schedule(tmp_path: Path, monke
 @pytest.mark.parametrize(
     ("trouble", "words", "saved"),
     [
-        ("nan@28", "environment 1 failed in step 28: its reward is NaN or infinite", 54),
-        ("crash@28", "one of the environments 0 to 1 failed in step 28: OSError: the emulator is gone", 54),
+        ("nan@28", "environment 1 failed in step 28: its reward is NaN or infinite", 48),
+        ("crash@28", "one of the environments 0 to 1 failed in step 28: OSError: the emulator is gone", 48),
         ("nan@40", "environment 1 failed in step 40: its reward is NaN or infinite", 78),
-        ("nan@60", "environment 1 failed in step 60: its reward is NaN or infinite", 118),
+        ("nan@60", "environment 1 failed in step 60: its reward is NaN or infinite", 96),
     ],
 )
 def test_a_broken_environment_ends_the_training_after_saving(
@@ -324,21 +340,28 @@ def test_a_broken_environment_ends_the_training_after_saving(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    # In the middle of an epoch, twice; in its last part; and in the last part of all.
-    monkeypatch.setattr("rl.replay.CHUNK", 24)
+    # In the first part of an epoch, twice, which the checkpoint of the epoch before leads up to; in its second part, as
+    # far as it came; and in the last part of all.
+    monkeypatch.setattr("rl.tasks.dqn.CHUNK", 24)
     monkeypatch.setenv(TROUBLE, trouble)
     with pytest.raises(SystemExit) as stopped:
         fit(tmp_path, "--model.total_timesteps=120", *SMALL)
     assert stopped.value.code == 2
     assert capsys.readouterr().err.strip() == f"error: model.game=dots: {words}"
-    assert counts(tmp_path / "rl" / "default" / "version_0")["timesteps"] == saved
+    run = tmp_path / "rl" / "default" / "version_0"
+    assert counts(run)["timesteps"] == saved
+    if trouble == "nan@40":
+        monkeypatch.delenv(TROUBLE)
+        fit(tmp_path, "--ckpt_path=last")
+        assert counts(run)["timesteps"] == 126  # 78 and six times 8
+        assert logged(run, "train/timesteps") == [48, 102, 126]
 
 
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ("--trainer.precision=bf16-mixed", "trainer.precision=bf16-mixed: must be 32-true with model.algorithm=dqn"),
-        ("--trainer.devices=2", "trainer.devices=2: must be 1 with model.algorithm=dqn, which one process trains"),
+        ("--trainer.precision=bf16-mixed", "trainer.precision=bf16-mixed: must be 32-true for DQN"),
+        ("--trainer.devices=2", "trainer.devices=2: must be 1 for DQN, which one process trains"),
     ],
 )
 def test_what_the_trainer_must_be_is_told(

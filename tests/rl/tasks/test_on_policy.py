@@ -8,27 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
+import stable_baselines3
 import torch
-from gymnasium import spaces
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.plugins import MixedPrecision
-from stable_baselines3 import A2C, PPO
-from stable_baselines3.common.callbacks import CallbackList
 from stable_baselines3.common.policies import ActorCriticPolicy
-from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
 import rl.envs.games
 import rl.learning.actions
 from coordconv_apps.cli.app import run as run_command
 from coordconv_apps.runs.summary import read_summary
-from rl.data import EVALUATION_SEEDS, PREDICTION_SEED, RLData
-from rl.learning.actions import act, action_noise
-from rl.learning.collector import Collector, Seconds
-from rl.task import RLTask
-from tests.rl.training import TROUBLE, Dots, main, make_dots
+from rl.data import EVALUATION_SEEDS, PREDICTION_SEED, RLData, training_seed
+from rl.tasks import A2C, RLTask
+from tests.rl.training import TROUBLE, Dots, Steered, main, make_dots
 
 SMALL = [
     "--model.game=dots",
@@ -67,104 +61,20 @@ def logged(run: Path, name: str) -> list[float]:
     return [float(row[name]) for row in rows(run) if row.get(name)]
 
 
-# ------------------------------------------------------------------ playing
-
-
-def test_a_rollout_is_that_of_sb3() -> None:
-    # Games are 3 to 8 steps long and some are cut off: all of this is in 20 steps.
-    steps, games = 20, 4
-    torch.manual_seed(0)
-    model = PPO("CnnPolicy", Dots(games, 7), n_steps=steps, batch_size=20, gamma=0.9, gae_lambda=0.8, device="cpu")
-    noise = action_noise(0, 0, 2 * steps, games, 2)
-    coming = iter(noise)
-    theirs = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(model.policy, "forward", lambda observations: act(model.policy, observations, next(coming)))
-        _, callback = model._setup_learn(2 * steps * games, CallbackList([]))
-        for _ in range(2):
-            model.collect_rollouts(model.env, callback, model.rollout_buffer, steps)  # type: ignore[arg-type]  # has one
-            buffer = model.rollout_buffer
-            names = ("observations", "actions", "values", "log_probs", "advantages")
-            theirs.append({name: getattr(buffer, name).copy() for name in names})
-    scores = [info["r"] for info in model.ep_info_buffer or ()]
-    collector = Collector(Dots(games, 7), steps, gamma=0.9, gae_lambda=0.8, device=torch.device("cpu"))
-    seconds = Seconds()
-    own_scores = []
-    for number in range(2):
-        played = collector.collect(model.policy, noise[number * steps : (number + 1) * steps], seconds)
-        own_scores += played.scores
-        for name, value in theirs[number].items():
-            own = getattr(played, name).numpy().reshape(value.shape)
-            np.testing.assert_allclose(own, value, rtol=1e-5, atol=1e-6, err_msg=name)
-    assert own_scores == scores
-    assert len(scores) > 10
-    assert seconds.acting > 0
-    assert seconds.environment > 0
-
-
-def test_states_that_a_time_limit_cuts_off_have_a_future() -> None:
-    class Cut(Dots):
-        truncated = True
-
-        def step_wait(self) -> VecEnvStepReturn:
-            images, rewards, dones, infos = super().step_wait()
-            for info in infos:
-                info["TimeLimit.truncated"] = self.truncated
-            return images, rewards, dones, infos
-
-    torch.manual_seed(0)
-    policy = A2C("CnnPolicy", Dots(2, 0), device="cpu").policy
-    with torch.no_grad():
-        policy.value_net.bias.add_(10)  # what is expected of any state is about 10
-    noise = action_noise(0, 0, 10, 2, 2)
-    means = []
-    for truncated in (True, False):
-        env = Cut(2, 0)
-        env.truncated = truncated
-        arguments: dict[str, Any] = {"device": torch.device("cpu")}
-        collector = Collector(env, 10, gamma=1.0, gae_lambda=0.0, **arguments)
-        means.append(collector.collect(policy, noise, Seconds()).advantages.min().item())
-    assert means[0] > -2
-    assert means[1] < -8
-
-
-class Steered(Dots):
-    """Is told how far to either side, from -1 to 1."""
-
-    def __init__(self, num_envs: int, seed: int) -> None:
-        super().__init__(num_envs, seed)
-        self.action_space = spaces.Box(-1, 1, (2,), np.float32)
-        self.told: list[Any] = []
-
-    def step_async(self, actions: npt.NDArray[Any]) -> None:
-        self.told.append(actions)
-        super().step_async((actions[:, 0] > 0).astype(np.int64))
-
-
-def test_actions_that_are_numbers_are_clipped_for_the_game_alone() -> None:
-    env = Steered(3, 0)
-    torch.manual_seed(0)
-    policy = A2C("CnnPolicy", env, device="cpu").policy
-    collector = Collector(env, 20, gamma=0.9, gae_lambda=1.0, device=torch.device("cpu"))
-    played = collector.collect(policy, None, Seconds())
-    told = np.stack(env.told)
-    np.testing.assert_array_equal(told, played.actions.clip(-1, 1).numpy())
-    assert not np.array_equal(told, played.actions.numpy())
-    _, log_probs, _ = policy.evaluate_actions(played.observations.flatten(0, 1), played.actions.flatten(0, 1))
-    torch.testing.assert_close(log_probs, played.log_probs.flatten(), rtol=1e-5, atol=1e-5)
+# ------------------------------------------------------------------ kinds of actions and precisions
 
 
 def test_a_policy_of_numbers_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rl.envs.games, "make_envs", lambda game, num_envs, seed, **options: Steered(num_envs, seed))
-    settings = ["--model.algorithm=ppo", "--model.n_steps=8", "--model.batch_size=8", "--model.total_timesteps=64"]
+    settings = ["--model=PPO", "--model.n_steps=8", "--model.batch_size=8", "--model.total_timesteps=64"]
     task_and_data = [argument for argument in SMALL if argument != "--model.game=dots"]
-    run_command("rl", RLTask, RLData, ["fit", f"--runs_dir={tmp_path}", *task_and_data, *settings])
+    run_command("rl", RLTask, RLData, ["fit", f"--runs_dir={tmp_path}", *task_and_data, *settings], default_task=A2C)
     assert counts(tmp_path / "rl" / "default" / "version_0")["updates"] == 2 * 10
 
 
 def test_half_precision_is_that_of_playing_and_of_learning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = set()
-    choices = rl.learning.actions._choices
+    choices = rl.learning.actions._values_and_log_probs
 
     def spy(policy: ActorCriticPolicy, observations: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         seen.add((torch.is_grad_enabled(), torch.is_autocast_enabled("cpu")))
@@ -172,7 +82,7 @@ def test_half_precision_is_that_of_playing_and_of_learning(tmp_path: Path, monke
         assert values.dtype == log_probs.dtype == torch.float32
         return values, log_probs
 
-    monkeypatch.setattr(rl.learning.actions, "_choices", spy)
+    monkeypatch.setattr(rl.learning.actions, "_values_and_log_probs", spy)
     fit(tmp_path, *SMALL, "--model.total_timesteps=20", "--trainer.precision=bf16-mixed")
     assert seen == {(False, True), (True, True)}
 
@@ -180,7 +90,7 @@ def test_half_precision_is_that_of_playing_and_of_learning(tmp_path: Path, monke
 @pytest.mark.filterwarnings("ignore")  # of Lightning, which the command line keeps quiet
 def test_scaled_gradients_are_clipped_at_their_true_size(tmp_path: Path) -> None:
     """As with 16-mixed on a GPU."""
-    task = RLTask(game="dots", total_timesteps=20, max_grad_norm=0.001)
+    task = A2C(game="dots", total_timesteps=20, max_grad_norm=0.001)
     data = RLData(num_envs=4, steps_per_epoch=20, eval_episodes=3)
     norms = []
 
@@ -211,8 +121,8 @@ def test_precisions_that_weights_do_not_have_are_refused(
 ) -> None:
     with pytest.raises(SystemExit):
         fit(tmp_path, *SMALL, f"--trainer.precision={precision}")
-    told = f"--trainer.precision={precision}: must be one of 32-true, 16-mixed, bf16-mixed"
-    assert capsys.readouterr().err == f"error: {told}\n"
+    message = f"--trainer.precision={precision}: must be one of 32-true, 16-mixed, bf16-mixed"
+    assert capsys.readouterr().err == f"error: {message}\n"
 
 
 @pytest.mark.parametrize("epoch", [20, 60])
@@ -226,14 +136,15 @@ def test_weights_that_are_no_numbers_are_not_saved(
     arguments = [*SMALL, f"--data.steps_per_epoch={epoch}", "--model.optimizer=adam"]
     arguments = [argument for argument in arguments if argument != "--model.game=dots"]
     command = ["fit", f"--runs_dir={tmp_path}", *arguments, f"--model.game={'dots' if game == 'dots' else 'catch'}"]
-    run_command("rl", RLTask, RLData, [*command, f"--model.total_timesteps={epoch}"])
+    run_command("rl", RLTask, RLData, [*command, f"--model.total_timesteps={epoch}"], default_task=A2C)
     capsys.readouterr()
     more = ["--ckpt_path=last", f"--model.total_timesteps={5 * epoch}"]
     with pytest.raises(SystemExit) as stopped:
-        run_command("rl", RLTask, RLData, [*command, *more, "--model.lr=1e30"])
-    told = "error: the policy predicts values that are no finite numbers: model.lr must be smaller\n"
-    assert (stopped.value.code, capsys.readouterr().err) == (2, told)
-    run_command("rl", RLTask, RLData, [*command, *more, "--model.lr=0.0001"])
+        run_command("rl", RLTask, RLData, [*command, *more, "--model.lr=1e30"], default_task=A2C)
+    reason = "training diverged (the policy produced NaN or infinity); lower the learning rate"
+    message = f"error: model.lr=1e+30: {reason}\n"
+    assert (stopped.value.code, capsys.readouterr().err) == (2, message)
+    run_command("rl", RLTask, RLData, [*command, *more, "--model.lr=0.0001"], default_task=A2C)
     assert counts(tmp_path / "rl" / "default" / "version_0")["timesteps"] == 5 * epoch
 
 
@@ -292,7 +203,7 @@ def test_a_finished_training_goes_on_to_more_steps(trained: Path, tmp_path: Path
 def test_an_interrupted_training_goes_on_with_its_schedule(
     algorithm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = ["--model.total_timesteps=160", f"--model.algorithm={algorithm}", "--model.lr_schedule=linear"]
+    settings = ["--model.total_timesteps=160", f"--model={algorithm.upper()}", "--model.lr_schedule=linear"]
     settings += ["--model.n_steps=5"]
     if algorithm == "ppo":
         settings += ["--model.batch_size=10", "--model.n_epochs=2", "--model.clip_schedule=linear"]
@@ -316,14 +227,14 @@ def test_an_interrupted_training_goes_on_with_its_schedule(
 
 
 def test_games_of_another_seed_or_of_a_resumed_training_are_others() -> None:
-    firsts = sorted(RLData(seed=seed)._training_seed(rollouts) for seed in range(10) for rollouts in range(10))
+    firsts = sorted(training_seed(seed, rollouts) for seed in range(10) for rollouts in range(10))
     assert all(last - first >= 1024 for first, last in pairwise(firsts))  # environment i has the first one's seed + i
     evaluations = max(*EVALUATION_SEEDS.values(), PREDICTION_SEED)
     assert all(2 * evaluations < first < 2**30 for first in firsts)
 
 
 def test_a_policy_learns(tmp_path: Path) -> None:
-    settings = ["--model.algorithm=ppo", "--model.n_steps=32", "--model.batch_size=64", "--model.n_epochs=4"]
+    settings = ["--model=PPO", "--model.n_steps=32", "--model.batch_size=64", "--model.n_epochs=4"]
     settings += ["--model.lr=0.001", "--model.total_timesteps=2048", "--model.coords=xy"]
     data = ["--data.num_envs=8", "--data.steps_per_epoch=2048", "--data.deterministic=true", "--data.eval_episodes=20"]
     run = fit(tmp_path, *SMALL, *settings, *data)
@@ -345,10 +256,10 @@ def test_evaluations_play_the_same_games_each_time(trained: Path, tmp_path: Path
 
 
 def test_the_algorithm_plays_what_was_trained(trained: Path, tmp_path: Path) -> None:
-    task = RLTask.load_from_checkpoint(trained / "checkpoints" / "last.ckpt", weights_only=True)
+    task = A2C.load_from_checkpoint(trained / "checkpoints" / "last.ckpt", weights_only=True)
     assert task.timesteps == 140
     task.algorithm.save(tmp_path / "a2c.zip")
-    loaded = A2C.load(tmp_path / "a2c.zip", device="cpu")
+    loaded = stable_baselines3.A2C.load(tmp_path / "a2c.zip", device="cpu")
     images = np.random.default_rng(0).integers(256, size=(16, 1, 36, 36), dtype=np.uint8)
     assert loaded.num_timesteps == 140
     np.testing.assert_array_equal(
@@ -356,7 +267,9 @@ def test_the_algorithm_plays_what_was_trained(trained: Path, tmp_path: Path) -> 
     )
     for name, value in loaded.policy.state_dict().items():
         assert torch.equal(value, task.policy.state_dict()[name]), name
-    going_on = A2C.load(tmp_path / "a2c.zip", env=Dots(4, 0), device="cpu").learn(40, reset_num_timesteps=False)
+    going_on = stable_baselines3.A2C.load(tmp_path / "a2c.zip", env=Dots(4, 0), device="cpu").learn(
+        40, reset_num_timesteps=False
+    )
     assert going_on.num_timesteps == 180
 
 
@@ -393,16 +306,16 @@ def test_a_broken_environment_ends_the_training_after_saving(
     ("arguments", "message"),
     [
         (
-            ["--model.algorithm=ppo", "--model.n_steps=5", "--model.batch_size=6"],
+            ["--model=PPO", "--model.n_steps=5", "--model.batch_size=6"],
             "model.batch_size=6: must divide model.n_steps times data.num_envs, which is 20",
         ),
         (["--model.total_timesteps=0"], "model.total_timesteps=0: must be an integer of at least 1"),
-        (["--model.batch_size=6"], "model.batch_size=6: must be null with model.algorithm=a2c"),
+        (["--model.batch_size=6"], "there is no argument --model.batch_size"),
         (["--data.num_envs=0"], "data.num_envs=0: must be an integer of at least 1"),
         (["--trainer.gradient_clip_val=1"], "--trainer.gradient_clip_val=1"),
     ],
 )
-def test_a_mistake_is_told_in_one_line(
+def test_a_mistake_is_reported_in_one_line(
     arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as stopped:
@@ -418,4 +331,4 @@ def test_observations_must_be_images(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(rl.envs.games, "make_envs", lambda *args, **options: make_vec_env("CartPole-v1", 1))
     with pytest.raises(ValueError, match=r"^model.game=CartPole-v1: observations are Box.*: must be one image"):
-        RLTask(game="CartPole-v1")
+        A2C(game="CartPole-v1")

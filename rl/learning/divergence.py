@@ -1,0 +1,41 @@
+"""Stop a training whose policy produces NaN or infinity."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from coordconv_apps.utils.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Diverged(UserError):
+    """The policy produced NaN or infinity, so that its weights are of no more use.
+
+    Args:
+        lr: The learning rate.
+    """
+
+    def __init__(self, lr: float) -> None:
+        super().__init__(lr)
+        self.lr = lr
+
+    def __str__(self) -> str:
+        return f"model.lr={self.lr}: training diverged (the policy produced NaN or infinity); lower the learning rate"
+
+
+@contextmanager
+def raise_on_divergence(lr: float) -> Iterator[None]:
+    """Raise `Diverged` in place of the long message with which torch's distributions reject NaN parameters.
+
+    Args:
+        lr: The learning rate, for the message.
+    """
+    try:
+        yield
+    except ValueError as error:
+        if "found invalid values" not in str(error):
+            raise
+        raise Diverged(lr) from error

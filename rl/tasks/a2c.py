@@ -1,0 +1,147 @@
+"""Advantage actor-critic (A2C)."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import stable_baselines3
+
+from coordconv_apps.nn.coords import Coords
+from coordconv_apps.utils.argument_checks import check_ranges
+from rl.extractors import CoordInit, Where
+from rl.learning.actions import evaluate_actions
+from rl.learning.losses import a2c_loss
+from rl.learning.minibatches import full_batch
+from rl.sb3_objects import OptimizerName, Schedule, build_on_policy, make_schedule, optimizer_arguments
+from rl.tasks.base import FRACTION, NON_NEGATIVE, POSITIVE, POSITIVE_INT
+from rl.tasks.on_policy import OnPolicyTask
+
+
+class A2C(OnPolicyTask):
+    """Train a policy by advantage actor-critic (Mnih et al., 2016), with the defaults of Stable-Baselines3.
+
+    Each rollout is used for a single update, with all of its samples. Numbers of steps, environments and samples are
+    those of all processes together: the number of processes changes the speed only.
+
+    Args:
+        coords: Coordinates that the policy's convolutions see: "none" (the plain-convolution baseline), "xy", or "xyr"
+            with the distance from the centre.
+        where: Which of the convolutions see them: the "first", or "all".
+        coord_init: Initial coordinate weights: "random" as in a layer that concatenates coordinates, or "zero", with
+            which the policy starts as the plain one.
+        game: "catch"; an Atari game, such as "pong"; or a Gymnasium environment with image observations.
+        frame_stack: Latest frames in an observation. Null for 4 with Atari's games and 1 with others.
+        full_action_space: Atari: whether to offer all 18 actions instead of those that do something in the game.
+        image_size: Atari: height and width of observations, in pixels.
+        arguments: Gymnasium: arguments of the environment, such as {continuous: false} of CarRacing.
+        total_timesteps: Steps of all environments in the training. It ends with the rollout that completes them.
+        n_steps: Steps of each environment in a rollout.
+        gamma: Discount factor, in [0, 1].
+        gae_lambda: Weight of later temporal differences in the advantages, in [0, 1]; with 1 they are returns minus
+            values.
+        ent_coef: Weight of the entropy in the loss.
+        vf_coef: Weight of the values' squared error in the loss.
+        max_grad_norm: Norm that gradients are clipped to.
+        normalize_advantage: Whether the advantages of a rollout are normalised.
+        lr: Initial learning rate.
+        lr_schedule: Whether the learning rate stays "constant" or falls to 0 over the training ("linear").
+        optimizer: "adam", "rmsprop", or "rmsprop_tf", TensorFlow's form of it.
+        optimizer_eps: Added to the optimizer's denominator.
+
+    Raises:
+        ValueError: An argument is out of its range.
+    """
+
+    changeable_args: ClassVar[frozenset[str]] = frozenset(
+        {"total_timesteps", "gamma", "gae_lambda", "ent_coef", "vf_coef", "max_grad_norm", "normalize_advantage"}
+        | {"lr", "lr_schedule"}
+    )
+
+    def __init__(
+        self,
+        coords: Coords = "none",
+        where: Where = "first",
+        coord_init: CoordInit = "random",
+        game: str = "catch",
+        frame_stack: int | None = None,
+        full_action_space: bool = False,
+        image_size: int = 84,
+        arguments: dict[str, Any] | None = None,
+        total_timesteps: int = 1_000_000,
+        n_steps: int = 5,
+        gamma: float = 0.99,
+        gae_lambda: float = 1.0,
+        ent_coef: float = 0.0,
+        vf_coef: float = 0.5,
+        max_grad_norm: float = 0.5,
+        normalize_advantage: bool = False,
+        lr: float = 7e-4,
+        lr_schedule: Schedule = "constant",
+        optimizer: OptimizerName = "rmsprop",
+        optimizer_eps: float = 1e-5,
+    ) -> None:
+        super().__init__(
+            coords,
+            game,
+            frame_stack=frame_stack,
+            full_action_space=full_action_space,
+            image_size=image_size,
+            arguments=arguments,
+            total_timesteps=total_timesteps,
+            lr=lr,
+        )
+        self.save_hyperparameters()
+        self.n_steps, self.gamma, self.gae_lambda = n_steps, gamma, gae_lambda
+        self.ent_coef, self.vf_coef, self.max_grad_norm = ent_coef, vf_coef, max_grad_norm
+        self.normalize_advantage = normalize_advantage
+        check_ranges(
+            self.hparams,
+            {
+                "n_steps": POSITIVE_INT,
+                "gamma": FRACTION,
+                "gae_lambda": FRACTION,
+                "ent_coef": NON_NEGATIVE,
+                "vf_coef": NON_NEGATIVE,
+                "max_grad_norm": POSITIVE,
+                "optimizer_eps": POSITIVE,
+            },
+        )
+        self.set_algorithm(
+            build_on_policy(
+                stable_baselines3.A2C,
+                self.observation_space,
+                self.action_space,
+                policy_kwargs={
+                    **optimizer_arguments(optimizer, optimizer_eps),
+                    "features_extractor_kwargs": {"coords": coords, "where": where, "coord_init": coord_init},
+                },
+                n_steps=n_steps,
+                gamma=gamma,
+                gae_lambda=gae_lambda,
+                ent_coef=ent_coef,
+                vf_coef=vf_coef,
+                max_grad_norm=max_grad_norm,
+                normalize_advantage=normalize_advantage,
+                learning_rate=make_schedule(lr, lr_schedule),
+            )
+        )
+
+    def training_step(self, batch: int, batch_idx: int) -> None:
+        """Collect a rollout and make an update with all of its samples.
+
+        Args:
+            batch: Number of the rollout in its epoch.
+            batch_idx: The same.
+        """
+        rollout = self.collect_rollout()
+        with self.timings.measure("updating"):
+            self.start_updates()
+            samples = full_batch(
+                rollout, normalize_advantage=self.normalize_advantage, world_size=self.trainer.world_size
+            )
+            predictions = evaluate_actions(self.policy, samples.observations, samples.actions)
+            losses = a2c_loss(predictions, samples, ent_coef=self.ent_coef, vf_coef=self.vf_coef)
+            self.update(losses.loss)
+            self.count_pass()
+        self.log_losses({name: value.detach() for name, value in losses._asdict().items()}, rollout.advantages.numel())
+        self.stop_at_end()

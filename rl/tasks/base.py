@@ -1,0 +1,402 @@
+"""Base task for RL: counters, logging, evaluation, checkpoints."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
+
+import torch
+from torch import Tensor, nn
+
+from coordconv_apps.nn.coords import Coords
+from coordconv_apps.training.checkpoints import save_before_error
+from coordconv_apps.training.task import Task
+from coordconv_apps.training.trainer_access import attached_datamodule, log_interval
+from coordconv_apps.utils.argument_checks import Allowed, check_ranges
+from coordconv_apps.utils.distributed import gather_ranks
+from coordconv_apps.utils.errors import UserError
+from coordconv_apps.utils.seeds import mix_seeds
+from rl.data import EVALUATION_SEEDS, RLData
+from rl.envs.games import open_envs
+from rl.evaluation.episodes import EpisodeScores, gather_episodes, play_episodes
+from rl.extractors import SMALLEST_IMAGE
+from rl.learning.actions import values_and_logits
+from rl.learning.divergence import Diverged, raise_on_divergence
+from rl.learning.timings import Timings
+from rl.policy_files import export_safe, export_zip, load_safe
+from rl.sb3_internals import get_updates, set_updates
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from lightning.pytorch.utilities.types import OptimizerLRScheduler
+    from stable_baselines3.common.base_class import BaseAlgorithm
+    from stable_baselines3.common.policies import BasePolicy
+
+    from rl.data import EpisodeNumbers, Split
+    from rl.evaluation.episodes import Episodes, EpisodeShard
+    from rl.evaluation.play import Player
+
+COUNTS = "rl"
+"""Where a checkpoint holds the counters of a training."""
+
+NON_NEGATIVE: Allowed = (lambda value: value >= 0, "at least 0")
+POSITIVE: Allowed = (lambda value: value > 0, "above 0")
+POSITIVE_INT: Allowed = (lambda value: value >= 1, "an integer of at least 1")
+FRACTION: Allowed = (lambda value: 0 <= value <= 1, "in [0, 1]")
+POSITIVE_FRACTION: Allowed = (lambda value: 0 < value <= 1, "above 0 and at most 1")
+
+
+class RLTask(Task):
+    """Hold a policy and Stable-Baselines3's algorithm object, evaluate the policy, and keep count of its training.
+
+    A subclass builds its algorithm in ``__init__``, gives it to `set_algorithm`, and trains in ``training_step``.
+
+    Args:
+        coords: Coordinates that the policy's convolutions see.
+        game: Name of the game, as in `rl.envs.games.make_envs`.
+        frame_stack: Latest frames in an observation; None for 4 with Atari's games and 1 with others.
+        full_action_space: Atari: whether to offer all 18 actions.
+        image_size: Atari: height and width of observations.
+        arguments: Gymnasium: arguments of the environment.
+        total_timesteps: Steps of all environments in the training.
+        lr: Initial learning rate.
+
+    Attributes:
+        algorithm: Stable-Baselines3's object.
+        policy: The algorithm's policy.
+        env_options: How the game is shown to the policy: `rl.envs.games.GameOptions` by name.
+        rollouts: Number of training steps: of rollouts, or with DQN of parts of the training.
+        timings: Time spent so far.
+        last_evaluation: The episodes of the last evaluation, of all ranks; None before the first one.
+
+    Raises:
+        ValueError: An argument is out of its range, or the game does not exist.
+    """
+
+    monitor: ClassVar[str] = "val/score"
+    monitor_mode: ClassVar[Literal["min", "max"]] = "max"
+    replaced_trainer_args: ClassVar[Mapping[str, str]] = {"gradient_clip_val": "model.max_grad_norm"}
+    find_unused_parameters: ClassVar[bool | None] = False  # every update uses all parameters
+    precisions = ("32-true", "16-mixed", "bf16-mixed")  # images are converted to single precision
+    mean_metrics: ClassVar[tuple[str, ...]] = ("train/score", "train/length")  # of values that an epoch may lack
+    policy: BasePolicy
+
+    def __init__(
+        self,
+        coords: Coords,
+        game: str,
+        *,
+        frame_stack: int | None,
+        full_action_space: bool,
+        image_size: int,
+        arguments: dict[str, Any] | None,
+        total_timesteps: int,
+        lr: float,
+    ) -> None:
+        super().__init__(coords)
+        check_ranges(
+            {"total_timesteps": total_timesteps, "image_size": image_size, "lr": lr},
+            {
+                "total_timesteps": POSITIVE_INT,
+                "image_size": (lambda value: value >= SMALLEST_IMAGE, f"an integer of at least {SMALLEST_IMAGE}"),
+                "lr": POSITIVE,
+            },
+        )
+        self.game = game
+        self.env_options = {
+            "frame_stack": frame_stack,
+            "full_action_space": full_action_space,
+            "image_size": image_size,
+            "arguments": arguments or {},
+        }
+        self.total_timesteps = total_timesteps
+        self.lr = lr
+        env = open_envs(game, 1, 0, self.env_options)
+        self.observation_space, self.action_space = env.observation_space, env.action_space
+        env.close()
+        self.automatic_optimization = False  # a training step makes many updates
+        self.timings = Timings()
+        self.rollouts = 0
+        self.episodes = nn.ModuleDict({split: EpisodeScores() for split in ("val", "test")})
+        self.last_evaluation: Episodes | None = None
+        self._last_observations: Tensor | None = None
+        self._own_episodes: Episodes | None = None
+        self._epoch_started = (0.0, 0)
+
+    def set_algorithm(self, algorithm: BaseAlgorithm) -> None:
+        """Take over Stable-Baselines3's object, with the policy and its optimizer."""
+        self.algorithm = algorithm
+        # With channels last, the backward pass of the convolutions takes two thirds of the time.
+        self.policy = algorithm.policy.to(memory_format=torch.channels_last)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Return the policy's own optimizer, which ``export`` saves with the algorithm."""
+        optimizer = self.policy.optimizer
+        for group in optimizer.param_groups:
+            group["lr"] = self.lr
+        return optimizer
+
+    # ---------------------------------------------------------------- counters
+
+    @property
+    def timesteps(self) -> int:
+        """Steps taken so far, in all environments."""
+        return self.algorithm.num_timesteps
+
+    @property
+    def updates(self) -> int:
+        """Updates so far, as Stable-Baselines3 counts them: passes over a rollout, or DQN's gradient steps."""
+        return get_updates(self.algorithm)
+
+    @property
+    def progress_remaining(self) -> float:
+        """The part of the training that is left: 1 at its start, below 0 in a last rollout that exceeds its end."""
+        return 1.0 - self.timesteps / self.total_timesteps
+
+    @property
+    def data(self) -> RLData:
+        """The trainer's data module."""
+        return attached_datamodule(self.trainer, RLData)
+
+    def steps_per_training_step(self) -> int:
+        """Return how many environment steps one training step takes, over all ranks."""
+        raise NotImplementedError
+
+    def on_train_start(self) -> None:
+        """Find out in which epoch the training ends, and stop a resumed training that has all its steps."""
+        if self.global_rank:  # continuous actions are drawn from the global generator
+            torch.manual_seed(mix_seeds(torch.initial_seed(), self.global_rank))
+        super().on_train_start()
+        if self.timesteps >= self.total_timesteps and self.trainer.is_global_zero:
+            done = f"{self.timesteps} timesteps are done"
+            print(f"nothing to do: {done}, and model.total_timesteps={self.total_timesteps}")
+        self.stop_at_end()
+        left = math.ceil((self.total_timesteps - self.timesteps) / self.steps_per_training_step())
+        loop = self.trainer.fit_loop
+        assert isinstance(loop.max_epochs, int)
+        done_in_epoch = loop.epoch_loop.batch_progress.current.ready if loop.restarting else 0
+        epochs = self.trainer.current_epoch + math.ceil((done_in_epoch + left) / self.trainer.num_training_batches)
+        loop.max_epochs = max(epochs, 1) if loop.max_epochs < 0 else min(loop.max_epochs, max(epochs, 1))
+        self._epoch_started = (time.perf_counter(), self.timesteps)
+
+    def stop_at_end(self) -> None:
+        """Stop the trainer once all steps are done."""
+        if self.timesteps >= self.total_timesteps:
+            self.trainer.should_stop = True
+
+    def raise_if_any_failed(self, failure: UserError | None, place: Literal["batch", "validation"]) -> None:
+        """Raise the failure of any rank on all of them, and save the training before. All ranks call this together.
+
+        Args:
+            failure: The failure of this rank. A training that has diverged is not saved.
+            place: Where to resume, as in `coordconv_apps.training.checkpoints.save_before_error`.
+
+        Raises:
+            UserError: The failure of this rank, or that of the first rank that has one.
+        """
+        failures = [each for each in gather_ranks(failure) if each is not None]
+        if not failures:
+            return
+        if not any(isinstance(each, Diverged) for each in failures):
+            save_before_error(self.trainer, place)
+        raise failure or failures[0]
+
+    # ----------------------------------------------------------------- logging
+
+    def add_to_mean(self, name: str, total: Tensor | float, count: Tensor | float) -> None:
+        """Add values to the mean of an epoch. `log_train` would also log each of them, which takes as long as a step.
+
+        Args:
+            name: Name of the metric.
+            total: Sum of the values.
+            count: Number of the values.
+        """
+        precise = torch.float32 if self.device.type == "mps" else torch.float64
+        if name not in self._train_sums:
+            self._train_sums[name] = torch.zeros(2, dtype=precise, device=self.device)
+        added = [torch.as_tensor(value).to(self.device, precise) for value in (total, count)]
+        self._train_sums[name] += torch.stack(added)
+
+    def add_games(self, scores: list[float], lengths: list[int]) -> None:
+        """Add the games that ended in a training step to the means of the epoch."""
+        if scores:
+            self.add_to_mean("train/score", sum(scores), len(scores))
+            self.add_to_mean("train/length", float(sum(lengths)), len(lengths))
+
+    def is_log_step(self) -> bool:
+        """Return whether ``trainer.log_every_n_steps`` asks for the values of this training step."""
+        every = log_interval(self.trainer)
+        return every > 0 and self.rollouts % every == 0
+
+    def on_train_epoch_end(self) -> None:
+        """Log the means over the epoch and all ranks, and the timings.
+
+        Raises:
+            Diverged: The policy produces NaN or infinity. It is not saved.
+        """
+        if not all(gather_ranks(self._is_finite())):
+            raise Diverged(self.lr)
+        for name in self.mean_metrics:
+            self.add_to_mean(name, 0, 0)  # so that every rank has all of them
+        sums = torch.stack([self._train_sums.pop(name) for name in self.mean_metrics])
+        reduced = self.trainer.strategy.reduce(sums, reduce_op="sum").tolist()
+        for name, (total, count) in zip(self.mean_metrics, reduced, strict=True):
+            if count:  # there is no score before a game has ended
+                self.log(name, total / count, sync_dist=True)
+        super().on_train_epoch_end()
+        now, (started, timesteps) = time.perf_counter(), self._epoch_started
+        values = {
+            "train/timesteps": float(self.timesteps),
+            "lr": float(self.policy.optimizer.param_groups[0]["lr"]),
+            "time/fps": (self.timesteps - timesteps) / (now - started),
+            "time/acting": self.timings.acting,
+            "time/environment": self.timings.environment,
+            "time/updating": self.timings.updating,
+        }
+        self.log_dict(values, sync_dist=True)
+        self._epoch_started = (now, self.timesteps)
+
+    def _is_finite(self) -> bool:
+        """Return whether the policy produces finite numbers for the latest observations."""
+        if self._last_observations is None:
+            return True
+        with torch.no_grad():
+            outputs = values_and_logits(self.policy, self._last_observations)
+        return all(bool(output.isfinite().all()) for output in outputs)
+
+    # -------------------------------------------------------------- evaluation
+
+    @property
+    def player(self) -> Player:
+        """The policy or algorithm that plays in evaluations."""
+        return self.policy
+
+    def validation_step(self, batch: EpisodeShard, batch_idx: int) -> None:
+        """Play this rank's episodes of a validation."""
+        self._evaluate(batch, "val")
+
+    def test_step(self, batch: EpisodeShard, batch_idx: int) -> None:
+        """Play this rank's episodes of a test."""
+        self._evaluate(batch, "test")
+
+    def _evaluate(self, shard: EpisodeShard, split: Split) -> None:
+        started, failure = time.perf_counter(), None
+        try:
+            # In single precision, like films and predictions.
+            with torch.autocast(self.device.type, enabled=False), raise_on_divergence(self.lr):
+                self._own_episodes = self._play(shard, split)
+        except UserError as error:
+            failure = error
+        self.raise_if_any_failed(failure, "validation")
+        assert self._own_episodes is not None
+        cast("EpisodeScores", self.episodes[split]).update(self._own_episodes)
+        # An evaluation does not count for the speed of the training.
+        self._epoch_started = (self._epoch_started[0] + time.perf_counter() - started, self._epoch_started[1])
+
+    def _play(self, shard: EpisodeShard, split: Split) -> Episodes:
+        """Play whole games: the same ones each time."""
+        data, seed = self.data, EVALUATION_SEEDS[split] + shard.first_env
+        env = data.open_evaluation_envs(self.game, self.env_options, max(shard.num_envs, 1), seed)
+        try:
+            return play_episodes(
+                self.player,
+                env,
+                shard.num_episodes,
+                deterministic=data.deterministic,
+                seed=seed,
+                max_steps=data.eval_max_steps,
+            )
+        finally:
+            env.close()
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the metrics of a validation."""
+        self._log_episodes("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the metrics of a test."""
+        self._log_episodes("test")
+
+    def _log_episodes(self, split: Split) -> None:
+        metric = cast("EpisodeScores", self.episodes[split])
+        figures = metric.compute()
+        metric.reset()
+        if self._own_episodes is not None:
+            self.last_evaluation, self._own_episodes = gather_episodes(self._own_episodes), None
+        normalised = self.data.normalise(self.game, float(figures["score"]))
+        # Published scores are those of whole games: data.eval_max_steps makes others incomparable.
+        if normalised is not None and self.last_evaluation is not None and self.last_evaluation.complete.all():
+            figures["human_normalised"] = torch.tensor(normalised, dtype=torch.float32)
+        self.log_dict({f"{split}/{name}": value.to(self.device) for name, value in figures.items()}, sync_dist=True)
+
+    def predict_step(self, batch: EpisodeNumbers, batch_idx: int) -> EpisodeNumbers:
+        """Return the numbers of the episodes, which `rl.predictions.EpisodeWriter` plays and films."""
+        return batch
+
+    # ------------------------------------------------------------------ export
+
+    def export_module(self) -> nn.Module:
+        """Return a network from observations uint8 ``(B, C, H, W)`` to logits ``(B, A)`` and values ``(B,)``."""
+        return _LogitsAndValues(self.policy)
+
+    def example_inputs(self) -> tuple[Tensor, ...]:
+        """Return two observations of random pixels."""
+        shape = self.policy.observation_space.shape
+        assert shape is not None
+        generator = torch.Generator().manual_seed(0)
+        return (torch.randint(256, (2, *shape), generator=generator, dtype=torch.uint8).to(self.device),)
+
+    def export_more(self, folder: Path) -> dict[Path, float]:
+        """Write ``policy.zip`` (Stable-Baselines3's) and ``policy.safe.zip``, and compare their logits."""
+        of_sb3, safe = folder / "policy.zip", folder / "policy.safe.zip"
+        folder.mkdir(parents=True, exist_ok=True)
+        export_zip(self.algorithm, of_sb3)
+        export_safe(self.algorithm, safe)
+        (observations,) = (inputs.cpu() for inputs in self.example_inputs())
+        with torch.no_grad():
+            expected = values_and_logits(self.policy.cpu(), observations)[1]
+            # DQN's replay buffer would take gigabytes.
+            loaded = type(self.algorithm).load(of_sb3, device="cpu", custom_objects={"buffer_size": 1})
+            policies = {of_sb3: loaded.policy, safe: load_safe(safe)}
+            return {
+                path: float((values_and_logits(policy, observations)[1] - expected).abs().max())
+                for path, policy in policies.items()
+            }
+
+    # ------------------------------------------------------------- checkpoints
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the counters. Environments are not saved: a resumed run starts new episodes."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint[COUNTS] = {
+            "rollouts": self.rollouts,
+            "timesteps": self.timesteps,
+            "updates": self.updates,
+            "timings": dict(vars(self.timings)),
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restore the counters, and the optimizer's state, with which Stable-Baselines3 continues after an export."""
+        super().on_load_checkpoint(checkpoint)
+        if checkpoint.get("optimizer_states"):
+            self.policy.optimizer.load_state_dict(checkpoint["optimizer_states"][0])
+        counts = checkpoint.get(COUNTS, {})
+        self.rollouts = counts.get("rollouts", 0)
+        self.algorithm.num_timesteps = counts.get("timesteps", 0)
+        set_updates(self.algorithm, counts.get("updates", 0))
+        self.timings = Timings(**counts.get("timings", {}))
+
+
+class _LogitsAndValues(nn.Module):
+    """A policy's outputs as plain tensors."""
+
+    def __init__(self, policy: nn.Module) -> None:
+        super().__init__()
+        self.policy = policy
+
+    def forward(self, observations: Tensor) -> tuple[Tensor, Tensor]:
+        values, logits = values_and_logits(cast("BasePolicy", self.policy), observations)
+        return logits, values

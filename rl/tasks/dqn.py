@@ -1,0 +1,364 @@
+"""Deep Q-learning (DQN), by Stable-Baselines3's own loop.
+
+The loop runs in parts, one in each training step, between which Lightning can save and stop. They learn what one long
+``DQN.learn`` learns.
+"""
+
+from __future__ import annotations
+
+import math
+from copy import copy
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+import stable_baselines3
+import torch
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import Logger
+from torch import Tensor, nn
+
+from coordconv_apps.nn.coords import Coords
+from coordconv_apps.utils.argument_checks import check_ranges
+from coordconv_apps.utils.errors import UserError
+from coordconv_apps.utils.seeds import mix_seeds
+from rl.extractors import CoordInit, Where
+from rl.learning.divergence import Diverged
+from rl.learning.timings import TimedVecEnv
+from rl.sb3_internals import start_dqn_learning
+from rl.sb3_objects import OptimizerName, Schedule, build_dqn, make_schedule, optimizer_arguments
+from rl.tasks.base import COUNTS, FRACTION, NON_NEGATIVE, POSITIVE, POSITIVE_FRACTION, POSITIVE_INT, RLTask
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from stable_baselines3.common.type_aliases import TrainFreq
+    from torch.optim import Optimizer
+
+    from rl.evaluation.play import Player
+
+CHUNK = 256
+"""Environment steps in a training step: a second or two on a CPU, after which signals are noticed."""
+
+
+class DQN(RLTask):
+    """Train a policy by deep Q-learning (Mnih et al., 2015), with the defaults of Stable-Baselines3.
+
+    It trains in one process and in single precision. The replay buffer is not part of a checkpoint, as it takes
+    gigabytes. A resumed run first fills a new one by its policy: for learning_starts steps, but for no more than the
+    buffer holds, and than half of the steps that are left. These steps count as all others do.
+
+    Args:
+        coords: Coordinates that the policy's convolutions see: "none" (the plain-convolution baseline), "xy", or "xyr"
+            with the distance from the centre.
+        where: Which of the convolutions see them: the "first", or "all".
+        coord_init: Initial coordinate weights: "random" as in a layer that concatenates coordinates, or "zero", with
+            which the policy starts as the plain one.
+        game: "catch"; an Atari game, such as "pong"; or a Gymnasium environment with image observations.
+        frame_stack: Latest frames in an observation. Null for 4 with Atari's games and 1 with others.
+        full_action_space: Atari: whether to offer all 18 actions instead of those that do something in the game.
+        image_size: Atari: height and width of observations, in pixels.
+        arguments: Gymnasium: arguments of the environment, such as {continuous: false} of CarRacing.
+        total_timesteps: Steps of all environments in the training.
+        buffer_size: Latest steps of all environments that the replay buffer holds.
+        learning_starts: Steps with random actions before the first update.
+        batch_size: Steps in an update.
+        tau: How far the target network moves in each of its updates, in (0, 1]; 1 copies the weights.
+        gamma: Discount factor, in [0, 1].
+        train_freq: Steps of each environment between updates.
+        gradient_steps: Updates each time.
+        target_update_interval: Steps of all environments between updates of the target network.
+        exploration_fraction: Part of the training in which the share of random actions falls from 1.
+        exploration_final_eps: The share that it falls to. Evaluations that sample actions use this share.
+        max_grad_norm: Norm that gradients are clipped to.
+        lr: Initial learning rate.
+        lr_schedule: Whether the learning rate stays "constant" or falls to 0 over the training ("linear").
+        optimizer: "adam", "rmsprop", or "rmsprop_tf", TensorFlow's form of it.
+        optimizer_eps: Added to the optimizer's denominator.
+
+    Raises:
+        ValueError: An argument is out of its range, or the game's actions are not discrete.
+    """
+
+    changeable_args: ClassVar[frozenset[str]] = frozenset(
+        {"total_timesteps", "buffer_size", "learning_starts", "batch_size", "tau", "gamma", "train_freq"}
+        | {"gradient_steps", "target_update_interval", "exploration_fraction", "exploration_final_eps"}
+        | {"max_grad_norm", "lr", "lr_schedule"}
+    )
+    algorithm: stable_baselines3.DQN
+    _env: TimedVecEnv | None = None
+
+    def __init__(
+        self,
+        coords: Coords = "none",
+        where: Where = "first",
+        coord_init: CoordInit = "random",
+        game: str = "catch",
+        frame_stack: int | None = None,
+        full_action_space: bool = False,
+        image_size: int = 84,
+        arguments: dict[str, Any] | None = None,
+        total_timesteps: int = 1_000_000,
+        buffer_size: int = 1_000_000,
+        learning_starts: int = 100,
+        batch_size: int = 32,
+        tau: float = 1.0,
+        gamma: float = 0.99,
+        train_freq: int = 4,
+        gradient_steps: int = 1,
+        target_update_interval: int = 10_000,
+        exploration_fraction: float = 0.1,
+        exploration_final_eps: float = 0.05,
+        max_grad_norm: float = 10.0,
+        lr: float = 1e-4,
+        lr_schedule: Schedule = "constant",
+        optimizer: OptimizerName = "adam",
+        optimizer_eps: float = 1e-8,
+    ) -> None:
+        super().__init__(
+            coords,
+            game,
+            frame_stack=frame_stack,
+            full_action_space=full_action_space,
+            image_size=image_size,
+            arguments=arguments,
+            total_timesteps=total_timesteps,
+            lr=lr,
+        )
+        self.save_hyperparameters()
+        self.buffer_size, self.batch_size, self.learning_starts = buffer_size, batch_size, learning_starts
+        self.train_freq, self.gradient_steps = train_freq, gradient_steps
+        check_ranges(
+            self.hparams,
+            {
+                "buffer_size": POSITIVE_INT,
+                "learning_starts": (NON_NEGATIVE[0], "an integer of at least 0"),
+                "batch_size": POSITIVE_INT,
+                "tau": POSITIVE_FRACTION,
+                "gamma": FRACTION,
+                "train_freq": POSITIVE_INT,
+                "gradient_steps": POSITIVE_INT,
+                "target_update_interval": POSITIVE_INT,
+                "exploration_fraction": POSITIVE_FRACTION,
+                "exploration_final_eps": FRACTION,
+                "max_grad_norm": POSITIVE,
+                "optimizer_eps": POSITIVE,
+            },
+        )
+        if learning_starts >= total_timesteps:
+            raise ValueError(
+                f"model.learning_starts={learning_starts}: must be below model.total_timesteps, which is"
+                f" {total_timesteps}"
+            )
+        if not hasattr(self.action_space, "n"):
+            raise ValueError(f"model.game={game}: actions are {self.action_space}: must be discrete for DQN")
+        self.set_algorithm(
+            build_dqn(
+                self.observation_space,
+                self.action_space,
+                policy_kwargs={
+                    **optimizer_arguments(optimizer, optimizer_eps),
+                    "features_extractor_kwargs": {"coords": coords, "where": where, "coord_init": coord_init},
+                },
+                buffer_size=buffer_size,
+                learning_starts=learning_starts,
+                batch_size=batch_size,
+                tau=tau,
+                gamma=gamma,
+                train_freq=train_freq,
+                gradient_steps=gradient_steps,
+                target_update_interval=target_update_interval,
+                exploration_fraction=exploration_fraction,
+                exploration_final_eps=exploration_final_eps,
+                max_grad_norm=max_grad_norm,
+                learning_rate=make_schedule(lr, lr_schedule),
+            )
+        )
+        self._games = _Games()
+        self._updates_after = 0
+
+    def setup(self, stage: str) -> None:
+        """Check that the trainer has one process and single precision.
+
+        Args:
+            stage: What the trainer is about to do.
+
+        Raises:
+            ValueError: It has not.
+        """
+        if stage != "fit":
+            return
+        if self.trainer.world_size > 1:
+            raise ValueError(f"trainer.devices={self.trainer.num_devices}: must be 1 for DQN, which one process trains")
+        if self.trainer.precision != "32-true":
+            raise ValueError(f"trainer.precision={self.trainer.precision}: must be 32-true for DQN")
+
+    def teardown(self, stage: str) -> None:
+        """Close the environments and free the replay buffer.
+
+        Args:
+            stage: What the trainer has done.
+        """
+        if self._env is not None:
+            self._env.close()
+            self._env = self.algorithm.env = self.algorithm.replay_buffer = None
+
+    # ----------------------------------------------------------------- training
+
+    def steps_per_training_step(self) -> int:
+        """Return about `CHUNK` steps, with whole updates; the last training step may be shorter."""
+        unit = self.train_freq * self.data.num_envs
+        return math.ceil(min(CHUNK, self.data.steps_per_epoch) / unit) * unit
+
+    def training_step(self, batch: int, batch_idx: int) -> None:
+        """Act and learn for a part of the training.
+
+        Args:
+            batch: Number of the part in its epoch.
+            batch_idx: The same.
+
+        Raises:
+            UserError: An environment failed, the training has diverged, or the replay buffer does not fit into memory.
+        """
+        started, end = self.timesteps, min(self.timesteps + self.steps_per_training_step(), self.total_timesteps)
+        losses: list[float] = []
+        failure = None
+        self._games.clear()
+        optimizer = self.optimizers()
+        assert isinstance(optimizer, LightningOptimizer)
+        own, self.policy.optimizer = self.policy.optimizer, cast("Optimizer", optimizer)  # Lightning counts its steps
+        try:
+            env = self._start() if self._env is None else self._env
+            while self.timesteps < end:
+                self._collect(env)
+                if self.timesteps > self._updates_after:
+                    losses.append(self._learn())
+        except UserError as error:
+            failure = error
+        finally:
+            self.policy.optimizer = own
+        self.raise_if_any_failed(failure, "batch")
+        self.rollouts += 1
+        self._log(losses, self.timesteps - started)
+        self.stop_at_end()
+
+    def _collect(self, env: TimedVecEnv) -> None:
+        """Take the steps between two updates."""
+        assert self.algorithm.replay_buffer is not None
+        waited = self.timings.environment
+        with self.timings.measure("acting"):
+            self.algorithm.collect_rollouts(
+                env,
+                self._games,
+                cast("TrainFreq", self.algorithm.train_freq),
+                self.algorithm.replay_buffer,
+                learning_starts=self.learning_starts,
+            )
+        self.timings.acting -= self.timings.environment - waited
+
+    def _learn(self) -> float:
+        """Make updates with steps of the replay buffer; return their mean loss."""
+        with self.timings.measure("updating"):
+            self.algorithm.train(self.gradient_steps, self.batch_size)
+            loss = float(self.algorithm.logger.name_to_value["train/loss"])
+        if not math.isfinite(loss):
+            raise Diverged(self.lr)
+        return loss
+
+    def _start(self) -> TimedVecEnv:
+        """Open the environments, create the replay buffer, and go to the policy's place in the training."""
+        algorithm, data = self.algorithm, self.data
+        env = TimedVecEnv(data.open_training_envs(self.game, self.env_options, self.rollouts), self.timings)
+        self._env = env
+        algorithm.q_net_target.set_training_mode(False)
+        algorithm.device, algorithm.n_envs = self.device, data.num_envs
+        try:
+            algorithm.replay_buffer = ReplayBuffer(
+                self.buffer_size,
+                algorithm.observation_space,
+                algorithm.action_space,
+                device=self.device,
+                n_envs=data.num_envs,
+            )
+        except MemoryError as error:
+            raise UserError(f"model.buffer_size={self.buffer_size}: must be smaller: {error}") from error
+        algorithm.set_env(env)
+        algorithm.set_logger(Logger(None, []))
+        algorithm.action_space.seed(mix_seeds(data.seed, self.rollouts) % 2**31)
+        self._updates_after = self.learning_starts
+        if self.timesteps:
+            refill = min(self.learning_starts, self.buffer_size, (self.total_timesteps - self.timesteps) // 2)
+            self._updates_after = max(self._updates_after, self.timesteps + refill)
+        start_dqn_learning(algorithm, self.total_timesteps, self._games)
+        return env
+
+    def _log(self, losses: list[float], steps: int) -> None:
+        """Add a part's games, losses and exploration to the means of the epoch."""
+        self.add_games(self._games.scores, self._games.lengths)
+        if losses:
+            self.add_to_mean("train/loss", sum(losses), len(losses))
+        self.add_to_mean("train/exploration", self.algorithm.exploration_rate * torch.tensor(float(steps)), steps)
+        if losses and self.is_log_step():
+            self.log("train/loss_step", losses[-1], on_step=True, on_epoch=False, batch_size=1)
+
+    # ------------------------------------------------------ evaluation and export
+
+    @property
+    def player(self) -> Player:
+        """The algorithm with the final share of random actions, whatever the share of the training is now."""
+        player = copy(self.algorithm)
+        player.exploration_rate = self.algorithm.exploration_final_eps
+        return player
+
+    def export_module(self) -> nn.Module:
+        """Return a network from observations uint8 ``(B, C, H, W)`` to Q-values ``(B, A)`` and the largest ``(B,)``."""
+        return _QValues(self.algorithm.q_net)
+
+    def export_more(self, folder: Path) -> dict[Path, float]:
+        """Write the same forms as for other methods; in Stable-Baselines3's zip, DQN explores as in evaluations."""
+        self.algorithm.exploration_rate = self.algorithm.exploration_final_eps
+        return super().export_more(folder)
+
+    # ------------------------------------------------------------- checkpoints
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the share of random actions. The replay buffer is not saved."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint[COUNTS]["exploration_rate"] = self.algorithm.exploration_rate
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restore the share of random actions."""
+        super().on_load_checkpoint(checkpoint)
+        self.algorithm.exploration_rate = checkpoint.get(COUNTS, {}).get("exploration_rate", 0.0)
+
+
+class _Games(BaseCallback):
+    """Keep the unclipped scores and the lengths of the games that ended."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scores: list[float] = []
+        self.lengths: list[int] = []
+
+    def clear(self) -> None:
+        """Forget the games so far."""
+        self.scores, self.lengths = [], []
+
+    def _on_step(self) -> bool:
+        for info in self.locals["infos"]:
+            if (episode := info.get("episode")) is not None:
+                self.scores.append(float(episode["r"]))
+                self.lengths.append(int(episode["l"]))
+        return True
+
+
+class _QValues(nn.Module):
+    """The network that acts, without its target network."""
+
+    def __init__(self, q_net: nn.Module) -> None:
+        super().__init__()
+        self.q_net = q_net
+
+    def forward(self, observations: Tensor) -> tuple[Tensor, Tensor]:
+        q = self.q_net(observations)
+        return q, q.amax(1)

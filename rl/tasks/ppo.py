@@ -1,0 +1,230 @@
+"""Proximal policy optimization (PPO)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import stable_baselines3
+import torch
+
+from coordconv_apps.nn.coords import Coords
+from coordconv_apps.utils.argument_checks import check_ranges
+from rl.extractors import CoordInit, Where
+from rl.learning.actions import evaluate_actions
+from rl.learning.losses import ppo_loss
+from rl.learning.minibatches import minibatches, order_generator
+from rl.sb3_objects import OptimizerName, Schedule, build_on_policy, make_schedule, optimizer_arguments
+from rl.tasks.base import FRACTION, NON_NEGATIVE, POSITIVE, POSITIVE_INT
+from rl.tasks.on_policy import OnPolicyTask
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from rl.learning.advantages import Rollout
+
+
+class PPO(OnPolicyTask):
+    """Train a policy by proximal policy optimization (Schulman et al., 2017), with the defaults of Stable-Baselines3.
+
+    Numbers of steps, environments and samples are those of all processes together: the number of processes changes the
+    speed only.
+
+    Args:
+        coords: Coordinates that the policy's convolutions see: "none" (the plain-convolution baseline), "xy", or "xyr"
+            with the distance from the centre.
+        where: Which of the convolutions see them: the "first", or "all".
+        coord_init: Initial coordinate weights: "random" as in a layer that concatenates coordinates, or "zero", with
+            which the policy starts as the plain one.
+        game: "catch"; an Atari game, such as "pong"; or a Gymnasium environment with image observations.
+        frame_stack: Latest frames in an observation. Null for 4 with Atari's games and 1 with others.
+        full_action_space: Atari: whether to offer all 18 actions instead of those that do something in the game.
+        image_size: Atari: height and width of observations, in pixels.
+        arguments: Gymnasium: arguments of the environment, such as {continuous: false} of CarRacing.
+        total_timesteps: Steps of all environments in the training. It ends with the rollout that completes them.
+        n_steps: Steps of each environment in a rollout.
+        n_epochs: Passes over a rollout.
+        batch_size: Samples in an update. It divides n_steps times data.num_envs.
+        gamma: Discount factor, in [0, 1].
+        gae_lambda: Weight of later temporal differences in the advantages, in [0, 1]; with 1 they are returns minus
+            values.
+        ent_coef: Weight of the entropy in the loss.
+        vf_coef: Weight of the values' squared error in the loss.
+        max_grad_norm: Norm that gradients are clipped to.
+        normalize_advantage: Whether advantages are normalised in each minibatch.
+        target_kl: Updates on a rollout stop once the approximate KL exceeds 1.5 times this, in nats. Null for no limit.
+        clip_range: Largest distance of the probability ratio from 1 that counts.
+        clip_schedule: Whether clip_range stays "constant" or falls to 0 over the training ("linear").
+        clip_range_vf: Largest change of the values that counts. Null for no limit.
+        lr: Initial learning rate.
+        lr_schedule: Whether the learning rate stays "constant" or falls to 0 over the training ("linear").
+        optimizer: "adam", "rmsprop", or "rmsprop_tf", TensorFlow's form of it.
+        optimizer_eps: Added to the optimizer's denominator.
+
+    Raises:
+        ValueError: An argument is out of its range.
+    """
+
+    changeable_args: ClassVar[frozenset[str]] = frozenset(
+        {"total_timesteps", "n_epochs", "batch_size", "gamma", "gae_lambda", "ent_coef", "vf_coef", "max_grad_norm"}
+        | {"normalize_advantage", "target_kl", "clip_range", "clip_schedule", "clip_range_vf", "lr", "lr_schedule"}
+    )
+
+    def __init__(
+        self,
+        coords: Coords = "none",
+        where: Where = "first",
+        coord_init: CoordInit = "random",
+        game: str = "catch",
+        frame_stack: int | None = None,
+        full_action_space: bool = False,
+        image_size: int = 84,
+        arguments: dict[str, Any] | None = None,
+        total_timesteps: int = 1_000_000,
+        n_steps: int = 2048,
+        n_epochs: int = 10,
+        batch_size: int = 64,
+        gamma: float = 0.99,
+        gae_lambda: float = 0.95,
+        ent_coef: float = 0.0,
+        vf_coef: float = 0.5,
+        max_grad_norm: float = 0.5,
+        normalize_advantage: bool = True,
+        target_kl: float | None = None,
+        clip_range: float = 0.2,
+        clip_schedule: Schedule = "constant",
+        clip_range_vf: float | None = None,
+        lr: float = 3e-4,
+        lr_schedule: Schedule = "constant",
+        optimizer: OptimizerName = "adam",
+        optimizer_eps: float = 1e-5,
+    ) -> None:
+        super().__init__(
+            coords,
+            game,
+            frame_stack=frame_stack,
+            full_action_space=full_action_space,
+            image_size=image_size,
+            arguments=arguments,
+            total_timesteps=total_timesteps,
+            lr=lr,
+        )
+        self.save_hyperparameters()
+        self.n_steps, self.n_epochs, self.batch_size = n_steps, n_epochs, batch_size
+        self.gamma, self.gae_lambda = gamma, gae_lambda
+        self.ent_coef, self.vf_coef, self.max_grad_norm = ent_coef, vf_coef, max_grad_norm
+        self.normalize_advantage, self.target_kl = normalize_advantage, target_kl
+        self.clip_range, self.clip_schedule, self.clip_range_vf = clip_range, clip_schedule, clip_range_vf
+        check_ranges(
+            self.hparams,
+            {
+                "n_steps": POSITIVE_INT,
+                "n_epochs": POSITIVE_INT,
+                "batch_size": POSITIVE_INT,
+                "gamma": FRACTION,
+                "gae_lambda": FRACTION,
+                "ent_coef": NON_NEGATIVE,
+                "vf_coef": NON_NEGATIVE,
+                "max_grad_norm": POSITIVE,
+                "target_kl": POSITIVE,
+                "clip_range": POSITIVE,
+                "clip_range_vf": POSITIVE,
+                "optimizer_eps": POSITIVE,
+            },
+        )
+        self.set_algorithm(
+            build_on_policy(
+                stable_baselines3.PPO,
+                self.observation_space,
+                self.action_space,
+                policy_kwargs={
+                    **optimizer_arguments(optimizer, optimizer_eps),
+                    "features_extractor_kwargs": {"coords": coords, "where": where, "coord_init": coord_init},
+                },
+                n_steps=n_steps,
+                n_epochs=n_epochs,
+                batch_size=batch_size,
+                gamma=gamma,
+                gae_lambda=gae_lambda,
+                ent_coef=ent_coef,
+                vf_coef=vf_coef,
+                max_grad_norm=max_grad_norm,
+                normalize_advantage=normalize_advantage,
+                target_kl=target_kl,
+                clip_range=make_schedule(clip_range, clip_schedule),
+                clip_range_vf=clip_range_vf,
+                learning_rate=make_schedule(lr, lr_schedule),
+            )
+        )
+
+    def setup(self, stage: str) -> None:
+        """Check that rollouts can be cut into minibatches.
+
+        Args:
+            stage: What the trainer is about to do.
+
+        Raises:
+            ValueError: They cannot.
+        """
+        super().setup(stage)
+        if stage == "fit" and (samples := self.steps_per_training_step()) % self.batch_size:
+            raise ValueError(
+                f"model.batch_size={self.batch_size}: must divide model.n_steps times data.num_envs, which is {samples}"
+            )
+
+    def training_step(self, batch: int, batch_idx: int) -> None:
+        """Collect a rollout and make updates with its minibatches.
+
+        Args:
+            batch: Number of the rollout in its epoch.
+            batch_idx: The same.
+        """
+        rollout = self.collect_rollout()
+        with self.timings.measure("updating"):
+            self.start_updates()
+            measured = self._learn(rollout)
+            means = torch.stack([torch.stack(list(values.values())) for values in measured]).mean(0)
+        self.log_losses(dict(zip(measured[0], means, strict=True)), rollout.advantages.numel())
+        self.stop_at_end()
+
+    def _learn(self, rollout: Rollout) -> list[dict[str, Tensor]]:
+        """Make the updates of a rollout; return the losses of each."""
+        measured = []
+        generator = order_generator(self.data.seed, self.rollouts)
+        for _ in range(self.n_epochs):
+            for minibatch in minibatches(
+                rollout,
+                self.batch_size,
+                generator,
+                normalize_advantage=self.normalize_advantage,
+                world_size=self.trainer.world_size,
+            ):
+                predictions = evaluate_actions(self.policy, minibatch.observations, minibatch.actions)
+                losses, change = ppo_loss(
+                    predictions,
+                    minibatch,
+                    clip_range=self._clip_range(),
+                    clip_range_vf=self.clip_range_vf,
+                    ent_coef=self.ent_coef,
+                    vf_coef=self.vf_coef,
+                )
+                values = {**losses._asdict(), **change._asdict()}
+                measured.append({name: value.detach() for name, value in values.items()})
+                if self._exceeds_target_kl(change.approx_kl):
+                    self.count_pass()
+                    return measured
+                self.update(losses.loss)
+            self.count_pass()
+        return measured
+
+    def _clip_range(self) -> float:
+        """Return the clip range of this rollout."""
+        if self.clip_schedule == "constant":
+            return self.clip_range
+        return self.clip_range * max(self.progress_remaining, 0.0)  # it is below 0 in the last rollout
+
+    def _exceeds_target_kl(self, approx_kl: Tensor) -> bool:
+        """Return whether the policy has changed too much, on all ranks alike."""
+        if self.target_kl is None:
+            return False
+        mean = self.trainer.strategy.reduce(approx_kl.detach().clone(), reduce_op="mean")
+        return float(mean) > 1.5 * self.target_kl
