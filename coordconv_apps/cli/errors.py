@@ -1,4 +1,8 @@
-"""Turn parsing errors into one line that says what is wrong and what is allowed."""
+"""Turn errors of jsonargparse into one line that says what is wrong and what is allowed.
+
+jsonargparse raises `argparse.ArgumentError` with a text alone, so its texts are matched here; ``tests/cli/test_app.py``
+has one case for each.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +17,12 @@ if TYPE_CHECKING:
 
 
 def parsing_error(message: str, args: Sequence[str], options: Iterable[str]) -> str:
-    """One line for a message of jsonargparse, which are of many lines and in terms of Python's types.
+    """Return one line for a message of jsonargparse, which has many lines and names Python's types.
 
     Args:
-        message: What jsonargparse says.
+        message: Message of jsonargparse.
         args: The command line.
-        options: The arguments that there are, without dashes, to suggest some from.
+        options: Names of all arguments, without dashes, to suggest some from.
     """
     if found := re.search(r"unrecognized arguments: (.*)", message, re.DOTALL):
         return "; ".join(_unknown(word, options) for word in found[1].split() if word.startswith("-")) or (
@@ -64,7 +68,7 @@ def _wrong_value(key: str, text: str) -> str:
 
 
 def _plain_types(text: str) -> str:
-    """Python's types as a user of the command line knows them."""
+    """Describe Python's types in the words of the command line."""
     text = re.sub(r"<class '([^']+)'>", r"\1", text)
     text = re.sub(r"\b(?:\w+\.)+(?=\w)", "", text)
     text = re.sub(r"(?:Literal|Union|Optional)\[([^\[\]]*)\]", r"\1", text)

@@ -1,4 +1,4 @@
-"""The base of every application's data, and where data sets are found."""
+"""Base class of all data modules."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from coordconv_apps.data.loaders import SeededSamples, ShardSampler, SizedDatase
 
 
 class DataModule(LightningDataModule):
-    """Makes the loaders of a task.
+    """Data module with resumable, sharded loaders.
 
     A subclass builds its datasets in ``setup(stage)`` and returns ``self._loader(...)`` from ``train_dataloader`` and
-    its like.
+    the other loader methods.
 
     Args:
         batch_size: Samples in a batch, on each process.
         num_workers: Worker processes that load samples, on each process; 0 loads in the main process.
-        seed: Fixes what is drawn at random: the order of the samples, and whatever a subclass draws.
+        seed: Seed for the order of the samples, and for all that a subclass draws at random.
 
     Raises:
         ValueError: An argument is out of its range.
@@ -50,11 +50,11 @@ class DataModule(LightningDataModule):
         drop_last: bool = False,
         batch_size: int | None = None,
     ) -> DataLoader[Any]:
-        """A loader for ``dataset``.
+        """Return a loader for ``dataset``.
 
-        For training, samples come in an order that depends on ``seed`` and the epoch only; every process makes the same
-        number of batches, and a run that is interrupted goes on with the batches it has not seen. For evaluation,
-        samples come in order, and each of them on one process only.
+        For training, the order of samples depends on ``seed`` and the epoch alone, every process has the same number of
+        batches, and an interrupted run resumes with the batches that it has not seen. For evaluation, samples come in
+        order, and each of them on one process only.
 
         Args:
             dataset: Samples by index.
@@ -73,7 +73,7 @@ class DataModule(LightningDataModule):
             "collate_fn": collate_fn,
             "pin_memory": self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
             "persistent_workers": self.num_workers > 0,
-            # A loader without one takes a number from the global generator each time it is iterated over.
+            # Without one, each iteration over a loader draws from the global generator.
             "generator": torch.Generator().manual_seed(self.seed),
         }
         if batch_size is None:
@@ -81,10 +81,10 @@ class DataModule(LightningDataModule):
         rank, world_size = self._processes()
         if not train:
             if 0 < len(dataset) < world_size:
-                # Lightning passes over an evaluation without samples, and the other processes would wait for ever.
+                # Lightning skips an evaluation without samples, and the other processes would wait forever.
                 raise ValueError(
-                    f"trainer.devices: {world_size} processes, but {len(dataset)} to evaluate or predict: must be at"
-                    " least as many as processes"
+                    f"trainer.devices: {world_size} processes for {len(dataset)} samples to evaluate or predict:"
+                    " must be at most the number of samples"
                 )
             return DataLoader(
                 dataset,  # type: ignore[arg-type]  # torch asks for its Dataset class, and uses len and [] only
@@ -106,7 +106,7 @@ class DataModule(LightningDataModule):
         return TrainLoader(samples, batches, **shared)
 
     def _processes(self) -> tuple[int, int]:
-        """This process's rank and the number of processes."""
+        """Return this process's rank and the number of processes."""
         if self.trainer is None:
             return 0, 1
         return self.trainer.global_rank, self.trainer.world_size

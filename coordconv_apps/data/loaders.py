@@ -1,4 +1,4 @@
-"""Loaders and samplers that are deterministic, can go on in the middle of an epoch, and are right on many processes."""
+"""Deterministic loaders and samplers that resume within an epoch and share samples among processes."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class SizedDataset(Protocol[Sample_co]):
     """A map-style dataset with a length."""
 
     def __len__(self) -> int:
-        """Number of samples."""
+        """Return the number of samples."""
         ...
 
     def __getitem__(self, index: int, /) -> Sample_co:
-        """The sample at ``index``, in ``[0, len)``."""
+        """Return the sample at ``index``, in ``[0, len)``."""
         ...
 
 
@@ -105,7 +105,7 @@ class TrainBatches(Sampler[list[Any]]):
         return self
 
     def set_epoch(self, epoch: int) -> None:
-        """Chooses the epoch whose order comes next."""
+        """Set the epoch whose order comes next."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -124,7 +124,7 @@ class TrainBatches(Sampler[list[Any]]):
 
 
 class TrainLoader(DataLoader[Any]):
-    """A training loader that can go on in the middle of an epoch: Lightning keeps its state in the checkpoint.
+    """Training loader that resumes within an epoch: Lightning stores its state in the checkpoint.
 
     Args:
         dataset: Samples by index.
@@ -154,7 +154,7 @@ class TrainLoader(DataLoader[Any]):
             yield batch
 
     def state_dict(self) -> dict[str, int]:
-        """How many batches of which epoch were handed out, and what this number counts."""
+        """Return the number of batches of the epoch that were handed out, and the settings that they depend on."""
         return {
             "epoch": self._epoch,
             "seen": self._seen,
@@ -164,10 +164,10 @@ class TrainLoader(DataLoader[Any]):
         }
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Goes on where ``state`` was taken, if the next epoch is the one that it was taken in.
+        """Resume at ``state``, if the next epoch is the one in which it was saved.
 
         That epoch raises a `UserError` if this loader has other samples, another number of samples in a step, or
-        another seed. Only a checkpoint of the end of an epoch can go on with others.
+        another seed. These may change only after the end of an epoch.
         """
         self._restored = state
 
@@ -180,8 +180,8 @@ class TrainLoader(DataLoader[Any]):
         ):
             if own[key] != state[key]:
                 raise UserError(
-                    f"data: {name}={own[key]}: this checkpoint is of a place within an epoch and can only go on with"
-                    f" {name}={state[key]}; a last.ckpt of the end of an epoch goes on with any"
+                    f"data: {name}={own[key]}: this checkpoint was saved mid-epoch and needs {name}={state[key]};"
+                    " to change it, resume from a checkpoint saved at an epoch's end"
                 )
 
 
@@ -199,11 +199,11 @@ class SeededSamples:
         return len(self.dataset)
 
     def __getitem__(self, key: Any, /) -> Any:  # noqa: ANN401  # whatever a sample is
-        """A sample by number and seed."""
+        """Return a sample by index and seed."""
         return self.__getitems__([key])[0]
 
     def __getitems__(self, keys: Sequence[tuple[int, int]]) -> list[Any]:
-        """A batch of samples, each by number and seed. The loader calls this once for a batch."""
+        """Return a batch of samples, each by index and seed; the loader calls this once for a batch."""
         before = random.getstate(), np.random.get_state(), torch.get_rng_state()
         try:
             return [self._draw(index, seed) for index, seed in keys]

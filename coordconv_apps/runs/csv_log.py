@@ -1,4 +1,4 @@
-"""``metrics.csv``: every logged metric, one row for each time something was logged."""
+"""Write ``metrics.csv``: one row for each call of the logger."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 
 class CsvLog(Logger):
-    """Writes metrics to ``metrics.csv``. Unlike Lightning's logger, it goes on with the file of a resumed run.
+    """Write metrics to ``metrics.csv``. Unlike Lightning's logger, it continues the file of a resumed run.
 
     Args:
         folder: The run's folder.
-        keep_until: Of a file that is there already, the last step whose rows are kept: those after it were logged
-            after the checkpoint that the run goes on from.
+        keep_until: Last step whose rows are kept in an existing file; later ones were logged after the checkpoint that
+            the run resumes from.
     """
 
     def __init__(self, folder: Path, keep_until: int = -1) -> None:
@@ -34,7 +34,7 @@ class CsvLog(Logger):
 
     @property
     def name(self) -> str:
-        """A logger's name, which Lightning asks for: nothing here depends on it."""
+        """Name of the logger, which Lightning requires."""
         return "csv"
 
     @property
@@ -49,17 +49,17 @@ class CsvLog(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        """Adds a row."""
+        """Add a row."""
         rows = self._read()
         rows.append({**{k: float(v) for k, v in metrics.items()}, "step": len(rows) if step is None else step})
 
     @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: object, **kwargs: object) -> None:
-        """Does nothing: ``config.yaml`` has them."""
+        """Do nothing: ``config.yaml`` has them."""
 
     @rank_zero_only
     def save(self) -> None:
-        """Writes the rows that are not in the file yet, and the whole file if there are new columns."""
+        """Append new rows to the file, or write the whole file if there are new columns."""
         rows = self._read()
         if self._written == len(rows):
             return
@@ -76,17 +76,17 @@ class CsvLog(Logger):
         self._columns, self._written = columns, len(rows)
 
     def finalize(self, status: str) -> None:
-        """Writes what is left."""
+        """Write the remaining rows."""
         if self._rows is not None:
             self.save()
 
     def _read(self) -> list[dict[str, Any]]:
-        """All rows; at first those of the file, as far as they are kept."""
+        """Return all rows, starting with those kept of the file."""
         if self._rows is None:
             self._rows = []
             if self.file.is_file():
                 with self.file.open(encoding="utf-8", newline="") as file:
-                    whole = (row for row in csv.DictReader(file) if None not in row.values())  # of a crash, half a row
+                    whole = (row for row in csv.DictReader(file) if None not in row.values())  # no half row of a crash
                     rows = ({k: v for k, v in row.items() if v} for row in whole)
                     self._rows = [row for row in rows if int(row["step"]) <= self.keep_until]
         return self._rows

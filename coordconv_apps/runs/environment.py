@@ -6,16 +6,12 @@ import os
 import platform
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 
-if TYPE_CHECKING:
-    pass
-
 
 def device_name(device: torch.device, world_size: int) -> str:
-    """What a run ran on, such as ``"cuda: NVIDIA H200 x4"`` or ``"cpu: <model name> x2"`` (cores)."""
+    """Return the device of a run, such as ``"cuda: NVIDIA H200 x4"`` or ``"cpu: <model name> x2"`` (cores)."""
     if device.type == "cuda":
         return f"cuda: {torch.cuda.get_device_name(device)} x{world_size}"
     if device.type != "cpu":
@@ -30,7 +26,7 @@ def device_name(device: torch.device, world_size: int) -> str:
 
 
 def package_versions() -> dict[str, str | None]:
-    """The versions of Python and of the packages that a result depends on; None for what is not installed."""
+    """Return the versions of Python and of the packages that a result depends on; None for missing ones."""
     found: dict[str, str | None] = {"python": platform.python_version()}
     for key, package in (
         ("torch", "torch"),

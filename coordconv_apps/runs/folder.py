@@ -1,7 +1,7 @@
-"""Run folders: ``<runs_dir>/<app>/<name>/version_N/``, one for every command, and what is found in them.
+"""Find and create run folders: ``<runs_dir>/<app>/<name>/version_N/``, one for every command.
 
 A folder holds ``config.yaml``, TensorBoard and CSV logs, ``checkpoints/{best,last}.ckpt``, ``pictures/`` and
-``summary.json``. A resumed ``fit`` goes on in the folder of the run that it resumes.
+``summary.json``. A resumed ``fit`` continues in the folder of its run.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ CHECKPOINTS = ("best", "last")
 
 
 def run_dir(trainer: Trainer) -> Path:
-    """The run's folder."""
+    """Return the run's folder."""
     return Path(trainer.default_root_dir)
 
 
 def versions(name_dir: Path) -> list[Path]:
-    """The ``version_N`` folders in ``name_dir``, newest first."""
+    """Return the ``version_N`` folders in ``name_dir``, newest first."""
     numbered = [
         (int(number), path)
         for path in (name_dir.iterdir() if name_dir.is_dir() else ())
@@ -31,17 +31,17 @@ def versions(name_dir: Path) -> list[Path]:
 
 
 def next_run_dir(name_dir: Path) -> Path:
-    """The next ``version_N`` folder in ``name_dir``, which is not there yet."""
+    """Return the next ``version_N`` folder in ``name_dir``, without creating it."""
     newest = versions(name_dir)
     number = int(newest[0].name.removeprefix("version_")) + 1 if newest else 0
     return name_dir / f"version_{number}"
 
 
 def new_run_dir(name_dir: Path) -> Path:
-    """Makes the next ``version_N`` folder in ``name_dir``; safe when several processes do it at once.
+    """Create the next ``version_N`` folder in ``name_dir``; safe when several processes do so at once.
 
     Raises:
-        OSError: The folder cannot be made.
+        OSError: The folder cannot be created.
     """
     while True:
         path = next_run_dir(name_dir)
@@ -55,11 +55,11 @@ def new_run_dir(name_dir: Path) -> Path:
 
 
 def find_checkpoint(ckpt_path: str, name_dir: Path) -> Path:
-    """The checkpoint that ``--ckpt_path`` means.
+    """Return the checkpoint that ``--ckpt_path`` means.
 
     Args:
         ckpt_path: A file, or ``best`` or ``last`` of the newest run that has one.
-        name_dir: The folder of the runs of this name, ``<runs_dir>/<app>/<name>``.
+        name_dir: Folder of the runs of this name, ``<runs_dir>/<app>/<name>``.
 
     Raises:
         FileNotFoundError: There is no such checkpoint.
@@ -68,7 +68,7 @@ def find_checkpoint(ckpt_path: str, name_dir: Path) -> Path:
     if ckpt_path not in CHECKPOINTS:
         if path.is_file():
             return path
-        raise FileNotFoundError(f"--ckpt_path={ckpt_path}: no such file (a file, or best or last, is allowed)")
+        raise FileNotFoundError(f"--ckpt_path={ckpt_path}: no such file; must be a file, best or last")
     for version in versions(name_dir):
         path = version / "checkpoints" / f"{ckpt_path}.ckpt"
         if path.is_file():

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from coordconv_apps.utils.files import atomic_write
 
-if TYPE_CHECKING:
-    pass
-
 
 def read_summary(folder: Path) -> dict[str, Any]:
-    """The ``summary.json`` in ``folder``; empty if there is none that can be read."""
+    """Return the ``summary.json`` in ``folder``; an empty one if it is missing or unreadable."""
     try:
         summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -22,7 +19,7 @@ def read_summary(folder: Path) -> dict[str, Any]:
 
 
 def write_summary(folder: Path, summary: dict[str, Any]) -> None:
-    """Writes ``summary.json`` in ``folder``. Values that are no numbers (NaN, infinity) become null."""
+    """Write ``summary.json`` in ``folder``. NaN and infinity become null."""
     with atomic_write(folder / "summary.json") as file:
         json.dump(_finite(summary), file, indent=2, allow_nan=False)
         file.write("\n")

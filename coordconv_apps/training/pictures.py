@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 
 class Pictures(Callback):
-    """Draws pictures: during ``fit`` and at its end, and at the end of ``validate`` and ``test``.
+    """Draw pictures during ``fit`` and at its end, and at the end of ``validate`` and ``test``.
 
-    Each is written to ``pictures/<name>.png`` in the run's folder, over the one before, and to TensorBoard. A
-    subclass implements `draw`. Drawing happens on the first process only, with the network in evaluation mode and
-    without gradients, and takes nothing from the global random number generators.
+    Each picture is written to ``pictures/<name>.png`` in the run's folder, which it replaces, and to TensorBoard. A
+    subclass implements `draw`. Only rank 0 draws, with the network in evaluation mode, without gradients, and without a
+    change of the global random state.
 
     Args:
-        every_n_epochs: How often to draw during ``fit``; 0 draws at its end only.
+        every_n_epochs: Number of epochs between pictures during ``fit``; 0 draws at its end only.
     """
 
     def __init__(self, every_n_epochs: int = 1) -> None:
@@ -42,32 +42,32 @@ class Pictures(Callback):
 
     @abstractmethod
     def draw(self, task: LightningModule, datamodule: LightningDataModule) -> dict[str, Image]:
-        """Draws the pictures.
+        """Draw the pictures.
 
         Args:
-            task: The application's task, on its device.
-            datamodule: The application's data, set up for the current command.
+            task: The task, on its device.
+            datamodule: The data module, set up for the current command.
 
         Returns:
-            Pictures by name, a file name without its ending.
+            Pictures by file name, without a suffix.
         """
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draws every `every_n_epochs` epochs."""
+        """Draw every `every_n_epochs` epochs."""
         if self.every_n_epochs and (trainer.current_epoch + 1) % self.every_n_epochs == 0:
             self._draw(trainer, pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draws what the training has come to."""
+        """Draw at the end of a training."""
         self._draw(trainer, pl_module)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draws at the end of ``validate``."""
+        """Draw at the end of ``validate``."""
         if trainer.state.fn == TrainerFn.VALIDATING:
             self._draw(trainer, pl_module)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draws at the end of ``test``."""
+        """Draw at the end of ``test``."""
         self._draw(trainer, pl_module)
 
     def _draw(self, trainer: Trainer, task: LightningModule) -> None:

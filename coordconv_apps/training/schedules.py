@@ -1,4 +1,4 @@
-"""How the learning rate changes over a training, in shares of its length."""
+"""Learning rate schedules, in shares of the length of a training."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def lr_factor(
     milestones: Sequence[float] = (),
     gamma: float = 0.1,
 ) -> Callable[[int], float]:
-    """The share of the peak learning rate at each step, for `torch.optim.lr_scheduler.LambdaLR`.
+    """Return the factor of the peak learning rate at each step, for `torch.optim.lr_scheduler.LambdaLR`.
 
     Args:
         schedule: "constant", "cosine" to zero, or "step" by ``gamma`` at each of ``milestones``.
@@ -32,11 +32,14 @@ def lr_factor(
         A function of the number of steps done, with values in [0, 1].
 
     Raises:
-        ValueError: An argument is out of its range, or the training has no end that the schedule could go by.
+        ValueError: An argument is out of its range, or the schedule needs an end of training that is not set.
+
+    >>> [lr_factor("cosine", 4)(step) for step in (0, 2, 4)]
+    [1.0, 0.5, 0.0]
     """
     check_schedule(warmup, milestones, gamma)
     if not math.isfinite(total_steps) and (schedule != "constant" or warmup):
-        raise ValueError(f"schedule={schedule!r} needs an end of training: set trainer.max_epochs or max_steps")
+        raise ValueError(f"schedule={schedule!r} needs an end of training: set trainer.max_epochs or trainer.max_steps")
     shapes: dict[Schedule, Callable[[float], float]] = {
         "constant": lambda done: 1.0,
         "cosine": lambda done: (1 + math.cos(math.pi * done)) / 2,
@@ -46,7 +49,7 @@ def lr_factor(
 
     def factor(step: int) -> float:
         done = min(step / total_steps, 1.0)
-        # The step after this one counts, so that the first does not have rate 0.
+        # step + 1, so that the first step does not have learning rate 0.
         climb = (step + 1) / (warmup * total_steps) if warmup else 1.0
         return min(climb, 1.0) * shape(done)
 
@@ -54,7 +57,7 @@ def lr_factor(
 
 
 def check_schedule(warmup: float, milestones: Sequence[float], gamma: float) -> None:
-    """Raises `ValueError` for arguments of `lr_factor` that are out of their range."""
+    """Raise `ValueError` for arguments of `lr_factor` that are out of their range."""
     if not 0 <= warmup < 1:
         raise ValueError(f"warmup={warmup}: must be in [0, 1)")
     if any(not 0 < milestone < 1 for milestone in milestones):

@@ -1,8 +1,7 @@
-"""Ctrl-C and SIGTERM: a training run saves ``last.ckpt`` first, everything else stops at once.
+"""Handle SIGINT (Ctrl-C) and SIGTERM: a training saves ``last.ckpt`` and stops, other commands stop at once.
 
-The first signal during training is only noted; `Checkpoints` looks for it after each batch,
-saves and stops. A second signal stops at once. Outside training the first one does. The exit status is the shell's
-convention for both: 128 + signal number, 130 for Ctrl-C and 143 for SIGTERM.
+During training the first signal is only recorded; `Checkpoints` checks for it after each batch, saves and stops. A
+second signal stops at once. The exit status is 128 + signal number, as in shells: 130 for SIGINT and 143 for SIGTERM.
 """
 
 from __future__ import annotations
@@ -21,10 +20,10 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupted(BaseException):
-    """A signal asks this program to stop.
+    """Raised when a signal asks this program to stop.
 
     Args:
-        signum: The signal's number.
+        signum: Number of the signal.
     """
 
     def __init__(self, signum: int) -> None:
@@ -33,16 +32,16 @@ class Interrupted(BaseException):
 
     @property
     def exit_status(self) -> int:
-        """What the program exits with."""
+        """Exit status of the program."""
         return 128 + self.signum
 
 
 class Interrupts:
-    """The program's handler of Ctrl-C and SIGTERM.
+    """Handler of SIGINT and SIGTERM.
 
     Attributes:
-        deferred: Whether the first signal is noted in `requested` instead of raising `Interrupted`.
-        requested: The number of a signal that was noted, 0 for none.
+        deferred: Whether the first signal is recorded in `requested` instead of raising `Interrupted`.
+        requested: Number of the recorded signal, 0 for none.
     """
 
     def __init__(self) -> None:
@@ -52,14 +51,14 @@ class Interrupts:
         self._before: dict[int, object] = {}
 
     def install(self) -> None:
-        """Handles the signals from now on. Call it again when somebody else took them over."""
+        """Handle the signals from now on. Call it again after another handler was installed."""
         if threading.current_thread() is threading.main_thread():
             for signum in SIGNALS:
                 before = signal.signal(signum, self)
                 self._before.setdefault(signum, before)
 
     def restore(self) -> None:
-        """Gives the signals back to whoever handled them before."""
+        """Restore the previous handlers."""
         for signum, before in self._before.items():
             signal.signal(signum, before if before is not None else signal.SIG_DFL)  # type: ignore[arg-type]  # as got
         self._before.clear()
@@ -67,15 +66,15 @@ class Interrupts:
         self.requested = 0
 
     def __call__(self, signum: int, frame: FrameType | None) -> None:
-        """Handles a signal.
+        """Handle a signal.
 
         Raises:
             Interrupted: Unless this is the first signal and `deferred` is set.
         """
-        if os.getpid() != self._process:  # a worker of a loader, forked from this process: its parent decides
+        if os.getpid() != self._process:  # a forked worker of a loader: its parent handles the signal
             return
         if not self.deferred or self.requested:
             raise Interrupted(signum)
         self.requested = signum
-        if is_first_here():  # not print: the signal may have come in the middle of one
-            os.write(2, b"\nstopping as soon as last.ckpt can be saved (once more to stop at once)\n")
+        if is_first_here():  # print is not reentrant
+            os.write(2, b"\nstopping once last.ckpt is saved (repeat the signal to stop at once)\n")

@@ -1,4 +1,4 @@
-"""The moving average of the weights, which is often better than the weights that training has come to.
+"""Exponential moving average of the weights, which often generalises better than the final weights.
 
 After every step of the optimizer, with a decay d,
 
@@ -7,8 +7,8 @@ After every step of the optimizer, with a decay d,
 which is Polyak averaging (Polyak and Juditsky, 1992) with the exponential window that image classification commonly
 uses; the first step's weights are the first average. Floating-point buffers, such as the statistics of a batch norm,
 are averaged as well. Validation sees the average, so ``best.ckpt`` is chosen by it, and a checkpoint's
-``state_dict`` is the average: what ``validate``, ``test``, ``predict`` and ``export`` load. The weights that training
-goes on with are beside it, under ``current_model_state``.
+``state_dict`` is the average: what ``validate``, ``test``, ``predict`` and ``export`` load. The weights of the training
+are in the checkpoint as ``current_model_state``.
 """
 
 from __future__ import annotations
@@ -30,16 +30,15 @@ if TYPE_CHECKING:
 
 
 class Averaging(WeightAveraging):
-    """Averages the weights during ``fit``: Lightning's callback, exact with the suite's `Checkpoints`.
+    """Average the weights during ``fit``: Lightning's callback, with exact resuming through `Checkpoints`.
 
-    An interrupted and resumed training has the weights and the average of an uninterrupted one. A task asks for it in
-    its ``configure_callbacks()``, in every command. A training cannot exactly go on without an average that it began
-    with, so the argument that turns it on does not belong to the task's `changeable_args` ones. Pictures that are drawn
-    during ``fit`` show the network as it is trained, not the average.
+    A task returns it from ``configure_callbacks()`` in every command. A training that began with an average needs it to
+    resume exactly, so the argument that turns it on must not be among the task's `changeable_args`. Pictures that are
+    drawn during ``fit`` show the network of the training, not the average.
 
     Args:
-        decay: How much of the average each step keeps, in [0, 1): it looks back over about ``1 / (1 - decay)`` steps.
-            0 is no averaging.
+        decay: Share of the average that each step keeps, in [0, 1); the average covers about ``1 / (1 - decay)``
+            steps. 0 turns averaging off.
 
     Raises:
         ValueError: The decay is not in [0, 1).
@@ -55,10 +54,10 @@ class Averaging(WeightAveraging):
     # ------------------------------------------------------------------- hooks
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Starts afresh: in another command after a ``fit``, Lightning would swap again what that left behind.
+        """Reset the callback: in a command after ``fit``, Lightning would swap weights and average again.
 
         Raises:
-            ValueError: The weights are of another precision than the average.
+            ValueError: The trainer's precision changes the dtype of the weights.
         """
         if trainer.precision in ("16-true", "bf16-true", "64-true"):
             allowed = "32-true, 16-mixed or bf16-mixed with a moving average of the weights"
@@ -69,27 +68,27 @@ class Averaging(WeightAveraging):
         super().setup(trainer, pl_module, stage)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Moves the average to the task's device: Lightning makes it in `setup`, when the task is still on the CPU.
+        """Move the average to the task's device: Lightning creates it in `setup`, when the task is still on the CPU.
 
-        The number of averages so far stays there, for to look at it must not wait for the GPU in every step.
+        The counter of averages stays on the CPU, so that reading it does not synchronise with the GPU in every step.
         """
         assert self._average_model is not None
         self._average_model.module.to(pl_module.device)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leaves the average in the task.
+        """Leave the average in the task.
 
-        Lightning would overwrite the weights, and ``last.ckpt``, which is written after this, needs them to go on.
+        Lightning would overwrite the weights, which ``last.ckpt``, written after this, needs for resuming.
         """
         self._swap_models(pl_module)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Puts the average in place of the weights, and the weights beside it.
+        """Store the average as ``state_dict``, and the weights as ``current_model_state``.
 
-        Lightning takes it that the task holds the weights. In a validation that is interrupted, and at the end of
-        training, it is the other way round.
+        Lightning assumes that the task holds the weights. In an interrupted validation, and at the end of a training,
+        it holds the average.
         """
-        if self._average_model is None:  # not after a training: Lightning would tell so every time
+        if self._average_model is None:  # outside of a training Lightning would warn
             return
         super().on_save_checkpoint(trainer, pl_module, checkpoint)
         if self._swapped:
@@ -97,8 +96,8 @@ class Averaging(WeightAveraging):
             checkpoint["state_dict"], checkpoint["current_model_state"] = average, weights
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Takes weights and average over from the run that is resumed; other commands use the average alone."""
-        if self._average_model is not None:  # else Lightning would warn of that
+        """Load weights and average of the run that is resumed; other commands load the average alone."""
+        if self._average_model is not None:  # otherwise Lightning would warn
             super().on_load_checkpoint(trainer, pl_module, checkpoint)
 
     def _swap_models(self, pl_module: LightningModule) -> None:
@@ -107,9 +106,9 @@ class Averaging(WeightAveraging):
 
 
 def _moving_average(decay: float) -> Update:
-    """The moving average of all tensors at once; integers are copied.
+    """Return the function that updates the averages of all tensors at once; integers are copied.
 
-    torch's own rounds their average down, which over the steps makes another table of a constant table of indices.
+    torch's function rounds averages of integers down, which changes a constant table of indices over the steps.
     """
     average = get_ema_multi_avg_fn(decay)
 

@@ -1,4 +1,4 @@
-"""Arguments of tasks: which values are allowed."""
+"""Check the ranges of a task's arguments."""
 
 from __future__ import annotations
 
@@ -6,15 +6,20 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 Allowed = tuple[Callable[[Any], bool], str]
-"""Whether a value is allowed, and words for those that are."""
+"""A test of a value, and a description of the allowed ones."""
 
 
 def check_ranges(arguments: Mapping[str, Any], allowed: Mapping[str, Allowed]) -> None:
-    """Raises `ValueError` for the first argument of a task that is out of its range.
+    """Raise `ValueError` for the first argument of a task that is out of its range.
 
     Args:
-        arguments: Values by name. None is allowed everywhere.
-        allowed: What is allowed, by name; others may be anything.
+        arguments: Values by name. None is always allowed.
+        allowed: Allowed values by name.
+
+    >>> check_ranges({"lr": -1.0}, {"lr": (lambda value: value > 0, "above 0")})
+    Traceback (most recent call last):
+        ...
+    ValueError: model.lr=-1.0: must be above 0
     """
     for name, (is_allowed, words) in allowed.items():
         value = arguments[name]

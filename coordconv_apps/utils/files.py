@@ -1,4 +1,4 @@
-"""Write files atomically: aside first, then renamed over the old one."""
+"""Write files atomically: first to a temporary file, which is then renamed."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 @contextmanager
 def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
-    """Opens a file next to ``path`` for writing, and renames it to ``path`` when all went well.
+    """Open a temporary file next to ``path`` for writing, and rename it to ``path`` if no exception is raised.
 
     Args:
-        path: The file to replace; its folder is made if needed.
+        path: File to replace; its folder is created if needed.
         mode: ``"w"`` for text, ``"wb"`` for bytes.
     """
     path.parent.mkdir(parents=True, exist_ok=True)

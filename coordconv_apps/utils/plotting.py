@@ -1,4 +1,4 @@
-"""Figures as files."""
+"""Render matplotlib figures as PNG files and pictures."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 
 def as_png(figure: Figure, dpi: float = 150) -> bytes:
-    """The content of a PNG file.
+    """Return a figure as the content of a PNG file.
 
     Args:
-        figure: What to draw.
+        figure: Figure to render.
         dpi: Pixels per inch of its size.
     """
     buffer = io.BytesIO()
@@ -24,10 +24,10 @@ def as_png(figure: Figure, dpi: float = 150) -> bytes:
 
 
 def as_picture(figure: Figure, dpi: float = 150) -> Image.Image:
-    """A picture in memory, as `coordconv_apps.training.pictures.Pictures` takes it.
+    """Return a figure as a picture, for `coordconv_apps.training.pictures.Pictures`.
 
     Args:
-        figure: What to draw.
+        figure: Figure to render.
         dpi: Pixels per inch of its size.
     """
     return Image.open(io.BytesIO(as_png(figure, dpi))).convert("RGB")

@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 class RandomState(TypedDict):
-    """The state of the global random number generators of one process."""
+    """State of the global random number generators of one process."""
 
     python: tuple[Any, ...]
     numpy: dict[str, Any]
@@ -20,7 +20,7 @@ class RandomState(TypedDict):
 
 
 def random_state(device: torch.device) -> RandomState:
-    """The state of Python's, NumPy's and torch's generators, and of the CUDA generator of a CUDA ``device``."""
+    """Return the state of Python's, NumPy's and torch's generators, and of the CUDA generator of a CUDA ``device``."""
     numpy = np.random.get_state(legacy=False)
     numpy["state"]["key"] = torch.from_numpy(numpy["state"]["key"].astype(np.int64))
     return {
@@ -32,7 +32,7 @@ def random_state(device: torch.device) -> RandomState:
 
 
 def restore_random_state(state: RandomState, device: torch.device) -> None:
-    """Puts back what `random_state` returned; a CUDA state only where there is a CUDA ``device`` again."""
+    """Restore what `random_state` returned; a CUDA state only on a CUDA ``device``."""
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))
     key = state["numpy"]["state"]["key"].cpu().numpy().astype(np.uint32)

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 HARMLESS = (
     # num_workers is an argument of every application, described in its help.
     ".*does not have many workers which may be a bottleneck.*",
-    # What is logged at each step only adds to the means over an epoch.
+    # Values of single steps are logged in addition to the means over an epoch.
     "The number of training batches .* is smaller than the logging interval.*",
-    # A callback of the training, such as early stopping, has no part in another command.
+    # Callbacks of the training, such as early stopping, do nothing in other commands.
     "Be aware that when using `ckpt_path`, callbacks used to create the checkpoint need to be provided.*",
-    # Lightning's use of torch and jsonargparse, where these are newer.
+    # Lightning uses deprecated functions of newer versions of torch and jsonargparse.
     r"\s*(By default only one JsonargparseDeprecationWarning|[\w.` ]+ was deprecated in v4)",
     r"`isinstance\(treespec, LeafSpec\)` is deprecated.*",
 )
@@ -28,7 +28,7 @@ HARMLESS = (
 
 @contextmanager
 def filter_warnings() -> Iterator[None]:
-    """Keeps Lightning's notes, and warnings known to be harmless, off the terminal, unless debugging."""
+    """Hide Lightning's notes and harmless warnings, unless debugging."""
     if debugging():
         yield
         return

@@ -253,7 +253,7 @@ def test_every_process_must_have_something_to_evaluate(monkeypatch: pytest.Monke
     if train:  # samples are filled up
         assert len(loader()) == 1
         return
-    with pytest.raises(ValueError, match=r"^trainer\.devices: 4 processes, but 3 to evaluate or predict"):
+    with pytest.raises(ValueError, match=r"^trainer\.devices: 4 processes for 3 samples to evaluate or predict"):
         loader()
 
 

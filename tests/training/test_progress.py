@@ -13,7 +13,7 @@ from tests.toy.__main__ import main
 def test_plain_progress_breaks_a_long_silence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(PlainProgress, "_now_and_then", _always)
+    monkeypatch.setattr(PlainProgress, "_print_after_interval", _always)
     main(["fit", f"--runs_dir={tmp_path}", "--trainer.max_epochs=1"])
     out = capsys.readouterr().out
     assert "epoch 1/1 batch 5/5" in out
@@ -24,7 +24,7 @@ def test_plain_progress_breaks_a_long_silence(
     assert "predicting batch 3/3" in capsys.readouterr().out
 
 
-_patient = PlainProgress._now_and_then
+_patient = PlainProgress._print_after_interval
 
 
 def _always(progress: PlainProgress, stage: str, batch: int, batches: float) -> None:
@@ -34,7 +34,7 @@ def _always(progress: PlainProgress, stage: str, batch: int, batches: float) -> 
 
 def test_plain_progress_is_silent_otherwise(capsys: pytest.CaptureFixture[str]) -> None:
     progress = PlainProgress(seconds=1000)
-    progress._now_and_then("training", 1, 2)
+    progress._print_after_interval("training", 1, 2)
     progress.disable()
-    progress._say("anything")
+    progress._print("anything")
     assert capsys.readouterr().out == ""
