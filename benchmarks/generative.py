@@ -3,7 +3,7 @@
     python benchmarks/generative.py              # every table
     python benchmarks/generative.py --only data
 
-data: two-shape images per second, drawn and rendered by `generative.shapes`, against a loop over images that draws
+data: two-shape images per second, drawn and rendered by `generative.two_shapes`, against a loop over images that draws
 with OpenCV, or with PIL where that is not installed.
 
 training: steps per second of a training by Lightning, of plain convolutions (none), of the CoordConv generator (xy),
@@ -40,14 +40,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a clon
 from benchmarks.canvas import best_times
 from coordconv_apps.utils.memory import keep_freed_memory
 from generative.data import GenerativeData
-from generative.dcgan import CoordConvGenerator
-from generative.shapes import Scenes, draw_scenes, render
-from generative.task import GenerativeTask
+from generative.models import CoordConvGenerator
+from generative.tasks import GAN, VAE
+from generative.two_shapes import Scenes, draw_scenes, render
 
 CONFIGS = [
     Path(__file__).resolve().parents[1] / "generative" / "configs" / f"quickstart_{method}.yaml"
     for method in ("dcgan", "vae")
 ]
+TASKS: dict[str, type[GAN | VAE]] = {"generative.GAN": GAN, "generative.VAE": VAE}
 
 SIZE, RADIUS = 64, 10
 BATCH = 128
@@ -126,7 +127,7 @@ def draw_in_a_loop(count: int, paint: _Painter, floats: bool, seed: int = 0) -> 
 
 
 def draw_fast(count: int, floats: bool) -> None:
-    """Make images by `generative.shapes`, batch by batch, as the data module does."""
+    """Make images by `generative.two_shapes`, batch by batch, as the data module does."""
     scenes = draw_scenes(count, SIZE, RADIUS, torch.Generator().manual_seed(0))
     for start in range(0, count, BATCH):
         render(scenes.at(slice(start, start + BATCH)), SIZE, RADIUS, torch.float32 if floats else torch.uint8)
@@ -139,7 +140,7 @@ def data_table(options: argparse.Namespace) -> None:
     batches, scenes = draw_in_a_loop(few, paint, floats=False)
     differing = (np.concatenate(batches) != render(scenes, SIZE, RADIUS).numpy()).any(1).mean()
     print(f"data: {options.images:,} two-shape images of {SIZE} x {SIZE}, radius {RADIUS} (by the loop {few:,})")
-    print(f"{'images':10}{f'{name} loop /s':>16}{'generative.shapes /s':>22}{'ratio':>8}{'bar':>6}{'other pixels':>14}")
+    print(f"{'images':10}{f'{name} loop /s':>16}{'two_shapes /s':>22}{'ratio':>8}{'bar':>6}{'other pixels':>14}")
     for kind, floats in (("uint8", False), ("float32", True)):
         slow_time, fast_time = best_times(
             options.repeats,
@@ -189,7 +190,7 @@ class ConcatenatingGenerator(nn.Module):
         self.rest[0] = nn.ReLU(inplace=True)
 
     def forward(self, latents: Tensor) -> Tensor:
-        """Images before the tanh, ``(B, 3, H, W)``, for latents ``(B, latent_size)``."""
+        """Generate images before the tanh, ``(B, 3, H, W)``, from latents ``(B, latent_size)``."""
         axis = torch.linspace(-1, 1, self.size, device=latents.device)
         y, x = torch.meshgrid(axis, axis, indexing="ij")
         grid = torch.stack([x, y]).expand(len(latents), -1, -1, -1)
@@ -209,11 +210,12 @@ def time_training(config: Path, coords: str, options: argparse.Namespace, *, con
     """
     settings = yaml.safe_load(config.read_text(encoding="utf-8"))
     torch.manual_seed(0)
-    task = GenerativeTask(**settings["model"] | {"coords": coords})
+    model = settings["model"]
+    task = TASKS[model["class_path"]](**model["init_args"] | {"coords": coords})
     if concatenate:
         assert isinstance(task.generator, CoordConvGenerator)
         task.generator = ConcatenatingGenerator(task.generator).to(memory_format=torch.channels_last)
-        task._start_average(settings["model"].get("average", 0.0))
+        task._start_average(model["init_args"].get("average", 0.0))
     warm_up = max(1, options.steps // 4)
     data = GenerativeData(**settings["data"] | {"num_train": 4096})
     clock = Clock(warm_up, CLOCKS[options.clock])

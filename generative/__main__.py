@@ -13,8 +13,8 @@ with required_extra("generative"):
     from coordconv_apps.cli.app import run
     from generative.data import GenerativeData
     from generative.pictures import GenerativePictures
-    from generative.predict import SampleWriter
-    from generative.task import GenerativeTask
+    from generative.predictions import SampleWriter
+    from generative.tasks import GAN, GenerativeTask
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -23,7 +23,8 @@ def main(args: Sequence[str] | None = None) -> None:
     Args:
         args: Command-line arguments; those of the process if None.
     """
-    run("generative", GenerativeTask, GenerativeData, args, callbacks=(GenerativePictures, SampleWriter))
+    callbacks = (GenerativePictures, SampleWriter)
+    run("generative", GenerativeTask, GenerativeData, args, default_task=GAN, callbacks=callbacks)
 
 
 if __name__ == "__main__":

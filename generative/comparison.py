@@ -1,4 +1,4 @@
-"""What the generative application adds to the reports of `compare`: how near the floor, and both arms' pictures."""
+"""What the generative application adds to the reports of `compare`: relative coverage, and the pictures of all arms."""
 
 from __future__ import annotations
 
@@ -16,49 +16,48 @@ if TYPE_CHECKING:
     from coordconv_apps.compare.results import Result
 
 PICTURES = ("centers", "samples", "walks")
-"""Pictures of which the report shows those of all arms, one above the other."""
+"""Pictures that the report shows for all arms, one below the other."""
 
-COVERAGE, FLOOR = "test/coverage", "test/floor/coverage"
+COVERAGE, REAL_COVERAGE = "test/coverage", "test/floor/coverage"
 
 _GAP = 12
 
 
 def extend(results: Sequence[Result]) -> Extension:
-    """Makes the row of coverage relative to its floor, and the pictures of the first seed that all arms finished.
+    """Return the coverage relative to real images, and the pictures of the first seed that all arms finished.
 
     Args:
         results: The results of all jobs.
     """
     finished = [result for result in results if not result.error]
-    shares = {r.job: r.metrics[COVERAGE] / r.metrics[FLOOR] for r in finished if r.metrics.get(FLOOR)}
-    rows = [Row("coverage, share of its floor", shares, ".3f")] if shares else []
+    ratios = {r.job: r.metrics[COVERAGE] / r.metrics[REAL_COVERAGE] for r in finished if r.metrics.get(REAL_COVERAGE)}
+    rows = [Row("coverage / coverage of real images", ratios, ".3f")] if ratios else []
     figures, notes = {}, []
     arms = list(dict.fromkeys(result.job.arm for result in results))
     seeds = set.intersection(*({r.job.seed for r in finished if r.job.arm == arm} for arm in arms))
     if seeds:
         seed = min(seeds)
-        of_seed = {result.job.arm: result for result in finished if result.job.seed == seed}
+        by_arm = {result.job.arm: result for result in finished if result.job.seed == seed}
         for name in PICTURES:
-            if picture := _above_each_other([_picture(of_seed[arm], name) for arm in arms]):
-                figures[name] = picture
+            paths = [path for arm in arms if (path := _find_picture(by_arm[arm], name)) is not None]
+            if len(paths) == len(arms):
+                figures[name] = _stack(paths)
         if figures:
-            notes.append(f"pictures of seed {seed}, from above: {', '.join(arms)}")
+            notes.append(f"pictures of seed {seed}, from top to bottom: {', '.join(arms)}")
     return Extension(rows, notes, figures)
 
 
-def _picture(result: Result, name: str) -> Path | None:
-    """A picture that the run's test wrote, or else its training."""
+def _find_picture(result: Result, name: str) -> Path | None:
+    """Return a picture of the run's test, or else of its training."""
     paths = (folder / "pictures" / f"{name}.png" for folder in reversed(result.folders))
     return next((path for path in paths if path.is_file()), None)
 
 
-def _above_each_other(paths: Sequence[Path | None]) -> bytes | None:
-    """A PNG file of all pictures; None if one is missing."""
-    pictures = [Image.open(path).convert("RGB") for path in paths if path is not None]
-    if len(pictures) < len(paths):
-        return None
+def _stack(paths: Sequence[Path]) -> bytes:
+    """Return a PNG file with the pictures one below the other."""
+    pictures = [Image.open(path).convert("RGB") for path in paths]
     width = max(picture.width for picture in pictures)
-    height = sum(picture.height for picture in pictures) + _GAP * (len(pictures) - 1)
+    height = sum(picture.height + _GAP for picture in pictures) - _GAP
     sheet = Image.new("RGB", (width, height), "white")
     top = 0
     for picture in pictures:

@@ -1,4 +1,4 @@
-"""What the networks are trained with: adversarial losses and the evidence bound."""
+"""Adversarial losses of the GAN, and the reconstruction loss of the VAE."""
 
 from __future__ import annotations
 
@@ -11,85 +11,100 @@ from torch import Tensor
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from generative.dcgan import Discriminator
+    from generative.models import Discriminator
 
 Reconstruction = Literal["bernoulli", "squared"]
 
 
 def discriminator_loss(real: Tensor, generated: Tensor) -> Tensor:
-    """Cross-entropy of telling real from generated images (Goodfellow et al., 2014).
+    """Compute the cross-entropy of classifying real and generated images (Goodfellow et al., 2014).
 
     Args:
         real: Logits of real images ``(B,)``.
-        generated: Logits of generated ones ``(B,)``.
+        generated: Logits of generated images ``(B,)``.
 
     Returns:
-        A scalar, in nats; the sum of both parts.
+        The sum of both terms, a scalar in nats.
+
+    Example:
+        >>> discriminator_loss(torch.zeros(4), torch.zeros(4))  # 2 log 2
+        tensor(1.3863)
     """
     return F.softplus(-real).mean() + F.softplus(generated).mean()
 
 
 def generator_loss(generated: Tensor) -> Tensor:
-    """The loss of a generator that is not to be told apart, in its form that does not saturate.
+    """Compute the non-saturating loss of the generator (Goodfellow et al., 2014).
 
     Args:
         generated: Logits of generated images ``(B,)``.
 
     Returns:
-        A scalar, in nats.
+        A scalar in nats.
     """
     return F.softplus(-generated).mean()
 
 
 def gradient_penalty(logits: Tensor, images: Tensor) -> Tensor:
-    """Squared length of the gradient of the discriminator at real images (R1; Mescheder et al., 2018).
+    """Compute the R1 gradient penalty at real images (Mescheder et al., 2018).
 
     Args:
-        logits: Of real images ``(B,)``.
-        images: These images, which want gradients, ``(B, 3, H, W)``.
+        logits: Logits of real images ``(B,)``.
+        images: These images, which require gradients, ``(B, 3, H, W)``.
 
     Returns:
-        Half of its mean over the batch, a scalar.
+        Half the squared norm of the discriminator's gradient, averaged over the batch, a scalar.
+
+    Example:
+        >>> images = torch.zeros(2, 3, 4, 4, requires_grad=True)
+        >>> logits = images.sum((1, 2, 3))  # 48 partial derivatives of 1
+        >>> float(gradient_penalty(logits, images))
+        24.0
     """
     (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
     return gradient.float().square().sum((1, 2, 3)).mean() / 2
 
 
-def feature_distance(discriminator: Discriminator, features: Tensor, real: Tensor) -> Tensor:
-    """Squared distance between mean features of generated and of real images (Salimans et al., 2016).
+def feature_matching_loss(discriminator: Discriminator, features: Tensor, real: Tensor) -> Tensor:
+    """Compute the squared distance between mean features of generated and real images (Salimans et al., 2016).
 
     Args:
-        discriminator: Makes the features.
-        features: Of generated images ``(B, F)``.
+        discriminator: Computes the features of the real images, without gradients.
+        features: Features of generated images ``(B, F)``.
         real: Real images ``(B, 3, H, W)``.
 
     Returns:
         The mean over features, a scalar.
     """
     with torch.no_grad():
-        _, aim = discriminator(real)
-    # A small difference of large numbers: not in half precision.
-    return F.mse_loss(features.float().mean(0), aim.float().mean(0))
+        _, target = discriminator(real)
+    # Not in half precision: it is a small difference of large numbers.
+    return F.mse_loss(features.float().mean(0), target.float().mean(0))
 
 
 def reconstruction_loss(
     kind: Reconstruction, outputs: Tensor, images: Tensor, channel_weights: Sequence[float] = (1.0, 1.0, 1.0)
 ) -> Tensor:
-    """How far reconstructions are from images.
+    """Compute the reconstruction loss of each image.
 
     Args:
-        kind: "bernoulli": cross-entropy of each channel of each pixel, as if its brightness were a probability.
-            "squared": half of the squared distance, of images in [-1, 1].
+        kind: "bernoulli": cross-entropy of each channel of each pixel, with the brightness as a probability.
+            "squared": half the squared difference, for images in [-1, 1].
         outputs: Reconstructions before the tanh, ``(B, 3, H, W)``.
         images: ``(B, 3, H, W)`` in [-1, 1].
-        channel_weights: What red, green and blue count.
+        channel_weights: Weights of red, green and blue.
 
     Returns:
         Sums over pixels and channels, in nats, ``(B,)``.
+
+    Example:
+        >>> images = torch.ones(1, 3, 2, 2)
+        >>> reconstruction_loss("squared", torch.zeros(1, 3, 2, 2), images)  # 12 values, half of 1 each
+        tensor([6.])
     """
     outputs, images = outputs.float(), images.float()
     if kind == "squared":
         losses = (torch.tanh(outputs) - images).square() / 2
-    else:  # sigmoid(2 x) = (tanh(x) + 1) / 2: the brightness that is drawn, from 0 to 1
+    else:  # sigmoid(2 x) = (tanh(x) + 1) / 2: the brightness of the reconstruction, from 0 to 1
         losses = F.binary_cross_entropy_with_logits(2 * outputs, (images + 1) / 2, reduction="none")
     return (losses.sum((2, 3)) * losses.new_tensor(channel_weights)).sum(1)

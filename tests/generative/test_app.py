@@ -19,23 +19,29 @@ from PIL import Image
 from coordconv_apps.runs.folder import versions
 from coordconv_apps.runs.summary import read_summary
 from generative.__main__ import main
-from generative.pictures import GenerativePictures, as_bytes
-from generative.sampling import PREDICTION_SEED
-from generative.shapes import draw_scenes, render
-from generative.task import VALIDATED, GenerativeTask
-from tests.generative.test_pictures import everywhere
+from generative.pictures import GenerativePictures
+from generative.pixel_range import to_uint8
+from generative.tasks import GAN, VAE, GenerativeTask
+from generative.tasks.base import PREDICTION_SEED
+from generative.two_shapes import draw_scenes, render
+from tests.generative.helpers import everywhere
 from tests.helpers.runs import assert_same_runs
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = {path.stem: path for path in sorted((ROOT / "generative" / "configs").glob("*.yaml"))}
 CPU = ["--trainer.accelerator=cpu", "--trainer.devices=1"]
-SIZES = ["--model.image_size=16", "--data.image_size=16", "--model.width=2", "--model.discriminator_width=2"]
+SIZES = ["--model.image_size=16", "--data.image_size=16", "--model.width=2"]
 SMALL = [*SIZES, "--model.latent_size=4", "--trainer.max_epochs=1", *CPU]
 SHAPES = ["--data.radius=2", "--data.num_train=16", "--data.num_val=20", "--data.num_test=20"]
 TINY = [*SMALL, *SHAPES, "--data.batch_size=4", "--model.coords=xy", "--trainer.log_every_n_steps=1"]
 FOLDER = ["--data.num_workers=0", "--data.batch_size=8", "--data.num_val=6", "--data.num_test=6"]
-METHODS = {"gan": ["--model.average=0.9"], "vae": ["--model.method=vae", "--model.average=0.9"]}
+METHODS = {
+    "gan": ["--model.discriminator_width=2", "--model.average=0.9"],
+    "vae": ["--model=VAE", "--model.encoder_width=2", "--model.average=0.9"],
+}
+TASKS: dict[str, type[GAN | VAE]] = {"gan": GAN, "vae": VAE}
 EVERY_METHOD = pytest.mark.parametrize("method", METHODS)
+VALIDATED = GenerativeTask.validation_metrics
 FOLDER_FIGURES = {name for name in VALIDATED if name.endswith("patch_distance")}
 SHAPES_FIGURES = set(VALIDATED) - FOLDER_FIGURES
 WALKS = {f"walk_{name}" for name in ("distance", "translation", "straightness", "jump", "same_shapes", "valid")}
@@ -91,31 +97,34 @@ def test_config_trains_and_tests(
     given: dict[str, Any] = yaml.safe_load(CONFIGS[name].read_text())
     of_folder = given["data"]["source"] == "folder"
     data = [f"--data.folder={folder}", *FOLDER] if of_folder else SHAPES
+    method, width = ("vae", "encoder_width") if "vae" in name else ("gan", "discriminator_width")
     arguments = [f"--config={CONFIGS[name]}", f"--runs_dir={tmp_path}", f"--model.coords={coords}", *SMALL, *data]
+    arguments.append(f"--model.{width}=2")
     with monkeypatch.context() as patch:
         patch.setattr(GenerativePictures, "draw", lambda *unused: {})
         main(["fit", *arguments])
     fit = run_folder(tmp_path, name, 0)
     torch.load(fit / "checkpoints" / "best.ckpt", weights_only=True)
-    sizes = {"image_size": 16, "width": 2, "discriminator_width": 2, "latent_size": 4}
-    task = GenerativeTask(**(given["model"] | sizes | {"coords": coords}))
+    sizes = {"image_size": 16, "width": 2, width: 2, "latent_size": 4}
+    assert given["model"]["class_path"] == f"generative.{TASKS[method].__name__}"
+    task = TASKS[method](**(given["model"]["init_args"] | sizes | {"coords": coords}))
     summary = read_summary(fit)
     assert summary["parameters"] == task.parameter_count()
     assert summary["coords"] == coords
     losses = {"gan": ("discriminator_loss", "generator_loss"), "vae": ("loss", "reconstruction", "divergence")}
     figures = FOLDER_FIGURES if of_folder else SHAPES_FIGURES
-    expected = {f"train/{loss}" for loss in losses[task.method]} | {f"val/{figure}" for figure in figures}
+    expected = {f"train/{loss}" for loss in losses[method]} | {f"val/{figure}" for figure in figures}
     assert expected == {name for name in summary["metrics"] if name in expected or name.startswith("val/floor/")}
     assert all(np.isfinite(value) for value in summary["metrics"].values())
     if coords == "none":
         return  # a test differs in nothing but the network
     of_folders = {"gan": "val/patch_distance", "vae": "val/loss"}
-    assert summary["best"]["metric"] == (of_folders[task.method] if of_folder else task.monitor)
+    assert summary["best"]["metric"] == (of_folders[method] if of_folder else task.monitor)
     main(["test", "--ckpt_path=best", f"--name={name}", f"--runs_dir={tmp_path}", *CPU])
     tested = run_folder(tmp_path, name, 1)
     names = set(figures_of(tested))
     if of_folder:
-        parts = losses["vae"] if task.method == "vae" else ()
+        parts = losses["vae"] if method == "vae" else ()
         assert names == {f"test/{figure}" for figure in (*FOLDER_FIGURES, *parts)}
     else:
         assert {f"test/{figure}" for figure in (*SHAPES_FIGURES, *WALKS, "pairs_distance", "support_size")} <= names
@@ -130,7 +139,7 @@ def test_config_trains_and_tests(
 @pytest.mark.parametrize("name", CONFIGS)
 def test_configs_say_where_every_value_comes_from(name: str) -> None:
     lines = CONFIGS[name].read_text().splitlines()
-    plain = ("coords:", "method:", "source:", "reconstruction:")
+    plain = ("class_path:", "init_args:", "coords:", "source:", "reconstruction:")
     values = [line for line in lines if line.startswith("  ") and not line.strip().startswith(plain)]
     assert len(values) > 10
     assert [line for line in values if "#" not in line] == []
@@ -167,7 +176,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one(
         return run_folder(tmp_path / runs, "default", 0)
 
     whole = fit("whole")
-    step, seen = GenerativeTask.training_step, [0]
+    step, seen = TASKS[method].training_step, [0]
 
     def interrupted(*given: Any) -> Any:  # noqa: ANN401  # handed on as they are
         seen[0] += 1
@@ -176,7 +185,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one(
         return step(*given)
 
     with monkeypatch.context() as patch:
-        patch.setattr(GenerativeTask, "training_step", interrupted)
+        patch.setattr(TASKS[method], "training_step", interrupted)
         with pytest.raises(SystemExit) as stopped:
             fit("parts")
     assert stopped.value.code == 143
@@ -197,8 +206,8 @@ import torch
 from lightning.pytorch import Callback
 
 import generative.__main__ as application
-from generative.task import GenerativeTask as Real
-from tests.generative.test_pictures import everywhere
+from generative.tasks import GAN
+from tests.generative.helpers import everywhere
 
 FOLDER, *ARGUMENTS = sys.argv[1:]
 
@@ -211,18 +220,12 @@ class GenerativePictures(Callback):
 
     def on_train_end(self, trainer, pl_module):
         state = {name: value.clone() for name, value in pl_module.state_dict().items()}
-        torch.save({"state": state, "random": self.random}, f"{FOLDER}/{pl_module.method}_{trainer.global_rank}.pt")
-
-
-class GenerativeTask(Real):
-    '''Of a gan, images that show something; how it is trained stays the same.'''
-
-    def sample(self, latents):
-        return everywhere(latents) if self.method == "gan" else super().sample(latents)
+        name = type(pl_module).__name__.lower()
+        torch.save({"state": state, "random": self.random}, f"{FOLDER}/{name}_{trainer.global_rank}.pt")
 
 
 application.GenerativePictures = GenerativePictures
-application.GenerativeTask = GenerativeTask
+GAN.sample = lambda self, latents: everywhere(latents)  # images that show something; training stays the same
 
 if __name__ == "__main__":
     where = ARGUMENTS.index("--")
@@ -284,7 +287,7 @@ def test_two_processes_end_with_the_same_weights_and_draw_their_own_latents(pair
 @EVERY_METHOD
 def test_two_processes_give_the_figures_of_one(pair: Path, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
     if method == "gan":
-        monkeypatch.setattr(GenerativeTask, "sample", lambda self, latents: everywhere(latents))
+        monkeypatch.setattr(GAN, "sample", lambda self, latents: everywhere(latents))
     arguments = [f"--name={method}", f"--runs_dir={pair}", "--ckpt_path=last", "--trainer.strategy=auto", *CPU]
     main(["validate", *arguments])
     of_one, of_two = figures_of(newest(pair, method)), figures_of(run_folder(pair, method, 0))
@@ -305,13 +308,15 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(GenerativePictures, "draw", lambda *unused: {})
         for network in ("coordconv", "conv"):
-            main(["fit", f"--name={network}", f"--runs_dir={runs}", f"--model.network={network}", *TINY])
+            main(
+                ["fit", f"--name={network}", f"--runs_dir={runs}", f"--model.network={network}", *TINY, *METHODS["gan"]]
+            )
     return runs
 
 
-def loaded(runs: Path, name: str) -> GenerativeTask:
+def loaded(runs: Path, name: str) -> GAN:
     checkpoint = run_folder(runs, name, 0) / "checkpoints" / "best.ckpt"
-    return GenerativeTask.load_from_checkpoint(checkpoint, map_location="cpu").eval()
+    return GAN.load_from_checkpoint(checkpoint, map_location="cpu").eval()
 
 
 @pytest.mark.parametrize(("network", "format_"), [("coordconv", "default"), ("conv", "plain")])
@@ -357,7 +362,7 @@ def test_predict_writes_as_many_samples_as_asked_for(trained: Path, capsys: pyte
     with np.load(folder / "samples.npz") as arrays:
         np.testing.assert_array_equal(arrays["latents"], latents.numpy())
         assert arrays["centers"].shape == (7, 2, 2)
-    for number, image in enumerate(as_bytes(task.sample(latents))):
+    for number, image in enumerate(to_uint8(task.sample(latents))):
         with Image.open(folder / f"{number:05d}.png") as picture:
             difference = np.asarray(picture).astype(int) - image.permute(1, 2, 0).numpy()
         assert np.abs(difference).max() <= 1
@@ -384,17 +389,11 @@ def assert_told_in_one_line(capsys: pytest.CaptureFixture[str], arguments: list[
         (["--model.image_size=12"], "model.image_size=12: must be a power of two of at least 8"),
         (["--model.coords=yx"], "model.coords"),
         (["--model.network=dense"], "model.network"),
-        (["--model.method=flow"], "model.method"),
+        (["--model=Flow"], "--model=Flow: there is no such task class"),
         (["--model.latent_size=0"], "model.latent_size=0: must be an integer of at least 1"),
-        (
-            ["--model.kl_weight=3"],
-            "model.kl_weight=3.0: only with model.method=vae; with gan it must stay at 1.0",
-        ),
-        (
-            ["--model.method=vae", "--model.gradient_penalty=1"],
-            "model.gradient_penalty=1.0: only with model.method=gan; with vae it must stay at 0.0",
-        ),
-        (["--data.source=folder"], "data.folder=null: must be a folder of pictures with data.source=folder"),
+        (["--model.kl_weight=3"], "there is no argument --model.kl_weight"),
+        (["--model=VAE", "--model.gradient_penalty=1"], "there is no argument --model.gradient_penalty"),
+        (["--data.source=folder"], "data.folder=null: must be a folder of images with data.source=folder"),
         (["--data.num_val=10"], "data.num_val=10"),
         (["--trainer.gradient_clip_val=1"], "gradient_clip_val"),
         (["--trainer.accumulate_grad_batches=2"], "accumulate_grad_batches"),
@@ -418,10 +417,10 @@ def test_unreadable_pictures_are_counted_and_named(
         (pictures / name).write_bytes(b"this is no picture")
     arguments = ["fit", f"--runs_dir={tmp_path}", *SMALL, *FOLDER, "--data.source=folder"]
     arguments += [f"--data.folder={pictures}"]
-    assert_told_in_one_line(capsys, arguments, "2 of 26 pictures", "broken.png", "data.on_bad_image=skip")
+    assert_told_in_one_line(capsys, arguments, "2 of 26 images", "broken.png", "data.on_bad_image=skip")
     main([*arguments, "--data.on_bad_image=skip"])
     told = capsys.readouterr()
-    assert "2 of 26 pictures" in told.out + told.err
+    assert "2 of 26 images" in told.out + told.err
 
 
 def test_a_folder_that_is_not_there_is_told_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -30,7 +30,7 @@ def test_coverage_is_shown_as_a_share_of_its_floor(tmp_path: Path) -> None:
 def test_pictures_of_all_arms_are_one_above_the_other(tmp_path: Path) -> None:
     results = [result(tmp_path, arm, seed, 0.5) for arm in ("none", "xy") for seed in (1, 2)]
     extension = extend(results)
-    assert extension.notes == ["pictures of seed 1, from above: none, xy"]
+    assert extension.notes == ["pictures of seed 1, from top to bottom: none, xy"]
     assert list(extension.figures) == ["centers"]
     picture = Image.open(io.BytesIO(extension.figures["centers"]))
     assert picture.size == (30, 2 * 21 + 12)

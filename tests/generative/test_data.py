@@ -1,4 +1,4 @@
-"""The data module: batches, parts, seeds, processes, folders of pictures, mistakes."""
+"""The data module: batches, splits, seeds, processes, folders of pictures, mistakes."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.data import DataLoader
 
 from coordconv_apps.data.loaders import TrainLoader
-from generative.data import PARTS, SHAPES_SIZES, GenerativeData, ImageBatch, NumberBatch, Split
-from generative.folder import read_picture
-from generative.shapes import as_float, render
+from generative.data import SPLITS, TWO_SHAPE_SIZES, GenerativeData, IndexBatch, Split
+from generative.datasets import ImageBatch, read_square_image
+from generative.pixel_range import to_float
+from generative.two_shapes import render
 
 STAGES: dict[Split, str] = {"train": "fit", "val": "validate", "test": "test"}
 
@@ -30,9 +31,9 @@ def small(**changes: Any) -> GenerativeData:  # noqa: ANN401  # any argument of 
     return GenerativeData(**({**sizes, "batch_size": 5, "eval_batch_size": 4} | changes))
 
 
-def loader(data: GenerativeData, part: Split) -> DataLoader[ImageBatch]:
-    data.setup(STAGES[part])
-    return {"train": data.train_dataloader, "val": data.val_dataloader, "test": data.test_dataloader}[part]()
+def loader(data: GenerativeData, split: Split) -> DataLoader[ImageBatch]:
+    data.setup(STAGES[split])
+    return {"train": data.train_dataloader, "val": data.val_dataloader, "test": data.test_dataloader}[split]()
 
 
 def everything(batches: DataLoader[ImageBatch]) -> ImageBatch:
@@ -58,7 +59,7 @@ def in_order(batch: ImageBatch) -> Tensor:
 def test_the_papers_set_is_the_default() -> None:
     data = GenerativeData()
     assert (data.source, data.image_size, data.radius, data.batch_size) == ("shapes", 64, 10, 16)
-    assert [data.num_samples(part) for part in PARTS] == [50_000, 1_000, 10_000]
+    assert [data.num_samples(split) for split in SPLITS] == [50_000, 1_000, 10_000]
     batch = next(iter(data.train_dataloader()))
     assert isinstance(batch, ImageBatch)
     assert batch.images.shape == (16, 3, 64, 64)
@@ -67,22 +68,22 @@ def test_the_papers_set_is_the_default() -> None:
     assert batch.indices.dtype == torch.int64
 
 
-@pytest.mark.parametrize("part", PARTS)
-def test_images_are_those_of_the_scenes(part: Split) -> None:
+@pytest.mark.parametrize("split", SPLITS)
+def test_images_are_those_of_the_scenes(split: Split) -> None:
     data = small()
     assert data.scenes is not None
-    images, indices = everything(loader(data, part))
-    assert sorted(indices.tolist()) == list(range(data.num_samples(part)))
-    assert (indices.tolist() == sorted(indices.tolist())) == (part != "train")
-    expected = as_float(render(data.scenes[part], 12, 2))
+    images, indices = everything(loader(data, split))
+    assert sorted(indices.tolist()) == list(range(data.num_samples(split)))
+    assert (indices.tolist() == sorted(indices.tolist())) == (split != "train")
+    expected = to_float(render(data.scenes[split], 12, 2))
     assert torch.equal(images, expected[indices])
 
 
-@pytest.mark.parametrize("part", PARTS)
-def test_images_do_not_depend_on_the_batch_size_or_on_workers(part: Split) -> None:
-    one = everything(loader(small(), part))
+@pytest.mark.parametrize("split", SPLITS)
+def test_images_do_not_depend_on_the_batch_size_or_on_workers(split: Split) -> None:
+    one = everything(loader(small(), split))
     for other in ({"batch_size": 8, "eval_batch_size": 3}, {"num_workers": 1}):
-        images, indices = everything(loader(small(**other), part))
+        images, indices = everything(loader(small(**other), split))
         assert torch.equal(indices, one.indices)
         assert torch.equal(images, one.images)
 
@@ -90,25 +91,25 @@ def test_images_do_not_depend_on_the_batch_size_or_on_workers(part: Split) -> No
 def test_batches_have_the_sizes_asked_for() -> None:
     data = small()
     expected: dict[Split, list[int]] = {"train": [5, 5, 5, 5, 3], "val": [4, 3], "test": [4, 4, 1]}
-    for part, sizes in expected.items():
-        assert [len(batch.images) for batch in loader(data, part)] == sizes
+    for split, sizes in expected.items():
+        assert [len(batch.images) for batch in loader(data, split)] == sizes
 
 
 def test_parts_and_seeds_differ() -> None:
-    sizes = {f"num_{part}": 50 for part in PARTS}
+    sizes = {f"num_{split}": 50 for split in SPLITS}
     made = [data.scenes for data in (small(**sizes, seed=seed) for seed in (0, 1))]
-    rows = [str(scenes[part].centers.tolist()) for scenes in made if scenes is not None for part in PARTS]
+    rows = [str(scenes[split].centers.tolist()) for scenes in made if scenes is not None for split in SPLITS]
     assert len(set(rows)) == 6
     again = small(**sizes).scenes
     assert again is not None
-    assert [str(again[part].centers.tolist()) for part in PARTS] == rows[:3]
+    assert [str(again[split].centers.tolist()) for split in SPLITS] == rows[:3]
 
 
 def test_what_is_held_out_does_not_depend_on_the_number_to_train_on() -> None:
     one, other = small(), small(num_train=3)
     held_out: tuple[Split, ...] = ("val", "test")
-    for part in held_out:
-        assert torch.equal(everything(loader(one, part)).images, everything(loader(other, part)).images)
+    for split in held_out:
+        assert torch.equal(everything(loader(one, split)).images, everything(loader(other, split)).images)
 
 
 def test_the_order_of_training_depends_on_seed_and_epoch() -> None:
@@ -119,14 +120,14 @@ def test_the_order_of_training_depends_on_seed_and_epoch() -> None:
 
 
 def test_two_processes_share_the_images(monkeypatch: pytest.MonkeyPatch) -> None:
-    for part in PARTS:
-        one = everything(loader(small(batch_size=6), part))
+    for split in SPLITS:
+        one = everything(loader(small(batch_size=6), split))
         ranks = []
         for rank in range(2):
             data = small(batch_size=3)
             monkeypatch.setattr(data, "_processes", lambda rank=rank: (rank, 2))
-            ranks.append(everything(loader(data, part)))
-        both = ImageBatch(*(torch.cat(parts) for parts in zip(*ranks, strict=True)))
+            ranks.append(everything(loader(data, split)))
+        both = ImageBatch(*(torch.cat(splits) for splits in zip(*ranks, strict=True)))
         assert sorted(both.indices.tolist()) == list(range(len(one.indices))), "each of them once"
         assert torch.equal(in_order(both), in_order(one))
 
@@ -166,7 +167,7 @@ def test_predict_asks_for_the_samples_by_number(monkeypatch: pytest.MonkeyPatch)
     data = small(num_predict=10)
     data.setup("predict")
     batches = list(data.predict_dataloader())
-    assert all(isinstance(batch, NumberBatch) and batch.indices.dtype == torch.int64 for batch in batches)
+    assert all(isinstance(batch, IndexBatch) and batch.indices.dtype == torch.int64 for batch in batches)
     assert [batch.indices.tolist() for batch in batches] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
     monkeypatch.setattr(data, "_processes", lambda: (1, 2))
     assert torch.cat([batch.indices for batch in data.predict_dataloader()]).tolist() == [1, 3, 5, 7, 9]
@@ -200,22 +201,22 @@ def as_set(images: Tensor) -> set[bytes]:
 def test_every_picture_of_a_folder_is_in_one_part(folder: Path) -> None:
     data = of_folder(folder, num_val=6, num_test=8)
     assert data.scenes is None
-    parts = [everything(loader(data, part)) for part in PARTS]
-    assert [len(part.images) for part in parts] == [data.num_samples(part) for part in PARTS] == [30, 6, 8]
-    for part in parts:
-        assert part.images.shape[1:] == (3, 8, 8)
-        assert part.images.dtype == torch.float32
-        assert sorted(part.indices.tolist()) == list(range(len(part.indices)))
+    splits = [everything(loader(data, split)) for split in SPLITS]
+    assert [len(split.images) for split in splits] == [data.num_samples(split) for split in SPLITS] == [30, 6, 8]
+    for split in splits:
+        assert split.images.shape[1:] == (3, 8, 8)
+        assert split.images.dtype == torch.float32
+        assert sorted(split.indices.tolist()) == list(range(len(split.indices)))
     files = sorted(folder.rglob("*.png"))
-    expected = as_set(as_float(torch.stack([read_picture(path, 8) for path in files])))
+    expected = as_set(to_float(torch.stack([read_square_image(path, 8) for path in files])))
     assert len(expected) == 44
-    assert set.union(*(as_set(part.images) for part in parts)) == expected
+    assert set.union(*(as_set(split.images) for split in splits)) == expected
 
 
 def test_sizes_of_the_parts_of_a_folder(folder: Path) -> None:
     def sizes(**asked: int) -> list[int]:
         data = of_folder(folder, **asked)
-        return [data.num_samples(part) for part in PARTS]
+        return [data.num_samples(split) for split in SPLITS]
 
     assert sizes() == [36, 4, 4]  # the fewest that can be compared: a twentieth would be 2
     assert sizes(num_test=30) == [10, 4, 30]
@@ -230,8 +231,8 @@ def test_folders_hold_out_a_twentieth_and_no_more_than_shapes_do(
     names = [f"{number}.png" for number in range(number)]
     monkeypatch.setattr("generative.data.find_images", lambda *_: (names, 0, ""))
     data = of_folder(Path("not looked at"))
-    assert [data.num_samples(part) for part in PARTS] == [number - 2 * held_out, held_out, held_out]
-    assert SHAPES_SIZES["val"] == 1_000
+    assert [data.num_samples(split) for split in SPLITS] == [number - 2 * held_out, held_out, held_out]
+    assert TWO_SHAPE_SIZES["val"] == 1_000
 
 
 def test_the_seed_chooses_what_is_held_out_of_a_folder(folder: Path) -> None:
@@ -259,8 +260,8 @@ def test_flips_are_for_training_and_depend_on_seed_epoch_and_picture_only(folder
     for seed, number in ((0, 0), (0, 1)):
         data = of_folder(folder, flip=True, seed=seed)
         images, indices = epoch(data, number)
-        as_it_is, mirrored = ((images == kind).flatten(1).all(1) for kind in (plain[indices], plain[indices].flip(-1)))
-        assert (as_it_is ^ mirrored).all()
+        unflipped, mirrored = ((images == kind).flatten(1).all(1) for kind in (plain[indices], plain[indices].flip(-1)))
+        assert (unflipped ^ mirrored).all()
         assert abs(mirrored.float().mean() - 0.5) < 4 * math.sqrt(0.25 / 40)
         assert torch.equal(data.example_images(40, "train"), plain)
         assert torch.equal(everything(loader(data, "val")).images, everything(loader(of_folder(folder), "val")).images)
@@ -323,8 +324,8 @@ def test_unreadable_pictures_are_left_out_and_counted(damaged: Path, capsys: pyt
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for _ in range(2):
-            for part in PARTS:
-                assert len(everything(loader(data, part)).images) == data.num_samples(part)
+            for split in SPLITS:
+                assert len(everything(loader(data, split)).images) == data.num_samples(split)
     assert len(caught) == 1
     assert "cut.png: not a readable image" in str(caught[0].message)
     assert data.bad_images == 2
@@ -332,7 +333,7 @@ def test_unreadable_pictures_are_left_out_and_counted(damaged: Path, capsys: pyt
 
 def test_a_picture_that_turns_out_unreadable_is_named(damaged: Path) -> None:
     (damaged / "empty.png").unlink()
-    loaders = [loader(of_folder(damaged), part) for part in PARTS]
+    loaders = [loader(of_folder(damaged), split) for split in SPLITS]
     with pytest.raises(ValueError, match=r"cut\.png: not a readable image \(.+\); data\.on_bad_image=skip continues"):
         [everything(made) for made in loaders]
 
@@ -363,7 +364,7 @@ def test_the_first_process_alone_tells(damaged: Path, capsys: pytest.CaptureFixt
         ({"radius": 0}, "data.radius=0: must be an integer of at least 1"),
         ({"radius": 19}, "data.radius=19: two objects do not fit into 64 pixels, must be at most 18"),
         ({"source": "bedrooms"}, "data.source=bedrooms: must be shapes or folder"),
-        ({"source": "folder"}, "data.folder=null: must be a folder of pictures with data.source=folder"),
+        ({"source": "folder"}, "data.folder=null: must be a folder of images with data.source=folder"),
         ({"folder": "mine"}, "data.folder='mine': must be null with data.source=shapes"),
         ({"flip": True}, "data.flip=true: must be false with data.source=shapes"),
         ({"on_bad_image": "ignore"}, "data.on_bad_image=ignore: must be error or skip"),
@@ -389,7 +390,7 @@ def test_a_radius_does_not_matter_with_a_folder(folder: Path) -> None:
     ],
 )
 def test_folders_with_too_few_pictures_are_refused(folder: Path, asked: dict[str, int], needed: str) -> None:
-    with pytest.raises(ValueError, match=r"pictures that can be read are too few") as caught:
+    with pytest.raises(ValueError, match=r"readable images are too few") as caught:
         of_folder(folder, **asked).setup("fit")
     where = f"data.folder={str(folder)!r}"
-    assert str(caught.value) == f"{where}: 44 pictures that can be read are too few, {needed}"
+    assert str(caught.value) == f"{where}: 44 readable images are too few, {needed}"

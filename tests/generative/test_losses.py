@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from generative.losses import (
     discriminator_loss,
-    feature_distance,
+    feature_matching_loss,
     generator_loss,
     gradient_penalty,
     reconstruction_loss,
@@ -105,21 +105,21 @@ def test_penalty_of_a_network_has_the_gradient_of_finite_differences(norm: bool)
 # ------------------------------------------------------------------ feature matching
 
 
-def test_feature_distance_is_between_means() -> None:
+def test_feature_matching_loss_is_between_means() -> None:
     torch.manual_seed(0)
     network = build_discriminator("none", image_size=8, width=3, norm=False)
     real, generated = images(6), images(9).flip(0)
     _, features = network(generated)
-    distance = feature_distance(network, features, real)
+    distance = feature_matching_loss(network, features, real)
     _, wanted = network(real)
     expected = (features.mean(0) - wanted.mean(0)).square().mean()
     torch.testing.assert_close(distance, expected)
     assert distance.item() > 0
     _, same = network(real)
-    assert feature_distance(network, same, real).item() == 0
+    assert feature_matching_loss(network, same, real).item() == 0
 
 
-def test_feature_distance_of_half_precision_is_computed_in_single() -> None:
+def test_feature_matching_loss_of_half_precision_is_computed_in_single() -> None:
     """Means of 100 and of 100.1 are the same number in bfloat16."""
     generated, real = torch.full((8, 5), 100.0), torch.full((8, 5), 100.0)
     real[:2] = 100.5
@@ -128,18 +128,18 @@ def test_feature_distance_of_half_precision_is_computed_in_single() -> None:
     def discriminator(_: Tensor) -> tuple[Tensor, Tensor]:
         return torch.zeros(8), real.bfloat16()
 
-    found = feature_distance(discriminator, generated.bfloat16(), images())  # type: ignore[arg-type]  # like one
+    found = feature_matching_loss(discriminator, generated.bfloat16(), images())  # type: ignore[arg-type]  # like one
     assert found.item() == pytest.approx((aim - 100.0).square().mean().item(), rel=1e-6)
     assert found.item() > 0
 
 
-def test_feature_distance_goes_to_the_generator_alone() -> None:
+def test_feature_matching_loss_goes_to_the_generator_alone() -> None:
     network = build_discriminator("none", image_size=8, width=3, norm=False)
     real = images(6).requires_grad_()
     generated = images(6).flip(0).detach().requires_grad_()
     _, features = network(generated)
     toward_real, toward_generated = torch.autograd.grad(
-        feature_distance(network, features, real), [real, generated], allow_unused=True
+        feature_matching_loss(network, features, real), [real, generated], allow_unused=True
     )
     assert toward_real is None
     assert toward_generated.any()

@@ -12,61 +12,20 @@ from torch import Tensor
 
 from coordconv_apps.training.task import Task
 from generative.data import GenerativeData
-from generative.pictures import (
-    AVERAGED,
-    GenerativePictures,
-    Grid,
-    as_bytes,
-    look_at,
-    make_sheet,
-    strongest_axes,
-)
-from generative.shapes import as_float, draw_scenes, render
-from generative.task import GenerativeTask
-from tests.generative.test_geometry import soft_shapes
+from generative.pictures import GenerativePictures, ImageGrid, contact_sheet, strongest_latents
+from generative.pixel_range import to_uint8
+from generative.two_shapes import draw_scenes, render
+from tests.generative.helpers import MADE_UP, RADIUS, SIZE, MadeUpGAN, MadeUpVAE, everywhere
 from tests.toy.data import ToyData
 from tests.toy.tasks import ToyTask
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from coordconv_apps.nn.coords import Coords
-    from generative.sampling import Method
-
-SIZE, RADIUS = 32, 5
-WHITE, GROUND = (255, 255, 255), (32, 36, 42)
-
-
-def everywhere(latents: Tensor) -> Tensor:
-    """Red in the upper half and blue in the lower, at places that latents 0 to 3 choose; 4 and 5 choose the shapes."""
-    u = latents.clamp(-1, 1)
-    x = 15.5 + 10.5 * u[:, [0, 1]]
-    y = torch.tensor([8.0, 23.0]) + 3 * u[:, [2, 3]]
-    return soft_shapes(torch.stack([x, y], -1), (u[:, 4:6] > 0).float(), SIZE, RADIUS)
-
-
-class MadeUp(GenerativeTask):
-    """A task that generates by a function of its latents (B, 6), and reconstructs by adding a half."""
-
-    def __init__(
-        self,
-        rule: Callable[[Tensor], Tensor] = everywhere,
-        method: Method = "gan",
-        coords: Coords = "xy",
-    ) -> None:
-        super().__init__(coords, method, image_size=SIZE, latent_size=6, width=2, discriminator_width=2)
-        self.rule = rule
-        self.batches: list[int] = []
-
-    def sample(self, latents: Tensor) -> Tensor:
-        self.batches.append(len(latents))
-        return self.rule(latents)
-
-    def reconstruct(self, images: Tensor) -> Tensor:
-        return (images + 0.5).clamp(max=1)
+GROUND = (36, 36, 36)
 
 
 def make_data(**arguments: Any) -> GenerativeData:  # noqa: ANN401  # handed on as they are
@@ -98,7 +57,7 @@ def folder_data(folder: Path, **arguments: Any) -> GenerativeData:  # noqa: ANN4
 @pytest.fixture(scope="module")
 def drawn() -> dict[str, Image.Image]:
     """Pictures of a GAN that has learned."""
-    return draw(MadeUp(), make_data())
+    return draw(MadeUpGAN(), make_data())
 
 
 def pixels(picture: Image.Image) -> NDArray[np.uint8]:
@@ -107,7 +66,7 @@ def pixels(picture: Image.Image) -> NDArray[np.uint8]:
 
 def enlarged(image: Tensor, zoom: int) -> NDArray[np.uint8]:
     """An image (3, H, W) in [-1, 1] as the pixels of a picture."""
-    found: NDArray[np.uint8] = np.kron(as_bytes(image).permute(1, 2, 0).numpy(), np.ones((zoom, zoom, 1), np.uint8))
+    found: NDArray[np.uint8] = np.kron(to_uint8(image).permute(1, 2, 0).numpy(), np.ones((zoom, zoom, 1), np.uint8))
     return found
 
 
@@ -122,17 +81,7 @@ def pasted(sheet: Image.Image, side: int) -> list[tuple[int, int]]:
     return [(x, y) for y in starts((~ground).mean(1) > 0.2) for x in starts((~ground).mean(0) > 0.2)]
 
 
-# ------------------------------------------------------------------ images as bytes and on sheets
-
-
-def test_bytes_are_the_inverse_of_floats() -> None:
-    every = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
-    assert torch.equal(as_bytes(as_float(every)), every)
-
-
-def test_bytes_of_what_is_no_image() -> None:
-    values = torch.tensor([-7.0, -1, 0, 1, 7, float("nan"), float("inf"), -float("inf")])
-    assert as_bytes(values).tolist() == [0, 0, 128, 255, 255, 128, 255, 0]
+# ------------------------------------------------------------------ contact sheets
 
 
 @pytest.mark.parametrize(("side", "zoom"), [(32, 3), (64, 2), (50, 2), (96, 1), (128, 1)])
@@ -140,7 +89,7 @@ def test_sheet_shows_images_enlarged_in_rows(side: int, zoom: int) -> None:
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(5, 3, side, side, generator=generator) * 2 - 1
     other = torch.rand(2, 3, side, side, generator=generator) * 2 - 1
-    sheet = make_sheet("a title", [Grid("above", images, 3), Grid("below", other, 3)])
+    sheet = contact_sheet("a title", [ImageGrid("above", images, 3), ImageGrid("below", other, 3)])
     places = pasted(sheet, side * zoom)
     assert len(places) == 9
     for image, (x, y) in zip((*images, None, *other, None), places, strict=True):
@@ -151,9 +100,9 @@ def test_sheet_shows_images_enlarged_in_rows(side: int, zoom: int) -> None:
 
 def test_sheet_has_room_for_its_title_and_labels() -> None:
     images = torch.ones(2, 3, 32, 32)
-    narrow, wide = (make_sheet("t" * length, [Grid("", images, 1)]) for length in (1, 60))
+    narrow, wide = (contact_sheet("t" * length, [ImageGrid("", images, 1)]) for length in (1, 60))
     assert narrow.width < 120 < 300 < wide.width
-    labelled = make_sheet("t", [Grid("", images, 1, ["first", "second"])])
+    labelled = contact_sheet("t", [ImageGrid("", images, 1, ["first", "second"])])
     (x, first), (_, second) = pasted(labelled, 96)
     ink = (pixels(labelled)[:, : x - 1] != GROUND).any(2)
     assert ink[first : first + 96].any()
@@ -161,26 +110,7 @@ def test_sheet_has_room_for_its_title_and_labels() -> None:
     assert not ink[first + 96 : second].any()
 
 
-# ------------------------------------------------------------------ what figures are drawn from
-
-
-def test_centres_are_those_of_the_scenes() -> None:
-    scenes = draw_scenes(90, SIZE, RADIUS, torch.Generator().manual_seed(0))
-    images = as_float(render(scenes, SIZE, RADIUS))
-    images[7] = 1
-    seen = look_at(images.split(40), RADIUS)
-    assert (~seen.valid).nonzero().flatten().tolist() == [7]
-    torch.testing.assert_close(seen.centers[seen.valid], scenes.centers[seen.valid].float())
-
-
-def test_average_is_that_of_the_first_images() -> None:
-    images = torch.rand(AVERAGED + 50, 3, 12, 12, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    seen = look_at(images.split(64), RADIUS)
-    assert seen.averaged == AVERAGED
-    np.testing.assert_allclose(seen.average.numpy(), images[:AVERAGED].double().numpy().mean(0), atol=1e-6)
-    few = look_at([images[:3]], RADIUS)
-    assert few.averaged == 3
-    np.testing.assert_allclose(few.average.numpy(), images[:3].numpy().mean(0), atol=1e-6)
+# ------------------------------------------------------------------ what is drawn
 
 
 def test_strongest_latents_come_first() -> None:
@@ -190,8 +120,8 @@ def test_strongest_latents_come_first() -> None:
         return (latents * weights).sum(1)[:, None, None, None].expand(-1, 3, 4, 4)
 
     latents = torch.rand(3, 4, generator=torch.Generator().manual_seed(0))
-    assert strongest_axes(sample, latents, 1.0, 8) == [1, 3, 0, 2]
-    assert strongest_axes(sample, latents, 1.0, 2) == [1, 3]
+    assert strongest_latents(sample, latents, 1.0, 8) == [1, 3, 0, 2]
+    assert strongest_latents(sample, latents, 1.0, 2) == [1, 3]
 
 
 # ------------------------------------------------------------------ what is to be seen
@@ -208,7 +138,7 @@ def test_pictures_of_a_gan(drawn: dict[str, Image.Image]) -> None:
 
 
 def test_pictures_of_a_vae() -> None:
-    task = MadeUp(method="vae")
+    task = MadeUpVAE()
     random = torch.get_rng_state()
     assert sorted(draw(task, make_data())) == sorted([*SHAPES, "reconstructions"])
     assert torch.equal(random, torch.get_rng_state())
@@ -216,12 +146,12 @@ def test_pictures_of_a_vae() -> None:
 
 
 def test_same_generator_same_pictures(drawn: dict[str, Image.Image]) -> None:
-    again = draw(MadeUp(), make_data())
+    again = draw(MadeUpGAN(), make_data())
     assert all(picture.tobytes() == again[name].tobytes() for name, picture in drawn.items())
 
 
 def test_sheet_of_samples_has_generated_and_real_images(folder: Path) -> None:
-    task, data = MadeUp(), folder_data(folder)
+    task, data = MadeUpGAN(), folder_data(folder)
     sheet = draw(task, data)["samples"]
     expected = [*task.sample(task.draw_latents(24, 0)), *data.example_images(16)]
     places = pasted(sheet, 96)
@@ -234,9 +164,7 @@ def test_walks_go_from_end_to_end_along_the_strongest_latents(folder: Path) -> N
         gray = (latents * torch.tensor([0.1, 0, 0.3, 0, 0.5, 0])).sum(1) / 2
         return gray[:, None, None, None].expand(-1, 3, 8, 8)
 
-    reaches: dict[Method, float] = {"gan": 1.0, "vae": 2.0}
-    for method, reach in reaches.items():
-        task = MadeUp(rule, method)
+    for task, reach in ((MadeUpGAN(rule), 1.0), (MadeUpVAE(rule), 2.0)):
         sheet = draw(task, folder_data(folder, image_size=8))["walks"]
         levels = np.array([pixels(sheet)[y, x, 0] for x, y in pasted(sheet, 96)]).reshape(6, 9).astype(float)
         steps = np.diff(levels, axis=1) * 2 / 255
@@ -248,7 +176,7 @@ def test_walks_go_from_end_to_end_along_the_strongest_latents(folder: Path) -> N
 
 
 def test_reconstructions_are_below_their_images(folder: Path) -> None:
-    task, data = MadeUp(method="vae"), folder_data(folder)
+    task, data = MadeUpVAE(), folder_data(folder)
     sheet = draw(task, data)["reconstructions"]
     places = pasted(sheet, 96)
     assert len(places) == 64
@@ -261,7 +189,7 @@ def test_reconstructions_are_below_their_images(folder: Path) -> None:
 
 @pytest.mark.parametrize(("number", "shown"), [(3, 6), (8, 16), (11, 16)])
 def test_reconstructions_of_few_images(folder: Path, number: int, shown: int) -> None:
-    sheet = draw(MadeUp(method="vae"), folder_data(folder, num_test=number))["reconstructions"]
+    sheet = draw(MadeUpVAE(), folder_data(folder, num_test=number))["reconstructions"]
     assert len(pasted(sheet, 96)) == shown
 
 
@@ -275,7 +203,7 @@ def coloured(picture: Image.Image, channel: int) -> list[int]:
 
 def test_centres_that_have_collapsed_are_few_dots(drawn: dict[str, Image.Image]) -> None:
     covers = drawn["centers"]
-    point = draw(MadeUp(lambda z: everywhere(z * torch.tensor([0, 0, 0, 0, 1, 1]))), make_data())["centers"]
+    point = draw(MadeUpGAN(lambda z: everywhere(z * torch.tensor([0, 0, 0, 0, 1, 1]))), make_data())["centers"]
     for channel in (0, 2):
         real, generated = coloured(covers, channel)
         assert generated == pytest.approx(real, rel=0.5)
@@ -285,40 +213,44 @@ def test_centres_that_have_collapsed_are_few_dots(drawn: dict[str, Image.Image])
 
 
 def test_a_generator_that_has_failed_is_drawn_too() -> None:
-    task = MadeUp(lambda latents: torch.full((len(latents), 3, SIZE, SIZE), float("nan")), "vae")
+    task = MadeUpVAE(lambda latents: torch.full((len(latents), 3, SIZE, SIZE), float("nan")))
     pictures = draw(task, make_data())
     assert sorted(pictures) == sorted([*SHAPES, "reconstructions"])
     assert coloured(pictures["centers"], 0)[1] < 0.05 * coloured(pictures["centers"], 0)[0]
 
 
-@pytest.mark.parametrize(("method", "names"), [("gan", []), ("vae", ["reconstructions"])])
-def test_pictures_of_a_folder(folder: Path, method: Method, names: list[str]) -> None:
-    assert sorted(draw(MadeUp(method=method), folder_data(folder))) == sorted(["samples", "walks", *names])
+@MADE_UP
+def test_pictures_of_a_folder(folder: Path, made_up: type[MadeUpGAN | MadeUpVAE]) -> None:
+    names = ["reconstructions"] if made_up is MadeUpVAE else []
+    assert sorted(draw(made_up(), folder_data(folder))) == sorted(["samples", "walks", *names])
 
 
 def test_titles_tell_what_was_trained(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     titles: list[str] = []
 
-    def note(title: str, grids: Sequence[Grid]) -> Image.Image:
+    def note(title: str, grids: Sequence[ImageGrid]) -> Image.Image:
         titles.append(title)
-        return make_sheet(title, grids)
+        return contact_sheet(title, grids)
 
-    monkeypatch.setattr("generative.pictures.make_sheet", note)
-    draw(MadeUp(coords="xyr"), folder_data(folder))
-    monkeypatch.setattr(MadeUp, "global_step", 12345)
-    draw(MadeUp(coords="none", method="vae"), folder_data(folder))
+    monkeypatch.setattr("generative.pictures.contact_sheet", note)
+    draw(MadeUpGAN(coords="xyr"), folder_data(folder))
+    monkeypatch.setattr(MadeUpVAE, "global_step", 12345)
+    draw(MadeUpVAE(coords="none"), folder_data(folder))
     assert titles == [
-        "CoordConv (coords=xyr), GAN: samples",
-        "CoordConv (coords=xyr), GAN: walks",
-        "plain convolutions (coords=none), VAE, 12,345 optimizer steps: samples",
-        "plain convolutions (coords=none), VAE, 12,345 optimizer steps: walks",
-        "plain convolutions (coords=none), VAE, 12,345 optimizer steps: reconstructions",
+        "CoordConv (coords=xyr), MadeUpGAN: samples",
+        "CoordConv (coords=xyr), MadeUpGAN: walks",
+        "plain convolutions (coords=none), MadeUpVAE, 12,345 optimizer steps: samples",
+        "plain convolutions (coords=none), MadeUpVAE, 12,345 optimizer steps: walks",
+        "plain convolutions (coords=none), MadeUpVAE, 12,345 optimizer steps: reconstructions",
     ]
 
 
-@pytest.mark.parametrize(("task", "data"), [(ToyTask(), make_data()), (MadeUp(), ToyData())])
+@pytest.mark.parametrize(("task", "data"), [(ToyTask(), make_data()), (MadeUpGAN(), ToyData())])
 def test_other_tasks_and_data_are_refused(task: Task, data: Any) -> None:  # noqa: ANN401  # of several classes
-    with pytest.raises(TypeError, match=f"{type(task).__name__} and {type(data).__name__} are not those of generative"):
+    with pytest.raises(
+        TypeError,
+        match=f"{type(task).__name__} and {type(data).__name__}: must be a Generative",
+    ):
         draw(task, data)
 
 

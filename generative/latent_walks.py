@@ -1,0 +1,234 @@
+"""Walks through the latent space of a generator: do latents move the objects without changing their shapes?
+
+Liu et al. (2018), section 5, observed that directions in the latent space of a GAN with CoordConv are geometric
+transformations such as translation, and that those of a GAN without it are not. Here the centres of both objects are
+followed along straight walks. The metrics say how far and how straight they move, how evenly, and whether the shapes
+stay the same.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+from generative.two_shape_decoder import decode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+STEPS = 17
+"""Images along a walk."""
+
+WALKS = 64
+"""Smallest number of walks that are measured."""
+
+MAX_STEP = 0.75
+"""A centre that moves by more than this share of the radius from one image to the next has jumped."""
+
+_BATCH = 64
+
+
+class WalkMeasurements(NamedTuple):
+    """The paths of both objects along ``n`` walks of ``s`` images. A path connects each valid image to the next one.
+
+    Attributes:
+        axes: int64 ``(n,)``: the latent that the walk changes; -1 for a walk that changes several.
+        distance: float32 ``(n, 2)``: length of the path of each object's centre, in pixels.
+        displacement: float32 ``(n, 2)``: distance from the path's first to its last point, in pixels.
+        longest: float32 ``(n, 2)``: longest step of the path, in pixels.
+        translation: float32 ``(n, 2)``: the part of ``distance`` that is translation, in pixels: steps of at most
+            `MAX_STEP` times the radius between neighbouring valid images with the same shapes.
+        neighbours: int64 ``(n,)``: number of pairs of neighbouring images that are both valid, at most ``s - 1``.
+        same_shapes: int64 ``(n,)``: number of these pairs in which both shapes stay the same.
+        valid: bool ``(n, s)``: whether the image shows one red and one blue object.
+        centers: float32 ``(n, s, 2, 2)``: x and y of the red and the blue centre, in pixels, where valid.
+        shapes: int64 ``(n, s, 2)``: the shapes of both objects as indices into `SHAPES`, where valid.
+    """
+
+    axes: Tensor
+    distance: Tensor
+    displacement: Tensor
+    longest: Tensor
+    translation: Tensor
+    neighbours: Tensor
+    same_shapes: Tensor
+    valid: Tensor
+    centers: Tensor
+    shapes: Tensor
+
+
+def walk_latents(latents: Tensor, directions: Tensor, steps: int = STEPS, reach: float = 1.0) -> Tensor:
+    """Compute evenly spaced points on straight lines in latent space.
+
+    Args:
+        latents: ``(n, z)``: a point on each line.
+        directions: ``(n, z)``: the direction of each line, not 0.
+        steps: Number of points on each line, at least 2.
+        reach: The coordinate along the direction goes from ``-reach`` to ``reach``, whatever it is in ``latents``.
+
+    Returns:
+        ``(n, steps, z)``. Along an axis, one latent changes and all others keep their values.
+
+    Raises:
+        ValueError: The shapes differ, there are too few steps, or a direction is 0.
+
+    Example:
+        >>> walk_latents(torch.tensor([[0.5, 0.25]]), torch.tensor([[1.0, 0.0]]), steps=3)
+        tensor([[[-1.0000,  0.2500],
+                 [ 0.0000,  0.2500],
+                 [ 1.0000,  0.2500]]])
+    """
+    if latents.ndim != 2 or latents.shape != directions.shape:
+        shapes = f"{tuple(latents.shape)}, directions of shape {tuple(directions.shape)}"
+        raise ValueError(f"latents of shape {shapes}: must both be (n, z)")
+    if steps < 2:
+        raise ValueError(f"steps={steps}: must be an integer of at least 2")
+    length = directions.norm(dim=1, keepdim=True)
+    if not (length > 0).all():
+        raise ValueError(f"directions: row {int((length == 0).int().argmax())} is 0, must be a direction")
+    directions = directions / length
+    beside = latents - (latents * directions).sum(1, keepdim=True) * directions
+    along = torch.linspace(-reach, reach, steps, device=latents.device, dtype=latents.dtype)
+    return beside[:, None] + along[:, None] * directions[:, None]
+
+
+def in_batches(function: Callable[[Tensor], Tensor], inputs: Tensor) -> Iterator[Tensor]:
+    """Apply a function to a few rows at a time.
+
+    Args:
+        function: From ``(B, ...)`` to ``(B, ...)``, such as a generator.
+        inputs: ``(N, ...)``.
+
+    Yields:
+        The outputs of the batches, in order.
+    """
+    for batch in inputs.split(_BATCH):
+        yield function(batch)
+
+
+def measure_walks(
+    sample: Callable[[Tensor], Tensor],
+    latents: Tensor,
+    directions: Tensor,
+    radius: int,
+    *,
+    steps: int = STEPS,
+    reach: float = 1.0,
+) -> WalkMeasurements:
+    """Follow the two objects along walks.
+
+    Args:
+        sample: From latents ``(B, z)`` to images ``(B, 3, H, W)`` in [-1, 1].
+        latents: ``(n, z)``: a point on each walk.
+        directions: ``(n, z)``: the direction of each walk.
+        radius: Radius of the objects, in pixels.
+        steps: Number of images along a walk.
+        reach: A walk goes from ``-reach`` to ``reach``, as in `walk_latents`.
+
+    Returns:
+        Measurements of all walks, on the CPU.
+
+    Raises:
+        ValueError: As in `walk_latents`.
+    """
+    points = walk_latents(latents, directions, steps, reach)
+    decoded = [decode(images, radius) for images in in_batches(sample, points.flatten(0, 1))]
+    valid = torch.cat([batch.valid for batch in decoded]).cpu().view(-1, steps)
+    centers = torch.cat([batch.centers for batch in decoded]).float().cpu().view(-1, steps, 2, 2)
+    shapes = torch.cat([batch.shapes for batch in decoded]).cpu().view(-1, steps, 2)
+    path = _fill_gaps(centers, valid)
+    moves = path.diff(dim=1).norm(dim=-1)
+    neighbours = valid[:, 1:] & valid[:, :-1]
+    same = neighbours & (shapes[:, 1:] == shapes[:, :-1]).all(-1)
+    moved = same[..., None] & (moves <= MAX_STEP * radius)
+    axes = torch.where((directions != 0).sum(1) == 1, directions.abs().argmax(1), -1)
+    return WalkMeasurements(
+        axes=axes.cpu(),
+        distance=moves.sum(1),
+        displacement=(path[:, -1] - path[:, 0]).norm(dim=-1),
+        longest=moves.amax(1),
+        translation=(moves * moved).sum(1),
+        neighbours=neighbours.sum(1),
+        same_shapes=same.sum(1),
+        valid=valid,
+        centers=centers,
+        shapes=shapes,
+    )
+
+
+def _fill_gaps(centers: Tensor, valid: Tensor) -> Tensor:
+    """Replace the centres of invalid images by those of the last valid image before them, or the first one after."""
+    number = torch.arange(valid.shape[1])
+    last = torch.where(valid, number, -1).cummax(1).values
+    last = torch.where(last < 0, valid.int().argmax(1, keepdim=True), last)
+    filled = centers.take_along_dim(last[..., None, None], 1)
+    return torch.where(valid.any(1)[:, None, None, None], filled, torch.zeros(()))
+
+
+def measure_axis_walks(
+    sample: Callable[[Tensor], Tensor],
+    draw_latents: Callable[[int, int], Tensor],
+    radius: int,
+    *,
+    walks: int = WALKS,
+    steps: int = STEPS,
+    seed: int = 0,
+    reach: float = 1.0,
+) -> WalkMeasurements:
+    """Follow the two objects along walks that each change one latent, equally many walks for every latent.
+
+    Args:
+        sample: From latents ``(B, z)`` to images ``(B, 3, H, W)`` in [-1, 1].
+        draw_latents: From a number and a seed to latents ``(number, z)``. Each walk goes through a point of its own.
+        radius: Radius of the objects, in pixels.
+        walks: Smallest number of walks; it is rounded up to a multiple of the number of latents.
+        steps: Number of images along a walk.
+        seed: Seed of the points.
+        reach: A walk goes from ``-reach`` to ``reach``.
+
+    Returns:
+        Measurements of all walks, those along the first latent first.
+
+    Raises:
+        ValueError: There are too few walks or steps.
+    """
+    if walks < 1:
+        raise ValueError(f"walks={walks}: must be an integer of at least 1")
+    size = draw_latents(1, seed).shape[1]
+    each = -(-walks // size)
+    latents = draw_latents(size * each, seed)
+    directions = torch.eye(size, dtype=latents.dtype, device=latents.device).repeat_interleave(each, 0)
+    return measure_walks(sample, latents, directions, radius, steps=steps, reach=reach)
+
+
+def walk_metrics(walks: WalkMeasurements, reach: float) -> dict[str, float]:
+    """Summarise the measurements of all walks.
+
+    Args:
+        walks: Measurements of at least one walk.
+        reach: The walks went from ``-reach`` to ``reach``.
+
+    Returns:
+        - ``walk_distance``: pixels that a centre moves per unit of a latent, the mean over walks and objects.
+        - ``walk_translation``: the part of it that is translation: steps without jumps between neighbouring valid
+          images with the same shapes.
+        - ``walk_straightness``: displacement divided by distance, both summed over all walks, so that long paths count
+          most; 1 is straight, 0 ends where it started.
+        - ``walk_jump``: longest step divided by distance, both summed likewise; ``1 / (steps - 1)`` is even, 1 is a
+          single jump.
+        - ``walk_same_shapes``: share of pairs of neighbouring valid images in which both shapes stay the same.
+        - ``walk_valid``: share of images that show one red and one blue object.
+
+        If nothing moves or nothing is valid, they have the worst values: 0, and 1 for ``walk_jump``.
+    """
+    length, distance, pairs = 2 * reach, float(walks.distance.sum()), int(walks.neighbours.sum())
+    return {
+        "walk_distance": float(walks.distance.mean()) / length,
+        "walk_translation": float(walks.translation.mean()) / length,
+        "walk_straightness": float(walks.displacement.sum()) / distance if distance else 0.0,
+        "walk_jump": float(walks.longest.sum()) / distance if distance else 1.0,
+        "walk_same_shapes": int(walks.same_shapes.sum()) / pairs if pairs else 0.0,
+        "walk_valid": float(walks.valid.float().mean()),
+    }

@@ -1,0 +1,309 @@
+"""Metrics of how well generated two-shape images cover the data, exact over batches and processes.
+
+`TwoShapeMetrics` decodes real and generated images (`generative.two_shape_decoder`) and compares what they show.
+Equal numbers of images are compared. Each metric ``<name>`` comes with ``floor/<name>``, the real reference: the value
+that as many real images achieve.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
+
+from generative.metrics.coverage import precision_recall_density_coverage
+from generative.metrics.histograms import bins_per_axis, count_points, histogram_metrics
+from generative.metrics.intrinsic_dimension import SUBSET_SIZE, intrinsic_dimension, local_dimension
+from generative.metrics.sliced_wasserstein import sliced_wasserstein_distance
+from generative.metrics.support_size import support_size
+from generative.two_shape_decoder import decode
+from generative.two_shapes import COLOURS, SHAPES, check_size
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MIN_IMAGES = 10
+"""Smallest number of images on each side of a comparison."""
+
+_FIELDS = 7  # of an image in the state: whether it is valid, four coordinates, two shapes
+_RANGE_TOLERANCE = 1e-3  # by which values may lie outside [-1, 1]: rounding
+
+
+class DecodedImages(NamedTuple):
+    """What a set of images shows.
+
+    Attributes:
+        number: Number of images, valid or not.
+        invalid_share: Share of invalid images, in [0, 1], among all images, of which these may be a random part.
+        centers: float64 ``(n, 4)`` on the CPU, for the valid images: x and y of red, x and y of blue, in pixels.
+        jittered_centers: The same, each coordinate moved by up to half a pixel at random. The integers of real images
+            and the fractions of generated ones then count alike, and distances do not tie. (On the integers alone, the
+            density of 5,000 real images of 32 x 32 pixels would be 1.2 instead of 1.)
+        shapes: int64 ``(n, 2)``, of red and blue.
+        image_size: Height and width of an image, in pixels.
+        radius: Radius of a circle, half the side of a square, in pixels.
+    """
+
+    number: int
+    invalid_share: float
+    centers: Tensor
+    jittered_centers: Tensor
+    shapes: Tensor
+    image_size: int
+    radius: int
+
+
+class _PointCloud(NamedTuple):
+    """Centres of one colour, or the difference of red and blue.
+
+    Attributes:
+        name: ``red``, ``blue`` or ``difference``.
+        points: ``(n, 2)`` in pixels, relative to the middle of the image.
+        half_width: Half the side of the square around 0 that contains all points of the data, in pixels.
+    """
+
+    name: str
+    points: Tensor
+    half_width: float
+
+
+def _point_clouds(images: DecodedImages, centers: Tensor) -> list[_PointCloud]:
+    red, blue = centers[:, :2], centers[:, 2:]
+    middle, half_width = (images.image_size - 1) / 2, images.image_size / 2 - images.radius
+    return [
+        _PointCloud(COLOURS[0], red - middle, half_width),
+        _PointCloud(COLOURS[1], blue - middle, half_width),
+        _PointCloud("difference", red - blue, 2 * half_width),
+    ]
+
+
+def _with_colour_means(values: dict[str, float], *keys: str) -> dict[str, float]:
+    """Add the means over red and blue of some metrics that are there for each cloud."""
+    means = {key: sum(values[f"{colour}/{key}"] for colour in COLOURS) / len(COLOURS) for key in keys}
+    return values | means
+
+
+def _invalid_metrics(images: DecodedImages, reference: DecodedImages) -> dict[str, float]:
+    """Return ``invalid``: the share of images that are not in the data set (`DecodedScenes.valid`), in [0, 1]."""
+    return {"invalid": images.invalid_share}
+
+
+def _coverage_metrics(images: DecodedImages, reference: DecodedImages) -> dict[str, float]:
+    """Return ``precision``, ``recall``, ``density`` and ``coverage`` of the four coordinates of both centres.
+
+    Invalid images count as generated images that lie nowhere. Without a valid image all four are 0.
+    """
+    return precision_recall_density_coverage(reference.jittered_centers, images.jittered_centers, images.number)
+
+
+def _histogram_metrics(images: DecodedImages, reference: DecodedImages) -> dict[str, float]:
+    """Return the five metrics of `histogram_metrics` for each cloud, and the means over red and blue of four of them.
+
+    Without a valid image, coverage and entropy are 0 and the others are 1.
+    """
+    values: dict[str, float] = {}
+    bins = bins_per_axis(images.number)
+    clouds = _point_clouds(images, images.jittered_centers)
+    for cloud, real in zip(clouds, _point_clouds(reference, reference.jittered_centers), strict=True):
+        counts = count_points(real.points, cloud.points, -cloud.half_width, cloud.half_width, bins)
+        values |= {f"{cloud.name}/{key}": value for key, value in histogram_metrics(counts).items()}
+    return _with_colour_means(values, "bin_coverage", "entropy_reduction", "js_divergence", "different_bins")
+
+
+def _wasserstein_metrics(images: DecodedImages, reference: DecodedImages) -> dict[str, float]:
+    """Return ``sliced_wasserstein`` in pixels for each cloud, and its mean over red and blue.
+
+    Without a valid image it is the diagonal of the square that contains the data's cloud: no two clouds in it are
+    further apart.
+    """
+    values = {}
+    clouds = _point_clouds(images, images.centers)
+    for cloud, real in zip(clouds, _point_clouds(reference, reference.centers), strict=True):
+        worst = 2 * cloud.half_width * 2**0.5
+        distance = sliced_wasserstein_distance(real.points, cloud.points) if len(cloud.points) else worst
+        values[f"{cloud.name}/sliced_wasserstein"] = distance
+    return _with_colour_means(values, "sliced_wasserstein")
+
+
+def _dimension_metrics(images: DecodedImages, reference: DecodedImages) -> dict[str, float]:
+    """Return ``intrinsic_dimension`` and ``local_dimension`` for each cloud, and their means over red and blue.
+
+    They are 2 for the data, 1 for a ring and 0 without a valid image. The cloud of differences has a hole and is thin
+    at its edge: for the data, its dimension at the same scale is 1.8.
+    """
+    values: dict[str, float] = {}
+    for name, points, _ in _point_clouds(images, images.centers):
+        # The cloud of differences is twice as wide: at the same scale there are four times as many points in it.
+        subset_size = SUBSET_SIZE if name in COLOURS else 4 * SUBSET_SIZE
+        values[f"{name}/intrinsic_dimension"] = intrinsic_dimension(points, subset_size)
+        values[f"{name}/local_dimension"] = local_dimension(points, images.image_size)
+    return _with_colour_means(values, "intrinsic_dimension", "local_dimension")
+
+
+def _pair_metrics(images: DecodedImages, reference: DecodedImages) -> dict[str, float]:
+    """Return the shares of the four pairs of shapes, such as ``pairs/circle_square`` (red first), and their distance.
+
+    ``pairs_distance`` is the total variation distance from the shares of the reference, in [0, 1]. Without a valid
+    image the shares are 0 and the distance is 1.
+    """
+    shares, real_shares = (_pair_shares(side.shapes) for side in (images, reference))
+    names = [f"pairs/{red}_{blue}" for red in SHAPES for blue in SHAPES]
+    distance = float((shares - real_shares).abs().sum()) / 2 if len(images.shapes) else 1.0
+    return dict(zip(names, shares.tolist(), strict=True)) | {"pairs_distance": distance}
+
+
+def _pair_shares(shapes: Tensor) -> Tensor:
+    counts = torch.bincount(shapes[:, 0] * len(SHAPES) + shapes[:, 1], minlength=len(SHAPES) ** 2).double()
+    return counts / max(len(shapes), 1)
+
+
+def _support_metrics(images: DecodedImages, reference: DecodedImages) -> dict[str, float]:
+    """Return ``support_size``: an estimate of the number of different images.
+
+    Images are equal if their shapes are the same and their centres differ by at most half a pixel. Without a valid
+    image it is 0.
+    """
+    return {"support_size": support_size(images.centers, images.shapes)}
+
+
+_METRICS: tuple[Callable[[DecodedImages, DecodedImages], dict[str, float]], ...] = (
+    _invalid_metrics,
+    _coverage_metrics,
+    _histogram_metrics,
+    _wasserstein_metrics,
+    _dimension_metrics,
+    _pair_metrics,
+    _support_metrics,
+)
+
+
+def compare_two_shapes(images: DecodedImages, reference: DecodedImages) -> dict[str, float]:
+    """Compute all metrics of a set of images.
+
+    Args:
+        images: What the images show.
+        reference: What as many real images show; at least `MIN_IMAGES` of them are valid.
+
+    Returns:
+        Values by name. The metrics of one cloud have the prefix ``red/``, ``blue/`` or ``difference/`` (red minus
+        blue); without prefix they are means over red and blue.
+    """
+    values: dict[str, float] = {}
+    for metrics in _METRICS:
+        values |= metrics(images, reference)
+    return values
+
+
+class TwoShapeMetrics(Metric):
+    """Compare generated two-shape images with real ones.
+
+    Equal numbers are compared: ``m = min(generated, real // 2)``. Of the real images, m are the reference and m others
+    are the real reference value ``floor/...``. m generated images and these m real images are each compared with the
+    reference. They are drawn at random with a fixed seed after sorting, so that the metrics depend neither on batches
+    nor on processes. Only ``invalid`` uses all images.
+
+    Args:
+        image_size: Height and width of the images, in pixels.
+        radius: Radius of a circle, half the side of a square, in pixels.
+        seed: Seed by which images are drawn.
+
+    Raises:
+        ValueError: Two objects of ``radius`` do not fit into an image.
+
+    Example:
+        >>> import torch
+        >>> from generative.pixel_range import to_float
+        >>> from generative.two_shapes import draw_scenes, render
+        >>> scenes = draw_scenes(90, image_size=32, radius=5, generator=torch.Generator().manual_seed(0))
+        >>> images = to_float(render(scenes, image_size=32, radius=5))
+        >>> metrics = TwoShapeMetrics(image_size=32, radius=5)
+        >>> metrics.update(images[:60], real=True)
+        >>> metrics.update(images[60:61].repeat(30, 1, 1, 1), real=False)  # mode collapse: one image
+        >>> values = metrics.compute()
+        >>> names = ("invalid", "coverage", "floor/coverage", "intrinsic_dimension", "support_size")
+        >>> {name: round(float(values[name]), 2) for name in names}
+        {'invalid': 0.0, 'coverage': 0.17, 'floor/coverage': 0.9, 'intrinsic_dimension': 0.0, 'support_size': 1.0}
+    """
+
+    is_differentiable = False
+    full_state_update = False
+
+    real: list[Tensor]
+    generated: list[Tensor]
+
+    def __init__(self, image_size: int = 64, radius: int = 10, seed: int = 0) -> None:
+        super().__init__()
+        check_size(image_size, radius)
+        self.image_size, self.radius, self.seed = image_size, radius, seed
+        # Flat, because a process without images gathers an empty tensor of one axis.
+        self.add_state("real", [], dist_reduce_fx="cat")
+        self.add_state("generated", [], dist_reduce_fx="cat")
+
+    def update(self, images: Tensor, real: bool) -> None:
+        """Add a batch of images.
+
+        Args:
+            images: ``(B, 3, H, W)``, floating point in [-1, 1]. An image with a NaN or infinity counts as invalid.
+            real: Whether the images are real or generated.
+
+        Raises:
+            ValueError: The images have another shape, data type or range.
+        """
+        size = self.image_size
+        if images.shape[1:] != (3, size, size):
+            raise ValueError(f"images of shape {tuple(images.shape)}: must be (B, 3, {size}, {size})")
+        if not images.is_floating_point():
+            raise ValueError(f"images of {images.dtype}: must be floating point, in [-1, 1]")
+        largest = float(images.detach().abs().nan_to_num(0.0, posinf=0.0).max()) if images.numel() else 0.0
+        if largest > 1 + _RANGE_TOLERANCE:
+            raise ValueError(f"images with values up to {largest:g}: must be in [-1, 1]")
+        decoded = decode(images, self.radius)
+        fields = [decoded.valid[:, None], decoded.centers.flatten(1), decoded.shapes]
+        rows = torch.cat([field.float() for field in fields], 1).flatten()
+        (self.real if real else self.generated).append(rows)
+
+    def compute(self) -> dict[str, Tensor]:
+        """Return the metrics by name, float32 scalars, and those of real images as ``floor/<name>``.
+
+        Raises:
+            ValueError: There are too few images to compare.
+        """
+        real, generated = _sorted_rows(self.real), _sorted_rows(self.generated)
+        for name, count, least in (("real", len(real), 2 * MIN_IMAGES), ("generated", len(generated), MIN_IMAGES)):
+            if count < least:
+                raise ValueError(f"{count} {name} images: must be at least {least} to compare")
+        number = min(len(generated), len(real) // 2)
+        generator = torch.Generator().manual_seed(self.seed)
+        real_order, order = (torch.randperm(len(rows), generator=generator) for rows in (real, generated))
+        reference = self._decoded_images(real, real_order[:number], generator)
+        real_images = self._decoded_images(real, real_order[number : 2 * number], generator)
+        generated_images = self._decoded_images(generated, order[:number], generator)
+        if (fewest := min(len(reference.centers), len(real_images.centers))) < MIN_IMAGES:
+            raise ValueError(
+                f"real images: only {fewest} of {number} show a red and a blue object of radius {self.radius},"
+                f" must be at least {MIN_IMAGES}"
+            )
+        values = compare_two_shapes(generated_images, reference)
+        values |= {f"floor/{name}": value for name, value in compare_two_shapes(real_images, reference).items()}
+        return {name: torch.tensor(value, device=self.device) for name, value in values.items()}
+
+    def _decoded_images(self, rows: Tensor, chosen: Tensor, generator: torch.Generator) -> DecodedImages:
+        invalid_share = float((rows[:, 0] == 0).double().mean())
+        rows = rows[chosen]
+        valid = rows[rows[:, 0] > 0]
+        centers = valid[:, 1:5].contiguous()
+        jittered = centers + torch.rand(centers.shape, generator=generator, dtype=torch.float64) - 0.5
+        shapes = valid[:, 5:].long()
+        return DecodedImages(len(rows), invalid_share, centers, jittered, shapes, self.image_size, self.radius)
+
+
+def _sorted_rows(state: list[Tensor] | Tensor) -> Tensor:
+    """Return the rows of a state in lexicographical order: float64 ``(n, _FIELDS)`` on the CPU."""
+    if isinstance(state, list) and not state:
+        return torch.zeros(0, _FIELDS, dtype=torch.float64)
+    rows = dim_zero_cat(state).reshape(-1, _FIELDS).cpu().double().numpy()
+    return torch.from_numpy(rows[np.lexsort(rows.T[::-1])])

@@ -1,0 +1,262 @@
+"""The task: rates, arms, figures, and what it refuses."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from lightning.pytorch import Callback
+from torchvision.transforms.v2.functional import to_pil_image
+
+from generative.latent_walks import STEPS, WALKS
+from generative.losses import reconstruction_loss
+from generative.metrics import TwoShapeMetrics
+from generative.models import ConvGenerator, CoordConvGenerator
+from generative.pictures import GenerativePictures
+from generative.tasks import GAN, VAE, GenerativeTask
+from generative.tasks.base import EVALUATION_SEED
+from tests.generative.helpers import (
+    METHODS,
+    OWN_TRAINER,
+    RADIUS,
+    SIZE,
+    MadeUpGAN,
+    data,
+    everywhere,
+    fitted,
+    task,
+    trainer,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from lightning.pytorch import Trainer
+
+    from generative.latent_walks import WalkMeasurements
+
+pytestmark = OWN_TRAINER
+
+# ------------------------------------------------------------------ rates and lengths
+
+
+@METHODS
+def test_rates_follow_their_schedule_batch_by_batch(tmp_path: Path, method: type[GenerativeTask]) -> None:
+    settings: dict[str, Any] = {"schedule": "step", "lr_milestones": [0.5], "lr_gamma": 0.25, "warmup": 0.5}
+    if method is GAN:
+        settings["discriminator_lr"] = 0.125
+    one = task(method=method, lr=0.5, **settings)
+    watch = fitted(tmp_path, one, max_epochs=2)
+    # Of the batch after: warm-up over 3 of 6 batches; from then on a quarter.
+    factors = [2 / 3, 1.0, 0.25, 0.25, 0.25, 0.25]
+    own = [0.125, 0.5] if method is GAN else [0.5]
+    for rates, factor in zip(watch.rates, factors, strict=True):
+        assert rates == pytest.approx([rate * factor for rate in own])
+
+
+@pytest.mark.parametrize(("max_steps", "batches"), [(6, 2), (5, 2), (7, 3), (1, 1)])
+def test_max_steps_counts_the_steps_of_both_networks(tmp_path: Path, max_steps: int, batches: int) -> None:
+    one = task(lr=1.0, schedule="cosine")
+    watch = fitted(tmp_path, one, max_steps=max_steps, max_epochs=-1)
+    assert len(watch.images) == batches
+    assert watch.rates[-1] == pytest.approx([0.0, 0.0]), "the schedule ends with the training"
+    if batches > 1:
+        assert watch.rates[-2][1] > 0
+
+
+def test_max_steps_of_a_vae_are_its_batches(tmp_path: Path) -> None:
+    watch = fitted(tmp_path, task(method=VAE, schedule="cosine"), max_steps=4, max_epochs=-1)
+    assert len(watch.images) == 4
+    assert watch.rates[-1] == pytest.approx([0.0])
+    assert watch.rates[1] == pytest.approx([0.5 * 5e-4])
+
+
+@pytest.mark.parametrize(("coords", "is_baseline"), [("none", True), ("xy", False), ("xyr", False)])
+def test_the_baseline_is_for_coords_none_alone(coords: Any, is_baseline: bool) -> None:  # noqa: ANN401  # parametrised
+    one = task(coords=coords, baseline_width=3, lr=0.1, baseline_lr=0.3)
+    assert type(one.generator) is (ConvGenerator if is_baseline else CoordConvGenerator)
+    assert one.lr == (0.3 if is_baseline else 0.1)
+    if isinstance(one.generator, ConvGenerator):
+        assert one.generator.first.out_features == 16 * 2 * 3
+    assert task(coords=coords, lr=0.1).lr == 0.1
+    same = task(coords=coords, baseline=None, baseline_lr=0.3, baseline_width=3, lr=0.1)
+    assert type(same.generator) is CoordConvGenerator
+    assert same.lr == 0.1
+    assert same.generator.rest[-1].in_channels == 2
+
+
+@pytest.mark.parametrize("coords", ["none", "xy"])
+def test_the_discriminator_sees_coordinates_if_asked_to(coords: Any) -> None:  # noqa: ANN401  # parametrised
+    for asked in (False, True):
+        names = {name for name, _ in task(coords=coords, discriminator_coords=asked).discriminator.named_parameters()}
+        assert ("features.0.coord_weight" in names) == (asked and coords == "xy")
+    names = {name for name, _ in task(coords=coords, method=VAE).encoder.named_parameters()}
+    assert ("features.0.coord_weight" in names) == (coords == "xy")
+
+
+# ------------------------------------------------------------------ figures
+
+
+@pytest.mark.parametrize("batch_size", [7, 64])
+def test_figures_are_those_of_the_metrics(tmp_path: Path, batch_size: int) -> None:
+    one = MadeUpGAN()
+    there = data(image_size=SIZE, radius=RADIUS, num_val=101, num_test=41, eval_batch_size=batch_size)
+    run = trainer(tmp_path, limit_val_batches=1.0)
+    run.validate(one, there, verbose=False)
+    metrics = TwoShapeMetrics(SIZE, RADIUS)
+    metrics.update(there.example_images(101, "val"), real=True)
+    metrics.update(one.sample(one.draw_latents(51, EVALUATION_SEED)), real=False)
+    expected = metrics.compute()
+    found = {name: value.item() for name, value in run.callback_metrics.items()}
+    names = [name for name in GenerativeTask.validation_metrics if name in expected]
+    assert found == pytest.approx({f"val/{name}": expected[name].item() for name in names}, rel=1e-4)
+    assert found["val/invalid"] < 0.1, "a test of nothing else"
+    run.test(one, there, verbose=False)
+    metrics.reset()
+    metrics.update(there.example_images(41), real=True)
+    metrics.update(one.sample(one.draw_latents(21, EVALUATION_SEED)), real=False)
+    expected = metrics.compute()
+    found = {name: value.item() for name, value in run.callback_metrics.items()}
+    walks = {name for name in found if name.startswith("test/walk_")}
+    assert found.keys() == {f"test/{name}" for name in expected} | walks
+    for name, value in expected.items():
+        assert found[f"test/{name}"] == pytest.approx(value.item(), rel=1e-4), name
+    assert found["test/walk_distance"] > 0
+
+
+class Drawing(Callback):
+    """Draws the pictures of a test, and notes how many images are made for them."""
+
+    def on_test_end(self, trainer: Trainer, pl_module: Any) -> None:  # noqa: ANN401  # Lightning's
+        before = len(pl_module.batches)
+        GenerativePictures(centers=64).draw(pl_module.eval(), trainer.datamodule)  # type: ignore[attr-defined]  # set by the trainer
+        self.made = sum(pl_module.batches[before:])
+
+
+def test_the_walks_of_a_test_are_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[WalkMeasurements] = []
+    for name in ("plot_average", "plot_centers", "as_picture"):
+        monkeypatch.setattr(f"generative.pictures.{name}", lambda *unused: None)
+    monkeypatch.setattr("generative.pictures.plot_walks", lambda walks, *unused: drawn.append(walks))
+    one, drawing = MadeUpGAN(), Drawing()
+    there = data(image_size=SIZE, radius=RADIUS, num_test=41)
+    trainer(tmp_path, callbacks=[drawing]).test(one, there, verbose=False)
+    walked = STEPS * 6 * -(-WALKS // 6)  # every latent is walked along equally often
+    assert sum(one.batches) - drawing.made == 21 + walked, "images of the test itself"
+    assert drawing.made < walked
+    GenerativePictures(centers=64).draw(one, there)
+    one.rule = lambda latents: everywhere(-latents)  # as if it were trained
+    GenerativePictures(centers=64).draw(one, there)
+    of_test, alone, changed = (walks.centers[walks.valid] for walks in drawn)
+    assert torch.equal(of_test, alone)
+    assert not torch.equal(of_test, changed)
+
+
+def test_the_bound_of_a_vae_is_evaluated_with_the_whole_weight(tmp_path: Path) -> None:
+    one = task(method=VAE, kl_weight=3.0, kl_warmup=0.5).eval()
+    there = data(num_val=43, eval_batch_size=10)
+    run = trainer(tmp_path, limit_val_batches=1.0)
+    run.validate(one, there, verbose=False)
+    images = there.example_images(43, "val")
+    mean, log_variance = one.encoder(images)
+    reconstruction = reconstruction_loss("bernoulli", one.generator(mean), images).mean().item()
+    divergence = (mean.square() + log_variance.exp() - 1 - log_variance).sum(1).mean().item() / 2
+    found = {name: run.callback_metrics[f"val/{name}"].item() for name in ("loss", "reconstruction", "divergence")}
+    expected = {"reconstruction": reconstruction, "divergence": divergence}
+    assert found == pytest.approx({**expected, "loss": reconstruction + 3 * divergence}, rel=1e-4)
+
+
+# ------------------------------------------------------------------ mistakes
+
+
+INTEGERS = ("latent_size", "width", "baseline_width")
+ABOVE_0 = ("gain", "lr", "baseline_lr")
+OUT_OF_RANGE: list[tuple[dict[str, Any], str]] = [
+    ({"image_size": 12}, "model.image_size=12: must be a power of two of at least 8"),
+    ({"image_size": 4}, "model.image_size=4: must be a power of two of at least 8"),
+    *(({name: 0}, f"model.{name}=0: must be an integer of at least 1") for name in INTEGERS),
+    *(({name: value}, f"model.{name}={value}: must be above 0") for name in ABOVE_0 for value in (0.0, -1.0)),
+    ({"lr": float("nan")}, "model.lr=nan: must be above 0"),
+    *(
+        ({name: value}, f"model.{name}={value}: must be in [0, 1)")
+        for name in ("beta1", "beta2", "average")
+        for value in (1.0, -0.5)
+    ),
+    ({"warmup": 1.0}, "warmup=1.0: must be in [0, 1)"),
+    ({"lr_milestones": [2.0]}, "lr_milestones=[2.0]"),
+    ({"lr_gamma": 0.0}, "lr_gamma=0.0: must be in (0, 1]"),
+]
+GAN_OUT_OF_RANGE: list[tuple[dict[str, Any], str]] = [
+    *(
+        ({name: 0}, f"model.{name}=0: must be an integer of at least 1")
+        for name in ("discriminator_width", "generator_steps", "penalty_every")
+    ),
+    ({"discriminator_lr": 0.0}, "model.discriminator_lr=0.0: must be above 0"),
+    *(({name: -0.5}, f"model.{name}=-0.5: must be at least 0") for name in ("feature_matching", "gradient_penalty")),
+]
+VAE_OUT_OF_RANGE: list[tuple[dict[str, Any], str]] = [
+    ({"encoder_width": 0}, "model.encoder_width=0: must be an integer of at least 1"),
+    ({"kl_weight": -0.5}, "model.kl_weight=-0.5: must be at least 0"),
+    *(({"kl_warmup": value}, f"model.kl_warmup={value}: must be in [0, 1)") for value in (1.0, -0.5)),
+    ({"channel_weights": (1.0, 1.0)}, "model.channel_weights=(1.0, 1.0): must be three numbers of at least 0"),
+    ({"channel_weights": (1.0, -1.0, 1.0)}, "model.channel_weights=(1.0, -1.0, 1.0): must be three numbers of"),
+]
+
+
+@pytest.mark.parametrize("coords", ["none", "xy"])
+@pytest.mark.parametrize(
+    ("method", "arguments", "message"),
+    [
+        *((GAN, *case) for case in OUT_OF_RANGE + GAN_OUT_OF_RANGE),
+        *((VAE, *case) for case in OUT_OF_RANGE + VAE_OUT_OF_RANGE),
+    ],
+)
+def test_impossible_values_are_refused_in_one_line(
+    coords: str, method: type[GenerativeTask], arguments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match="^" + re.escape(message)) as error:
+        task(method, coords=coords, **arguments)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("method", "source", "monitor", "mode"),
+    [
+        (GAN, "shapes", "val/coverage", "max"),
+        (VAE, "shapes", "val/coverage", "max"),
+        (GAN, "folder", "val/patch_distance", "min"),
+        (VAE, "folder", "val/loss", "min"),
+    ],
+)
+def test_what_is_best_depends_on_the_data(
+    tmp_path: Path, method: type[GenerativeTask], source: str, monitor: str, mode: str
+) -> None:
+    there = data()
+    if source == "folder":
+        for number, image in enumerate(data().example_images(12)):
+            to_pil_image(image / 2 + 0.5).save(tmp_path / f"{number}.png")
+        there = data(source="folder", folder=str(tmp_path), num_train=None, num_val=5, num_test=4)
+    one = task(method=method)
+    run = trainer(tmp_path, limit_val_batches=1.0)
+    run.validate(one, there, verbose=False)
+    assert (one.monitor, one.monitor_mode) == (monitor, mode)
+    assert run.callback_metrics[monitor].isfinite()
+    assert (GenerativeTask.monitor, GenerativeTask.monitor_mode) == ("val/coverage", "max")
+
+
+@METHODS
+def test_data_must_have_the_size_of_the_network(tmp_path: Path, method: type[GenerativeTask]) -> None:
+    with pytest.raises(ValueError, match=r"^model\.image_size=16: the data have 32 \(data\.image_size\)$"):
+        trainer(tmp_path).fit(task(method=method), data(image_size=32))
+
+
+def test_a_share_of_the_training_needs_an_end(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"^model\.kl_warmup=0\.5: must be 0 without trainer\.max_epochs"):
+        trainer(tmp_path, max_epochs=-1).fit(task(method=VAE, kl_warmup=0.5), data())
+
+
+def test_a_schedule_needs_an_end(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="needs an end of training"):
+        trainer(tmp_path, max_epochs=-1).fit(task(schedule="cosine"), data())

@@ -1,0 +1,260 @@
+"""Walks along latent directions: where they go, and what is measured, on films whose figures are known."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from generative.latent_walks import (
+    MAX_STEP,
+    STEPS,
+    WALKS,
+    in_batches,
+    measure_axis_walks,
+    measure_walks,
+    walk_latents,
+    walk_metrics,
+)
+from generative.pixel_range import to_float
+from generative.two_shapes import Scenes, render
+from tests.generative.helpers import RADIUS, SIZE, apart, draw_uniform
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from generative.latent_walks import WalkMeasurements
+
+BLUE = (24, 26)
+
+
+def leaping(latents: Tensor) -> Tensor:
+    """As `apart`, but red and blue are either quite up or quite down."""
+    return apart(torch.where(latents < 0, -1.0, 1.0) * torch.tensor([1, 0, 1, 0, 0]))
+
+
+def fading(latents: Tensor) -> Tensor:
+    """Where `apart` goes from one place to another, one image fades into the other."""
+    ends = latents[:, :4] * torch.tensor([0.0, 1, 0, 1])
+    up, down = (apart(ends + torch.tensor([end, 0.0, end, 0.0])) for end in (-1, 1))
+    share = (latents[:, 0, None, None, None] + 1) / 2
+    return (1 - share) * up + share * down
+
+
+def metrics_of(
+    sample: Callable[[Tensor], Tensor], *, walks: int = WALKS, steps: int = STEPS, seed: int = 0, reach: float = 1.0
+) -> dict[str, float]:
+    """The summary of walks along all latents."""
+    measured = measure_axis_walks(sample, draw_uniform, RADIUS, walks=walks, steps=steps, seed=seed, reach=reach)
+    return walk_metrics(measured, reach)
+
+
+def film(places: Sequence[tuple[int, int] | None], squares: Sequence[int] | None = None) -> Tensor:
+    """Images in a row: red where it is said, or nothing at all; blue stays. Some of the red ones are squares."""
+    shapes = torch.zeros(len(places), 2, dtype=torch.int64)
+    shapes[list(squares or ()), 0] = 1
+    centers = torch.tensor([[place or (6, 6), BLUE] for place in places])
+    images = to_float(render(Scenes(centers, shapes), SIZE, RADIUS))
+    images[[place is None for place in places]] = 1
+    return images
+
+
+def shown(*films: Tensor) -> WalkMeasurements:
+    """Figures of films, each of which is shown along its own walk: latent 0 is the time, latent 1 the film."""
+    reels = torch.stack(films)
+    steps = reels.shape[1]
+
+    def sample(latents: Tensor) -> Tensor:
+        time = ((latents[:, 0] + 1) / 2 * (steps - 1)).round().long()
+        return reels[latents[:, 1].long(), time]
+
+    latents = torch.stack([torch.full((len(films),), 0.3), torch.arange(len(films)).float()], 1)
+    direction = torch.tensor([[2.0, 0.0]]).expand(len(films), 2)
+    return measure_walks(sample, latents, direction, RADIUS, steps=steps)
+
+
+# ------------------------------------------------------------------ where walks go
+
+
+def test_along_an_axis_one_latent_changes() -> None:
+    latents = draw_uniform(3, 0, 4)
+    points = walk_latents(latents, torch.eye(4)[[2, 0, 2]], steps=5, reach=2.0)
+    assert points.shape == (3, 5, 4)
+    for row, axis in enumerate((2, 0, 2)):
+        torch.testing.assert_close(points[row, :, axis], torch.tensor([-2.0, -1, 0, 1, 2]))
+        others = [a for a in range(4) if a != axis]
+        torch.testing.assert_close(points[row][:, others], latents[row, others].expand(5, 3))
+
+
+def test_along_a_direction_its_coordinate_goes_evenly_from_end_to_end() -> None:
+    latents, directions = draw_uniform(6, 1, 7), 3 * draw_uniform(6, 2, 7)
+    points = walk_latents(latents, directions, steps=9, reach=1.5).double().numpy()
+    for way, start, line in zip(directions.double().numpy(), latents.double().numpy(), points, strict=True):
+        unit = way / np.linalg.norm(way)
+        np.testing.assert_allclose(line @ unit, np.linspace(-1.5, 1.5, 9), atol=1e-6)
+        beside = np.eye(7) - np.outer(unit, unit)
+        np.testing.assert_allclose(line @ beside, np.tile(beside @ start, (9, 1)), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("shape", "other", "steps", "message"),
+    [
+        ((2, 3), (2, 4), 5, r"latents of shape \(2, 3\), directions of shape \(2, 4\): must both be \(n, z\)"),
+        ((3,), (3,), 5, r"latents of shape \(3,\), directions of shape \(3,\): must both be \(n, z\)"),
+        ((2, 3), (2, 3), 1, "steps=1: must be an integer of at least 2"),
+    ],
+)
+def test_walks_that_cannot_be(shape: tuple[int, ...], other: tuple[int, ...], steps: int, message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        walk_latents(torch.ones(shape), torch.ones(other), steps)
+
+
+def test_a_direction_needs_a_length() -> None:
+    with pytest.raises(ValueError, match=r"^directions: row 1 is 0, must be a direction$"):
+        walk_latents(torch.ones(3, 2), torch.tensor([[1.0, 0], [0, 0], [0, 1]]))
+
+
+def test_images_are_made_a_few_at_a_time_and_in_order() -> None:
+    sizes = []
+
+    def sample(latents: Tensor) -> Tensor:
+        sizes.append(len(latents))
+        return latents[:, :, None, None]
+
+    made = torch.cat(list(in_batches(sample, torch.arange(150.0)[:, None])))
+    assert made.flatten().tolist() == list(range(150))
+    assert max(sizes) <= 64
+
+
+# ------------------------------------------------------------------ what is measured
+
+
+@pytest.mark.parametrize(
+    ("places", "distance", "displacement", "longest", "translation"),
+    [
+        ([(6, 8), (8, 8), (10, 8), (12, 8)], 6, 6, 2, 6),
+        ([(6, 8), (9, 8), (6, 8)], 6, 0, 3, 6),
+        ([(6, 6), (6, 9), (9, 9)], 6, 18**0.5, 3, 6),
+        ([(6, 8), (8, 8), (20, 8), (22, 8)], 16, 16, 12, 4),  # jumps
+        ([(6, 8), None, (9, 8), (10, 8)], 4, 4, 3, 1),  # who knows what was between
+        ([None, (8, 8), (10, 8), None], 2, 2, 2, 2),
+        ([None, (8, 8), None], 0, 0, 0, 0),
+        ([None, None], 0, 0, 0, 0),
+    ],
+)
+def test_path_of_a_centre(
+    places: list[tuple[int, int] | None], distance: float, displacement: float, longest: float, translation: float
+) -> None:
+    figures = shown(film(places))
+    red = (figures.distance, figures.displacement, figures.longest, figures.translation)
+    expected = (distance, displacement, longest, translation)
+    assert tuple(float(figure[0, 0]) for figure in red) == pytest.approx(expected, abs=1e-3)
+    assert all(float(figure[0, 1]) == pytest.approx(0, abs=1e-3) for figure in red), "blue stays"
+    assert figures.valid[0].tolist() == [place is not None for place in places]
+    neighbours = sum(a is not None and b is not None for a, b in pairwise(places))
+    assert figures.neighbours.tolist() == figures.same_shapes.tolist() == [neighbours]
+
+
+def test_a_step_longer_than_the_limit_is_a_jump() -> None:
+    limit = int(MAX_STEP * RADIUS)
+    figures = shown(film([(6, 8), (6 + limit, 8)]), film([(6, 8), (7 + limit, 8)]))
+    assert figures.translation[:, 0].tolist() == pytest.approx([limit, 0], abs=1e-3)
+
+
+def test_where_a_shape_changes_nothing_is_translated() -> None:
+    figures = shown(film([(6, 8), (8, 8), (10, 8), (12, 8)], squares=[2, 3]))
+    assert float(figures.distance[0, 0]) == pytest.approx(6, abs=1e-3)
+    assert float(figures.translation[0, 0]) == pytest.approx(4, abs=1e-3)
+    assert (figures.neighbours.tolist(), figures.same_shapes.tolist()) == ([3], [2])
+    assert figures.shapes[0].tolist() == [[0, 0], [0, 0], [1, 0], [1, 0]]
+
+
+def test_centres_of_several_walks_are_those_of_their_images() -> None:
+    places = [[(6, 6), (7, 20)], [(25, 8), (24, 9)], [(5, 24), (10, 26)]]
+    figures = shown(*(film([a, b]) for a, b in places))
+    torch.testing.assert_close(figures.centers[:, :, 0], torch.tensor(places).float())
+    torch.testing.assert_close(figures.centers[:, :, 1], torch.tensor(BLUE).float().expand(3, 2, 2))
+    assert figures.axes.tolist() == [0, 0, 0]
+
+
+def test_summary_by_hand() -> None:
+    figures = shown(
+        film([(6, 8), (8, 8), (10, 8), (9, 8), (8, 8)]),  # 6 pixels, ends at 2 pixels, 2 the longest
+        film([(6, 8), (8, 8), None, (20, 8), (20, 9)]),  # 15 pixels, 14.04 away, 12 the longest; 3 are steady
+    )
+    assert walk_metrics(figures, 1.5) == pytest.approx(
+        {
+            "walk_distance": 21 / 4 / 3,  # two walks, two objects; 3 units of a latent
+            "walk_translation": 9 / 4 / 3,
+            "walk_straightness": (2 + (14**2 + 1) ** 0.5) / 21,
+            "walk_jump": 14 / 21,
+            "walk_same_shapes": 1.0,
+            "walk_valid": 0.9,
+        },
+        abs=1e-3,
+    )
+
+
+@pytest.mark.parametrize(("image", "same", "valid"), [(film([(8, 8)]), 1.0, 1.0), (film([None]), 0.0, 0.0)])
+def test_summary_where_nothing_moves(image: Tensor, same: float, valid: float) -> None:
+    found = metrics_of(lambda latents: image.expand(len(latents), -1, -1, -1), walks=4)
+    assert found == {
+        "walk_distance": 0.0,
+        "walk_translation": 0.0,
+        "walk_straightness": 0.0,
+        "walk_jump": 1.0,
+        "walk_same_shapes": same,
+        "walk_valid": valid,
+    }
+
+
+def test_images_that_are_not_finite_are_not_valid() -> None:
+    found = metrics_of(lambda z: torch.full((len(z), 3, SIZE, SIZE), float("nan")), walks=5)
+    assert found["walk_valid"] == 0
+    assert all(np.isfinite(value) for value in found.values())
+
+
+# ------------------------------------------------------------------ generators
+
+
+@pytest.mark.parametrize("reach", [1.0, 0.5])
+def test_a_generator_that_moves_evenly(reach: float) -> None:
+    found = metrics_of(apart, reach=reach)
+    # Per unit, two latents move a centre by 8 pixels and two by 1; there are five latents and two objects.
+    assert found["walk_distance"] == pytest.approx((8 + 1 + 8 + 1) / (5 * 2), rel=0.02)
+    assert found["walk_translation"] == found["walk_distance"]
+    assert found["walk_straightness"] == pytest.approx(1, abs=0.02)
+    assert found["walk_jump"] == pytest.approx(1 / (STEPS - 1), rel=0.1)
+    assert found["walk_same_shapes"] == found["walk_valid"] == 1
+
+
+def test_leaps_and_fades_are_no_translation() -> None:
+    even, leaps, fades = (metrics_of(sample) for sample in (apart, leaping, fading))
+    assert leaps["walk_distance"] == pytest.approx(2 * 16 / (5 * 2) / 2, rel=0.1)
+    assert leaps["walk_translation"] < 0.05 * leaps["walk_distance"]
+    assert leaps["walk_jump"] > 0.9
+    assert fades["walk_translation"] < 0.25 * even["walk_translation"]
+    assert fades["walk_valid"] < 0.9
+
+
+def test_walks_along_axes_use_every_latent_equally_often() -> None:
+    figures = measure_axis_walks(apart, draw_uniform, RADIUS, walks=11, steps=3)
+    assert figures.axes.tolist() == [axis for axis in range(5) for _ in range(3)]
+    # Each walk goes through a point of its own: where red is at all is told by latents 0 and 1.
+    middle = figures.centers[figures.axes == 4][:, 1, 0]
+    expected = torch.stack([6 + draw_uniform(15, 0)[12:, 1], 15.5 + 8 * draw_uniform(15, 0)[12:, 0]], 1)
+    torch.testing.assert_close(middle, expected, atol=0.1, rtol=0)
+
+
+def test_the_seed_fixes_the_points() -> None:
+    found = [metrics_of(fading, walks=5, steps=5, seed=seed) for seed in (3, 3, 4)]
+    assert found[0] == found[1] != found[2]
+
+
+def test_walks_are_needed() -> None:
+    with pytest.raises(ValueError, match=r"^walks=0: must be an integer of at least 1$"):
+        metrics_of(apart, walks=0)

@@ -1,0 +1,165 @@
+"""What ``predict`` writes: pictures, and arrays that open without this package."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from generative.data import GenerativeData
+from generative.pixel_range import to_uint8
+from generative.predictions import SampleWriter
+from generative.tasks.base import Samples
+from generative.two_shape_decoder import decode
+from tests.generative.helpers import MADE_UP, OWN_TRAINER, RADIUS, SIZE, MadeUpGAN, MadeUpVAE, everywhere, trainer
+from tests.toy.data import ToyData
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+pytestmark = OWN_TRAINER
+
+
+class OneOfTwo:
+    """What the callback uses of a trainer, on the first or the second of two processes."""
+
+    def __init__(self, folder: Path, data: Any, rank: int) -> None:  # noqa: ANN401  # of several classes
+        self.default_root_dir = str(folder)
+        self.datamodule = data
+        self.is_global_zero = rank == 0
+
+
+def make_data(number: int, **arguments: Any) -> GenerativeData:  # noqa: ANN401  # handed on as they are
+    shapes: dict[str, Any] = {"image_size": SIZE, "radius": RADIUS, "num_train": 5, "num_val": 5, "num_test": 5}
+    return GenerativeData(**(shapes | {"num_predict": number, "eval_batch_size": 4} | arguments))
+
+
+def predict(folder: Path, task: MadeUpGAN | MadeUpVAE, data: GenerativeData) -> dict[str, NDArray[Any]]:
+    """Predicts with Lightning's trainer, and opens the arrays."""
+    trainer(folder, callbacks=[SampleWriter()]).predict(task, data, return_predictions=False)
+    return opened(folder)
+
+
+def opened(folder: Path) -> dict[str, NDArray[Any]]:
+    with np.load(folder / "predictions" / "samples.npz", allow_pickle=False) as arrays:
+        return dict(arrays)
+
+
+def sample_batch(numbers: list[int]) -> Samples:
+    latents = torch.rand(20, 6, generator=torch.Generator().manual_seed(0))[numbers]
+    return Samples(torch.tensor(numbers), latents, everywhere(latents))
+
+
+@MADE_UP
+def test_pictures_and_arrays_of_the_same_samples(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], made_up: type[MadeUpGAN | MadeUpVAE]
+) -> None:
+    task = made_up()
+    arrays = predict(tmp_path, task, make_data(10))
+    assert {name: (array.shape, array.dtype.name) for name, array in arrays.items()} == {
+        "index": ((10,), "int64"),
+        "latents": ((10, 6), "float32"),
+        "present": ((10, 2), "bool"),
+        "centers": ((10, 2, 2), "float32"),
+        "shapes": ((10, 2), "int64"),
+        "sizes": ((10, 2), "float32"),
+        "valid": ((10,), "bool"),
+    }
+    assert arrays["index"].tolist() == list(range(10))
+    images = task.rule(torch.from_numpy(arrays["latents"]))
+    for name, values in decode(images, RADIUS)._asdict().items():
+        np.testing.assert_allclose(arrays[name], values.numpy(), atol=1e-4)
+    names = sorted(path.name for path in (tmp_path / "predictions").iterdir())
+    assert names == [*(f"{number:05d}.png" for number in range(10)), "samples.npz"]
+    for name, image in zip(names, to_uint8(images), strict=False):
+        with Image.open(tmp_path / "predictions" / name) as picture:
+            assert picture.mode == "RGB"
+            difference = np.asarray(picture).astype(int) - image.permute(1, 2, 0).numpy()
+            assert np.abs(difference).max() <= 1
+    told = f"10 samples, {arrays['valid'].sum()} of them with one red and one blue object: "
+    assert capsys.readouterr().out == f"{told}{tmp_path / 'predictions' / 'samples.npz'} and the images beside it\n"
+
+
+def test_samples_of_a_folder_have_no_objects(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arrays = predict(tmp_path, MadeUpGAN(), make_data(3, source="folder", folder="there is none"))
+    assert sorted(arrays) == ["index", "latents"]
+    assert capsys.readouterr().out.startswith(f"3 samples: {tmp_path}")
+
+
+def test_samples_do_not_depend_on_batches(tmp_path: Path) -> None:
+    one = predict(tmp_path / "one", MadeUpGAN(), make_data(7, eval_batch_size=1))
+    all_at_once = predict(tmp_path / "all", MadeUpGAN(), make_data(7, eval_batch_size=64))
+    for name, array in one.items():
+        np.testing.assert_allclose(array, all_at_once[name], atol=1e-4)
+
+
+@pytest.mark.parametrize("numbers", [([[0, 2], [4, 6]], [[1, 3], [5]]), ([[0]], [])])
+def test_two_processes_write_one_file(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    numbers: Any,  # noqa: ANN401
+) -> None:
+    data, task = make_data(7), MadeUpGAN()
+    own: list[Any] = []
+
+    def gather(mine: Any) -> list[Any]:  # noqa: ANN401  # any object
+        own.append(mine)
+        return [mine, *own[:-1]]  # the second process is asked first here
+
+    monkeypatch.setattr("generative.predictions.gather_ranks", gather)
+    for rank in (1, 0):
+        trainer: Any = OneOfTwo(tmp_path, data, rank)
+        writer = SampleWriter()
+        writer.on_predict_start(trainer, task)
+        for number, batch in enumerate(numbers[rank]):
+            prediction = sample_batch(batch)
+            writer.on_predict_batch_end(trainer, task, prediction, prediction, number)  # type: ignore[arg-type]
+        writer.on_predict_end(trainer, task)
+    count = sum(len(batch) for of_process in numbers for batch in of_process)
+    arrays, expected = opened(tmp_path), sample_batch(list(range(count)))
+    assert arrays["index"].tolist() == list(range(count))
+    np.testing.assert_array_equal(arrays["latents"], expected.latents.numpy())
+    np.testing.assert_allclose(arrays["centers"], decode(expected.images, RADIUS).centers.numpy(), atol=1e-4)
+    assert len(list((tmp_path / "predictions").glob("*.png"))) == count
+    assert capsys.readouterr().out.count("samples") == 2, "one line with the file's name in it"
+
+
+def test_a_second_prediction_starts_anew(tmp_path: Path) -> None:
+    trainer: Any = OneOfTwo(tmp_path, make_data(3), 0)
+    task, writer = MadeUpGAN(), SampleWriter()
+    for numbers in ([0, 1, 2], [0, 1]):
+        writer.on_predict_start(trainer, task)
+        prediction = sample_batch(numbers)
+        writer.on_predict_batch_end(trainer, task, prediction, prediction, 0)  # type: ignore[arg-type]
+        if len(numbers) < 3:  # the first one was interrupted
+            writer.on_predict_end(trainer, task)
+    assert opened(tmp_path)["index"].tolist() == [0, 1]
+
+
+def test_half_precision_and_images_that_are_not_finite(tmp_path: Path) -> None:
+    trainer: Any = OneOfTwo(tmp_path, make_data(3), 0)
+    task, writer = MadeUpGAN(), SampleWriter()
+    indices, latents, images = sample_batch([0, 1])
+    images[1] = float("nan")
+    prediction = Samples(indices, latents.bfloat16(), images)
+    writer.on_predict_batch_end(trainer, task, prediction, prediction, 0)  # type: ignore[arg-type]
+    writer.on_predict_end(trainer, task)
+    arrays = opened(tmp_path)
+    assert arrays["latents"].dtype == np.float32
+    assert arrays["valid"].tolist() == [True, False]
+    assert all(np.isfinite(array).all() for array in arrays.values())
+    with Image.open(tmp_path / "predictions" / "00001.png") as picture:
+        assert picture.getcolors() == [(SIZE * SIZE, (128, 128, 128))]
+
+
+def test_other_data_are_refused(tmp_path: Path) -> None:
+    trainer: Any = OneOfTwo(tmp_path, ToyData(), 0)
+    prediction = sample_batch([0])
+    with pytest.raises(TypeError, match=r"^ToyData: must be a GenerativeData$"):
+        SampleWriter().on_predict_batch_end(trainer, MadeUpGAN(), prediction, prediction, 0)  # type: ignore[arg-type]
