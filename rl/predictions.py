@@ -1,4 +1,4 @@
-"""Episodes as files: a film, and a table with the score of each."""
+"""Film episodes and write tables of their scores."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.trainer.states import TrainerFn
-from lightning.pytorch.utilities.seed import isolate_rng
 
 from coordconv_apps.runs.folder import run_dir
+from coordconv_apps.training.trainer_access import attached_datamodule
 from rl.data import EVALUATION_SEEDS, RLData
 from rl.envs.games import find_kind
 from rl.evaluation.episodes import write_episodes
@@ -23,19 +23,19 @@ if TYPE_CHECKING:
 
     from rl.data import EpisodeNumbers
 
-LONGEST = 30_000
-"""Steps of a film, where data.eval_max_steps sets no bound; Atari's games are cut off before."""
+MAX_FILM_STEPS = 30_000
+"""Largest number of steps of a film if ``data.eval_max_steps`` sets none. Atari games are cut off before."""
 
 FILM, TABLE, FOLDER = "episode.gif", "episodes.csv", "predictions"
 
 
 class EpisodeWriter(Callback):
-    """Writes what was played into the run's folder.
+    """Write films and tables of episodes to the run's folder.
 
-    Films of Atari's games are in colour, as people know them; those of others show what the player sees.
+    Films of Atari games are in colour; those of other games show the observations.
 
-    - ``pictures/episode.gif``: an episode, after ``fit``, ``validate`` and ``test``.
-    - ``episodes.csv``: score, not clipped, and length of each episode of a ``validate`` or ``test``.
+    - ``pictures/episode.gif``: one episode after ``fit``, ``validate`` and ``test``.
+    - ``episodes.csv``: unclipped score and length of each episode of a ``validate`` or ``test``.
     - ``predictions/<number>.gif``: each episode of a ``predict``.
 
     Args:
@@ -46,19 +46,19 @@ class EpisodeWriter(Callback):
         self.film = film
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Films an episode of the trained policy."""
-        self._film_one(trainer)
+        """Film an episode of the trained policy."""
+        self._film_first(trainer, pl_module)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes the episodes of ``validate``; those during a training are told by their mean alone."""
+        """Write the episodes of ``validate``; validations during a training log their metrics only."""
         if trainer.state.fn == TrainerFn.VALIDATING:
-            self._write_table(trainer)
-            self._film_one(trainer)
+            self._write_table(trainer, pl_module)
+            self._film_first(trainer, pl_module)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes the episodes of ``test``."""
-        self._write_table(trainer)
-        self._film_one(trainer)
+        """Write the episodes of ``test``."""
+        self._write_table(trainer, pl_module)
+        self._film_first(trainer, pl_module)
 
     def on_predict_batch_end(
         self,
@@ -69,44 +69,43 @@ class EpisodeWriter(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Films this process's episodes, and says what came of them."""
-        data, _ = _parts(trainer)
+        """Film the episodes of this rank and print their scores."""
         for number in outputs.numbers:
             path = run_dir(trainer) / FOLDER / f"{number:03d}.gif"
-            score, length = _film(trainer, path, data.prediction_seed(number))
+            score, length = _write_film(trainer, pl_module, path, RLData.prediction_seed(number))
             print(f"episode {number}: score {score:g} in {length} steps: {path}")
 
-    def _film_one(self, trainer: Trainer) -> None:
+    def _film_first(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.film and trainer.is_global_zero:
-            _film(trainer, run_dir(trainer) / "pictures" / FILM, EVALUATION_SEEDS["test"])
+            _write_film(trainer, pl_module, run_dir(trainer) / "pictures" / FILM, EVALUATION_SEEDS["test"])
 
     @staticmethod
-    def _write_table(trainer: Trainer) -> None:
-        data, task = _parts(trainer)
+    def _write_table(trainer: Trainer, pl_module: LightningModule) -> None:
+        task = _rl_task(pl_module)
         if trainer.is_global_zero and task.last_evaluation is not None:
-            write_episodes(run_dir(trainer) / TABLE, task.game, task.last_evaluation, data.normalise)
+            normalise = attached_datamodule(trainer, RLData).normalise
+            write_episodes(run_dir(trainer) / TABLE, task.game, task.last_evaluation, normalise)
 
 
-def _parts(trainer: Trainer) -> tuple[RLData, RLTask]:
-    data, task = trainer.datamodule, trainer.lightning_module  # type: ignore[attr-defined]  # set by the trainer
-    if not (isinstance(data, RLData) and isinstance(task, RLTask)):
-        raise TypeError(f"{type(data).__name__} and {type(task).__name__} are not those of rl")
-    return data, task
+def _rl_task(pl_module: LightningModule) -> RLTask:
+    if not isinstance(pl_module, RLTask):
+        raise TypeError(f"EpisodeWriter needs a task of rl, got {type(pl_module).__name__}")
+    return pl_module
 
 
-def _film(trainer: Trainer, path: Path, seed: int) -> tuple[float, int]:
-    """Plays and films an episode; its score and its length."""
-    data, task = _parts(trainer)
-    in_colour = find_kind(task.game) == "atari"  # the player sees it in grey, and small
+def _write_film(trainer: Trainer, pl_module: LightningModule, path: Path, seed: int) -> tuple[float, int]:
+    """Play and film one episode, and return its score and its length in steps."""
+    data, task = attached_datamodule(trainer, RLData), _rl_task(pl_module)
+    in_colour = find_kind(task.game) == "atari"  # its observations are small and grey
     env = data.open_evaluation_envs(task.game, task.env_options, 1, seed, "rgb_array" if in_colour else None)
     try:
-        with torch.no_grad(), isolate_rng():
+        with torch.no_grad():
             film = film_episode(
                 task.player,
                 env,
                 deterministic=data.deterministic,
                 seed=seed,
-                max_steps=data.eval_max_steps or LONGEST,
+                max_steps=data.eval_max_steps or MAX_FILM_STEPS,
                 rendered=in_colour,
             )
     finally:
