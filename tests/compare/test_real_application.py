@@ -9,6 +9,7 @@ import pytest
 
 from coordconv_apps.compare import __main__ as compare
 from coordconv_apps.compare.application import merged_config
+from coordconv_apps.compare.gpus import requested_gpus
 from coordconv_apps.compare.jobs import Job, Plan
 from coordconv_apps.runs.summary import read_summary
 from tests.compare.harness import Comparison
@@ -55,13 +56,14 @@ def test_the_application_checks_its_arguments_before_any_run(
 
     monkeypatch.setattr(compare, "merged_config", ask)
     args = ["tests.toy", "--config", str(comparison.config), "--out", str(comparison.out), "--arms", "xy"]
-    args += ["--trainer", "{accelerator: cpu, devices: 2, max_epochs: 1}", "--trainer.devices=1", "--over"]
+    args += ["--trainer", "{accelerator: cpu, devices: 1, max_epochs: 1}", "--over"]
+    comparison.config.write_text("trainer:\n  devices: 3\n")
     assert compare.main([*args, "model.widht", "5"]) == 2
     assert capsys.readouterr().err.startswith("error: there is no argument --model.widht (close: --model.width")
     assert not comparison.out.exists()
 
     assert compare.main([*args, "model.width", "5"]) == 0, capsys.readouterr().out
-    assert configs[0]["trainer"]["devices"] == 1
+    assert requested_gpus(configs[0]["trainer"]["devices"]) == 1, "the flag overrides the config"
     [row] = comparison.rows()
     assert (row["model.width"], row["status"], row["epochs"]) == ("5", "finished", "1")
     # Weights and biases of 3 x 3 convolutions: of an image with 2 coordinates, then of the width.
