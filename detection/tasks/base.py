@@ -1,4 +1,4 @@
-"""What the detection methods share: evaluation, prediction, the optimizer and its schedule."""
+"""Base of the detection methods: evaluation, prediction, optimizer and schedule."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class DetectionTask(EvaluatedTask[DetectionBatch, EvaluationMetrics], ABC):
     @property
     @abstractmethod
     def legend(self) -> str:
-        """What the boxes are that `kept` returns, for the legend of a picture."""
+        """Description of the boxes that `kept` returns, for the legend of a picture."""
 
     def category_names(self, class_names: Sequence[str]) -> Sequence[str]:
         """Return the name of each label, given the names of the data's classes."""

@@ -125,7 +125,7 @@ class FasterRCNN(DetectionTask):
 
     @property
     def legend(self) -> str:
-        """What the found boxes in a picture are."""
+        """Description of the found boxes, for the legend of a picture."""
         return f"found: class and score (from {self.score_threshold:g})"
 
     def captions(self, detections: Detections, class_names: Sequence[str]) -> list[str]:

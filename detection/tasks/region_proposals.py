@@ -96,7 +96,7 @@ class RegionProposals(DetectionTask):
 
     @property
     def legend(self) -> str:
-        """What the found boxes in a picture are."""
+        """Description of the found boxes, for the legend of a picture."""
         return f"the {MAX_PROPOSALS} best proposals, with the highest score"
 
     def category_names(self, class_names: Sequence[str]) -> Sequence[str]:
