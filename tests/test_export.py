@@ -148,7 +148,7 @@ def test_a_file_that_differs_is_not_left(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setitem(FILES, form, [file._replace(write=broken), *rest])
     good = tmp_path / file.name
     good.write_text("the file of an earlier export")
-    with pytest.raises(UserError, match=f"{file.name} is not written: output 0 at batch size 1 differs"):
+    with pytest.raises(UserError, match=f"{file.name} was not written: output 0 at batch size 1 differs"):
         export(CoordConv2d(1, 2, 3).eval(), (torch.rand(2, 1, 6, 6),), [form], tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [file.name]
     assert good.read_text() == "the file of an earlier export"

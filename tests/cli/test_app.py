@@ -84,8 +84,8 @@ def test_a_trainings_folder(trained: Path) -> None:
     }
     summary = read_summary(run)
     assert set(summary) == SUMMARY_KEYS
-    told = {"app": "toy", "name": "default", "command": "fit", "status": "finished", "error": None}
-    assert told.items() <= summary.items()
+    message = {"app": "toy", "name": "default", "command": "fit", "status": "finished", "error": None}
+    assert message.items() <= summary.items()
     assert {"coords": "xy", "seed": 0, "epochs": 2, "steps": 10, "world_size": 1}.items() <= summary.items()
     assert set(summary["metrics"]) == {"train/loss", "val/distance"}
     assert summary["best"]["metric"] == "val/distance"
@@ -192,9 +192,9 @@ def test_a_checkpoint_and_the_command_line_disagree(
     assert "--model.coords=none on the command line, xy in the checkpoint" in error
     assert "model.lr" in error
     main([*test, f"--config={config}", "--model.coords=xy", "--data.val_samples=7"])
-    told = capsys.readouterr().out
-    assert "changed: model.lr=0.5 on the command line, 0.01 in the checkpoint" in told
-    assert "changed: data.val_samples=7 on the command line, 11 in the checkpoint" in told
+    message = capsys.readouterr().out
+    assert "changed: model.lr=0.5 on the command line, 0.01 in the checkpoint" in message
+    assert "changed: data.val_samples=7 on the command line, 11 in the checkpoint" in message
 
 
 def test_a_checkpoint_of_lightning_alone(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -279,9 +279,9 @@ def test_what_a_task_notes_is_in_the_summary_and_told(tmp_path: Path, capsys: py
     first = tmp_path / "toy" / "default" / "version_0"
     assert read_summary(first)["run_facts"] == {"start": "of a file", "after epoch 0": 0.25}
     lines = [line.split("  ") for line in capsys.readouterr().out.splitlines()]
-    told = {words[1]: words[-1].strip() for words in lines if len(words) > 2}
-    assert told["start"] == "of a file"
-    assert told["after epoch 0"] == "0.25"
+    message = {words[1]: words[-1].strip() for words in lines if len(words) > 2}
+    assert message["start"] == "of a file"
+    assert message["after epoch 0"] == "0.25"
     # A resumed run keeps what was noted before it.
     started_main(["fit", f"--runs_dir={tmp_path}", "--ckpt_path=last", "--trainer.max_epochs=2"])
     assert read_summary(first)["run_facts"] == {"start": "of itself", "after epoch 0": 0.25}
@@ -328,12 +328,12 @@ WRONG: list[tuple[list[str], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("args", "told"), WRONG)
+@pytest.mark.parametrize(("args", "message"), WRONG)
 def test_a_mistake_is_told_in_one_line(
-    args: list[str], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    args: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert told in failing(args, capsys)
+    assert message in failing(args, capsys)
 
 
 @pytest.mark.parametrize(("limit", "batches"), [("1", 1), ("1.0", 5), ("0.4", 2), ("null", 5)])
@@ -344,7 +344,7 @@ def test_a_limit_of_one_is_a_batch_and_not_all(tmp_path: Path, limit: str, batch
 
 
 @pytest.mark.parametrize(
-    ("config", "told"),
+    ("config", "message"),
     [
         ("model: {widht: 3}", "there is no argument --model.widht (close: --model.width"),
         ("trainr: {max_epochs: 3}", "there is no argument --trainr.max_epochs (close: --trainer.max_epochs"),
@@ -354,11 +354,11 @@ def test_a_limit_of_one_is_a_batch_and_not_all(tmp_path: Path, limit: str, batch
     ],
 )
 def test_a_mistake_in_a_file_is_told_in_one_line(
-    config: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    config: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "wrong.yaml"
     path.write_text(config)
-    assert told in failing(["fit", f"--config={path}", f"--runs_dir={tmp_path}"], capsys)
+    assert message in failing(["fit", f"--config={path}", f"--runs_dir={tmp_path}"], capsys)
 
 
 @pytest.mark.parametrize("content", [b"", b"junk", b"PK\x03\x04 half a zip file"])

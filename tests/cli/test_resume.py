@@ -207,9 +207,9 @@ def test_more_epochs(tmp_path: Path, uninterrupted: Path, capsys: pytest.Capture
     run = fit(tmp_path, "--trainer.max_epochs=2")
     capsys.readouterr()
     main(["fit", f"--runs_dir={tmp_path}", "--ckpt_path=last", f"--trainer.max_epochs={EPOCHS}"])
-    told = capsys.readouterr().out
-    assert "changed: trainer.max_epochs=3 on the command line, 2 in the checkpoint" in told
-    assert "resumes " in told
+    message = capsys.readouterr().out
+    assert "changed: trainer.max_epochs=3 on the command line, 2 in the checkpoint" in message
+    assert "resumes " in message
     assert_same_runs(run, uninterrupted)
     assert yaml.safe_load((run / "config.yaml").read_text())["trainer"]["max_epochs"] == EPOCHS
     assert yaml.safe_load((run / "config_until_epoch_2.yaml").read_text())["trainer"]["max_epochs"] == 2
@@ -230,9 +230,9 @@ def test_a_finished_run_has_nothing_to_do(tmp_path: Path, capsys: pytest.Capture
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     capsys.readouterr()
     main(["fit", f"--runs_dir={tmp_path}", "--ckpt_path=last"])
-    told = capsys.readouterr().out
-    assert "nothing to do" in told
-    assert "3 epochs" in told
+    message = capsys.readouterr().out
+    assert "nothing to do" in message
+    assert "3 epochs" in message
     assert before == {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     assert [path.name for path in run.parent.iterdir()] == ["version_0"]
 
@@ -250,7 +250,7 @@ def test_the_command_line_changes_the_learning_rate(tmp_path: Path, capsys: pyte
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ("--model.coords=xy", "--model.coords=xy on the command line, none in the checkpoint"),
         ("--model.width=5", "--model.width=5 on the command line, 4 in the checkpoint"),
@@ -260,7 +260,7 @@ def test_the_command_line_changes_the_learning_rate(tmp_path: Path, capsys: pyte
     ],
 )
 def test_what_a_resumed_run_cannot_change(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], change: str, told: str
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], change: str, message: str
 ) -> None:
     interrupted_fit(tmp_path, "SIGINT@train7")
     capsys.readouterr()
@@ -270,7 +270,7 @@ def test_what_a_resumed_run_cannot_change(
     error = capsys.readouterr().err
     assert error.startswith("error: ")
     assert error.count("\n") == 1
-    assert told in error
+    assert message in error
 
 
 def test_from_best(tmp_path: Path, uninterrupted: Path) -> None:

@@ -126,19 +126,19 @@ def test_a_state_of_another_epoch_is_not_used() -> None:
 
 
 @pytest.mark.parametrize(
-    ("other", "told"),
+    ("other", "message"),
     [
         ({"length": 24}, "training samples=24"),
         ({"batch_size": 4}, "batch_size times processes=4"),
         ({"seed": 1}, "data.seed=1"),
     ],
 )
-def test_a_state_of_other_data_is_refused(other: dict[str, int], told: str) -> None:
+def test_a_state_of_other_data_is_refused(other: dict[str, int], message: str) -> None:
     for batches in (1, 5):  # in the middle of the epoch; all of it, before Lightning has begun the next one
         first, second = loader(), loader(**other)
         list(itertools.islice(iter(first), batches))
         second.load_state_dict(first.state_dict())
-        with pytest.raises(UserError, match=told):
+        with pytest.raises(UserError, match=message):
             next(iter(second))
 
 

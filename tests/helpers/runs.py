@@ -12,19 +12,21 @@ from coordconv_apps.runs.summary import read_summary
 
 
 def load(run: Path, name: str = "last") -> dict[str, Any]:
+    """Load a checkpoint of a run."""
     checkpoint: dict[str, Any] = torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True)
     return checkpoint
 
 
 def state(run: Path, name: str) -> dict[str, Any]:
-    """All that training depends on, and what is told of it."""
+    """All that training depends on, and what is message of it."""
     checkpoint = load(run, name)
     kept = ("state_dict", "optimizer_states", "lr_schedulers", "coordconv_apps", "global_step")
-    told = {key: checkpoint["run"][key] for key in ("metrics", "best", "log_step", "epochs")}
-    return {**{key: checkpoint[key] for key in kept}, **told}
+    message = {key: checkpoint["run"][key] for key in ("metrics", "best", "log_step", "epochs")}
+    return {**{key: checkpoint[key] for key in kept}, **message}
 
 
 def assert_same(one: Any, other: Any, where: str = "") -> None:  # noqa: ANN401  # anything in a checkpoint
+    """Assert that two parts of checkpoints are equal, bit for bit."""
     assert type(one) is type(other), where
     if isinstance(one, torch.Tensor):
         assert torch.equal(one, other), where
@@ -41,11 +43,13 @@ def assert_same(one: Any, other: Any, where: str = "") -> None:  # noqa: ANN401 
 
 
 def rows(run: Path) -> list[dict[str, str]]:
+    """Read the rows of ``metrics.csv``."""
     with (run / "metrics.csv").open(newline="") as file:
         return list(csv.DictReader(file))
 
 
 def assert_same_runs(one: Path, other: Path) -> None:
+    """Assert that two runs have the same checkpoints, metrics and summaries, bit for bit."""
     for name in ("last", "best"):
         assert_same(state(one, name), state(other, name), name)
     assert rows(one) == rows(other)

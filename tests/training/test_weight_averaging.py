@@ -188,8 +188,8 @@ def test_the_best_checkpoint_is_chosen_by_the_average_and_holds_it(uninterrupted
 def test_the_average_is_evaluated(tmp_path: Path, uninterrupted: Path, command: str, metric: str) -> None:
     checkpoint = uninterrupted / "checkpoints" / "last.ckpt"
     main([command, f"--runs_dir={tmp_path}", f"--ckpt_path={checkpoint}"])
-    told = read_summary(tmp_path / "toy" / "default" / "version_0")["metrics"]
-    assert told[metric] == pytest.approx(distance(load(uninterrupted)["state_dict"]), abs=1e-6)
+    message = read_summary(tmp_path / "toy" / "default" / "version_0")["metrics"]
+    assert message[metric] == pytest.approx(distance(load(uninterrupted)["state_dict"]), abs=1e-6)
 
 
 def test_the_average_is_exported(tmp_path: Path, uninterrupted: Path) -> None:
