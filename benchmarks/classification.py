@@ -41,8 +41,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a clon
 from benchmarks.plain_loop import CONFIGS, LinearTask, time_lightning, train_step
 from classification.data import ClassificationData
 from classification.models import build_classifier
-from classification.recipe import make_optimizer
-from classification.task import ClassificationTask
+from classification.optimizers import make_optimizer
+from classification.tasks import Classifier
 from coordconv_apps.runs.environment import device_name
 from coordconv_apps.utils.memory import keep_freed_memory
 
@@ -202,8 +202,8 @@ def coords_table(options: argparse.Namespace) -> None:
 def lightning_table(options: argparse.Namespace) -> None:
     """Print what Lightning adds to a step, in milliseconds and as a share of it."""
     rows = (
-        ("resnet18_small", ClassificationTask, 10, True),
-        ("quickstart", ClassificationTask, 60, True),
+        ("resnet18_small", Classifier, 10, True),
+        ("quickstart", Classifier, 60, True),
         ("one linear layer", LinearTask, 600, False),
     )
     print("lightning: milliseconds of a training step, medians, and their means")
@@ -258,7 +258,7 @@ def loading_row(config: str, root: Path | None, batch: int, seconds: float) -> t
     data = ClassificationData(**settings["data"] | {"num_workers": 0, "root": None if root is None else str(root)})
     data.setup("fit")
     torch.manual_seed(0)
-    task = ClassificationTask(**settings["model"] | {"weights": None})
+    task = Classifier(**settings["model"] | {"weights": None})
     optimizer = make_optimizer(
         task.optimizer, task.network, 1e-3, task.weight_decay, nesterov=task.nesterov, fused=True
     )

@@ -16,13 +16,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
-from classification.bundled import HeldImages, HeldSet
 from classification.data import ClassificationData
+from classification.in_memory import InMemoryImages
+from classification.optimizers import make_optimizer, make_scheduler
 from classification.pictures import ClassificationPictures
-from classification.predict import PredictionWriter
-from classification.recipe import make_optimizer, make_scheduler
-from classification.task import ClassificationTask
-from classification.transforms import to_network
+from classification.predictions import ClassificationPredictionWriter
+from classification.splits import Split
+from classification.tasks import Classifier
+from classification.transforms import normalize
 from coordconv_apps.cli.app import run
 
 CONFIGS = Path(__file__).resolve().parents[1] / "classification" / "configs"
@@ -49,29 +50,29 @@ class RandomPictures(ClassificationData):
     def prepare_data(self) -> None:
         """Downloads nothing."""
 
-    def _held_set(self) -> HeldSet:
+    def _images(self, split: Split) -> InMemoryImages:
         assert self.trainer is not None
         batches = self.trainer.limit_train_batches
         assert isinstance(batches, int)
-        if self._held is None:
-            generator = torch.Generator().manual_seed(0)
-            shape = (batches * self.batch_size, 3, self.image_size, self.image_size)
-            images = torch.randint(256, shape, dtype=torch.uint8, generator=generator)
-            made = HeldImages(images, torch.randint(self.num_classes, shape[:1], generator=generator))
-            few = made.at(torch.arange(self.batch_size))
-            names = [str(number) for number in range(self.num_classes)]
-            self._held = HeldSet({"train": made, "val": few, "test": few}, names)
-        return self._held
+        generator = torch.Generator().manual_seed(0)
+        shape = ((batches if split == "train" else 1) * self.batch_size, 3, self.image_size, self.image_size)
+        images = torch.randint(256, shape, dtype=torch.uint8, generator=generator)
+        return InMemoryImages(images, torch.randint(self.num_classes, shape[:1], generator=generator))
+
+    @property
+    def class_names(self) -> list[str]:
+        """The classes by label."""
+        return [str(label) for label in range(self.num_classes)]
 
 
-class LinearTask(ClassificationTask):
+class LinearTask(Classifier):
     """The task with one linear layer of 8 x 8 pixels in place of the network.
 
     Args:
-        **arguments: Those of `ClassificationTask`.
+        **arguments: Those of `Classifier`.
     """
 
-    def __init__(self, **arguments: Any) -> None:  # noqa: ANN401  # ClassificationTask's
+    def __init__(self, **arguments: Any) -> None:  # noqa: ANN401  # Classifier's
         super().__init__(**arguments)
         self.network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, self.num_classes))
 
@@ -88,7 +89,7 @@ class PlainLoop(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Makes the plain loop."""
         task, data = pl_module, trainer.datamodule  # type: ignore[attr-defined]  # set by the trainer
-        assert isinstance(task, ClassificationTask)
+        assert isinstance(task, Classifier)
         assert isinstance(data, ClassificationData)
         self.task, self.data = task, data
         self.network = copy.deepcopy(task.network)
@@ -123,13 +124,13 @@ class PlainLoop(Callback):
 
     def _step(self) -> Tensor:
         pictures, labels, _ = next(self.batches)
-        images = to_network(pictures, self.data.mean, self.data.std).contiguous(memory_format=self.task.memory_format)
+        images = normalize(pictures, self.data.mean, self.data.std).contiguous(memory_format=self.task.memory_format)
         loss = train_step(self.network, self.optimizer, images, labels, self.task.label_smoothing)
         self.scheduler.step()
         return loss
 
 
-def time_lightning(config: str, task: type[ClassificationTask], steps: int) -> list[tuple[float, float]]:
+def time_lightning(config: str, task: type[Classifier], steps: int) -> list[tuple[float, float]]:
     """Train through the command line, and return the seconds of each step by Lightning and by a plain loop.
 
     Args:
@@ -142,6 +143,6 @@ def time_lightning(config: str, task: type[ClassificationTask], steps: int) -> l
         args += ["--data.source=cifar10"]  # not its pictures, but a source in memory
         args += ["--trainer.accelerator=cpu", "--trainer.devices=1", "--trainer.max_epochs=1"]
         args += [f"--trainer.limit_train_batches={steps}"]
-        callbacks = (ClassificationPictures, PredictionWriter, PlainLoop)
+        callbacks = (ClassificationPictures, ClassificationPredictionWriter, PlainLoop)
         run("classification", task, RandomPictures, args, callbacks=callbacks)
     return PlainLoop.times[LEFT_OUT:]

@@ -12,23 +12,23 @@ if TYPE_CHECKING:
 with required_extra("classification"):
     from classification.data import ClassificationData
     from classification.pictures import ClassificationPictures
-    from classification.predict import PredictionWriter
-    from classification.task import ClassificationTask
+    from classification.predictions import ClassificationPredictionWriter
+    from classification.tasks import Classifier
     from coordconv_apps.cli.app import run
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Runs the application.
+    """Run the application.
 
     Args:
         args: Command-line arguments; those of the process if None.
     """
     run(
         "classification",
-        ClassificationTask,
+        Classifier,
         ClassificationData,
         args,
-        callbacks=(ClassificationPictures, PredictionWriter),
+        callbacks=(ClassificationPictures, ClassificationPredictionWriter),
     )
 
 

@@ -1,30 +1,31 @@
-"""Data of the classification application: class folders or sets of libraries, to train and evaluate on, to predict."""
+"""Data of the classification application: class folders, digits, CIFAR or ImageNet, and images to predict."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from classification.bundled import NUM_CLASSES, HeldSet, HeldSource, fetch_cifar, imagenet_names, load_held
-from classification.checks import check_data
+from classification.cifar import download_cifar
+from classification.class_folders import FolderSource
 from classification.datasets import (
     BatchedTrainDataset,
     EvalDataset,
     ImageBatch,
+    Images,
     LabelledBatch,
-    Pictures,
     PredictDataset,
     TrainDataset,
     concatenate,
 )
-from classification.folder import FolderSource, Split
-from classification.mixing import Mixed, mix_batch
+from classification.in_memory import InMemorySource
+from classification.mixing import MixedBatch, Mixing
+from classification.splits import Split
 from classification.transforms import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -34,62 +35,96 @@ from classification.transforms import (
     EvalTransform,
     TrainTransform,
     Triple,
-    to_network,
-    to_pixels,
+    denormalize,
+    normalize,
 )
 from coordconv_apps.data.collate import identity_collate
 from coordconv_apps.data.datamodule import DataModule
 from coordconv_apps.data.downloads import data_root
 from coordconv_apps.data.image_files import ImageFiles, OnBadImage, find_images
 from coordconv_apps.data.loaders import TrainLoader
+from coordconv_apps.utils.argument_checks import check_ranges
 from coordconv_apps.utils.seeds import mix_seeds
+
+if TYPE_CHECKING:
+    from coordconv_apps.utils.argument_checks import Allowed
 
 Source = Literal["folder", "digits", "cifar10", "cifar100", "imagenet"]
 
 
+def _is_range(pair: tuple[float, ...], above: float, most: float) -> bool:
+    return len(pair) == 2 and above < pair[0] <= pair[1] <= most
+
+
+def _one_of(*words: str) -> Allowed:
+    return (lambda value: value in words), " or ".join([", ".join(words[:-1]), words[-1]])
+
+
+_ALLOWED: dict[str, Allowed] = {
+    "source": _one_of("folder", "digits", "cifar10", "cifar100", "imagenet"),
+    "on_bad_image": _one_of("error", "skip"),
+    "crop": _one_of("resized", "padded"),
+    "augment": _one_of("none", "trivial", "rand"),
+    **dict.fromkeys(
+        ("image_size", "eval_size", "eval_resize", "repeats", "eval_batch_size"),
+        (lambda value: value >= 1, "an integer of at least 1"),
+    ),
+    **dict.fromkeys(("padding", "split_seed"), (lambda value: value >= 0, "an integer of at least 0")),
+    "scale": (lambda value: _is_range(value, 0, 1), "two numbers in (0, 1], the smaller one first"),
+    "ratio": (lambda value: _is_range(value, 0, float("inf")), "two numbers above 0, the smaller one first"),
+    **dict.fromkeys(("flip", "erasing"), (lambda value: 0 <= value <= 1, "in [0, 1]")),
+    **dict.fromkeys(("mixup", "cutmix"), (lambda value: 0 <= value < float("inf"), "at least 0")),
+    "mean": (lambda value: len(value) == 3 and 0 <= min(value) <= max(value) <= 1, "three numbers in [0, 1]"),
+    "std": (lambda value: len(value) == 3 and min(value) > 0, "three numbers above 0"),
+    "val_fraction": (lambda value: 0 <= value < 1, "in [0, 1)"),
+}
+
+
 class ClassificationData(DataModule):
-    """Labelled pictures: your own in class folders, or a set that comes with a library.
+    """Labelled images: your own in class folders, or a well-known data set.
 
     Args:
-        source: "folder": root has train/<class>, val/<class> and perhaps test/<class>, or <class> alone, which is
-            split. "digits": scikit-learn's, 8 x 8. "cifar10", "cifar100": downloaded if missing. "imagenet": as
-            torchvision lays it out, with meta.bin, train and val.
-        root: Folder of the pictures, or the folder of data sets with CIFAR in it, by default that of the variable
+        source: Where the images come from. "folder": root has train/<class>, val/<class> and optionally test/<class>,
+            or only <class>, which is then split. "digits": scikit-learn's digits, 8 x 8 pixels. "cifar10", "cifar100":
+            downloaded if missing. "imagenet": root has train/<id> and val/<id>; classes get their English names.
+        root: Folder of the images, or the folder of data sets that has CIFAR in it; by default the environment variable
             COORDCONV_DATA, else ./data.
-        image_size: Height and width of an image to train on, in pixels.
-        eval_size: Height and width of an image to evaluate or predict on, in pixels. By default image_size.
-        eval_resize: To evaluate or predict, the shorter side of a picture is resized to so many pixels before the
-            middle is cut out. By default pictures stay as they are.
-        crop: To train on, "resized" cuts a part of random size and shape and resizes it; "padded" adds a black border
-            and cuts out a square, for small pictures.
-        padding: Width of that border, in pixels. By default an eighth of image_size.
-        scale: Least and greatest share of a picture's area that is cut out with crop=resized.
-        ratio: Least and greatest width to height of what is cut out with crop=resized.
-        flip: Probability to mirror an image to train on, left to right.
-        augment: "trivial" is TrivialAugmentWide, "rand" RandAugment.
-        erasing: Probability to erase a rectangle of an image to train on.
-        mixup: Parameter of MixUp's beta distribution; 0 is without.
-        cutmix: Parameter of CutMix's beta distribution; 0 is without. With MixUp too, a coin decides for each batch.
-        repeats: How many times an image is in a batch, augmented anew each time. An epoch is as many times as long.
-        mean: Of red, green and blue, 0 to 1, taken out of images.
-        std: Standard deviations of red, green and blue, that images are divided by.
-        val_fraction: Share of each class of what there is to train on that is held out to validate on, unless root has
-            train and val. With 0, the test images of digits or CIFAR are validated on.
-        split_seed: Fixes which images are held out. The seed does not, so that no run is tested on images that another
-            one was trained on.
-        on_bad_image: What to do with pictures that cannot be read: "error" ends the run, "skip" continues without them.
-        predict_images: What predict looks at: a picture, or a folder of pictures, in sub-folders too.
-        batch_size: Images in a batch to train on, on each process.
-        eval_batch_size: Images in a batch to evaluate or to predict on, on each process.
-        num_workers: Processes that make batches, on each process; 0 makes them in the main process.
-        seed: Fixes the order of training and its augmentation.
+        image_size: Height and width of training images, in pixels.
+        eval_size: Height and width of images for evaluation and prediction, in pixels; by default image_size.
+        eval_resize: For evaluation and prediction, the shorter side of an image is resized to this many pixels before
+            the centre crop; null keeps the size.
+        crop: How training images are cropped: "resized" takes a random part of random size and shape and resizes it;
+            "padded" adds a black border and takes a random square, for small images.
+        padding: Width of the border with crop=padded, in pixels; by default an eighth of image_size.
+        scale: Smallest and largest fraction of the image's area with crop=resized.
+        ratio: Smallest and largest aspect ratio (width to height) with crop=resized.
+        flip: Probability of a horizontal flip of a training image.
+        augment: Automatic augmentation of training images: "none", "trivial" (TrivialAugmentWide) or "rand"
+            (RandAugment).
+        erasing: Probability that a random rectangle of a training image is erased.
+        mixup: Parameter of MixUp's beta distribution; 0 turns MixUp off.
+        cutmix: Parameter of CutMix's beta distribution; 0 turns CutMix off. With both, each batch gets one of them with
+            equal probability.
+        repeats: How many copies of each image a batch has, each augmented anew. The epoch is as many times longer.
+        mean: Mean of red, green and blue, in [0, 1], subtracted from images.
+        std: Standard deviation of red, green and blue, which images are divided by.
+        val_fraction: Fraction of each class of the training images that is held out for validation, unless root has
+            train and val. With 0, digits and CIFAR are validated on their test images.
+        split_seed: Determines which images are held out. It differs from seed, so that no run is tested on images that
+            another run was trained on.
+        on_bad_image: What to do with unreadable images: "error" stops the run, "skip" continues without them.
+        predict_images: What predict classifies: an image, or a folder of images with its subfolders.
+        batch_size: Training images in a batch, on each process.
+        eval_batch_size: Images in a batch for evaluation and prediction, on each process.
+        num_workers: Worker processes that load batches, on each process; 0 loads in the main process.
+        seed: Determines the order of training images and their augmentation.
 
     Attributes:
-        image_size: Height and width of an image to train on, in pixels.
-        eval_size: Height and width of an image to evaluate or predict on, in pixels.
+        image_size: Height and width of training images, in pixels.
+        eval_size: Height and width of images for evaluation and prediction, in pixels.
 
     Raises:
-        ValueError: An argument is out of its range, or does not go with the others.
+        ValueError: An argument is out of its range or contradicts another one.
     """
 
     def __init__(
@@ -120,7 +155,6 @@ class ClassificationData(DataModule):
         num_workers: int = 0,
         seed: int = 0,
     ) -> None:
-        check_data(locals())
         super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
         self.source: Source = source
         self.root = data_root(root)
@@ -139,215 +173,187 @@ class ClassificationData(DataModule):
         self.on_bad_image: OnBadImage = on_bad_image
         self.predict_images = None if predict_images is None else Path(predict_images).expanduser()
         self.eval_batch_size = eval_batch_size
-        self._class_names: list[str] | None = None
-        self._held: HeldSet | None = None
-        self._folder: FolderSource | None = None
-        self._to_predict: ImageFiles | None = None
-        self._not_to_predict = 0
-        self._told: set[str] = set()
+        self._source: FolderSource | InMemorySource | None = None
+        self._predict_files: ImageFiles | None = None
+        self._left_out_of_predict = 0
+        self._printed: set[str] = set()
+        check_ranges(self.augmentation._asdict() | vars(self), _ALLOWED, "data")
+        if root is None and source in ("folder", "imagenet"):
+            raise ValueError(f"data.root=null: must be a folder of images with data.source={source}")
+        if batch_size % repeats:
+            raise ValueError(f"data.batch_size={batch_size}: must be a multiple of data.repeats={repeats}")
+        if eval_resize is not None and eval_resize < self.eval_size:
+            raise ValueError(f"data.eval_resize={eval_resize}: must be at least data.eval_size={self.eval_size}")
+        self._mixing = Mixing(mixup, cutmix, repeats)
 
-    # ------------------------------------------------------------------ what there is
+    # ------------------------------------------------------------------ images and classes
 
     @property
     def class_names(self) -> list[str]:
-        """The classes by number: of folders, in alphabetical order."""
-        if self._class_names is None:
-            if self._is_held:
-                self._class_names = self._held_set().class_names
-            else:
-                names = self._folder_source().layout.class_names
-                self._class_names = imagenet_names(self.root, names) if self.source == "imagenet" else names
-        return self._class_names
+        """The classes by label; folders are in alphabetical order."""
+        return self._get_source().class_names
 
     @property
     def num_classes(self) -> int:
-        """The number of classes; no pictures are looked at to know it."""
-        if self._is_held:
-            return NUM_CLASSES[cast("HeldSource", self.source)]
-        return len(self._folder_source().layout.class_names)
+        """The number of classes; no images are read to know it."""
+        return self._get_source().num_classes
 
     @property
     def left_out(self) -> int:
-        """How many pictures were found unreadable when folders were looked through: by every process."""
-        return self._not_to_predict + (0 if self._folder is None else self._folder.left_out)
+        """Number of files that could not be opened when the folders were scanned, which every process does."""
+        return self._left_out_of_predict + (0 if self._source is None else self._source.left_out)
 
     @property
     def unreadable(self) -> set[str]:
-        """The other files that could not be read: those that this process and its workers came across so far."""
-        found = set() if self._folder is None else self._folder.unreadable
-        if self._to_predict is not None:
-            found |= {str(self._to_predict.path(number)) for number in self._to_predict.bad}
+        """Other files that this process and its workers could not read so far."""
+        found = set() if self._source is None else self._source.unreadable
+        if self._predict_files is not None:
+            found |= {str(self._predict_files.path(index)) for index in self._predict_files.bad}
         return found
 
-    def num_samples(self, part: Split) -> int:
-        """The number of images to train, validate or test on.
+    def num_samples(self, split: Split) -> int:
+        """Return the number of images in a split."""
+        return len(self._images(split).labels)
+
+    def images_at(self, indices: Sequence[int], split: Split = "test") -> LabelledBatch:
+        """Return images as they are evaluated, normalised like those that a task gets.
 
         Args:
-            part: Which of them.
+            indices: Their indices in the split.
+            split: The split.
         """
-        return len(self._pictures(part).labels)
+        batch = EvalDataset(self._images(split), self._eval_transform()).__getitems__(indices)
+        return batch._replace(images=normalize(batch.images, self.mean, self.std))
 
-    def images_at(self, indices: Sequence[int], part: Split = "test") -> LabelledBatch:
-        """Some images as they are evaluated, as a task gets them.
-
-        Args:
-            indices: Their numbers in the part.
-            part: To train, to validate or to test on.
-        """
-        batch = EvalDataset(self._pictures(part), self._eval_transform()).__getitems__(indices)
-        return batch._replace(images=to_network(batch.images, self.mean, self.std))
-
-    def example_images(self, number: int, part: Split = "test") -> LabelledBatch:
-        """Images from all over a part, to look at: always the same, and never augmented.
-
-        Args:
-            number: How many, if there are so many.
-            part: To train, to validate or to test on.
-        """
-        total = self.num_samples(part)
-        number = min(number, total)
-        return self.images_at([i * total // number for i in range(number)], part)
-
-    def to_pixels(self, images: Tensor) -> Tensor:
-        """Images of a task's batch to look at: float32 ``(B, 3, H, W)``, 0 to 1."""
-        return to_pixels(images, self.mean, self.std)
+    def denormalize(self, images: Tensor) -> Tensor:
+        """Return the images of a task's batch for display: float32 ``(B, 3, H, W)`` in [0, 1]."""
+        return denormalize(images, self.mean, self.std)
 
     # ------------------------------------------------------------------ stages and loaders
 
     def prepare_data(self) -> None:
-        """Downloads CIFAR, if it is the source and missing."""
+        """Download CIFAR, if it is the source and missing."""
         predicting = self.trainer is not None and self.trainer.state.fn == TrainerFn.PREDICTING
         if self.source in ("cifar10", "cifar100") and not predicting:
-            fetch_cifar(self.source, self.root)
+            download_cifar(self.source, self.root)
 
     def setup(self, stage: str) -> None:
-        """Finds or loads what a stage needs.
+        """Find or load the images of a stage.
 
         Args:
             stage: "fit", "validate", "test" or "predict".
 
         Raises:
-            FileNotFoundError: A folder or files are missing.
-            ValueError: They are not what they should be.
+            FileNotFoundError: A folder or file is missing.
+            ValueError: Its content is wrong.
         """
-        if stage == "predict":
-            self._find_pictures_to_predict()
-            return
         needed: dict[str, list[Split]] = {"fit": ["train", "val"], "validate": ["val"], "test": ["test"]}
-        for part in needed[stage]:
-            self._pictures(part)
+        if stage == "predict":
+            self._get_predict_files()
+        for split in needed.get(stage, []):
+            self._images(split)
 
     def train_dataloader(self) -> DataLoader[LabelledBatch]:
-        """Makes the loader of images to train on."""
-        pictures, transform = self._pictures("train"), TrainTransform(self.augmentation)
+        """Make the loader of training images."""
+        images, transform = self._images("train"), TrainTransform(self.augmentation)
         groups = self.batch_size // self.repeats
         world_size = self._processes()[1]
-        # Of a single image, batch normalisation has no variance: such a last batch is left out, and the epochs, whose
-        # orders differ, leave out different images.
+        # Batch normalisation has no variance of a single image: such a last batch is dropped. The order differs from
+        # epoch to epoch, so the epochs drop different images.
         number = self.num_samples("train")
-        left = number % (groups * world_size)
-        alone = self.repeats == 1 and groups > 1 and 0 < left < 2 * world_size and left < number
+        remainder = number % (groups * world_size)
+        drop_last = self.repeats == 1 and groups > 1 and 0 < remainder < 2 * world_size and remainder < number
+        options: dict[str, Any] = {"batch_size": groups, "drop_last": drop_last}
         if self.augmentation.is_batched:
-            batched = BatchedTrainDataset(pictures, transform, self.repeats)
-            loader = self._loader(batched, train=True, collate_fn=identity_collate, batch_size=groups, drop_last=alone)
+            batched = BatchedTrainDataset(images, transform, self.repeats)
+            loader = self._loader(batched, train=True, collate_fn=identity_collate, **options)
             assert isinstance(loader, TrainLoader)
             loader.batches.seeded = True  # this dataset draws from the samples' seeds itself
             return loader
-        dataset = TrainDataset(pictures, transform, self.repeats)
-        options: dict[str, Any] = {"random_samples": True, "batch_size": groups, "drop_last": alone}
-        return self._loader(dataset, train=True, collate_fn=concatenate, **options)
+        dataset = TrainDataset(images, transform, self.repeats)
+        return self._loader(dataset, train=True, collate_fn=concatenate, random_samples=True, **options)
 
     def val_dataloader(self) -> DataLoader[LabelledBatch]:
-        """Makes the loader of images to validate on."""
+        """Make the loader of validation images."""
         return self._eval_loader("val")
 
     def test_dataloader(self) -> DataLoader[LabelledBatch]:
-        """Makes the loader of images to test on."""
+        """Make the loader of test images."""
         return self._eval_loader("test")
 
     def predict_dataloader(self) -> DataLoader[ImageBatch]:
-        """Makes the loader of the user's own pictures."""
-        dataset = PredictDataset(self._find_pictures_to_predict(), self._eval_transform())
+        """Make the loader of the images to predict."""
+        dataset = PredictDataset(self._get_predict_files(), self._eval_transform())
         return self._loader(dataset, train=False, collate_fn=identity_collate, batch_size=self.eval_batch_size)
 
     # ------------------------------------------------------------------ batches on the device
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:  # noqa: ANN401  # Lightning's
-        """Makes floating point numbers of a batch's pixels, on the device, of the trainer's precision."""
+        """Normalise the images of a batch on the device, in the trainer's precision."""
         if not isinstance(batch, (LabelledBatch, ImageBatch)) or batch.images.dtype != torch.uint8:
             return batch
-        images = to_network(batch.images, self.mean, self.std)
-        if self.trainer is not None:  # it has converted the batch before, when there was nothing to convert
+        images = normalize(batch.images, self.mean, self.std)
+        if self.trainer is not None:  # it converted the batch before this hook, when images were still bytes
             images = self.trainer.precision_plugin.convert_input(images)
         return batch._replace(images=images)
 
-    def mix_batch(self, batch: LabelledBatch, epoch: int, batch_idx: int) -> Mixed:
-        """Mixes the images of a batch to train on, by MixUp or CutMix, if asked for.
+    def mix_batch(self, batch: LabelledBatch, epoch: int, batch_idx: int) -> MixedBatch:
+        """Mix the images of a training batch by MixUp or CutMix, if the arguments ask for it.
 
-        What is drawn depends on the seed, the epoch, the batch and the process alone, so a resumed run mixes the same.
+        The result depends only on the seed, the epoch, the batch and the process, so a resumed run mixes the same.
 
         Args:
             batch: As a task gets it.
             epoch: The trainer's current epoch.
-            batch_idx: The number of the batch in it.
+            batch_idx: The index of the batch in the epoch.
 
         Returns:
-            The images, and the share of each class in each of them.
+            The images, and the fraction of each class in each of them.
         """
-        # Negative: the orders of training have the numbers from 0 on.
+        # -1, because the orders of training images use the numbers from 0 on.
         seed = mix_seeds(self.seed, -1, epoch, batch_idx, self._processes()[0])
-        # The copies of an image stand side by side: it is mixed with another one, not with itself.
-        return mix_batch(
-            batch.images, batch.labels, self.num_classes, self.mixup, self.cutmix, seed, shift=self.repeats
-        )
+        return self._mixing(batch.images, batch.labels, self.num_classes, seed)
 
-    # ------------------------------------------------------------------ sources
+    # ------------------------------------------------------------------ parts
 
-    @property
-    def _is_held(self) -> bool:
-        return self.source in get_args(HeldSource)
+    def _get_source(self) -> FolderSource | InMemorySource:
+        if self._source is None:
+            common = (self.root, self.val_fraction, self.split_seed)
+            if self.source == "folder" or self.source == "imagenet":
+                self._source = FolderSource(*common, self.on_bad_image, is_imagenet=self.source == "imagenet")
+            else:
+                self._source = InMemorySource(self.source, *common)
+        return self._source
 
     def _eval_transform(self) -> EvalTransform:
         return EvalTransform(self.eval_size, self.eval_resize)
 
-    def _eval_loader(self, part: Split) -> DataLoader[LabelledBatch]:
-        dataset = EvalDataset(self._pictures(part), self._eval_transform())
+    def _eval_loader(self, split: Split) -> DataLoader[LabelledBatch]:
+        dataset = EvalDataset(self._images(split), self._eval_transform())
         return self._loader(dataset, train=False, collate_fn=identity_collate, batch_size=self.eval_batch_size)
 
-    def _held_set(self) -> HeldSet:
-        if self._held is None:
-            self._held = load_held(cast("HeldSource", self.source), self.root, self.val_fraction, self.split_seed)
-        return self._held
+    def _images(self, split: Split) -> Images:
+        source = self._get_source()
+        images = source.images(split)
+        for message in source.messages:
+            self._print_once(message)
+        return images
 
-    def _folder_source(self) -> FolderSource:
-        if self._folder is None:
-            self._folder = FolderSource(self.root, self.val_fraction, self.split_seed, self.on_bad_image)
-        return self._folder
-
-    def _pictures(self, part: Split) -> Pictures:
-        if self._is_held:
-            return self._held_set().parts[part]
-        source = self._folder_source()
-        pictures = source.part(part)
-        for line in source.told:
-            self._tell(line)
-        return pictures
-
-    def _tell(self, line: str) -> None:
-        """Prints a line once, on the first process."""
-        if line and line not in self._told and (self.trainer is None or self.trainer.is_global_zero):
-            print(line)
-        self._told.add(line)
-
-    def _find_pictures_to_predict(self) -> ImageFiles:
-        if self._to_predict is None:
+    def _get_predict_files(self) -> ImageFiles:
+        if self._predict_files is None:
             place, argument = self.predict_images, "data.predict_images"
             if place is None:
-                raise ValueError(f"{argument}=null: predict needs a picture, or a folder of pictures")
+                raise ValueError(f"{argument}=null: predict needs an image, or a folder of images")
             if place.is_file():
-                self._to_predict = ImageFiles(place.parent, [place.name], argument, self.on_bad_image)
+                self._predict_files = ImageFiles(place.parent, [place.name], argument, self.on_bad_image)
             else:
-                names, self._not_to_predict, told = find_images(place, argument, self.on_bad_image)
-                self._tell(told)
-                self._to_predict = ImageFiles(place, names, argument, self.on_bad_image)
-        return self._to_predict
+                names, self._left_out_of_predict, message = find_images(place, argument, self.on_bad_image)
+                self._print_once(message)
+                self._predict_files = ImageFiles(place, names, argument, self.on_bad_image)
+        return self._predict_files
+
+    def _print_once(self, line: str) -> None:
+        """Print a line once, on the first process."""
+        if line and line not in self._printed and (self.trainer is None or self.trainer.is_global_zero):
+            print(line)
+        self._printed.add(line)

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from torchvision import models as tv_models
 
-from classification.weights import fit_head, load_weights, read_weights
+from classification.pretrained import fit_head, load_weights, read_weights
 from coordconv_apps import CoordConv2d, to_coordconv
 from coordconv_apps.nn.convert import choose_layers
 

@@ -1,7 +1,7 @@
-"""From pictures of any size to batches for a network: crops and augmentation.
+"""Crops, augmentation and normalisation of images.
 
-What is done to a single picture takes and gives uint8, a quarter of the bytes of float32; a batch becomes floating
-point numbers on the device where it is used.
+Crops and augmentation work on uint8, which takes a quarter of the memory of float32; batches are normalised on the
+device.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Augment = Literal["none", "trivial", "rand"]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-"""Mean and standard deviation of ImageNet's red, green and blue, 0 to 1: those of torchvision's weights."""
+"""Mean and standard deviation of ImageNet's red, green and blue, in [0, 1], as torchvision's weights expect them."""
 
 Triple = tuple[float, float, float]
 
@@ -34,19 +34,19 @@ _AUGMENTS: dict[Augment, type[v2.Transform] | None] = {
 
 
 class Augmentation(NamedTuple):
-    """What is done to pictures to train on.
+    """How training images are augmented.
 
     Attributes:
         size: Height and width of the result, in pixels.
-        crop: "resized": a random part of random size and shape, resized. "padded": the shorter side of larger pictures
-            is resized to ``size``, a black border is added, and a random square cut out.
+        crop: "resized": a random part of random size and shape, resized. "padded": the shorter side of larger images
+            is resized to ``size``, a black border is added, and a random square is cropped.
         padding: Width of that border, in pixels.
-        scale: Least and greatest share of the area of a "resized" part.
-        ratio: Least and greatest width : height of it.
-        flip: Probability to mirror left to right.
+        scale: Smallest and largest fraction of the area with crop="resized".
+        ratio: Smallest and largest aspect ratio (width to height) with crop="resized".
+        flip: Probability of a horizontal flip.
         augment: "trivial": TrivialAugmentWide (Mueller and Hutter, 2021). "rand": RandAugment (Cubuk et al., 2020).
-        erasing: Probability to erase a rectangle (Zhong et al., 2020).
-        fill: What is erased becomes this colour, 0 to 1.
+        erasing: Probability that a rectangle is erased (Zhong et al., 2020).
+        fill: Colour of the erased rectangle, in [0, 1].
     """
 
     size: int
@@ -61,15 +61,15 @@ class Augmentation(NamedTuple):
 
     @property
     def is_batched(self) -> bool:
-        """Whether `crop_padded` does all of it."""
+        """Whether `crop_padded` can do all of it, for a whole batch at once."""
         return self.crop == "padded" and self.augment == "none" and not self.erasing
 
 
 class TrainTransform:
-    """Augments one picture, with torch's global generator.
+    """Augment training images.
 
     Args:
-        settings: What to do.
+        settings: How.
     """
 
     def __init__(self, settings: Augmentation) -> None:
@@ -86,61 +86,61 @@ class TrainTransform:
         if augment is not None:
             steps.append(augment())
         if settings.erasing:
-            # The mean, which normalising makes zero, to a rounding: as if a zero was put there afterwards.
+            # The mean, which normalising turns into zero, up to rounding.
             steps.append(v2.RandomErasing(settings.erasing, value=[round(255 * mean) for mean in settings.fill]))
         self._steps = v2.Compose(steps)
 
     def __call__(self, image: Tensor, name: str) -> Tensor:
-        """Augments a picture.
+        """Augment an image, with torch's global generator.
 
         Args:
             image: uint8 ``(3, H, W)``.
-            name: Which picture it is, for messages.
+            name: Name of the image, for messages.
 
         Returns:
             uint8 ``(3, size, size)``.
 
         Raises:
-            ValueError: The picture is too small to cut a "padded" crop from it.
+            ImageFileError: The image is too small for crop="padded".
         """
         if self.settings.crop == "padded":
-            image = self.shrunk(image, name)
+            image = self.shrink(image, name)
         out: Tensor = self._steps(image)
         return out
 
-    def shrunk(self, images: Tensor, name: str) -> Tensor:
-        """Resizes the shorter side of larger pictures to ``size``.
+    def shrink(self, images: Tensor, name: str) -> Tensor:
+        """Resize the shorter side of larger images to ``size``.
 
         Args:
             images: uint8 ``(..., 3, H, W)``.
-            name: Which picture it is, for messages.
+            name: Name of the image, for messages.
 
         Returns:
             uint8 ``(..., 3, H', W')``.
 
         Raises:
-            ValueError: They are smaller.
+            ImageFileError: The images are smaller.
         """
         check_large_enough(images, self.settings.size, "data.image_size", "data.crop=resized", name)
         return resize_shorter(images, self.settings.size)
 
     def batch(self, images: Tensor, seeds: Sequence[int], repeats: int, name: str) -> Tensor:
-        """Augments pictures at once, each as calls of this do with torch's global generator seeded before the first.
+        """Augment a batch at once: the same result as seeding torch's global generator and calling, image by image.
 
         Args:
             images: uint8 ``(B, 3, H, W)``.
-            seeds: A seed for each.
-            repeats: How many times to augment each.
-            name: What the pictures are, for messages.
+            seeds: A seed for each image.
+            repeats: How many times to augment each image.
+            name: Name of the images, for messages.
 
         Returns:
-            uint8 ``(B * repeats, 3, size, size)``: those of one picture side by side.
+            uint8 ``(B * repeats, 3, size, size)``; copies of an image stand side by side.
 
         Raises:
-            ValueError: They are too small, see above.
+            ImageFileError: The images are too small.
         """
         assert self.settings.is_batched
-        images, pad, size = self.shrunk(images, name), self.settings.padding, self.settings.size
+        images, pad, size = self.shrink(images, name), self.settings.padding, self.settings.size
         spare_y, spare_x = (side + 2 * pad - size for side in images.shape[-2:])
         generator = torch.Generator()
         drawn = []
@@ -157,11 +157,11 @@ class TrainTransform:
 
 
 def crop_padded(images: Tensor, drawn: Tensor, padding: int, size: int) -> Tensor:
-    """Cuts a square out of each image and its black border, and mirrors some.
+    """Crop a square from each image and its black border, and flip some.
 
     Args:
         images: uint8 ``(B, 3, H, W)``.
-        drawn: int64 ``(B, 3)``: upper and left side of the square, in pixels from the border's, and 1 to mirror it.
+        drawn: int64 ``(B, 3)``: top and left of the square in the padded image, in pixels, and 1 for a flip.
         padding: Width of the border, in pixels.
         size: Side of the square, in pixels.
 
@@ -177,11 +177,11 @@ def crop_padded(images: Tensor, drawn: Tensor, padding: int, size: int) -> Tenso
 
 
 class EvalTransform:
-    """Cuts the middle out of pictures.
+    """Crop the centre of images.
 
     Args:
         size: Height and width of the result, in pixels.
-        resize: The shorter side is resized to so many pixels before; None leaves pictures as they are.
+        resize: The shorter side is resized to this many pixels before; None keeps the size.
     """
 
     def __init__(self, size: int, resize: int | None) -> None:
@@ -189,17 +189,17 @@ class EvalTransform:
         self.resize = resize
 
     def __call__(self, images: Tensor, name: str) -> Tensor:
-        """Cuts the middle out.
+        """Crop the centre.
 
         Args:
             images: uint8 ``(..., 3, H, W)``.
-            name: Which picture it is, for messages.
+            name: Name of the image, for messages.
 
         Returns:
             uint8 ``(..., 3, size, size)``.
 
         Raises:
-            ValueError: The picture is smaller, and there is no ``resize``.
+            ImageFileError: The image is smaller, and there is no ``resize``.
         """
         if self.resize is not None:
             images = resize_shorter(images, self.resize)
@@ -209,7 +209,7 @@ class EvalTransform:
 
 
 def resize_shorter(images: Tensor, size: int) -> Tensor:
-    """Resizes (bilinear, anti-aliased) uint8 ``(..., 3, H, W)`` so that the shorter side has ``size`` pixels."""
+    """Resize (bilinear, anti-aliased) uint8 ``(..., 3, H, W)`` so that the shorter side has ``size`` pixels."""
     if min(images.shape[-2:]) == size:
         return images
     out: Tensor = tv.resize(images, [size], antialias=True)
@@ -217,45 +217,48 @@ def resize_shorter(images: Tensor, size: int) -> Tensor:
 
 
 def check_large_enough(images: Tensor, size: int, argument: str, instead: str, name: str) -> None:
-    """Checks that a square fits into pictures.
+    """Raise an error unless a square fits into images.
 
     Args:
         images: ``(..., H, W)``.
         size: Side of the square, in pixels.
-        argument: What the user calls it, for messages.
-        instead: Which argument resizes pictures to it.
-        name: Which picture it is.
+        argument: The argument that sets it, for messages.
+        instead: The argument that enlarges images.
+        name: Name of the image, for messages.
 
     Raises:
-        ImageFileError: It does not; a `ValueError`.
+        ImageFileError: The square does not fit.
     """
     height, width = images.shape[-2:]
     if min(height, width) < size:
         raise ImageFileError(
             f"{argument}={size}: must be at most {min(height, width)} for {name}, which has {width} x {height} pixels"
-            f" ({instead} enlarges pictures)"
+            f" ({instead} enlarges images)"
         )
 
 
-def to_network(images: Tensor, mean: Triple, std: Triple) -> Tensor:
-    """Pixels as a network takes them.
+def normalize(images: Tensor, mean: Triple, std: Triple) -> Tensor:
+    """Normalise images for a network.
 
     Args:
         images: uint8 ``(B, 3, H, W)``.
-        mean: Of red, green and blue, 0 to 1.
-        std: Their standard deviations.
+        mean: Mean of red, green and blue, in [0, 1].
+        std: Standard deviation of red, green and blue.
 
     Returns:
         float32 ``(B, 3, H, W)``: ``(images / 255 - mean) / std``.
+
+    >>> normalize(torch.full((1, 3, 1, 1), 255, dtype=torch.uint8), (0.5, 0.5, 0.5), (0.5, 0.25, 0.125)).flatten()
+    tensor([1., 2., 4.])
     """
     shift, scale = ([255 * value for value in values] for values in (mean, std))
     pixels = images.to(torch.float32)
-    for channel in range(3):  # numbers instead of tensors: nothing waits for a device
+    for channel in range(3):  # with plain numbers, so that nothing is copied to the device
         pixels[:, channel].sub_(shift[channel]).div_(scale[channel])
     return pixels
 
 
-def to_pixels(images: Tensor, mean: Triple, std: Triple) -> Tensor:
-    """The other way round than `to_network`, to look at: float32 ``(B, 3, H, W)``, 0 to 1."""
+def denormalize(images: Tensor, mean: Triple, std: Triple) -> Tensor:
+    """Undo `normalize`, for display: float32 ``(B, 3, H, W)`` in [0, 1]."""
     shift, scale = (images.new_tensor(values).view(3, 1, 1) for values in (mean, std))
     return (images * scale + shift).clamp(0, 1)

@@ -9,12 +9,13 @@ Allowed = tuple[Callable[[Any], bool], str]
 """A test of a value, and a description of the allowed ones."""
 
 
-def check_ranges(arguments: Mapping[str, Any], allowed: Mapping[str, Allowed]) -> None:
-    """Raise `ValueError` for the first argument of a task that is out of its range.
+def check_ranges(arguments: Mapping[str, Any], allowed: Mapping[str, Allowed], prefix: str = "model") -> None:
+    """Raise `ValueError` for the first argument that is out of its range.
 
     Args:
         arguments: Values by name. None is always allowed.
         allowed: Allowed values by name.
+        prefix: The group of the arguments on the command line.
 
     >>> check_ranges({"lr": -1.0}, {"lr": (lambda value: value > 0, "above 0")})
     Traceback (most recent call last):
@@ -24,4 +25,4 @@ def check_ranges(arguments: Mapping[str, Any], allowed: Mapping[str, Allowed]) -
     for name, (is_allowed, words) in allowed.items():
         value = arguments[name]
         if value is not None and not is_allowed(value):
-            raise ValueError(f"model.{name}={value}: must be {words}")
+            raise ValueError(f"{prefix}.{name}={value}: must be {words}")

@@ -21,11 +21,11 @@ from torchvision.transforms.v2.functional import center_crop
 
 from classification.__main__ import main
 from classification.pictures import ClassificationPictures
-from classification.task import CLASS_NAMES_KEY, ClassificationTask
+from classification.tasks import CLASS_NAMES_KEY, Classifier
 from coordconv_apps.data.image_decoding import read_image
 from coordconv_apps.runs.folder import versions
 from coordconv_apps.runs.summary import read_summary
-from tests.classification.pictures import CLASSES, damage, save_classes
+from tests.classification.images import CLASSES, damage, save_classes
 from tests.classification.tiny import ARGUMENTS, NETWORK, SIZE, data, save_noise, save_parts, trainer, weights_file
 from tests.helpers.runs import assert_same, assert_same_runs, load
 
@@ -104,7 +104,7 @@ def test_config_trains_and_tests(
     assert names == ([str(digit) for digit in range(10)] if name == "quickstart" else list(CLASSES))
     summary = read_summary(fit)
     given: dict[str, Any] = yaml.safe_load(CONFIGS[name].read_text())["model"]
-    assert summary["parameters"] == ClassificationTask(**(given | changes)).parameter_count()
+    assert summary["parameters"] == Classifier(**(given | changes)).parameter_count()
     assert summary["coords"] == coords
     assert summary["best"]["metric"] == "val/accuracy"
     figures = FIGURES | ({"accuracy_top5"} if name == "quickstart" else set())
@@ -172,7 +172,7 @@ def test_a_checkpoint_does_without_the_weights_that_its_training_started_from(tm
     main(["export", "--ckpt_path=last", f"--runs_dir={tmp_path}", "--format=plain", *CPU])
     plain = torch.export.load(newest(tmp_path) / "export" / "network_plain.pt2").module()
     # Lightning's own way to open a checkpoint does without, too.
-    task = ClassificationTask.load_from_checkpoint(first / "checkpoints" / "last.ckpt", map_location="cpu").eval()
+    task = Classifier.load_from_checkpoint(first / "checkpoints" / "last.ckpt", map_location="cpu").eval()
     images = torch.rand(3, 3, SIZE, SIZE)
     with torch.no_grad():
         torch.testing.assert_close(plain(images), task.export_module()(images), rtol=1e-3, atol=1e-4)
@@ -195,7 +195,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one(
         return run_folder(tmp_path / runs, "default", 0)
 
     whole = fit("whole")
-    step, seen = ClassificationTask.training_step, [0]
+    step, seen = Classifier.training_step, [0]
 
     def interrupted(*given: Any) -> Any:  # noqa: ANN401  # handed on as they are
         seen[0] += 1
@@ -204,7 +204,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one(
         return step(*given)
 
     with monkeypatch.context() as patch:
-        patch.setattr(ClassificationTask, "training_step", interrupted)
+        patch.setattr(Classifier, "training_step", interrupted)
         with pytest.raises(SystemExit) as stopped:
             fit("parts")
     assert stopped.value.code == 143
@@ -360,9 +360,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory, folder: Path) -> Path:
     return runs
 
 
-def loaded(runs: Path, name: str) -> ClassificationTask:
+def loaded(runs: Path, name: str) -> Classifier:
     checkpoint = run_folder(runs, name, 0) / "checkpoints" / "best.ckpt"
-    return ClassificationTask.load_from_checkpoint(checkpoint, map_location="cpu").eval()
+    return Classifier.load_from_checkpoint(checkpoint, map_location="cpu").eval()
 
 
 @pytest.mark.parametrize(("name", "format_"), [("a", "onnx"), ("first", "plain"), ("all", "torch_export")])
@@ -415,7 +415,7 @@ def test_the_same_classes_elsewhere_are_tested(trained: Path, tmp_path: Path) ->
     ("names", "message"),
     [
         (("ant", "bug", "cat"), "its classes must be those of the checkpoint: class 1 is 'bug' here and 'bee' there"),
-        (("ant", "bee", "cat", "dog"), "model.num_classes=3: must be 4, as many classes as the data have"),
+        (("ant", "bee", "cat", "dog"), "model.num_classes=3: must be 4, the number of classes of the data"),
     ],
 )
 @pytest.mark.parametrize("command", ["test", "fit"])
@@ -436,7 +436,7 @@ def test_other_classes_than_the_checkpoints_are_refused(
 
 
 def test_other_classes_of_a_library_are_told_by_its_name(tmp_path: Path) -> None:
-    task, run = ClassificationTask(**(NETWORK | {"num_classes": 10})), trainer(tmp_path)
+    task, run = Classifier(**(NETWORK | {"num_classes": 10})), trainer(tmp_path)
     run.datamodule = data(tmp_path, source="digits")  # type: ignore[attr-defined]  # as Lightning sets it
     task.trainer = run
     message = r"^data\.source=digits: its classes must be those of the checkpoint: class 0 is '0' here and 'no' there$"
@@ -475,7 +475,7 @@ def assert_told_in_one_line(capsys: pytest.CaptureFixture[str], arguments: list[
         (["--model.small_images=true"], "small_images=True: must be false for network='mobilenet_v2'"),
         (["--model.network_args={depth: 3}"], "network_args={'depth': 3}: mobilenet_v2 does not take them"),
         (["--data.repeats=3"], "data.batch_size=8: must be a multiple of data.repeats=3"),
-        (["--data.root=null"], "data.root=null: must be a folder of pictures with data.source=folder"),
+        (["--data.root=null"], "data.root=null: must be a folder of images with data.source=folder"),
     ],
 )
 def test_mistakes_in_arguments_are_told_in_one_line_and_leave_nothing_behind(
@@ -515,7 +515,7 @@ def small_pictures(root: Path) -> None:
     ("make", "message"),
     [
         (nowhere, "no such folder"),
-        (one_class, "has one class only (ant), must have at least two"),
+        (one_class, "has only one class (ant), must have at least two"),
         (empty_class, "in the class folder bee"),
         (different_classes, "train and val must have the same classes; only in train: cat"),
         (small_pictures, "data.image_size=16: must be at most 10 for"),

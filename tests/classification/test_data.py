@@ -19,11 +19,11 @@ from torch.utils.data import DataLoader
 from classification import data as module
 from classification.data import ClassificationData, Source
 from classification.datasets import BatchedTrainDataset, ImageBatch, LabelledBatch, concatenate
-from classification.folder import PARTS, Split
-from classification.transforms import EvalTransform, to_network
+from classification.splits import SPLITS, Split
+from classification.transforms import EvalTransform, normalize
 from coordconv_apps.data.image_decoding import read_image
 from coordconv_apps.data.loaders import SeededSamples, TrainLoader
-from tests.classification.pictures import CLASSES, colours, damage, save_class, save_classes
+from tests.classification.images import CLASSES, colours, damage, save_class, save_classes
 
 STAGES: dict[Split, str] = {"train": "fit", "val": "validate", "test": "test"}
 PLAIN: dict[str, Any] = {"crop": "padded", "padding": 0, "flip": 0.0}
@@ -81,7 +81,7 @@ def test_a_folders_classes_and_pictures(folder: Path) -> None:
     data = of_folder(folder)
     assert data.num_classes == 3
     assert data.class_names == list(CLASSES)
-    assert [data.num_samples(part) for part in PARTS] == [21, 7, 7]
+    assert [data.num_samples(part) for part in SPLITS] == [21, 7, 7]
     assert (data.image_size, data.eval_size) == (8, 8)
     assert of_folder(folder, eval_size=10).eval_size == 10
 
@@ -89,14 +89,14 @@ def test_a_folders_classes_and_pictures(folder: Path) -> None:
 def test_the_number_of_classes_is_known_without_looking_at_pictures(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("classification.folder.find_images", None)
-    monkeypatch.setattr(module, "load_held", None)
+    monkeypatch.setattr("classification.class_folders.find_images", None)
+    monkeypatch.setattr("classification.in_memory.load_digits", None)
     assert of_folder(folder).num_classes == 3
     numbers = [ClassificationData(source, image_size=8).num_classes for source in ("digits", "cifar10", "cifar100")]
     assert numbers == [10, 10, 100]
 
 
-@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("part", SPLITS)
 def test_batches_hold_pictures_and_their_classes(part: Split, folder: Path) -> None:
     data = of_folder(folder)
     batches = list(loader(data, part))
@@ -124,7 +124,7 @@ def test_evaluation_cuts_the_middle_out(folder: Path) -> None:
 
 def test_a_folder_without_parts_is_split(folder: Path) -> None:
     data = of_folder(folder / "train", val_fraction=0.3)
-    assert [data.num_samples(part) for part in PARTS] == [21 - 6, 6, 6]
+    assert [data.num_samples(part) for part in SPLITS] == [21 - 6, 6, 6]
     val = concatenate(list(loader(data, "val")))
     assert torch.bincount(val.labels).tolist() == [2, 2, 2]
     train = epoch(data)
@@ -139,26 +139,28 @@ def test_digits_come_without_any_files() -> None:
     data = digits()
     data.prepare_data()
     assert data.class_names == list("0123456789")
-    assert [data.num_samples(part) for part in PARTS] == [1295, 143, 359]
+    assert [data.num_samples(part) for part in SPLITS] == [1295, 143, 359]
     batch = next(iter(loader(data, "val")))
     assert batch.images.shape == (64, 3, 8, 8)
     larger = next(iter(loader(digits(eval_size=16, eval_resize=16), "val")))
     assert torch.equal(larger.images, tv.resize(batch.images, [16, 16], antialias=True))
 
 
-def test_imagenets_folders_are_named_by_its_file(folder: Path, tmp_path: Path) -> None:
-    names = {name: (f"the {name}", "other") for name in CLASSES}
-    (tmp_path / "train").symlink_to(folder / "train")
-    (tmp_path / "val").symlink_to(folder / "val")
-    torch.save((names, []), tmp_path / "meta.bin")
+def test_imagenets_folders_get_names(folder: Path, tmp_path: Path) -> None:
+    ids = [f"n{10_000_000 + number}" for number in range(1000)]
+    torch.save((dict.fromkeys(ids, ()), []), tmp_path / "meta.bin")
+    for part in ("train", "val"):
+        (tmp_path / part).mkdir()
+        for name, wordnet_id in zip(CLASSES, ids, strict=False):
+            (tmp_path / part / wordnet_id).symlink_to(folder / part / name)
     data = ClassificationData("imagenet", str(tmp_path), image_size=8)
-    assert data.class_names == ["the ant", "the bee", "the cat"]
+    assert data.class_names == ["tench", "goldfish", "great white shark"]
     assert data.num_samples("train") == 21
 
 
 def test_cifar_is_fetched_before_training_and_not_to_predict(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[str, Path]] = []
-    monkeypatch.setattr(module, "fetch_cifar", lambda *arguments: asked.append(arguments))
+    monkeypatch.setattr(module, "download_cifar", lambda *arguments: asked.append(arguments))
     data = ClassificationData("cifar100", "~/sets", image_size=32)
     data.prepare_data()
     assert asked == [("cifar100", Path.home() / "sets")]
@@ -239,7 +241,7 @@ def test_an_interrupted_epoch_goes_on_with_the_same_images() -> None:
     assert all(same(one, other) for one, other in zip(second, whole[1:], strict=True))
 
 
-@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("part", SPLITS)
 @pytest.mark.parametrize("held", [True, False])
 def test_two_processes_share_the_images(part: Split, held: bool, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def data(batch_size: int) -> ClassificationData:
@@ -346,26 +348,21 @@ def test_a_task_gets_normalised_numbers_of_its_precision(
         assert isinstance(seen, LabelledBatch)
         assert seen.images.dtype == dtype
         pixels = next(iter(data.train_dataloader() if stage == "train" else data.val_dataloader()))
-        assert torch.equal(seen.images, to_network(pixels.images, mean, std).to(dtype))
+        assert torch.equal(seen.images, normalize(pixels.images, mean, std).to(dtype))
         assert torch.equal(seen.labels, pixels.labels)
 
 
-def test_examples_are_from_all_over_a_part_and_normalised(folder: Path) -> None:
+def test_images_to_look_at_are_those_of_the_evaluation(folder: Path) -> None:
     data = of_folder(folder, padding=3, flip=0.5, augment="rand")
-    batch = data.example_images(7, "train")
-    assert batch.indices.tolist() == [0, 3, 6, 9, 12, 15, 18]
-    assert batch.labels.tolist() == [0, 0, 1, 1, 1, 2, 2]
-    assert same(batch, data.example_images(7, "train")), "never augmented"
-    pixels = (data.to_pixels(batch.images) * 255).round().to(torch.uint8)
-    assert colours(batch._replace(images=pixels)) == [(0, 0), (0, 3), (1, 0), (1, 3), (1, 6), (2, 1), (2, 4)]
-    assert data.example_images(1000).indices.tolist() == list(range(7))
-    chosen = data.images_at([4, 2], "val")
-    assert chosen.labels.tolist() == [1, 1]
-    assert torch.equal(chosen.images, data.example_images(7, "val").images[[4, 2]])
+    batch = data.images_at([4, 2], "val")
+    assert batch.labels.tolist() == [1, 1]
+    assert same(batch, data.images_at([4, 2], "val")), "never augmented"
+    pixels = (data.denormalize(batch.images) * 255).round().to(torch.uint8)
+    assert colours(batch._replace(images=pixels)) == [(1, 2), (1, 0)]
 
 
 def test_mixing_depends_on_seed_epoch_batch_and_process(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    batch = of_folder(folder).example_images(6)
+    batch = of_folder(folder).images_at([0, 1, 2, 3, 4, 5, 6][:6])
 
     def mixed(epoch: int = 2, batch_idx: int = 3, rank: int = 0, **changes: int) -> Tensor:
         data = of_folder(folder, mixup=0.5, cutmix=1.0, **changes)
@@ -384,13 +381,6 @@ def test_mixing_depends_on_seed_epoch_batch_and_process(folder: Path, monkeypatc
     plain = of_folder(folder).mix_batch(batch, 0, 0)
     assert torch.equal(plain.images, batch.images)
     assert torch.equal(plain.targets.argmax(1), batch.labels)
-
-
-def test_copies_of_an_image_are_mixed_with_another_one(folder: Path) -> None:
-    data = of_folder(folder, mixup=1.0, repeats=2, batch_size=4)
-    images = torch.zeros(4, 3, 8, 8)
-    _, targets = data.mix_batch(LabelledBatch(images, torch.tensor([0, 0, 1, 1]), torch.tensor([0, 0, 9, 9])), 0, 0)
-    assert (targets[:, :2] > 0).all()
 
 
 # ------------------------------------------------------------------ pictures that cannot be read
@@ -520,7 +510,7 @@ def test_pictures_to_predict_that_cannot_be_read(own: Path, capsys: pytest.Captu
 @pytest.mark.parametrize(
     ("place", "kind", "message"),
     [
-        (None, ValueError, r"^data\.predict_images=null: predict needs a picture, or a folder of pictures$"),
+        (None, ValueError, r"^data\.predict_images=null: predict needs an image, or a folder of images$"),
         ("nowhere", FileNotFoundError, r"^data\.predict_images='.*nowhere': no such folder$"),
         ("empty", ValueError, r"^data\.predict_images='.*empty': no images there \(.*\)$"),
     ],
@@ -542,8 +532,7 @@ def test_a_picture_that_is_too_small_is_named(folder: Path) -> None:
         next(iter(loader(of_folder(folder, eval_size=11), "val")))
     name = f"{folder}/val/ant/00.png"
     assert str(caught.value) == (
-        f"data.eval_size=11: must be at most 10 for {name}, which has 12 x 10 pixels (data.eval_resize enlarges"
-        " pictures)"
+        f"data.eval_size=11: must be at most 10 for {name}, which has 12 x 10 pixels (data.eval_resize enlarges images)"
     )
     with pytest.raises(ValueError, match=r"^data\.image_size=11: must be at most 10 for .*\.png, which has 12 x 10"):
         next(iter(loader(of_folder(folder, image_size=11), "train")))
@@ -555,10 +544,10 @@ def test_a_picture_that_is_too_small_is_named(folder: Path) -> None:
     ("given", "message"),
     [
         ({"source": "mnist"}, "data.source=mnist: must be folder, digits, cifar10, cifar100 or imagenet"),
-        ({"root": None}, "data.root=null: must be a folder of pictures with data.source=folder"),
+        ({"root": None}, "data.root=null: must be a folder of images with data.source=folder"),
         (
             {"source": "imagenet", "root": None},
-            "data.root=null: must be a folder of pictures with data.source=imagenet",
+            "data.root=null: must be a folder of images with data.source=imagenet",
         ),
         ({"crop": "center"}, "data.crop=center: must be resized or padded"),
         ({"augment": "auto"}, "data.augment=auto: must be none, trivial or rand"),
@@ -573,15 +562,15 @@ def test_a_picture_that_is_too_small_is_named(folder: Path) -> None:
         ({"seed": -1}, "data.seed=-1: must be an integer of at least 0"),
         (
             {"scale": (0.0, 1.0)},
-            "data.scale=(0.0, 1.0): must be two numbers above 0 and up to 1, the smaller one first",
+            "data.scale=(0.0, 1.0): must be two numbers in (0, 1], the smaller one first",
         ),
         (
             {"scale": (0.5, 0.4)},
-            "data.scale=(0.5, 0.4): must be two numbers above 0 and up to 1, the smaller one first",
+            "data.scale=(0.5, 0.4): must be two numbers in (0, 1], the smaller one first",
         ),
         (
             {"scale": (0.5, 1.1)},
-            "data.scale=(0.5, 1.1): must be two numbers above 0 and up to 1, the smaller one first",
+            "data.scale=(0.5, 1.1): must be two numbers in (0, 1], the smaller one first",
         ),
         ({"ratio": (2.0, 1.0)}, "data.ratio=(2.0, 1.0): must be two numbers above 0, the smaller one first"),
         ({"flip": 1.5}, "data.flip=1.5: must be in [0, 1]"),

@@ -16,7 +16,7 @@ from sklearn.metrics import (
 )
 from torch import Tensor
 
-from classification.metrics import ClassificationMetrics, Report
+from classification.metrics import ClassificationMetrics, ClassificationReport
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,7 +41,7 @@ def updated(batches: Sequence[tuple[Tensor, Tensor, Tensor]], worst: int = 24) -
     return metric
 
 
-def values_of(metric: ClassificationMetrics) -> tuple[dict[str, float], Report]:
+def values_of(metric: ClassificationMetrics) -> tuple[dict[str, float], ClassificationReport]:
     values = {name: float(value) for name, value in metric.compute().items()}
     assert metric.report is not None
     return values, metric.report
@@ -142,7 +142,7 @@ def test_large_indices_and_equal_losses_stay_exact() -> None:
     first = 2**40
     metric = updated([(torch.zeros(6, 3), torch.zeros(6).long(), first + torch.tensor([5, 3, 1, 4, 2, 0]))], worst=4)
     _, report = values_of(metric)
-    assert [example.number for example in report.worst] == [first, first + 1, first + 2, first + 3]
+    assert [example.image_index for example in report.worst] == [first, first + 1, first + 2, first + 3]
     assert report.worst[0][1:] == pytest.approx((0, 0, 1 / 3, np.log(3)))
 
 
@@ -150,7 +150,7 @@ def test_there_are_as_many_worst_examples_as_images_at_most() -> None:
     # An image that is certain and right has the loss 0, with either sign.
     logits = torch.tensor([[200.0, 0.0], [0.0, 1.0]])
     _, report = values_of(updated([(logits, torch.tensor([0, 1]), torch.tensor([8, 9]))]))
-    assert [(example.number, example.loss > 0) for example in report.worst] == [(9, True), (8, False)]
+    assert [(example.image_index, example.loss > 0) for example in report.worst] == [(9, True), (8, False)]
 
 
 def test_values_that_are_not_numbers_are_seen() -> None:
@@ -158,7 +158,7 @@ def test_values_that_are_not_numbers_are_seen() -> None:
     values, report = values_of(updated([(logits, torch.tensor([0, 1, 0]), torch.arange(3))]))
     assert np.isnan(values["loss"])
     assert np.isnan(values["calibration_error"])
-    assert [example.number for example in report.worst] == [1, 0, 2]
+    assert [example.image_index for example in report.worst] == [1, 0, 2]
 
 
 # ------------------------------------------------------------------ batches and processes
@@ -212,7 +212,7 @@ def test_reset_forgets_all_but_the_report() -> None:
     metric.update(torch.eye(CLASSES)[:1], torch.tensor([0]), torch.tensor([3]))
     values, report = values_of(metric)
     assert values["accuracy"] == 1
-    assert [example.number for example in report.worst] == [3]
+    assert [example.image_index for example in report.worst] == [3]
 
 
 def test_a_metric_of_a_bfloat16_network_counts_in_float32() -> None:

@@ -15,24 +15,24 @@ from matplotlib.patches import Rectangle
 from PIL import ImageFont
 
 from classification.data import ClassificationData
-from classification.metrics import ClassificationMetrics, Report, WorstExample
+from classification.metrics import ClassificationMetrics, ClassificationReport, WorstExample
 from classification.pictures import (
     BEST_COLOUR,
-    FOUND_COLOUR,
+    PREDICTED_COLOUR,
     TRUE_COLOUR,
     WORST_COLOUR,
     ClassificationPictures,
-    ShowsReport,
-    _fitting,
-    all_names,
-    chosen_bars,
+    EvaluatedTask,
+    _shorten_to_width,
+    best_and_worst,
     draw_classes,
     draw_confusion,
-    make_sheet,
+    draw_worst,
     percent,
-    shortened,
+    shorten,
 )
-from tests.classification.pictures import CLASSES, damage, save_classes
+from classification.predictions import complete_names
+from tests.classification.images import CLASSES, damage, save_classes
 from tests.toy.data import ToyData
 from tests.toy.tasks import ToyTask
 
@@ -45,17 +45,19 @@ if TYPE_CHECKING:
     from coordconv_apps.nn.coords import Coords
 
 SIZE = 8
-GROUND = (32, 36, 42)
+GROUND = (36, 36, 36)
 
 
 class Evaluated(LightningModule):
     """A task with the results of an evaluation."""
 
-    def __init__(self, report: Report | None, part: Literal["val", "test"] = "val", coords: Coords = "none") -> None:
+    def __init__(
+        self, report: ClassificationReport | None, part: Literal["val", "test"] = "val", coords: Coords = "none"
+    ) -> None:
         super().__init__()
         self.coords: Coords = coords
-        self.shown = report
-        self.shown_part: Literal["val", "test"] = part
+        self.last_evaluation = report
+        self.evaluated_split: Literal["val", "test"] = part
 
 
 def make_data(folder: Path, *counts: int) -> ClassificationData:
@@ -64,8 +66,10 @@ def make_data(folder: Path, *counts: int) -> ClassificationData:
     return ClassificationData(root=str(folder), image_size=SIZE, on_bad_image="skip")
 
 
-def made_up(confusion: list[list[int]] | torch.Tensor, worst: list[WorstExample] | None = None) -> Report:
-    return Report(torch.as_tensor(confusion), [WorstExample(0, 0, 1, 0.75, 2.0)] if worst is None else worst)
+def made_up(confusion: list[list[int]] | torch.Tensor, worst: list[WorstExample] | None = None) -> ClassificationReport:
+    return ClassificationReport(
+        torch.as_tensor(confusion), [WorstExample(0, 0, 1, 0.75, 2.0)] if worst is None else worst
+    )
 
 
 def has_colour(picture: Image, colour: str) -> bool:
@@ -95,7 +99,7 @@ def test_pictures_show_the_evaluation_of_real_data(tmp_path: Path) -> None:
     assert set(pictures) == {"confusion", "classes", "worst"}
     assert all(picture.mode == "RGB" for picture in pictures.values())
     assert has_colour(pictures["worst"], TRUE_COLOUR)
-    assert has_colour(pictures["worst"], FOUND_COLOUR)
+    assert has_colour(pictures["worst"], PREDICTED_COLOUR)
     assert has_colour(pictures["classes"], BEST_COLOUR)
 
 
@@ -112,7 +116,7 @@ def test_the_sheet_shows_the_images_of_the_evaluated_part_the_worst_first(
     task = Evaluated(made_up([[0, 1], [1, 1]], worst), part)
     sheet = np.asarray(ClassificationPictures().draw(task, data)["worst"])
     expected = data.images_at(order, part)
-    pixels = (data.to_pixels(expected.images) * 255).round().byte().permute(0, 2, 3, 1).numpy()
+    pixels = (data.denormalize(expected.images) * 255).round().byte().permute(0, 2, 3, 1).numpy()
     zoom = 160 // SIZE
     for place in range(2):
         left, top = 8 + place * (160 + 8), 68
@@ -129,7 +133,7 @@ def test_pictures_that_cannot_be_read_are_left_out(tmp_path: Path) -> None:
     worst = [WorstExample(number, 0, 1, 0.9, 3.0) for number in (1, 2, 0)]
     both = ClassificationPictures().draw(Evaluated(made_up([[0, 2], [1, 1]], worst)), data)
     assert set(both) == {"confusion", "classes", "worst"}
-    one = make_sheet(list(data.to_pixels(data.images_at([2], "val").images)), worst[1:2], CLASSES, "")
+    one = draw_worst(list(data.denormalize(data.images_at([2], "val").images)), worst[1:2], CLASSES, "")
     assert both["worst"].height == one.height
     none = ClassificationPictures().draw(Evaluated(made_up([[0, 2], [1, 1]], worst[::2])), data)
     assert set(none) == {"confusion", "classes"}
@@ -143,7 +147,7 @@ def test_without_an_evaluation_there_is_nothing_to_draw(tmp_path: Path) -> None:
 
 def test_other_tasks_and_data_are_refused(tmp_path: Path) -> None:
     data, task = make_data(tmp_path, 1, 1), Evaluated(None)
-    assert isinstance(task, ShowsReport)
+    assert isinstance(task, EvaluatedTask)
     with pytest.raises(TypeError, match="ToyTask and ClassificationData are not those of classification"):
         ClassificationPictures().draw(ToyTask(), data)
     with pytest.raises(TypeError, match="Evaluated and ToyData are not those of classification"):
@@ -194,16 +198,16 @@ def test_of_very_many_classes_some_are_named() -> None:
 
 
 def test_bars_are_sorted_and_classes_without_images_left_out() -> None:
-    assert chosen_bars([0.5, math.nan, 1.0, 0.0, 0.5]) == ([2, 0, 4, 3], 0)
+    assert best_and_worst([0.5, math.nan, 1.0, 0.0, 0.5]) == ([2, 0, 4, 3], 0)
 
 
 def test_of_many_classes_the_best_and_the_worst_are_shown() -> None:
     accuracies = [(7 * n % 50) / 50 for n in range(50)]
-    shown, hidden = chosen_bars(accuracies, 40)
+    shown, hidden = best_and_worst(accuracies, 40)
     values = [accuracies[label] for label in shown]
     assert values == sorted(accuracies, reverse=True)[:20] + sorted(accuracies, reverse=True)[-20:]
     assert hidden == 10
-    assert chosen_bars(accuracies[:40], 40)[1] == 0
+    assert best_and_worst(accuracies[:40], 40)[1] == 0
 
 
 @pytest.mark.parametrize(("classes", "hidden"), [(3, 0), (40, 0), (43, 3)])
@@ -232,7 +236,7 @@ def test_bars_are_as_long_as_the_accuracies(classes: int, hidden: int) -> None:
 
 @pytest.mark.parametrize(("size", "drawn"), [(8, 160), (32, 160), (224, 224), (288, 256)])
 def test_small_images_are_enlarged_and_large_ones_shrunk(size: int, drawn: int) -> None:
-    sheet = make_sheet([torch.ones(3, size, size)], [WorstExample(0, 0, 1, 0.5, 1.0)], ["a", "b"], "")
+    sheet = draw_worst([torch.ones(3, size, size)], [WorstExample(0, 0, 1, 0.5, 1.0)], ["a", "b"], "")
     white = (np.asarray(sheet) == 255).all(2)
     assert white.any(0).sum() == drawn
     assert white.any(1).sum() == drawn
@@ -242,23 +246,23 @@ def test_small_images_are_enlarged_and_large_ones_shrunk(size: int, drawn: int) 
 def test_texts_of_the_sheet_stay_below_their_images() -> None:
     names = ["x" * 99, "W" * 99]
     images = [torch.zeros(3, 32, 32)] * 2
-    sheet = make_sheet(images, [WorstExample(0, 0, 1, 0.5, math.inf)] * 2, names, "")
+    sheet = draw_worst(images, [WorstExample(0, 0, 1, 0.5, math.inf)] * 2, names, "")
     between = np.asarray(sheet)[68:, 8 + 160 : 8 + 160 + 8]
     assert (between == GROUND).all()
 
 
 def test_names_are_cut_to_fit_and_what_follows_is_not() -> None:
     font = ImageFont.load_default(13)
-    assert _fitting("cat", ": 1.0 %", 160, font) == "cat: 1.0 %"
-    cut = _fitting("cat" * 30, ": 1.0 %", 160, font)
+    assert _shorten_to_width("cat", ": 1.0 %", 160, font) == "cat: 1.0 %"
+    cut = _shorten_to_width("cat" * 30, ": 1.0 %", 160, font)
     assert cut.startswith("catcat")
     assert cut.endswith("...: 1.0 %")
     assert 140 < font.getlength(cut) <= 160
 
 
 def test_texts() -> None:
-    assert shortened("n" * 24) == "n" * 24
-    assert shortened("n" * 25) == "n" * 21 + "..."
-    assert all_names(["a", "b"], 3) == ["a", "b", "2"]
+    assert shorten("n" * 24) == "n" * 24
+    assert shorten("n" * 25) == "n" * 21 + "..."
+    assert complete_names(["a", "b"], 3) == ["a", "b", "2"]
     texts = [percent(share) for share in (0, 1e-9, 0.001, 0.5, 1, math.nan)]
     assert texts == ["0.0 %", "< 0.1 %", "0.1 %", "50.0 %", "100.0 %", "nan %"]

@@ -1,11 +1,10 @@
-"""Crops, augmentation, normalising and mixing: against torchvision's, formulas, and what is to be seen."""
+"""Crops, augmentation and normalisation, compared with torchvision and formulas."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 import torchvision.transforms.v2.functional as tv
@@ -13,15 +12,14 @@ from torch import Tensor
 from torch._utils import ExceptionWrapper
 from torchvision.transforms import v2
 
-from classification.mixing import mix_batch
 from classification.transforms import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     Augmentation,
     EvalTransform,
     TrainTransform,
-    to_network,
-    to_pixels,
+    denormalize,
+    normalize,
 )
 from coordconv_apps.data.image_files import ImageFileError
 from coordconv_apps.utils.errors import is_user_error
@@ -124,7 +122,7 @@ def test_what_is_erased_becomes_zero_for_the_network() -> None:
     count = sum(bool(one.any()) for one in changed)
     assert abs(count / 200 - 0.6) < 4 * math.sqrt(0.6 * 0.4 / 200)
     for out, where in zip(erased, changed, strict=True):
-        values = to_network(out[None], fill, std)[0][:, where]
+        values = normalize(out[None], fill, std)[0][:, where]
         assert values.abs().max() <= 0.5 / 255 / 0.2 + 1e-6 if where.any() else torch.equal(out, image)
 
 
@@ -142,7 +140,7 @@ def test_pictures_smaller_than_the_crop_are_named() -> None:
     transform = TrainTransform(Augmentation(10, **PADDED))
     message = (
         "data.image_size=10: must be at most 8 for my/cat.png, which has 12 x 8 pixels (data.crop=resized enlarges"
-        " pictures)"
+        " images)"
     )
     with pytest.raises(ValueError, match="my/cat") as caught:
         transform(noise(3, 8, 12), "my/cat.png")
@@ -170,7 +168,7 @@ def test_pictures_smaller_than_the_middle_are_named() -> None:
         EvalTransform(10, None)(noise(3, 20, 8), "my/cat.png")
     assert str(caught.value) == (
         "data.eval_size=10: must be at most 8 for my/cat.png, which has 8 x 20 pixels (data.eval_resize enlarges"
-        " pictures)"
+        " images)"
     )
 
 
@@ -194,81 +192,8 @@ def test_a_worker_process_hands_the_message_on_without_its_traceback() -> None:
 def test_colours_are_normalised_as_torchvision_does() -> None:
     images = noise(4, 3, 5, 6)
     steps = v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(list(IMAGENET_MEAN), list(IMAGENET_STD))])
-    network = to_network(images, IMAGENET_MEAN, IMAGENET_STD)
+    network = normalize(images, IMAGENET_MEAN, IMAGENET_STD)
     assert network.dtype == torch.float32
     torch.testing.assert_close(network, steps(images))
     assert images.dtype == torch.uint8
-    torch.testing.assert_close(to_pixels(network, IMAGENET_MEAN, IMAGENET_STD), images / 255)
-
-
-def mixed(mixup: float, cutmix: float, seed: int, shift: int = 1, size: int = 6) -> tuple[Tensor, Tensor, Tensor]:
-    images = torch.randn(size, 3, 9, 11, generator=torch.Generator().manual_seed(7))
-    labels = torch.arange(size) % 5
-    out, targets = mix_batch(images, labels, 5, mixup, cutmix, seed, shift)
-    assert targets.dtype == torch.float32
-    torch.testing.assert_close(targets.sum(1), torch.ones(size))
-    return images, out, targets
-
-
-def test_mixup_is_the_papers_formula() -> None:
-    shares = []
-    for seed in range(200):
-        images, out, targets = mixed(0.4, 0, seed)
-        share = float(targets[3, 3])
-        others = torch.tensor([5, 0, 1, 2, 3, 4])
-        torch.testing.assert_close(out, share * images + (1 - share) * images[others])
-        torch.testing.assert_close(targets[3, 2], torch.tensor(1 - share))
-        shares.append(share)
-    # A beta distribution with both parameters a has mean 1/2 and variance 1 / (4 (2 a + 1)).
-    assert abs(np.mean(shares) - 0.5) < 4 * math.sqrt(1 / (4 * 1.8) / 200)
-    assert abs(np.var(shares) - 1 / (4 * 1.8)) < 0.04
-
-
-def test_cutmix_puts_a_box_of_another_image_in() -> None:
-    areas = []
-    for seed in range(100):
-        images, out, targets = mixed(0, 1.0, seed)
-        others = images.roll(1, 0)
-        inside = (out != images).any(1)[0]
-        rows, columns = inside.any(1).nonzero().flatten(), inside.any(0).nonzero().flatten()
-        area = len(rows) * len(columns)
-        assert int(inside.sum()) == area, "a box"
-        assert torch.equal(out, torch.where(inside, others, images))
-        torch.testing.assert_close(targets[2, 1], torch.tensor(area / 99))
-        areas.append(area / 99)
-    assert 0.15 < np.mean(areas) < 0.5  # half, less what is cut off at the border
-    assert max(areas) > 0.6
-
-
-def test_with_both_a_coin_decides() -> None:
-    kinds = []
-    for seed in range(100):
-        images, out, _ = mixed(0.8, 1.0, seed)
-        kinds.append(bool(((out == images) | (out == images.roll(1, 0))).all()))
-    assert abs(np.mean(kinds) - 0.5) < 4 * 0.5 / math.sqrt(100)
-
-
-def test_without_mixing_images_stay() -> None:
-    images, out, targets = mixed(0, 0, 3)
-    assert torch.equal(out, images)
-    assert targets.argmax(1).tolist() == [0, 1, 2, 3, 4, 0]
-    assert targets.unique().tolist() == [0, 1]
-
-
-def test_mixing_depends_on_its_seed_alone_and_leaves_its_images_alone() -> None:
-    before = torch.get_rng_state()
-    images = mixed(0.4, 1.0, 3)[0]
-    for mixup, cutmix in ((0.4, 0.0), (0.0, 1.0), (0.4, 1.0)):
-        one, same, other = (mixed(mixup, cutmix, seed) for seed in (3, 3, 4))
-        assert torch.equal(one[1], same[1])
-        assert not torch.equal(one[1], other[1])
-        assert torch.equal(one[0], images)
-    assert torch.equal(torch.get_rng_state(), before)
-
-
-def test_the_other_image_is_so_many_places_before() -> None:
-    images, out, targets = mixed(1.0, 0, 0, shift=2)
-    share = float(targets[3, 3])
-    assert 0 < share < 1
-    torch.testing.assert_close(out[3], share * images[3] + (1 - share) * images[1])
-    assert targets[3].nonzero().flatten().tolist() == [1, 3]
+    torch.testing.assert_close(denormalize(network, IMAGENET_MEAN, IMAGENET_STD), images / 255)

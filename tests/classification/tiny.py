@@ -13,8 +13,8 @@ from torch import nn
 from torchvision.models import get_model
 
 from classification.data import ClassificationData
-from classification.task import ClassificationTask
-from tests.classification.pictures import CLASSES
+from classification.tasks import Classifier
+from tests.classification.images import CLASSES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,8 +66,8 @@ def weights_file(path: Path, num_classes: int = 3) -> Path:
     return path
 
 
-def task(**arguments: Any) -> ClassificationTask:  # noqa: ANN401  # handed on as they are
-    return ClassificationTask(**(NETWORK | arguments))
+def task(**arguments: Any) -> Classifier:  # noqa: ANN401  # handed on as they are
+    return Classifier(**(NETWORK | arguments))
 
 
 def data(root: Path, **arguments: Any) -> ClassificationData:  # noqa: ANN401  # handed on as they are

@@ -9,9 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
-from classification.folder import FolderSource, find_class_pictures, find_layout, split_by_class
+from classification.class_folders import FolderSource, find_class_images, find_layout
+from classification.splits import split_by_class
 from coordconv_apps.data.image_decoding import read_image
-from tests.classification.pictures import CLASSES, damage, save_class, save_classes
+from tests.classification.images import CLASSES, damage, save_class, save_classes
 
 
 def source(root: Path, **changes: object) -> FolderSource:
@@ -33,14 +34,14 @@ def test_parts_are_found(parts: Path) -> None:
     layout = find_layout(parts)
     assert layout.class_names == list(CLASSES)
     assert layout.folders == {"train": parts / "train", "val": parts / "val", "test": parts / "val"}
-    assert not layout.to_be_split
+    assert not layout.needs_split
     save_classes(parts / "test", 1, 1, 1)
     assert find_layout(parts).folders["test"] == parts / "test"
 
 
 def test_one_folder_is_to_be_split(tmp_path: Path) -> None:
     layout = find_layout(save_classes(tmp_path, 2, 2))
-    assert layout.to_be_split
+    assert layout.needs_split
     assert layout.class_names == ["ant", "bee"]
 
 
@@ -108,19 +109,19 @@ def fewer_to_test(root: Path) -> None:
     [
         (nowhere, FileNotFoundError, "data.root='{}': no such folder"),
         (a_file, ValueError, "data.root='{}': must be a folder, not a file"),
-        (pictures_alone, ValueError, "data.root='{}': must have a folder of pictures for each class, has none"),
-        (one_class, ValueError, "data.root='{}': has one class only (ant), must have at least two"),
-        (one_class_in_parts, ValueError, "data.root='{}/train': has one class only (ant), must have at least two"),
+        (pictures_alone, ValueError, "data.root='{}': must have a folder of images for each class, has none"),
+        (one_class, ValueError, "data.root='{}': has only one class (ant), must have at least two"),
+        (one_class_in_parts, ValueError, "data.root='{}/train': has only one class (ant), must have at least two"),
         (
             train_alone,
             ValueError,
-            "data.root='{}': has a folder train alone, must have both train and val with class folders in them, or"
+            "data.root='{}': has only a folder train, must have both train and val with class folders in them, or"
             " class folders itself",
         ),
         (
             no_classes_to_validate,
             ValueError,
-            "data.root='{}/val': must have a folder of pictures for each class, has none",
+            "data.root='{}/val': must have a folder of images for each class, has none",
         ),
         (
             different,
@@ -149,14 +150,14 @@ def test_pictures_come_with_their_classes_from_folders_within_too(parts: Path) -
     deep.mkdir(parents=True)
     (parts / "train/ant/00.png").rename(deep / "z.png")
     Image.new("RGB", (3, 3)).save(parts / "train/beside.png")
-    found = find_class_pictures(parts / "train", CLASSES, "error")
+    found = find_class_images(parts / "train", CLASSES, "error")
     assert found.names[:4] == ["ant/01.png", "ant/02.png", "ant/03.png", "ant/more/and/more/z.png"]
     assert found.labels.tolist() == [0] * 4 + [1] * 5 + [2] * 6
     assert "beside.png" not in found.names
 
 
 def test_a_picture_tells_its_class_number_and_file(parts: Path) -> None:
-    pictures = source(parts).part("train")
+    pictures = source(parts).images("train")
     assert len(pictures) == 15
     for index in (0, 3, 4, 14):
         image, label, number, name = pictures[index]
@@ -167,9 +168,9 @@ def test_a_picture_tells_its_class_number_and_file(parts: Path) -> None:
 
 
 def test_what_is_validated_on_is_tested_on_without_a_folder_of_its_own(parts: Path) -> None:
-    assert source(parts).part("test").labels.tolist() == [0, 1, 1, 2, 2, 2]
+    assert source(parts).images("test").labels.tolist() == [0, 1, 1, 2, 2, 2]
     save_classes(parts / "test", 2, 1, 1)
-    assert source(parts).part("test").labels.tolist() == [0, 0, 1, 2]
+    assert source(parts).images("test").labels.tolist() == [0, 0, 1, 2]
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "CMYK", "I;16", "RGBA", "1"])
@@ -177,7 +178,7 @@ def test_pictures_of_any_mode_are_three_channels_of_bytes(mode: str, parts: Path
     picture = Image.new("I;16", (5, 4), 102 * 257) if mode == "I;16" else Image.new("L", (5, 4), 102)
     suffix = "tiff" if mode == "CMYK" else "png"
     (picture if mode == "I;16" else picture.convert("RGB").convert(mode)).save(parts / f"train/ant/0.{suffix}")
-    image = source(parts).part("train")[0].image
+    image = source(parts).images("train")[0].image
     assert image.shape == (3, 4, 5)
     assert image.dtype == torch.uint8
     assert image.unique().tolist() == ([0, 255] if mode == "1" else [102])
@@ -188,9 +189,9 @@ def test_empty_classes_are_named(emptied: tuple[str, ...], parts: Path) -> None:
     for name in emptied:
         for path in (parts / "val" / name).iterdir():
             path.unlink()
-    with pytest.raises(ValueError, match=r"no pictures that can be read \(.*\) in the class folder") as caught:
-        source(parts).part("val")
-    assert str(caught.value).startswith(f"data.root='{parts / 'val'}': no pictures")
+    with pytest.raises(ValueError, match=r"no readable images \(.*\) in the class folder") as caught:
+        source(parts).images("val")
+    assert str(caught.value).startswith(f"data.root='{parts / 'val'}': no readable images")
     assert str(caught.value).endswith(f"in the class folder {', '.join(emptied)}")
 
 
@@ -201,7 +202,7 @@ def test_unreadable_pictures_are_an_error_that_names_them(parts: Path) -> None:
     (parts / "train/bee/01.png").write_text("no picture")
     (parts / "train/cat/00.png").write_text("")
     with pytest.raises(ValueError, match="cannot be read") as caught:
-        source(parts).part("train")
+        source(parts).images("train")
     assert str(caught.value) == (
         f"data.root='{parts / 'train'}': 2 of 15 images cannot be read: bee/01.png, cat/00.png;"
         " data.on_bad_image=skip continues without them"
@@ -212,41 +213,41 @@ def test_unreadable_pictures_are_left_out_and_counted(parts: Path) -> None:
     (parts / "train/bee/01.png").write_text("no picture")
     (parts / "val/cat/00.png").write_text("")
     made = source(parts, on_bad_image="skip")
-    assert made.part("train").labels.tolist() == [0] * 4 + [1] * 4 + [2] * 6
+    assert made.images("train").labels.tolist() == [0] * 4 + [1] * 4 + [2] * 6
     assert (made.left_out, len(made.unreadable)) == (1, 0)
-    assert made.part("test").labels.tolist() == [0, 1, 1, 2, 2]
-    assert made.part("val") is made.part("test")
+    assert made.images("test").labels.tolist() == [0, 1, 1, 2, 2]
+    assert made.images("val") is made.images("test")
     assert (made.left_out, len(made.unreadable)) == (2, 0)
-    assert [line.rsplit(":", 1)[1] for line in made.told] == [" bee/01.png; left out", " cat/00.png; left out"]
+    assert [line.rsplit(":", 1)[1] for line in made.messages] == [" bee/01.png; left out", " cat/00.png; left out"]
 
 
 def test_a_class_without_readable_pictures_is_empty(parts: Path) -> None:
     (parts / "val/ant/00.png").write_text("")
-    with pytest.raises(ValueError, match=r"no pictures that can be read \(.*\) in the class folder ant$"):
-        source(parts, on_bad_image="skip").part("val")
+    with pytest.raises(ValueError, match=r"no readable images \(.*\) in the class folder ant$"):
+        source(parts, on_bad_image="skip").images("val")
 
 
 def test_a_damaged_picture_to_train_on_is_replaced_by_the_next_with_its_class(parts: Path) -> None:
     damage(parts / "train/ant/03.png")
     made = source(parts, on_bad_image="skip")
-    pictures = made.part("train")
+    pictures = made.images("train")
     with pytest.warns(UserWarning, match=r"03\.png: not a readable image"):
         stand_in = pictures[3]
-    assert (stand_in.label, stand_in.number, Path(stand_in.name).parts[-2:]) == (1, 4, ("bee", "00.png"))
+    assert (stand_in.label, stand_in.image_index, Path(stand_in.name).parts[-2:]) == (1, 4, ("bee", "00.png"))
     assert torch.equal(stand_in.image, pictures[4].image)
     assert (made.left_out, len(made.unreadable)) == (0, 1)
 
 
 def test_a_damaged_picture_to_evaluate_on_has_no_stand_in(parts: Path) -> None:
     damage(parts / "val/cat/00.png")
-    pictures = source(parts, on_bad_image="skip").part("val")
+    pictures = source(parts, on_bad_image="skip").images("val")
     with pytest.warns(UserWarning, match=r"00\.png: not a readable image .*: left out$"):
         assert pictures.get(3) is None
     one = pictures.get(4)
     assert one is not None
-    assert one.number == 4
+    assert one.image_index == 4
     with pytest.raises(ValueError, match=r"00\.png: not a readable .*; data\.on_bad_image=skip continues without"):
-        source(parts).part("val").get(3)
+        source(parts).images("val").get(3)
 
 
 # ------------------------------------------------------------------ splits
@@ -274,8 +275,10 @@ def test_the_seed_chooses_what_is_held_out() -> None:
 def test_a_folder_is_split(tmp_path: Path) -> None:
     save_classes(tmp_path, 8, 4, 4)
     made = source(tmp_path)
-    parts = {part: {made.part(part)[i].name for i in range(len(made.part(part)))} for part in ("train", "val", "test")}
-    assert made.part("val").labels.tolist() == [0, 0, 1, 2]
+    parts = {
+        part: {made.images(part)[i].name for i in range(len(made.images(part)))} for part in ("train", "val", "test")
+    }
+    assert made.images("val").labels.tolist() == [0, 0, 1, 2]
     assert parts["test"] == parts["val"]
     assert not parts["train"] & parts["val"]
     assert parts["train"] | parts["val"] == {str(path) for path in tmp_path.rglob("*.png")}
@@ -283,9 +286,9 @@ def test_a_folder_is_split(tmp_path: Path) -> None:
 
 def test_a_class_of_a_single_picture_cannot_be_split(tmp_path: Path) -> None:
     save_classes(tmp_path, 3, 1)
-    with pytest.raises(ValueError, match="to train and to validate") as caught:
-        source(tmp_path).part("train")
-    told = "class 'bee' has 1 picture to train and to validate on, must have at least 2"
+    with pytest.raises(ValueError, match="must have at least 2") as caught:
+        source(tmp_path).images("train")
+    told = "class 'bee': has 1 image, must have at least 2 to train and to validate"
     assert str(caught.value) == f"data.root={str(tmp_path)!r}: {told}"
 
 
@@ -295,4 +298,4 @@ def test_without_parts_something_must_be_held_out(tmp_path: Path, parts: Path) -
         source(tmp_path / "whole", val_fraction=0)
     where = f"data.root={str(tmp_path / 'whole')!r}"
     assert str(caught.value) == f"data.val_fraction=0: must be above 0, as {where} has no folders train and val"
-    assert len(source(parts, val_fraction=0).part("train")) == 15
+    assert len(source(parts, val_fraction=0).images("train")) == 15

@@ -1,4 +1,4 @@
-"""Training and evaluation of a classifier of images."""
+"""The task of the classification application: an image classifier with or without coordinates."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from classification.data import ClassificationData
-from classification.deploy import DeployedClassifier
-from classification.metrics import ClassificationMetrics, Report
+from classification.export import ExportedClassifier
+from classification.metrics import ClassificationMetrics, ClassificationReport
 from classification.models import build_classifier
-from classification.recipe import ALLOWED, OptimizerName, make_optimizer, make_scheduler, scaled_lr
+from classification.optimizers import ALLOWED, OptimizerName, make_optimizer, make_scheduler, scaled_lr
 from classification.transforms import IMAGENET_MEAN, IMAGENET_STD
 from coordconv_apps.nn.coords import Coords
 from coordconv_apps.training.schedules import Schedule, check_schedule
 from coordconv_apps.training.task import Task
 from coordconv_apps.training.weight_averaging import Averaging
 from coordconv_apps.utils.argument_checks import check_ranges
+from coordconv_apps.utils.distributed import gather_ranks
 
 if TYPE_CHECKING:
     from lightning.pytorch.callbacks import Callback
@@ -38,11 +39,11 @@ _ALLOWED: dict[str, Allowed] = {
 
 
 class Prediction(NamedTuple):
-    """What the network sees in a batch of the user's own pictures.
+    """The class probabilities of a batch of images.
 
     Attributes:
-        probabilities: float32 ``(B, num_classes)``; each row adds up to 1.
-        indices: int64 ``(B,)``: the number of each picture, from 0.
+        probabilities: float32 ``(B, num_classes)``; each row sums to 1.
+        indices: int64 ``(B,)``: the index of each image, from 0.
         paths: The file of each.
     """
 
@@ -51,44 +52,46 @@ class Prediction(NamedTuple):
     paths: list[str]
 
 
-class ClassificationTask(Task):
-    """A classifier by name, with or without coordinates (Liu et al., 2018, section 5).
+class Classifier(Task):
+    """An image classifier of torchvision or timm, with or without coordinates (Liu et al., 2018, section 5).
 
     Args:
         coords: Coordinates that the chosen layers see: "none" is the plain-convolution baseline, "xy", or "xyr" with
             the distance from the centre, as in the paper.
-        network: One of torchvision's classifiers by name, or "timm/<name>" for one of timm's, if that is installed.
-        num_classes: Classes to tell apart: those of the data.
-        where: Layers that see coordinates: "stem" is the paper's extra 1x1 convolution of 8 channels ahead of the
-            network (without coordinates there as well with coords=none); "first", "all" or a regular expression are
-            convolutions of the network, whose outputs are at first those without coordinates.
-        weights: What to start from: a file, "default" or another name of the network's weights in torchvision, which
-            are downloaded; null: random. The last layer is new if they are of another number of classes.
-        small_images: A first convolution of 3x3 and no pooling after it, for a ResNet at 32 x 32 pixels.
-        network_args: Keyword arguments for the library's builder of the network, e.g. {dropout: 0.2}.
-        label_smoothing: Share of the targets, in [0, 1), that is spread evenly over the classes.
-        optimizer: Update rule, "sgd" or "adamw". Biases and norms do not decay.
-        lr: Peak learning rate, above 0: of a global batch of 256 with scale_lr, else as it is.
-        scale_lr: Whether the rate grows with the global batch: lr * batch size * processes * accumulated batches / 256
-            (Goyal et al., 2017).
-        weight_decay: At least 0: added to the gradient by "sgd", decoupled in "adamw".
-        momentum: Of "sgd", in [0, 1).
-        nesterov: Whether "sgd" looks ahead by its momentum.
-        betas: Of "adamw", two numbers in [0, 1).
-        schedule: Learning rate over the training: "cosine" to zero, or "constant".
-        warmup: Share of the training, in [0, 1), over which the rate climbs linearly to its peak.
-        average: Decay of the averaged weights, by step, that are evaluated and used; null: the last weights.
-        channels_last: Whether images and weights lie in memory with their channels last, which most machines convolve
-            faster.
-        compile: Whether to compile the network for training and evaluation.
+        network: Name of one of torchvision's classifiers, or "timm/<name>" for one of timm's, if that is installed.
+        num_classes: Number of classes; must be that of the data.
+        where: Layers that see coordinates. "stem": the paper's extra 1x1 convolution with 8 channels before the
+            network, which coords=none has too, without coordinates. "first", "all" or a regular expression:
+            convolutions of the network, whose outputs are unchanged until training.
+        weights: Initial weights: a file, or "default" or another name of the network's weights in torchvision, which
+            are downloaded; null starts from random weights. The last layer is new if the number of classes differs.
+        small_images: Replace a ResNet's first convolution by one of 3x3 and leave out the pooling after it, for images
+            of about 32 x 32 pixels.
+        network_args: Keyword arguments for the library's builder of the network, such as {dropout: 0.2}.
+        label_smoothing: Fraction of the target, in [0, 1), that is spread evenly over the classes.
+        optimizer: The optimizer, "sgd" or "adamw". Biases and norms have no weight decay.
+        lr: Peak learning rate, above 0; with scale_lr, that for a global batch size of 256.
+        scale_lr: Whether to scale the learning rate linearly with the global batch size: lr * batch size * processes *
+            accumulated batches / 256 (Goyal et al., 2017).
+        weight_decay: Weight decay, at least 0: added to the gradient by "sgd", decoupled in "adamw".
+        momentum: Momentum of "sgd", in [0, 1).
+        nesterov: Whether "sgd" uses Nesterov momentum.
+        betas: Decay rates of the running means of "adamw", two numbers in [0, 1).
+        schedule: Learning rate schedule: "cosine" to zero, or "constant".
+        warmup: Fraction of the training, in [0, 1), over which the learning rate rises linearly to its peak.
+        average: Decay of the exponential moving average of the weights, per step; evaluation and checkpoints then use
+            the averaged weights. null uses the weights of the last step.
+        channels_last: Whether to store images and weights in channels-last memory format, which is faster on most
+            machines.
+        compile: Whether to compile the network.
 
     Attributes:
-        class_names: Of the data that it was trained on; None before that.
-        shown: What the last evaluation found; None before the first one.
-        shown_part: What that evaluation was of.
+        class_names: The classes of the training data; None before training.
+        last_evaluation: Confusion matrix and worst examples of the last evaluation; None before the first one.
+        evaluated_split: The split of that evaluation.
 
     Raises:
-        ValueError: If an argument is out of range or does not go with the others.
+        ValueError: An argument is out of its range or contradicts another one.
     """
 
     image_size: Tensor
@@ -127,7 +130,7 @@ class ClassificationTask(Task):
         compile: bool = False,
     ) -> None:
         super().__init__(coords)
-        self.save_hyperparameters(ignore="weights")  # to open a checkpoint must not need their file
+        self.save_hyperparameters(ignore="weights")  # a checkpoint opens without their file
         check_ranges(self.hparams, _ALLOWED)
         check_schedule(warmup, [], 0.1)
         if schedule == "step":
@@ -148,27 +151,27 @@ class ClassificationTask(Task):
             small_images=small_images,
             network_args=network_args,
         ).to(memory_format=self.memory_format)
-        # What the data have; exported networks are made for it.
+        # Properties of the training data, which exported networks need.
         self.register_buffer("image_size", torch.tensor(224))
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN))
         self.register_buffer("std", torch.tensor(IMAGENET_STD))
         self.class_names: list[str] | None = None
         self.val_metrics, self.test_metrics = ClassificationMetrics(num_classes), ClassificationMetrics(num_classes)
-        self.shown: Report | None = None
-        self.shown_part: Literal["val", "test"] = "val"
+        self.last_evaluation: ClassificationReport | None = None
+        self.evaluated_split: Literal["val", "test"] = "val"
 
     def configure_callbacks(self) -> list[Callback]:
-        """The averaging of the weights, if asked for."""
+        """Return the weight averaging, if ``average`` is given."""
         return [] if self.average is None else [Averaging(self.average)]
 
     def setup(self, stage: str) -> None:
-        """Learns from the data what the classes are and what images look like.
+        """Compile the network, and take class names, image size and normalisation from the data.
 
         Args:
-            stage: What the trainer is about to do.
+            stage: The trainer's stage.
 
         Raises:
-            ValueError: The data have another number of classes than the network.
+            ValueError: The data and the network have different numbers of classes.
         """
         if self._compile:
             self.network.compile()
@@ -177,7 +180,7 @@ class ClassificationTask(Task):
         data = self._data()
         if data.num_classes != self.num_classes:
             raise ValueError(
-                f"model.num_classes={self.num_classes}: must be {data.num_classes}, as many classes as the data have"
+                f"model.num_classes={self.num_classes}: must be {data.num_classes}, the number of classes of the data"
             )
         if stage == "fit":
             self.class_names = data.class_names
@@ -194,36 +197,33 @@ class ClassificationTask(Task):
     # ------------------------------------------------------------------ steps
 
     def forward(self, images: Tensor) -> Tensor:
-        """The network: normalised images ``(B, 3, H, W)`` to logits ``(B, num_classes)``."""
+        """Run the network: normalised images ``(B, 3, H, W)`` to logits ``(B, num_classes)``."""
         logits: Tensor = self.network(images.contiguous(memory_format=self.memory_format))
         return logits
 
     def _step(self, batch: LabelledBatch, metrics: ClassificationMetrics) -> None:
-        if len(batch.images):  # else no picture of the batch can be read
+        if len(batch.images):  # empty if all files of the batch are unreadable
             metrics.update(self(batch.images), batch.labels, batch.indices)
 
     def _log(self, stage: Literal["val", "test"], metrics: ClassificationMetrics) -> None:
         values = {f"{stage}/{name}": value.to(self.device) for name, value in metrics.compute().items()}
-        # Every process holds the figures of all of them; the mean of equal numbers changes nothing.
+        # Already reduced over all processes: the mean of equal numbers changes nothing.
         self.log_dict(values, sync_dist=True)
-        self.shown, self.shown_part = metrics.report, stage
+        self.last_evaluation, self.evaluated_split = metrics.report, stage
         metrics.reset()
-        self._note_bad_images()
+        self._count_bad_images()
 
     def on_train_epoch_end(self) -> None:
-        """Notes pictures that could not be read, also without a validation."""
+        """Count unreadable images, also in a training without validation."""
         super().on_train_epoch_end()
-        self._note_bad_images()
+        self._count_bad_images()
 
     def training_step(self, batch: LabelledBatch, batch_idx: int) -> Tensor:
-        """Loss of a batch.
+        """Return the mean cross-entropy of a batch, which is mixed by MixUp or CutMix if the data ask for it.
 
         Args:
-            batch: Images with their classes; mixed here, if the data ask for that.
-            batch_idx: The number of the batch in the epoch.
-
-        Returns:
-            The mean cross-entropy, a scalar.
+            batch: Images with their classes.
+            batch_idx: The index of the batch in the epoch.
         """
         images, targets = self._data().mix_batch(batch, self.current_epoch, batch_idx)
         loss = F.cross_entropy(self(images), targets, label_smoothing=self.label_smoothing)
@@ -231,71 +231,53 @@ class ClassificationTask(Task):
         return loss
 
     def validation_step(self, batch: LabelledBatch, batch_idx: int) -> None:
-        """Adds a batch to the validation figures.
-
-        Args:
-            batch: Images with their classes.
-            batch_idx: Not used.
-        """
+        """Add a batch to the validation metrics."""
         self._step(batch, self.val_metrics)
 
     def on_validation_epoch_end(self) -> None:
-        """Logs the validation figures."""
+        """Log the validation metrics."""
         self._log("val", self.val_metrics)
 
     def test_step(self, batch: LabelledBatch, batch_idx: int) -> None:
-        """Adds a batch to the test figures.
-
-        Args:
-            batch: Images with their classes.
-            batch_idx: Not used.
-        """
+        """Add a batch to the test metrics."""
         self._step(batch, self.test_metrics)
 
     def on_test_epoch_end(self) -> None:
-        """Logs the test figures."""
+        """Log the test metrics."""
         self._log("test", self.test_metrics)
 
     def predict_step(self, batch: ImageBatch, batch_idx: int) -> Prediction:
-        """Classifies pictures.
-
-        Args:
-            batch: Pictures.
-            batch_idx: Not used.
-        """
+        """Return the class probabilities of a batch."""
         if not len(batch.images):
             return Prediction(torch.zeros(0, self.num_classes), batch.indices, batch.paths)
         return Prediction(self(batch.images).float().softmax(1).cpu(), batch.indices.cpu(), batch.paths)
 
     def on_predict_epoch_end(self) -> None:
-        """Notes pictures that could not be read."""
-        self._note_bad_images()
+        """Count unreadable images."""
+        self._count_bad_images()
 
-    def _note_bad_images(self) -> None:
-        """Counts the pictures that could not be read, each once, whichever processes came across it."""
+    def _count_bad_images(self) -> None:
+        """Count the files that any process could not read, each once."""
         data = self._data()
         if data.on_bad_image == "skip":
-            gathered = [data.unreadable] * self.trainer.world_size
-            if self.trainer.world_size > 1:
-                torch.distributed.all_gather_object(gathered, data.unreadable)
-            self.run_facts["bad_images"] = data.left_out + len(set().union(*gathered))
+            self.run_facts["bad_images"] = data.left_out + len(set().union(*gather_ranks(data.unreadable)))
 
     # ------------------------------------------------------------------ checkpoints
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds the names of the classes to a checkpoint."""
+        """Save the class names."""
         super().on_save_checkpoint(checkpoint)
         checkpoint[CLASS_NAMES_KEY] = self.class_names
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Takes the names of the classes over.
+        """Load the class names.
 
         Raises:
             ValueError: The data have other classes.
         """
         super().on_load_checkpoint(checkpoint)
         known: list[str] | None = checkpoint.get(CLASS_NAMES_KEY)
-        # What `setup` has found, or an evaluation is about to use.
+        # Training and evaluation have data with classes of their own; prediction and export have not.
         trainer = self._trainer
         found = None if trainer is None or trainer.predicting else self._data().class_names
         if known is not None and found is not None and known != found:
@@ -312,11 +294,11 @@ class ClassificationTask(Task):
     # ------------------------------------------------------------------ export
 
     def export_module(self) -> nn.Module:
-        """The network: images ``(B, 3, H, W)`` in [0, 1] in, probabilities ``(B, num_classes)`` out."""
-        return DeployedClassifier(self.network, self.mean, self.std)
+        """Return the module to export: images ``(B, 3, H, W)`` in [0, 1] to probabilities ``(B, num_classes)``."""
+        return ExportedClassifier(self.network, self.mean, self.std)
 
     def example_inputs(self) -> tuple[Tensor, ...]:
-        """Two images of the size that the network was evaluated at, ``(2, 3, H, W)`` in [0, 1]."""
+        """Return two images of the size that the network was evaluated at, ``(2, 3, H, W)`` in [0, 1]."""
         size = int(self.image_size)
         generator = torch.Generator().manual_seed(0)
         return (torch.rand(2, 3, size, size, generator=generator).to(self.device),)
@@ -324,13 +306,13 @@ class ClassificationTask(Task):
     # ------------------------------------------------------------------ optimizer
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """The optimizer, and the learning rate's schedule step by step."""
+        """Make the optimizer and the learning rate schedule."""
         trainer = self.trainer
         accumulate = trainer.accumulate_grad_batches
         lr, batch_size = self.lr, self._data().batch_size
         if self.scale_lr:
             lr = scaled_lr(lr, batch_size, trainer.world_size, accumulate)
-        # Lightning does not clip the gradients of a fused optimizer in mixed precision.
+        # Lightning cannot clip the gradients of a fused optimizer in mixed precision.
         fused = not (trainer.gradient_clip_val and str(trainer.precision).endswith("mixed"))
         optimizer = make_optimizer(
             self.optimizer,

@@ -1,4 +1,4 @@
-"""What ``export`` makes of a classifier: pixels in, probabilities out."""
+"""The module that ``export`` saves: pixels in, probabilities out."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import torch
 from torch import Tensor, nn
 
 
-class DeployedClassifier(nn.Module):
-    """A classifier that takes images as they come, and normalises them itself.
+class ExportedClassifier(nn.Module):
+    """A classifier with normalisation and softmax inside.
 
     Args:
         network: Normalised images ``(B, 3, H, W)`` to logits ``(B, C)``.
-        mean: ``(3,)``: of red, green and blue, in [0, 1], taken out of images.
-        std: ``(3,)``: standard deviations that images are divided by.
+        mean: ``(3,)``: mean of red, green and blue, in [0, 1], subtracted from images.
+        std: ``(3,)``: standard deviation, which images are divided by.
     """
 
     mean: Tensor
@@ -25,12 +25,12 @@ class DeployedClassifier(nn.Module):
         self.register_buffer("std", std.detach().clone().view(3, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Classifies images.
+        """Return class probabilities.
 
         Args:
-            images: ``(B, 3, H, W)``: red, green and blue in [0, 1].
+            images: ``(B, 3, H, W)``: RGB in [0, 1].
 
         Returns:
-            ``(B, C)``: the probability of each class; each row adds up to 1.
+            ``(B, C)``: the probability of each class; each row sums to 1.
         """
         return torch.softmax(self.network((images - self.mean) / self.std), dim=1)

@@ -12,10 +12,10 @@ from lightning.pytorch import Callback, Trainer, seed_everything
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, log_loss
 from torch import Tensor, nn
 
-from classification.task import ClassificationTask
+from classification.tasks import Classifier
 from coordconv_apps import CoordConv2d
 from coordconv_apps.training.weight_averaging import Averaging
-from tests.classification.pictures import damage
+from tests.classification.images import damage
 from tests.classification.tiny import OWN_TRAINER, SIZE, data, save_parts, task, trainer, weights_file
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Watch(Callback):
         self.rates.append([group["lr"] for group in trainer.optimizers[0].param_groups])
 
 
-def watched(folder: Path, one: ClassificationTask, there: Any, **arguments: Any) -> Watch:  # noqa: ANN401
+def watched(folder: Path, one: Classifier, there: Any, **arguments: Any) -> Watch:  # noqa: ANN401
     watch = Watch()
     trainer(folder, callbacks=[watch], **arguments).fit(one, there)
     return watch
@@ -305,7 +305,7 @@ def test_a_schedule_without_an_end_is_refused(folder: Path, tmp_path: Path) -> N
 def test_every_argument_is_described() -> None:
     import inspect
 
-    described = inspect.getdoc(ClassificationTask)
+    described = inspect.getdoc(Classifier)
     assert described is not None
-    for name in inspect.signature(ClassificationTask).parameters:
+    for name in inspect.signature(Classifier).parameters:
         assert f"\n    {name}: " in described

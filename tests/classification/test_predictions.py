@@ -12,12 +12,12 @@ from PIL import Image
 
 from classification.__main__ import main
 from classification.pictures import ClassificationPictures
-from classification.predict import PredictionWriter
-from classification.task import ClassificationTask, Prediction
+from classification.predictions import ClassificationPredictionWriter
+from classification.tasks import Classifier, Prediction
 from coordconv_apps.data.image_decoding import read_image
 from coordconv_apps.runs.folder import versions
 from coordconv_apps.runs.summary import read_summary
-from tests.classification.pictures import damage
+from tests.classification.images import damage
 from tests.classification.tiny import (
     ARGUMENTS,
     OWN_TRAINER,
@@ -58,11 +58,11 @@ def made_up(numbers: list[int], classes: int) -> Prediction:
     return Prediction(logits.softmax(1)[numbers], torch.tensor(numbers), [f"p/{number:02}.png" for number in numbers])
 
 
-def written(folder: Path, one: ClassificationTask, *batches: Prediction) -> list[list[str]]:
+def written(folder: Path, one: Classifier, *batches: Prediction) -> list[list[str]]:
     """The table of a single process."""
     run: Any = OneOfTwo(folder, 0)
     run.world_size = 1
-    writer = PredictionWriter()
+    writer = ClassificationPredictionWriter()
     writer.on_predict_start(run, one)
     for number, batch in enumerate(batches):
         writer.on_predict_batch_end(run, one, batch, batch, number)  # type: ignore[arg-type]  # not looked at
@@ -114,15 +114,15 @@ def test_two_processes_write_one_table(
 ) -> None:
     own: list[Any] = []
 
-    def gather(everyone: list[Any], mine: Any) -> None:  # noqa: ANN401  # any object
+    def gather(mine: Any) -> list[Any]:  # noqa: ANN401  # any object
         own.append(mine)
-        everyone[:] = [mine, *own[:-1]]  # the second process is asked first here
+        return [mine, *own[:-1]]  # the second process is asked first here
 
-    monkeypatch.setattr(torch.distributed, "all_gather_object", gather)
+    monkeypatch.setattr("classification.predictions.gather_ranks", gather)
     one = task()
     for rank, numbers in ((1, [[1, 3]]), (0, [[0, 2], [4]])):
         run: Any = OneOfTwo(tmp_path, rank)
-        writer = PredictionWriter()
+        writer = ClassificationPredictionWriter()
         writer.on_predict_start(run, one)
         for number, batch in enumerate(numbers):
             prediction = made_up(batch, 3)
@@ -130,14 +130,15 @@ def test_two_processes_write_one_table(
         writer.on_predict_end(run, one)
         assert (tmp_path / "predictions.csv").exists() == (rank == 0)
     found = table(tmp_path)
+    monkeypatch.undo()
     assert found == written(tmp_path, one, made_up([0, 1, 2, 3, 4], 3))
-    assert capsys.readouterr().out == f"5 pictures classified: {tmp_path}/predictions.csv\n" * 2
+    assert capsys.readouterr().out == f"5 images classified: {tmp_path}/predictions.csv\n" * 2
 
 
 def test_a_second_prediction_starts_anew(tmp_path: Path) -> None:
     run: Any = OneOfTwo(tmp_path, 0)
     run.world_size = 1
-    one, writer = task(), PredictionWriter()
+    one, writer = task(), ClassificationPredictionWriter()
     for numbers in ([0, 1, 2], [0, 1]):
         writer.on_predict_start(run, one)
         prediction = made_up(numbers, 3)
@@ -154,7 +155,7 @@ def test_a_batch_of_pictures_that_cannot_be_read_is_passed_over(tmp_path: Path) 
         damage(pictures / "a" / f"{number:02}.png")
     there = data(tmp_path, predict_images=str(pictures), eval_batch_size=2, on_bad_image="skip")
     one = task()
-    trainer(tmp_path, callbacks=[PredictionWriter()]).predict(one, there, return_predictions=False)
+    trainer(tmp_path, callbacks=[ClassificationPredictionWriter()]).predict(one, there, return_predictions=False)
     assert [row[0] for row in table(tmp_path)[1:]] == [str(pictures / "a" / "02.png")]
     assert one.run_facts["bad_images"] == 2
 
@@ -198,14 +199,14 @@ def test_predict_needs_no_pictures_but_those_to_look_at(
     arguments = ["predict", f"--runs_dir={trained}", "--ckpt_path=best", "--trainer.accelerator=cpu"]
     main([*arguments, f"--data.predict_images={own}", "--data.on_bad_image=skip", "--data.eval_batch_size=2"])
     run = versions(trained / "classification" / "default")[0]
-    assert f"4 pictures classified: {run}/predictions.csv" in capsys.readouterr().out
+    assert f"4 images classified: {run}/predictions.csv" in capsys.readouterr().out
     assert read_summary(run)["run_facts"] == {"bad_images": 2}
     header, *rows = table(run)
     assert header == ["picture", "class_1", "score_1", "class_2", "score_2", "class_3", "score_3"]
     paths = [str(own / name) for name in ("a/00.png", "a/02.png", "b/00.png", "b/01.png")]
     assert [row[0] for row in rows] == paths
     checkpoint = trained / "classification" / "default" / "version_0" / "checkpoints" / "best.ckpt"
-    one = ClassificationTask.load_from_checkpoint(checkpoint, map_location="cpu").eval()
+    one = Classifier.load_from_checkpoint(checkpoint, map_location="cpu").eval()
     names = ["ant", "bee, wild", "cat"]
     assert len({row[2] for row in rows}) == 4, "the pictures differ"
     for path, row in zip(paths, rows, strict=True):
@@ -233,7 +234,7 @@ def test_predict_looks_at_a_single_picture(trained: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("place", "message"),
     [
-        (None, "data.predict_images=null: predict needs a picture, or a folder of pictures"),
+        (None, "data.predict_images=null: predict needs an image, or a folder of images"),
         ("none", "none': no such folder"),
         ("broken", "data.on_bad_image=skip continues without them"),
         ("small", "data.eval_size=16: must be at most 12 for"),

@@ -1,4 +1,4 @@
-"""Today's recipe for training classifiers: what decays, optimizers, and learning rates for large batches."""
+"""Optimizers for classifiers: parameter groups for weight decay, SGD and AdamW, learning rates for large batches."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 OptimizerName = Literal["sgd", "adamw"]
 
 REFERENCE_BATCH = 256
-"""The batch size that ImageNet's learning rates are given for (Goyal et al., 2017)."""
+"""The batch size for which learning rates of ImageNet trainings are given (Goyal et al., 2017)."""
 
 ALLOWED: dict[str, Allowed] = {
     "lr": (lambda value: value > 0, "above 0"),
@@ -29,30 +29,32 @@ ALLOWED: dict[str, Allowed] = {
     "momentum": (lambda value: 0 <= value < 1, "in [0, 1)"),
     "betas": (lambda value: len(value) == 2 and all(0 <= beta < 1 for beta in value), "two numbers in [0, 1)"),
 }
-"""What is allowed for the arguments of `make_optimizer`, for `coordconv_apps.utils.argument_checks.check_ranges`."""
+"""Allowed values of the arguments of `make_optimizer`."""
 
 _NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Parameters that decay, and those that do not, as an optimizer takes them.
+    """Split parameters into a group with weight decay and one without.
 
-    Weight decay shrinks what multiplies an input: the weights of convolutions, of linear and attention layers.
-    Coordinate weights are such weights, for channels of the input that happen to be coordinates: were they spared,
-    the network could escape the decay by way of them, and the arms of a comparison would differ by more than the
-    coordinates. Biases, the scales and shifts of norms, and whatever else is no layer's weight (class tokens, position
-    embeddings and biases, layer scales, temperatures) do not decay (He et al., 2019, section 3.1: "no bias decay").
+    The weights of convolutions, linear and attention layers decay, coordinate weights among them: without decay on
+    these, the arms of a comparison would differ by more than the coordinates. Biases, scales and shifts of norms, and
+    parameters that are no layer's weight (class tokens, position embeddings, layer scales) do not decay (He et al.,
+    2019, section 3.1: "no bias decay").
 
     Args:
         model: Any module. Parameters without gradient are left out.
-        weight_decay: Of the first group.
+        weight_decay: Weight decay of the first group.
 
     Returns:
-        The decaying group and the other one, each in the model's order; either may be empty.
+        The group with decay and the group without, each in the order of the model; either may be empty.
+
+    >>> [len(group["params"]) for group in parameter_groups(nn.Sequential(nn.Conv2d(3, 8, 1), nn.BatchNorm2d(8)), 0.1)]
+    [1, 3]
     """
     decayed: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
-    seen: set[nn.Parameter] = set()  # a shared one is in several modules
+    seen: set[nn.Parameter] = set()  # a shared parameter is in several modules
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False):
             if parameter in seen or not parameter.requires_grad:
@@ -74,21 +76,21 @@ def make_optimizer(
     nesterov: bool = False,
     fused: bool = False,
 ) -> Optimizer:
-    """The optimizer of a model's parameters, in the groups of `parameter_groups`.
+    """Make an optimizer with the groups of `parameter_groups`.
 
     Args:
-        name: ``"sgd"``, whose weight decay is added to the gradient, or ``"adamw"``, whose is not (Loshchilov and
-            Hutter, 2019).
-        model: What to train.
+        name: ``"sgd"``, which adds the weight decay to the gradient, or ``"adamw"``, which decouples it (Loshchilov
+            and Hutter, 2019).
+        model: The model to train.
         lr: Learning rate, above 0; see `scaled_lr`.
         weight_decay: At least 0.
-        momentum: Of "sgd", in [0, 1).
-        betas: Of "adamw": shares kept of the running means of gradients and of their squares, in [0, 1).
-        nesterov: Whether "sgd" looks ahead by its momentum.
-        fused: One call for all parameters: faster, but Lightning cannot clip the gradients then in half precision.
+        momentum: Momentum of "sgd", in [0, 1).
+        betas: Decay rates of the running means of "adamw", in [0, 1).
+        nesterov: Whether "sgd" uses Nesterov momentum.
+        fused: Use the fused implementation: faster, but Lightning cannot clip gradients with it in half precision.
 
     Raises:
-        ValueError: A number is out of its range, or nothing of the model is to be trained.
+        ValueError: A number is out of its range, or the model has no trainable parameter.
     """
     given = {"lr": lr, "weight_decay": weight_decay, "momentum": momentum, "betas": betas}
     check_ranges(given, ALLOWED)
@@ -108,21 +110,23 @@ def make_optimizer(
 def scaled_lr(
     lr: float, batch_size: int, world_size: int = 1, accumulate: int = 1, reference: int = REFERENCE_BATCH
 ) -> float:
-    """The learning rate for a global batch by the linear scaling rule (Goyal et al., 2017, section 2.1).
+    """Scale the learning rate linearly with the global batch size (Goyal et al., 2017, section 2.1).
 
-    "When the minibatch size is multiplied by k, multiply the learning rate by k": ``lr * batch_size * world_size *
-    accumulate / reference``. The rule is for SGD, with a warm-up over the first epochs. For AdamW it is common as well,
-    though less well founded.
+    The result is ``lr * batch_size * world_size * accumulate / reference``. The rule was found for SGD with a warm-up;
+    for AdamW it is common, though less well founded.
 
     Args:
-        lr: The learning rate of a batch of ``reference`` samples.
+        lr: The learning rate for a batch of ``reference`` samples.
         batch_size: Samples in a batch of one process.
         world_size: Number of processes.
-        accumulate: Batches whose gradients make one step.
-        reference: Samples that ``lr`` is given for.
+        accumulate: Number of batches whose gradients are accumulated.
+        reference: The batch size that ``lr`` is given for.
 
     Raises:
         ValueError: A number of samples, processes or batches is below 1, or the learning rate is not above 0.
+
+    >>> scaled_lr(0.1, batch_size=32, world_size=8)
+    0.1
     """
     check_ranges({"lr": lr}, {"lr": ALLOWED["lr"]})
     counts = {"batch_size": batch_size, "world_size": world_size, "accumulate": accumulate, "reference": reference}
@@ -135,15 +139,15 @@ def scaled_lr(
 def make_scheduler(
     optimizer: Optimizer, total_steps: float, *, schedule: Schedule = "cosine", warmup: float = 0.0
 ) -> LambdaLR:
-    """The learning rate step by step: a linear warm-up, then by default the cosine to 0 (He et al., 2019, section 5.1).
+    """Make the learning rate schedule: a linear warm-up, then cosine to 0 by default (He et al., 2019, section 5.1).
 
     Args:
-        optimizer: Its present learning rate is the peak.
+        optimizer: Its current learning rate is the peak.
         total_steps: Steps of the whole training, as ``trainer.estimated_stepping_batches`` gives them.
         schedule: As in `coordconv_apps.training.schedules.lr_factor`.
-        warmup: Share of the training, in [0, 1), over which the rate climbs to its peak.
+        warmup: Fraction of the training, in [0, 1), over which the rate rises to its peak.
 
     Raises:
-        ValueError: The warm-up is out of its range, or the training has no end that the schedule could go by.
+        ValueError: The warm-up is out of its range, or the length of the training is unknown.
     """
     return LambdaLR(optimizer, lr_factor(schedule, total_steps, warmup=warmup))

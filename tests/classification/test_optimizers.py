@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from classification.models import build_classifier
-from classification.recipe import OptimizerName, make_optimizer, make_scheduler, parameter_groups, scaled_lr
+from classification.optimizers import OptimizerName, make_optimizer, make_scheduler, parameter_groups, scaled_lr
 
 
 class Everything(nn.Module):

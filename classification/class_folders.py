@@ -1,0 +1,268 @@
+"""Class folders: a folder of images for each class, given as splits or to be split."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from classification.imagenet import imagenet_class_names
+from classification.splits import SPLITS, Split, split_by_class
+from coordconv_apps.data.image_files import (
+    IMAGE_SUFFIXES,
+    ImageFiles,
+    OnBadImage,
+    abbreviate_names,
+    check_folder,
+    find_images,
+)
+
+
+class LabelledImage(NamedTuple):
+    """An image and its class.
+
+    Attributes:
+        image: uint8 ``(3, H, W)`` of any size, RGB.
+        label: Its class, from 0.
+        image_index: Its index in the split, from 0.
+        name: Its file, or another description for messages.
+    """
+
+    image: Tensor
+    label: int
+    image_index: int
+    name: str
+
+
+class ClassFolder(Dataset[LabelledImage]):
+    """Image files with their classes, read on demand.
+
+    torchvision's ImageFolder is not used: it never ends where a link leads back to a parent folder, says nothing of
+    folders that it cannot list, cannot skip unreadable files, and orders subfolders differently, which would change the
+    images that a seed holds out.
+
+    Args:
+        files: The image files.
+        labels: int64 ``(N,)``: their classes.
+    """
+
+    def __init__(self, files: ImageFiles, labels: Tensor) -> None:
+        self.files = files
+        self.labels = labels
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> LabelledImage:
+        """Read an image; with on_bad_image="skip", if it is unreadable, the next readable one with its own class."""
+        image, index = self.files.read_this_or_next(index)
+        return self._labelled(image, index)
+
+    def get(self, index: int) -> LabelledImage | None:
+        """Read an image; with on_bad_image="skip", return None if it is unreadable."""
+        image = self.files.try_read(index)
+        return None if image is None else self._labelled(image, index)
+
+    def _labelled(self, image: Tensor, index: int) -> LabelledImage:
+        return LabelledImage(image, int(self.labels[index]), index, str(self.files.path(index)))
+
+
+# ------------------------------------------------------------------ layout
+
+
+class FolderLayout(NamedTuple):
+    """Where the images of each split are.
+
+    Attributes:
+        folders: The folder with the class folders of each split; one and the same if it has to be split.
+        class_names: The class folders in alphabetical order; the position is the label.
+    """
+
+    folders: dict[Split, Path]
+    class_names: list[str]
+
+    @property
+    def needs_split(self) -> bool:
+        """Whether one folder has the images of all splits."""
+        return self.folders["train"] == self.folders["val"]
+
+
+def find_layout(root: Path) -> FolderLayout:
+    """Find the class folders and splits of a data set, without looking at images.
+
+    Args:
+        root: Has either ``train/<class>``, ``val/<class>`` and optionally ``test/<class>``, or ``<class>``. Without
+            ``test``, the validation images are the test images.
+
+    Raises:
+        FileNotFoundError: The folder does not exist.
+        ValueError: There are fewer than two class folders, or the splits have different ones.
+    """
+    names = _subfolders(root)
+    if not {"train", "val"} <= set(names):
+        if set(names) <= set(SPLITS):
+            raise ValueError(
+                f"data.root={str(root)!r}: has only a folder {', '.join(names)}, must have both train and val with"
+                " class folders in them, or class folders itself"
+            )
+        return FolderLayout(dict.fromkeys(SPLITS, root), _at_least_two(root, names))
+    folders: dict[Split, Path] = {split: root / split for split in SPLITS if split in names}
+    folders.setdefault("test", folders["val"])
+    class_names = _at_least_two(folders["train"], _subfolders(folders["train"]))
+    for split in SPLITS[1:]:
+        others = _subfolders(folders[split])
+        only_in = {"train": set(class_names) - set(others), split: set(others) - set(class_names)}
+        message = "; ".join(f"only in {where}: {abbreviate_names(sorted(n))}" for where, n in only_in.items() if n)
+        if message:
+            raise ValueError(f"data.root={str(root)!r}: train and {split} must have the same classes; {message}")
+    return FolderLayout(folders, class_names)
+
+
+def _subfolders(folder: Path) -> list[str]:
+    check_folder(folder, "data.root")
+    with os.scandir(folder) as entries:
+        names = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+    if not names:
+        raise ValueError(f"data.root={str(folder)!r}: must have a folder of images for each class, has none")
+    return names
+
+
+def _at_least_two(folder: Path, names: list[str]) -> list[str]:
+    if len(names) < 2:
+        raise ValueError(f"data.root={str(folder)!r}: has only one class ({names[0]}), must have at least two")
+    return names
+
+
+# ------------------------------------------------------------------ images
+
+
+class ClassImages(NamedTuple):
+    """The readable images of a folder of class folders.
+
+    Attributes:
+        names: Paths relative to the folder, class by class.
+        labels: int64 ``(N,)``: the class of each.
+        left_out: Number of unreadable files.
+        message: One line that names the unreadable files; empty if there are none.
+    """
+
+    names: list[str]
+    labels: Tensor
+    left_out: int
+    message: str
+
+
+def find_class_images(folder: Path, class_names: Sequence[str], on_bad_image: OnBadImage) -> ClassImages:
+    """Find the images of every class, in subfolders too.
+
+    Args:
+        folder: Has a folder for each class.
+        class_names: The class folders.
+        on_bad_image: Whether unreadable files are an error or left out.
+
+    Raises:
+        ValueError: A class has no readable images, or some are unreadable and on_bad_image is "error".
+    """
+    found = find_images(folder, "data.root", on_bad_image)
+    labels = {name: label for label, name in enumerate(class_names)}
+    # Images beside the class folders have no class.
+    samples = [(labels[first], name) for name in found.names if (first := name.split(os.sep, 1)[0]) in labels]
+    samples.sort(key=lambda sample: sample[0])  # stable: the order within a class stays
+    found_labels = torch.tensor([label for label, _ in samples], dtype=torch.int64)
+    counts = torch.bincount(found_labels, minlength=len(class_names)).tolist()
+    empty = [name for name, count in zip(class_names, counts, strict=True) if not count]
+    if empty:
+        what = f"no readable images ({', '.join(IMAGE_SUFFIXES)})"
+        raise ValueError(f"data.root={str(folder)!r}: {what} in the class folder {abbreviate_names(empty)}")
+    return ClassImages([name for _, name in samples], found_labels, found.left_out, found.message)
+
+
+class FolderSource:
+    """The splits of a folder of class folders, scanned when a split is asked for.
+
+    Args:
+        root: The folder, see `find_layout`.
+        val_fraction: Fraction of each class to hold out, if ``root`` has no splits.
+        split_seed: Determines which images are held out.
+        on_bad_image: Whether unreadable files are an error or skipped.
+        is_imagenet: Whether the class folders are named by ImageNet's identifiers.
+
+    Attributes:
+        messages: Lines about unreadable files in the splits asked for so far.
+
+    Raises:
+        FileNotFoundError: The folder does not exist.
+        ValueError: The layout is wrong, or no images are left for validation.
+    """
+
+    def __init__(
+        self, root: Path, val_fraction: float, split_seed: int, on_bad_image: OnBadImage, *, is_imagenet: bool = False
+    ) -> None:
+        self.layout = find_layout(root)
+        if self.layout.needs_split and not val_fraction:
+            raise ValueError(
+                f"data.val_fraction={val_fraction}: must be above 0, as data.root={str(root)!r} has no folders train"
+                " and val"
+            )
+        self.root = root
+        self.val_fraction = val_fraction
+        self.split_seed = split_seed
+        self.on_bad_image: OnBadImage = on_bad_image
+        self.is_imagenet = is_imagenet
+        self.messages: list[str] = []
+        self._found: dict[Path, ClassImages] = {}
+        self._splits: dict[Split, ClassFolder] = {}
+
+    @property
+    def num_classes(self) -> int:
+        """The number of class folders."""
+        return len(self.layout.class_names)
+
+    @property
+    def class_names(self) -> list[str]:
+        """The classes by label."""
+        names = self.layout.class_names
+        return imagenet_class_names(self.root, names) if self.is_imagenet else names
+
+    @property
+    def left_out(self) -> int:
+        """Number of files that could not be opened, in the splits asked for so far."""
+        return sum(found.left_out for found in self._found.values())
+
+    @property
+    def unreadable(self) -> set[str]:
+        """Other files that this process and its workers could not read so far."""
+        return {str(folder.files.path(index)) for folder in self._splits.values() for index in folder.files.bad}
+
+    def images(self, split: Split) -> ClassFolder:
+        """Return the images of a split.
+
+        Raises:
+            ValueError: See `find_class_images` and `split_by_class`.
+        """
+        if split == "test" and self.layout.folders["test"] == self.layout.folders["val"]:
+            split = "val"
+        if split not in self._splits:
+            self._splits[split] = self._scan(split)
+        return self._splits[split]
+
+    def _scan(self, split: Split) -> ClassFolder:
+        folder, class_names = self.layout.folders[split], self.layout.class_names
+        if folder not in self._found:
+            found = self._found[folder] = find_class_images(folder, class_names, self.on_bad_image)
+            self.messages += [found.message] if found.message else []
+        found = self._found[folder]
+        chosen = torch.arange(len(found.names))
+        if self.layout.needs_split:
+            try:
+                kept, held_out = split_by_class(found.labels, self.val_fraction, self.split_seed, class_names)
+            except ValueError as error:
+                raise ValueError(f"data.root={str(folder)!r}: {error}") from error
+            chosen = kept if split == "train" else held_out
+        files = ImageFiles(folder, [found.names[i] for i in chosen.tolist()], "data.root", self.on_bad_image)
+        return ClassFolder(files, found.labels[chosen])
