@@ -258,7 +258,7 @@ def loading_row(config: str, root: Path | None, batch: int, seconds: float) -> t
     data = ClassificationData(**settings["data"] | {"num_workers": 0, "root": None if root is None else str(root)})
     data.setup("fit")
     torch.manual_seed(0)
-    task = Classifier(**settings["model"] | {"weights": None})
+    task = Classifier(**settings["model"]["init_args"] | {"weights": None})
     optimizer = make_optimizer(
         task.optimizer, task.network, 1e-3, task.weight_decay, nesterov=task.nesterov, fused=True
     )

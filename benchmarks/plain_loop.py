@@ -15,16 +15,18 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 
 from classification.data import ClassificationData
 from classification.in_memory import InMemoryImages
-from classification.optimizers import make_optimizer, make_scheduler
+from classification.optimizers import make_optimizer
 from classification.pictures import ClassificationPictures
 from classification.predictions import ClassificationPredictionWriter
 from classification.splits import Split
 from classification.tasks import Classifier
 from classification.transforms import normalize
 from coordconv_apps.cli.app import run
+from coordconv_apps.training.schedules import lr_factor
 
 CONFIGS = Path(__file__).resolve().parents[1] / "classification" / "configs"
 
@@ -104,7 +106,7 @@ class PlainLoop(Callback):
             fused=True,
         )
         steps = trainer.estimated_stepping_batches
-        self.scheduler = make_scheduler(self.optimizer, steps, schedule=task.schedule, warmup=task.warmup)
+        self.scheduler = LambdaLR(self.optimizer, lr_factor(task.schedule, steps, warmup=task.warmup))
         self.batches = iter(data.train_dataloader())
         PlainLoop.times.clear()
         self.started = time.perf_counter()

@@ -1,7 +1,7 @@
-"""Classifiers by name, torchvision's and timm's, with or without coordinates, with or without trained weights.
+"""Build classifiers of torchvision or timm by name, with or without coordinates and trained weights.
 
-Nothing here knows Lightning. A network is built of plain convolutions first and gets coordinates last, so the arms of
-a comparison hold the same image weights at the same seed.
+Nothing here imports Lightning. A network is built with plain convolutions first and gets coordinates last, so the arms
+of a comparison have the same image weights at the same seed.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _GOOGLE = ("googlenet", "inception_v3")  # torchvision warns of their weights' s
 
 
 def torchvision_classifiers() -> list[str]:
-    """Names of torchvision's classifiers."""
+    """Return the names of torchvision's classifiers."""
     names: list[str] = tv_models.list_models(module=tv_models)
     return names
 
@@ -53,26 +53,26 @@ def build_classifier(
     small_images: bool = False,
     network_args: Mapping[str, Any] | None = None,
 ) -> nn.Module:
-    """A classifier: images ``(B, 3, H, W)`` to logits ``(B, num_classes)``.
+    """Build a classifier: images ``(B, 3, H, W)`` to logits ``(B, num_classes)``.
 
-    Where trained weights and ``num_classes`` disagree on the number of classes, the last layer is new. Heads that a
-    network has for training only (Inception, GoogLeNet) are left out.
+    The last layer is new if trained weights have another number of classes. Auxiliary heads, which Inception and
+    GoogLeNet have for training only, are left out.
 
     Args:
         network: Name of one of torchvision's classifiers, or ``"timm/<name>"`` for one of timm's, if that is installed.
         num_classes: Number of classes, at least 2.
         coords: Which coordinates the network sees.
-        where: ``"stem"``: an extra 1x1 convolution of 8 channels ahead of the network sees them, as in the paper
-            (section 5, with ``coords="xyr"``); with ``coords="none"`` it is there as well, so that arms differ by
-            coordinates alone. ``"first"``, ``"all"`` or a regular expression: convolutions of the network see them, as
-            in `coordconv_apps.to_coordconv`; their coordinate weights start at 0, so outputs are at first those
-            without coordinates.
-        weights: None: drawn at random, as the library does. A file: a state dict, or a checkpoint that holds one, of
+        where: ``"stem"``: an extra 1x1 convolution with 8 channels before the network sees them, as in the paper
+            (section 5, with ``coords="xyr"``); ``coords="none"`` has it too, so that arms differ only by coordinates.
+            ``"first"``, ``"all"`` or a regular expression: convolutions of the network see them, as in
+            `coordconv_apps.to_coordconv`; their coordinate weights start at 0, so that outputs are unchanged until
+            training.
+        weights: None: random, as the library initialises. A file: a state dict, or a checkpoint that contains one, of
             the same network with or without its stem and coordinates. ``"default"`` or the name of one of the
-            network's weights in torchvision, such as ``"IMAGENET1K_V1"``: downloaded. What is added to the network
-            then leaves its outputs unchanged.
-        small_images: Gives a ResNet a first convolution of 3x3 and stride 1 instead of 7x7 and stride 2, and no
-            pooling after it, as is usual at 32 x 32 pixels.
+            network's weights in torchvision, such as ``"IMAGENET1K_V1"``: downloaded. Layers added to trained weights
+            leave the outputs unchanged.
+        small_images: Replace a ResNet's first convolution of 7x7 and stride 2 by one of 3x3 and stride 1, and leave
+            out the pooling after it, as is usual at 32 x 32 pixels.
         network_args: Keyword arguments for the library's builder, such as ``dropout`` or a transformer's
             ``image_size``.
 
@@ -82,6 +82,10 @@ def build_classifier(
     Raises:
         ValueError: An argument is none of the above, timm is missing, or the weights do not fit, cannot be read or
             cannot be downloaded.
+
+    >>> network = build_classifier("mobilenet_v2", num_classes=10, coords="xyr", network_args={"width_mult": 0.1})
+    >>> network(torch.rand(2, 3, 32, 32)).shape
+    torch.Size([2, 10])
     """
     if num_classes < 2:
         raise ValueError(f"num_classes={num_classes}: must be an integer of at least 2")
@@ -104,7 +108,7 @@ def build_classifier(
             load_weights(plain, state, source, head)
         return plain
     if coords == "none":
-        choose_layers(plain, where)  # what is wrong for the other arm is wrong for this one
+        choose_layers(plain, where)  # an error in the other arm is one in this arm too
     else:
         _add_coords(plain, coords, where)
     if state is not None:
@@ -113,19 +117,19 @@ def build_classifier(
 
 
 def add_stem(network: nn.Module, coords: Coords, *, keep_outputs: bool) -> None:
-    """Puts a 1x1 convolution of 8 channels, with coordinates, ahead of a network's first convolution, in place.
+    """Put a 1x1 convolution with 8 channels and coordinates before a network's first convolution, in place.
 
-    The paper's ImageNet experiment (Liu et al., 2018, section 5) has it ahead of a ResNet-50, with coordinates xyr.
+    The paper's ImageNet experiment (Liu et al., 2018, section 5) has it before a ResNet-50, with coordinates xyr.
 
     Args:
-        network: A network whose first convolution takes pictures of three channels.
+        network: A network whose first convolution takes images of three channels.
         coords: Which coordinates the 1x1 convolution sees.
-        keep_outputs: Whether the network goes on giving the outputs that it gives now: the 1x1 convolution passes the
-            picture on in three of its channels, and the other five, which are drawn at random as all of them are
-            otherwise, have weights of 0 in the first convolution. (If both were 0, no gradient would ever move them.)
+        keep_outputs: Whether the network's outputs stay the same: three channels of the 1x1 convolution pass the image
+            on; the other five are random and have weights of 0 in the first convolution. (If both were 0, they would
+            never get a gradient.)
 
     Raises:
-        ValueError: The first convolution takes no pictures of three channels, or its outputs cannot be kept.
+        ValueError: The first convolution does not take images of three channels, or its outputs cannot be kept.
     """
     name, first = _first_convolution(network)
     if first.in_channels != IMAGE_CHANNELS or first.groups != 1:
@@ -137,7 +141,7 @@ def add_stem(network: nn.Module, coords: Coords, *, keep_outputs: bool) -> None:
     old = first.weight
     stem = nn.Conv2d(IMAGE_CHANNELS, STEM_CHANNELS, 1, device=old.device, dtype=old.dtype)
     with torch.no_grad():
-        # As wide as the library draws them: the stem's outputs are smaller than pictures, but they are more.
+        # With the library's standard deviation: the outputs of the stem are smaller than images, but more.
         wide = old.new_empty(len(old), STEM_CHANNELS, *old.shape[2:]).normal_() * old.std()
         if keep_outputs:
             wide[:, :IMAGE_CHANNELS] = old
@@ -166,7 +170,7 @@ def _add_coords(network: nn.Module, coords: Coords, where: str) -> None:
 
 
 def _plain(network: str, num_classes: int, weights: str | None, args: dict[str, Any]) -> nn.Module:
-    """The library's network, with its weights or with random ones."""
+    """Build the library's network, with its weights or with random ones."""
     is_timm = network.startswith(TIMM)
     if is_timm and importlib.util.find_spec("timm") is None:
         raise ValueError(f"network={network!r} needs timm: pip install 'coordconv-apps[timm]'")
@@ -223,7 +227,7 @@ def _timm_names() -> list[str]:
 
 
 def _weights_source(network: str, weights: str | Path | None) -> str | Path | None:
-    """What ``weights`` means: a file, the library's name of weights, or None."""
+    """Resolve ``weights`` to a file, the library's name of weights, or None."""
     if weights is None or Path(weights).is_file():
         return None if weights is None else Path(weights)
     named = ["DEFAULT"]
@@ -246,15 +250,15 @@ def _first_convolution(network: nn.Module) -> tuple[str, nn.Conv2d]:
 
 
 def _last_layer(network: nn.Module) -> tuple[str, nn.Linear | nn.Conv2d]:
-    """The layer that gives the logits: a convolution in SqueezeNet, in all others a linear one."""
+    """Return the layer that computes the logits: a convolution in SqueezeNet, a linear layer in all others."""
     return [(name, layer) for name, layer in network.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d)][-1]
 
 
 def _head(plain: nn.Module, network: str, num_classes: int) -> str:
-    """Name of the layer that gives the logits."""
+    """Return the name of the layer that computes the logits."""
     name, layer = _last_layer(plain)
     if layer.weight.shape[0] != num_classes:
-        raise ValueError(f"network={network!r}: its last layer, {name}, gives no {num_classes} logits")
+        raise ValueError(f"network={network!r}: its last layer, {name}, does not compute {num_classes} logits")
     return name
 
 

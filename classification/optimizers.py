@@ -1,4 +1,4 @@
-"""Optimizers for classifiers: parameter groups for weight decay, SGD and AdamW, learning rates for large batches."""
+"""Optimizers for classifiers: SGD and AdamW, and learning rates for large batches."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import nn
-from torch.optim.lr_scheduler import LambdaLR
 
-from coordconv_apps.training.schedules import Schedule, lr_factor
+from coordconv_apps.training.optimizers import parameter_groups
 from coordconv_apps.utils.argument_checks import check_ranges
 
 if TYPE_CHECKING:
@@ -30,39 +29,6 @@ ALLOWED: dict[str, Allowed] = {
     "betas": (lambda value: len(value) == 2 and all(0 <= beta < 1 for beta in value), "two numbers in [0, 1)"),
 }
 """Allowed values of the arguments of `make_optimizer`."""
-
-_NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
-
-
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Split parameters into a group with weight decay and one without.
-
-    The weights of convolutions, linear and attention layers decay, coordinate weights among them: without decay on
-    these, the arms of a comparison would differ by more than the coordinates. Biases, scales and shifts of norms, and
-    parameters that are no layer's weight (class tokens, position embeddings, layer scales) do not decay (He et al.,
-    2019, section 3.1: "no bias decay").
-
-    Args:
-        model: Any module. Parameters without gradient are left out.
-        weight_decay: Weight decay of the first group.
-
-    Returns:
-        The group with decay and the group without, each in the order of the model; either may be empty.
-
-    >>> [len(group["params"]) for group in parameter_groups(nn.Sequential(nn.Conv2d(3, 8, 1), nn.BatchNorm2d(8)), 0.1)]
-    [1, 3]
-    """
-    decayed: list[nn.Parameter] = []
-    others: list[nn.Parameter] = []
-    seen: set[nn.Parameter] = set()  # a shared parameter is in several modules
-    for module in model.modules():
-        for name, parameter in module.named_parameters(recurse=False):
-            if parameter in seen or not parameter.requires_grad:
-                continue
-            seen.add(parameter)
-            is_weight = name.endswith("weight") and parameter.dim() > 1 and not isinstance(module, _NORMS)
-            (decayed if is_weight else others).append(parameter)
-    return [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
 
 
 def make_optimizer(
@@ -134,20 +100,3 @@ def scaled_lr(
         if count < 1:
             raise ValueError(f"{name}={count}: must be an integer of at least 1")
     return lr * batch_size * world_size * accumulate / reference
-
-
-def make_scheduler(
-    optimizer: Optimizer, total_steps: float, *, schedule: Schedule = "cosine", warmup: float = 0.0
-) -> LambdaLR:
-    """Make the learning rate schedule: a linear warm-up, then cosine to 0 by default (He et al., 2019, section 5.1).
-
-    Args:
-        optimizer: Its current learning rate is the peak.
-        total_steps: Steps of the whole training, as ``trainer.estimated_stepping_batches`` gives them.
-        schedule: As in `coordconv_apps.training.schedules.lr_factor`.
-        warmup: Fraction of the training, in [0, 1), over which the rate rises to its peak.
-
-    Raises:
-        ValueError: The warm-up is out of its range, or the length of the training is unknown.
-    """
-    return LambdaLR(optimizer, lr_factor(schedule, total_steps, warmup=warmup))

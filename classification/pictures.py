@@ -48,7 +48,7 @@ _SPLIT_NAMES = {"val": "validation", "test": "test"}
 
 
 @runtime_checkable
-class EvaluatedTask(Protocol):
+class DrawableTask(Protocol):
     """A task whose last evaluation can be drawn.
 
     Attributes:
@@ -76,13 +76,13 @@ class ClassificationPictures(Pictures):
         """Draw the pictures of the last evaluation.
 
         Args:
-            task: A task with the attributes of `EvaluatedTask`.
+            task: A task with the attributes of `DrawableTask`.
             datamodule: A `ClassificationData`.
 
         Returns:
             "confusion", "classes" and "worst"; nothing if no image has been evaluated yet.
         """
-        if not (isinstance(task, EvaluatedTask) and isinstance(datamodule, ClassificationData)):
+        if not (isinstance(task, DrawableTask) and isinstance(datamodule, ClassificationData)):
             raise TypeError(f"{type(task).__name__} and {type(datamodule).__name__} are not those of classification")
         report, split = task.last_evaluation, task.evaluated_split
         if report is None or not report.worst:

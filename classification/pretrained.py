@@ -1,4 +1,4 @@
-"""Trained weights from files: state dicts and checkpoints that hold one, of a network as it is or within another."""
+"""Load trained weights from files: state dicts, or checkpoints that contain one, of a network or a part of one."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ logger = logging.getLogger(__name__)
 State = dict[str, Tensor]
 
 _HOLDERS = ("state_dict", "model_state_dict", "model")
-"""Where checkpoints keep the network: Lightning's, tutorials', torchvision's training scripts'."""
+"""Keys of the state dict in checkpoints of Lightning, tutorials, and torchvision's training scripts."""
 
 _AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
 _DENSENET_BEFORE_2018 = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\.")
 
 
 def read_weights(path: Path, network: nn.Module) -> State:
-    """The weights for a network that a file holds, by the network's own names for them.
+    """Read the weights of a network from a file, by the network's own parameter names.
 
     Args:
-        path: A state dict, or a checkpoint that holds one. The network may be part of a larger module there, such as
-            a Lightning task or a parallel or compiled network; the rest of it is left out.
-        network: The network that the weights are for, without stem and coordinates; it is not changed.
+        path: A state dict, or a checkpoint that contains one. The network may be part of a larger module there, such
+            as a Lightning task or a parallel or compiled network; the rest is left out.
+        network: The network without stem and coordinates; it is not changed.
 
     Raises:
-        ValueError: The file is no such file, or holds more than tensors and plain values.
+        ValueError: The file is not of this kind, or contains more than tensors and plain values.
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -68,7 +68,7 @@ def _tensors(content: object) -> State:
 
 
 def _prefix(state: State, names: Collection[str]) -> str:
-    """What the names in a file begin with ahead of the network's own names."""
+    """Return the prefix of the names in a file before the network's own names."""
     found: Counter[str] = Counter()
     for name in state:
         parts = name.split(".")
@@ -80,11 +80,11 @@ def _prefix(state: State, names: Collection[str]) -> str:
 
 
 def fit_head(state: State, network: nn.Module, head: str) -> None:
-    """Takes the last layer's weights out of a state, if they are for another number of classes, and says so.
+    """Remove the last layer's weights from a state if they have another number of classes, and log that.
 
     Args:
         state: Weights that `read_weights` returned; changed in place.
-        network: The network, of as many classes as it is to have.
+        network: The network with the wanted number of classes.
         head: Name of its last layer.
     """
     wanted, found = network.get_parameter(f"{head}.weight"), state.get(f"{head}.weight")
@@ -96,19 +96,19 @@ def fit_head(state: State, network: nn.Module, head: str) -> None:
 
 
 def load_weights(network: nn.Module, state: State, path: object, head: str) -> None:
-    """Loads a state into a network; the last layer and coordinate weights may be missing in it.
+    """Load a state into a network; the last layer and coordinate weights may be missing.
 
     Args:
         network: The network.
         state: Weights by name.
-        path: Where they are from, for messages.
+        path: The file, for messages.
         head: Name of the last layer.
 
     Raises:
         ValueError: They do not fit the network.
     """
     own = network.state_dict()
-    # What may be missing: a new head, coordinates that start at 0, and counts of batches, which old files have not.
+    # These may be missing: a new head, coordinate weights, which start at 0, and batch counts, which old files lack.
     optional = re.compile(rf"{re.escape(head)}\.(?:weight|bias)|.*\.(?:coord_weight|num_batches_tracked)")
     if f"{head}.weight" in state:
         optional = re.compile(r".*\.(?:coord_weight|num_batches_tracked)")

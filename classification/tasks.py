@@ -12,11 +12,13 @@ from classification.data import ClassificationData
 from classification.export import ExportedClassifier
 from classification.metrics import ClassificationMetrics, ClassificationReport
 from classification.models import build_classifier
-from classification.optimizers import ALLOWED, OptimizerName, make_optimizer, make_scheduler, scaled_lr
+from classification.optimizers import ALLOWED, OptimizerName, make_optimizer, scaled_lr
 from classification.transforms import IMAGENET_MEAN, IMAGENET_STD
 from coordconv_apps.nn.coords import Coords
-from coordconv_apps.training.schedules import Schedule, check_schedule
-from coordconv_apps.training.task import Task
+from coordconv_apps.training.evaluation import EvaluatedTask, Stage
+from coordconv_apps.training.optimizers import schedule_by_step
+from coordconv_apps.training.schedules import Schedule, check_schedule, lr_factor
+from coordconv_apps.training.trainer_access import attached_datamodule
 from coordconv_apps.training.weight_averaging import Averaging
 from coordconv_apps.utils.argument_checks import check_ranges
 from coordconv_apps.utils.distributed import gather_ranks
@@ -52,7 +54,7 @@ class Prediction(NamedTuple):
     paths: list[str]
 
 
-class Classifier(Task):
+class Classifier(EvaluatedTask["LabelledBatch", ClassificationMetrics]):
     """An image classifier of torchvision or timm, with or without coordinates (Liu et al., 2018, section 5).
 
     Args:
@@ -189,10 +191,7 @@ class Classifier(Task):
             self.std.copy_(torch.tensor(data.std))
 
     def _data(self) -> ClassificationData:
-        data = self.trainer.datamodule  # type: ignore[attr-defined]  # set by the trainer
-        if not isinstance(data, ClassificationData):
-            raise TypeError(f"{type(data).__name__} is not the data of classification")
-        return data
+        return attached_datamodule(self.trainer, ClassificationData)
 
     # ------------------------------------------------------------------ steps
 
@@ -200,18 +199,6 @@ class Classifier(Task):
         """Run the network: normalised images ``(B, 3, H, W)`` to logits ``(B, num_classes)``."""
         logits: Tensor = self.network(images.contiguous(memory_format=self.memory_format))
         return logits
-
-    def _step(self, batch: LabelledBatch, metrics: ClassificationMetrics) -> None:
-        if len(batch.images):  # empty if all files of the batch are unreadable
-            metrics.update(self(batch.images), batch.labels, batch.indices)
-
-    def _log(self, stage: Literal["val", "test"], metrics: ClassificationMetrics) -> None:
-        values = {f"{stage}/{name}": value.to(self.device) for name, value in metrics.compute().items()}
-        # Already reduced over all processes: the mean of equal numbers changes nothing.
-        self.log_dict(values, sync_dist=True)
-        self.last_evaluation, self.evaluated_split = metrics.report, stage
-        metrics.reset()
-        self._count_bad_images()
 
     def on_train_epoch_end(self) -> None:
         """Count unreadable images, also in a training without validation."""
@@ -230,21 +217,18 @@ class Classifier(Task):
         self.log_train({"train/loss": loss.detach()}, len(images))
         return loss
 
-    def validation_step(self, batch: LabelledBatch, batch_idx: int) -> None:
-        """Add a batch to the validation metrics."""
-        self._step(batch, self.val_metrics)
+    def evaluation_step(self, batch: LabelledBatch, metrics: ClassificationMetrics, dataloader_idx: int) -> None:
+        """Add a batch to the metrics of the validation or the test."""
+        if len(batch.images):  # empty if all files of the batch are unreadable
+            metrics.update(self(batch.images), batch.labels, batch.indices)
 
-    def on_validation_epoch_end(self) -> None:
-        """Log the validation metrics."""
-        self._log("val", self.val_metrics)
-
-    def test_step(self, batch: LabelledBatch, batch_idx: int) -> None:
-        """Add a batch to the test metrics."""
-        self._step(batch, self.test_metrics)
-
-    def on_test_epoch_end(self) -> None:
-        """Log the test metrics."""
-        self._log("test", self.test_metrics)
+    def evaluation_metrics(self, metrics: ClassificationMetrics, stage: Stage) -> dict[str, Tensor]:
+        """Compute the metrics of the validation or the test, and reset them."""
+        values = metrics.compute()
+        self.last_evaluation, self.evaluated_split = metrics.report, stage
+        metrics.reset()
+        self._count_bad_images()
+        return values
 
     def predict_step(self, batch: ImageBatch, batch_idx: int) -> Prediction:
         """Return the class probabilities of a batch."""
@@ -328,5 +312,4 @@ class Classifier(Task):
         self.run_facts["global_batch_size"] = batch_size * trainer.world_size * accumulate
         self.run_facts["peak_lr"] = lr
         self.run_facts["optimizer_steps"] = steps
-        scheduler = make_scheduler(optimizer, steps, schedule=self.schedule, warmup=self.warmup)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        return schedule_by_step(optimizer, lr_factor(self.schedule, steps, warmup=self.warmup))

@@ -103,7 +103,7 @@ def test_config_trains_and_tests(
     names = torch.load(fit / "checkpoints" / "best.ckpt", weights_only=True)[CLASS_NAMES_KEY]
     assert names == ([str(digit) for digit in range(10)] if name == "quickstart" else list(CLASSES))
     summary = read_summary(fit)
-    given: dict[str, Any] = yaml.safe_load(CONFIGS[name].read_text())["model"]
+    given: dict[str, Any] = yaml.safe_load(CONFIGS[name].read_text())["model"]["init_args"]
     assert summary["parameters"] == Classifier(**(given | changes)).parameter_count()
     assert summary["coords"] == coords
     assert summary["best"]["metric"] == "val/accuracy"
@@ -166,7 +166,7 @@ def test_a_checkpoint_does_without_the_weights_that_its_training_started_from(tm
     steps = load(first)["global_step"]
     main(["fit", "--ckpt_path=last", f"--runs_dir={tmp_path}", "--trainer.max_epochs=2"])
     assert load(first)["global_step"] == 2 * steps
-    assert yaml.safe_load((first / "config.yaml").read_text())["model"]["weights"] == str(weights), "the record"
+    assert yaml.safe_load((first / "config.yaml").read_text())["model"]["init_args"]["weights"] == str(weights), "the record"
     main(["test", "--ckpt_path=last", f"--runs_dir={tmp_path}", *CPU])
     assert set(figures_of(newest(tmp_path))) == {f"test/{figure}" for figure in FIGURES}
     main(["export", "--ckpt_path=last", f"--runs_dir={tmp_path}", "--format=plain", *CPU])

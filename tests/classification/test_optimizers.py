@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import pytest
@@ -10,7 +9,8 @@ import torch
 from torch import nn
 
 from classification.models import build_classifier
-from classification.optimizers import OptimizerName, make_optimizer, make_scheduler, parameter_groups, scaled_lr
+from classification.optimizers import OptimizerName, make_optimizer, scaled_lr
+from coordconv_apps.training.optimizers import parameter_groups
 
 
 class Everything(nn.Module):
@@ -138,20 +138,6 @@ def test_learning_rate_grows_with_the_global_batch() -> None:
     # The 8192 of Goyal et al. (2017), section 5: 256 processes of 32 samples, and a rate of 3.2.
     assert scaled_lr(0.1, 32, world_size=256) == pytest.approx(3.2)
     assert scaled_lr(0.1, 32, world_size=4, accumulate=4, reference=128) == pytest.approx(0.4)
-
-
-def test_schedule_climbs_and_falls_along_a_cosine() -> None:
-    optimizer = make_optimizer("sgd", nn.Linear(2, 2), lr=2.0)
-    scheduler = make_scheduler(optimizer, 10, warmup=0.2)
-    rates = []
-    for _ in range(10):
-        rates.append(optimizer.param_groups[0]["lr"])
-        assert optimizer.param_groups[1]["lr"] == rates[-1]
-        optimizer.step()
-        scheduler.step()
-    cosine = [1 + math.cos(math.pi * step / 10) for step in range(10)]
-    assert rates == pytest.approx([cosine[0] / 2, *cosine[1:]])
-    assert optimizer.param_groups[0]["lr"] == pytest.approx(0)
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from classification.pictures import (
     TRUE_COLOUR,
     WORST_COLOUR,
     ClassificationPictures,
-    EvaluatedTask,
+    DrawableTask,
     _shorten_to_width,
     best_and_worst,
     draw_classes,
@@ -147,7 +147,7 @@ def test_without_an_evaluation_there_is_nothing_to_draw(tmp_path: Path) -> None:
 
 def test_other_tasks_and_data_are_refused(tmp_path: Path) -> None:
     data, task = make_data(tmp_path, 1, 1), Evaluated(None)
-    assert isinstance(task, EvaluatedTask)
+    assert isinstance(task, DrawableTask)
     with pytest.raises(TypeError, match="ToyTask and ClassificationData are not those of classification"):
         ClassificationPictures().draw(ToyTask(), data)
     with pytest.raises(TypeError, match="Evaluated and ToyData are not those of classification"):
