@@ -9,6 +9,7 @@ from lightning.pytorch.callbacks import Callback
 from torchvision.transforms.v2.functional import to_pil_image
 
 from coordconv_apps.runs.folder import run_dir
+from coordconv_apps.training.trainer_access import attached_datamodule
 from coordconv_apps.utils.distributed import gather_ranks
 from coordconv_apps.utils.files import atomic_write
 from generative.data import GenerativeData
@@ -55,9 +56,7 @@ class SampleWriter(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Write the images of a batch, and keep its latents and decoded objects."""
-        datamodule = trainer.datamodule  # type: ignore[attr-defined]  # set by the trainer
-        if not isinstance(datamodule, GenerativeData):
-            raise TypeError(f"{type(datamodule).__name__}: must be a GenerativeData")
+        datamodule = attached_datamodule(trainer, GenerativeData)
         arrays = {"index": outputs.indices, "latents": outputs.latents.float()}
         if datamodule.source == "shapes":
             arrays |= decode(outputs.images, datamodule.radius)._asdict()

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 import torch
-from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LambdaLR
 
-from coordconv_apps.training.task import Task
+from coordconv_apps.training.evaluation import EvaluatedTask, Stage
+from coordconv_apps.training.optimizers import can_fuse, schedule_by_step
+from coordconv_apps.training.trainer_access import attached_datamodule
 from coordconv_apps.utils.seeds import mix_seeds
+from generative.data import GenerativeData, IndexBatch, Split
+from generative.datasets import ImageBatch
 from generative.latent_walks import measure_axis_walks, walk_metrics
 from generative.metrics.patch_distance import MIN_IMAGES as MIN_FOLDER_IMAGES
 from generative.metrics.patch_distance import PatchDistance
@@ -22,12 +24,11 @@ from generative.tasks.moving_average import moving_average
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
     from torch.optim.swa_utils import AveragedModel
 
     from coordconv_apps.nn.coords import Coords
     from coordconv_apps.utils.argument_checks import Allowed
-    from generative.data import GenerativeData, IndexBatch, Split
-    from generative.datasets import ImageBatch
     from generative.latent_walks import WalkMeasurements
 
 EVALUATION_SEED = 1
@@ -51,6 +52,9 @@ SHARED_RANGES: Mapping[str, Allowed] = {
 comparison fails at once."""
 
 _LATENT_BLOCK = 256  # latents drawn from one seed
+
+
+Metrics = TwoShapeMetrics | PatchDistance
 
 
 class Samples(NamedTuple):
@@ -79,7 +83,7 @@ class ImageGenerator(nn.Module):
         return torch.tanh(self.generator(latents))
 
 
-class GenerativeTask(Task, ABC):
+class GenerativeTask(EvaluatedTask[ImageBatch, Metrics], ABC):
     """Base of the generative tasks: everything that they share once their generator is trained.
 
     A subclass builds its networks, trains them, and implements `_draw_noise`.
@@ -147,9 +151,10 @@ class GenerativeTask(Task, ABC):
         if (split := splits.get(stage)) is not None and (number := data.num_samples(split)) < least:
             raise ValueError(f"data.num_{split}={number}: must be at least {least}, to compare images with")
         if data.source == "shapes":
-            self.metrics: TwoShapeMetrics | PatchDistance = TwoShapeMetrics(self.image_size, data.radius)
+            self.val_metrics: Metrics = TwoShapeMetrics(self.image_size, data.radius)
+            self.test_metrics: Metrics = TwoShapeMetrics(self.image_size, data.radius)
         else:
-            self.metrics = PatchDistance(self.image_size)
+            self.val_metrics, self.test_metrics = PatchDistance(self.image_size), PatchDistance(self.image_size)
             self.monitor = self.folder_monitor  # type: ignore[misc]
             self.monitor_mode = "min"  # type: ignore[misc]  # both depend on the data
         if self._compile and stage == "fit":
@@ -157,8 +162,7 @@ class GenerativeTask(Task, ABC):
                 getattr(self, name).compile()
 
     def _data(self) -> GenerativeData:
-        data: GenerativeData = self.trainer.datamodule  # type: ignore[attr-defined]  # set by the trainer
-        return data
+        return attached_datamodule(self.trainer, GenerativeData)
 
     def on_train_start(self) -> None:
         """Give every process its own random numbers, and thereby its own latents."""
@@ -252,33 +256,9 @@ class GenerativeTask(Task, ABC):
         """Draw latents."""
         self._start_evaluation("val")
 
-    def validation_step(self, batch: ImageBatch, batch_idx: int) -> None:
-        """Add a batch of real images to the validation metrics."""
-        self._evaluate(batch)
-
-    def on_validation_epoch_end(self) -> None:
-        """Log the most important metrics."""
-        values = self._compute_metrics()
-        # Every process has the metrics of all processes: their mean over processes is the same.
-        names = [name for name in self.validation_metrics if name in values]
-        self.log_dict({f"val/{name}": values[name] for name in names}, sync_dist=True)
-
     def on_test_epoch_start(self) -> None:
         """Draw latents."""
         self._start_evaluation("test")
-
-    def test_step(self, batch: ImageBatch, batch_idx: int) -> None:
-        """Add a batch of real images to the test metrics."""
-        self._evaluate(batch)
-
-    def on_test_epoch_end(self) -> None:
-        """Log all metrics, and for two shapes those of walks through the latent space."""
-        values: dict[str, Any] = {f"test/{name}": value for name, value in self._compute_metrics().items()}
-        data = self._data()
-        if data.source == "shapes":
-            self.walks = self.measure_walks(data.radius)
-            values |= {f"test/{name}": value for name, value in walk_metrics(self.walks, self.walk_reach).items()}
-        self.log_dict(values, sync_dist=True)
 
     def on_test_end(self) -> None:
         """Drop the walks: the pictures of the test are drawn by now, and the networks may change."""
@@ -297,18 +277,25 @@ class GenerativeTask(Task, ABC):
             for buffer in (buffer for norm in norms for buffer in norm.buffers()):
                 torch.distributed.broadcast(buffer, 0)
 
-    def _evaluate(self, batch: ImageBatch) -> None:
+    def evaluation_step(self, batch: ImageBatch, metrics: Metrics, dataloader_idx: int) -> None:
         """Add a batch of real images, and the generated images of the same indices, to the metrics."""
-        self.metrics.update(batch.images, real=True)
+        metrics.update(batch.images, real=True)
         indices = batch.indices[batch.indices < len(self._evaluation_latents)].cpu()
         if len(indices):
-            self.metrics.update(self.sample(self._evaluation_latents[indices]), real=False)
+            metrics.update(self.sample(self._evaluation_latents[indices]), real=False)
 
-    def _compute_metrics(self) -> dict[str, Tensor]:
-        """Compute the metrics over all processes, and reset them."""
-        values: dict[str, Tensor] = self.metrics.compute()
-        self.metrics.reset()
-        return {name: value.to(self.device) for name, value in values.items()}
+    def evaluation_metrics(self, metrics: Metrics, stage: Stage) -> dict[str, Tensor]:
+        """Compute the metrics over all processes: those of ``validation_metrics``, or all and those of walks."""
+        values: dict[str, Tensor] = metrics.compute()
+        metrics.reset()
+        if stage == "val":
+            return {name: values[name] for name in self.validation_metrics if name in values}
+        data = self._data()
+        if data.source == "shapes":
+            self.walks = self.measure_walks(data.radius)
+            walks = walk_metrics(self.walks, self.walk_reach)
+            values |= {name: torch.tensor(value, dtype=torch.float32) for name, value in walks.items()}
+        return values
 
     # ------------------------------------------------------ prediction, export
 
@@ -338,9 +325,5 @@ class GenerativeTask(Task, ABC):
             betas: Decay of the first and the second moment.
             factor: From the number of steps to the share of the peak learning rate.
         """
-        # Lightning cannot clip the gradients of fused optimizers in half precision.
-        fused = self.device.type in ("cpu", "cuda") and not self.trainer.gradient_clip_val
-        optimizer = torch.optim.Adam(network.parameters(), lr=lr, betas=betas, fused=fused)
-        return OptimizerLRSchedulerConfig(
-            optimizer=optimizer, lr_scheduler={"scheduler": LambdaLR(optimizer, factor), "interval": "step"}
-        )
+        optimizer = torch.optim.Adam(network.parameters(), lr=lr, betas=betas, fused=can_fuse(self))
+        return schedule_by_step(optimizer, factor)

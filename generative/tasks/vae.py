@@ -15,11 +15,12 @@ from coordconv_apps.training.schedules import Schedule, check_schedule, lr_facto
 from coordconv_apps.utils.argument_checks import check_ranges
 from generative.losses import Reconstruction, reconstruction_loss
 from generative.models import Network, build_encoder, build_generator
-from generative.tasks.base import BELOW_ONE, NOT_NEGATIVE, POSITIVE_INTEGER, SHARED_RANGES, GenerativeTask
+from generative.tasks.base import BELOW_ONE, NOT_NEGATIVE, POSITIVE_INTEGER, SHARED_RANGES, GenerativeTask, Metrics
 
 if TYPE_CHECKING:
     from lightning.pytorch.utilities.types import OptimizerLRScheduler
 
+    from coordconv_apps.training.evaluation import Stage
     from generative.datasets import ImageBatch
     from generative.models import Posterior
 
@@ -65,12 +66,6 @@ class VAE(GenerativeTask):
     folder_monitor: ClassVar[str] = "val/loss"
     trained_networks: ClassVar[tuple[str, ...]] = ("generator", "encoder")
     image_networks: ClassVar[tuple[str, ...]] = ("generator", "encoder")
-    validation_metrics: ClassVar[tuple[str, ...]] = (
-        *GenerativeTask.validation_metrics,
-        "loss",
-        "reconstruction",
-        "divergence",
-    )
     changeable_args: ClassVar[frozenset[str]] = frozenset(
         {"lr", "baseline_lr", "beta1", "beta2", "schedule", "warmup", "lr_milestones", "lr_gamma"}
         | {"channel_weights", "kl_weight", "kl_warmup", "compile"}
@@ -187,19 +182,20 @@ class VAE(GenerativeTask):
 
     # -------------------------------------------------------------- evaluation
 
-    def _evaluate(self, batch: ImageBatch) -> None:
+    def evaluation_step(self, batch: ImageBatch, metrics: Metrics, dataloader_idx: int) -> None:
         """Also add the losses of the images, with the whole ``kl_weight`` and the means of the posteriors."""
-        super()._evaluate(batch)
+        super().evaluation_step(batch, metrics, dataloader_idx)
         posterior = self._image_network("encoder")(batch.images)
         outputs = self._image_network("generator")(posterior.mean)
         losses = self._losses(batch.images, posterior, outputs, self.kl_weight)
         for name, mean in self._means().items():
             mean.update(losses[name], weight=len(batch.images))
 
-    def _compute_metrics(self) -> dict[str, Tensor]:
-        values = super()._compute_metrics()
+    def evaluation_metrics(self, metrics: Metrics, stage: Stage) -> dict[str, Tensor]:
+        """Also compute the mean losses."""
+        values = super().evaluation_metrics(metrics, stage)
         for name, mean in self._means().items():
-            values[name] = mean.compute().to(self.device)
+            values[name] = mean.compute()
             mean.reset()
         return values
 
