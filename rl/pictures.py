@@ -1,4 +1,4 @@
-"""What the features of a policy look at, with its coordinates and without them."""
+"""Draw which pixels matter to a policy, with its coordinates and without them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _DPI = 90
 
 
 class RLPictures(Pictures):
-    """What matters to a policy's value and action in some observations, and what coordinates add to its filters.
+    """Draw the saliency of a policy's value and action, and what coordinates add to its first convolution.
 
     Args:
         every_n_epochs: How often to draw during ``fit``; 0 draws at its end only.
@@ -33,7 +33,7 @@ class RLPictures(Pictures):
         super().__init__(every_n_epochs)
 
     def draw(self, task: LightningModule, datamodule: LightningDataModule) -> dict[str, Image.Image]:
-        """Plays a little, and draws the pictures.
+        """Play some steps, and draw the pictures.
 
         Args:
             task: A `RLTask`.

@@ -20,11 +20,11 @@ from coordconv_apps.utils.seeds import mix_seeds
 from rl.data import EVALUATION_SEEDS, RLData
 from rl.envs.games import open_envs
 from rl.evaluation.episodes import EpisodeScores, gather_episodes, play_episodes
+from rl.export import LogitsAndValues, export_policy
 from rl.extractors import SMALLEST_IMAGE
 from rl.learning.actions import values_and_logits
 from rl.learning.divergence import Diverged, raise_on_divergence
 from rl.learning.timings import Timings
-from rl.policy_files import export_safe, export_zip, load_safe
 from rl.sb3_internals import get_updates, set_updates
 
 if TYPE_CHECKING:
@@ -340,7 +340,7 @@ class RLTask(Task):
 
     def export_module(self) -> nn.Module:
         """Return a network from observations uint8 ``(B, C, H, W)`` to logits ``(B, A)`` and values ``(B,)``."""
-        return _LogitsAndValues(self.policy)
+        return LogitsAndValues(self.policy)
 
     def example_inputs(self) -> tuple[Tensor, ...]:
         """Return two observations of random pixels."""
@@ -351,20 +351,8 @@ class RLTask(Task):
 
     def export_more(self, folder: Path) -> dict[Path, float]:
         """Write ``policy.zip`` (Stable-Baselines3's) and ``policy.safe.zip``, and compare their logits."""
-        of_sb3, safe = folder / "policy.zip", folder / "policy.safe.zip"
-        folder.mkdir(parents=True, exist_ok=True)
-        export_zip(self.algorithm, of_sb3)
-        export_safe(self.algorithm, safe)
-        (observations,) = (inputs.cpu() for inputs in self.example_inputs())
-        with torch.no_grad():
-            expected = values_and_logits(self.policy.cpu(), observations)[1]
-            # DQN's replay buffer would take gigabytes.
-            loaded = type(self.algorithm).load(of_sb3, device="cpu", custom_objects={"buffer_size": 1})
-            policies = {of_sb3: loaded.policy, safe: load_safe(safe)}
-            return {
-                path: float((values_and_logits(policy, observations)[1] - expected).abs().max())
-                for path, policy in policies.items()
-            }
+        (observations,) = self.example_inputs()
+        return export_policy(self.algorithm, observations.cpu(), folder)
 
     # ------------------------------------------------------------- checkpoints
 
@@ -388,15 +376,3 @@ class RLTask(Task):
         self.algorithm.num_timesteps = counts.get("timesteps", 0)
         set_updates(self.algorithm, counts.get("updates", 0))
         self.timings = Timings(**counts.get("timings", {}))
-
-
-class _LogitsAndValues(nn.Module):
-    """A policy's outputs as plain tensors."""
-
-    def __init__(self, policy: nn.Module) -> None:
-        super().__init__()
-        self.policy = policy
-
-    def forward(self, observations: Tensor) -> tuple[Tensor, Tensor]:
-        values, logits = values_and_logits(cast("BasePolicy", self.policy), observations)
-        return logits, values

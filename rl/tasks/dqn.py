@@ -16,12 +16,13 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
-from torch import Tensor, nn
+from torch import nn
 
 from coordconv_apps.nn.coords import Coords
 from coordconv_apps.utils.argument_checks import check_ranges
 from coordconv_apps.utils.errors import UserError
 from coordconv_apps.utils.seeds import mix_seeds
+from rl.export import QValues
 from rl.extractors import CoordInit, Where
 from rl.learning.divergence import Diverged
 from rl.learning.timings import TimedVecEnv
@@ -312,7 +313,7 @@ class DQN(RLTask):
 
     def export_module(self) -> nn.Module:
         """Return a network from observations uint8 ``(B, C, H, W)`` to Q-values ``(B, A)`` and the largest ``(B,)``."""
-        return _QValues(self.algorithm.q_net)
+        return QValues(self.algorithm.q_net)
 
     def export_more(self, folder: Path) -> dict[Path, float]:
         """Write the same forms as for other methods; in Stable-Baselines3's zip, DQN explores as in evaluations."""
@@ -350,15 +351,3 @@ class _Games(BaseCallback):
                 self.scores.append(float(episode["r"]))
                 self.lengths.append(int(episode["l"]))
         return True
-
-
-class _QValues(nn.Module):
-    """The network that acts, without its target network."""
-
-    def __init__(self, q_net: nn.Module) -> None:
-        super().__init__()
-        self.q_net = q_net
-
-    def forward(self, observations: Tensor) -> tuple[Tensor, Tensor]:
-        q = self.q_net(observations)
-        return q, q.amax(1)
