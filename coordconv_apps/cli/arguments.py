@@ -186,9 +186,12 @@ class ArgumentsCLI(LightningCLI):
         try:
             super().instantiate_classes()
         except ValueError as error:
-            if str(error).startswith("Does not validate against any of the Union subtypes") and error.__cause__:
-                raise error.__cause__ from None
-            raise
+            cause: BaseException = error
+            while cause.__cause__ and str(cause).startswith(("Does not validate against any", "Problem with given")):
+                cause = cause.__cause__
+            if cause is error:
+                raise
+            raise cause from None
 
     def _merge_checkpoint(self, parser: LightningArgumentParser, args: Sequence[str]) -> None:
         """Complete the arguments from the checkpoint, if there is one."""
