@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from coordconv_apps.utils.extras import required_extra
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 with required_extra("classification"):
     from classification.data import ClassificationData
@@ -18,18 +15,9 @@ with required_extra("classification"):
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run the application.
-
-    Args:
-        args: Command-line arguments; those of the process if None.
-    """
-    run(
-        "classification",
-        Classifier,
-        ClassificationData,
-        args,
-        callbacks=(ClassificationPictures, ClassificationPredictionWriter),
-    )
+    """Run the application with command-line arguments, those of the process if None."""
+    callbacks = (ClassificationPictures, ClassificationPredictionWriter)
+    run("classification", Classifier, ClassificationData, args, callbacks=callbacks)
 
 
 if __name__ == "__main__":

@@ -19,12 +19,7 @@ _CIFAR: dict[CifarName, type[CIFAR10]] = {"cifar10": CIFAR10, "cifar100": CIFAR1
 
 
 def load_cifar(name: CifarName, root: Path, *, train: bool) -> tuple[Tensor, Tensor, list[str]]:
-    """Load the training or the test images.
-
-    Args:
-        name: Which data set.
-        root: The data root, see `download_cifar`.
-        train: Whether to load the training images.
+    """Load the training or the test images from the data root, see `download_cifar`.
 
     Returns:
         Images uint8 ``(N, 3, 32, 32)``, labels int64 ``(N,)``, and the class names.
@@ -41,14 +36,9 @@ def load_cifar(name: CifarName, root: Path, *, train: bool) -> tuple[Tensor, Ten
 
 
 def download_cifar(name: CifarName, root: Path) -> None:
-    """Make sure that the files are there: unpack the archive in ``root``, or download them.
+    """Make sure that the files are in ``root``: unpack the archive that is there, or download it.
 
-    Several processes may call this at once.
-
-    Args:
-        name: Which data set.
-        root: The data root: the files are in ``root/cifar-10-batches-py`` or ``root/cifar-100-python``, the archive in
-            ``root``.
+    The files are in ``cifar-10-batches-py`` or ``cifar-100-python``. Several processes may call this at once.
 
     Raises:
         FileNotFoundError: The files are missing and cannot be downloaded.
@@ -64,17 +54,14 @@ def download_cifar(name: CifarName, root: Path) -> None:
         kind(str(temporary), download=True)
         return Path(temporary, kind.base_folder)
 
-    download_files(root / kind.base_folder, _files(kind), download, _missing(name, root))
-
-
-def _files(kind: type[CIFAR10]) -> list[str]:
-    return [name for name, _ in kind.train_list + kind.test_list] + [kind.meta["filename"]]
+    download_files(root / kind.base_folder, [file for file, _ in checksums], download, _missing(name, root))
 
 
 def _missing(name: CifarName, root: Path) -> str:
     kind = _CIFAR[name]
+    files = [file for file, _ in kind.train_list + kind.test_list] + [kind.meta["filename"]]
     return (
-        f"data.source={name}: {', '.join(_files(kind))} must be complete in {(root / kind.base_folder).resolve()};"
+        f"data.source={name}: {', '.join(files)} must be complete in {(root / kind.base_folder).resolve()};"
         f" put them there, or {kind.filename} into {root.resolve()}, or name the folder that holds {kind.base_folder}"
         " with data.root or the variable COORDCONV_DATA"
     )

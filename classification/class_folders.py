@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,21 +40,17 @@ class LabelledImage(NamedTuple):
     name: str
 
 
+@dataclass(eq=False)
 class ClassFolder(Dataset[LabelledImage]):
-    """Image files with their classes, read on demand.
+    """Image files with their classes, int64 ``(N,)``, read on demand.
 
     torchvision's ImageFolder is not used: it never ends where a link leads back to a parent folder, says nothing of
     folders that it cannot list, cannot skip unreadable files, and orders subfolders differently, which would change the
     images that a seed holds out.
-
-    Args:
-        files: The image files.
-        labels: int64 ``(N,)``: their classes.
     """
 
-    def __init__(self, files: ImageFiles, labels: Tensor) -> None:
-        self.files = files
-        self.labels = labels
+    files: ImageFiles
+    labels: Tensor
 
     def __len__(self) -> int:
         return len(self.files)
@@ -95,25 +92,27 @@ class FolderLayout(NamedTuple):
 def find_layout(root: Path) -> FolderLayout:
     """Find the class folders and splits of a data set, without looking at images.
 
-    Args:
-        root: Has either ``train/<class>``, ``val/<class>`` and optionally ``test/<class>``, or ``<class>``. Without
-            ``test``, the validation images are the test images.
+    ``root`` has either ``train/<class>``, ``val/<class>`` and optionally ``test/<class>``, or ``<class>``. Without
+    ``test``, the validation images are the test images.
 
     Raises:
         FileNotFoundError: The folder does not exist.
         ValueError: There are fewer than two class folders, or the splits have different ones.
     """
     names = _subfolders(root)
-    if not {"train", "val"} <= set(names):
-        if set(names) <= set(SPLITS):
-            raise ValueError(
-                f"data.root={str(root)!r}: has only a folder {', '.join(names)}, must have both train and val with"
-                " class folders in them, or class folders itself"
-            )
-        return FolderLayout(dict.fromkeys(SPLITS, root), _at_least_two(root, names))
-    folders: dict[Split, Path] = {split: root / split for split in SPLITS if split in names}
-    folders.setdefault("test", folders["val"])
-    class_names = _at_least_two(folders["train"], _subfolders(folders["train"]))
+    has_splits = {"train", "val"} <= set(names)
+    if not has_splits and set(names) <= set(SPLITS):
+        raise ValueError(
+            f"data.root={str(root)!r}: has only a folder {', '.join(names)}, must have both train and val with class"
+            " folders in them, or class folders itself"
+        )
+    folders: dict[Split, Path] = {split: root / split if has_splits else root for split in SPLITS}
+    if has_splits and "test" not in names:
+        folders["test"] = folders["val"]
+    class_names = _subfolders(folders["train"])
+    if len(class_names) < 2:
+        where = f"data.root={str(folders['train'])!r}"
+        raise ValueError(f"{where}: has only one class ({class_names[0]}), must have at least two")
     for split in SPLITS[1:]:
         others = _subfolders(folders[split])
         only_in = {"train": set(class_names) - set(others), split: set(others) - set(class_names)}
@@ -129,12 +128,6 @@ def _subfolders(folder: Path) -> list[str]:
         names = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
     if not names:
         raise ValueError(f"data.root={str(folder)!r}: must have a folder of images for each class, has none")
-    return names
-
-
-def _at_least_two(folder: Path, names: list[str]) -> list[str]:
-    if len(names) < 2:
-        raise ValueError(f"data.root={str(folder)!r}: has only one class ({names[0]}), must have at least two")
     return names
 
 
@@ -158,12 +151,7 @@ class ClassImages(NamedTuple):
 
 
 def find_class_images(folder: Path, class_names: Sequence[str], on_bad_image: OnBadImage) -> ClassImages:
-    """Find the images of every class, in subfolders too.
-
-    Args:
-        folder: Has a folder for each class.
-        class_names: The class folders.
-        on_bad_image: Whether unreadable files are an error or left out.
+    """Find the images of every class folder, in subfolders too.
 
     Raises:
         ValueError: A class has no readable images, or some are unreadable and on_bad_image is "error".
@@ -182,17 +170,14 @@ def find_class_images(folder: Path, class_names: Sequence[str], on_bad_image: On
     return ClassImages([name for _, name in samples], found_labels, found.left_out, found.message)
 
 
+@dataclass
 class FolderSource:
     """The splits of a folder of class folders, scanned when a split is asked for.
 
-    Args:
-        root: The folder, see `find_layout`.
-        val_fraction: Fraction of each class to hold out, if ``root`` has no splits.
-        split_seed: Determines which images are held out.
-        on_bad_image: Whether unreadable files are an error or skipped.
-        is_imagenet: Whether the class folders are named by ImageNet's identifiers.
+    The other attributes are arguments of `classification.data.ClassificationData`.
 
     Attributes:
+        is_imagenet: Whether the class folders are named by ImageNet's identifiers.
         messages: Lines about unreadable files in the splits asked for so far.
 
     Raises:
@@ -200,20 +185,19 @@ class FolderSource:
         ValueError: The layout is wrong, or no images are left for validation.
     """
 
-    def __init__(
-        self, root: Path, val_fraction: float, split_seed: int, on_bad_image: OnBadImage, *, is_imagenet: bool = False
-    ) -> None:
-        self.layout = find_layout(root)
-        if self.layout.needs_split and not val_fraction:
+    root: Path
+    val_fraction: float
+    split_seed: int
+    on_bad_image: OnBadImage
+    is_imagenet: bool = False
+
+    def __post_init__(self) -> None:
+        self.layout = find_layout(self.root)
+        if self.layout.needs_split and not self.val_fraction:
             raise ValueError(
-                f"data.val_fraction={val_fraction}: must be above 0, as data.root={str(root)!r} has no folders train"
-                " and val"
+                f"data.val_fraction={self.val_fraction}: must be above 0, as data.root={str(self.root)!r} has no"
+                " folders train and val"
             )
-        self.root = root
-        self.val_fraction = val_fraction
-        self.split_seed = split_seed
-        self.on_bad_image: OnBadImage = on_bad_image
-        self.is_imagenet = is_imagenet
         self.messages: list[str] = []
         self._found: dict[Path, ClassImages] = {}
         self._splits: dict[Split, ClassFolder] = {}
@@ -240,11 +224,7 @@ class FolderSource:
         return {str(folder.files.path(index)) for folder in self._splits.values() for index in folder.files.bad}
 
     def images(self, split: Split) -> ClassFolder:
-        """Return the images of a split.
-
-        Raises:
-            ValueError: See `find_class_images` and `split_by_class`.
-        """
+        """Return the images of a split, see `find_class_images` and `split_by_class`."""
         if split == "test" and self.layout.folders["test"] == self.layout.folders["val"]:
             split = "val"
         if split not in self._splits:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
@@ -27,6 +27,7 @@ from classification.in_memory import InMemorySource
 from classification.mixing import MixedBatch, Mixing
 from classification.splits import Split
 from classification.transforms import (
+    AUGMENTATION_ALLOWED,
     IMAGENET_MEAN,
     IMAGENET_STD,
     Augment,
@@ -43,36 +44,19 @@ from coordconv_apps.data.datamodule import DataModule
 from coordconv_apps.data.downloads import data_root
 from coordconv_apps.data.image_files import ImageFiles, OnBadImage, find_images
 from coordconv_apps.data.loaders import TrainLoader
-from coordconv_apps.utils.argument_checks import check_ranges
+from coordconv_apps.utils.argument_checks import Allowed, check_ranges, one_of
 from coordconv_apps.utils.seeds import mix_seeds
-
-if TYPE_CHECKING:
-    from coordconv_apps.utils.argument_checks import Allowed
 
 Source = Literal["folder", "digits", "cifar10", "cifar100", "imagenet"]
 
 
-def _is_range(pair: tuple[float, ...], above: float, most: float) -> bool:
-    return len(pair) == 2 and above < pair[0] <= pair[1] <= most
-
-
-def _one_of(*words: str) -> Allowed:
-    return (lambda value: value in words), " or ".join([", ".join(words[:-1]), words[-1]])
-
-
+_AT_LEAST_1: Allowed = (lambda value: value >= 1), "an integer of at least 1"
 _ALLOWED: dict[str, Allowed] = {
-    "source": _one_of("folder", "digits", "cifar10", "cifar100", "imagenet"),
-    "on_bad_image": _one_of("error", "skip"),
-    "crop": _one_of("resized", "padded"),
-    "augment": _one_of("none", "trivial", "rand"),
-    **dict.fromkeys(
-        ("image_size", "eval_size", "eval_resize", "repeats", "eval_batch_size"),
-        (lambda value: value >= 1, "an integer of at least 1"),
-    ),
-    **dict.fromkeys(("padding", "split_seed"), (lambda value: value >= 0, "an integer of at least 0")),
-    "scale": (lambda value: _is_range(value, 0, 1), "two numbers in (0, 1], the smaller one first"),
-    "ratio": (lambda value: _is_range(value, 0, float("inf")), "two numbers above 0, the smaller one first"),
-    **dict.fromkeys(("flip", "erasing"), (lambda value: 0 <= value <= 1, "in [0, 1]")),
+    **AUGMENTATION_ALLOWED,
+    "source": one_of(Source),
+    "on_bad_image": one_of(OnBadImage),
+    **dict.fromkeys(("image_size", "eval_size", "eval_resize", "repeats", "eval_batch_size"), _AT_LEAST_1),
+    "split_seed": (lambda value: value >= 0, "an integer of at least 0"),
     **dict.fromkeys(("mixup", "cutmix"), (lambda value: 0 <= value < float("inf"), "at least 0")),
     "mean": (lambda value: len(value) == 3 and 0 <= min(value) <= max(value) <= 1, "three numbers in [0, 1]"),
     "std": (lambda value: len(value) == 3 and min(value) > 0, "three numbers above 0"),
@@ -91,40 +75,29 @@ class ClassificationData(DataModule):
             COORDCONV_DATA, else ./data.
         image_size: Height and width of training images, in pixels.
         eval_size: Height and width of images for evaluation and prediction, in pixels; by default image_size.
-        eval_resize: For evaluation and prediction, the shorter side of an image is resized to this many pixels before
-            the centre crop; null keeps the size.
-        crop: How training images are cropped: "resized" takes a random part of random size and shape and resizes it;
-            "padded" adds a black border and takes a random square, for small images.
+        eval_resize: The shorter side of images before the centre crop to eval_size, in pixels; null keeps the size.
+        crop: How training images are cropped: "resized" resizes a random part of random size and shape; "padded" adds
+            a black border and takes a random square, for small images.
         padding: Width of the border with crop=padded, in pixels; by default an eighth of image_size.
         scale: Smallest and largest fraction of the image's area with crop=resized.
         ratio: Smallest and largest aspect ratio (width to height) with crop=resized.
         flip: Probability of a horizontal flip of a training image.
-        augment: Automatic augmentation of training images: "none", "trivial" (TrivialAugmentWide) or "rand"
-            (RandAugment).
+        augment: Augmentation of training images: "none", "trivial" (TrivialAugmentWide) or "rand" (RandAugment).
         erasing: Probability that a random rectangle of a training image is erased.
         mixup: Parameter of MixUp's beta distribution; 0 turns MixUp off.
-        cutmix: Parameter of CutMix's beta distribution; 0 turns CutMix off. With both, each batch gets one of them with
-            equal probability.
+        cutmix: Parameter of CutMix's beta distribution; 0 turns CutMix off. With both, each batch gets one at random.
         repeats: How many copies of each image a batch has, each augmented anew. The epoch is as many times longer.
         mean: Mean of red, green and blue, in [0, 1], subtracted from images.
         std: Standard deviation of red, green and blue, which images are divided by.
         val_fraction: Fraction of each class of the training images that is held out for validation, unless root has
             train and val. With 0, digits and CIFAR are validated on their test images.
-        split_seed: Determines which images are held out. It differs from seed, so that no run is tested on images that
-            another run was trained on.
+        split_seed: Determines which images are held out; apart from seed, so that all runs are tested on the same ones.
         on_bad_image: What to do with unreadable images: "error" stops the run, "skip" continues without them.
         predict_images: What predict classifies: an image, or a folder of images with its subfolders.
         batch_size: Training images in a batch, on each process.
         eval_batch_size: Images in a batch for evaluation and prediction, on each process.
         num_workers: Worker processes that load batches, on each process; 0 loads in the main process.
         seed: Determines the order of training images and their augmentation.
-
-    Attributes:
-        image_size: Height and width of training images, in pixels.
-        eval_size: Height and width of images for evaluation and prediction, in pixels.
-
-    Raises:
-        ValueError: An argument is out of its range or contradicts another one.
     """
 
     def __init__(
@@ -163,20 +136,15 @@ class ClassificationData(DataModule):
         self.eval_resize = eval_resize
         padding = image_size // 8 if padding is None else padding
         self.augmentation = Augmentation(image_size, crop, padding, scale, ratio, flip, augment, erasing, mean)
-        self.mixup = mixup
-        self.cutmix = cutmix
-        self.repeats = repeats
-        self.mean = mean
-        self.std = std
-        self.val_fraction = val_fraction
-        self.split_seed = split_seed
+        self.mixup, self.cutmix, self.repeats = mixup, cutmix, repeats
+        self.mean, self.std = mean, std
+        self.val_fraction, self.split_seed = val_fraction, split_seed
         self.on_bad_image: OnBadImage = on_bad_image
         self.predict_images = None if predict_images is None else Path(predict_images).expanduser()
         self.eval_batch_size = eval_batch_size
         self._source: FolderSource | InMemorySource | None = None
         self._predict_files: ImageFiles | None = None
         self._left_out_of_predict = 0
-        self._printed: set[str] = set()
         check_ranges(self.augmentation._asdict() | vars(self), _ALLOWED, "data")
         if root is None and source in ("folder", "imagenet"):
             raise ValueError(f"data.root=null: must be a folder of images with data.source={source}")
@@ -184,6 +152,7 @@ class ClassificationData(DataModule):
             raise ValueError(f"data.batch_size={batch_size}: must be a multiple of data.repeats={repeats}")
         if eval_resize is not None and eval_resize < self.eval_size:
             raise ValueError(f"data.eval_resize={eval_resize}: must be at least data.eval_size={self.eval_size}")
+        self._eval_transform = EvalTransform(self.eval_size, eval_resize)
         self._mixing = Mixing(mixup, cutmix, repeats)
 
     # ------------------------------------------------------------------ images and classes
@@ -206,23 +175,17 @@ class ClassificationData(DataModule):
     @property
     def unreadable(self) -> set[str]:
         """Other files that this process and its workers could not read so far."""
-        found = set() if self._source is None else self._source.unreadable
-        if self._predict_files is not None:
-            found |= {str(self._predict_files.path(index)) for index in self._predict_files.bad}
-        return found
+        files = self._predict_files
+        to_predict = set() if files is None else {str(files.path(index)) for index in files.bad}
+        return to_predict if self._source is None else to_predict | self._source.unreadable
 
     def num_samples(self, split: Split) -> int:
         """Return the number of images in a split."""
         return len(self._images(split).labels)
 
     def images_at(self, indices: Sequence[int], split: Split = "test") -> LabelledBatch:
-        """Return images as they are evaluated, normalised like those that a task gets.
-
-        Args:
-            indices: Their indices in the split.
-            split: The split.
-        """
-        batch = EvalDataset(self._images(split), self._eval_transform()).__getitems__(indices)
+        """Return the images at ``indices`` of a split as they are evaluated, normalised like those that a task gets."""
+        batch = EvalDataset(self._images(split), self._eval_transform).__getitems__(indices)
         return batch._replace(images=normalize(batch.images, self.mean, self.std))
 
     def denormalize(self, images: Tensor) -> Tensor:
@@ -238,15 +201,7 @@ class ClassificationData(DataModule):
             download_cifar(self.source, self.root)
 
     def setup(self, stage: str) -> None:
-        """Find or load the images of a stage.
-
-        Args:
-            stage: "fit", "validate", "test" or "predict".
-
-        Raises:
-            FileNotFoundError: A folder or file is missing.
-            ValueError: Its content is wrong.
-        """
+        """Find or load the images of a stage; raise an error if files are missing or their content is wrong."""
         needed: dict[str, list[Split]] = {"fit": ["train", "val"], "validate": ["val"], "test": ["test"]}
         if stage == "predict":
             self._get_predict_files()
@@ -255,23 +210,22 @@ class ClassificationData(DataModule):
 
     def train_dataloader(self) -> DataLoader[LabelledBatch]:
         """Make the loader of training images."""
-        images, transform = self._images("train"), TrainTransform(self.augmentation)
+        images, world_size = self._images("train"), self._processes()[1]
         groups = self.batch_size // self.repeats
-        world_size = self._processes()[1]
-        # Batch normalisation has no variance of a single image: such a last batch is dropped. The order differs from
-        # epoch to epoch, so the epochs drop different images.
-        number = self.num_samples("train")
+        # Batch normalisation has no variance of a single image: such a last batch is dropped, of other images in every
+        # epoch.
+        number = len(images.labels)
         remainder = number % (groups * world_size)
         drop_last = self.repeats == 1 and groups > 1 and 0 < remainder < 2 * world_size and remainder < number
-        options: dict[str, Any] = {"batch_size": groups, "drop_last": drop_last}
-        if self.augmentation.is_batched:
-            batched = BatchedTrainDataset(images, transform, self.repeats)
-            loader = self._loader(batched, train=True, collate_fn=identity_collate, **options)
+        batched = self.augmentation.is_batched
+        kind, collate_fn = (BatchedTrainDataset, identity_collate) if batched else (TrainDataset, concatenate)
+        dataset = kind(images, TrainTransform(self.augmentation), self.repeats)
+        sizes: dict[str, Any] = {"batch_size": groups, "drop_last": drop_last}
+        loader = self._loader(dataset, train=True, collate_fn=collate_fn, random_samples=not batched, **sizes)
+        if batched:
             assert isinstance(loader, TrainLoader)
             loader.batches.seeded = True  # this dataset draws from the samples' seeds itself
-            return loader
-        dataset = TrainDataset(images, transform, self.repeats)
-        return self._loader(dataset, train=True, collate_fn=concatenate, random_samples=True, **options)
+        return loader
 
     def val_dataloader(self) -> DataLoader[LabelledBatch]:
         """Make the loader of validation images."""
@@ -283,7 +237,7 @@ class ClassificationData(DataModule):
 
     def predict_dataloader(self) -> DataLoader[ImageBatch]:
         """Make the loader of the images to predict."""
-        dataset = PredictDataset(self._get_predict_files(), self._eval_transform())
+        dataset = PredictDataset(self._get_predict_files(), self._eval_transform)
         return self._loader(dataset, train=False, collate_fn=identity_collate, batch_size=self.eval_batch_size)
 
     # ------------------------------------------------------------------ batches on the device
@@ -298,17 +252,9 @@ class ClassificationData(DataModule):
         return batch._replace(images=images)
 
     def mix_batch(self, batch: LabelledBatch, epoch: int, batch_idx: int) -> MixedBatch:
-        """Mix the images of a training batch by MixUp or CutMix, if the arguments ask for it.
+        """Mix the images of a task's training batch by MixUp or CutMix, if the arguments ask for it.
 
         The result depends only on the seed, the epoch, the batch and the process, so a resumed run mixes the same.
-
-        Args:
-            batch: As a task gets it.
-            epoch: The trainer's current epoch.
-            batch_idx: The index of the batch in the epoch.
-
-        Returns:
-            The images, and the fraction of each class in each of them.
         """
         # -1, because the orders of training images use the numbers from 0 on.
         seed = mix_seeds(self.seed, -1, epoch, batch_idx, self._processes()[0])
@@ -325,18 +271,15 @@ class ClassificationData(DataModule):
                 self._source = InMemorySource(self.source, *common)
         return self._source
 
-    def _eval_transform(self) -> EvalTransform:
-        return EvalTransform(self.eval_size, self.eval_resize)
-
     def _eval_loader(self, split: Split) -> DataLoader[LabelledBatch]:
-        dataset = EvalDataset(self._images(split), self._eval_transform())
+        dataset = EvalDataset(self._images(split), self._eval_transform)
         return self._loader(dataset, train=False, collate_fn=identity_collate, batch_size=self.eval_batch_size)
 
     def _images(self, split: Split) -> Images:
         source = self._get_source()
         images = source.images(split)
-        for message in source.messages:
-            self._print_once(message)
+        while source.messages:
+            self._print(source.messages.pop(0))
         return images
 
     def _get_predict_files(self) -> ImageFiles:
@@ -345,15 +288,13 @@ class ClassificationData(DataModule):
             if place is None:
                 raise ValueError(f"{argument}=null: predict needs an image, or a folder of images")
             if place.is_file():
-                self._predict_files = ImageFiles(place.parent, [place.name], argument, self.on_bad_image)
+                place, names = place.parent, [place.name]
             else:
                 names, self._left_out_of_predict, message = find_images(place, argument, self.on_bad_image)
-                self._print_once(message)
-                self._predict_files = ImageFiles(place, names, argument, self.on_bad_image)
+                self._print(message)
+            self._predict_files = ImageFiles(place, names, argument, self.on_bad_image)
         return self._predict_files
 
-    def _print_once(self, line: str) -> None:
-        """Print a line once, on the first process."""
-        if line and line not in self._printed and (self.trainer is None or self.trainer.is_global_zero):
+    def _print(self, line: str) -> None:
+        if line and (self.trainer is None or self.trainer.is_global_zero):
             print(line)
-        self._printed.add(line)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -50,58 +51,42 @@ Images = ClassFolder | InMemoryImages
 """The labelled images of a split."""
 
 
-class TrainDataset(Dataset[LabelledBatch]):
-    """Augmented training images, one at a time, with the global random generators.
+@dataclass(eq=False)
+class _SplitDataset(Dataset[LabelledBatch]):
+    """The images of a split. Where a subclass has ``__getitems__``, the loader calls it once for a batch."""
 
-    Args:
-        source: The images.
-        transform: Augments one image.
-        repeats: Number of copies of each image, each augmented anew.
-    """
-
-    def __init__(self, source: Images, transform: TrainTransform, repeats: int = 1) -> None:
-        self.source = source
-        self.transform = transform
-        self.repeats = repeats
+    source: Images
 
     def __len__(self) -> int:
         return len(self.source.labels)
+
+
+@dataclass(eq=False)
+class TrainDataset(_SplitDataset):
+    """Training images, one at a time: ``repeats`` copies of each, augmented with the global random generators."""
+
+    transform: TrainTransform
+    repeats: int = 1
 
     def __getitem__(self, index: int) -> LabelledBatch:
         """Return the augmented copies of an image."""
-        image, label, index, name = self._get(index)
+        if isinstance(self.source, ClassFolder):
+            image, label, index, name = self.source[index]
+        else:
+            image, label, name = self.source.images[index], int(self.source.labels[index]), f"image {index}"
         images = torch.stack([self.transform(image, name) for _ in range(self.repeats)])
         return LabelledBatch(images, torch.full((self.repeats,), label), torch.full((self.repeats,), index))
 
-    def _get(self, index: int) -> LabelledImage:
-        if isinstance(self.source, ClassFolder):
-            return self.source[index]
-        return LabelledImage(self.source.images[index], int(self.source.labels[index]), index, f"image {index}")
 
+@dataclass(eq=False)
+class BatchedTrainDataset(_SplitDataset):
+    """Training images, a batch at a time: as `TrainDataset` with a seed for each image, but faster."""
 
-class BatchedTrainDataset(Dataset[LabelledBatch]):
-    """Augmented training images, a batch at a time: as `TrainDataset` with a seed for each image, but faster.
-
-    Args:
-        source: The images.
-        transform: Augments a batch.
-        repeats: Number of copies of each image, each augmented anew.
-    """
-
-    def __init__(self, source: Images, transform: TrainTransform, repeats: int = 1) -> None:
-        self.source = source
-        self.transform = transform
-        self.repeats = repeats
-
-    def __len__(self) -> int:
-        return len(self.source.labels)
-
-    def __getitem__(self, key: Any, /) -> LabelledBatch:  # noqa: ANN401  # as in `SeededSamples`
-        """Return the augmented copies of an image, given by index and seed."""
-        return self.__getitems__([key])
+    transform: TrainTransform
+    repeats: int = 1
 
     def __getitems__(self, keys: Sequence[tuple[int, int]]) -> LabelledBatch:
-        """Return a batch of images, each given by index and seed. The loader calls this once for a batch."""
+        """Return a batch of images, each given by index and seed."""
         indices, seeds = torch.tensor([index for index, _ in keys]), [seed for _, seed in keys]
         if isinstance(self.source, InMemoryImages):
             images = self.transform.batch(self.source.images[indices], seeds, self.repeats, _any_of(indices))
@@ -119,27 +104,14 @@ class BatchedTrainDataset(Dataset[LabelledBatch]):
         return torch.cat([self.transform.batch(one.image[None], [s], self.repeats, one.name) for one, s in one_by_one])
 
 
-class EvalDataset(Dataset[LabelledBatch]):
-    """Centre crops of labelled images, a batch at a time. Unreadable files are left out, with on_bad_image="skip".
+@dataclass(eq=False)
+class EvalDataset(_SplitDataset):
+    """Centre crops of labelled images. Unreadable files are left out, with on_bad_image="skip"."""
 
-    Args:
-        source: The images.
-        transform: Crops an image.
-    """
-
-    def __init__(self, source: Images, transform: EvalTransform) -> None:
-        self.source = source
-        self.transform = transform
-
-    def __len__(self) -> int:
-        return len(self.source.labels)
-
-    def __getitem__(self, index: int) -> LabelledBatch:
-        """Return a batch of one image."""
-        return self.__getitems__([index])
+    transform: EvalTransform
 
     def __getitems__(self, indices: Sequence[int]) -> LabelledBatch:
-        """Return a batch of images. The loader calls this once for a batch."""
+        """Return a batch of images."""
         chosen = torch.as_tensor(indices)
         if isinstance(self.source, InMemoryImages):
             images = self.transform(self.source.images[chosen], _any_of(chosen))
@@ -150,27 +122,18 @@ class EvalDataset(Dataset[LabelledBatch]):
         return LabelledBatch(images, self.source.labels[chosen], chosen)
 
 
+@dataclass(eq=False)
 class PredictDataset(Dataset[ImageBatch]):
-    """Centre crops of the images to predict, a batch at a time, see `EvalDataset`.
+    """Centre crops of the images to predict, see `EvalDataset`."""
 
-    Args:
-        files: The image files.
-        transform: Crops an image.
-    """
-
-    def __init__(self, files: ImageFiles, transform: EvalTransform) -> None:
-        self.files = files
-        self.transform = transform
+    files: ImageFiles
+    transform: EvalTransform
 
     def __len__(self) -> int:
         return len(self.files)
 
-    def __getitem__(self, index: int) -> ImageBatch:
-        """Return a batch of one image."""
-        return self.__getitems__([index])
-
     def __getitems__(self, indices: Sequence[int]) -> ImageBatch:
-        """Return a batch of images. The loader calls this once for a batch."""
+        """Return a batch of images."""
         read = [(index, image) for index in indices if (image := self.files.try_read(index)) is not None]
         paths = [str(self.files.path(index)) for index, _ in read]
         cropped = [self.transform(image, path) for (_, image), path in zip(read, paths, strict=True)]

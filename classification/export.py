@@ -7,13 +7,7 @@ from torch import Tensor, nn
 
 
 class ExportedClassifier(nn.Module):
-    """A classifier with normalisation and softmax inside.
-
-    Args:
-        network: Normalised images ``(B, 3, H, W)`` to logits ``(B, C)``.
-        mean: ``(3,)``: mean of red, green and blue, in [0, 1], subtracted from images.
-        std: ``(3,)``: standard deviation, which images are divided by.
-    """
+    """A classifier with normalisation by ``mean`` and ``std``, each ``(3,)``, and softmax inside."""
 
     mean: Tensor
     std: Tensor
@@ -25,12 +19,5 @@ class ExportedClassifier(nn.Module):
         self.register_buffer("std", std.detach().clone().view(3, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return class probabilities.
-
-        Args:
-            images: ``(B, 3, H, W)``: RGB in [0, 1].
-
-        Returns:
-            ``(B, C)``: the probability of each class; each row sums to 1.
-        """
+        """Return the class probabilities ``(B, C)`` of RGB images ``(B, 3, H, W)`` in [0, 1]."""
         return torch.softmax(self.network((images - self.mean) / self.std), dim=1)

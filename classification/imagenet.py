@@ -14,15 +14,12 @@ from coordconv_apps.utils.errors import one_line
 
 
 def imagenet_class_names(root: Path, wordnet_ids: Sequence[str]) -> list[str]:
-    """Return the names of ImageNet's classes, as torchvision's trained weights name them.
+    """Return the names of ImageNet's classes, such as ``tench``, as torchvision's trained weights name them.
 
     Args:
         root: The folder of ImageNet. Where it has fewer than the 1,000 classes, ``meta.bin`` must be there too, which
             lists the identifiers of all.
         wordnet_ids: The sorted names of the class folders, such as ``n01440764``.
-
-    Returns:
-        The name of each, such as ``tench``; no two classes have the same.
 
     Raises:
         FileNotFoundError: ``meta.bin`` is needed and missing.
@@ -38,18 +35,17 @@ def imagenet_class_names(root: Path, wordnet_ids: Sequence[str]) -> list[str]:
 
 
 def _all_ids(root: Path, number: int) -> list[str]:
+    where = f"data.root={str(root)!r}"
     if not (root / META_FILE).is_file():
         raise FileNotFoundError(
-            f"data.root={str(root)!r}: has fewer or more than ImageNet's {number:,} classes, and no {META_FILE}, which"
+            f"{where}: has fewer or more than ImageNet's {number:,} classes, and no {META_FILE}, which"
             " torchvision.datasets.ImageNet makes of ILSVRC2012_devkit_t12.tar.gz; data.source=folder needs none, and"
             " names classes by their folders"
         )
     try:
         ids = sorted(load_meta_file(str(root))[0])
     except Exception as error:  # whatever loading a damaged file raises
-        raise ValueError(
-            f"data.root={str(root)!r}: {META_FILE} is not torchvision's ({one_line(error)[:80]})"
-        ) from error
+        raise ValueError(f"{where}: {META_FILE} is not torchvision's ({one_line(error)[:80]})") from error
     if len(ids) != number:
-        raise ValueError(f"data.root={str(root)!r}: {META_FILE} has {len(ids)} classes, must have {number:,}")
+        raise ValueError(f"{where}: {META_FILE} has {len(ids)} classes, must have {number:,}")
     return ids

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from classification.cifar import load_cifar
-from classification.digits import load_digits
 from classification.splits import Split, split_by_class
 from coordconv_apps.utils.seeds import mix_seeds
 
@@ -32,38 +34,41 @@ class InMemoryImages(NamedTuple):
     images: Tensor
     labels: Tensor
 
-    def select(self, indices: Tensor) -> InMemoryImages:
-        """Return the images at int64 ``indices``."""
-        return InMemoryImages(self.images[indices], self.labels[indices])
+    def split(self, fraction: float, seed: int, class_names: list[str]) -> tuple[InMemoryImages, InMemoryImages]:
+        """Hold out a fraction of each class, see `split_by_class`."""
+        kept, held_out = split_by_class(self.labels, fraction, seed, class_names)
+        return (
+            InMemoryImages(self.images[kept], self.labels[kept]),
+            InMemoryImages(self.images[held_out], self.labels[held_out]),
+        )
 
 
+def load_digits() -> tuple[Tensor, Tensor, list[str]]:
+    """Load scikit-learn's digits: images uint8 ``(1797, 3, 8, 8)``, labels int64 ``(1797,)``, and the class names."""
+    from sklearn import datasets  # here: importing it takes a second, which no other source needs
+
+    digits = datasets.load_digits()
+    gray = torch.from_numpy(np.round(digits.images * (255 / 16)).astype(np.uint8))  # from 0 to 16
+    labels = torch.from_numpy(digits.target.astype(np.int64))
+    return gray[:, None].repeat(1, 3, 1, 1), labels, [str(name) for name in digits.target_names]
+
+
+@dataclass
 class InMemorySource:
     """A data set in memory, loaded when a split or the class names are asked for.
 
-    Args:
-        name: Which data set.
-        root: The folder with the files of CIFAR, see `classification.cifar.download_cifar`.
-        val_fraction: Fraction of each class of the training images for validation; 0 validates on the test images.
-        split_seed: Determines which images are held out.
-
-    Raises:
-        FileNotFoundError: Files are missing.
-        ValueError: A class has too few images.
+    The attributes are arguments of `classification.data.ClassificationData`.
     """
 
-    messages: tuple[str, ...] = ()
-    left_out = 0
+    name: InMemoryName
+    root: Path
+    val_fraction: float
+    split_seed: int
 
-    def __init__(self, name: InMemoryName, root: Path, val_fraction: float, split_seed: int) -> None:
-        self.name: InMemoryName = name
-        self.root = root
-        self.val_fraction = val_fraction
-        self.split_seed = split_seed
-
-    @property
-    def unreadable(self) -> set[str]:
-        """No files: images in memory can always be read."""
-        return set()
+    # As in `FolderSource`: images in memory can always be read.
+    messages: ClassVar[list[str]] = []
+    left_out: ClassVar[int] = 0
+    unreadable: ClassVar[frozenset[str]] = frozenset()
 
     @property
     def num_classes(self) -> int:
@@ -83,21 +88,13 @@ class InMemorySource:
     def _loaded(self) -> tuple[dict[Split, InMemoryImages], list[str]]:
         if self.name == "digits":
             images, labels, class_names = load_digits()
-            everything = InMemoryImages(images, labels)
             seed = mix_seeds(self.split_seed, 1)
-            train, test = _split(everything, DIGITS_TEST_FRACTION, seed, class_names)
+            train, test = InMemoryImages(images, labels).split(DIGITS_TEST_FRACTION, seed, class_names)
         else:
             images, labels, class_names = load_cifar(self.name, self.root, train=True)
             train = InMemoryImages(images, labels)
             test = InMemoryImages(*load_cifar(self.name, self.root, train=False)[:2])
-        if not self.val_fraction:
-            return {"train": train, "val": test, "test": test}, class_names
-        train, val = _split(train, self.val_fraction, self.split_seed, class_names)
+        val = test
+        if self.val_fraction:
+            train, val = train.split(self.val_fraction, self.split_seed, class_names)
         return {"train": train, "val": val, "test": test}, class_names
-
-
-def _split(
-    everything: InMemoryImages, fraction: float, seed: int, class_names: list[str]
-) -> tuple[InMemoryImages, InMemoryImages]:
-    kept, held_out = split_by_class(everything.labels, fraction, seed, class_names)
-    return everything.select(kept), everything.select(held_out)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 from torchmetrics import Metric
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
 
 BINS = 15
 """Confidence bins of the calibration error, as in Guo et al. (2017)."""
@@ -53,7 +51,7 @@ class ClassificationReport(NamedTuple):
     @property
     def class_accuracies(self) -> Tensor:
         """float32 ``(C,)``: the accuracy of each class, in [0, 1]; NaN for a class without images."""
-        return _class_accuracies(self.confusion)
+        return self.confusion.diagonal().float() / self.confusion.sum(1)
 
 
 class ClassificationMetrics(Metric):
@@ -67,8 +65,7 @@ class ClassificationMetrics(Metric):
       equation 3).
     - ``loss``: mean cross-entropy in nats, without label smoothing.
 
-    The size of the state does not depend on the number of images, so processes may have different numbers of them, or
-    none.
+    The size of the state does not depend on the number of images, so processes may have different numbers of them.
 
     Args:
         num_classes: C, the number of classes.
@@ -77,9 +74,6 @@ class ClassificationMetrics(Metric):
     Attributes:
         report: The confusion matrix and the worst examples of the last `compute`, on every process; None before.
             `reset` keeps it.
-
-    Raises:
-        ValueError: An argument is out of its range.
 
     >>> metrics = ClassificationMetrics(num_classes=2)
     >>> logits = torch.tensor([[2.0, 0.0], [1.0, 0.0], [0.0, 3.0], [1.0, 0.0]])
@@ -103,28 +97,20 @@ class ClassificationMetrics(Metric):
 
     def __init__(self, num_classes: int, worst: int = 24) -> None:
         super().__init__()
-        if num_classes < 2:
-            raise ValueError(f"num_classes={num_classes}: must be an integer of at least 2")
-        if worst < 1:
-            raise ValueError(f"worst={worst}: must be an integer of at least 1")
+        for name, value, least in (("num_classes", num_classes, 2), ("worst", worst, 1)):
+            if value < least:
+                raise ValueError(f"{name}={value}: must be an integer of at least {least}")
         self.num_classes = num_classes
         self.report: ClassificationReport | None = None
-        integers = {"confusion": (num_classes, num_classes), "top_hits": (), "bin_hits": (BINS,)}
-        for name, shape in integers.items():
+        for name, shape in {"confusion": (num_classes, num_classes), "top_hits": (), "bin_hits": (BINS,)}.items():
             self.add_state(name, torch.zeros(shape, dtype=torch.int64), dist_reduce_fx="sum")
         for name, shape in {"bin_confidences": (BINS,), "losses": ()}.items():
             self.add_state(name, torch.zeros(shape, dtype=torch.float32), dist_reduce_fx="sum")
         # A loss of -1 marks a row that no image has taken.
-        rows = torch.full((worst, _FIELDS), -1, dtype=torch.int64)
-        self.add_state("worst_rows", rows, dist_reduce_fx=_worst_of_all)
+        self.add_state("worst_rows", torch.full((worst, _FIELDS), -1, dtype=torch.int64), dist_reduce_fx=_worst_of_all)
 
     def update(self, logits: Tensor, labels: Tensor, indices: Tensor) -> None:
-        """Add a batch of images.
-
-        Args:
-            logits: ``(B, C)``, of any floating dtype; B may be 0.
-            labels: int64 ``(B,)``, from 0 to C - 1.
-            indices: int64 ``(B,)``: the index of each image in its split.
+        """Add a batch: logits ``(B, C)``, labels from 0 to C - 1, and indices of the images in their split.
 
         Raises:
             ValueError: The shapes do not match.
@@ -141,22 +127,18 @@ class ClassificationMetrics(Metric):
         self.confusion.view(-1).index_add_(0, labels * self.num_classes + predicted, torch.ones_like(labels))
         if self.num_classes > TOP_K:
             self.top_hits += (logits.topk(TOP_K, dim=1).indices == labels.unsqueeze(1)).sum()
-        self._add_confidences(confidences, predicted == labels)
+        # Bins exclude their lower bound.
+        inner = torch.linspace(0, 1, BINS + 1, dtype=torch.float32, device=confidences.device)[1:-1]
+        bins = torch.bucketize(confidences, inner)
+        self.bin_confidences.index_add_(0, bins, confidences)
+        self.bin_hits.index_add_(0, bins, (predicted == labels).long())
         self.losses += losses.sum()
         rows = torch.stack([_bits(losses), indices, labels, predicted, _bits(confidences)], dim=1)
         self.worst_rows = _worst(torch.cat([self.worst_rows, rows]), len(self.worst_rows))
 
-    def _add_confidences(self, confidences: Tensor, hits: Tensor) -> None:
-        """Add confidences ``(B,)`` and whether each is correct to their bins, which exclude their lower bound."""
-        inner = torch.linspace(0, 1, BINS + 1, dtype=torch.float32, device=confidences.device)[1:-1]
-        bins = torch.bucketize(confidences, inner)
-        self.bin_confidences.index_add_(0, bins, confidences)
-        self.bin_hits.index_add_(0, bins, hits.long())
-
     def compute(self) -> dict[str, Tensor]:
         """Return the metrics by name, scalars, over all processes; NaN before the first image."""
         count = self.confusion.sum()
-        accuracies = _class_accuracies(self.confusion)
         self.report = ClassificationReport(self.confusion.cpu().clone(), _examples(self.worst_rows))
         metrics = {"accuracy": self.confusion.diagonal().sum() / count}
         if self.num_classes > TOP_K:
@@ -164,7 +146,7 @@ class ClassificationMetrics(Metric):
         # The gap of a bin times its fraction of the images is the difference of its sums, divided by all images.
         gaps = (self.bin_confidences - self.bin_hits).abs().sum()
         return metrics | {
-            "class_accuracy": accuracies.nanmean(),
+            "class_accuracy": (self.confusion.diagonal().float() / self.confusion.sum(1)).nanmean(),
             "calibration_error": gaps / count,
             "loss": self.losses / count,
         }
@@ -178,20 +160,12 @@ class ClassificationMetrics(Metric):
         return self
 
 
-def _class_accuracies(confusion: Tensor) -> Tensor:
-    return confusion.diagonal().float() / confusion.sum(1)
-
-
 def _bits(values: Tensor) -> Tensor:
     """Return non-negative floats as int64 of the same order, so that one exact state holds them beside indices.
 
     NaN comes after infinity: it is the worst loss of all.
     """
     return values.abs().view(torch.int32).long()  # abs: 0 may have a sign
-
-
-def _floats(bits: Tensor) -> list[float]:
-    return bits.int().view(torch.float32).tolist()
 
 
 def _worst(rows: Tensor, number: int) -> Tensor:
@@ -207,6 +181,6 @@ def _worst_of_all(rows: Tensor) -> Tensor:
 
 def _examples(rows: Tensor) -> list[WorstExample]:
     rows = rows[rows[:, 0] >= 0].cpu()
-    losses, probabilities = _floats(rows[:, 0]), _floats(rows[:, 4])
+    losses, probabilities = (bits.int().view(torch.float32).tolist() for bits in (rows[:, 0], rows[:, 4]))
     columns = (column.tolist() for column in rows[:, 1:4].unbind(1))
     return [WorstExample(*fields) for fields in zip(*columns, probabilities, losses, strict=True)]

@@ -42,16 +42,10 @@ class Mixing:
         self.repeats = repeats
 
     def __call__(self, images: Tensor, labels: Tensor, num_classes: int, seed: int) -> MixedBatch:
-        """Mix every image of a batch with another; the global random generators are not changed.
+        """Mix every image of a batch, float ``(B, 3, H, W)``, with another.
 
-        Args:
-            images: float ``(B, 3, H, W)``, on any device.
-            labels: int64 ``(B,)``.
-            num_classes: The number of classes.
-            seed: Determines what is drawn, at least 0.
-
-        Returns:
-            The mixed images, in another order if there are repeats. Without MixUp and CutMix, the same images.
+        The global random generators are not changed: ``seed``, at least 0, determines what is drawn. The mixed images
+        are in another order if there are repeats. Without MixUp and CutMix, they are the same images.
         """
         targets = F.one_hot(labels, num_classes).to(torch.float32)
         if self._mix is None:

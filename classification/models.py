@@ -10,8 +10,9 @@ import difflib
 import importlib.util
 import logging
 from collections import OrderedDict
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
@@ -20,11 +21,7 @@ from torchvision import models as tv_models
 from classification.pretrained import fit_head, load_weights, read_weights
 from coordconv_apps import CoordConv2d, to_coordconv
 from coordconv_apps.nn.convert import choose_layers
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from coordconv_apps.nn.coords import Coords
+from coordconv_apps.nn.coords import Coords
 
 logger = logging.getLogger(__name__)
 
@@ -95,22 +92,24 @@ def build_classifier(
     plain = _plain(network, num_classes, None if isinstance(source, Path) else source, dict(network_args or {}))
     if small_images:
         _adapt_to_small_images(plain, network)
-    head = _head(plain, network, num_classes)
+    head, last = _last_layer(plain)
+    if last.weight.shape[0] != num_classes:
+        raise ValueError(f"network={network!r}: its last layer, {head}, does not compute {num_classes} logits")
     state = read_weights(source, plain) if isinstance(source, Path) else None
     if state is not None:
         fit_head(state, plain, head)
-    has_stem = state is not None and f"{_first_convolution(plain)[0]}.stem.weight" in state
+        if where == "stem" and f"{_first_convolution(plain)[0]}.stem.weight" not in state:
+            load_weights(plain, state, source, head)
+            state = None
     if where == "stem":
-        if state is not None and not has_stem:
-            load_weights(plain, state, source, head)
         add_stem(plain, coords, keep_outputs=weights is not None)
-        if state is not None and has_stem:
-            load_weights(plain, state, source, head)
-        return plain
-    if coords == "none":
+    elif coords == "none":
         choose_layers(plain, where)  # an error in the other arm is one in this arm too
     else:
-        _add_coords(plain, coords, where)
+        try:
+            to_coordconv(plain, where, coords)
+        except TypeError as error:
+            raise ValueError(str(error)) from error
     if state is not None:
         load_weights(plain, state, source, head)
     return plain
@@ -118,8 +117,6 @@ def build_classifier(
 
 def add_stem(network: nn.Module, coords: Coords, *, keep_outputs: bool) -> None:
     """Put a 1x1 convolution with 8 channels and coordinates before a network's first convolution, in place.
-
-    The paper's ImageNet experiment (Liu et al., 2018, section 5) has it before a ResNet-50, with coordinates xyr.
 
     Args:
         network: A network whose first convolution takes images of three channels.
@@ -159,13 +156,6 @@ def add_stem(network: nn.Module, coords: Coords, *, keep_outputs: bool) -> None:
                 stem.coord_weight[:IMAGE_CHANNELS] = 0
 
 
-def _add_coords(network: nn.Module, coords: Coords, where: str) -> None:
-    try:
-        to_coordconv(network, where, coords)
-    except TypeError as error:
-        raise ValueError(str(error)) from error
-
-
 # ------------------------------------------------------------------ plain networks
 
 
@@ -174,13 +164,21 @@ def _plain(network: str, num_classes: int, weights: str | None, args: dict[str, 
     is_timm = network.startswith(TIMM)
     if is_timm and importlib.util.find_spec("timm") is None:
         raise ValueError(f"network={network!r} needs timm: pip install 'coordconv-apps[timm]'")
-    known = _timm_names() if is_timm else torchvision_classifiers()
+    if is_timm:
+        import timm  # type: ignore[import-not-found,unused-ignore]  # an extra
+
+        known = [TIMM + name for name in timm.list_models()]
+    else:
+        known = torchvision_classifiers()
     if network.partition(".")[0] not in known:
         close = difflib.get_close_matches(network, known, n=3, cutoff=0)
         raise ValueError(f"network={network!r} is unknown; closest: {', '.join(close)}")
-    build = _timm if is_timm else _torchvision
     try:
-        return build(network, num_classes, weights, args)
+        if not is_timm:
+            return _torchvision(network, num_classes, weights, args)
+        name, pretrained = network.removeprefix(TIMM), weights is not None
+        built: nn.Module = timm.create_model(name, pretrained=pretrained, num_classes=num_classes, **args)
+        return built
     except (OSError, RuntimeError) as error:
         if weights is None:
             raise
@@ -211,21 +209,6 @@ def _torchvision(network: str, num_classes: int, weights: str | None, args: dict
     return built
 
 
-def _timm(network: str, num_classes: int, weights: str | None, args: dict[str, Any]) -> nn.Module:
-    import timm  # type: ignore[import-not-found,unused-ignore]  # an extra
-
-    built: nn.Module = timm.create_model(
-        network.removeprefix(TIMM), pretrained=weights is not None, num_classes=num_classes, **args
-    )
-    return built
-
-
-def _timm_names() -> list[str]:
-    import timm
-
-    return [TIMM + name for name in timm.list_models()]
-
-
 def _weights_source(network: str, weights: str | Path | None) -> str | Path | None:
     """Resolve ``weights`` to a file, the library's name of weights, or None."""
     if weights is None or Path(weights).is_file():
@@ -254,20 +237,10 @@ def _last_layer(network: nn.Module) -> tuple[str, nn.Linear | nn.Conv2d]:
     return [(name, layer) for name, layer in network.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d)][-1]
 
 
-def _head(plain: nn.Module, network: str, num_classes: int) -> str:
-    """Return the name of the layer that computes the logits."""
-    name, layer = _last_layer(plain)
-    if layer.weight.shape[0] != num_classes:
-        raise ValueError(f"network={network!r}: its last layer, {name}, does not compute {num_classes} logits")
-    return name
-
-
 def _adapt_to_small_images(plain: nn.Module, network: str) -> None:
     first, pool = getattr(plain, "conv1", None), getattr(plain, "maxpool", None)
     if not (isinstance(first, nn.Conv2d) and first.kernel_size == (7, 7) and isinstance(pool, nn.MaxPool2d)):
-        raise ValueError(
-            f"small_images=True: must be false for network={network!r}, which is no ResNet with a 7x7 stem"
-        )
+        raise ValueError(f"small_images=True: must be false for network={network!r}, not a ResNet with a 7x7 stem")
     small = nn.Conv2d(first.in_channels, first.out_channels, 3, padding=1, bias=False)
     nn.init.kaiming_normal_(small.weight, mode="fan_out", nonlinearity="relu")  # as torchvision's ResNet does
     plain.conv1, plain.maxpool = small, nn.Identity()

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
-import torch
 from torch import nn
+from torch.optim import SGD, AdamW, Optimizer
 
 from coordconv_apps.training.optimizers import parameter_groups
-from coordconv_apps.utils.argument_checks import check_ranges
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from torch.optim import Optimizer
-
-    from coordconv_apps.utils.argument_checks import Allowed
+from coordconv_apps.utils.argument_checks import Allowed, check_ranges
 
 OptimizerName = Literal["sgd", "adamw"]
 
@@ -58,45 +51,24 @@ def make_optimizer(
     Raises:
         ValueError: A number is out of its range, or the model has no trainable parameter.
     """
-    given = {"lr": lr, "weight_decay": weight_decay, "momentum": momentum, "betas": betas}
-    check_ranges(given, ALLOWED)
+    check_ranges({"lr": lr, "weight_decay": weight_decay, "momentum": momentum, "betas": betas}, ALLOWED)
     if nesterov and not momentum:
         raise ValueError("model.nesterov=True: must be false with model.momentum=0")
     groups = parameter_groups(model, weight_decay)
     if not any(group["params"] for group in groups):
         raise ValueError("model: must have a parameter to train")
-    make: dict[OptimizerName, tuple[Callable[..., Optimizer], dict[str, Any]]] = {
-        "sgd": (torch.optim.SGD, {"momentum": momentum, "nesterov": nesterov}),
-        "adamw": (torch.optim.AdamW, {"betas": tuple(betas)}),
-    }
-    kind, own = make[name]
-    return kind(groups, lr=lr, fused=fused, **own)
+    if name == "adamw":
+        return AdamW(groups, lr=lr, betas=(betas[0], betas[1]), fused=fused)
+    return SGD(groups, lr=lr, momentum=momentum, nesterov=nesterov, fused=fused)
 
 
-def scaled_lr(
-    lr: float, batch_size: int, world_size: int = 1, accumulate: int = 1, reference: int = REFERENCE_BATCH
-) -> float:
-    """Scale the learning rate linearly with the global batch size (Goyal et al., 2017, section 2.1).
+def scaled_lr(lr: float, batch_size: int, world_size: int = 1, accumulate: int = 1) -> float:
+    """Scale the learning rate of a batch size of 256 linearly with the global one (Goyal et al., 2017, section 2.1).
 
-    The result is ``lr * batch_size * world_size * accumulate / reference``. The rule was found for SGD with a warm-up;
-    for AdamW it is common, though less well founded.
-
-    Args:
-        lr: The learning rate for a batch of ``reference`` samples.
-        batch_size: Samples in a batch of one process.
-        world_size: Number of processes.
-        accumulate: Number of batches whose gradients are accumulated.
-        reference: The batch size that ``lr`` is given for.
-
-    Raises:
-        ValueError: A number of samples, processes or batches is below 1, or the learning rate is not above 0.
+    ``batch_size`` is that of one of ``world_size`` processes, which accumulate the gradients of ``accumulate`` batches.
+    The rule was found for SGD with a warm-up; for AdamW it is common, though less well founded.
 
     >>> scaled_lr(0.1, batch_size=32, world_size=8)
     0.1
     """
-    check_ranges({"lr": lr}, {"lr": ALLOWED["lr"]})
-    counts = {"batch_size": batch_size, "world_size": world_size, "accumulate": accumulate, "reference": reference}
-    for name, count in counts.items():
-        if count < 1:
-            raise ValueError(f"{name}={count}: must be an integer of at least 1")
-    return lr * batch_size * world_size * accumulate / reference
+    return lr * batch_size * world_size * accumulate / REFERENCE_BATCH

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING
 
 from PIL import Image, ImageDraw, ImageFont
 from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
@@ -12,19 +12,17 @@ from torchvision.utils import make_grid
 from classification.data import ClassificationData
 from classification.metrics import ClassificationReport, WorstExample
 from classification.predictions import complete_names
+from classification.tasks import Classifier
 from coordconv_apps.training.pictures import Pictures
 from coordconv_apps.utils.plotting import as_picture
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Literal
 
     from lightning.pytorch import LightningDataModule, LightningModule
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from torch import Tensor
-
-    from coordconv_apps.nn.coords import Coords
 
 TRUE_COLOUR, PREDICTED_COLOUR = "#26c6da", "#ff9800"
 """Cyan and orange: distinct on black and for colour-blind readers."""
@@ -47,21 +45,6 @@ _LEGEND = (("true class", TRUE_COLOUR), ("predicted class", PREDICTED_COLOUR))
 _SPLIT_NAMES = {"val": "validation", "test": "test"}
 
 
-@runtime_checkable
-class DrawableTask(Protocol):
-    """A task whose last evaluation can be drawn.
-
-    Attributes:
-        coords: Which coordinates its network sees.
-        last_evaluation: The report of its last evaluation; None before the first one.
-        evaluated_split: The split of that evaluation.
-    """
-
-    coords: Coords
-    last_evaluation: ClassificationReport | None
-    evaluated_split: Literal["val", "test"]
-
-
 class ClassificationPictures(Pictures):
     """Draw the last evaluation: confusion matrix, accuracy of each class, images with the largest loss.
 
@@ -73,25 +56,17 @@ class ClassificationPictures(Pictures):
         super().__init__(every_n_epochs)
 
     def draw(self, task: LightningModule, datamodule: LightningDataModule) -> dict[str, Image.Image]:
-        """Draw the pictures of the last evaluation.
-
-        Args:
-            task: A task with the attributes of `DrawableTask`.
-            datamodule: A `ClassificationData`.
-
-        Returns:
-            "confusion", "classes" and "worst"; nothing if no image has been evaluated yet.
-        """
-        if not (isinstance(task, DrawableTask) and isinstance(datamodule, ClassificationData)):
+        """Draw "confusion", "classes" and "worst"; nothing if no image has been evaluated yet."""
+        if not (isinstance(task, Classifier) and isinstance(datamodule, ClassificationData)):
             raise TypeError(f"{type(task).__name__} and {type(datamodule).__name__} are not those of classification")
         report, split = task.last_evaluation, task.evaluated_split
         if report is None or not report.worst:
             return {}
         names = complete_names(datamodule.class_names, len(report.confusion))
-        arm = "plain convolutions" if task.coords == "none" else f"CoordConv (coords={task.coords})"
         batch = datamodule.images_at([example.image_index for example in report.worst], split)
         # Files that have become unreadable are left out.
         images = dict(zip(batch.indices.tolist(), datamodule.denormalize(batch.images), strict=True))
+        arm = "plain convolutions" if task.coords == "none" else f"CoordConv (coords={task.coords})"
         count = f"{int(report.confusion.sum()):,} {_SPLIT_NAMES[split]} images"
         pictures = {
             "confusion": as_picture(draw_confusion(report.confusion, names, f"{arm}: {count}"), _DPI),
@@ -135,18 +110,12 @@ def _new_figure(title: str, width: float, height: float) -> tuple[Figure, Axes]:
 
 
 def draw_confusion(confusion: Tensor, names: Sequence[str], title: str) -> Figure:
-    """Draw a confusion matrix; colours are fractions of a row.
-
-    Args:
-        confusion: int64 ``(C, C)``: number of images by true class (row) and predicted class (column).
-        names: Names of the C classes.
-        title: Title of the figure.
-    """
+    """Draw a confusion matrix, int64 ``(C, C)``: true classes are rows, and colours fractions of a row."""
     from matplotlib import colormaps
     from matplotlib.colors import PowerNorm
 
     classes = len(confusion)
-    shares = (confusion.float() / confusion.sum(1, keepdim=True)).numpy()  # NaN without images
+    shares = confusion.float() / confusion.sum(1, keepdim=True)  # NaN without images
     cell = min(0.12 + 4 / classes, 0.8, 16 / classes)  # inches
     step = math.ceil(classes / _MAX_NAMED)  # of many classes, only every second or third is named
     font = min(10.0, 0.6 * 72 * cell * step)
@@ -155,7 +124,7 @@ def draw_confusion(confusion: Tensor, names: Sequence[str], title: str) -> Figur
     figure, axes = _new_figure(title, max(1.08 * side + margin + 1.3, 6), max(side + margin + 0.5, 4))
     colours = colormaps["Blues"].with_extremes(bad="#d8d8d8")
     # The square root, so that few wrong images among many are visible.
-    image = axes.imshow(shares, cmap=colours, norm=PowerNorm(0.5, 0, 1), interpolation="nearest")
+    image = axes.imshow(shares.numpy(), cmap=colours, norm=PowerNorm(0.5, 0, 1), interpolation="nearest")
     axes.set(xlabel="predicted class", ylabel="true class")
     ticks = list(range(0, classes, step))
     labels = [shorten(names[label]) for label in ticks]
@@ -164,29 +133,20 @@ def draw_confusion(confusion: Tensor, names: Sequence[str], title: str) -> Figur
     bar = figure.colorbar(image, ax=axes, fraction=0.04, pad=0.02, label="fraction of the true class's images")
     bar.set_ticks([0, 0.01, 0.1, 0.25, 0.5, 0.75, 1])
     if classes <= _MAX_COUNTED:
-        _write_counts(axes, confusion, cell)
+        font = min(11.0, 72 * cell / (0.65 * len(str(int(confusion.max()))) + 0.6))
+        for row, column in confusion.nonzero().tolist():
+            colour = "white" if shares[row, column] > 0.35 else "black"
+            count = str(int(confusion[row, column]))
+            axes.text(column, row, count, ha="center", va="center", color=colour, fontsize=font)
     return figure
 
 
-def _write_counts(axes: Axes, confusion: Tensor, cell: float) -> None:
-    shares = confusion / confusion.sum(1, keepdim=True)
-    widest = len(str(int(confusion.max())))
-    font = min(11.0, 72 * cell / (0.65 * widest + 0.6))
-    for row, column in confusion.nonzero().tolist():
-        colour = "white" if shares[row, column] > 0.35 else "black"
-        count = str(int(confusion[row, column]))
-        axes.text(column, row, count, ha="center", va="center", color=colour, fontsize=font)
-
-
 def best_and_worst(accuracies: Sequence[float], limit: int = MAX_BARS) -> tuple[list[int], int]:
-    """Choose the classes to show: all of them, or the best and the worst.
+    """Return the classes to show from best to worst, and how many are left out after the first half of them.
 
     Args:
         accuracies: Accuracy of each class; NaN for a class without images, which is not shown.
         limit: Maximum number of classes, even.
-
-    Returns:
-        The classes from best to worst, and how many are left out after the first half of them.
 
     >>> best_and_worst([0.9, 0.1, 0.5, 0.7], limit=2)
     ([0, 1], 2)
@@ -198,13 +158,7 @@ def best_and_worst(accuracies: Sequence[float], limit: int = MAX_BARS) -> tuple[
 
 
 def draw_classes(report: ClassificationReport, names: Sequence[str], title: str) -> Figure:
-    """Draw the accuracy of each class as a bar, from best to worst; of many classes only both ends.
-
-    Args:
-        report: The report of an evaluation of at least one image.
-        names: Names of the classes.
-        title: Title of the figure.
-    """
+    """Draw the accuracy of each class as a bar, from best to worst; of many classes only both ends."""
     accuracies, counts = report.class_accuracies, report.confusion.sum(1).tolist()
     shown, hidden = best_and_worst(accuracies.tolist())
     half = len(shown) // 2
@@ -214,10 +168,9 @@ def draw_classes(report: ClassificationReport, names: Sequence[str], title: str)
     values = [float(accuracies[label]) for label in shown]
     colours = [WORST_COLOUR if hidden and number >= half else BEST_COLOUR for number in range(len(shown))]
     axes.barh(places, values, color=colours, height=0.75)
+    ground = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}  # covers the line of the mean
     for place, label, value in zip(places, shown, values, strict=True):
         text = f"{percent(value)} of {counts[label]:,}"
-        # A white background covers the line of the mean.
-        ground = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
         axes.text(value + 0.01, place, text, va="center", fontsize=8, bbox=ground)
     if hidden:
         axes.text(0.01, half, f"... {hidden:,} classes in between ...", va="center", fontsize=8, style="italic")
@@ -238,16 +191,9 @@ def draw_classes(report: ClassificationReport, names: Sequence[str], title: str)
 def draw_worst(
     images: Sequence[Tensor], examples: Sequence[WorstExample], names: Sequence[str], title: str
 ) -> Image.Image:
-    """Draw images in a grid, each with its true and predicted class and the probabilities of both.
+    """Draw images, each with its true and predicted class and the probabilities of both, in a grid.
 
-    Args:
-        images: At least one, ``(3, S, S)`` in [0, 1], all of one size.
-        examples: The prediction for each image.
-        names: Names of the classes.
-        title: Title of the picture.
-
-    Returns:
-        An RGB picture.
+    There is at least one image, ``(3, S, S)`` in [0, 1]; all are of one size.
     """
     tiles = [pil_to_tensor(_draw_tile(image, one, names)) for image, one in zip(images, examples, strict=True)]
     grid = to_pil_image(make_grid(tiles, nrow=_COLUMNS, padding=_GAP, pad_value=_GRAY))
@@ -282,7 +228,7 @@ def _draw_tile(image: Tensor, example: WorstExample, names: Sequence[str]) -> Im
     return tile
 
 
-def _shorten_to_width(name: str, end: str, width: int, font: Any) -> str:  # noqa: ANN401  # Pillow has two kinds of fonts
+def _shorten_to_width(name: str, end: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
     """Return ``name + end``, with the name shortened if that is too wide."""
     text, length = name + end, len(name)
     while length > 1 and font.getlength(text) > width:

@@ -21,11 +21,6 @@ if TYPE_CHECKING:
     from classification.datasets import ImageBatch
     from classification.tasks import Prediction
 
-FILE_NAME = "predictions.csv"
-
-Row = tuple[int, list[str]]
-"""The index of an image, and the cells of its line."""
-
 
 class ClassificationPredictionWriter(Callback):
     """Write ``predictions.csv`` to the run's folder: one line for each image, in the order of the file names.
@@ -35,7 +30,7 @@ class ClassificationPredictionWriter(Callback):
     """
 
     def __init__(self) -> None:
-        self._rows: list[Row] = []
+        self._rows: list[tuple[int, list[str]]] = []  # the index of an image, and the cells of its line
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forget earlier predictions."""
@@ -67,10 +62,12 @@ class ClassificationPredictionWriter(Callback):
             return
         rows = [row for _, row in sorted(row for rows in gathered for row in rows)]
         columns = (max((len(row) for row in rows), default=1) - 1) // 2
-        header = [f"{name}_{place}" for place in range(1, columns + 1) for name in ("class", "score")]
-        path = run_dir(trainer) / FILE_NAME
+        header = ["picture", *(f"{name}_{place}" for place in range(1, columns + 1) for name in ("class", "score"))]
+        # File names may have bytes that are not text.
+        lines = [[os.fsencode(cell).decode("utf-8", "backslashreplace") for cell in row] for row in rows]
+        path = run_dir(trainer) / "predictions.csv"
         with atomic_write(path) as file:
-            csv.writer(file, lineterminator="\n").writerows([["picture", *header], *map(_as_text, rows)])
+            csv.writer(file, lineterminator="\n").writerows([header, *lines])
         print(f"{len(rows)} images classified: {path}")
 
 
@@ -81,8 +78,3 @@ def complete_names(names: Sequence[str], number: int) -> list[str]:
     ['cat', 'dog', '2']
     """
     return [names[label] if label < len(names) else str(label) for label in range(number)]
-
-
-def _as_text(cells: list[str]) -> list[str]:
-    """Escape bytes of file names that are not text."""
-    return [os.fsencode(cell).decode("utf-8", "backslashreplace") for cell in cells]

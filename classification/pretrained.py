@@ -6,14 +6,11 @@ import logging
 import pickle
 import re
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-
-if TYPE_CHECKING:
-    from collections.abc import Collection
-    from pathlib import Path
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +29,7 @@ def read_weights(path: Path, network: nn.Module) -> State:
     Args:
         path: A state dict, or a checkpoint that contains one. The network may be part of a larger module there, such
             as a Lightning task or a parallel or compiled network; the rest is left out.
-        network: The network without stem and coordinates; it is not changed.
+        network: The network without stem and coordinates.
 
     Raises:
         ValueError: The file is not of this kind, or contains more than tensors and plain values.
@@ -45,26 +42,18 @@ def read_weights(path: Path, network: nn.Module) -> State:
         ) from error
     except (RuntimeError, EOFError, KeyError, ValueError) as error:
         raise ValueError(f"weights={str(path)!r}: must be a file of weights; this one cannot be read") from error
-    while isinstance(content, dict) and (inner := _inner(content)) is not None:
-        content = inner
-    state = _tensors(content)
+    while isinstance(content, dict) and (key := next((k for k in _HOLDERS if isinstance(content.get(k), dict)), None)):
+        content = content[key]
+    items = content.items() if isinstance(content, dict) else ()
+    state = {_DENSENET_BEFORE_2018.sub(r"\1\2.", str(k)): value for k, value in items if isinstance(value, Tensor)}
     if not state:
         raise ValueError(f"weights={str(path)!r}: must hold a state dict")
-    state = {_DENSENET_BEFORE_2018.sub(r"\1\2.", name): value for name, value in state.items()}
     prefix = _prefix(state, network.state_dict().keys())
     return {
         name.removeprefix(prefix): value
         for name, value in state.items()
         if name.startswith(prefix) and not name.removeprefix(prefix).startswith(_AUXILIARY)
     }
-
-
-def _inner(content: dict[str, Any]) -> object | None:
-    return next((content[name] for name in _HOLDERS if isinstance(content.get(name), dict)), None)
-
-
-def _tensors(content: object) -> State:
-    return {str(k): v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, dict) else {}
 
 
 def _prefix(state: State, names: Collection[str]) -> str:
@@ -80,13 +69,7 @@ def _prefix(state: State, names: Collection[str]) -> str:
 
 
 def fit_head(state: State, network: nn.Module, head: str) -> None:
-    """Remove the last layer's weights from a state if they have another number of classes, and log that.
-
-    Args:
-        state: Weights that `read_weights` returned; changed in place.
-        network: The network with the wanted number of classes.
-        head: Name of its last layer.
-    """
+    """Remove the last layer ``head`` from a state if the network has another number of classes, and log that."""
     wanted, found = network.get_parameter(f"{head}.weight"), state.get(f"{head}.weight")
     if found is None or found.shape[0] == wanted.shape[0] or found.shape[1:] != wanted.shape[1:]:
         return
@@ -96,24 +79,18 @@ def fit_head(state: State, network: nn.Module, head: str) -> None:
 
 
 def load_weights(network: nn.Module, state: State, path: object, head: str) -> None:
-    """Load a state into a network; the last layer and coordinate weights may be missing.
-
-    Args:
-        network: The network.
-        state: Weights by name.
-        path: The file, for messages.
-        head: Name of the last layer.
+    """Load a state into a network; all of the last layer ``head`` and coordinate weights may be missing.
 
     Raises:
-        ValueError: They do not fit the network.
+        ValueError: They do not fit the network; ``path`` is the file that the message names.
     """
     own = network.state_dict()
     # These may be missing: a new head, coordinate weights, which start at 0, and batch counts, which old files lack.
-    optional = re.compile(rf"{re.escape(head)}\.(?:weight|bias)|.*\.(?:coord_weight|num_batches_tracked)")
-    if f"{head}.weight" in state:
-        optional = re.compile(r".*\.(?:coord_weight|num_batches_tracked)")
+    optional = (".coord_weight", ".num_batches_tracked")
+    new_head = () if f"{head}.weight" in state else (f"{head}.weight", f"{head}.bias")
+    missing = own.keys() - state.keys() - {*new_head}
     complaints = {
-        "not in the file": [name for name in own if name not in state and not optional.fullmatch(name)],
+        "not in the file": [name for name in own if name in missing and not name.endswith(optional)],
         "not in the network": [name for name in state if name not in own],
         "of another shape": [name for name in own if name in state and own[name].shape != state[name].shape],
     }

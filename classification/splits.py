@@ -15,16 +15,10 @@ SPLITS: tuple[Split, ...] = get_args(Split)
 
 
 def split_by_class(labels: Tensor, fraction: float, seed: int, class_names: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """Hold out a fraction of each class.
+    """Hold out a fraction of each class, in (0, 1): at least one sample is held out and at least one kept.
 
     This is not scikit-learn's ``train_test_split(stratify=labels)``: that draws other samples from the same seed, and
     gives small classes none.
-
-    Args:
-        labels: int64 ``(N,)``: the class of each sample.
-        fraction: Fraction of each class to hold out, in (0, 1). At least one sample is held out and at least one kept.
-        seed: Determines which samples are held out.
-        class_names: Names of the classes, for messages.
 
     Returns:
         The sorted indices of the samples that are kept and of those held out, each int64.

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from classification.data import ClassificationData
+from classification.datasets import ImageBatch, LabelledBatch
 from classification.export import ExportedClassifier
 from classification.metrics import ClassificationMetrics, ClassificationReport
 from classification.models import build_classifier
@@ -18,17 +21,11 @@ from coordconv_apps.nn.coords import Coords
 from coordconv_apps.training.evaluation import EvaluatedTask, Stage
 from coordconv_apps.training.optimizers import schedule_by_step
 from coordconv_apps.training.schedules import Schedule, check_schedule, lr_factor
+from coordconv_apps.training.task import Task
 from coordconv_apps.training.trainer_access import attached_datamodule
 from coordconv_apps.training.weight_averaging import Averaging
-from coordconv_apps.utils.argument_checks import check_ranges
+from coordconv_apps.utils.argument_checks import Allowed, check_ranges
 from coordconv_apps.utils.distributed import gather_ranks
-
-if TYPE_CHECKING:
-    from lightning.pytorch.callbacks import Callback
-    from lightning.pytorch.utilities.types import OptimizerLRScheduler
-
-    from classification.datasets import ImageBatch, LabelledBatch
-    from coordconv_apps.utils.argument_checks import Allowed
 
 CLASS_NAMES_KEY = "class_names"
 
@@ -54,7 +51,7 @@ class Prediction(NamedTuple):
     paths: list[str]
 
 
-class Classifier(EvaluatedTask["LabelledBatch", ClassificationMetrics]):
+class Classifier(EvaluatedTask[LabelledBatch, ClassificationMetrics]):
     """An image classifier of torchvision or timm, with or without coordinates (Liu et al., 2018, section 5).
 
     Args:
@@ -66,47 +63,42 @@ class Classifier(EvaluatedTask["LabelledBatch", ClassificationMetrics]):
             network, which coords=none has too, without coordinates. "first", "all" or a regular expression:
             convolutions of the network, whose outputs are unchanged until training.
         weights: Initial weights: a file, or "default" or another name of the network's weights in torchvision, which
-            are downloaded; null starts from random weights. The last layer is new if the number of classes differs.
+            are downloaded; null: random. The last layer is new if the number of classes differs.
         small_images: Replace a ResNet's first convolution by one of 3x3 and leave out the pooling after it, for images
             of about 32 x 32 pixels.
         network_args: Keyword arguments for the library's builder of the network, such as {dropout: 0.2}.
         label_smoothing: Fraction of the target, in [0, 1), that is spread evenly over the classes.
         optimizer: The optimizer, "sgd" or "adamw". Biases and norms have no weight decay.
         lr: Peak learning rate, above 0; with scale_lr, that for a global batch size of 256.
-        scale_lr: Whether to scale the learning rate linearly with the global batch size: lr * batch size * processes *
-            accumulated batches / 256 (Goyal et al., 2017).
+        scale_lr: Whether to scale the learning rate linearly with the global batch size (Goyal et al., 2017).
         weight_decay: Weight decay, at least 0: added to the gradient by "sgd", decoupled in "adamw".
         momentum: Momentum of "sgd", in [0, 1).
         nesterov: Whether "sgd" uses Nesterov momentum.
         betas: Decay rates of the running means of "adamw", two numbers in [0, 1).
         schedule: Learning rate schedule: "cosine" to zero, or "constant".
         warmup: Fraction of the training, in [0, 1), over which the learning rate rises linearly to its peak.
-        average: Decay of the exponential moving average of the weights, per step; evaluation and checkpoints then use
-            the averaged weights. null uses the weights of the last step.
-        channels_last: Whether to store images and weights in channels-last memory format, which is faster on most
-            machines.
+        average: Decay of the exponential moving average of the weights, per step, which evaluation and checkpoints then
+            use; null uses the weights of the last step.
+        channels_last: Whether to store images and weights in channels-last memory format, faster on most machines.
         compile: Whether to compile the network.
 
     Attributes:
         class_names: The classes of the training data; None before training.
         last_evaluation: Confusion matrix and worst examples of the last evaluation; None before the first one.
         evaluated_split: The split of that evaluation.
-
-    Raises:
-        ValueError: An argument is out of its range or contradicts another one.
     """
+
+    monitor = "val/accuracy"
+    monitor_mode = "max"
+    changeable_args = Task.changeable_args | {
+        *("scale_lr", "momentum", "betas", "schedule", "warmup", "label_smoothing"),
+        *("channels_last", "compile", "weights"),
+    }
+    initial_weight_args = frozenset({"weights"})
 
     image_size: Tensor
     mean: Tensor
     std: Tensor
-
-    monitor: ClassVar[str] = "val/accuracy"
-    monitor_mode: ClassVar[Literal["min", "max"]] = "max"
-    changeable_args: ClassVar[frozenset[str]] = frozenset(
-        {"lr", "scale_lr", "weight_decay", "momentum", "betas", "schedule", "warmup", "label_smoothing"}
-        | {"channels_last", "compile", "weights"}
-    )
-    initial_weight_args: ClassVar[frozenset[str]] = frozenset({"weights"})
 
     def __init__(
         self,
@@ -137,8 +129,7 @@ class Classifier(EvaluatedTask["LabelledBatch", ClassificationMetrics]):
         check_schedule(warmup, [], 0.1)
         if schedule == "step":
             raise ValueError("model.schedule=step: must be cosine or constant")
-        self.num_classes = num_classes
-        self.label_smoothing = label_smoothing
+        self.num_classes, self.label_smoothing = num_classes, label_smoothing
         self.optimizer, self.lr, self.scale_lr, self.weight_decay = optimizer, lr, scale_lr, weight_decay
         self.momentum, self.nesterov, self.betas = momentum, nesterov, betas
         self.schedule, self.warmup, self.average = schedule, warmup, average
@@ -160,21 +151,14 @@ class Classifier(EvaluatedTask["LabelledBatch", ClassificationMetrics]):
         self.class_names: list[str] | None = None
         self.val_metrics, self.test_metrics = ClassificationMetrics(num_classes), ClassificationMetrics(num_classes)
         self.last_evaluation: ClassificationReport | None = None
-        self.evaluated_split: Literal["val", "test"] = "val"
+        self.evaluated_split: Stage = "val"
 
     def configure_callbacks(self) -> list[Callback]:
         """Return the weight averaging, if ``average`` is given."""
         return [] if self.average is None else [Averaging(self.average)]
 
     def setup(self, stage: str) -> None:
-        """Compile the network, and take class names, image size and normalisation from the data.
-
-        Args:
-            stage: The trainer's stage.
-
-        Raises:
-            ValueError: The data and the network have different numbers of classes.
-        """
+        """Compile the network, and take class names, image size and normalisation from the data."""
         if self._compile:
             self.network.compile()
         if stage == "predict":
@@ -206,12 +190,7 @@ class Classifier(EvaluatedTask["LabelledBatch", ClassificationMetrics]):
         self._count_bad_images()
 
     def training_step(self, batch: LabelledBatch, batch_idx: int) -> Tensor:
-        """Return the mean cross-entropy of a batch, which is mixed by MixUp or CutMix if the data ask for it.
-
-        Args:
-            batch: Images with their classes.
-            batch_idx: The index of the batch in the epoch.
-        """
+        """Return the mean cross-entropy of a batch, which is mixed by MixUp or CutMix if the data ask for it."""
         images, targets = self._data().mix_batch(batch, self.current_epoch, batch_idx)
         loss = F.cross_entropy(self(images), targets, label_smoothing=self.label_smoothing)
         self.log_train({"train/loss": loss.detach()}, len(images))
@@ -254,38 +233,31 @@ class Classifier(EvaluatedTask["LabelledBatch", ClassificationMetrics]):
         checkpoint[CLASS_NAMES_KEY] = self.class_names
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Load the class names.
-
-        Raises:
-            ValueError: The data have other classes.
-        """
+        """Load the class names; raise `ValueError` if the data have other classes."""
         super().on_load_checkpoint(checkpoint)
-        known: list[str] | None = checkpoint.get(CLASS_NAMES_KEY)
+        self.class_names = known = checkpoint.get(CLASS_NAMES_KEY)
         # Training and evaluation have data with classes of their own; prediction and export have not.
-        trainer = self._trainer
-        found = None if trainer is None or trainer.predicting else self._data().class_names
-        if known is not None and found is not None and known != found:
-            pairs = zip(known, found, strict=False)
-            number, (old, new) = next((i, pair) for i, pair in enumerate(pairs) if pair[0] != pair[1])
-            data = self._data()
-            argument = f"root={str(data.root)!r}" if data.source in ("folder", "imagenet") else f"source={data.source}"
-            raise ValueError(
-                f"data.{argument}: its classes must be those of the checkpoint:"
-                f" class {number} is {new!r} here and {old!r} there"
-            )
-        self.class_names = known
+        if known is None or self._trainer is None or self._trainer.predicting:
+            return
+        data = self._data()
+        for number, (old, new) in enumerate(zip(known, data.class_names, strict=False)):
+            if old != new:
+                where = f"root={str(data.root)!r}" if data.source in ("folder", "imagenet") else f"source={data.source}"
+                raise ValueError(
+                    f"data.{where}: its classes must be those of the checkpoint:"
+                    f" class {number} is {new!r} here and {old!r} there"
+                )
 
     # ------------------------------------------------------------------ export
 
     def export_module(self) -> nn.Module:
-        """Return the module to export: images ``(B, 3, H, W)`` in [0, 1] to probabilities ``(B, num_classes)``."""
+        """Return a module from images ``(B, 3, H, W)`` in [0, 1] to probabilities ``(B, num_classes)``."""
         return ExportedClassifier(self.network, self.mean, self.std)
 
     def example_inputs(self) -> tuple[Tensor, ...]:
         """Return two images of the size that the network was evaluated at, ``(2, 3, H, W)`` in [0, 1]."""
-        size = int(self.image_size)
-        generator = torch.Generator().manual_seed(0)
-        return (torch.rand(2, 3, size, size, generator=generator).to(self.device),)
+        shape, generator = (2, 3, int(self.image_size), int(self.image_size)), torch.Generator().manual_seed(0)
+        return (torch.rand(shape, generator=generator).to(self.device),)
 
     # ------------------------------------------------------------------ optimizer
 
@@ -298,18 +270,9 @@ class Classifier(EvaluatedTask["LabelledBatch", ClassificationMetrics]):
             lr = scaled_lr(lr, batch_size, trainer.world_size, accumulate)
         # Lightning cannot clip the gradients of a fused optimizer in mixed precision.
         fused = not (trainer.gradient_clip_val and str(trainer.precision).endswith("mixed"))
-        optimizer = make_optimizer(
-            self.optimizer,
-            self.network,
-            lr,
-            self.weight_decay,
-            self.momentum,
-            self.betas,
-            nesterov=self.nesterov,
-            fused=fused,
-        )
+        settings = (lr, self.weight_decay, self.momentum, self.betas)
+        optimizer = make_optimizer(self.optimizer, self.network, *settings, nesterov=self.nesterov, fused=fused)
         steps = trainer.estimated_stepping_batches
-        self.run_facts["global_batch_size"] = batch_size * trainer.world_size * accumulate
-        self.run_facts["peak_lr"] = lr
-        self.run_facts["optimizer_steps"] = steps
+        global_batch_size = batch_size * trainer.world_size * accumulate
+        self.run_facts |= {"global_batch_size": global_batch_size, "peak_lr": lr, "optimizer_steps": steps}
         return schedule_by_step(optimizer, lr_factor(self.schedule, steps, warmup=self.warmup))

@@ -7,6 +7,7 @@ device.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import torch
@@ -16,6 +17,7 @@ from torch.nn import functional as F
 from torchvision.transforms import v2
 
 from coordconv_apps.data.image_files import ImageFileError
+from coordconv_apps.utils.argument_checks import Allowed, one_of
 
 Crop = Literal["resized", "padded"]
 Augment = Literal["none", "trivial", "rand"]
@@ -26,24 +28,30 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 Triple = tuple[float, float, float]
 
-_AUGMENTS: dict[Augment, type[v2.Transform] | None] = {
-    "none": None,
-    "trivial": v2.TrivialAugmentWide,
-    "rand": v2.RandAugment,
+_AUGMENTS: dict[Augment, type[v2.Transform]] = {"trivial": v2.TrivialAugmentWide, "rand": v2.RandAugment}
+
+
+def _is_range(pair: tuple[float, ...], most: float) -> bool:
+    return len(pair) == 2 and 0 < pair[0] <= pair[1] <= most
+
+
+AUGMENTATION_ALLOWED: dict[str, Allowed] = {
+    "crop": one_of(Crop),
+    "augment": one_of(Augment),
+    "padding": (lambda value: value >= 0, "an integer of at least 0"),
+    "scale": (lambda value: _is_range(value, 1), "two numbers in (0, 1], the smaller one first"),
+    "ratio": (lambda value: _is_range(value, float("inf")), "two numbers above 0, the smaller one first"),
+    **dict.fromkeys(("flip", "erasing"), (lambda value: 0 <= value <= 1, "in [0, 1]")),
 }
+"""Allowed values of the arguments of `Augmentation`."""
 
 
 class Augmentation(NamedTuple):
-    """How training images are augmented.
+    """How training images are augmented: arguments of `classification.data.ClassificationData`.
 
     Attributes:
         size: Height and width of the result, in pixels.
-        crop: "resized": a random part of random size and shape, resized. "padded": the shorter side of larger images
-            is resized to ``size``, a black border is added, and a random square is cropped.
-        padding: Width of that border, in pixels.
-        scale: Smallest and largest fraction of the area with crop="resized".
-        ratio: Smallest and largest aspect ratio (width to height) with crop="resized".
-        flip: Probability of a horizontal flip.
+        crop: With "padded", the shorter side of larger images is resized to ``size`` before the border is added.
         augment: "trivial": TrivialAugmentWide (Mueller and Hutter, 2021). "rand": RandAugment (Cubuk et al., 2020).
         erasing: Probability that a rectangle is erased (Zhong et al., 2020).
         fill: Colour of the erased rectangle, in [0, 1].
@@ -66,11 +74,7 @@ class Augmentation(NamedTuple):
 
 
 class TrainTransform:
-    """Augment training images.
-
-    Args:
-        settings: How.
-    """
+    """Augment training images by ``settings``."""
 
     def __init__(self, settings: Augmentation) -> None:
         self.settings = settings
@@ -82,26 +86,18 @@ class TrainTransform:
         ]
         if settings.flip:
             steps.append(v2.RandomHorizontalFlip(settings.flip))
-        augment = _AUGMENTS[settings.augment]
-        if augment is not None:
-            steps.append(augment())
+        if settings.augment != "none":
+            steps.append(_AUGMENTS[settings.augment]())
         if settings.erasing:
             # The mean, which normalising turns into zero, up to rounding.
             steps.append(v2.RandomErasing(settings.erasing, value=[round(255 * mean) for mean in settings.fill]))
         self._steps = v2.Compose(steps)
 
     def __call__(self, image: Tensor, name: str) -> Tensor:
-        """Augment an image, with torch's global generator.
-
-        Args:
-            image: uint8 ``(3, H, W)``.
-            name: Name of the image, for messages.
-
-        Returns:
-            uint8 ``(3, size, size)``.
+        """Augment an image, uint8 ``(3, H, W)`` to ``(3, size, size)``, with torch's global generator.
 
         Raises:
-            ImageFileError: The image is too small for crop="padded".
+            ImageFileError: The image ``name`` is too small for crop="padded".
         """
         if self.settings.crop == "padded":
             image = self.shrink(image, name)
@@ -109,17 +105,10 @@ class TrainTransform:
         return out
 
     def shrink(self, images: Tensor, name: str) -> Tensor:
-        """Resize the shorter side of larger images to ``size``.
-
-        Args:
-            images: uint8 ``(..., 3, H, W)``.
-            name: Name of the image, for messages.
-
-        Returns:
-            uint8 ``(..., 3, H', W')``.
+        """Resize the shorter side of larger images, uint8 ``(..., 3, H, W)``, to ``size``.
 
         Raises:
-            ImageFileError: The images are smaller.
+            ImageFileError: The images, named ``name`` there, are smaller.
         """
         check_large_enough(images, self.settings.size, "data.image_size", "data.crop=resized", name)
         return resize_shorter(images, self.settings.size)
@@ -135,9 +124,6 @@ class TrainTransform:
 
         Returns:
             uint8 ``(B * repeats, 3, size, size)``; copies of an image stand side by side.
-
-        Raises:
-            ImageFileError: The images are too small.
         """
         assert self.settings.is_batched
         images, pad, size = self.shrink(images, name), self.settings.padding, self.settings.size
@@ -157,16 +143,13 @@ class TrainTransform:
 
 
 def crop_padded(images: Tensor, drawn: Tensor, padding: int, size: int) -> Tensor:
-    """Crop a square from each image and its black border, and flip some.
+    """Crop a square from each image, uint8 ``(B, 3, H, W)``, and its black border, and flip some.
 
     Args:
-        images: uint8 ``(B, 3, H, W)``.
+        images: The images.
         drawn: int64 ``(B, 3)``: top and left of the square in the padded image, in pixels, and 1 for a flip.
         padding: Width of the border, in pixels.
         size: Side of the square, in pixels.
-
-    Returns:
-        uint8 ``(B, 3, size, size)``.
     """
     steps = torch.arange(size)
     rows = drawn[:, :1] + steps
@@ -176,30 +159,23 @@ def crop_padded(images: Tensor, drawn: Tensor, padding: int, size: int) -> Tenso
     return padded[batch[:, None, None, None], channels[:, None, None], rows[:, None, :, None], columns[:, None, None]]
 
 
+@dataclass(frozen=True)
 class EvalTransform:
     """Crop the centre of images.
 
-    Args:
+    Attributes:
         size: Height and width of the result, in pixels.
         resize: The shorter side is resized to this many pixels before; None keeps the size.
     """
 
-    def __init__(self, size: int, resize: int | None) -> None:
-        self.size = size
-        self.resize = resize
+    size: int
+    resize: int | None
 
     def __call__(self, images: Tensor, name: str) -> Tensor:
-        """Crop the centre.
-
-        Args:
-            images: uint8 ``(..., 3, H, W)``.
-            name: Name of the image, for messages.
-
-        Returns:
-            uint8 ``(..., 3, size, size)``.
+        """Crop the centre, uint8 ``(..., 3, H, W)`` to ``(..., 3, size, size)``.
 
         Raises:
-            ImageFileError: The image is smaller, and there is no ``resize``.
+            ImageFileError: The image ``name`` is smaller, and there is no ``resize``.
         """
         if self.resize is not None:
             images = resize_shorter(images, self.resize)
@@ -217,17 +193,9 @@ def resize_shorter(images: Tensor, size: int) -> Tensor:
 
 
 def check_large_enough(images: Tensor, size: int, argument: str, instead: str, name: str) -> None:
-    """Raise an error unless a square fits into images.
+    """Raise `ImageFileError` unless a square of side ``size`` fits into images ``(..., H, W)``.
 
-    Args:
-        images: ``(..., H, W)``.
-        size: Side of the square, in pixels.
-        argument: The argument that sets it, for messages.
-        instead: The argument that enlarges images.
-        name: Name of the image, for messages.
-
-    Raises:
-        ImageFileError: The square does not fit.
+    The message names the ``argument`` that sets ``size``, the one that enlarges images ``instead``, and the image.
     """
     height, width = images.shape[-2:]
     if min(height, width) < size:
@@ -238,15 +206,7 @@ def check_large_enough(images: Tensor, size: int, argument: str, instead: str, n
 
 
 def normalize(images: Tensor, mean: Triple, std: Triple) -> Tensor:
-    """Normalise images for a network.
-
-    Args:
-        images: uint8 ``(B, 3, H, W)``.
-        mean: Mean of red, green and blue, in [0, 1].
-        std: Standard deviation of red, green and blue.
-
-    Returns:
-        float32 ``(B, 3, H, W)``: ``(images / 255 - mean) / std``.
+    """Normalise images for a network: uint8 ``(B, 3, H, W)`` to float32 ``(images / 255 - mean) / std``.
 
     >>> normalize(torch.full((1, 3, 1, 1), 255, dtype=torch.uint8), (0.5, 0.5, 0.5), (0.5, 0.25, 0.125)).flatten()
     tensor([1., 2., 4.])

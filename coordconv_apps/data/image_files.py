@@ -30,13 +30,10 @@ _MAX_NAMED = 5
 
 
 class ImageFileError(UserError, ValueError):
-    """An image file that the user has to repair or remove, also if it is found in the middle of a run.
-
-    Args:
-        message: What is wrong. Where a worker process raised this error, the traceback before the message is removed.
-    """
+    """An image file that the user has to repair or remove, also if it is found in the middle of a run."""
 
     def __init__(self, message: str) -> None:
+        # Where a worker process raised this error, the message comes after a traceback.
         super().__init__(message.rpartition(f"{type(self).__name__}: ")[2].strip())
 
 
@@ -58,21 +55,30 @@ class FoundImages(NamedTuple):
 
 
 def find_images(folder: Path, argument: str, on_bad_image: OnBadImage) -> FoundImages:
-    """List the images of a folder and its subfolders, and check that they can be opened.
+    """List the images of a folder and its subfolders, see `list_images`, and open each without decoding it.
+
+    More than `MAX_CHECKED` images are not opened: unreadable ones then show when they are read.
 
     Args:
-        folder: Where to look, see `list_images`.
+        folder: Where to look.
         argument: The argument that names the folder, such as ``data.folder``, for messages.
         on_bad_image: Whether unreadable files are an error or left out.
-
-    Returns:
-        The images in alphabetical order, see `leave_out_unreadable`.
 
     Raises:
         FileNotFoundError: The folder does not exist.
         ValueError: No image is readable, or some are unreadable and on_bad_image is "error".
     """
-    return leave_out_unreadable(folder, list_images(folder, argument), argument, on_bad_image)
+    names = list_images(folder, argument)
+    bad = find_unreadable(folder, names) if len(names) <= MAX_CHECKED else {}
+    if not bad:
+        return FoundImages(names, 0, "")
+    where, (first, reason) = f"{argument}={str(folder)!r}", next(iter(bad.items()))
+    if len(bad) == len(names):
+        raise ValueError(f"{where}: none of {len(names)} images can be read, the first: {first} ({reason})")
+    message = f"{where}: {len(bad)} of {len(names)} images cannot be read: {abbreviate_names(list(bad))}"
+    if on_bad_image == "error":
+        raise ValueError(f"{message}; data.on_bad_image=skip continues without them")
+    return FoundImages([name for name in names if name not in bad], len(bad), f"{message}; left out")
 
 
 def list_images(folder: Path, argument: str, *, recursive: bool = True) -> list[str]:
@@ -122,59 +128,15 @@ def is_image_name(name: str) -> bool:
 
 
 def check_folder(folder: Path, argument: str) -> None:
-    """Raise an error unless a folder exists.
-
-    Args:
-        folder: The folder.
-        argument: The argument that names it, for messages.
-
-    Raises:
-        FileNotFoundError: Nothing has this name.
-        ValueError: It is a file.
-    """
+    """Raise `FileNotFoundError` or `ValueError`, which name the argument, unless a folder exists."""
     if not folder.exists():
         raise FileNotFoundError(f"{argument}={str(folder)!r}: no such folder")
     if not folder.is_dir():
         raise ValueError(f"{argument}={str(folder)!r}: must be a folder, not a file")
 
 
-def leave_out_unreadable(folder: Path, names: Sequence[str], argument: str, on_bad_image: OnBadImage) -> FoundImages:
-    """Open every image without decoding it, and leave out those that cannot be opened.
-
-    More than `MAX_CHECKED` images are not opened: unreadable ones then show when they are read.
-
-    Args:
-        folder: The folder of the images.
-        names: Their paths relative to the folder.
-        argument: The argument that names the folder, for messages.
-        on_bad_image: Whether unreadable files are an error or left out.
-
-    Raises:
-        ValueError: No image is readable, or some are unreadable and on_bad_image is "error".
-    """
-    bad = find_unreadable(folder, names) if len(names) <= MAX_CHECKED else {}
-    if not bad:
-        return FoundImages(list(names), 0, "")
-    where, (first, reason) = f"{argument}={str(folder)!r}", next(iter(bad.items()))
-    if len(bad) == len(names):
-        raise ValueError(f"{where}: none of {len(names)} images can be read, the first: {first} ({reason})")
-    message = f"{where}: {len(bad)} of {len(names)} images cannot be read: {abbreviate_names(list(bad))}"
-    if on_bad_image == "error":
-        raise ValueError(f"{message}; data.on_bad_image=skip continues without them")
-    return FoundImages([name for name in names if name not in bad], len(bad), f"{message}; left out")
-
-
 def find_unreadable(folder: Path, names: Sequence[str]) -> dict[str, str]:
-    """Open every image without decoding it.
-
-    Args:
-        folder: The folder of the images.
-        names: Their paths relative to the folder.
-
-    Returns:
-        The reason for each image that cannot be opened, by name, in the order of ``names``. Damage behind the header
-        is not found.
-    """
+    """Return why images cannot be opened, by name. They are not decoded: damage behind the header is not found."""
 
     def try_open(name: str) -> str | None:
         try:
@@ -246,10 +208,7 @@ class ImageFiles:
         return self.read_this_or_next(index)[0]
 
     def read_this_or_next(self, index: int) -> tuple[Tensor, int]:
-        """Read a file; with on_bad_image="skip", if it is unreadable, the next readable one in its place.
-
-        Returns:
-            The result of ``read_file`` and the index of the file that was read.
+        """Read a file, or with on_bad_image="skip" the next readable one; return the result and the index of the file.
 
         Raises:
             ValueError: The file is unreadable and on_bad_image is "error", or no file is readable.
@@ -261,11 +220,7 @@ class ImageFiles:
         raise ValueError(f"{self.argument}={str(self.folder)!r}: none of {len(self)} images can be read")
 
     def try_read(self, index: int, consequence: str = "left out") -> Tensor | None:
-        """Read a file, or return None if it is unreadable and on_bad_image is "skip".
-
-        Args:
-            index: Index of the file.
-            consequence: What happens to an unreadable file, for the warning.
+        """Read a file; return None, and warn of the ``consequence``, if it is unreadable and on_bad_image is "skip".
 
         Raises:
             ImageFileError: The file is unreadable and on_bad_image is "error".

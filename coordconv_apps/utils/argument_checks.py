@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, get_args
 
 Allowed = tuple[Callable[[Any], bool], str]
 """A test of a value, and a description of the allowed ones."""
+
+
+def one_of(literal: object) -> Allowed:
+    """Allow the values of a ``Literal`` type."""
+    words = get_args(literal)
+    return (lambda value: value in words), " or ".join([", ".join(words[:-1]), words[-1]])
 
 
 def check_ranges(arguments: Mapping[str, Any], allowed: Mapping[str, Allowed], prefix: str = "model") -> None:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch import LightningModule
 from matplotlib.colors import to_rgb
 from matplotlib.patches import Rectangle
 from PIL import ImageFont
@@ -22,7 +21,6 @@ from classification.pictures import (
     TRUE_COLOUR,
     WORST_COLOUR,
     ClassificationPictures,
-    DrawableTask,
     _shorten_to_width,
     best_and_worst,
     draw_classes,
@@ -33,6 +31,7 @@ from classification.pictures import (
 )
 from classification.predictions import complete_names
 from tests.classification.images import CLASSES, damage, save_classes
+from tests.classification.tiny import task
 from tests.toy.data import ToyData
 from tests.toy.tasks import ToyTask
 
@@ -42,22 +41,20 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from PIL.Image import Image
 
+    from classification.tasks import Classifier
     from coordconv_apps.nn.coords import Coords
 
 SIZE = 8
 GROUND = (36, 36, 36)
 
 
-class Evaluated(LightningModule):
+def evaluated(
+    report: ClassificationReport | None, part: Literal["val", "test"] = "val", coords: Coords = "none"
+) -> Classifier:
     """A task with the results of an evaluation."""
-
-    def __init__(
-        self, report: ClassificationReport | None, part: Literal["val", "test"] = "val", coords: Coords = "none"
-    ) -> None:
-        super().__init__()
-        self.coords: Coords = coords
-        self.last_evaluation = report
-        self.evaluated_split: Literal["val", "test"] = part
+    one = task(coords=coords)
+    one.last_evaluation, one.evaluated_split = report, part
+    return one
 
 
 def make_data(folder: Path, *counts: int) -> ClassificationData:
@@ -94,8 +91,7 @@ def test_pictures_show_the_evaluation_of_real_data(tmp_path: Path) -> None:
     metric = ClassificationMetrics(3)
     metric.update(torch.eye(3)[[0, 1, 1, 1, 0, 2, 2]], torch.tensor([0, 0, 1, 1, 1, 2, 2]), torch.arange(7))
     metric.compute()
-    task = Evaluated(metric.report, coords="xyr")
-    pictures = ClassificationPictures().draw(task, data)
+    pictures = ClassificationPictures().draw(evaluated(metric.report, coords="xyr"), data)
     assert set(pictures) == {"confusion", "classes", "worst"}
     assert all(picture.mode == "RGB" for picture in pictures.values())
     assert has_colour(pictures["worst"], TRUE_COLOUR)
@@ -113,8 +109,8 @@ def test_the_sheet_shows_the_images_of_the_evaluated_part_the_worst_first(
     save_classes(tmp_path / "val", 1)
     order = [2, 0] if part == "val" else [3, 1]
     worst = [WorstExample(number, 1, 0, 0.9, 3.0 - place) for place, number in enumerate(order)]
-    task = Evaluated(made_up([[0, 1], [1, 1]], worst), part)
-    sheet = np.asarray(ClassificationPictures().draw(task, data)["worst"])
+    one = evaluated(made_up([[0, 1], [1, 1]], worst), part)
+    sheet = np.asarray(ClassificationPictures().draw(one, data)["worst"])
     expected = data.images_at(order, part)
     pixels = (data.denormalize(expected.images) * 255).round().byte().permute(0, 2, 3, 1).numpy()
     zoom = 160 // SIZE
@@ -131,27 +127,26 @@ def test_pictures_that_cannot_be_read_are_left_out(tmp_path: Path) -> None:
     for name in ("00", "01"):
         damage(tmp_path / "val" / CLASSES[0] / f"{name}.png")
     worst = [WorstExample(number, 0, 1, 0.9, 3.0) for number in (1, 2, 0)]
-    both = ClassificationPictures().draw(Evaluated(made_up([[0, 2], [1, 1]], worst)), data)
+    both = ClassificationPictures().draw(evaluated(made_up([[0, 2], [1, 1]], worst)), data)
     assert set(both) == {"confusion", "classes", "worst"}
     one = draw_worst(list(data.denormalize(data.images_at([2], "val").images)), worst[1:2], CLASSES, "")
     assert both["worst"].height == one.height
-    none = ClassificationPictures().draw(Evaluated(made_up([[0, 2], [1, 1]], worst[::2])), data)
+    none = ClassificationPictures().draw(evaluated(made_up([[0, 2], [1, 1]], worst[::2])), data)
     assert set(none) == {"confusion", "classes"}
 
 
 def test_without_an_evaluation_there_is_nothing_to_draw(tmp_path: Path) -> None:
     data = make_data(tmp_path, 1, 1)
-    assert ClassificationPictures().draw(Evaluated(None), data) == {}
-    assert ClassificationPictures().draw(Evaluated(made_up([[0, 0], [0, 0]], [])), data) == {}
+    assert ClassificationPictures().draw(evaluated(None), data) == {}
+    assert ClassificationPictures().draw(evaluated(made_up([[0, 0], [0, 0]], [])), data) == {}
 
 
 def test_other_tasks_and_data_are_refused(tmp_path: Path) -> None:
-    data, task = make_data(tmp_path, 1, 1), Evaluated(None)
-    assert isinstance(task, DrawableTask)
+    data = make_data(tmp_path, 1, 1)
     with pytest.raises(TypeError, match="ToyTask and ClassificationData are not those of classification"):
         ClassificationPictures().draw(ToyTask(), data)
-    with pytest.raises(TypeError, match="Evaluated and ToyData are not those of classification"):
-        ClassificationPictures().draw(task, ToyData())
+    with pytest.raises(TypeError, match="Classifier and ToyData are not those of classification"):
+        ClassificationPictures().draw(evaluated(None), ToyData())
 
 
 # ------------------------------------------------------------------ the matrix
