@@ -17,25 +17,18 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from coordconv_apps.nn.convert import coordconv_layers
+from coordconv_apps.nn.fold import fold
 from coordconv_apps.utils.errors import UserError
 
 Format = Literal["default", "onnx", "plain", "torch_export", "all"]
 Inputs = tuple[Tensor, ...]
 Network = Callable[..., object]  # tensors in, tensors out
 
-FORMATS: dict[Format, tuple[str, ...]] = {
-    "default": ("onnx", "plain"),
-    "onnx": ("onnx",),
-    "plain": ("plain",),
-    "torch_export": ("torch_export",),
-    "all": ("onnx", "plain", "torch_export"),
-}
+FORMATS: dict[Format, tuple[str, ...]] = {"default": ("onnx", "plain"), "all": ("onnx", "plain", "torch_export")}
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 TOLERANCE = 1e-4
 """Largest difference allowed, as a share of the largest output, or of 1 if that is larger."""
-
-BATCHES = (1, 3)
-"""Batch sizes to compare at; the example has another one."""
 
 
 def export(module: nn.Module, inputs: Inputs, formats: Sequence[str], folder: Path) -> dict[Path, float]:
@@ -62,7 +55,9 @@ def export(module: nn.Module, inputs: Inputs, formats: Sequence[str], folder: Pa
     inputs = _batch(inputs, 2)  # torch.export specialises to a batch of one
     files: dict[Path, float] = {}
     for form in formats:
-        source = _fold(module, inputs) if form == "plain" else module
+        source = module
+        if form == "plain" and coordconv_layers(module):  # the baseline has none
+            source = fold(module, inputs[0].shape, lambda model: model(*inputs))
         for name, write, load in FILES[form]:
             path = folder / name
             shutil.rmtree(aside, ignore_errors=True)
@@ -78,16 +73,8 @@ def export(module: nn.Module, inputs: Inputs, formats: Sequence[str], folder: Pa
     return files
 
 
-def _fold(module: nn.Module, inputs: Inputs) -> nn.Module:
-    from coordconv_apps.nn.convert import coordconv_layers
-    from coordconv_apps.nn.fold import fold
-
-    if not coordconv_layers(module):  # the baseline
-        return module
-    return fold(module, inputs[0].shape, lambda model: model(*inputs))
-
-
-# ------------------------------------------------------------------------- forms
+def _free_batch(inputs: Inputs) -> Any:  # noqa: ANN401  # as torch.export takes it
+    return tuple({0: torch.export.Dim("batch")} for _ in inputs)
 
 
 def _write_onnx(module: nn.Module, inputs: Inputs, path: Path) -> None:
@@ -118,10 +105,6 @@ def _load_program(path: Path, module: nn.Module) -> Network:
     return torch.export.load(path).module()
 
 
-def _write_weights(module: nn.Module, inputs: Inputs, path: Path) -> None:
-    torch.save(module.state_dict(), path)
-
-
 def _load_weights(path: Path, module: nn.Module) -> Network:
     loaded = copy.deepcopy(module)
     loaded.load_state_dict(torch.load(path, weights_only=True))
@@ -139,26 +122,15 @@ FILES: dict[str, list[_File]] = {
     "torch_export": [_File("network.pt2", _write_program, _load_program)],
     "plain": [
         _File("network_plain.pt2", _write_program, _load_program),
-        _File("network_plain_weights.pt", _write_weights, _load_weights),
+        _File("network_plain_weights.pt", lambda module, _, path: torch.save(module.state_dict(), path), _load_weights),
     ],
 }
 
 
-def _free_batch(inputs: Inputs) -> Any:  # noqa: ANN401  # as torch.export takes it
-    return tuple({0: torch.export.Dim("batch")} for _ in inputs)
-
-
-# ------------------------------------------------------------------ verification
-
-
 def _difference(path: Path, module: nn.Module, loaded: Network, inputs: Inputs) -> float:
-    """Return the largest difference between the outputs of a file's network and those of the module.
-
-    Raises:
-        UserError: The difference is too large.
-    """
+    """Return the largest difference between the outputs of a file's network and those of the module."""
     largest = 0.0
-    for size in BATCHES:
+    for size in (1, 3):  # the example has another batch size
         batch = _batch(inputs, size)
         with torch.no_grad():
             expected, found = _tensors(module(*batch)), _tensors(loaded(*batch))
@@ -176,11 +148,8 @@ def _difference(path: Path, module: nn.Module, loaded: Network, inputs: Inputs) 
 def _batch(inputs: Inputs, size: int) -> Inputs:
     """Return a batch of ``size`` different samples made of ``inputs``."""
     scale = torch.linspace(1.0, 0.5, size)
-    return tuple(_scaled(x[torch.arange(size) % len(x)], scale) for x in inputs)
-
-
-def _scaled(x: Tensor, scale: Tensor) -> Tensor:
-    return x * scale.to(x.dtype).view(-1, *[1] * (x.ndim - 1)) if x.is_floating_point() else x
+    batch = [x[torch.arange(size) % len(x)] for x in inputs]
+    return tuple(x * scale.to(x.dtype).view(-1, *[1] * (x.ndim - 1)) if x.is_floating_point() else x for x in batch)
 
 
 def _tensors(outputs: object) -> list[Tensor]:

@@ -1,37 +1,29 @@
 """The command line of every application: ``python -m <app> fit | validate | test | predict | export``.
 
-From the arguments to a trained network:
-
-1. `run`, which an application's ``__main__`` calls, turns every outcome into an exit status.
-2. `coordconv_apps.cli.model_class.preview` finds the task class and the checkpoint.
-3. `coordconv_apps.cli.arguments.ArgumentsCLI` parses the command line (LightningCLI, jsonargparse) and completes it
-   from the checkpoint. LightningCLI then creates the data module and the task.
-4. `coordconv_apps.cli.suite_cli.SuiteCLI` creates the run folder, loggers, callbacks and the trainer, and starts it.
+`coordconv_apps.cli.model_class.preview` finds the task class and the checkpoint;
+`coordconv_apps.cli.arguments.ArgumentsCLI` parses the command line and completes it from the checkpoint;
+`coordconv_apps.cli.suite_cli.SuiteCLI` creates the run folder, loggers, callbacks and the trainer, and starts it.
 """
 
 from __future__ import annotations
 
 import sys
 import traceback
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+
+from lightning.pytorch.callbacks import Callback
 
 from coordconv_apps.cli.arguments import AlreadyFinished
 from coordconv_apps.cli.launch import end_processes
 from coordconv_apps.cli.run_report import RunReport
 from coordconv_apps.cli.suite_cli import SuiteCLI
+from coordconv_apps.data.datamodule import DataModule
 from coordconv_apps.training.signals import Interrupted, Interrupts
+from coordconv_apps.training.task import Task
 from coordconv_apps.utils.distributed import is_first_here, is_main_process
 from coordconv_apps.utils.errors import debugging, is_user_error, one_line
 from coordconv_apps.utils.memory import keep_freed_memory
 from coordconv_apps.utils.warning_filters import filter_warnings
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from lightning.pytorch.callbacks import Callback
-
-    from coordconv_apps.data.datamodule import DataModule
-    from coordconv_apps.training.task import Task
 
 
 def run(
@@ -47,7 +39,7 @@ def run(
 
     Args:
         app: Name of the application, as in the folders of its runs.
-        task_class: The base class of the tasks. The package of its ``tasks`` module is what follows ``python -m``.
+        task_class: The base class of the tasks. The package of its module ``tasks`` is what follows ``python -m``.
         datamodule_class: The data module.
         args: The command line; ``sys.argv`` if None.
         default_task: The task if neither the command line nor a config file names one; ``task_class`` if None.
@@ -57,7 +49,7 @@ def run(
     Raises:
         SystemExit: Status 2 for a user's mistake, 130 for Ctrl-C, 143 for SIGTERM, 1 for any other failure.
     """
-    report = RunReport(app, _package(task_class))
+    report = RunReport(app, task_class.__module__.partition(".tasks")[0])
     interrupts = Interrupts()
     status = 1
     try:
@@ -91,10 +83,3 @@ def run(
         interrupts.restore()
     if status:
         sys.exit(status)
-
-
-def _package(task_class: type[Task]) -> str:
-    """Return an application's package: ``rl`` for a class in ``rl.tasks.ppo``, ``toy`` for one in ``toy.task``."""
-    module = task_class.__module__
-    package, tasks, _ = f"{module}.".partition(".tasks.")
-    return package if tasks else module.rpartition(".")[0] or module

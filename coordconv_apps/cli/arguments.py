@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 import sys
 from argparse import SUPPRESS, ArgumentError
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from coordconv_apps.cli.errors import parsing_error
@@ -15,16 +17,11 @@ from coordconv_apps.cli.merge_config import merge_config
 from coordconv_apps.cli.model_class import COMMANDS, choices, class_path, preview, run_name
 from coordconv_apps.cli.run_report import RunReport, complete_summary
 from coordconv_apps.cli.trainer import SuiteTrainer
+from coordconv_apps.data.datamodule import DataModule
+from coordconv_apps.training.signals import Interrupts
+from coordconv_apps.training.task import Task
 from coordconv_apps.utils.distributed import is_main_process
 from coordconv_apps.utils.errors import UserError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from lightning.pytorch.callbacks import Callback
-
-    from coordconv_apps.data.datamodule import DataModule
-    from coordconv_apps.training.task import Task
 
 TRAINER_DEFAULTS = {
     "devices": 1,  # the samples of a training step depend on it
@@ -40,15 +37,10 @@ class AlreadyFinished(Exception):
 
 
 class ArgumentParser(LightningArgumentParser):
-    """Lightning's parser, whose ``--help`` ends with the arguments of one task class.
-
-    Attributes:
-        task_class: The task class.
-        others: Names of the other task classes.
-    """
+    """Lightning's parser, whose ``--help`` ends with the arguments of one task class."""
 
     task_class: type[Task] | None = None
-    others: Sequence[str] = ()
+    others: Sequence[str] = ()  # names of the other task classes
 
     def task_parser(self) -> LightningArgumentParser:
         """Return a parser of the task's arguments alone."""
@@ -69,26 +61,12 @@ class ArgumentParser(LightningArgumentParser):
 
 
 class ArgumentsCLI(LightningCLI):
-    """Parse the arguments of a command; a subclass creates the trainer and runs it.
-
-    Args:
-        report: Report on the run.
-        task_class: The base class of the application's tasks.
-        datamodule_class: The data module.
-        args: The command line; ``sys.argv`` if None.
-        default_task: The task if neither the command line nor a config file names one; ``task_class`` if None.
-        callbacks: Callbacks of the application.
-
-    Attributes:
-        task_class: The class of the task.
-        name_dir: Folder of all runs of this name.
-        checkpoint: File that ``--ckpt_path`` means, if given.
-        restored: State of the run that wrote it.
-    """
+    """Parse the arguments of a command; a subclass creates the trainer. The arguments are those of `run`."""
 
     def __init__(
         self,
         report: RunReport,
+        interrupts: Interrupts,
         task_class: type[Task],
         datamodule_class: type[DataModule],
         args: Sequence[str] | None,
@@ -96,13 +74,14 @@ class ArgumentsCLI(LightningCLI):
         callbacks: Sequence[type[Callback]],
     ) -> None:
         self.report = report
+        self.interrupts = interrupts
         default = default_task or task_class
         self.task_class, self.command_line, self.checkpoint, self.restored = preview(
             report.app, task_class, default, sys.argv[1:] if args is None else args
         )
         self.task_names = list(choices(task_class, default))
         self.callback_classes = callbacks
-        self.name_dir = Path()
+        self.name_dir = Path()  # folder of all runs of this name
         super().__init__(
             task_class,
             datamodule_class,
@@ -125,9 +104,7 @@ class ArgumentsCLI(LightningCLI):
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         """Return the commands, and the arguments of the trainer's methods that are not flags."""
-        objects = {"model", "datamodule", "dataloaders", "train_dataloaders", "val_dataloaders"}
-        set_here = {"ckpt_path", "weights_only", "verbose", "return_predictions"}
-        return {command: objects | set_here for command in COMMANDS}
+        return {command: {"model", "datamodule"} for command in COMMANDS}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the common flags, those of the application's callbacks, and the default of ``--model``."""
@@ -161,12 +138,7 @@ class ArgumentsCLI(LightningCLI):
             parser.add_lightning_class_args(callback, key)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:  # noqa: ANN401  # LightningCLI's
-        """Parse the command line, and take all other arguments from the checkpoint, if there is one.
-
-        Raises:
-            UserError: An argument is wrong, or contradicts the checkpoint.
-            AlreadyFinished: The run to resume has finished.
-        """
+        """Parse the command line, and take all other arguments from the checkpoint, if there is one."""
         try:
             self.config = parser.parse_args(args)
             self._merge_checkpoint(parser, args)
@@ -182,7 +154,7 @@ class ArgumentsCLI(LightningCLI):
             raise UserError(text) from error
 
     def instantiate_classes(self) -> None:
-        """Builds data, task and trainer. Errors of constructors come without what jsonargparse makes of them."""
+        """Create data module, task and trainer; errors of their constructors come without jsonargparse's words."""
         try:
             super().instantiate_classes()
         except ValueError as error:
@@ -197,7 +169,9 @@ class ArgumentsCLI(LightningCLI):
         """Complete the arguments from the checkpoint, if there is one."""
         command = self.config.subcommand
         given = self.config[command]
-        _check_seed(given.seed_everything)
+        if not 0 <= given.seed_everything < 2**32:
+            allowed = f"must be an integer from 0 to {2**32 - 1}, or true for a random one"
+            raise UserError(f"--seed_everything={given.seed_everything}: {allowed}")
         self.name_dir = Path(given.runs_dir) / self.report.app / run_name(given.name, given.config or ())
         if self.restored is None:
             if command != "fit" and not given.allow_random_weights:
@@ -217,15 +191,9 @@ class ArgumentsCLI(LightningCLI):
         if is_main_process():
             for change in changes:
                 print(f"changed: {change}")
-        if command == "fit":
-            self._check_unfinished(self.config[command].trainer.max_epochs)
-
-    def _check_unfinished(self, max_epochs: int | None) -> None:
-        """Raise `AlreadyFinished` if the run to resume has completed its epochs."""
-        assert self.restored is not None
-        assert self.checkpoint is not None
-        epochs = self.restored["epochs"]
-        if max_epochs is not None and 0 <= max_epochs <= epochs:
+        epochs, max_epochs = self.restored["epochs"], self.config[command].trainer.max_epochs
+        if command == "fit" and max_epochs is not None and 0 <= max_epochs <= epochs:
+            assert self.checkpoint is not None
             if is_main_process():
                 complete_summary(self.checkpoint.resolve().parents[1], self.restored)
             trained = f"{self.checkpoint} has trained for {epochs} epochs"
@@ -240,9 +208,3 @@ class ArgumentsCLI(LightningCLI):
 
     def _parse_ckpt_path(self) -> None:
         """Do nothing: LightningCLI would replace the command line's arguments by the checkpoint's."""
-
-
-def _check_seed(seed: bool | int) -> None:
-    """Raise `UserError` for a seed that some random number generator does not accept."""
-    if not 0 <= seed < 2**32:
-        raise UserError(f"--seed_everything={seed}: must be an integer from 0 to {2**32 - 1}, or true for a random one")

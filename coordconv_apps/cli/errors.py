@@ -8,21 +8,15 @@ from __future__ import annotations
 
 import difflib
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from coordconv_apps.utils.errors import one_line
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
 
-
-def parsing_error(message: str, args: Sequence[str], options: Iterable[str]) -> str:
+def parsing_error(message: str, args: Sequence[str], options: Sequence[str]) -> str:
     """Return one line for a message of jsonargparse, which has many lines and names Python's types.
 
-    Args:
-        message: Message of jsonargparse.
-        args: The command line.
-        options: Names of all arguments, without dashes, to suggest some from.
+    It suggests some of ``options``: names of all arguments, without dashes.
     """
     if found := re.search(r"unrecognized arguments: (.*)", message, re.DOTALL):
         return "; ".join(_unknown(word, options) for word in found[1].split() if word.startswith("-")) or (
@@ -46,8 +40,7 @@ def parsing_error(message: str, args: Sequence[str], options: Iterable[str]) -> 
     return one_line(message)
 
 
-def _unknown(word: str, options: Iterable[str]) -> str:
-    options = list(options)
+def _unknown(word: str, options: Sequence[str]) -> str:
     key = word.lstrip("-").partition("=")[0]
     last = key.rpartition(".")[2]
     close = [option for option in options if option.rpartition(".")[2] == last]
@@ -72,12 +65,7 @@ def _plain_types(text: str) -> str:
     text = re.sub(r"<class '([^']+)'>", r"\1", text)
     text = re.sub(r"\b(?:\w+\.)+(?=\w)", "", text)
     text = re.sub(r"(?:Literal|Union|Optional)\[([^\[\]]*)\]", r"\1", text)
-    for name, plain in (
-        ("NoneType", "null"),
-        ("bool", "true or false"),
-        ("int", "an integer"),
-        ("float", "a number"),
-        ("str", "a text"),
-    ):
+    words = {"NoneType": "null", "bool": "true or false", "int": "an integer", "float": "a number", "str": "a text"}
+    for name, plain in words.items():
         text = re.sub(rf"(?<![\[\w'\"]){name}\b", plain, text)
     return one_line(text)

@@ -7,15 +7,13 @@ import os
 import signal
 import subprocess
 import time
-from typing import TYPE_CHECKING, TypedDict
+from typing import TypedDict
 
 import torch
+from lightning.pytorch import Trainer
 
 from coordconv_apps.training.lightning_internals import launched_processes
 from coordconv_apps.utils.distributed import is_first_here
-
-if TYPE_CHECKING:
-    from lightning.pytorch import Trainer
 
 LAUNCH_VARIABLE = "COORDCONV_LAUNCH"
 GRACE = 10.0
@@ -23,7 +21,7 @@ GRACE = 10.0
 
 
 class Launch(TypedDict):
-    """What the first process of a command passes to those that it starts."""
+    """Values that the first process of a command passes to those that it starts."""
 
     run_dir: str
     ckpt_path: str | None
@@ -45,9 +43,7 @@ def parent_launch() -> Launch | None:
 def end_processes(trainer: Trainer | None, failed: bool) -> None:
     """End what a command has started: its process group, and the processes that Lightning launched.
 
-    Args:
-        trainer: The command's trainer; None if it has none yet.
-        failed: Whether the command failed or was interrupted. The others might wait for this process forever.
+    If it ``failed`` or was interrupted, the others might wait for this process forever.
     """
     if failed and not is_first_here():
         # The first process may end this one now, which is not an interruption to report.
@@ -56,7 +52,11 @@ def end_processes(trainer: Trainer | None, failed: bool) -> None:
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()  # ends the waiting of the others
     if failed and not is_first_here():
-        _wait_for_the_first()
+        # Wait for the first process to end this one: it would be killed, not stopped, if this one failed first.
+        first = os.getppid()
+        deadline = time.monotonic() + GRACE
+        while os.getppid() == first and time.monotonic() < deadline:
+            time.sleep(0.05)
     watched = [] if trainer is None else launched_processes(trainer)
     launched_here = [p for p in watched if isinstance(p, subprocess.Popen)]
     # Lightning's observer polls them, and kills this process if one of them has failed.
@@ -69,11 +69,3 @@ def end_processes(trainer: Trainer | None, failed: bool) -> None:
         if failed:
             process.kill()  # it may still wait for this one
         process.wait()  # it may have more work than this one
-
-
-def _wait_for_the_first() -> None:
-    """Wait for the first process to end this one: it would be killed, not stopped, if this one failed first."""
-    first = os.getppid()
-    deadline = time.monotonic() + GRACE
-    while os.getppid() == first and time.monotonic() < deadline:
-        time.sleep(0.05)

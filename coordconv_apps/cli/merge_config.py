@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
+from jsonargparse import Namespace
 
+from coordconv_apps.training.checkpoints import RunState
 from coordconv_apps.utils.errors import UserError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from pathlib import Path
-
-    from jsonargparse import Namespace
-
-    from coordconv_apps.training.checkpoints import RunState
 
 
 def read_run_state(path: Path) -> RunState:
@@ -32,15 +28,9 @@ def read_run_state(path: Path) -> RunState:
         model = {"init_args": {k: v for k, v in saved.items() if not k.startswith("_")}}
         if "_class_path" in saved:  # of LightningCLI
             model["class_path"] = saved["_class_path"]
-        epochs = checkpoint["epoch"]
-        return {
-            "place": None,
-            "epochs": epochs,
-            "log_step": -1,
-            "metrics": {},
-            "best": None,
-            "config": {"model": model},
-        }
+        return RunState(
+            place=None, epochs=checkpoint["epoch"], log_step=-1, metrics={}, best=None, config={"model": model}
+        )
     except Exception as error:  # another file fails in many ways
         raise UserError(f"--ckpt_path={path}: not a readable checkpoint") from error
 
@@ -53,18 +43,11 @@ def merge_config(
     parse: Callable[[dict[str, Any]], Namespace],
     changeable_args: frozenset[str],
 ) -> tuple[Namespace, list[str]]:
-    """Complete a command's arguments from the config in a checkpoint.
+    """Complete a command's arguments from the config in a checkpoint, ``saved``.
 
-    ``fit`` takes all of it, the other commands its model and data. The command line takes precedence, but it may only
-    change those arguments of the model that are in ``changeable_args``.
-
-    Args:
-        command: The command.
-        saved: Config in the checkpoint.
-        complete: Arguments of the command line and of config files, and defaults.
-        given: Names of those that are not defaults.
-        parse: Completes a config with defaults.
-        changeable_args: Arguments of the model that may change.
+    ``fit`` takes all of it, the other commands its model and data, which ``parse`` completes with defaults. The
+    arguments with names in ``given`` are taken from ``complete``, which holds those of the command line, of config
+    files, and defaults. Of the model's arguments only ``changeable_args`` may change.
 
     Returns:
         The complete arguments, and a line for each that the command line changes.

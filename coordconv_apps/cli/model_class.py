@@ -10,50 +10,33 @@ import argparse
 import difflib
 import importlib
 import inspect
+import sys
 from abc import ABC
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 import yaml
 
 from coordconv_apps.cli.launch import parent_launch
 from coordconv_apps.cli.merge_config import read_run_state
 from coordconv_apps.runs.folder import find_checkpoint
+from coordconv_apps.training.checkpoints import RunState
 from coordconv_apps.training.task import Task
+from coordconv_apps.utils.distributed import is_main_process
 from coordconv_apps.utils.errors import UserError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from coordconv_apps.training.checkpoints import RunState
 
 COMMANDS = ("fit", "validate", "test", "predict", "export")
 
 
-class Preview(NamedTuple):
-    """What is known of a command before its arguments are parsed.
+def preview(
+    app: str, base: type[Task], default: type[Task], args: Sequence[str]
+) -> tuple[type[Task], list[str], Path | None, RunState | None]:
+    """Find the task class, a subclass of ``base``, and the checkpoint on the command line and in config files.
 
-    Attributes:
-        task_class: The class of the task.
-        args: The command line with config files first, then ``--model``, then all other flags.
-        checkpoint: The file that ``--ckpt_path`` means, if given.
-        restored: The state of the run that wrote the checkpoint.
-    """
-
-    task_class: type[Task]
-    args: list[str]
-    checkpoint: Path | None = None
-    restored: RunState | None = None
-
-
-def preview(app: str, base: type[Task], default: type[Task], args: Sequence[str]) -> Preview:
-    """Look for the task class and the checkpoint on the command line and in config files.
-
-    Args:
-        app: The application's name.
-        base: The base class of the application's tasks.
-        default: The class if no other is named.
-        args: The command line.
+    Returns:
+        The task class; the command line with config files first, then ``--model``, then all other flags; the file that
+        ``--ckpt_path`` means, and the state of the run that wrote it, if given.
 
     Raises:
         UserError: There is no such class, or the checkpoint has another one.
@@ -61,43 +44,40 @@ def preview(app: str, base: type[Task], default: type[Task], args: Sequence[str]
     """
     command = next((i for i, arg in enumerate(args) if arg in COMMANDS), None)
     if command is None:
-        return Preview(default, list(args))
+        return default, list(args), None, None
     flags, others = _parse_known(args[command + 1 :])
     if flags is None:  # a flag lacks its value: parsing the whole command line says so
-        return Preview(default, list(args))
+        return default, list(args), None, None
     before, _ = _parse_known(args[:command])
     configs = [(path, _load(path).get(args[command]) or {}) for path in (before.config if before else ())]
     configs += [(path, _load(path)) for path in flags.config]
     settings: dict[str, Any] = {}
-    named = None
-    for path, config in configs:
+    for _, config in configs:
         settings |= config
-        named = _class_name(config.get("model"), path) or named
     for key in ("name", "runs_dir", "ckpt_path"):
         if (value := getattr(flags, key)) is not None:
             settings[key] = yaml.safe_load(value)
-    for value in flags.model:
-        named = _class_name(value) or named
+    models = [_model(config.get("model"), path) for path, config in configs]
+    flag_models = [_model(value) for value in flags.model]
+    named = next((str(m["class_path"]) for m in reversed(models + flag_models) if m.get("class_path")), None)
     task_class = default if named is None else find_class(named, base, default)
-    config_flags = [f"--config={path}" for path in flags.config]
-    model_flags = [f"--model={value}" for value in flags.model if _class_name(value) != value]
-
-    def ordered(task_class: type[Task]) -> list[str]:
-        return [*args[: command + 1], *config_flags, *model_flags, f"--model={class_path(task_class)}", *others]
-
-    if "-h" in args or "--help" in args:
-        return Preview(task_class, ordered(task_class))
+    checkpoint = restored = None
     launch = parent_launch()
     ckpt_path = settings.get("ckpt_path") if launch is None else launch["ckpt_path"]
-    if ckpt_path is None:
-        return Preview(task_class, ordered(task_class))
-    name_dir = Path(settings.get("runs_dir", "runs")) / app / run_name(settings.get("name"), flags.config)
-    checkpoint = find_checkpoint(str(ckpt_path), name_dir)
-    restored = read_run_state(checkpoint)
-    saved = _class_of(restored, checkpoint, base, task_class)
-    if named is not None and saved is not task_class:
-        raise UserError(f"--model={task_class.__name__}: the checkpoint {checkpoint} is of {saved.__name__}")
-    return Preview(saved, ordered(saved), checkpoint, restored)
+    if ckpt_path is not None and "-h" not in args and "--help" not in args:
+        name_dir = Path(settings.get("runs_dir", "runs")) / app / run_name(settings.get("name"), flags.config)
+        checkpoint = find_checkpoint(str(ckpt_path), name_dir)
+        restored = read_run_state(checkpoint)
+        saved = _class_of(restored, checkpoint, base, task_class)
+        if named is not None and saved is not task_class:
+            raise UserError(f"--model={task_class.__name__}: the checkpoint {checkpoint} is of {saved.__name__}")
+        task_class = saved
+    _report_ignored(models + flag_models, task_class)
+    config_flags = [f"--config={path}" for path in flags.config]
+    mappings = [value for value, m in zip(flags.model, flag_models, strict=True) if list(m) != ["class_path"]]
+    model_flags = [f"--model={value}" for value in (*mappings, class_path(task_class))]
+    ordered = [*args[: command + 1], *config_flags, *model_flags, *others]
+    return task_class, ordered, checkpoint, restored
 
 
 def run_name(name: str | None, config_files: Sequence[object]) -> str:
@@ -111,9 +91,6 @@ def run_name(name: str | None, config_files: Sequence[object]) -> str:
     if name in ("", "..") or Path(name).name != name:
         raise UserError(f"--name={name}: must be the name of a folder, without separators")
     return name
-
-
-# ------------------------------------------------------------------------ classes
 
 
 def choices(base: type[Task], default: type[Task]) -> dict[str, type[Task]]:
@@ -169,9 +146,6 @@ def _class_of(state: RunState, checkpoint: Path, base: type[Task], chosen: type[
         raise UserError(f"--ckpt_path={checkpoint}: {reason}") from error
 
 
-# ----------------------------------------------------------------------- settings
-
-
 def _parse_known(args: Sequence[str]) -> tuple[argparse.Namespace | None, list[str]]:
     """The flags that decide which class it is, and all other arguments."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
@@ -197,11 +171,18 @@ def _load(text: str) -> dict[str, Any]:
     return loaded if isinstance(loaded, dict) else {}
 
 
-def _class_name(model: object, config: str = "") -> str | None:
-    """The class that a value of ``model`` names: a class's name, a mapping with ``class_path``, or a file with one."""
+def _model(model: object, config: str = "") -> dict[str, Any]:
+    """The mapping that a value of ``model`` means: a class's name, a mapping, or a file with one."""
     if isinstance(model, str):
         file = Path(config).expanduser().parent / model
-        model = _load(str(file) if file.is_file() else model) or model
-    if isinstance(model, dict):
-        model = model.get("class_path")
-    return None if model is None else str(model)
+        model = _load(str(file) if file.is_file() else model) or {"class_path": model}
+    return model if isinstance(model, dict) else {}
+
+
+def _report_ignored(models: Sequence[dict[str, Any]], task_class: type[Task]) -> None:
+    """Print which arguments of another class in ``models`` the task class lacks: jsonargparse drops them silently."""
+    others = [m for m in models if str(m.get("class_path", "")).rpartition(".")[2] not in ("", task_class.__name__)]
+    given = {name for model in others for name in model.get("init_args") or ()}
+    names = [f"model.{name}" for name in sorted(given - set(inspect.signature(task_class).parameters))]
+    if names and is_main_process():
+        print(f"ignored: --model={task_class.__name__} has no {', '.join(names)}", file=sys.stderr)

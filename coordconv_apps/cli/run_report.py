@@ -4,59 +4,28 @@ from __future__ import annotations
 
 import shlex
 import time
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
+from pathlib import Path
+from typing import Any, Literal, cast
 
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
+from coordconv_apps.cli.trainer import SuiteTrainer
 from coordconv_apps.runs.environment import device_name, package_versions
 from coordconv_apps.runs.summary import read_summary, write_summary
+from coordconv_apps.training.checkpoints import Checkpoints, RunState
 from coordconv_apps.training.lightning_internals import set_default_root_dir
 from coordconv_apps.training.progress import epoch_metrics
+from coordconv_apps.training.task import Task
 from coordconv_apps.utils.distributed import is_main_process
 from coordconv_apps.utils.errors import one_line
 from coordconv_apps.utils.tables import beside_real_reference, table
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from lightning.pytorch import LightningModule, Trainer
-
-    from coordconv_apps.training.checkpoints import Checkpoints, RunState
-    from coordconv_apps.training.task import Task
-
 Status = Literal["running", "finished", "interrupted", "failed"]
 
 
-class RunStart(NamedTuple):
-    """What is known when a command starts.
-
-    Attributes:
-        command: The command, such as ``"fit"``.
-        name: Name of the run.
-        folder: Folder of the run.
-        seed: Seed of all random number generators.
-        checkpoint: Checkpoint to resume from or to use, if any.
-        epochs: Number of epochs that it has trained.
-    """
-
-    command: str
-    name: str
-    folder: Path
-    seed: object
-    checkpoint: Path | None
-    epochs: int
-
-
 class RunReport:
-    """Report on one command. Before `start` there is nothing to report.
-
-    Args:
-        app: The application's name.
-        package: The application's package: what follows ``python -m``.
-
-    Attributes:
-        running: Whether training or evaluation has begun.
-    """
+    """Report on one command of an application, whose package follows ``python -m``; nothing before `start`."""
 
     def __init__(self, app: str, package: str) -> None:
         self.app = app
@@ -65,30 +34,39 @@ class RunReport:
         self.folder: Path | None = None
         self.trainer: Trainer | None = None
         self.checkpoints: Checkpoints | None = None
-        self.running = False
+        self.running = False  # whether training or evaluation has begun
         self._began = time.monotonic()
         self._seconds_before = 0.0
 
-    def start(self, run: RunStart, trainer: Trainer, task: Task, checkpoints: Checkpoints) -> None:
-        """Print what runs where, and write a first ``summary.json`` with the status ``running``."""
-        self.folder, self.trainer, self.checkpoints = run.folder, trainer, checkpoints
-        before = read_summary(run.folder)  # of the run that is resumed
+    def start(
+        self,
+        command: str,
+        folder: Path,
+        seed: object,
+        epochs: int,
+        trainer: SuiteTrainer,
+        task: Task,
+        checkpoints: Checkpoints,
+    ) -> None:
+        """Print what runs where, and write a first ``summary.json``; the checkpoint has trained ``epochs``."""
+        self.folder, self.trainer, self.checkpoints = folder, trainer, checkpoints
+        before = read_summary(folder)  # of the run that is resumed
         self._seconds_before = before.get("seconds") or 0.0
         self.summary = {
             "app": self.app,
-            "name": run.name,
-            "command": run.command,
+            "name": folder.parent.name,
+            "command": command,
             "status": "running",
             "error": None,
             "metrics": before.get("metrics", {}),
-            "checkpoint": None if run.checkpoint is None else str(run.checkpoint),
+            "checkpoint": None if trainer.checkpoint is None else str(trainer.checkpoint),
             "best": before.get("best"),
             "run_facts": before.get("run_facts", {}),
             "parameters": task.parameter_count(),
             "coords": task.coords,
             "headline": task.headline or task.monitor,
-            "seed": run.seed,
-            "epochs": before.get("epochs", run.epochs),
+            "seed": seed,
+            "epochs": before.get("epochs", epochs),
             "steps": before.get("steps", 0),
             "seconds": self._seconds_before,
             "device": device_name(trainer.strategy.root_device, trainer.world_size),
@@ -97,11 +75,11 @@ class RunReport:
             "versions": package_versions(),
         }
         if is_main_process():
-            write_summary(run.folder, self.summary)
-            facts = f"{self.summary['parameters']:,} parameters, coords {task.coords}, seed {run.seed}"
-            print(f"{run.command} {self.app} {run.name!r} in {run.folder}")
-            if run.command == "fit" and run.checkpoint is not None:
-                print(f"resumes {run.checkpoint}, after {run.epochs} complete epochs")
+            write_summary(folder, self.summary)
+            facts = f"{self.summary['parameters']:,} parameters, coords {task.coords}, seed {seed}"
+            print(f"{command} {self.app} {folder.parent.name!r} in {folder}")
+            if command == "fit" and trainer.checkpoint is not None:
+                print(f"resumes {trainer.checkpoint}, after {epochs} complete epochs")
             print(f"{facts}, {self.summary['precision']} on {self.summary['device']}", flush=True)
 
     def add(self, metrics: dict[str, float]) -> None:
@@ -119,7 +97,7 @@ class RunReport:
         summary["seconds"] = round(self._seconds_before + time.monotonic() - self._began, 2)
         self.add(epoch_metrics(trainer))
         if trainer.lightning_module is not None:
-            task = cast("Task", trainer.lightning_module)
+            task = cast(Task, trainer.lightning_module)
             summary["headline"] = task.headline or task.monitor  # may depend on the data
             summary["run_facts"] = {**summary["run_facts"], **task.run_facts}
         if fit and trainer.global_step:
@@ -135,7 +113,7 @@ class RunReport:
                 self._print()
 
     def _print(self) -> None:
-        """Print the end of the command."""
+        """Print the metrics, the checkpoint, and the next command."""
         summary = self.summary
         print(f"\n{summary['command']} {summary['status']} after {summary['seconds']:.1f} s")
         if summary["metrics"]:
@@ -175,11 +153,7 @@ class RunReport:
 
 
 class ReportStart(Callback):
-    """Tell the report when training or evaluation begins: later errors are not wrong arguments.
-
-    Args:
-        report: The report.
-    """
+    """Tell the report when training or evaluation begins: later errors are not wrong arguments."""
 
     def __init__(self, report: RunReport) -> None:
         self.report = report
@@ -196,12 +170,7 @@ class ReportStart(Callback):
 
 
 def complete_summary(folder: Path, state: RunState) -> None:
-    """Write the final ``summary.json`` of a training that was stopped after its last epoch, but before its end.
-
-    Args:
-        folder: The run's folder. Nothing happens if it has no unfinished training.
-        state: State in its last checkpoint.
-    """
+    """Write the final ``summary.json`` of a training that was stopped after its last epoch, but before its end."""
     summary = read_summary(folder)
     if summary.get("command") != "fit" or summary["status"] == "finished":
         return

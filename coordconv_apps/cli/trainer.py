@@ -1,19 +1,18 @@
-"""The trainer of the command line: Lightning's, with ``export`` as one more command."""
+"""The trainer of the command line: Lightning's with the command ``export``, and checks of its arguments."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from lightning.pytorch import Trainer
+from jsonargparse import Namespace
+from lightning.pytorch import LightningDataModule, Trainer
 
 from coordconv_apps.export import FORMATS, Format, export
-
-if TYPE_CHECKING:
-    from lightning.pytorch import LightningDataModule
-
-    from coordconv_apps.training.task import Task
+from coordconv_apps.training.task import Task
+from coordconv_apps.utils.errors import UserError, one_line
 
 
 class SuiteTrainer(Trainer):
@@ -24,9 +23,9 @@ class SuiteTrainer(Trainer):
         limit_val_batches: The same for a validation.
         limit_test_batches: The same for a test.
         limit_predict_batches: The same for a prediction.
-        args: Lightning's other arguments.
-        kwargs: Lightning's other arguments.
     """
+
+    checkpoint: Path | None = None  # that all commands load
 
     def __init__(
         self,
@@ -47,21 +46,21 @@ class SuiteTrainer(Trainer):
             **kwargs,
         )
 
-    def fit(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401  # Lightning's
+    def fit(self, model: Task, datamodule: LightningDataModule) -> None:  # type: ignore[override]  # a command
         """Train a network, or resume its training."""
-        super().fit(*args, **kwargs)
+        super().fit(model, datamodule=datamodule, ckpt_path=self.checkpoint)
 
-    def validate(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  # Lightning's
+    def validate(self, model: Task, datamodule: LightningDataModule) -> None:  # type: ignore[override]  # a command
         """Evaluate a checkpoint on the validation data."""
-        return super().validate(*args, **kwargs)
+        super().validate(model, datamodule=datamodule, ckpt_path=self.checkpoint, verbose=False)
 
-    def test(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  # Lightning's
+    def test(self, model: Task, datamodule: LightningDataModule) -> None:  # type: ignore[override]  # a command
         """Evaluate a checkpoint on the test data."""
-        return super().test(*args, **kwargs)
+        super().test(model, datamodule=datamodule, ckpt_path=self.checkpoint, verbose=False)
 
-    def predict(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  # Lightning's
+    def predict(self, model: Task, datamodule: LightningDataModule) -> None:  # type: ignore[override]  # a command
         """Use a checkpoint on data of your own."""
-        return super().predict(*args, **kwargs)
+        super().predict(model, datamodule=datamodule, ckpt_path=self.checkpoint, return_predictions=False)
 
     def export(self, model: Task, datamodule: LightningDataModule, format: Format = "default") -> dict[Path, float]:
         """Write a checkpoint's network in forms that run without this package.
@@ -75,12 +74,54 @@ class SuiteTrainer(Trainer):
 
         Returns:
             The files, in the run's folder, and for each the largest difference from the network's outputs.
-
-        Raises:
-            UserError: A package is missing, or the outputs of a file differ from the network's.
-            ValueError: The task has no network to export.
         """
         module, inputs = model.export_module().cpu().eval(), tuple(x.cpu() for x in model.example_inputs())
         module = module.to(memory_format=torch.contiguous_format)  # torch.export.save warns otherwise
         folder = Path(self.default_root_dir) / "export"
-        return export(module, inputs, FORMATS[format], folder) | model.export_more(folder)
+        return export(module, inputs, FORMATS.get(format, (format,)), folder) | model.export_more(folder)
+
+
+def check_trainer_arguments(given: Namespace, task: Task) -> None:
+    """Raise `UserError` for an argument that the task or the command line's own flags do not allow."""
+    if given.default_root_dir is not None:
+        raise UserError(f"--trainer.default_root_dir={given.default_root_dir}: choose the folder with --runs_dir")
+    if re.search("spawn|fork|notebook", str(given.strategy)):
+        raise UserError(f"--trainer.strategy={given.strategy}: choose ddp, whose processes get the same arguments")
+    long_names = {"32": "32-true", "16": "16-mixed", "bf16": "bf16-mixed", "64": "64-true"}
+    precision = long_names.get(str(given.precision or 32), str(given.precision))
+    if task.precisions is not None and precision not in task.precisions:
+        raise UserError(f"--trainer.precision={given.precision}: must be one of {', '.join(task.precisions)}")
+    if task.automatic_optimization:
+        return
+    for name, allowed in (("gradient_clip_val", None), ("accumulate_grad_batches", 1)):
+        if given[name] not in (None, allowed):
+            own = task.replaced_trainer_args.get(name)
+            must = f"must be {'null' if allowed is None else allowed} for a task that steps its optimizers itself"
+            raise UserError(f"--trainer.{name}={given[name]}: {must}{'' if own is None else f'; choose {own}'}")
+
+
+def choose_strategy(given: Namespace, task: Task) -> Any:  # noqa: ANN401  # a name, or an object of the config's
+    """Return the trainer's strategy; it finds unused parameters if the task needs that on several processes."""
+    find_unused = task.find_unused_parameters
+    if find_unused is None:
+        find_unused = not task.automatic_optimization
+    several = given.num_nodes > 1 or _device_count(given.devices) > 1
+    if find_unused and (given.strategy == "ddp" or (given.strategy == "auto" and several)):
+        return "ddp_find_unused_parameters_true"
+    return given.strategy
+
+
+def trainer_error(error: Exception, given: dict[str, Any]) -> UserError:
+    """Return Lightning's error about an impossible argument with the arguments whose values it mentions."""
+    message = one_line(error)
+    about = [f"--trainer.{k}={v}" for k, v in given.items() if re.search(rf"(?<!\w){re.escape(str(v))}(?!\w)", message)]
+    return UserError(f"{', '.join(about) or 'trainer'}: {message}")
+
+
+def _device_count(devices: list[int] | str | int) -> int:
+    """Return the number of devices for a value of ``--trainer.devices``."""
+    if isinstance(devices, list):
+        return len(devices)
+    if isinstance(devices, str) and "," in devices:
+        return sum(bool(part.strip()) for part in devices.split(","))
+    return max(torch.cuda.device_count(), 1) if str(devices) in ("auto", "-1") else int(devices)

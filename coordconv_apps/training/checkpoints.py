@@ -15,23 +15,18 @@ from __future__ import annotations
 
 import math
 import os
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, cast
+from pathlib import Path
+from typing import Any, Literal, TypedDict, cast
 
 import torch
-from lightning.pytorch.callbacks import Callback, Checkpoint
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.trainer.states import TrainerFn
 
 from coordconv_apps.runs.folder import run_dir
 from coordconv_apps.training.lightning_internals import batches_that_stepped, load_loader_state, mark_as_not_restarting
 from coordconv_apps.training.signals import Interrupted, Interrupts
-from coordconv_apps.training.trainer_access import attached_callbacks
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from lightning.pytorch import LightningModule, Trainer
-
-    from coordconv_apps.training.task import Task
+from coordconv_apps.training.task import Task
 
 Place = Literal["epoch", "batch", "validation", "validated"]
 
@@ -50,11 +45,7 @@ class RunState(TypedDict):
 class Checkpoints(Checkpoint):
     """Write ``best.ckpt`` and ``last.ckpt``, and stop a training after a signal.
 
-    Without any validation, ``best.ckpt`` is that of the last epoch.
-
-    Args:
-        interrupts: Handler of the signals; None for one that no signal reaches.
-        config: Config of the command, plain values, to store in each checkpoint.
+    Without any validation, ``best.ckpt`` is that of the last epoch. Each checkpoint has the command's ``config``.
     """
 
     def __init__(self, interrupts: Interrupts | None = None, config: dict[str, Any] | None = None) -> None:
@@ -116,21 +107,19 @@ class Checkpoints(Checkpoint):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Save and stop after a signal.
-
-        Several processes may have different numbers of batches to validate and cannot agree to stop here, so they
-        finish the validation first.
-        """
+        """Save and stop after a signal, in one process: several may validate different numbers of batches."""
         if not _training(trainer) or trainer.world_size > 1 or not self.interrupts.requested:
             return
-        if _steps_left(trainer) and (trainer.is_last_batch or not _gradients_pending(trainer)):
+        # Without another step, a resumed run would skip its last validation.
+        steps_left = trainer.max_steps < 0 or trainer.global_step < trainer.max_steps
+        if steps_left and (trainer.is_last_batch or not _gradients_pending(trainer)):
             self._save(trainer, "last", "validation")
             raise Interrupted(self.interrupts.requested)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save ``best.ckpt`` if this is the best validation so far."""
         if _training(trainer):
-            self._save_if_best(trainer, cast("Task", pl_module))
+            self._save_if_best(trainer, cast(Task, pl_module))
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """End the epoch that a resumed run continued."""
@@ -205,15 +194,14 @@ class Checkpoints(Checkpoint):
                     count.update(dict.fromkeys(("ready", "started"), count["processed"]))
         batches = batches_that_stepped(checkpoint["loops"])
         complete = self._place == "validated" and trainer.is_last_batch
-        state: RunState = {
-            "place": self._place,
-            "epochs": loops["epoch_progress"]["current"]["processed"] + complete,
-            "log_step": batches - 1 if self._place == "epoch" else batches,
-            "metrics": {name: value.item() for name, value in trainer.callback_metrics.items()},
-            "best": self.best,
-            "config": self.config,
-        }
-        checkpoint["run"] = state
+        checkpoint["run"] = RunState(
+            place=self._place,
+            epochs=loops["epoch_progress"]["current"]["processed"] + complete,
+            log_step=batches - 1 if self._place == "epoch" else batches,
+            metrics={name: value.item() for name, value in trainer.callback_metrics.items()},
+            best=self.best,
+            config=self.config,
+        )
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Keep the state of the run that is resumed."""
@@ -222,36 +210,16 @@ class Checkpoints(Checkpoint):
             self.best = checkpoint["run"]["best"]
 
 
-class SaveFirst(Callback):
-    """Save the last epoch before the other callbacks of ``on_train_end``, such as pictures, which may fail.
-
-    It is the first callback; Lightning moves `Checkpoints` behind all others.
-
-    Args:
-        checkpoints: Callback that writes the checkpoints.
-    """
-
-    def __init__(self, checkpoints: Checkpoints) -> None:
-        self.checkpoints = checkpoints
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save the last epoch."""
-        self.checkpoints.on_train_end(trainer, pl_module)
-
-
 def save_before_error(trainer: Trainer, place: Literal["batch", "validation"]) -> None:
     """Write ``last.ckpt``, so that a training that ends with an error can resume. All processes call this together.
 
-    Args:
-        trainer: The trainer. Nothing is written unless it trains.
-        place: ``"batch"``: the error occurred within a batch, which a resumed run does again, or while the next one was
-            loaded; ``"validation"``: within a validation.
+    An error in a batch, which a resumed run repeats, has the place ``"batch"``. Outside of training nothing is written.
     """
     if not _training(trainer):
         return
     if place == "batch" and trainer.fit_loop.epoch_loop.batch_progress.current.completed == 0:
         return  # the previous epoch's checkpoint is complete
-    for callback in attached_callbacks(trainer):
+    for callback in trainer.checkpoint_callbacks:
         if isinstance(callback, Checkpoints):
             callback._save(trainer, "last", place)  # noqa: SLF001 - the class is in this module
 
@@ -263,11 +231,6 @@ def _path(trainer: Trainer, name: Literal["best", "last"]) -> Path:
 def _training(trainer: Trainer) -> bool:
     """Return whether this is a training, with its validations."""
     return trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
-
-
-def _steps_left(trainer: Trainer) -> bool:
-    """Return whether ``max_steps`` allows another step: without one, a resumed run skips its last validation."""
-    return trainer.max_steps < 0 or trainer.global_step < trainer.max_steps
 
 
 def _gradients_pending(trainer: Trainer) -> bool:

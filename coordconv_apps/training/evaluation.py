@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Generic, Literal, TypeVar
+from collections.abc import Mapping
+from typing import Generic, Literal, TypeVar
+
+from torch import Tensor
 
 from coordconv_apps.training.task import Task
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from torch import Tensor
 
 Stage = Literal["val", "test"]
 BatchT = TypeVar("BatchT")
@@ -22,10 +20,6 @@ class EvaluatedTask(Task, ABC, Generic[BatchT, MetricsT]):
 
     A subclass creates ``val_metrics`` and ``test_metrics``, and has two methods: `evaluation_step` adds a batch to one
     of them, `evaluation_metrics` returns its values.
-
-    Attributes:
-        val_metrics: Metrics of the validation.
-        test_metrics: Metrics of the test.
     """
 
     val_metrics: MetricsT
@@ -33,25 +27,11 @@ class EvaluatedTask(Task, ABC, Generic[BatchT, MetricsT]):
 
     @abstractmethod
     def evaluation_step(self, batch: BatchT, metrics: MetricsT, dataloader_idx: int) -> None:
-        """Add a batch to the metrics.
-
-        Args:
-            batch: Samples.
-            metrics: ``val_metrics`` or ``test_metrics``.
-            dataloader_idx: Number of the data set, where there are several.
-        """
+        """Add a batch of the data set ``dataloader_idx`` to ``metrics``."""
 
     @abstractmethod
     def evaluation_metrics(self, metrics: MetricsT, stage: Stage) -> Mapping[str, Tensor]:
-        """Compute the metrics of an evaluation over all processes, and reset them.
-
-        Args:
-            metrics: ``val_metrics`` or ``test_metrics``.
-            stage: Which one.
-
-        Returns:
-            Scalars by name, without the stage.
-        """
+        """Compute ``metrics`` over all processes, reset them, and return scalars by name, without the stage."""
 
     def log_evaluation(self, values: Mapping[str, Tensor], stage: Stage) -> None:
         """Log metrics that are equal on all processes as ``<stage>/<name>``."""

@@ -6,28 +6,21 @@ Checked with Lightning 2.6.6; ``tests/training/test_lightning_internals.py`` fai
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import subprocess
+from typing import Any
 
-if TYPE_CHECKING:
-    import subprocess
-
-    from lightning.pytorch import Trainer
+from lightning.pytorch import Trainer
 
 
 def set_default_root_dir(trainer: Trainer, folder: str) -> None:
-    """Replace the trainer's ``default_root_dir``, a property without a setter.
-
-    Processes that torchrun starts choose their run folder before they can communicate; afterwards all of them take that
-    of rank 0.
-    """
+    """Replace the trainer's ``default_root_dir``, a property without a setter."""
     trainer._default_root_dir = folder  # type: ignore[attr-defined]  # declared nowhere
 
 
 def load_loader_state(trainer: Trainer) -> None:
     """Load the training loader's state from the checkpoint, unless Lightning has done so.
 
-    A task that asks for ``estimated_stepping_batches`` makes Lightning set the loader up before the checkpoint is
-    restored, and then Lightning never loads its state.
+    It does not if a task asks for ``estimated_stepping_batches``: then it sets the loader up before the restoring.
     """
     trainer.fit_loop._load_combined_loader_states()
 

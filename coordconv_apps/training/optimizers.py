@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
+from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import nn
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from lightning.pytorch import LightningModule
-    from torch.optim import Optimizer
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Split a model's parameters into those with weight decay and those without.
+    """Split a model's trainable parameters into a group with weight decay and one without; either may be empty.
 
     The weights of convolutions, linear and attention layers decay. So do coordinate weights: otherwise the network
     could avoid the decay through them, and the arms of a comparison would differ by more than the coordinates. Biases,
     the scales and shifts of normalization layers, and parameters that are not a layer's weight (class tokens, position
     embeddings, layer scales) do not decay (He et al., 2019, section 3.1: "no bias decay").
-
-    Args:
-        model: Any module. Parameters without gradient are left out.
-        weight_decay: Weight decay of the first group.
-
-    Returns:
-        The group with decay and the group without, each in the model's order; either may be empty.
 
     >>> [len(group["params"]) for group in parameter_groups(nn.Conv2d(1, 2, 3), 1e-4)]
     [1, 1]
@@ -57,12 +47,6 @@ def can_fuse(task: LightningModule) -> bool:
 
 
 def schedule_by_step(optimizer: Optimizer, factor: Callable[[int], float]) -> OptimizerLRSchedulerConfig:
-    """Return an optimizer and its learning rate's schedule, in the form that ``configure_optimizers`` returns.
-
-    Args:
-        optimizer: Its present learning rates are those of factor 1.
-        factor: Factor for the number of optimizer steps done, such as `coordconv_apps.training.schedules.lr_factor`
-            returns it.
-    """
+    """Return what ``configure_optimizers`` returns for learning rates times ``factor(optimizer steps done)``."""
     schedule = LambdaLR(optimizer, factor)
     return OptimizerLRSchedulerConfig(optimizer=optimizer, lr_scheduler={"scheduler": schedule, "interval": "step"})

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING
 
 import torch
-from lightning.pytorch import LightningDataModule
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.seed import isolate_rng
+from PIL.Image import Image
 
 from coordconv_apps.runs.folder import run_dir
 from coordconv_apps.training.trainer_access import attached_datamodule
 from coordconv_apps.utils.files import atomic_write
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from lightning.pytorch import LightningModule, Trainer
-    from PIL.Image import Image
 
 
 class Pictures(Callback):
@@ -42,15 +36,7 @@ class Pictures(Callback):
 
     @abstractmethod
     def draw(self, task: LightningModule, datamodule: LightningDataModule) -> dict[str, Image]:
-        """Draw the pictures.
-
-        Args:
-            task: The task, on its device.
-            datamodule: The data module, set up for the current command.
-
-        Returns:
-            Pictures by file name, without a suffix.
-        """
+        """Return pictures by file name, without a suffix; the data module is set up for the current command."""
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw every `every_n_epochs` epochs."""
@@ -58,17 +44,15 @@ class Pictures(Callback):
             self._draw(trainer, pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw at the end of a training."""
+        """Draw at the end of ``fit`` or ``test``."""
         self._draw(trainer, pl_module)
+
+    on_test_end = on_train_end
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw at the end of ``validate``."""
         if trainer.state.fn == TrainerFn.VALIDATING:
             self._draw(trainer, pl_module)
-
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw at the end of ``test``."""
-        self._draw(trainer, pl_module)
 
     def _draw(self, trainer: Trainer, task: LightningModule) -> None:
         if not trainer.is_global_zero or self._drawn_step == trainer.global_step:
@@ -82,17 +66,11 @@ class Pictures(Callback):
         finally:
             for module in training:
                 module.training = True
+        from torchvision.transforms.v2.functional import pil_to_tensor
+
+        boards = [logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
         for name, picture in pictures.items():
             with atomic_write(run_dir(trainer) / "pictures" / f"{name}.png", "wb") as file:
                 picture.save(file, format="PNG")
-        self._to_tensorboard(trainer, pictures)
-
-    @staticmethod
-    def _to_tensorboard(trainer: Trainer, pictures: Mapping[str, Image]) -> None:
-        from torchvision.transforms.v2.functional import pil_to_tensor
-
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                for name, picture in pictures.items():
-                    image = pil_to_tensor(picture.convert("RGB"))
-                    logger.experiment.add_image(f"pictures/{name}", image, trainer.global_step)
+            for board in boards:
+                board.add_image(f"pictures/{name}", pil_to_tensor(picture.convert("RGB")), trainer.global_step)

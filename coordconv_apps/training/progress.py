@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from typing import TYPE_CHECKING
 
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar, TQDMProgressBar
-
-if TYPE_CHECKING:
-    from lightning.pytorch import LightningModule, Trainer
 
 
 class BarProgress(TQDMProgressBar):
@@ -18,33 +14,25 @@ class BarProgress(TQDMProgressBar):
     def get_metrics(
         self, trainer: Trainer, pl_module: LightningModule
     ) -> dict[str, int | str | float | dict[str, float]]:
-        """Return what the bar shows: Lightning's choice without the version number of the run."""
+        """Return Lightning's metrics without the version number of the run."""
         metrics = super().get_metrics(trainer, pl_module)
         metrics.pop("v_num", None)
         return metrics
 
 
 class PlainProgress(ProgressBar):
-    """Progress as plain lines where there is no terminal: one for each epoch, and one after each interval.
-
-    Args:
-        seconds: Longest interval without a line, in seconds.
-    """
+    """Progress as plain lines where there is no terminal: one for each epoch, and one after each interval."""
 
     def __init__(self, seconds: float = 30.0) -> None:
         super().__init__()
-        self.seconds = seconds
+        self.seconds = seconds  # longest interval without a line
         self._enabled = True
         self._over = ""  # the finished epoch that is not printed yet
         self._started = self._printed = time.monotonic()
 
     def disable(self) -> None:
-        """Print nothing from now on; Lightning calls this on all processes but rank 0."""
+        """Print nothing: Lightning calls this on all processes but rank 0."""
         self._enabled = False
-
-    def enable(self) -> None:
-        """Print again."""
-        self._enabled = True
 
     def _print(self, *words: str) -> None:
         if self._enabled:
@@ -79,38 +67,18 @@ class PlainProgress(ProgressBar):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Print the position in the validation, after each interval."""
+        """Print the position in a validation, a test or a prediction, after each interval."""
         if self.has_dataloader_changed(dataloader_idx):
             return
-        self._print_after_interval("validating", batch_idx + 1, self.total_val_batches_current_dataloader)
+        if trainer.testing:
+            stage, batches = "testing", self.total_test_batches_current_dataloader
+        elif trainer.predicting:
+            stage, batches = "predicting", self.total_predict_batches_current_dataloader
+        else:
+            stage, batches = "validating", self.total_val_batches_current_dataloader
+        self._print_after_interval(stage, batch_idx + 1, batches)
 
-    def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: object,
-        batch: object,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Print the position in the test, after each interval."""
-        if self.has_dataloader_changed(dataloader_idx):
-            return
-        self._print_after_interval("testing", batch_idx + 1, self.total_test_batches_current_dataloader)
-
-    def on_predict_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: object,
-        batch: object,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Print the position in the prediction, after each interval."""
-        if self.has_dataloader_changed(dataloader_idx):
-            return
-        self._print_after_interval("predicting", batch_idx + 1, self.total_predict_batches_current_dataloader)
+    on_test_batch_end = on_predict_batch_end = on_validation_batch_end
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Record that an epoch is over; its metrics are complete only after this."""
@@ -131,8 +99,3 @@ def epoch_metrics(trainer: Trainer) -> dict[str, float]:
     """Return the latest metrics, without values of single batches, sorted by name."""
     metrics = {name: value.item() for name, value in trainer.callback_metrics.items()}
     return {name: metrics[name] for name in sorted(metrics) if not name.endswith("_step")}
-
-
-def is_terminal() -> bool:
-    """Return whether the output is a terminal."""
-    return sys.stdout.isatty()

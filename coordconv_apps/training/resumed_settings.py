@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from lightning.pytorch import Trainer
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
-
-if TYPE_CHECKING:
-    from lightning.pytorch import Trainer
 
 Settings = dict[str, float | bool | str | None]
 OptimizerSettings = list[Settings]  # one for each parameter group
 
 
 def optimizer_settings(trainer: Trainer) -> list[OptimizerSettings]:
-    """Return the settings of the trainer's optimizers, in order, as they are now: plain values, no parameters."""
+    """Return the present settings of the trainer's optimizers: plain values, no parameters."""
     return [[_plain(group) for group in optimizer.param_groups] for optimizer in trainer.optimizers]
 
 
 def apply_changed_settings(trainer: Trainer, old: list[OptimizerSettings], new: list[OptimizerSettings]) -> None:
     """Apply what differs between two fresh sets of settings to the trainer's restored optimizers and schedules.
 
-    A checkpoint restores the optimizers with the settings of the run that wrote it. What ``configure_optimizers`` of
-    the resumed run asks for instead takes effect here. Without a difference this does nothing.
-
-    Args:
-        trainer: With optimizers and schedules that are restored from the checkpoint. Schedules are of `LambdaLR`.
-        old: `optimizer_settings` of the run that wrote the checkpoint, before its first step.
-        new: `optimizer_settings` of this run, before the checkpoint was restored.
+    A checkpoint restores optimizers and `LambdaLR` schedules with the settings of the run that wrote it; ``old`` are
+    its `optimizer_settings` before its first step, ``new`` those of this run before the checkpoint was restored.
     """
     schedules = {id(config.scheduler.optimizer): config.scheduler for config in trainer.lr_scheduler_configs}
     for optimizer, before, after in zip(trainer.optimizers, old, new, strict=False):

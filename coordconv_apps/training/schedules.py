@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Literal
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence
+from typing import Literal
 
 Schedule = Literal["constant", "cosine", "step"]
 
@@ -19,7 +17,7 @@ def lr_factor(
     milestones: Sequence[float] = (),
     gamma: float = 0.1,
 ) -> Callable[[int], float]:
-    """Return the factor of the peak learning rate at each step, for `torch.optim.lr_scheduler.LambdaLR`.
+    """Return the share of the peak learning rate after a number of steps, for `torch.optim.lr_scheduler.LambdaLR`.
 
     Args:
         schedule: "constant", "cosine" to zero, or "step" by ``gamma`` at each of ``milestones``.
@@ -27,9 +25,6 @@ def lr_factor(
         warmup: Share of the training, in [0, 1), over which the rate climbs linearly to its peak.
         milestones: Shares of the training, in (0, 1).
         gamma: What "step" multiplies by, in (0, 1].
-
-    Returns:
-        A function of the number of steps done, with values in [0, 1].
 
     Raises:
         ValueError: An argument is out of its range, or the schedule needs an end of training that is not set.

@@ -9,51 +9,32 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from typing import TYPE_CHECKING
+from types import FrameType
 
 from coordconv_apps.utils.distributed import is_first_here
 
-if TYPE_CHECKING:
-    from types import FrameType
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
 
 class Interrupted(BaseException):
-    """Raised when a signal asks this program to stop.
-
-    Args:
-        signum: Number of the signal.
-    """
+    """Raised when a signal asks this program to stop, which then has the exit status 128 + ``signum``."""
 
     def __init__(self, signum: int) -> None:
         super().__init__(signal.Signals(signum).name)
-        self.signum = signum
-
-    @property
-    def exit_status(self) -> int:
-        """Exit status of the program."""
-        return 128 + self.signum
+        self.exit_status = 128 + signum
 
 
 class Interrupts:
-    """Handler of SIGINT and SIGTERM.
-
-    Attributes:
-        deferred: Whether the first signal is recorded in `requested` instead of raising `Interrupted`.
-        requested: Number of the recorded signal, 0 for none.
-    """
+    """Handler of SIGINT and SIGTERM."""
 
     def __init__(self) -> None:
-        self.deferred = False
-        self.requested = 0
+        self.deferred = False  # whether the first signal is recorded in `requested` instead of raising `Interrupted`
+        self.requested = 0  # number of the recorded signal, 0 for none
         self._process = os.getpid()
         self._before: dict[int, object] = {}
 
     def install(self) -> None:
         """Handle the signals from now on. Call it again after another handler was installed."""
         if threading.current_thread() is threading.main_thread():
-            for signum in SIGNALS:
+            for signum in (signal.SIGINT, signal.SIGTERM):
                 before = signal.signal(signum, self)
                 self._before.setdefault(signum, before)
 
@@ -66,11 +47,7 @@ class Interrupts:
         self.requested = 0
 
     def __call__(self, signum: int, frame: FrameType | None) -> None:
-        """Handle a signal.
-
-        Raises:
-            Interrupted: Unless this is the first signal and `deferred` is set.
-        """
+        """Record the first signal if `deferred` is set, otherwise raise `Interrupted`."""
         if os.getpid() != self._process:  # a forked worker of a loader: its parent handles the signal
             return
         if not self.deferred or self.requested:

@@ -33,8 +33,8 @@ class Task(LightningModule):
         monitor_mode: Whether the largest (``"max"``) or the smallest (``"min"``) value is best; the latest of equal
             ones wins.
         headline: Metric that comparisons plot; None for `monitor`.
-        changeable_args: Names of constructor arguments that may differ from the checkpoint's when a run is resumed or
-            its network is used. The command line's value then takes effect; any other difference is an error.
+        changeable_args: Names of constructor arguments that may differ from the checkpoint's; other differences are
+            errors.
         initial_weight_args: Names of constructor arguments that only select the weights to start from, and may be
             None. They are set to None when a checkpoint is loaded.
         replaced_trainer_args: For a task that steps its optimizers itself: the trainer's arguments that do not work
@@ -42,8 +42,7 @@ class Task(LightningModule):
         find_unused_parameters: Whether DDP looks for parameters that a backward pass does not use; None: only if the
             task steps its optimizers itself, since each of them then uses a part of the parameters.
         precisions: Allowed values of ``trainer.precision``; None allows all of Lightning's.
-        run_facts: Facts to report beside the metrics in ``summary.json`` and at the end of a command, by name: values
-            that are known only once the data and the number of processes are.
+        run_facts: Facts to report beside the metrics in ``summary.json`` and at the end of a command, by name.
 
     A subclass that has one of this class's hooks (``on_...``) calls ``super()`` in it.
     """
@@ -73,13 +72,10 @@ class Task(LightningModule):
     # ---------------------------------------------------------------- logging
 
     def log_train(self, values: Mapping[str, Tensor], batch_size: int) -> None:
-        """Log training values: each at once as ``name_step``, and its mean over the epoch as ``name``.
+        """Log scalars such as ``{"train/loss": loss}``: each as ``name_step``, and its mean over the epoch as ``name``.
 
-        Unlike those of ``self.log(..., on_epoch=True)``, the means survive an interruption within an epoch.
-
-        Args:
-            values: Scalars by metric name, such as ``{"train/loss": loss}``.
-            batch_size: Number of samples in the batch, the weight of these values in the mean.
+        The mean is weighted by the batch size. Unlike that of ``self.log(..., on_epoch=True)``, it survives an
+        interruption within an epoch.
         """
         for name, value in values.items():
             self.log(f"{name}_step", value, on_step=True, on_epoch=False, prog_bar=True, batch_size=batch_size)
@@ -91,7 +87,7 @@ class Task(LightningModule):
             sums[1] += batch_size
 
     def on_train_epoch_end(self) -> None:
-        """Log the means over the epoch, and over all processes, of the values passed to `log_train`."""
+        """Log the means of `log_train` over the epoch and all processes."""
         for name, sums in sorted(self._train_sums.items()):
             total, weight = self.trainer.strategy.reduce(sums, reduce_op="sum").tolist()
             self.log(name, total / weight, sync_dist=True)  # equal on all processes
@@ -137,28 +133,13 @@ class Task(LightningModule):
     # ----------------------------------------------------------------- export
 
     def export_module(self) -> nn.Module:
-        """Return the network to export: plain tensors in, plain tensors out, batch dimension first.
-
-        Raises:
-            ValueError: This task has no such network.
-        """
+        """Return the network to export: plain tensors in, plain tensors out, batch dimension first."""
         raise ValueError(f"export: {type(self).__name__} has no exportable network")
 
     def example_inputs(self) -> tuple[Tensor, ...]:
-        """Return inputs of `export_module`, batch dimension first, in the sizes that the exported files take.
-
-        Raises:
-            ValueError: This task has no exportable network.
-        """
+        """Return inputs of `export_module`, in the sizes that the exported files take."""
         raise ValueError(f"export: {type(self).__name__} has no exportable network")
 
     def export_more(self, folder: Path) -> dict[Path, float]:
-        """Write further formats of the application; by default none.
-
-        Args:
-            folder: Folder of the exported files.
-
-        Returns:
-            The files, and for each the largest difference from the network's outputs.
-        """
+        """Write further formats of the application; return each file's largest difference from the outputs."""
         return {}

@@ -1,32 +1,22 @@
 """Exponential moving average of the weights, which often generalises better than the final weights.
 
-After every step of the optimizer, with a decay d,
-
-    average = d * average + (1 - d) * weights
-
-which is Polyak averaging (Polyak and Juditsky, 1992) with the exponential window that image classification commonly
-uses; the first step's weights are the first average. Floating-point buffers, such as the statistics of a batch norm,
-are averaged as well. Validation sees the average, so ``best.ckpt`` is chosen by it, and a checkpoint's
-``state_dict`` is the average: what ``validate``, ``test``, ``predict`` and ``export`` load. The weights of the training
-are in the checkpoint as ``current_model_state``.
+After every step of the optimizer, ``average = decay * average + (1 - decay) * weights``, which is Polyak averaging
+(Polyak and Juditsky, 1992) with the exponential window that image classification commonly uses; the first step's
+weights are the first average. Floating-point buffers, such as the statistics of a batch norm, are averaged as well.
+Validation sees the average, so ``best.ckpt`` is chosen by it, and a checkpoint's ``state_dict`` is the average, which
+the other commands load. The weights of the training are in the checkpoint as ``current_model_state``.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import torch
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
+from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from lightning.pytorch import LightningModule, Trainer
-    from torch import Tensor
-
-    # Averages and values of one device and dtype, and the number of averages so far.
-    Update = Callable[[list[Tensor], list[Tensor], Tensor | int], None]
 
 
 class Averaging(WeightAveraging):
@@ -39,9 +29,6 @@ class Averaging(WeightAveraging):
     Args:
         decay: Share of the average that each step keeps, in [0, 1); the average covers about ``1 / (1 - decay)``
             steps. 0 turns averaging off.
-
-    Raises:
-        ValueError: The decay is not in [0, 1).
     """
 
     def __init__(self, decay: float = 0.999) -> None:
@@ -51,14 +38,8 @@ class Averaging(WeightAveraging):
         self.decay = decay
         self._swapped = False  # whether the task holds the average, and `_average_model` the weights
 
-    # ------------------------------------------------------------------- hooks
-
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Reset the callback: in a command after ``fit``, Lightning would swap weights and average again.
-
-        Raises:
-            ValueError: The trainer's precision changes the dtype of the weights.
-        """
+        """Reset the callback: in a command after ``fit``, Lightning would swap weights and average again."""
         if trainer.precision in ("16-true", "bf16-true", "64-true"):
             allowed = "32-true, 16-mixed or bf16-mixed with a moving average of the weights"
             raise ValueError(f"trainer.precision={trainer.precision}: must be {allowed}")
@@ -76,18 +57,11 @@ class Averaging(WeightAveraging):
         self._average_model.module.to(pl_module.device)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leave the average in the task.
-
-        Lightning would overwrite the weights, which ``last.ckpt``, written after this, needs for resuming.
-        """
+        """Leave the average in the task; Lightning would overwrite the weights, which ``last.ckpt`` still needs."""
         self._swap_models(pl_module)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Store the average as ``state_dict``, and the weights as ``current_model_state``.
-
-        Lightning assumes that the task holds the weights. In an interrupted validation, and at the end of a training,
-        it holds the average.
-        """
+        """Store the average as ``state_dict``, and the weights as ``current_model_state``, even if they are swapped."""
         if self._average_model is None:  # outside of a training Lightning would warn
             return
         super().on_save_checkpoint(trainer, pl_module, checkpoint)
@@ -105,7 +79,7 @@ class Averaging(WeightAveraging):
         self._swapped = not self._swapped
 
 
-def _moving_average(decay: float) -> Update:
+def _moving_average(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor | int], None]:
     """Return the function that updates the averages of all tensors at once; integers are copied.
 
     torch's function rounds averages of integers down, which changes a constant table of indices over the steps.

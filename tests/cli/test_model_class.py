@@ -63,6 +63,13 @@ def test_a_config_chooses(configs: dict[str, str], capsys: pytest.CaptureFixture
     assert (name, arguments) == ("ToyTask", merged_config([], capsys)[1])
 
 
+def test_arguments_of_another_class_are_named(configs: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    for other in (configs["full"], "--model={class_path: ToyHeatmap, init_args: {temperature: 2, lr: 1}}"):
+        with pytest.raises(SystemExit):
+            main(["fit", other, "--model=ToyTask", "--print_config"])
+        assert capsys.readouterr().err == "ignored: --model=ToyTask has no model.temperature\n"
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [
