@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
-from coordconv_apps.data.loaders import SeededSamples, ShardSampler, SizedDataset, TrainBatches, TrainLoader
+from coordconv_apps.data.loaders import SeededSamples, SizedDataset, TrainBatches, TrainLoader
 
 
 class DataModule(LightningDataModule):
@@ -22,18 +22,11 @@ class DataModule(LightningDataModule):
         batch_size: Samples in a batch, on each process.
         num_workers: Worker processes that load samples, on each process; 0 loads in the main process.
         seed: Seed for the order of the samples, and for all that a subclass draws at random.
-
-    Raises:
-        ValueError: An argument is out of its range.
     """
 
     def __init__(self, batch_size: int = 32, num_workers: int = 0, seed: int = 0) -> None:
         super().__init__()
-        for name, value, least in (
-            ("batch_size", batch_size, 1),
-            ("num_workers", num_workers, 0),
-            ("seed", seed, 0),
-        ):
+        for name, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0), ("seed", seed, 0)):
             if value < least:
                 raise ValueError(f"data.{name}={value}: must be an integer of at least {least}")
         self.batch_size = batch_size
@@ -42,7 +35,7 @@ class DataModule(LightningDataModule):
 
     def _loader(
         self,
-        dataset: SizedDataset[Any],
+        dataset: SizedDataset,
         *,
         train: bool,
         collate_fn: Callable[[list[Any]], Any] | None = None,
@@ -58,15 +51,12 @@ class DataModule(LightningDataModule):
 
         Args:
             dataset: Samples by index.
-            train: Whether to shuffle, and to give every process the same number of batches.
+            train: Whether the loader is for training.
             collate_fn: Makes a batch of a list of samples; torch's default if not given.
             random_samples: Whether ``dataset`` draws random numbers (augmentation). It then draws the same ones for the
                 same seed, epoch and index, whatever the number of workers and processes. For training only.
             drop_last: Whether to leave out a last batch that is smaller than the others. For training only.
             batch_size: Samples in a batch, on each process; that of the data module if not given.
-
-        Raises:
-            ValueError: There are no samples to train on, or fewer to evaluate than processes.
         """
         shared: dict[str, Any] = {
             "num_workers": self.num_workers,
@@ -76,8 +66,7 @@ class DataModule(LightningDataModule):
             # Without one, each iteration over a loader draws from the global generator.
             "generator": torch.Generator().manual_seed(self.seed),
         }
-        if batch_size is None:
-            batch_size = self.batch_size
+        batch_size = self.batch_size if batch_size is None else batch_size
         rank, world_size = self._processes()
         if not train:
             if 0 < len(dataset) < world_size:
@@ -89,7 +78,7 @@ class DataModule(LightningDataModule):
             return DataLoader(
                 dataset,  # type: ignore[arg-type]  # torch asks for its Dataset class, and uses len and [] only
                 batch_size=batch_size,
-                sampler=ShardSampler(len(dataset), rank, world_size),
+                sampler=range(rank, len(dataset), world_size),
                 **shared,
             )
         batches = TrainBatches(
@@ -102,7 +91,7 @@ class DataModule(LightningDataModule):
             same_order=bool(getattr(self.trainer, "overfit_batches", 0)),  # the same few in every epoch
             seeded=random_samples,
         )
-        samples: SizedDataset[Any] = SeededSamples(dataset) if random_samples else dataset
+        samples: SizedDataset = SeededSamples(dataset) if random_samples else dataset
         return TrainLoader(samples, batches, **shared)
 
     def _processes(self) -> tuple[int, int]:

@@ -13,17 +13,13 @@ from pathlib import Path
 from coordconv_apps.utils.errors import one_line
 from coordconv_apps.utils.files import atomic_write
 
-DATA_VARIABLE = "COORDCONV_DATA"
-
 DOWNLOAD_TIMEOUT = 20.0
 """Seconds that a download waits for an answer."""
 
 
 def data_root(root: str | None = None) -> Path:
     """Return the folder that holds the data sets: ``root`` if given, else ``$COORDCONV_DATA``, else ``./data``."""
-    if root is None:
-        root = os.environ.get(DATA_VARIABLE, "data")
-    return Path(root).expanduser()
+    return Path(os.environ.get("COORDCONV_DATA", "data") if root is None else root).expanduser()
 
 
 def download_files(folder: Path, names: Sequence[str], download: Callable[[Path], Path], missing: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -13,38 +13,13 @@ from torch.utils.data import DataLoader, Sampler
 from coordconv_apps.utils.errors import UserError
 from coordconv_apps.utils.seeds import mix_seeds
 
-Sample_co = TypeVar("Sample_co", covariant=True)
 
-
-class SizedDataset(Protocol[Sample_co]):
+class SizedDataset(Protocol):
     """A map-style dataset with a length."""
 
-    def __len__(self) -> int:
-        """Return the number of samples."""
-        ...
+    def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int, /) -> Sample_co:
-        """Return the sample at ``index``, in ``[0, len)``."""
-        ...
-
-
-class ShardSampler(Sampler[int]):
-    """Every ``world_size``-th index, in order, from ``rank`` on: all indices once over all processes, none twice.
-
-    Args:
-        length: Number of samples in all.
-        rank: This process, in ``[0, world_size)``.
-        world_size: Number of processes.
-    """
-
-    def __init__(self, length: int, rank: int = 0, world_size: int = 1) -> None:
-        self.indices = range(rank, length, world_size)
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self.indices)
-
-    def __len__(self) -> int:
-        return len(self.indices)
+    def __getitem__(self, index: int, /) -> Any: ...  # noqa: ANN401  # whatever a sample is
 
 
 class TrainBatches(Sampler[list[Any]]):
@@ -64,10 +39,6 @@ class TrainBatches(Sampler[list[Any]]):
         drop_last: Whether to leave out a last step that is not full.
         same_order: Whether every epoch has the order, and the seeds, of the first.
         seeded: Whether to yield pairs ``(index, seed of the sample)`` for `SeededSamples` instead of indices.
-
-    Attributes:
-        epoch: The epoch whose order comes next.
-        start: The step of that epoch to start at.
 
     Raises:
         ValueError: There is not a single batch to make.
@@ -93,8 +64,8 @@ class TrainBatches(Sampler[list[Any]]):
         self.drop_last = drop_last
         self.same_order = same_order
         self.seeded = seeded
-        self.epoch = 0
-        self.start = 0
+        self.epoch = 0  # whose order comes next
+        self.start = 0  # the step of that epoch to start at
         if len(self) == 0:
             needed = self.step_size if drop_last else 1
             raise ValueError(f"data: {length} training samples are too few, at least {needed} are needed")
@@ -124,15 +95,9 @@ class TrainBatches(Sampler[list[Any]]):
 
 
 class TrainLoader(DataLoader[Any]):
-    """Training loader that resumes within an epoch: Lightning stores its state in the checkpoint.
+    """Training loader that resumes within an epoch: Lightning stores its state in the checkpoint."""
 
-    Args:
-        dataset: Samples by index.
-        batches: Chooses the indices of every batch.
-        **options: Further arguments of torch's loader.
-    """
-
-    def __init__(self, dataset: SizedDataset[Any], batches: TrainBatches, **options: Any) -> None:  # noqa: ANN401  # torch's
+    def __init__(self, dataset: SizedDataset, batches: TrainBatches, **options: Any) -> None:  # noqa: ANN401  # torch's
         super().__init__(dataset, batch_sampler=batches, **options)  # type: ignore[arg-type]  # as in DataModule._loader
         self.batches = batches
         self._epoch = 0  # the epoch that was iterated over last, and how many of its batches were handed out
@@ -166,18 +131,15 @@ class TrainLoader(DataLoader[Any]):
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Resume at ``state``, if the next epoch is the one in which it was saved.
 
-        That epoch raises a `UserError` if this loader has other samples, another number of samples in a step, or
-        another seed. These may change only after the end of an epoch.
+        That epoch raises a `UserError` if the number of samples, the samples in a step or the seed has changed: these
+        may change only after the end of an epoch.
         """
         self._restored = state
 
     def _check(self, state: dict[str, int]) -> None:
         own = self.state_dict()
-        for key, name in (
-            ("samples", "training samples"),
-            ("step_size", "batch_size times processes"),
-            ("seed", "data.seed"),
-        ):
+        names = {"samples": "training samples", "step_size": "batch_size times processes", "seed": "data.seed"}
+        for key, name in names.items():
             if own[key] != state[key]:
                 raise UserError(
                     f"data: {name}={own[key]}: this checkpoint was saved mid-epoch and needs {name}={state[key]};"
@@ -188,11 +150,10 @@ class TrainLoader(DataLoader[Any]):
 class SeededSamples:
     """A dataset whose random numbers depend on the seed that comes with each index, and on nothing else.
 
-    Args:
-        dataset: Draws from the global generators of Python, NumPy or torch.
+    ``dataset`` draws them from the global generators of Python, NumPy or torch.
     """
 
-    def __init__(self, dataset: SizedDataset[Any]) -> None:
+    def __init__(self, dataset: SizedDataset) -> None:
         self.dataset = dataset
 
     def __len__(self) -> int:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import csv
-from typing import TYPE_CHECKING, Any
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
 
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from coordconv_apps.utils.files import atomic_write
-
-if TYPE_CHECKING:
-    from argparse import Namespace
-    from pathlib import Path
 
 
 class CsvLog(Logger):

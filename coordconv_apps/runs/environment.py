@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 from importlib import metadata
 from pathlib import Path
 
@@ -16,11 +17,10 @@ def device_name(device: torch.device, world_size: int) -> str:
         return f"cuda: {torch.cuda.get_device_name(device)} x{world_size}"
     if device.type != "cpu":
         return f"{device.type} x{world_size}"
-    model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        names = [line for line in cpuinfo.read_text(encoding="utf-8").splitlines() if line.startswith("model name")]
-        model = names[0].partition(":")[2].strip() if names else model
+    text = cpuinfo.read_text(encoding="utf-8") if cpuinfo.is_file() else ""
+    named = re.search(r"^model name\s*:(.*)$", text, re.MULTILINE)
+    model = named[1].strip() if named else platform.processor() or platform.machine()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return f"cpu: {model} x{cores}"
 
@@ -28,14 +28,9 @@ def device_name(device: torch.device, world_size: int) -> str:
 def package_versions() -> dict[str, str | None]:
     """Return the versions of Python and of the packages that a result depends on; None for missing ones."""
     found: dict[str, str | None] = {"python": platform.python_version()}
-    for key, package in (
-        ("torch", "torch"),
-        ("torchvision", "torchvision"),
-        ("lightning", "lightning"),
-        ("coordconv_apps", "coordconv-apps"),
-    ):
+    for package in ("torch", "torchvision", "lightning", "coordconv_apps"):
         try:
-            found[key] = metadata.version(package)
+            found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
-            found[key] = None
+            found[package] = None
     return found

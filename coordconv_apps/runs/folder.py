@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
 
-CHECKPOINTS = ("best", "last")
-
 
 def run_dir(trainer: Trainer) -> Path:
     """Return the run's folder."""
@@ -38,11 +36,7 @@ def next_run_dir(name_dir: Path) -> Path:
 
 
 def new_run_dir(name_dir: Path) -> Path:
-    """Create the next ``version_N`` folder in ``name_dir``; safe when several processes do so at once.
-
-    Raises:
-        OSError: The folder cannot be created.
-    """
+    """Create the next ``version_N`` folder in ``name_dir``; safe when several processes do so at once."""
     while True:
         path = next_run_dir(name_dir)
         try:
@@ -55,17 +49,13 @@ def new_run_dir(name_dir: Path) -> Path:
 
 
 def find_checkpoint(ckpt_path: str, name_dir: Path) -> Path:
-    """Return the checkpoint that ``--ckpt_path`` means.
-
-    Args:
-        ckpt_path: A file, or ``best`` or ``last`` of the newest run that has one.
-        name_dir: Folder of the runs of this name, ``<runs_dir>/<app>/<name>``.
+    """Return the checkpoint that ``--ckpt_path`` means: a file, or ``best`` or ``last`` of the newest run with one.
 
     Raises:
         FileNotFoundError: There is no such checkpoint.
     """
     path = Path(ckpt_path).expanduser()
-    if ckpt_path not in CHECKPOINTS:
+    if ckpt_path not in ("best", "last"):
         if path.is_file():
             return path
         raise FileNotFoundError(f"--ckpt_path={ckpt_path}: no such file; must be a file, best or last")

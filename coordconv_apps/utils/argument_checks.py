@@ -16,12 +16,7 @@ def one_of(literal: object) -> Allowed:
 
 
 def check_ranges(arguments: Mapping[str, Any], allowed: Mapping[str, Allowed], prefix: str = "model") -> None:
-    """Raise `ValueError` for the first argument that is out of its range.
-
-    Args:
-        arguments: Values by name. None is always allowed.
-        allowed: Allowed values by name.
-        prefix: The group of the arguments on the command line.
+    """Raise `ValueError` for the first argument that is out of its range; None is always allowed.
 
     >>> check_ranges({"lr": -1.0}, {"lr": (lambda value: value > 0, "above 0")})
     Traceback (most recent call last):

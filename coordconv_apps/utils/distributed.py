@@ -29,13 +29,9 @@ def is_first_here() -> bool:
 def gather_ranks(value: T, group: torch.distributed.ProcessGroup | None = None) -> list[T]:
     """Return the ``value`` of every process, in the order of their ranks.
 
-    With several processes all of them must call this together. Under NCCL the pickled values travel through the
+    All processes (of the group, if given) must call this together. Under NCCL the pickled values travel through the
     current CUDA device; Lightning's strategies select it before any hook runs. Outside of them, call
     `torch.cuda.set_device` first, or pass a gloo group.
-
-    Args:
-        value: Any object that can be pickled.
-        group: The processes; all of them if None.
 
     >>> gather_ranks("one process")
     ['one process']

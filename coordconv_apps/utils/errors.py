@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import sys
 
-DEBUG_VARIABLE = "COORDCONV_DEBUG"
-
 
 class UserError(Exception):
     """A user's mistake, described in one line."""
@@ -14,19 +12,15 @@ class UserError(Exception):
 
 def debugging() -> bool:
     """Return whether the user wants to see tracebacks and everything that is printed (``COORDCONV_DEBUG=1``)."""
-    return os.environ.get(DEBUG_VARIABLE, "") not in ("", "0")
+    return os.environ.get("COORDCONV_DEBUG", "") not in ("", "0")
 
 
 def is_user_error(error: Exception, running: bool) -> bool:
     """Return whether an error is a user's mistake, to be reported in one line, and not a defect of the program.
 
-    Args:
-        error: The error.
-        running: Whether training or evaluation had begun. Wrong arguments are found before that.
+    ``running`` is whether training or evaluation had begun: wrong arguments are found before that.
     """
-    if isinstance(error, UserError):
-        return True
-    if isinstance(error, RuntimeError) and "loading state_dict" in str(error):
+    if isinstance(error, UserError) or (isinstance(error, RuntimeError) and "loading state_dict" in str(error)):
         return True
     kinds: tuple[type[Exception], ...] = (ValueError, TypeError, OSError, ImportError)
     if (lightning := sys.modules.get("lightning.fabric.utilities.exceptions")) is not None:  # not imported for this

@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 
 @contextmanager
 def required_extra(extra: str) -> Iterator[None]:
     """Exit with status 2 and one line that names an extra if a package imported in the block is not installed.
 
-    An application's ``__main__`` imports everything within such a block.
-
-    Args:
-        extra: The extra of ``coordconv-apps`` that installs the packages.
-
-    Raises:
-        SystemExit: If a package is missing.
-        ModuleNotFoundError: If only a module of an installed package is missing: that is a defect, no missing extra.
+    An application's ``__main__`` imports everything within such a block. A missing module of an installed package
+    raises its `ModuleNotFoundError`: that is a defect, no missing extra.
     """
     try:
         yield

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from typing import IO, Any
 
 
 @contextmanager
 def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     """Open a temporary file next to ``path`` for writing, and rename it to ``path`` if no exception is raised.
 
-    Args:
-        path: File to replace; its folder is created if needed.
-        mode: ``"w"`` for text, ``"wb"`` for bytes.
+    The folder is created if needed. ``mode`` is ``"w"`` for text and ``"wb"`` for bytes.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     encoding = None if "b" in mode else "utf-8"
@@ -26,14 +22,9 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     try:
         with open(handle, mode, encoding=encoding) as file:
             yield file
-        os.chmod(aside, 0o666 & ~_umask())
+        os.umask(umask := os.umask(0))  # the only way to read it
+        os.chmod(aside, 0o666 & ~umask)
         os.replace(aside, path)
     except BaseException:
         Path(aside).unlink(missing_ok=True)
         raise
-
-
-def _umask() -> int:
-    umask = os.umask(0)
-    os.umask(umask)
-    return umask

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import ctypes
 
-# Of glibc's <malloc.h>.
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's <malloc.h>
 _LARGEST_THRESHOLD = 32 * 1024**2  # accepted by every version of glibc
 _KEPT = 2**31 - 1
 

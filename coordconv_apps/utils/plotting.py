@@ -12,22 +12,12 @@ if TYPE_CHECKING:
 
 
 def as_png(figure: Figure, dpi: float = 150) -> bytes:
-    """Return a figure as the content of a PNG file.
-
-    Args:
-        figure: Figure to render.
-        dpi: Pixels per inch of its size.
-    """
+    """Return a figure as the content of a PNG file."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi)
     return buffer.getvalue()
 
 
 def as_picture(figure: Figure, dpi: float = 150) -> Image.Image:
-    """Return a figure as a picture, for `coordconv_apps.training.pictures.Pictures`.
-
-    Args:
-        figure: Figure to render.
-        dpi: Pixels per inch of its size.
-    """
+    """Return a figure as a picture, for `coordconv_apps.training.pictures.Pictures`."""
     return Image.open(io.BytesIO(as_png(figure, dpi))).convert("RGB")

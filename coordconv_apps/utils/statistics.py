@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    import numpy.typing as npt
-
-    Scores = npt.NDArray[np.float64]
+Scores = npt.NDArray[np.float64]
 
 RESAMPLES = 10_000
 """Number of resamples: with these, the ends of an interval vary by about a hundredth of its width."""
 
 
 class Estimate(NamedTuple):
-    """A statistic and its confidence interval.
-
-    Attributes:
-        value: Statistic of the scores themselves.
-        low: Lower end of the interval; NaN for a single run, which says nothing about others.
-        high: Upper end of the interval; NaN likewise.
-    """
+    """A statistic and the ends of its confidence interval: NaN for a single run, which says nothing about others."""
 
     value: float
     low: float
@@ -53,18 +44,13 @@ def bootstrap(
         confidence: Share of the resampled statistics inside the interval, in (0, 1).
         resamples: Number of resamples.
 
-    Returns:
-        The statistic and its interval; the interval is NaN where an array has one run only.
-
     Raises:
         ValueError: An argument is out of its range, or an array is not ``(runs, columns)`` of finite numbers.
 
     Example:
-        >>> import numpy as np
         >>> mean = lambda scores: scores.mean(axis=(-2, -1))
-        >>> value, low, high = bootstrap(mean, [[1.0], [2.0], [3.0]], generator=np.random.default_rng(0))
-        >>> value, low, high
-        (2.0, 1.0, 3.0)
+        >>> bootstrap(mean, [[1.0], [2.0], [3.0]], generator=np.random.default_rng(0))
+        Estimate(value=2.0, low=1.0, high=3.0)
     """
     if not 0 < confidence < 1:
         raise ValueError(f"confidence={confidence}: must be in (0, 1)")
@@ -88,15 +74,10 @@ def _resample(scores: Scores, resamples: int, generator: np.random.Generator, pa
 
 
 def check_scores(name: str, scores: npt.ArrayLike, matrix: bool = False) -> Scores:
-    """Return scores as an array ``(..., runs, columns)`` of doubles.
-
-    Args:
-        name: Name of the argument, for messages.
-        scores: The scores.
-        matrix: Whether no leading axes are allowed.
+    """Return scores as an array ``(..., runs, columns)`` of doubles. ``matrix`` allows no leading axes.
 
     Raises:
-        ValueError: The shape is another one, or a number is not finite.
+        ValueError: The shape is another one, or a number is not finite; the message starts with ``name``.
     """
     array = np.asarray(scores, np.float64)
     if array.ndim < 2 or (matrix and array.ndim > 2) or 0 in array.shape:

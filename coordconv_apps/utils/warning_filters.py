@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from coordconv_apps.utils.errors import debugging
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 
 HARMLESS = (
     # num_workers is an argument of every application, described in its help.

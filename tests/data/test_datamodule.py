@@ -16,7 +16,7 @@ from lightning.pytorch import Trainer
 
 from coordconv_apps.data.datamodule import DataModule
 from coordconv_apps.data.downloads import data_root
-from coordconv_apps.data.loaders import SeededSamples, ShardSampler, TrainBatches, TrainLoader
+from coordconv_apps.data.loaders import SeededSamples, TrainBatches, TrainLoader
 from coordconv_apps.utils.errors import UserError
 from coordconv_apps.utils.seeds import mix_seeds
 
@@ -41,14 +41,6 @@ class Noise(Numbers):
 
     def __getitem__(self, index: int, /) -> tuple[int, float, float, float]:  # type: ignore[override]  # not a number
         return index, random.random(), float(np.random.rand()), torch.rand(()).item()
-
-
-@pytest.mark.parametrize(("length", "world_size"), list(itertools.product([0, 1, 5, 12, 13], [1, 2, 3])))
-def test_shards_hold_each_sample_once(length: int, world_size: int) -> None:
-    shards = [list(ShardSampler(length, rank, world_size)) for rank in range(world_size)]
-    assert sorted(itertools.chain(*shards)) == list(range(length))
-    assert [len(ShardSampler(length, rank, world_size)) for rank in range(world_size)] == [len(s) for s in shards]
-    assert max(map(len, shards)) - min(map(len, shards)) <= 1
 
 
 @pytest.mark.parametrize(("length", "batch_size", "world_size"), SIZES)
@@ -255,6 +247,19 @@ def test_every_process_must_have_something_to_evaluate(monkeypatch: pytest.Monke
         return
     with pytest.raises(ValueError, match=r"^trainer\.devices: 4 processes for 3 samples to evaluate or predict"):
         loader()
+
+
+@pytest.mark.parametrize(("length", "world_size"), [(0, 1), (0, 2), (1, 1), (3, 3), (12, 3), (13, 2), (13, 3)])
+def test_evaluation_has_each_sample_once(monkeypatch: pytest.MonkeyPatch, length: int, world_size: int) -> None:
+    shards = []
+    for rank in range(world_size):
+        monkeypatch.setattr(DataModule, "_processes", lambda self, rank=rank: (rank, world_size))
+        loader = DataModule(4)._loader(Numbers(length), train=False)
+        batches = [batch.tolist() for batch in loader]
+        assert len(loader) == len(batches)
+        shards.append(list(itertools.chain(*batches)))
+    assert sorted(itertools.chain(*shards)) == list(range(length))
+    assert max(map(len, shards)) - min(map(len, shards)) <= 1
 
 
 def test_evaluation_is_in_order() -> None:
