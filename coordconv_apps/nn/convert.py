@@ -24,13 +24,7 @@ _WRAPPERS = {"DistributedDataParallel", "FullyShardedDataParallel", "FSDPModule"
 
 
 def coordconv_layers(model: nn.Module) -> dict[str, nn.Module]:
-    """Return the CoordConv layers of a model by name, in the order in which the model holds them.
-
-    Args:
-        model: Any module.
-
-    Returns:
-        Name of each layer within ``model`` (``""`` for the model itself) and the layer.
+    """Return the CoordConv layers of a model by name (``""`` for the model itself), in the order of the model.
 
     Example:
         >>> model = to_coordconv(nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 3)), where="all")
@@ -98,11 +92,7 @@ def to_coordconv(
 
 
 def choose_layers(model: nn.Module, where: Where) -> dict[str, nn.Module]:
-    """Return the layers that `to_coordconv` would convert, by name.
-
-    Args:
-        model: The model.
-        where: As in `to_coordconv`.
+    """Return the layers that `to_coordconv` would convert with the same ``where``, by name.
 
     Raises:
         ValueError: If ``where`` selects no layer, or has none of the allowed values.
@@ -165,12 +155,10 @@ def _why_not(layer: nn.Module) -> str | None:
 
 
 def _convert(layer: nn.Module, coords: str, init: Literal["zero", "default"]) -> None:
-    coord_class = COORD_CLASSES[type(layer)]
-    layer.__class__ = coord_class
+    layer.__class__ = COORD_CLASSES[type(layer)]
     assert isinstance(layer, CoordLayer)
-    layer.add_coords(coords_for(coords, coord_class.ndim))
-    with torch.no_grad():
-        if init == "zero":
-            layer.coord_weight.zero_()
-        else:
-            layer.draw(layer.coord_weight)
+    layer.add_coords(coords_for(coords, layer.ndim))
+    if init == "zero":
+        nn.init.zeros_(layer.coord_weight)
+    else:
+        layer.draw(layer.coord_weight)

@@ -6,7 +6,8 @@ In evaluation on a CPU the map is remembered until a parameter, the input size, 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from collections.abc import Callable
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -22,9 +23,6 @@ from coordconv_apps.nn.torch_internals import (
     repeated_padding,
     resolve_output_padding,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 _CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 
@@ -42,15 +40,11 @@ class _Remembered(NamedTuple):
     bias: Tensor | None
 
     def fits(self, key: tuple[Any, ...], weight: Tensor, bias: Tensor | None) -> bool:
-        return (
-            self.key == key
-            and _same(self.weight, weight)
-            and (self.bias is bias or (self.bias is not None and bias is not None and _same(self.bias, bias)))
-        )
+        return self.key == key and _same(self.weight, weight) and _same(self.bias, bias)
 
 
-def _same(a: Tensor, b: Tensor) -> bool:
-    return a.dtype == b.dtype and torch.equal(a, b)
+def _same(a: Tensor | None, b: Tensor | None) -> bool:
+    return a is b or (a is not None and b is not None and a.dtype == b.dtype and torch.equal(a, b))
 
 
 def _per_axis(value: int | tuple[int, ...], ndim: int) -> tuple[int, ...]:
@@ -58,12 +52,7 @@ def _per_axis(value: int | tuple[int, ...], ndim: int) -> tuple[int, ...]:
     return (value,) * ndim if isinstance(value, int) else tuple(value)
 
 
-def _zero_missing_coord_weight(
-    layer: nn.Module,
-    state_dict: dict[str, Any],
-    prefix: str,
-    *_: Any,  # noqa: ANN401 - what torch gives every such hook, and this one does not need
-) -> None:
+def _zero_missing_coord_weight(layer: nn.Module, state_dict: dict[str, Any], prefix: str, *_: object) -> None:
     """Add a coordinate weight of zeros to a plain convolution's state dict: the layer then gives its outputs."""
     assert isinstance(layer, CoordLayer)
     key, weight = prefix + "coord_weight", state_dict.get(prefix + "weight")
@@ -82,12 +71,13 @@ class CoordLayer(ConvNd):
     _grid: tuple[tuple[Any, ...], Tensor] | None = None
     _remembered: _Remembered | None = None
 
-    def add_coords(self, coords: str) -> None:
-        """Create the coordinate weight of a constructed convolution, without initial values.
+    def __init__(self, coords: str, *args: Any) -> None:  # noqa: ANN401 - the arguments of torch's convolution
+        super().__init__(*args)
+        self.add_coords(coords)
+        self.reset_parameters()
 
-        Args:
-            coords: Coordinate channels for the layer's number of axes, such as ``"xy"`` or ``"xyr"``.
-        """
+    def add_coords(self, coords: str) -> None:
+        """Create the coordinate weight of a constructed convolution, without initial values."""
         channels = coord_channels(coords, self.ndim)
         shape = (channels, self.out_channels) if self.transposed else (self.out_channels, channels)
         self.coords = coords
@@ -112,20 +102,15 @@ class CoordLayer(ConvNd):
         nn.init.uniform_(parameter, -bound, bound)
 
     def coord_map(self, input: Tensor, output: Tensor) -> Tensor:
-        """Return the map that the layer adds to every sample of ``output``, its result for ``input``; bias included.
+        """Return the map, bias included, that the layer adds to every sample of ``output``, its result for ``input``.
 
-        Args:
-            input: Features of shape ``(B, C, *size)`` or ``(C, *size)``; only the size counts.
-            output: The layer's output for them; only size and type count.
-
-        Returns:
-            The map, of shape ``(out_channels, *output size)``.
+        The map has the shape ``(out_channels, *output size)``. Only the sizes and types of the two tensors count.
         """
         grid = self._padded_grid(self._size(input), output)
         return coord_map(grid, self.coord_weight, self.bias, self._geometry(output, input), output.dtype)[0]
 
     def _geometry(self, y: Tensor, input: Tensor) -> Geometry:
-        """Return how the layer slides over its grid, where it makes ``y`` of ``input``."""
+        """Return how the layer slides over its grid to make ``y`` of ``input``."""
         raise NotImplementedError
 
     def _size(self, input: Tensor) -> tuple[int, ...]:
@@ -141,41 +126,28 @@ class CoordLayer(ConvNd):
         dtype = torch.float64 if double else torch.float32
         grid = coord_sample(size, r=self.coords.endswith("r"), dtype=dtype, device=like.device)
         padding = self._grid_padding()
-        if any(padding):
-            mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
-            grid = F.pad(grid, padding, mode=mode)
-        return grid
+        mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
+        return F.pad(grid, padding, mode=mode) if any(padding) else grid
 
     def _grid_padding(self) -> list[int]:
         """Return the layer's padding as `F.pad` takes it, by the attributes that torch's own forward reads.
 
         They may have changed since the layer was built: segmentation models turn strides into dilation that way.
         """
-        if self.transposed:
-            return [0] * (2 * self.ndim)
-        if self.padding_mode != "zeros":
+        if not self.transposed and self.padding_mode != "zeros":
             return list(repeated_padding(self))
+        if self.transposed or self.padding == "valid":
+            return [0] * (2 * self.ndim)
         if not isinstance(self.padding, str):
             return [p for p in reversed(_per_axis(self.padding, self.ndim)) for _ in range(2)]
-        if self.padding == "valid":
-            return [0] * (2 * self.ndim)
         totals = [d * (k - 1) for d, k in zip(_per_axis(self.dilation, self.ndim), self.kernel_size, strict=True)]
         return [side for total in reversed(totals) for side in (total // 2, total - total // 2)]
 
     def _remembered_grid(self, size: tuple[int, ...], like: Tensor) -> Tensor:
         """Return the padded grid in the memory format of ``like``; the last one used is kept."""
         channels_last = is_channels_last(like)
-        key = (
-            size,
-            self.coord_weight.dtype,
-            like.device,
-            channels_last,
-            self.padding,
-            self.dilation,
-            repeated_padding(self),
-            self.padding_mode,
-            self.coords,
-        )
+        settings = (self.padding, repeated_padding(self), self.padding_mode, self.dilation, self.coords)
+        key = (size, self.coord_weight.dtype, like.device, channels_last, settings)
         remembered = self._grid  # read once: another thread may replace it at any time
         if remembered is not None and remembered[0] == key:
             return remembered[1]
@@ -210,7 +182,8 @@ class CoordLayer(ConvNd):
         # On other devices than the CPU the comparison of values would wait for all work that is under way.
         remember = not self.training and y.is_cpu
         if remember:
-            key = self._key(y, input)
+            settings = (self.stride, self.padding, self.dilation, self.padding_mode)
+            key = (input.shape, y.shape, y.stride(), y.dtype, y.device, settings)
             remembered = self._remembered  # read once: another thread may replace it at any time
             if remembered is not None and remembered.fits(key, weight, bias):
                 return remembered.value
@@ -224,20 +197,6 @@ class CoordLayer(ConvNd):
     def _map(self, y: Tensor, grid: Tensor, input: Tensor) -> Tensor:
         value = coord_map(grid, self.coord_weight, self.bias, self._geometry(y, input), y.dtype)
         return value if y.dim() == self.ndim + 2 else value[0]
-
-    def _key(self, y: Tensor, input: Tensor) -> tuple[Any, ...]:
-        """Return everything but parameter values that the map depends on."""
-        return (
-            input.shape,
-            y.shape,
-            y.stride(),
-            y.dtype,
-            y.device,
-            self.stride,
-            self.padding,
-            self.dilation,
-            self.padding_mode,
-        )
 
     def train(self, mode: bool = True) -> CoordLayer:
         """Set training or evaluation mode. Training forgets the remembered map, whose memory it needs."""
@@ -263,14 +222,7 @@ class CoordConv(CoordLayer):
         return Geometry(stride, no_padding, dilation, False, no_padding)
 
     def forward(self, input: Tensor) -> Tensor:
-        """Convolve features and coordinates.
-
-        Args:
-            input: Features of shape ``(B, C, *size)`` or ``(C, *size)``.
-
-        Returns:
-            Features of the shape that the plain convolution returns.
-        """
+        """Convolve features ``(B, C, *size)`` or ``(C, *size)`` and the coordinates."""
         return self._add_map(conv_without_bias(self, input), input)
 
 
@@ -282,25 +234,15 @@ class CoordConvTranspose(CoordLayer):
     def _geometry(self, y: Tensor, input: Tensor) -> Geometry:
         assert not isinstance(self.padding, str)  # transposed layers take no strings
         stride, padding, dilation = (_per_axis(v, self.ndim) for v in (self.stride, self.padding, self.dilation))
-        output_padding = []
-        for axis in range(self.ndim):
-            smallest = (input.shape[axis - self.ndim] - 1) * stride[axis] - 2 * padding[axis]
-            smallest += dilation[axis] * (self.kernel_size[axis] - 1) + 1
-            output_padding.append(y.shape[axis - self.ndim] - smallest)
-        return Geometry(stride, padding, dilation, True, tuple(output_padding))
+        axes = zip(self._size(y), self._size(input), self.kernel_size, stride, padding, dilation, strict=True)
+        output_padding = tuple(made - ((n - 1) * s - 2 * p + d * (k - 1) + 1) for made, n, k, s, p, d in axes)
+        return Geometry(stride, padding, dilation, True, output_padding)
 
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
-        """Apply the transposed convolution to features and coordinates of the input.
+        """Apply the transposed convolution to features ``(B, C, *size)`` or ``(C, *size)`` and their coordinates.
 
-        Args:
-            input: Features of shape ``(B, C, *size)`` or ``(C, *size)``.
-            output_size: Spatial size wanted, where the stride allows several; as in `torch.nn.ConvTranspose2d`.
-
-        Returns:
-            Features of the shape that the plain transposed convolution returns.
+        ``output_size`` is the spatial size wanted, where the stride allows several; as in `torch.nn.ConvTranspose2d`.
         """
-        output_padding = resolve_output_padding(self, input, output_size)
-        y = self._transposed(
-            input, self.weight, None, self.stride, self.padding, output_padding, self.groups, self.dilation
-        )
+        extra = resolve_output_padding(self, input, output_size)
+        y = self._transposed(input, self.weight, None, self.stride, self.padding, extra, self.groups, self.dilation)
         return self._add_map(y, input)

@@ -7,13 +7,11 @@ distance from the centre.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 Coords = Literal["none", "xy", "xyr"]
 """The switch of every application: no coordinates, x and y, or x, y and the radius."""
@@ -23,17 +21,10 @@ AXES = "xyz"
 
 
 def coord_channels(coords: str, ndim: int) -> int:
-    """Return the number of coordinate channels of a specification.
-
-    Args:
-        coords: ``"x"``, ``"xy"`` or ``"xyz"`` (as many letters as spatial axes), optionally followed by ``"r"``.
-        ndim: Number of spatial axes, 1 to 3.
-
-    Returns:
-        ``ndim``, or ``ndim + 1`` with the radius.
+    """Return the number of coordinate channels of ``coords``: a letter of ``"xyz"`` per axis, optionally ``"r"``.
 
     Raises:
-        ValueError: If ``coords`` is not a specification for ``ndim`` axes.
+        ValueError: If ``coords`` is not a specification for ``ndim`` axes (1 to 3).
 
     Example:
         >>> coord_channels("xyr", ndim=2)
@@ -46,17 +37,9 @@ def coord_channels(coords: str, ndim: int) -> int:
 
 
 def coords_for(coords: str, ndim: int) -> str:
-    """Translate ``"xy"`` or ``"xyr"``, which are written for images, to another number of axes.
+    """Translate ``"xy"`` or ``"xyr"``, which are written for images, to another number of axes (1 to 3).
 
-    Args:
-        coords: ``"xy"`` or ``"xyr"``; a specification for ``ndim`` axes is returned as it is.
-        ndim: Number of spatial axes, 1 to 3.
-
-    Returns:
-        The same choice for ``ndim`` axes: ``"xyr"`` becomes ``"xr"`` for one axis and ``"xyzr"`` for three.
-
-    Raises:
-        ValueError: If ``coords`` is neither.
+    A specification for ``ndim`` axes is returned as it is; anything else raises a ValueError.
 
     Example:
         >>> coords_for("xyr", ndim=3)
@@ -77,9 +60,6 @@ def axis_coords(size: int, *, dtype: torch.dtype | None = None, device: torch.de
         dtype: Floating-point (or complex) type of the result; torch's default if None.
         device: Device of the result; torch's default if None.
 
-    Returns:
-        Tensor of shape ``(size,)`` with values in [-1, 1].
-
     Raises:
         TypeError: If ``dtype`` is an integer type.
 
@@ -87,8 +67,7 @@ def axis_coords(size: int, *, dtype: torch.dtype | None = None, device: torch.de
         >>> axis_coords(5)
         tensor([-1.0000, -0.5000,  0.0000,  0.5000,  1.0000])
     """
-    if dtype is None:
-        dtype = torch.get_default_dtype()
+    dtype = torch.get_default_dtype() if dtype is None else dtype
     if not (dtype.is_floating_point or dtype.is_complex):
         raise TypeError(f"dtype={dtype} cannot hold coordinates in [-1, 1]; a floating-point type is needed")
     # Integers up to the last step: exact, symmetric about 0, and right for size 1 without a branch.
@@ -98,11 +77,7 @@ def axis_coords(size: int, *, dtype: torch.dtype | None = None, device: torch.de
 
 
 def coord_grid(
-    size: Sequence[int],
-    *,
-    r: bool = False,
-    dtype: torch.dtype | None = None,
-    device: torch.device | str | None = None,
+    size: Sequence[int], *, r: bool = False, dtype: torch.dtype | None = None, device: torch.device | str | None = None
 ) -> Tensor:
     """Return the coordinate channels of a canvas (Liu et al., 2018, section 3).
 
@@ -131,11 +106,7 @@ def coord_grid(
 
 
 def coord_sample(
-    size: Sequence[int],
-    *,
-    r: bool = False,
-    dtype: torch.dtype | None = None,
-    device: torch.device | str | None = None,
+    size: Sequence[int], *, r: bool = False, dtype: torch.dtype | None = None, device: torch.device | str | None = None
 ) -> Tensor:
     """Return the channels of `coord_grid` as a batch of one sample, of shape ``(1, C, *size)``.
 
@@ -149,8 +120,7 @@ def coord_sample(
         axis = axis_coords(size[-back], dtype=dtype, device=device)
         channels.append(axis.reshape([-1] + [1] * (back - 1)).expand(1, 1, *size))
     if r:
-        squares = torch.stack([channel.square() for channel in channels])
-        channels.append(squares.sum(0).sqrt())
+        channels.append(torch.stack(channels).square().sum(0).sqrt())
     return torch.cat(channels, dim=1)
 
 
@@ -161,9 +131,6 @@ class AddCoords(nn.Module):
 
     Args:
         coords: ``"x"``, ``"xy"`` or ``"xyz"``, as many as the input has spatial axes, optionally followed by ``"r"``.
-
-    Raises:
-        ValueError: If ``coords`` is none of these.
 
     Shape:
         Input ``(B, C, *size)`` or ``(C, *size)``; output with ``C + len(coords)`` channels, the coordinates last.
@@ -176,10 +143,9 @@ class AddCoords(nn.Module):
 
     def __init__(self, coords: str = "xy") -> None:
         super().__init__()
-        self.ndim = len(coords.removesuffix("r"))
-        if not 1 <= self.ndim <= 3 or not coords.startswith("x"):
+        if coords.removesuffix("r") not in ("x", "xy", "xyz"):
             raise ValueError(f"coords={coords!r} is not one of 'x', 'xy', 'xyz', each optionally followed by 'r'")
-        coord_channels(coords, self.ndim)
+        self.ndim = len(coords.removesuffix("r"))
         self.coords = coords
 
     def forward(self, input: Tensor) -> Tensor:

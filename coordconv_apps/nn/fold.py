@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,18 +17,9 @@ from coordconv_apps.nn.torch_internals import copy_forward_hooks
 _PLAIN_CLASSES = {coord: plain for plain, coord in COORD_CLASSES.items()}
 
 
-class _Sizes(NamedTuple):
-    """Spatial sizes of a layer's input and output; their text is such as ``32x32_to_16x16``."""
-
-    input: tuple[int, ...]
-    output: tuple[int, ...]
-
-    @classmethod
-    def of(cls, input: Tensor, output: Tensor, ndim: int) -> _Sizes:
-        return cls(tuple(input.shape[-ndim:]), tuple(output.shape[-ndim:]))
-
-    def __str__(self) -> str:
-        return "_to_".join("x".join(str(s) for s in size) for size in self)
+def _sizes(input: Tensor, output: Tensor, ndim: int) -> str:
+    """Return the spatial sizes of a layer's input and output as text, such as ``32x32_to_16x16``."""
+    return "_to_".join("x".join(str(s) for s in tensor.shape[-ndim:]) for tensor in (input, output))
 
 
 class FoldedConv(nn.Module):
@@ -36,30 +27,21 @@ class FoldedConv(nn.Module):
 
     Args:
         conv: The convolution, without bias: the map holds it.
-        maps: The map of shape ``(C, *output size)`` for each pair of spatial sizes of input and output that can occur;
-            a transposed layer can make outputs of several sizes from one input size.
+        maps: The map of shape ``(C, *output size)`` by `_sizes`, for each that can occur; a transposed layer can make
+            outputs of several sizes from one input size.
     """
 
-    def __init__(self, conv: nn.Module, maps: dict[_Sizes, Tensor]) -> None:
+    def __init__(self, conv: nn.Module, maps: dict[str, Tensor]) -> None:
         super().__init__()
         self.conv = conv
-        self._ndim = len(next(iter(maps)).input)
         for sizes, value in maps.items():
             self.register_buffer(f"map_{sizes}", value)
+        self._ndim = value.dim() - 1
 
-    def forward(
-        self,
-        input: Tensor,
-        *args: Any,  # noqa: ANN401 - a transposed layer's output size
-        **kwargs: Any,  # noqa: ANN401 - as above
-    ) -> Tensor:
-        """Convolve ``input`` of shape ``(B, C, *size)`` or ``(C, *size)`` and add the map.
-
-        Raises:
-            ValueError: If the model was not folded for this spatial size.
-        """
+    def forward(self, input: Tensor, *args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401 - the convolution's arguments
+        """Convolve ``input`` of shape ``(B, C, *size)`` or ``(C, *size)`` and add the map for its spatial size."""
         y: Tensor = self.conv(input, *args, **kwargs)
-        sizes = _Sizes.of(input, y, self._ndim)
+        sizes = _sizes(input, y, self._ndim)
         constant: Tensor | None = getattr(self, f"map_{sizes}", None)
         if constant is None:
             known = ", ".join(name.removeprefix("map_") for name, _ in self.named_buffers(recurse=False))
@@ -108,12 +90,12 @@ def fold(
         raise TypeError(f"fold cannot fold some of the model's layers: {refused}")
     folded = copy.deepcopy(model).eval()
     names = {layer: name for name, layer in coordconv_layers(folded).items()}
-    maps: dict[nn.Module, dict[_Sizes, Tensor]] = {layer: {} for layer in names}
+    maps: dict[nn.Module, dict[str, Tensor]] = {layer: {} for layer in names}
 
     def record(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> None:
         assert isinstance(layer, CoordLayer)
         input = args[0] if args else kwargs["input"]
-        maps[layer][_Sizes.of(input, output, layer.ndim)] = layer.coord_map(input, output).clone()
+        maps[layer][_sizes(input, output, layer.ndim)] = layer.coord_map(input, output).clone()
 
     # Before the model's own hooks, which may change the output.
     handles = [layer.register_forward_hook(record, prepend=True, with_kwargs=True) for layer in names]
@@ -143,30 +125,17 @@ def _why_not_fold(layer: nn.Module) -> str | None:
     return None
 
 
-def _fold(layer: nn.Module, maps: dict[_Sizes, Tensor]) -> FoldedConv:
-    """Return the folded layer, with the layer's hooks: they may change its input and its output."""
-    folded = FoldedConv(_plain(layer), maps).train(layer.training)
+def _fold(layer: nn.Module, maps: dict[str, Tensor]) -> FoldedConv:
+    """Return the folded layer, with the layer's weight and its hooks, which may change its input and its output."""
+    assert isinstance(layer, CoordLayer)
+    names = ["in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "padding_mode"]
+    if layer.transposed:
+        names.append("output_padding")
+    conv = _PLAIN_CLASSES[type(layer)](bias=False, device="meta", **{name: getattr(layer, name) for name in names})
+    conv.weight = layer.weight
+    folded = FoldedConv(conv, maps).train(layer.training)
     copy_forward_hooks(layer, folded)
     return folded
-
-
-def _plain(layer: nn.Module) -> nn.Module:
-    """Return the convolution within a CoordConv layer, with the same weight and without bias."""
-    assert isinstance(layer, CoordLayer)
-    options: dict[str, Any] = {
-        "stride": layer.stride,
-        "padding": layer.padding,
-        "dilation": layer.dilation,
-        "groups": layer.groups,
-        "padding_mode": layer.padding_mode,
-    }
-    if layer.transposed:
-        options["output_padding"] = layer.output_padding
-    conv = _PLAIN_CLASSES[type(layer)](
-        layer.in_channels, layer.out_channels, layer.kernel_size, bias=False, device="meta", **options
-    )
-    conv.weight = layer.weight
-    return conv.train(layer.training)
 
 
 def _replace(model: nn.Module, replacements: dict[nn.Module, FoldedConv]) -> nn.Module:

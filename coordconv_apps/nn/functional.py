@@ -30,7 +30,8 @@ class Geometry(NamedTuple):
 def coord_map(grid: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry, dtype: torch.dtype) -> Tensor:
     """Return one sample's coordinate map plus bias, computed in the grid's precision and rounded once to ``dtype``.
 
-    Coordinates are the same for every group of input channels, hence one group.
+    The map has the shape ``(1, out_channels, *output size)``. Coordinates are the same for every group of input
+    channels, hence one group.
 
     Args:
         grid: Coordinates of shape ``(1, C, *size)``, padded as the layer pads its input.
@@ -38,9 +39,6 @@ def coord_map(grid: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geome
         bias: The layer's bias of shape ``(out_channels,)``, or None.
         geometry: The layer's stride, padding and dilation.
         dtype: Type of the result.
-
-    Returns:
-        Tensor of shape ``(1, out_channels, *output size)``.
 
     Example:
         >>> from coordconv_apps import coord_grid
@@ -54,8 +52,7 @@ def coord_map(grid: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geome
         real = coord_map(grid, weight.real, None if bias is None else bias.real, geometry, grid.dtype)
         imag = coord_map(grid, weight.imag, None if bias is None else bias.imag, geometry, grid.dtype)
         return torch.complex(real, imag).to(dtype)
-    if bias is not None:
-        bias = bias.to(grid.dtype)
+    bias = None if bias is None else bias.to(grid.dtype)
     weight = weight.to(grid.dtype)
     if grid.device.type != "meta" and torch.is_autocast_enabled(grid.device.type):
         with torch.autocast(grid.device.type, enabled=False):
@@ -96,14 +93,9 @@ class AddCoordMap(torch.autograd.Function):
         """Return the gradients for ``y``, the weight and the bias; the grid is constant."""
         grid, weight = ctx.saved_tensors
         _, _, need_weight, need_bias, _ = ctx.needs_input_grad
+        summed, weight, mask = _batch_sum(grad, grid.dtype), weight.to(grid.dtype), [False, need_weight, need_bias]
         _, grad_weight, grad_bias = torch.ops.aten.convolution_backward(
-            _batch_sum(grad, grid.dtype),
-            grid,
-            weight.to(grid.dtype),
-            ctx.bias_size,
-            *ctx.geometry,
-            1,
-            [False, need_weight, need_bias],
+            summed, grid, weight, ctx.bias_size, *ctx.geometry, 1, mask
         )
         return grad, None, grad_weight, grad_bias, None
 

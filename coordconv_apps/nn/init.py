@@ -43,11 +43,8 @@ def he_normal_(network: nn.Module, gain: float = 1.0, coord_gain: float = 1.0, *
 def narrow_normal_(network: nn.Module) -> None:
     """Draw weights from a normal distribution with standard deviation 0.02, as DCGAN does (Radford et al., 2016).
 
-    Scales of batch norm are drawn around 1 with the same deviation, biases are set to 0, and coordinate weights are
-    drawn after all other weights.
-
-    Args:
-        network: Any network; its convolutions, linear layers and batch norms change.
+    Scales of batch norm are drawn around 1 with the same deviation, biases of all these layers are set to 0, and
+    coordinate weights are drawn after all other weights.
 
     Example:
         >>> layer = nn.Conv2d(100, 100, 3)
@@ -76,5 +73,4 @@ def _fan_in(layer: nn.Conv2d | nn.ConvTranspose2d | nn.Linear) -> float:
 
 
 def _coord_weight(layer: nn.Module) -> Tensor | None:
-    weight = getattr(layer, "coord_weight", None)
-    return weight if isinstance(weight, Tensor) else None
+    return getattr(layer, "coord_weight", None)

@@ -19,9 +19,6 @@ class CoordConv1d(CoordConv, nn.Conv1d):
     Args:
         coords: ``"x"`` or ``"xr"``; all other arguments are those of `torch.nn.Conv1d`.
 
-    Shape:
-        Input ``(B, in_channels, W)`` or ``(in_channels, W)``; output as in `torch.nn.Conv1d`.
-
     Example:
         >>> CoordConv1d(3, 4, kernel_size=3, padding=1)(torch.rand(2, 3, 9)).shape
         torch.Size([2, 4, 9])
@@ -45,11 +42,8 @@ class CoordConv1d(CoordConv, nn.Conv1d):
         *,
         coords: str = "x",
     ) -> None:
-        super().__init__(
-            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode, device, dtype
-        )
-        self.add_coords(coords)
-        self.reset_parameters()
+        sizes = (kernel_size, stride, padding, dilation)
+        super().__init__(coords, in_channels, out_channels, *sizes, groups, bias, padding_mode, device, dtype)
 
 
 class CoordConv2d(CoordConv, nn.Conv2d):
@@ -110,11 +104,8 @@ class CoordConv2d(CoordConv, nn.Conv2d):
         *,
         coords: str = "xy",
     ) -> None:
-        super().__init__(
-            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode, device, dtype
-        )
-        self.add_coords(coords)
-        self.reset_parameters()
+        sizes = (kernel_size, stride, padding, dilation)
+        super().__init__(coords, in_channels, out_channels, *sizes, groups, bias, padding_mode, device, dtype)
 
 
 class CoordConv3d(CoordConv, nn.Conv3d):
@@ -122,9 +113,6 @@ class CoordConv3d(CoordConv, nn.Conv3d):
 
     Args:
         coords: ``"xyz"`` or ``"xyzr"``; all other arguments are those of `torch.nn.Conv3d`.
-
-    Shape:
-        Input ``(B, in_channels, D, H, W)`` or ``(in_channels, D, H, W)``; output as in `torch.nn.Conv3d`.
 
     Example:
         >>> CoordConv3d(3, 4, kernel_size=3, padding=1)(torch.rand(2, 3, 7, 8, 9)).shape
@@ -149,11 +137,8 @@ class CoordConv3d(CoordConv, nn.Conv3d):
         *,
         coords: str = "xyz",
     ) -> None:
-        super().__init__(
-            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode, device, dtype
-        )
-        self.add_coords(coords)
-        self.reset_parameters()
+        sizes = (kernel_size, stride, padding, dilation)
+        super().__init__(coords, in_channels, out_channels, *sizes, groups, bias, padding_mode, device, dtype)
 
 
 class CoordConvTranspose1d(CoordConvTranspose, nn.ConvTranspose1d):
@@ -161,9 +146,6 @@ class CoordConvTranspose1d(CoordConvTranspose, nn.ConvTranspose1d):
 
     Args:
         coords: ``"x"`` or ``"xr"``; all other arguments are those of `torch.nn.ConvTranspose1d`.
-
-    Shape:
-        Input ``(B, in_channels, W)`` or ``(in_channels, W)``; output as in `torch.nn.ConvTranspose1d`.
 
     Example:
         >>> CoordConvTranspose1d(3, 4, kernel_size=2, stride=2)(torch.rand(2, 3, 9)).shape
@@ -190,22 +172,8 @@ class CoordConvTranspose1d(CoordConvTranspose, nn.ConvTranspose1d):
         *,
         coords: str = "x",
     ) -> None:
-        super().__init__(
-            in_channels,
-            out_channels,
-            kernel_size,
-            stride,
-            padding,
-            output_padding,
-            groups,
-            bias,
-            dilation,
-            padding_mode,
-            device,
-            dtype,
-        )
-        self.add_coords(coords)
-        self.reset_parameters()
+        sizes = (kernel_size, stride, padding, output_padding)
+        super().__init__(coords, in_channels, out_channels, *sizes, groups, bias, dilation, padding_mode, device, dtype)
 
 
 class CoordConvTranspose2d(CoordConvTranspose, nn.ConvTranspose2d):
@@ -214,19 +182,7 @@ class CoordConvTranspose2d(CoordConvTranspose, nn.ConvTranspose2d):
     Equal, to rounding, to a transposed convolution of the input with its coordinate channels concatenated to it.
 
     Args:
-        in_channels: Number of input channels, without the coordinates.
-        out_channels: Number of output channels.
-        kernel_size: Size of the kernel; this and all arguments up to ``dtype`` are those of `torch.nn.ConvTranspose2d`.
-        stride: Distance of neighbouring inputs in the output.
-        padding: ``dilation * (kernel_size - 1) - padding`` zeros are added on both sides of the input.
-        output_padding: Size added on one side of the output.
-        groups: Number of groups of input and output channels; every group sees the coordinates.
-        bias: Whether to add a bias to the output.
-        dilation: Spacing between the elements of the kernel.
-        padding_mode: ``"zeros"``, the only mode of `torch.nn.ConvTranspose2d`.
-        device: Device of the parameters.
-        dtype: Type of the parameters.
-        coords: ``"xy"`` or ``"xyr"``.
+        coords: ``"xy"`` or ``"xyr"``; all other arguments are those of `torch.nn.ConvTranspose2d`.
 
     Attributes:
         weight: ``(in_channels, out_channels / groups, kH, kW)``, as in `torch.nn.ConvTranspose2d`.
@@ -235,9 +191,6 @@ class CoordConvTranspose2d(CoordConvTranspose, nn.ConvTranspose2d):
 
     Raises:
         ValueError: If ``coords`` is neither of the two, or `torch.nn.ConvTranspose2d` rejects an argument.
-
-    Shape:
-        Input ``(B, in_channels, H, W)`` or ``(in_channels, H, W)``; output as in `torch.nn.ConvTranspose2d`.
 
     Example:
         >>> layer = CoordConvTranspose2d(8, 3, kernel_size=4, stride=2, padding=1)
@@ -265,22 +218,8 @@ class CoordConvTranspose2d(CoordConvTranspose, nn.ConvTranspose2d):
         *,
         coords: str = "xy",
     ) -> None:
-        super().__init__(
-            in_channels,
-            out_channels,
-            kernel_size,
-            stride,
-            padding,
-            output_padding,
-            groups,
-            bias,
-            dilation,
-            padding_mode,
-            device,
-            dtype,
-        )
-        self.add_coords(coords)
-        self.reset_parameters()
+        sizes = (kernel_size, stride, padding, output_padding)
+        super().__init__(coords, in_channels, out_channels, *sizes, groups, bias, dilation, padding_mode, device, dtype)
 
 
 class CoordConvTranspose3d(CoordConvTranspose, nn.ConvTranspose3d):
@@ -288,9 +227,6 @@ class CoordConvTranspose3d(CoordConvTranspose, nn.ConvTranspose3d):
 
     Args:
         coords: ``"xyz"`` or ``"xyzr"``; all other arguments are those of `torch.nn.ConvTranspose3d`.
-
-    Shape:
-        Input ``(B, in_channels, D, H, W)`` or ``(in_channels, D, H, W)``; output as in `torch.nn.ConvTranspose3d`.
 
     Example:
         >>> CoordConvTranspose3d(3, 4, kernel_size=2, stride=2)(torch.rand(2, 3, 7, 8, 9)).shape
@@ -317,22 +253,8 @@ class CoordConvTranspose3d(CoordConvTranspose, nn.ConvTranspose3d):
         *,
         coords: str = "xyz",
     ) -> None:
-        super().__init__(
-            in_channels,
-            out_channels,
-            kernel_size,
-            stride,
-            padding,
-            output_padding,
-            groups,
-            bias,
-            dilation,
-            padding_mode,
-            device,
-            dtype,
-        )
-        self.add_coords(coords)
-        self.reset_parameters()
+        sizes = (kernel_size, stride, padding, output_padding)
+        super().__init__(coords, in_channels, out_channels, *sizes, groups, bias, dilation, padding_mode, device, dtype)
 
 
 COORD_CLASSES: dict[type[nn.Module], type[CoordLayer]] = {

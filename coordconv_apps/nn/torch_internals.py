@@ -5,15 +5,12 @@ Checked with torch 2.14.1. `tests/nn/test_torch_internals.py` fails where a late
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.nn.modules.conv import _ConvNd as ConvNd  # the common base of torch's six convolutions
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 __all__ = ["ConvNd"]
 
