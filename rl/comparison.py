@@ -6,6 +6,7 @@ Precipice"). ``--over model.game`` compares several games.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -20,7 +21,6 @@ from rl.evaluation.statistics import interquartile_mean, probability_of_improvem
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
@@ -54,10 +54,6 @@ def _optimality_gap(scores: Scores) -> Scores:
     return np.asarray(1 - np.minimum(scores, 1).mean(axis=(-2, -1)))
 
 
-def _difference(scores: Scores, others: Scores) -> Scores:
-    return np.asarray(_mean(scores) - _mean(others))
-
-
 AGGREGATES: dict[str, Callable[[Scores], Scores]] = {
     "interquartile mean": interquartile_mean,
     "mean": _mean,
@@ -82,8 +78,7 @@ class Games(NamedTuple):
 def extend(results: Sequence[Result]) -> Extension:
     """Return the row of normalised scores and each arm's interquartile mean with its interval, for one game.
 
-    Args:
-        results: Results of all jobs of a game; the arm of the first one is the baseline.
+    The arm of the first result is the baseline.
     """
     finished = _finished(results)
     if not finished:
@@ -99,16 +94,14 @@ def extend(results: Sequence[Result]) -> Extension:
 def extend_over(results: Sequence[Result]) -> Extension:
     """Return aggregates over all games for each arm, and the improvement of the other arms over the first.
 
-    Args:
-        results: Results of all jobs of all games. With several values of another argument than the game, there are no
-            aggregates.
+    With several values of another argument than the game, there are no aggregates.
     """
     finished = _finished(results)
     if not finished:
         return NOTHING
     caveats = [*_caveats(finished), SCALE]
     groups = by_value(finished)
-    if len({_game(group) for group in groups.values()}) < len(groups):  # the values are not games
+    if len({str(group[0].argument(GAME) or "") for group in groups.values()}) < len(groups):  # the values are no games
         return Extension(notes=caveats)
     games, notes = _all_games(results)
     if games is None:
@@ -142,11 +135,6 @@ def _finished(results: Sequence[Result]) -> list[Result]:
     return [result for result in results if not result.error and SCORE in result.metrics]
 
 
-def _game(finished: Sequence[Result]) -> str:
-    """Return the game of these runs; empty if their config does not name it."""
-    return str(finished[0].argument(GAME) or "")
-
-
 def _all_games(results: Sequence[Result]) -> tuple[Games | None, list[str]]:
     """Return the scores that can be compared, and a note about omitted games."""
     arms = _arms(results)
@@ -177,14 +165,12 @@ def _one_game(finished: Sequence[Result], arms: Sequence[str]) -> list[str]:
     generator = np.random.default_rng(0)
     columns = {arm: np.array([[r.metrics[SCORE]] for r in finished if r.job.arm == arm]) for arm in arms}
     columns = {arm: column for arm, column in columns.items() if len(column)}
-    values = []
-    for arm, column in columns.items():
-        estimate = bootstrap(interquartile_mean, column, generator=generator)
-        values.append(f"{arm} {_interval(estimate, '.5g')} ({_many(len(column), 'seed')})")
+    means = {arm: bootstrap(interquartile_mean, column, generator=generator) for arm, column in columns.items()}
+    values = [f"{arm} {_interval(mean, '.5g')} ({_many(len(columns[arm]), 'seed')})" for arm, mean in means.items()]
     lines = [f"interquartile mean of {SCORE}: {', '.join(values)}"]
     base = arms[0]
-    for arm in arms[1:]:
-        if arm in columns and base in columns:
+    for arm in columns if base in columns else ():
+        if arm != base:
             better = bootstrap(probability_of_improvement, columns[arm], columns[base], generator=generator)
             lines.append(_improvement(arm, base, better))
     return lines
@@ -198,7 +184,7 @@ def _differences(games: Games, arm: str, generator: np.random.Generator) -> dict
     """Return, for each game, the difference of an arm's mean normalised score to that of the first arm."""
     own, base = games.scores[arm], next(iter(games.scores.values()))
     return {
-        name: bootstrap(_difference, own[:, [place]], base[:, [place]], generator=generator)
+        name: bootstrap(lambda a, b: _mean(a) - _mean(b), own[:, [place]], base[:, [place]], generator=generator)
         for place, name in enumerate(games.names)
     }
 
@@ -217,10 +203,7 @@ def _tally(differences: dict[str, Estimate]) -> str:
 
 def _caveats(finished: Sequence[Result]) -> list[str]:
     """Explain the intervals, and how reliable they are with few seeds."""
-    counts: dict[tuple[str | None, str], int] = {}
-    for result in finished:
-        place = (result.job.value, result.job.arm)
-        counts[place] = counts.get(place, 0) + 1
+    counts = Counter((result.job.value, result.job.arm) for result in finished)
     fewest = min(counts.values())
     if max(counts.values()) == 1:
         return ["too few seeds for intervals: they need at least 2, found 1"]
@@ -254,7 +237,10 @@ def _draw_aggregates(aggregates: dict[str, dict[str, Estimate]], count: str) -> 
     panels = figure.subplots(1, len(aggregates), sharey=True)
     for axes, (name, of_arms) in zip(panels, aggregates.items(), strict=True):
         for place, (arm, estimate) in enumerate(of_arms.items()):
-            _draw_interval(axes, place, estimate, ARM_COLOURS[arm])
+            if not np.isnan(estimate.low):
+                width = estimate.high - estimate.low
+                axes.barh(place, width, 0.6, left=estimate.low, color=ARM_COLOURS[arm], alpha=0.35)
+            axes.plot([estimate.value] * 2, [place - 0.3, place + 0.3], color=ARM_COLOURS[arm], linewidth=2.5)
         axes.set(title=name, xlabel="normalised score")
         axes.use_sticky_edges = False  # bars do not begin at the edge
         axes.autoscale_view()
@@ -264,12 +250,6 @@ def _draw_aggregates(aggregates: dict[str, dict[str, Estimate]], count: str) -> 
     panels[0].set_ylim(len(arms) - 0.5, -0.5)
     figure.suptitle(f"All games ({count})")
     return figure
-
-
-def _draw_interval(axes: Axes, place: float, estimate: Estimate, colour: str) -> None:
-    if not np.isnan(estimate.low):
-        axes.barh(place, estimate.high - estimate.low, 0.6, left=estimate.low, color=colour, alpha=0.35)
-    axes.plot([estimate.value] * 2, [place - 0.3, place + 0.3], color=colour, linewidth=2.5)
 
 
 def _draw_games(differences: dict[str, dict[str, Estimate]], base: str) -> Figure:

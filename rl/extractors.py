@@ -105,15 +105,13 @@ class CoordConvCombinedExtractor(CombinedExtractor):
 
     Other observations are flattened and concatenated, as in SB3. `rl.CoordConvMultiInputPolicy` and
     `rl.CoordConvDQNMultiInputPolicy` use this extractor; SB3's own ``"MultiInputPolicy"`` accepts it too, with the
-    same head.
+    same head. With ``coords="none"`` it is SB3's CombinedExtractor itself.
 
     Args:
         observation_space: Boxes and discrete spaces by name; images among them as for `CoordConvNatureCNN`.
         cnn_output_dim: Number of features of each image.
         normalized_image: As for `CoordConvNatureCNN`; if True, every Box with three axes is an image.
-        coords: As for `CoordConvNatureCNN`; ``"none"`` gives SB3's CombinedExtractor itself.
-        where: As for `CoordConvNatureCNN`.
-        coord_init: As for `CoordConvNatureCNN`.
+        coords: As for `CoordConvNatureCNN`, like the other arguments.
 
     Raises:
         ValueError: The space is not a Dict, has no image although ``coords`` asks for coordinates, an image is too
@@ -147,43 +145,33 @@ class CoordConvCombinedExtractor(CombinedExtractor):
                 f"observation_space={_describe(observation_space)}: must be a Dict; for images alone use "
                 "CoordConvCnnPolicy or CoordConvDQNPolicy"
             )
-        images = {
-            key: _as_images(space, normalized_image, name=f"observation_space[{key!r}]")
-            for key, space in observation_space.spaces.items()
-            if is_image_space(space, normalized_image=normalized_image)
-        }
-        if not images and coords != "none":
-            raise ValueError(
-                f"observation_space={_describe(observation_space)}: must hold an image, "
-                f"{_ALLOWED_IMAGES[normalized_image]}"
-            )
-        sizes = {
-            key: cnn_output_dim if key in images else get_flattened_obs_dim(space)
-            for key, space in observation_space.spaces.items()
-        }
+        extractors: dict[str, nn.Module] = {}
+        features_dim = 0
+        for key, space in observation_space.spaces.items():
+            if is_image_space(space, normalized_image=normalized_image):
+                images = _as_images(space, normalized_image, name=f"observation_space[{key!r}]")
+                extractors[key] = CoordConvNatureCNN(
+                    images, cnn_output_dim, normalized_image, coords, where, coord_init
+                )
+                features_dim += cnn_output_dim
+            else:
+                extractors[key] = nn.Flatten()
+                features_dim += get_flattened_obs_dim(space)
+        if coords != "none" and not any(isinstance(extractor, NatureCNN) for extractor in extractors.values()):
+            described = _describe(observation_space)
+            raise ValueError(f"observation_space={described}: must hold an image, {_ALLOWED_IMAGES[normalized_image]}")
         # CombinedExtractor's constructor would build plain networks for the images.
-        BaseFeaturesExtractor.__init__(self, observation_space, features_dim=sum(sizes.values()))
-        self.extractors = nn.ModuleDict(
-            {
-                key: CoordConvNatureCNN(images[key], cnn_output_dim, normalized_image, coords, where, coord_init)
-                if key in images
-                else nn.Flatten()
-                for key in sizes
-            }
-        )
+        BaseFeaturesExtractor.__init__(self, observation_space, features_dim=features_dim)
+        self.extractors = nn.ModuleDict(extractors)
 
 
 def orthogonal_coord_weight_(layer: CoordLayer, gain: float) -> None:
     """Initialise the coordinate weight of a convolution for a policy with orthogonal initialisation, in place.
 
-    SB3 initialises the convolutions of A2C and PPO orthogonally, and thereby at another scale than torch. The
-    coordinate weight becomes the part for the coordinates of an orthogonal kernel over features and coordinates, as in
-    a layer that concatenates them. ``weight`` does not change, so that it is the same in both arms; a coordinate weight
-    of 0 stays 0.
-
-    Args:
-        layer: CoordConv layer, not transposed.
-        gain: Factor of the orthogonal kernel; SB3 uses the square root of 2 for convolutions.
+    SB3 initialises the convolutions of A2C and PPO orthogonally, with a gain of the square root of 2, and thereby at
+    another scale than torch. The coordinate weight becomes the part for the coordinates of an orthogonal kernel over
+    features and coordinates, as in a layer that concatenates them. ``weight`` does not change, so that it is the same
+    in both arms; a coordinate weight of 0 stays 0.
     """
     if not layer.coord_weight.any():
         return
@@ -203,13 +191,13 @@ def _forked_random_state() -> Iterator[None]:
 
 
 def _check_arguments(coords: str, where: str, coord_init: str, **sizes: int) -> None:
-    for name, value, choices in (
-        ("coords", coords, get_args(Coords)),
-        ("where", where, get_args(Where)),
-        ("coord_init", coord_init, get_args(CoordInit)),
+    for name, value, kind in (
+        ("coords", coords, Coords),
+        ("where", where, Where),
+        ("coord_init", coord_init, CoordInit),
     ):
-        if value not in choices:
-            raise ValueError(f"{name}={value!r}: must be one of {', '.join(map(repr, choices))}")
+        if value not in get_args(kind):
+            raise ValueError(f"{name}={value!r}: must be one of {', '.join(map(repr, get_args(kind)))}")
     for name, size in sizes.items():
         if size < 1:
             raise ValueError(f"{name}={size}: must be at least 1")
@@ -226,10 +214,10 @@ _ALLOWED_IMAGES = {
 def _as_images(space: spaces.Space[Any], normalized_image: bool, name: str = "observation_space") -> spaces.Box:
     """Return the space, or raise `ValueError` if NatureCNN cannot process its observations."""
     if isinstance(space, spaces.Dict):
-        raise ValueError(
-            f"{name}={_describe(space)}: must be one image; for Dict observations use CoordConvMultiInputPolicy or "
-            "CoordConvDQNMultiInputPolicy"
+        allowed = (
+            "must be one image; for Dict observations use CoordConvMultiInputPolicy or CoordConvDQNMultiInputPolicy"
         )
+        raise ValueError(f"{name}={_describe(space)}: {allowed}")
     if not (isinstance(space, spaces.Box) and is_image_space(space, normalized_image=normalized_image)):
         raise ValueError(f"{name}={_describe(space)}: must be an image, {_ALLOWED_IMAGES[normalized_image]}")
     first, last = min(space.shape[1:]), min(space.shape[:2])
@@ -250,7 +238,6 @@ def is_channels_last(images: spaces.Box) -> bool:
 
 
 def _channels_first(images: spaces.Box) -> spaces.Box:
-    """Return the space of the same images with the channels first."""
     if not is_channels_last(images):
         return images
     low, high = (bound.transpose(2, 0, 1) for bound in (images.low, images.high))

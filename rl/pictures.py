@@ -33,15 +33,7 @@ class RLPictures(Pictures):
         super().__init__(every_n_epochs)
 
     def draw(self, task: LightningModule, datamodule: LightningDataModule) -> dict[str, Image.Image]:
-        """Play some steps, and draw the pictures.
-
-        Args:
-            task: A `RLTask`.
-            datamodule: An `RLData`.
-
-        Returns:
-            "attention", and with coordinates "coordinates".
-        """
+        """Play some steps, and draw "attention" and, with coordinates, "coordinates"."""
         if not (isinstance(task, RLTask) and isinstance(datamodule, RLData)):
             raise TypeError(f"{type(task).__name__} and {type(datamodule).__name__} are not those of rl")
         seed = EVALUATION_SEEDS["test"]

@@ -26,7 +26,7 @@ Weights of SB3's own policies can be loaded. The coordinate weights become 0, so
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from gymnasium import spaces
 from stable_baselines3 import A2C, DQN, PPO
@@ -45,11 +45,34 @@ from torch import nn
 from coordconv_apps.nn.coord_layer import CoordLayer
 from rl.extractors import CoordConvCombinedExtractor, CoordConvNatureCNN, orthogonal_coord_weight_
 
-NetArch = list[int] | dict[str, list[int]]
-"""Sizes of the hidden layers of both heads, or by head (``pi``, ``vf``)."""
+
+class _CoordPolicy(BasePolicy):
+    """Shared by all policies: the feature extractor, and heads as small as those on SB3's NatureCNN.
+
+    SB3 adds two hidden layers to a head after any extractor but NatureCNN, subclasses of NatureCNN included.
+    """
+
+    extractor_class: ClassVar[type[BaseFeaturesExtractor]]
+
+    def __init__(
+        self,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Space[Any],
+        lr_schedule: Schedule,
+        net_arch: list[int] | dict[str, list[int]] | None = None,
+        *,
+        features_extractor_class: type[BaseFeaturesExtractor] | None = None,
+        **options: Any,  # noqa: ANN401 - handed on to Stable-Baselines3
+    ) -> None:
+        extractor = self.extractor_class if features_extractor_class is None else features_extractor_class
+        if net_arch is None and issubclass(extractor, NatureCNN):
+            net_arch = []
+        super().__init__(
+            observation_space, action_space, lr_schedule, net_arch, features_extractor_class=extractor, **options
+        )
 
 
-class _CoordActorCriticPolicy(ActorCriticPolicy):
+class _CoordActorCriticPolicy(_CoordPolicy, ActorCriticPolicy):
     """Shared by the policies of A2C and PPO: initialisation of coordinate weights, and what a saved policy contains."""
 
     @staticmethod
@@ -75,9 +98,9 @@ class CoordConvCnnPolicy(_CoordActorCriticPolicy, ActorCriticCnnPolicy):
         observation_space: Images, as for `rl.CoordConvNatureCNN`.
         action_space: Any action space that SB3's ``CnnPolicy`` supports.
         lr_schedule: Learning rate as a function of the remaining progress, from 1 to 0.
-        net_arch: Sizes of the hidden layers of the heads. None: no hidden layers after a NatureCNN, with or without
-            coordinates, and SB3's default after another extractor.
-        features_extractor_class: Feature extractor.
+        net_arch: Sizes of the hidden layers of both heads, or by head (``pi``, ``vf``). None: no hidden layers after a
+            NatureCNN, with or without coordinates, and SB3's default after another extractor.
+        features_extractor_class: Feature extractor. None: the class's own.
         **options: Other arguments of SB3's ``CnnPolicy``, such as ``features_extractor_kwargs=dict(coords="xyr",
             where="all")``, ``normalize_images`` or ``share_features_extractor``.
 
@@ -92,42 +115,14 @@ class CoordConvCnnPolicy(_CoordActorCriticPolicy, ActorCriticCnnPolicy):
         'CoordConvNatureCNN'
     """
 
-    def __init__(
-        self,
-        observation_space: spaces.Space[Any],
-        action_space: spaces.Space[Any],
-        lr_schedule: Schedule,
-        net_arch: NetArch | None = None,
-        *,
-        features_extractor_class: type[BaseFeaturesExtractor] = CoordConvNatureCNN,
-        **options: Any,  # noqa: ANN401 - handed on to Stable-Baselines3
-    ) -> None:
-        super().__init__(
-            observation_space,
-            action_space,
-            lr_schedule,
-            _head(net_arch, features_extractor_class),
-            features_extractor_class=features_extractor_class,
-            **options,
-        )
+    extractor_class = CoordConvNatureCNN
 
 
 class CoordConvMultiInputPolicy(_CoordActorCriticPolicy, MultiInputActorCriticPolicy):
     """Stable-Baselines3's ``MultiInputPolicy`` for A2C and PPO with a `rl.CoordConvCombinedExtractor`.
 
-    The heads are those of SB3's ``MultiInputPolicy``, with two hidden layers of 64 units. Coordinate weights are
-    initialised as in `CoordConvCnnPolicy`.
-
-    Args:
-        observation_space: Dict with images, as for `rl.CoordConvCombinedExtractor`.
-        action_space: Any action space that SB3's ``MultiInputPolicy`` supports.
-        lr_schedule: Learning rate as a function of the remaining progress, from 1 to 0.
-        net_arch: Sizes of the hidden layers of the heads; None is SB3's default.
-        features_extractor_class: Feature extractor.
-        **options: Other arguments of SB3's ``MultiInputPolicy``.
-
-    Raises:
-        ValueError: No observation is an image, or an argument of the extractor is not allowed.
+    Observations are a Dict with images. The heads are those of SB3's ``MultiInputPolicy``, with two hidden layers of 64
+    units. Arguments and the initialisation of the coordinate weights are those of `CoordConvCnnPolicy`.
 
     Example:
         >>> import numpy as np
@@ -138,42 +133,15 @@ class CoordConvMultiInputPolicy(_CoordActorCriticPolicy, MultiInputActorCriticPo
         True
     """
 
-    def __init__(
-        self,
-        observation_space: spaces.Dict,
-        action_space: spaces.Space[Any],
-        lr_schedule: Schedule,
-        net_arch: NetArch | None = None,
-        *,
-        features_extractor_class: type[BaseFeaturesExtractor] = CoordConvCombinedExtractor,
-        **options: Any,  # noqa: ANN401 - handed on to Stable-Baselines3
-    ) -> None:
-        super().__init__(
-            observation_space,
-            action_space,
-            lr_schedule,
-            net_arch,
-            features_extractor_class=features_extractor_class,
-            **options,
-        )
+    extractor_class = CoordConvCombinedExtractor
 
 
-class CoordConvDQNPolicy(DQNCnnPolicy):
+class CoordConvDQNPolicy(_CoordPolicy, DQNCnnPolicy):
     """Stable-Baselines3's ``CnnPolicy`` for DQN with a `rl.CoordConvNatureCNN`.
 
     The head is that of SB3's ``CnnPolicy``, one linear layer. With the same seed the two policies differ in the
     coordinate weights only, which have torch's default initialisation of a layer that concatenates coordinates.
-
-    Args:
-        observation_space: Images, as for `rl.CoordConvNatureCNN`.
-        action_space: Discrete actions.
-        lr_schedule: Learning rate as a function of the remaining progress, from 1 to 0.
-        net_arch: Sizes of the hidden layers of the head, as for `CoordConvCnnPolicy`.
-        features_extractor_class: Feature extractor.
-        **options: Other arguments of SB3's ``CnnPolicy``.
-
-    Raises:
-        ValueError: The observations are not images, or an argument of the extractor is not allowed.
+    Arguments are those of `CoordConvCnnPolicy`, with one list of sizes as ``net_arch``.
 
     Example:
         >>> from stable_baselines3 import DQN
@@ -183,69 +151,17 @@ class CoordConvDQNPolicy(DQNCnnPolicy):
         'CoordConvNatureCNN'
     """
 
-    def __init__(
-        self,
-        observation_space: spaces.Space[Any],
-        action_space: spaces.Discrete,
-        lr_schedule: Schedule,
-        net_arch: list[int] | None = None,
-        *,
-        features_extractor_class: type[BaseFeaturesExtractor] = CoordConvNatureCNN,
-        **options: Any,  # noqa: ANN401 - handed on to Stable-Baselines3
-    ) -> None:
-        super().__init__(
-            observation_space,
-            action_space,
-            lr_schedule,
-            _head(net_arch, features_extractor_class),
-            features_extractor_class=features_extractor_class,
-            **options,
-        )
+    extractor_class = CoordConvNatureCNN
 
 
-class CoordConvDQNMultiInputPolicy(DQNMultiInputPolicy):
+class CoordConvDQNMultiInputPolicy(_CoordPolicy, DQNMultiInputPolicy):
     """Stable-Baselines3's ``MultiInputPolicy`` for DQN with a `rl.CoordConvCombinedExtractor`.
 
-    The head is that of SB3's ``MultiInputPolicy``, with two hidden layers of 64 units.
-
-    Args:
-        observation_space: Dict with images, as for `rl.CoordConvCombinedExtractor`.
-        action_space: Discrete actions.
-        lr_schedule: Learning rate as a function of the remaining progress, from 1 to 0.
-        net_arch: Sizes of the hidden layers of the head; None is SB3's default.
-        features_extractor_class: Feature extractor.
-        **options: Other arguments of SB3's ``MultiInputPolicy``.
-
-    Raises:
-        ValueError: No observation is an image, or an argument of the extractor is not allowed.
-
-    Example:
-        As for `CoordConvMultiInputPolicy`.
+    Observations are a Dict with images. The head is that of SB3's ``MultiInputPolicy``, with two hidden layers of 64
+    units. Arguments are those of `CoordConvDQNPolicy`.
     """
 
-    def __init__(
-        self,
-        observation_space: spaces.Dict,
-        action_space: spaces.Discrete,
-        lr_schedule: Schedule,
-        net_arch: list[int] | None = None,
-        *,
-        features_extractor_class: type[BaseFeaturesExtractor] = CoordConvCombinedExtractor,
-        **options: Any,  # noqa: ANN401 - handed on to Stable-Baselines3
-    ) -> None:
-        super().__init__(
-            observation_space,
-            action_space,
-            lr_schedule,
-            net_arch,
-            features_extractor_class=features_extractor_class,
-            **options,
-        )
-
-
-def _head(net_arch: Any, features_extractor_class: type[BaseFeaturesExtractor]) -> Any:  # noqa: ANN401 - lists or dicts
-    """Return the hidden layers of a head; SB3 adds two after any extractor but NatureCNN, subclasses of it included."""
-    return [] if net_arch is None and issubclass(features_extractor_class, NatureCNN) else net_arch
+    extractor_class = CoordConvCombinedExtractor
 
 
 def register_policies() -> None:
@@ -257,13 +173,11 @@ def register_policies() -> None:
         "CoordConvCnnPolicy": CoordConvCnnPolicy,
         "CoordConvMultiInputPolicy": CoordConvMultiInputPolicy,
     }
-    dqn_names: dict[str, type[BasePolicy]] = {
-        "CoordConvCnnPolicy": CoordConvDQNPolicy,
-        "CoordConvMultiInputPolicy": CoordConvDQNMultiInputPolicy,
-        "CoordConvDQNPolicy": CoordConvDQNPolicy,
-        "CoordConvDQNMultiInputPolicy": CoordConvDQNMultiInputPolicy,
-    }
     # New dicts, because another algorithm may share the present ones.
     A2C.policy_aliases = {**A2C.policy_aliases, **names}
     PPO.policy_aliases = {**PPO.policy_aliases, **names}
-    DQN.policy_aliases = {**DQN.policy_aliases, **dqn_names}
+    DQN.policy_aliases = {
+        **DQN.policy_aliases,
+        **dict.fromkeys(("CoordConvCnnPolicy", "CoordConvDQNPolicy"), CoordConvDQNPolicy),
+        **dict.fromkeys(("CoordConvMultiInputPolicy", "CoordConvDQNMultiInputPolicy"), CoordConvDQNMultiInputPolicy),
+    }

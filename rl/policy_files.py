@@ -11,10 +11,12 @@ import io
 import json
 import zipfile
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import (
     ActorCriticCnnPolicy,
     ActorCriticPolicy,
@@ -26,8 +28,9 @@ from stable_baselines3.dqn.policies import CnnPolicy, DQNPolicy, MultiInputPolic
 from torch import Tensor, nn
 
 from coordconv_apps.runs.environment import package_versions
+from coordconv_apps.utils.errors import one_line
 from coordconv_apps.utils.files import atomic_write
-from rl.evaluation.play import required_policy
+from rl.evaluation.play import Player, required_policy
 from rl.extractors import CoordConvCombinedExtractor, CoordConvNatureCNN
 from rl.policies import (
     CoordConvCnnPolicy,
@@ -37,13 +40,6 @@ from rl.policies import (
 )
 from rl.sb3_internals import UNNEEDED_STATE
 from rl.space_json import space_from_json, space_to_json
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from stable_baselines3.common.base_class import BaseAlgorithm
-
-    from rl.evaluation.play import Player
 
 FORMAT, VERSION = "coordconv-apps policy", 1
 DESCRIPTION_NAME, TENSORS_NAME = "policy.json", "tensors.pt"
@@ -70,13 +66,10 @@ EXTRACTORS: dict[str, type[nn.Module]] = _by_name(
 )
 ACTIVATIONS: dict[str, type[nn.Module]] = _by_name(nn.Tanh, nn.ReLU, nn.ELU, nn.GELU, nn.SiLU, nn.LeakyReLU)
 
-_EXTRACTOR_ARGUMENTS = {
-    "features_dim": int,
-    "cnn_output_dim": int,
+_EXTRACTOR_ARGUMENTS: dict[str, type] = {
+    **dict.fromkeys(("features_dim", "cnn_output_dim"), int),
     "normalized_image": bool,
-    "coords": str,
-    "where": str,
-    "coord_init": str,
+    **dict.fromkeys(("coords", "where", "coord_init"), str),
 }
 
 
@@ -85,10 +78,6 @@ def export_zip(algorithm: BaseAlgorithm, path: Path | str) -> None:
 
     The zip contains the optimizer's state, but neither environments nor buffers. To open it, this package must be
     installed, as with every policy that is not SB3's own.
-
-    Args:
-        algorithm: Algorithm with the policy.
-        path: The file, with its suffix.
 
     Example:
         >>> import tempfile
@@ -115,9 +104,6 @@ def export_safe(player: Player, path: Path | str) -> None:
 
     Raises:
         ValueError: The policy, or a part of it, is of a class that is not listed here.
-
-    Example:
-        See `load_safe`.
     """
     policy = required_policy(player)
     description = {
@@ -127,8 +113,13 @@ def export_safe(player: Player, path: Path | str) -> None:
         "algorithm": None if policy is player else type(player).__name__,
         "packages": package_versions(),
     }
+    copies: dict[tuple[int, torch.Size], Tensor] = {}  # tensors that share their memory share it in the file, too
+    tensors = {
+        name: copies.setdefault((value.data_ptr(), value.shape), value.detach().cpu())
+        for name, value in policy.state_dict().items()
+    }
     buffer = io.BytesIO()
-    torch.save(_tensors(policy), buffer)
+    torch.save(tensors, buffer)
     with atomic_write(Path(path), "wb") as file, zipfile.ZipFile(file, "w") as archive:
         archive.writestr(DESCRIPTION_NAME, json.dumps(description, indent=2, allow_nan=False) + "\n")
         archive.writestr(TENSORS_NAME, buffer.getvalue())
@@ -137,15 +128,11 @@ def export_safe(player: Player, path: Path | str) -> None:
 def load_safe(path: Path | str) -> BasePolicy:
     """Load a policy from the safe format. No code in the file runs, whoever wrote it.
 
-    Args:
-        path: The file.
-
     Returns:
         The policy, in evaluation mode, on the CPU. Its optimizer is new, with a learning rate of 0.
 
     Raises:
         ValueError: The file has another format, or names a class that is not listed here.
-        OSError: The file cannot be read.
 
     Example:
         >>> import tempfile
@@ -160,13 +147,23 @@ def load_safe(path: Path | str) -> BasePolicy:
         >>> actions.shape
         (2,)
     """
-    path = Path(path)
-    content, tensors = _read(path)
-    description = _parse_json(path, content)
-    if description.get("format") != FORMAT or description.get("version") != VERSION:
-        found = (description.get("format"), description.get("version"))
+    content, encoded = _read(path)
+    try:
+        description = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: {DESCRIPTION_NAME} in it is not valid JSON") from error
+    if not isinstance(description, dict):
+        raise ValueError(f"{path}: {DESCRIPTION_NAME} in it must be an object, not a {type(description).__name__}")
+    found = (description.get("format"), description.get("version"))
+    if found != (FORMAT, VERSION):
         raise ValueError(f"{path}: format and version are {found}; must be {(FORMAT, VERSION)}")
-    return _build(path, description, _load_tensors(path, tensors))
+    try:
+        tensors = torch.load(io.BytesIO(encoded), map_location="cpu", weights_only=True)
+    except Exception as error:  # torch and pickle raise errors of many kinds
+        raise ValueError(f"{path}: refused to load the tensors, because that would run code from the file") from error
+    if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
+        raise ValueError(f"{path}: must hold tensors by name")
+    return _build(path, description, tensors)
 
 
 def _describe(policy: BasePolicy) -> dict[str, Any]:
@@ -197,16 +194,7 @@ def _name(kind: Any, known: Mapping[str, type], argument: str) -> str:  # noqa: 
     return name
 
 
-def _tensors(policy: BasePolicy) -> dict[str, Tensor]:
-    """Return the state dict on the CPU; tensors that share their memory share it in the file, too."""
-    copies: dict[tuple[int, torch.Size], Tensor] = {}
-    return {
-        name: copies.setdefault((value.data_ptr(), value.shape), value.detach().cpu())
-        for name, value in policy.state_dict().items()
-    }
-
-
-def _build(path: Path, description: dict[str, Any], tensors: dict[str, Tensor]) -> BasePolicy:
+def _build(path: Path | str, description: dict[str, Any], tensors: dict[str, Tensor]) -> BasePolicy:
     """Build the policy that a file describes; its author may be anyone."""
     _check(str(path), description)
     kind = POLICIES[description["policy"]]
@@ -229,7 +217,7 @@ def _build(path: Path, description: dict[str, Any], tensors: dict[str, Tensor]) 
         policy.load_state_dict(tensors)
     # SB3 asserts that spaces fit its networks; torch raises a RuntimeError of many lines where shapes differ.
     except (ValueError, TypeError, AttributeError, AssertionError, NotImplementedError, RuntimeError) as error:
-        raise ValueError(f"{path}: does not describe a policy: {' '.join(str(error).split())[:300]}") from error
+        raise ValueError(f"{path}: does not describe a policy: {one_line(error)[:300]}") from error
     policy.set_training_mode(False)
     return policy
 
@@ -258,7 +246,7 @@ def _check(source: str, description: Mapping[str, Any]) -> None:
             raise ValueError(f"{source}: extractor_arguments {key}={value!r}: must be one of {allowed}")
 
 
-def _read(path: Path) -> tuple[bytes, bytes]:
+def _read(path: Path | str) -> tuple[bytes, bytes]:
     """Return the description and the tensors in a file of the safe format, both encoded."""
     expected = "must be a policy that export_safe wrote"
     try:
@@ -270,23 +258,3 @@ def _read(path: Path) -> tuple[bytes, bytes]:
     # Damaged, encrypted, or compressed by a method that Python does not know.
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, RuntimeError) as error:
         raise ValueError(f"{path}: {expected}; it is not a readable zip file") from error
-
-
-def _parse_json(path: Path, content: bytes) -> dict[str, Any]:
-    try:
-        found = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: {DESCRIPTION_NAME} in it is not valid JSON") from error
-    if not isinstance(found, dict):
-        raise ValueError(f"{path}: {DESCRIPTION_NAME} in it must be an object, not a {type(found).__name__}")
-    return found
-
-
-def _load_tensors(path: Path, content: bytes) -> dict[str, Tensor]:
-    try:
-        found = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except Exception as error:  # torch and pickle raise errors of many kinds
-        raise ValueError(f"{path}: refused to load the tensors, because that would run code from the file") from error
-    if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
-        raise ValueError(f"{path}: must hold tensors by name")
-    return found

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 MAX_FILM_STEPS = 30_000
 """Largest number of steps of a film if ``data.eval_max_steps`` sets none. Atari games are cut off before."""
 
-FILM, TABLE, FOLDER = "episode.gif", "episodes.csv", "predictions"
-
 
 class EpisodeWriter(Callback):
     """Write films and tables of episodes to the run's folder.
@@ -71,20 +69,21 @@ class EpisodeWriter(Callback):
     ) -> None:
         """Film the episodes of this rank and print their scores."""
         for number in outputs.numbers:
-            path = run_dir(trainer) / FOLDER / f"{number:03d}.gif"
+            path = run_dir(trainer) / "predictions" / f"{number:03d}.gif"
             score, length = _write_film(trainer, pl_module, path, RLData.prediction_seed(number))
             print(f"episode {number}: score {score:g} in {length} steps: {path}")
 
     def _film_first(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.film and trainer.is_global_zero:
-            _write_film(trainer, pl_module, run_dir(trainer) / "pictures" / FILM, EVALUATION_SEEDS["test"])
+            path = run_dir(trainer) / "pictures" / "episode.gif"
+            _write_film(trainer, pl_module, path, EVALUATION_SEEDS["test"])
 
     @staticmethod
     def _write_table(trainer: Trainer, pl_module: LightningModule) -> None:
         task = _rl_task(pl_module)
         if trainer.is_global_zero and task.last_evaluation is not None:
             normalise = attached_datamodule(trainer, RLData).normalise
-            write_episodes(run_dir(trainer) / TABLE, task.game, task.last_evaluation, normalise)
+            write_episodes(run_dir(trainer) / "episodes.csv", task.game, task.last_evaluation, normalise)
 
 
 def _rl_task(pl_module: LightningModule) -> RLTask:

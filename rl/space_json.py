@@ -8,20 +8,17 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
+from coordconv_apps.utils.errors import one_line
+
 _ALLOWED = "must be a Box, Discrete, MultiDiscrete of one axis, MultiBinary, or a Dict of Boxes and Discretes"
 _KINDS = ("uint8", "int8", "int16", "int32", "int64", "float32", "float64")
 _MOST_ELEMENTS = 2**28
 
 
 def space_to_json(space: spaces.Space[Any], name: str) -> dict[str, Any]:
-    """Describe a space by plain values for JSON.
+    """Describe a space by plain values for JSON; raise `ValueError` for other kinds of spaces.
 
-    Args:
-        space: The space. Infinite bounds become strings, and bounds that are equal everywhere a single number.
-        name: Name of the argument, for messages.
-
-    Raises:
-        ValueError: The space is of another kind.
+    Infinite bounds become strings, and bounds that are equal everywhere a single number.
 
     Example:
         >>> space_to_json(spaces.Discrete(6), "action_space")
@@ -40,18 +37,11 @@ def space_to_json(space: spaces.Space[Any], name: str) -> dict[str, Any]:
         parts = {key: space_to_json(part, f"{name}[{key!r}]") for key, part in space.spaces.items()}
         if all(part["type"] in ("Box", "Discrete") for part in parts.values()):
             return {"type": "Dict", "spaces": parts}
-    raise ValueError(f"{name}={' '.join(str(space).split())}: {_ALLOWED}")
+    raise ValueError(f"{name}={one_line(str(space))}: {_ALLOWED}")
 
 
 def space_from_json(description: Any, name: str) -> spaces.Space[Any]:  # noqa: ANN401  # whatever a file holds
-    """Build the space that `space_to_json` described.
-
-    Args:
-        description: Any parsed JSON, since a file may contain anything.
-        name: Name of the space, for messages.
-
-    Raises:
-        ValueError: It does not describe a space.
+    """Build the space that `space_to_json` described; raise `ValueError` for anything else, as a file may contain.
 
     Example:
         >>> space_from_json({"type": "Discrete", "n": 6, "start": 0}, "action_space")
@@ -90,14 +80,8 @@ def _natural(number: Any) -> int:  # noqa: ANN401  # whatever a file holds
 
 
 def _bounds_to_json(bounds: Any) -> Any:  # noqa: ANN401  # a number or a list
-    values = bounds.ravel()
-    if len(values) and (values == values[0]).all():
-        return _number_to_json(values[0].item())
-    return [_number_to_json(value) for value in values.tolist()]
-
-
-def _number_to_json(value: float) -> float | str:
-    return value if math.isfinite(value) else str(value)
+    values = [value if math.isfinite(value) else str(value) for value in bounds.ravel().tolist()]
+    return values[0] if len(set(values)) == 1 else values
 
 
 def _bounds_from_json(value: Any, shape: tuple[int, ...], dtype: str) -> Any:  # noqa: ANN401  # an array

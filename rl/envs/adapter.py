@@ -16,13 +16,11 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import VecEnv
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     import gymnasium
     from numpy.typing import NDArray
     from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
-
-_ADVICE = 'pass autoreset_mode="SameStep" where it is made (gymnasium.make_vec(..., vector_kwargs=...))'
 
 
 def _single_info(infos: Mapping[str, Any], index: int) -> dict[str, Any]:
@@ -59,12 +57,13 @@ def _replace(batch: Any, fresh: Any, chosen: NDArray[np.bool_]) -> None:  # noqa
         batch[chosen] = fresh[chosen]
 
 
-def _layers(vector_env: VectorEnv[Any, Any, Any]) -> Iterator[VectorEnv[Any, Any, Any]]:
-    """Yield a vector environment and those that it wraps, from the outside in."""
-    yield vector_env
+def _has_layer(vector_env: VectorEnv[Any, Any, Any], wrapper: type[VectorWrapper]) -> bool:
+    """Return whether a vector environment, or one that it wraps, is such a wrapper."""
     while isinstance(vector_env, VectorWrapper):
+        if isinstance(vector_env, wrapper):
+            return True
         vector_env = vector_env.env
-        yield vector_env
+    return False
 
 
 def _is_atari(base: VectorEnv[Any, Any, Any]) -> bool:
@@ -90,7 +89,10 @@ def _check_mode(vector_env: VectorEnv[Any, Any, Any], resets_in_parts: bool | No
         )
     if isinstance(base, AsyncVectorEnv) and not base.shared_memory:
         # Its processes would reset again in the next step instead of acting.
-        raise ValueError(f"vector_env={vector_env}: autoreset_mode NextStep needs shared_memory=True; or {_ADVICE}")
+        raise ValueError(
+            f"vector_env={vector_env}: autoreset_mode NextStep needs shared_memory=True; or pass "
+            'autoreset_mode="SameStep" where it is made (gymnasium.make_vec(..., vector_kwargs=...))'
+        )
     return mode
 
 
@@ -98,17 +100,13 @@ class VectorEnvAdapter(VecEnv):
     """Any vector environment of gymnasium as a `VecEnv` of Stable-Baselines3.
 
     Observations, rewards (float32), ends of episodes and infos are those of Stable-Baselines3's `DummyVecEnv` over
-    `Monitor` for the same environments: an environment that ends is reset in the same step,
-    ``infos[i]["terminal_observation"]`` has its last observation, "TimeLimit.truncated" says whether it was cut off,
-    and "episode" has its score "r", its length "l" in steps and the seconds "t" since this adapter was created. An
-    "episode" of the environments' own (`Monitor` or gymnasium's `RecordEpisodeStatistics` inside) is kept, so that
-    scores are those before any change of the rewards.
+    `Monitor` for the same environments. An "episode" of the environments' own (`Monitor` or gymnasium's
+    `RecordEpisodeStatistics` inside) is kept, so that scores are those before any change of the rewards.
 
-    Autoreset modes: same-step mode is used as it is. In next-step and disabled mode, the adapter resets exactly the
-    environments that ended before it returns from the step, so that no step is lost or added. Vector environments that
-    cannot reset single environments are rejected in next-step mode. Wrappers that rely on the extra step of next-step
-    mode, such as gymnasium's `RecordEpisodeStatistics`, are correct in same-step mode only; in the other modes the
-    adapter counts episodes itself.
+    Autoreset modes: same-step mode is used as it is. In next-step and disabled mode, the adapter resets the
+    environments that ended before it returns from the step, so that no step is lost or added. Wrappers that rely on the
+    extra step of next-step mode, such as gymnasium's `RecordEpisodeStatistics`, are correct in same-step mode only; in
+    the other modes the adapter counts episodes itself.
 
     ale-py's `AtariVectorEnv` clips rewards and scores by default, and with ``episodic_life=True`` it starts a new game
     for every life. `rl.envs.atari.AtariVecEnv` does neither.
@@ -133,14 +131,11 @@ class VectorEnvAdapter(VecEnv):
     def __init__(self, vector_env: VectorEnv[Any, Any, Any], resets_in_parts: bool | None = None) -> None:
         if not isinstance(vector_env, VectorEnv):
             raise ValueError(f"vector_env={vector_env}: must be a gymnasium.vector.VectorEnv")
-        if any(isinstance(env, DictInfoToList) for env in _layers(vector_env)):
+        if _has_layer(vector_env, DictInfoToList):
             raise ValueError(f"vector_env={vector_env}: must give infos as they are, without DictInfoToList")
         self.mode = _check_mode(vector_env, resets_in_parts)
         self.vector_env, self._base = vector_env, vector_env.unwrapped
-        same_step = self.mode is AutoresetMode.SAME_STEP
-        self._has_episodes = same_step or not any(
-            isinstance(env, RecordEpisodeStatistics) for env in _layers(vector_env)
-        )
+        self._has_episodes = self.mode is AutoresetMode.SAME_STEP or not _has_layer(vector_env, RecordEpisodeStatistics)
         self._actions: Any = None
         self._stepping = False
         self._created = time.time()
@@ -149,18 +144,14 @@ class VectorEnvAdapter(VecEnv):
             cast("dict[str, Any]", self.metadata)["render_fps"] = vector_env.metadata["render_fps"]
         self._scores = np.zeros(self.num_envs, np.float64)
         self._lengths = np.zeros(self.num_envs, np.int64)
-        self._parallel: tuple[Callable[[Any], object], Callable[[], Any]] | None = None
+        self._parallel: tuple[Callable[[Any], object], Callable[[], Any]] | None = None  # send and receive
         if isinstance(vector_env, AsyncVectorEnv):
             self._parallel = (vector_env.step_async, vector_env.step_wait)
         elif _is_atari(vector_env):
             self._parallel = (vector_env.send, vector_env.recv)  # type: ignore[attr-defined]  # of AtariVectorEnv
 
     def reset(self) -> VecEnvObs:
-        """Start new episodes, with the seeds of `seed` and the options of `set_options`.
-
-        Raises:
-            ValueError: The environments have different options, which gymnasium does not support.
-        """
+        """Start new episodes, with the seeds of `seed` and the options of `set_options`, which must be all the same."""
         if any(options != self._options[0] for options in self._options):
             raise ValueError(f"options={self._options}: must be the same for all environments")
         self._drop_step()
@@ -204,9 +195,7 @@ class VectorEnvAdapter(VecEnv):
 
     def _infos(self, observations: Any, dones: NDArray[np.bool_], batch: dict[str, Any]) -> list[dict[str, Any]]:  # noqa: ANN401  # of any kind
         """Return the info of each environment, from before the reset where an episode ended."""
-        last, final_infos = batch.pop("final_obs", None), batch.pop("final_info", None)
-        for name in ("_final_obs", "_final_info"):
-            batch.pop(name, None)
+        last, final_infos, *_ = (batch.pop(n, None) for n in ("final_obs", "final_info", "_final_obs", "_final_info"))
         infos = [_single_info(batch, index) for index in range(self.num_envs)]
         for index in np.flatnonzero(dones).tolist():
             info, final = infos[index], observations
@@ -216,10 +205,8 @@ class VectorEnvAdapter(VecEnv):
                 final = last
                 self.reset_infos[index] = {key: value for key, value in info.items() if key != "episode"}
                 if final_infos is not None:
-                    info = {
-                        **({"episode": info["episode"]} if "episode" in info else {}),
-                        **_single_info(final_infos, index),
-                    }
+                    own = {"episode": info["episode"]} if "episode" in info else {}
+                    info = own | _single_info(final_infos, index)
             info["terminal_observation"] = _element(final, index)
             if not self._has_episodes or "episode" not in info:
                 score, length = round(float(self._scores[index]), 6), int(self._lengths[index])
@@ -259,11 +246,7 @@ class VectorEnvAdapter(VecEnv):
         return [getattr(self.vector_env, attr_name) for _ in chosen]
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:  # noqa: ANN401  # as in SB3
-        """Set an attribute of environments.
-
-        Raises:
-            ValueError: The vector environment has no environments inside.
-        """
+        """Set an attribute of environments; raise `ValueError` where there are none inside."""
         if not isinstance(self._base, (SyncVectorEnv, AsyncVectorEnv)):
             self._reject(f"attr_name={attr_name!r}")
         chosen = set(self._get_indices(indices))
@@ -271,27 +254,16 @@ class VectorEnvAdapter(VecEnv):
         values = [value] * self.num_envs if everywhere else self.get_attr(attr_name)
         self._base.set_attr(attr_name, [value if index in chosen else values[index] for index in range(self.num_envs)])
 
-    def env_method(
-        self,
-        method_name: str,
-        *method_args: Any,  # noqa: ANN401  # as in SB3
-        indices: VecEnvIndices = None,
-        **method_kwargs: Any,  # noqa: ANN401  # as in SB3
-    ) -> list[Any]:
-        """Call a method of environments.
-
-        Raises:
-            ValueError: The vector environment has no environments inside, or can call all of them only.
-        """
+    def env_method(self, method_name: str, *args: Any, indices: VecEnvIndices = None, **kwargs: Any) -> list[Any]:  # noqa: ANN401  # as in SB3
+        """Call a method of environments; raise `ValueError` where there are none inside, or only all can be called."""
         chosen = list(self._get_indices(indices))
         if isinstance(self._base, SyncVectorEnv):
-            methods = [self._base.envs[index].get_wrapper_attr(method_name) for index in chosen]
-            return [method(*method_args, **method_kwargs) for method in methods]
+            return [method(*args, **kwargs) for method in self.get_attr(method_name, chosen)]
         if not isinstance(self._base, AsyncVectorEnv):
             self._reject(f"method_name={method_name!r}")
         if sorted(chosen) != list(range(self.num_envs)):
             raise ValueError(f"indices={chosen}: must be all environments, an AsyncVectorEnv cannot call some of them")
-        results = self._base.call(method_name, *method_args, **method_kwargs)
+        results = self._base.call(method_name, *args, **kwargs)
         return [results[index] for index in chosen]
 
     def _reject(self, argument: str) -> NoReturn:

@@ -34,11 +34,9 @@ class AtariVecEnv(VecEnv):
 
     With ``episodic_life``, a lost life is ``done`` for the learner while the game continues: one no-op follows, then
     FIRE and the next action if the game has FIRE, and the learner sees the observation after these. Only the end of the
-    game sets ``infos[i]["episode"]``: "r", the unclipped score, hidden steps included; "l", the length in emulator
-    frames (not in steps), no-ops and hidden steps included, as Monitor counts below `AtariWrapper`; "t", the seconds
-    since this object was created. All infos have "lives", "frame_number", "episode_frame_number" and
-    "TimeLimit.truncated", and at the end of an episode "terminal_observation". Do not add a `VecMonitor`, which would
-    count clipped rewards and single lives.
+    game sets ``infos[i]["episode"]``: "r", the unclipped score; "l", the length in emulator frames (not in steps), as
+    Monitor counts below `AtariWrapper`; both include no-ops and hidden steps. All infos have "lives", "frame_number"
+    and "episode_frame_number". Do not add a `VecMonitor`, which would count clipped rewards and single lives.
 
     Differences from `make_atari_env`:
 
@@ -59,23 +57,20 @@ class AtariVecEnv(VecEnv):
         game: Any spelling that `rl.envs.roms.find_game` accepts.
         num_envs: Number of games.
         seed: Game ``i`` gets ``seed + i`` at the first `reset`. None: random seeds.
-        episodic_life: Whether a lost life ends an episode. Evaluation may use it as well, since "episode" is of whole
-            games.
+        episodic_life: Whether a lost life ends an episode. Evaluation may use it as well.
         clip_rewards: Whether the learner gets the sign of each reward.
         frame_skip: Number of frames that an action is repeated for.
         frame_stack: Number of frames in an observation, one per step.
         noop_max: Number of possible counts of no-ops at the start of a game: 0 to ``noop_max - 1``. 0 and 1 play none.
-        repeat_action_probability: Probability of sticky actions: 0 as in the ``NoFrameskip-v4`` environments, for
-            every spelling of the game; the ``ALE/...-v5`` environments use 0.25.
+        repeat_action_probability: Probability of sticky actions, for every spelling of the game, although gymnasium's
+            ``ALE/...-v5`` environments default to 0.25.
         full_action_space: Whether to use all 18 actions of the console instead of those that matter in this game.
         image_size: Height and width of a frame in pixels.
         max_episode_steps: Steps of ``frame_skip`` frames after which a game is cut off, no-ops included. None: never.
-        use_fire_reset: Whether FIRE and the next action are played at the start of an episode, in games whose second
-            action is FIRE.
+        use_fire_reset: Whether FIRE and the next action open an episode, in games whose second action is FIRE.
         num_threads: Number of games that are stepped at the same time; 0 for all.
-        render_mode: "rgb_array" for `get_images` and `render` in colour, at the size of the game's screen. Each game
-            then runs on a second emulator, because an emulator returns either grey or colour; observations do not
-            change. None: no rendering, at no cost.
+        render_mode: "rgb_array" for `get_images` in colour, at the size of the game's screen. Each game then runs on a
+            second emulator, because an emulator returns either grey or colour; observations do not change.
 
     Raises:
         ValueError: The game does not exist, or an argument is out of its range.
@@ -139,8 +134,7 @@ class AtariVecEnv(VecEnv):
         self._ready = False
         self.render_mode = render_mode
         self._shape = (frame_stack, image_size, image_size)
-        space = Box(0, 255, self._shape, np.uint8)
-        super().__init__(num_envs, space, Discrete(len(actions)))
+        super().__init__(num_envs, Box(0, 255, self._shape, np.uint8), Discrete(len(actions)))
         cast("dict[str, Any]", self.metadata)["render_fps"] = 60 // frame_skip
         if seed is not None:
             self.seed(seed)
@@ -159,9 +153,10 @@ class AtariVecEnv(VecEnv):
             index = self._running.popleft()
             game = self._games[index]
             game.receive()
-            if game.finished:
-                # Keep the first, should a game end again in its opening actions.
-                self._infos[index].setdefault("episode", self._episode(game))
+            if game.finished:  # keep the first entry, should a game end again in its opening actions
+                seconds = round(time.time() - self._created, 6)
+                episode = {"r": round(game.score, 6), "l": game.length, "t": seconds}
+                self._infos[index].setdefault("episode", episode)
             if self._openings[index] is None:
                 self._end_step(index, game)
             else:
@@ -202,16 +197,8 @@ class AtariVecEnv(VecEnv):
         else:
             self._observations[index] = observation
 
-    def _episode(self, game: Game) -> dict[str, float]:
-        """Return the entry of SB3's Monitor for a finished game."""
-        return {"r": round(game.score, 6), "l": game.length, "t": round(time.time() - self._created, 6)}
-
     def reset(self) -> VecEnvObs:
-        """Start new games, with the seeds of `seed`.
-
-        Returns:
-            Observations, uint8 ``(num_envs, frame_stack, image_size, image_size)``.
-        """
+        """Start new games, with the seeds of `seed`."""
         self._check_open()
         self._waiting.clear()
         while self._running:
@@ -230,14 +217,7 @@ class AtariVecEnv(VecEnv):
         return self._observations
 
     def step_async(self, actions: NDArray[Any]) -> None:
-        """Start a step of every game; the games run in other threads.
-
-        Args:
-            actions: Integers ``(num_envs,)`` from 0 to the number of actions - 1.
-
-        Raises:
-            ValueError: The actions have another shape, type or range.
-        """
+        """Start a step of every game with integer actions ``(num_envs,)``; the games run in other threads."""
         self._check_open()
         if not self._ready or self._running:
             raise RuntimeError("step_async() must follow reset() or step_wait()")
@@ -251,11 +231,7 @@ class AtariVecEnv(VecEnv):
         self._send()
 
     def step_wait(self) -> VecEnvStepReturn:
-        """Wait for the step.
-
-        Returns:
-            Observations, rewards (float32), ends of episodes and infos; see the class.
-        """
+        """Wait for the step."""
         self._advance()
         return self._observations, self._rewards, self._dones, self._infos
 
@@ -268,12 +244,10 @@ class AtariVecEnv(VecEnv):
             raise RuntimeError("the environment is closed")
 
     def get_images(self) -> Sequence[NDArray[np.uint8] | None]:
-        """Return an RGB image of each game: the latest step, or the new episode where that step ended one.
+        """Return an RGB image of each game, uint8 (210, 160, 3) for most; None without a ``render_mode``.
 
-        As in observations it is the maximum of two frames, because many games draw objects in every other frame only.
-
-        Returns:
-            uint8 ``(height, width, 3)`` each, (210, 160, 3) for most games; None without a ``render_mode``.
+        It shows the latest step, or the new episode where that step ended one. As in observations it is the maximum of
+        two frames, because many games draw objects in every other frame only.
         """
         self._check_open()
         if self.render_mode is None:  # as SB3's DummyVecEnv
@@ -297,15 +271,9 @@ class AtariVecEnv(VecEnv):
         for game in self._chosen(indices):
             setattr(game, attr_name, value)
 
-    def env_method(
-        self,
-        method_name: str,
-        *method_args: Any,  # noqa: ANN401  # as in SB3
-        indices: VecEnvIndices = None,
-        **method_kwargs: Any,  # noqa: ANN401  # as in SB3
-    ) -> list[Any]:
+    def env_method(self, method_name: str, *args: Any, indices: VecEnvIndices = None, **kwargs: Any) -> list[Any]:  # noqa: ANN401  # as in SB3
         """Call a method of each game, such as "get_action_meanings"."""
-        return [getattr(game, method_name)(*method_args, **method_kwargs) for game in self._chosen(indices)]
+        return [getattr(game, method_name)(*args, **kwargs) for game in self._chosen(indices)]
 
     def env_is_wrapped(self, wrapper_class: type[gymnasium.Wrapper], indices: VecEnvIndices = None) -> list[bool]:
         """Return True for `Monitor` only, so that `evaluate_policy` takes whole games from "episode"."""

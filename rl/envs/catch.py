@@ -45,28 +45,14 @@ GYMNASIUM_ID = "CoordConv/Catch-v0"
 """Name that importing `rl` registers with Gymnasium."""
 
 
-def best_score(balls: int = BALLS) -> float:
-    """Return the score of an episode in which every ball is caught, which is always possible."""
-    return float(balls)
+BEST_SCORE = float(BALLS)
+"""Best score of an episode of the standard game: every ball is caught, which is always possible."""
+RANDOM_SCORE = BALLS * (2 * PADDLE / GRID - 1)
+"""Expected score of a policy that ignores its observations, such as uniformly random actions: -2.5.
 
-
-def random_score(balls: int = BALLS, paddle: int = PADDLE) -> float:
-    """Return the expected score of a policy that ignores its observations, such as uniformly random actions.
-
-    The column of a ball is uniform and independent of the paddle, so that a ball is caught with probability
-    ``p = paddle / GRID`` and its expected score is ``p - (1 - p)``.
-
-    Example:
-        >>> random_score(balls=5, paddle=3)
-        -2.5
-    """
-    return balls * (2 * paddle / GRID - 1)
-
-
-BEST_SCORE = best_score()
-"""Best score of an episode of the standard game."""
-RANDOM_SCORE = random_score()
-"""Expected score of random actions in an episode of the standard game."""
+The column of a ball is uniform and independent of the paddle, so that a ball is caught with probability
+``p = PADDLE / GRID`` and its expected score is ``p - (1 - p)``.
+"""
 
 
 class Boards:
@@ -74,14 +60,6 @@ class Boards:
 
     A ball falls for `GRID` - 1 steps. It is shown once where it lands, and in the next step a new ball appears at the
     top, so that an episode has ``balls * GRID - 1`` steps.
-
-    Args:
-        number: Number of games.
-        balls: Number of balls in an episode.
-        paddle: Width of the paddle in cells.
-
-    Raises:
-        ValueError: An argument is out of its range.
     """
 
     def __init__(self, number: int, balls: int = BALLS, paddle: int = PADDLE) -> None:
@@ -94,17 +72,11 @@ class Boards:
         self.number, self.balls, self.paddle = number, balls, paddle
         self.generators = [np.random.default_rng() for _ in range(number)]
         self._every = np.arange(number)
-        self._columns = np.zeros(number, np.int64)
-        self._rows = np.zeros(number, np.int64)
-        self._lefts = np.zeros(number, np.int64)  # first column of each paddle
-        self._landed = np.zeros(number, np.int64)  # balls that have landed in this episode
+        self._columns, self._rows = np.zeros((2, number), np.int64)  # of the balls
+        self._lefts, self._landed = np.zeros((2, number), np.int64)  # first column of each paddle, balls that landed
 
     def begin(self, which: npt.NDArray[np.int64] | None = None) -> None:
-        """Start new episodes, with the paddle in the middle and the first ball at the top.
-
-        Args:
-            which: Indices of the games; None for all.
-        """
+        """Start new episodes, in all games or those with these indices."""
         which = self._every if which is None else which
         self._lefts[which] = (GRID - self.paddle) // 2
         self._landed[which] = 0
@@ -115,14 +87,10 @@ class Boards:
         self._columns[which] = [self.generators[game].integers(GRID) for game in which]
 
     def move(self, actions: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
-        """Move the paddles and the balls by one step.
-
-        Args:
-            actions: ``(number,)``: 0 left, 1 stay, 2 right.
+        """Move the paddles and the balls by one step; actions are 0 left, 1 stay, 2 right.
 
         Returns:
-            Rewards, float32 ``(number,)``: 1 for a ball caught in this step, -1 for a ball missed, otherwise 0. Ends of
-            episodes, bool ``(number,)``.
+            Rewards: 1 for a ball caught in this step, -1 for a ball missed, otherwise 0; and ends of episodes.
         """
         np.clip(self._lefts + np.asarray(actions) - 1, 0, GRID - self.paddle, out=self._lefts)
         landed = self._rows == GRID - 1
@@ -157,17 +125,13 @@ class CatchVecEnv(VecEnv):
     """Many games of Catch as one Stable-Baselines3 environment.
 
     Observations are uint8 ``(num_envs, 1, 84, 84)``, in a new array at every step. Actions are 0 left, 1 stay, 2 right.
-    At the end of an episode, ``infos[i]["episode"]`` has its score ``r``, its length ``l`` in steps, and the seconds
-    ``t`` since the environment was created, as with Stable-Baselines3's `Monitor`.
+    At the end of an episode, ``infos[i]["episode"]`` is as with Stable-Baselines3's `Monitor`.
 
     Args:
         num_envs: Number of games.
         seed: Game ``i`` is seeded with ``seed + i``. None: random seeds.
         balls: Number of balls in an episode.
         paddle: Width of the paddle in cells of 7 pixels.
-
-    Raises:
-        ValueError: An argument is out of its range.
 
     Example:
         >>> env = CatchVecEnv(2, seed=0)
@@ -213,15 +177,11 @@ class CatchVecEnv(VecEnv):
         infos: list[dict[str, Any]] = [{"TimeLimit.truncated": False} for _ in range(self.num_envs)]
         images = self.boards.draw()
         if done.any():
-            over = np.flatnonzero(done)
-            seconds = time.monotonic() - self._started
+            over, seconds = np.flatnonzero(done), round(time.monotonic() - self._started, 6)
             for game in over:
+                score, length = float(self._scores[game]), int(self._lengths[game])
                 infos[game]["terminal_observation"] = images[game].copy()
-                infos[game]["episode"] = {
-                    "r": float(self._scores[game]),
-                    "l": int(self._lengths[game]),
-                    "t": round(seconds, 6),
-                }
+                infos[game]["episode"] = {"r": score, "l": length, "t": seconds}
             self._scores[over], self._lengths[over] = 0, 0
             self.boards.begin(over)
             images = self.boards.draw()
@@ -254,14 +214,6 @@ class CatchVecEnv(VecEnv):
 class Catch(gymnasium.Env[Any, Any]):
     """One game of Catch as a Gymnasium environment, for each seed the same game as in `CatchVecEnv`.
 
-    Args:
-        balls: Number of balls in an episode.
-        paddle: Width of the paddle in cells of 7 pixels.
-        render_mode: "rgb_array", or None for no rendering.
-
-    Raises:
-        ValueError: An argument is out of its range.
-
     Example:
         >>> import rl  # registers the name
         >>> env = gymnasium.make("CoordConv/Catch-v0", render_mode="rgb_array")
@@ -281,15 +233,7 @@ class Catch(gymnasium.Env[Any, Any]):
         self.action_space = spaces.Discrete(3)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Images, dict[str, Any]]:
-        """Start a new episode.
-
-        Args:
-            seed: Seed of the game's random generator. None: the generator continues.
-            options: Not used.
-
-        Returns:
-            The first observation, uint8 ``(1, 84, 84)``, and an empty dictionary.
-        """
+        """Start a new episode."""
         super().reset(seed=seed)
         self.boards.generators[0] = self.np_random
         self.boards.begin()

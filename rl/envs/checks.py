@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 import numpy as np
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 
-from coordconv_apps.utils.errors import UserError
+from coordconv_apps.utils.errors import UserError, one_line
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,10 +33,6 @@ class GuardedVecEnv(VecEnvWrapper):
         venv: The environments.
         game: Name of the game, for messages.
         first: Number of the first environment, for messages: that of the whole training where each process has a part.
-
-    Attributes:
-        steps: Number of steps since the environments were opened.
-        broken: Whether an environment has failed.
     """
 
     def __init__(self, venv: VecEnv, game: str, first: int = 0) -> None:
@@ -45,44 +41,29 @@ class GuardedVecEnv(VecEnvWrapper):
         self.steps, self.broken = 0, False
 
     def reset(self) -> VecEnvObs:
-        """Reset the environments.
-
-        Raises:
-            BrokenEnvironment: An environment failed.
-        """
+        """Reset the environments."""
         try:
             observations = self.venv.reset()
         except Exception as error:
-            self._fail(_describe(error), _ended_process(self.unwrapped), error)
+            self._fail_with(error)
         self._check("observation", observations)
         self.reset_infos = self.venv.reset_infos
         return observations
 
     def step_async(self, actions: NDArray[Any]) -> None:
-        """Start a step.
-
-        Args:
-            actions: One for each environment.
-
-        Raises:
-            BrokenEnvironment: The process of an environment has ended.
-        """
+        """Start a step."""
         self.steps += 1
         try:
             self.venv.step_async(actions)
         except OSError as error:  # a broken pipe
-            self._fail(_describe(error), _ended_process(self.unwrapped), error)
+            self._fail_with(error)
 
     def step_wait(self) -> VecEnvStepReturn:
-        """Wait for the step.
-
-        Raises:
-            BrokenEnvironment: An environment failed.
-        """
+        """Wait for the step."""
         try:
             observations, rewards, dones, infos = self.venv.step_wait()
         except Exception as error:
-            self._fail(_describe(error), _ended_process(self.unwrapped), error)
+            self._fail_with(error)
         self._check("reward", rewards)
         self._check("observation", observations)
         return observations, rewards, dones, infos
@@ -92,16 +73,17 @@ class GuardedVecEnv(VecEnvWrapper):
         if index is not None:
             self._fail(f"its {name} is NaN or infinite", index)
 
+    def _fail_with(self, error: Exception) -> NoReturn:
+        words, name = one_line(error), type(error).__name__
+        self._fail(words if words == name else f"{name}: {words}", _ended_process(self.unwrapped), error)
+
     def _fail(self, cause: str, index: int | None, error: Exception | None = None) -> NoReturn:
         """Raise `BrokenEnvironment`; without an index the message names all environments."""
         self.broken = True
-        if index is None and self.num_envs == 1:
-            index = 0
-        which = (
-            f"one of the environments {self.first} to {self.first + self.num_envs - 1}"
-            if index is None
-            else f"environment {self.first + index}"
-        )
+        if index is None and self.num_envs > 1:
+            which = f"one of the environments {self.first} to {self.first + self.num_envs - 1}"
+        else:
+            which = f"environment {self.first + (index or 0)}"
         raise BrokenEnvironment(f"model.game={self.game}: {which} failed in step {self.steps}: {cause}") from error
 
     def close(self) -> None:
@@ -115,11 +97,6 @@ class GuardedVecEnv(VecEnvWrapper):
         for process in processes:
             process.join()
         cast("SubprocVecEnv", self.unwrapped).closed = True
-
-
-def _describe(error: Exception) -> str:
-    words = " ".join(str(error).split())
-    return f"{type(error).__name__}: {words}" if words else type(error).__name__
 
 
 def _ended_process(venv: VecEnv) -> int | None:

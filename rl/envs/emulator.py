@@ -26,11 +26,7 @@ _ACTIONS = [np.array([action], np.int32) for action in range(18)]
 
 @functools.cache
 def starting_frames(game: str) -> int:
-    """Return the number of frames that the emulator plays by itself at the start of a game and counts as its frames.
-
-    Args:
-        game: Name in ale-py. Most games have 0 such frames, "name_this_game" has the most, 134.
-    """
+    """Return the number of frames that the emulator plays by itself at the start of a game, usually 0, and counts."""
     ale = _loaded(game)
     ale.reset_game()
     return int(ale.getEpisodeFrameNumber())
@@ -38,11 +34,7 @@ def starting_frames(game: str) -> int:
 
 @functools.cache
 def screen_size(game: str) -> tuple[int, int]:
-    """Return height and width of a game's screen in pixels: 210 and 160 for most games.
-
-    Args:
-        game: Name in ale-py.
-    """
+    """Return height and width of a game's screen in pixels: 210 and 160 for most games."""
     height, width = _loaded(game).getScreenDims()
     return int(height), int(width)
 
@@ -71,8 +63,6 @@ def _open_emulator(name: str, frame_skip: int, options: dict[str, Any]) -> Atari
 
 class Game:
     """One game, stepped in its own thread: `send` an action, then `receive` the result.
-
-    Observations are uint8 ``(stack, height, width)``, the newest frame last.
 
     Args:
         name: Name in ale-py.
@@ -148,11 +138,10 @@ class Game:
         self._restarting = False
 
     def observe(self, *, first: bool = False) -> NDArray[np.uint8]:
-        """Return the observation of this step. Call it once per step that the learner sees.
+        """Return the observation of this step, uint8 ``(stack, height, width)``, the newest frame last.
 
-        Args:
-            first: Whether it starts an episode. Frames from before the start are black, here and in the following
-                observations.
+        Call it once per step that the learner sees. Frames from before the start of an episode, which ``first`` marks,
+        are black in this and the following observations.
         """
         stack = len(self._observation)
         self.age = 1 if first else min(self.age + 1, stack)
@@ -168,15 +157,8 @@ class ColourGame(Game):
     """A game with frames in colour, which a second emulator renders with the same seeds and actions.
 
     An emulator returns its frames either in grey or in colour. Its randomness comes from two generators of its own,
-    which only its seed, steps and resets advance, so that both emulators play the same game.
-
-    Args:
-        name: As for `Game`.
-        uncounted: As for `Game`.
-        options: Other arguments of `Game`.
-
-    Attributes:
-        picture: Frame of the latest step, uint8 ``(height, width, 3)`` as `screen_size` returns them.
+    which only its seed, steps and resets advance, so that both emulators play the same game. ``picture`` is the frame
+    of the latest step, uint8 ``(height, width, 3)``, at the size of the screen.
     """
 
     def __init__(self, name: str, uncounted: int, **options: Any) -> None:  # noqa: ANN401  # of `Game`
@@ -215,10 +197,7 @@ class ColourGame(Game):
 def opening(game: Game, first_actions: Sequence[int], no_op: int) -> Iterator[int]:
     """Yield the actions that open an episode, while the caller steps the game (SB3's FireResetEnv).
 
-    Args:
-        game: The game.
-        first_actions: FIRE and the action after it; empty for games without FIRE.
-        no_op: The no-op action.
+    ``first_actions`` are FIRE and the action after it; none for games without FIRE.
     """
     for action in first_actions:
         yield action
@@ -227,7 +206,7 @@ def opening(game: Game, first_actions: Sequence[int], no_op: int) -> Iterator[in
 
 
 def next_episode(game: Game, first_actions: Sequence[int], no_op: int) -> Iterator[int]:
-    """Yield the actions between two episodes, while the caller steps the game; arguments as for `opening`."""
+    """Yield the actions between two episodes, while the caller steps the game."""
     yield from _next_life(game, no_op)
     yield from opening(game, first_actions, no_op)
 

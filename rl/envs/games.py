@@ -19,6 +19,8 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.preprocessing import is_image_space, is_image_space_channels_first
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecFrameStack, VecTransposeImage
 
+from coordconv_apps.utils.argument_checks import Allowed, check_ranges
+from coordconv_apps.utils.errors import one_line
 from rl.envs.catch import BALLS, GRID, GYMNASIUM_ID, PADDLE, CatchVecEnv
 from rl.envs.checks import GuardedVecEnv
 
@@ -37,22 +39,11 @@ _MINIGRID = ("MiniGrid-", "BabyAI-")
 class GameOptions:
     """Options of the environments. An option for one kind of game does not affect the others.
 
+    Options not listed are those of `rl.envs.atari.AtariVecEnv` and `rl.envs.catch.CatchVecEnv`.
+
     Args:
-        episodic_life: Atari: whether a lost life ends the episode for the learner, while the game continues.
-        clip_rewards: Atari: whether the learner gets the sign of the rewards. Scores use unclipped rewards.
-        frame_skip: Atari: number of frames that an action is repeated for.
         frame_stack: Number of frames in an observation. None: 4 for Atari games, 1 for others.
-        noop_max: Atari: largest number of no-op steps at the start of a game; the number is random.
-        repeat_action_probability: Atari: probability of sticky actions, in [0, 1]. It applies to every spelling of the
-            name, although Gymnasium's ``ALE/...-v5`` environments default to 0.25.
-        full_action_space: Atari: whether to use all 18 actions instead of those that matter in the game.
-        image_size: Atari: height and width of observations in pixels.
-        max_episode_steps: Atari: steps after which a game is cut off; None: never.
-        num_threads: Atari: number of games that are stepped at the same time; 0: all of them.
-        render_mode: Atari: "rgb_array" to render in colour, which takes a second emulator for each game. Other games
-            always render if they can.
-        balls: Catch: number of balls in an episode.
-        paddle: Catch: width of the paddle in cells of 7 pixels.
+        render_mode: Atari: "rgb_array" to render in colour. Other games always render if they can.
         processes: Gymnasium: whether each environment runs in its own process. This is faster for environments that
             take longer than the transfer of their observations, such as CarRacing.
         arguments: Gymnasium: arguments of the environment, such as ``continuous: false`` for CarRacing.
@@ -105,67 +96,38 @@ def make_envs(game: str, num_envs: int, seed: int | None = None, **options: Any)
 
 
 def open_envs(game: str, num_envs: int, seed: int, options: Mapping[str, Any], first: int = 0) -> GuardedVecEnv:
-    """Open environments whose observations are one image each, channels first.
+    """Open environments whose observations are one image each, channels first, and check each of their steps.
 
-    Args:
-        game: Name of the game, as for `make_envs`.
-        num_envs: Number of environments.
-        seed: Environment ``i`` is seeded with ``seed + i``.
-        options: `GameOptions` by name.
-        first: Number of the first of these environments, for messages.
-
-    Returns:
-        The environments. Where one of them fails they raise `rl.envs.checks.BrokenEnvironment`.
-
-    Raises:
-        ValueError: The game does not exist, or its observations are not images.
-        ImportError: The game needs a package that is not installed.
+    Arguments and errors are those of `make_envs`; ``first`` is the number of the first environment, for messages.
     """
     env = make_envs(game, num_envs, seed, **options)
     space = env.observation_space
     if not (isinstance(space, spaces.Box) and is_image_space(space)):
         env.close()
-        raise ValueError(
-            f"model.game={game}: observations are {_one_line(space)}: must be one image, uint8 of 0 to 255"
-        )
+        found = one_line(str(space))
+        raise ValueError(f"model.game={game}: observations are {found}: must be one image, uint8 of 0 to 255")
     if not is_image_space_channels_first(space):
         env = VecTransposeImage(env)
     return GuardedVecEnv(env, game, first)
 
 
-_AT_LEAST = {"frame_skip": 1, "noop_max": 0, "num_threads": 0, "balls": 1}
+_ALLOWED: dict[str, Allowed] = {
+    "frame_skip": (lambda value: value >= 1, "an integer of at least 1"),
+    "noop_max": (lambda value: value >= 0, "an integer of at least 0"),
+    "num_threads": (lambda value: value >= 0, "an integer of at least 0"),
+    "balls": (lambda value: value >= 1, "an integer of at least 1"),
+    "repeat_action_probability": (lambda value: 0 <= value <= 1, "in [0, 1]"),
+    "paddle": (lambda value: 1 <= value < GRID, f"an integer from 1 to {GRID - 1}"),
+}
 
 
 def check_options(options: Mapping[str, Any]) -> None:
-    """Check the ranges of options, whichever game they are for.
-
-    Args:
-        options: `GameOptions` by name, None for the default; other names are ignored.
-
-    Raises:
-        ValueError: An option is out of its range.
-    """
-    for name, least in _AT_LEAST.items():
-        value = options[name]
-        if value is not None and value < least:
-            raise ValueError(f"data.{name}={value}: must be an integer of at least {least}")
-    probability, paddle = options["repeat_action_probability"], options["paddle"]
-    if not 0 <= probability <= 1:
-        raise ValueError(f"data.repeat_action_probability={probability}: must be in [0, 1]")
-    if paddle is not None and not 1 <= paddle < GRID:
-        raise ValueError(f"data.paddle={paddle}: must be an integer from 1 to {GRID - 1}")
+    """Raise `ValueError` for an option out of its range, whichever game it is for; None is the default."""
+    check_ranges(options, _ALLOWED, prefix="data")
 
 
 def find_kind(game: str) -> Kind:
-    """Return which kind of game a name stands for.
-
-    Args:
-        game: As for `make_envs`.
-
-    Raises:
-        ValueError: The game does not exist.
-        ImportError: The game needs a package that is not installed.
-    """
+    """Return which kind of game a name stands for, or raise as `make_envs` where it does not exist."""
     from rl.envs.roms import find_game
 
     if game.lower() == "catch" or game == GYMNASIUM_ID:
@@ -178,7 +140,10 @@ def find_kind(game: str) -> Kind:
         else:
             return "atari"
     if game.startswith(_MINIGRID):
-        _register_minigrid(game)
+        try:
+            importlib.import_module("minigrid")  # registers its environments
+        except ImportError as error:
+            raise ImportError(f"model.game={game}: needs the package minigrid: pip install minigrid") from error
     if game in _gymnasium_games() or ":" in game:
         return "gymnasium"
     raise ValueError(f"model.game={game}: this game does not exist; {_suggestion(game)}")
@@ -211,24 +176,11 @@ def _make_catch(game: str, num_envs: int, seed: int | None, options: GameOptions
 
 def _make_atari(game: str, num_envs: int, seed: int | None, options: GameOptions) -> VecEnv:
     from rl.envs.atari import AtariVecEnv
-    from rl.envs.roms import find_game
 
-    return AtariVecEnv(
-        find_game(game),
-        num_envs,
-        seed,
-        episodic_life=options.episodic_life,
-        clip_rewards=options.clip_rewards,
-        frame_skip=options.frame_skip,
-        frame_stack=4 if options.frame_stack is None else options.frame_stack,
-        noop_max=options.noop_max,
-        repeat_action_probability=options.repeat_action_probability,
-        full_action_space=options.full_action_space,
-        image_size=options.image_size,
-        max_episode_steps=options.max_episode_steps,
-        num_threads=options.num_threads,
-        render_mode=options.render_mode,
-    )
+    others = ("balls", "paddle", "processes", "arguments")
+    arguments = {name: value for name, value in vars(options).items() if name not in others}
+    arguments["frame_stack"] = 4 if options.frame_stack is None else options.frame_stack
+    return AtariVecEnv(game, num_envs, seed, **arguments)
 
 
 def _make_gymnasium(game: str, num_envs: int, seed: int | None, options: GameOptions) -> VecEnv:
@@ -241,15 +193,15 @@ def _make_gymnasium(game: str, num_envs: int, seed: int | None, options: GameOpt
         # Make one in this process first, so that errors carry their own message instead of the end of a process.
         first = _make_one(spec, arguments)
     except (gymnasium.error.DependencyNotInstalled, ModuleNotFoundError) as error:
-        raise ImportError(f"model.game={game}: {_one_line(error)}") from error
+        raise ImportError(f"model.game={game}: {one_line(error)}") from error
     except (gymnasium.error.Error, TypeError) as error:
-        raise ValueError(f"model.game={game} with model.arguments={arguments}: {_one_line(error)}") from error
+        raise ValueError(f"model.game={game} with model.arguments={arguments}: {one_line(error)}") from error
     space, modes = first.observation_space, first.metadata.get("render_modes", ())
     first.close()
-    if not _shows_images(space):
+    if not any(map(is_image_space, space.values() if isinstance(space, spaces.Dict) else [space])):
         raise ValueError(
-            f"model.game={game}: observations are {_one_line(space)}, must be images, uint8 (height, width, channels)"
-            " or (channels, height, width) of 0 to 255, or a dictionary with one"
+            f"model.game={game}: observations are {one_line(str(space))}, must be images, uint8 (height, width,"
+            " channels) or (channels, height, width) of 0 to 255, or a dictionary with one"
         )
     if "rgb_array" in modes:
         arguments = {"render_mode": "rgb_array", **arguments}
@@ -264,35 +216,15 @@ def _make_one(spec: EnvSpec, arguments: Mapping[str, Any], *, own_process: bool 
     if own_process:  # Ctrl-C reaches every process, but the main process must save before it ends the others
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     game = gymnasium.make(spec, **arguments)
-    return Monitor(_whole_grid(game) if spec.id.startswith(_MINIGRID) else game)
+    if spec.id.startswith(_MINIGRID):
+        # Images of the whole grid, 8 pixels per cell, instead of codes of the visible cells.
+        wrappers = importlib.import_module("minigrid.wrappers")
+        game = wrappers.ImgObsWrapper(wrappers.RGBImgObsWrapper(game))
+    return Monitor(game)
 
 
 def _stack_frames(envs: VecEnv, options: GameOptions) -> VecEnv:
     return envs if options.frame_stack in (None, 1) else VecFrameStack(envs, options.frame_stack)
-
-
-def _shows_images(space: spaces.Space[Any]) -> bool:
-    if isinstance(space, spaces.Dict):
-        return any(is_image_space(part) for part in space.values())
-    return is_image_space(space)
-
-
-def _register_minigrid(game: str) -> None:
-    try:
-        importlib.import_module("minigrid")  # registers its environments
-    except ImportError as error:
-        raise ImportError(f"model.game={game}: needs the package minigrid: pip install minigrid") from error
-
-
-def _whole_grid(game: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
-    """Show images of the whole MiniGrid, 8 pixels per cell, instead of codes of the visible cells."""
-    wrappers = importlib.import_module("minigrid.wrappers")
-    wrapped: gymnasium.Env[Any, Any] = wrappers.ImgObsWrapper(wrappers.RGBImgObsWrapper(game))
-    return wrapped
-
-
-def _one_line(text: object) -> str:
-    return " ".join(str(text).split())
 
 
 _MAKERS = {"catch": _make_catch, "atari": _make_atari, "gymnasium": _make_gymnasium}

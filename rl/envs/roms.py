@@ -22,18 +22,10 @@ def atari_games() -> list[str]:
 
 
 def find_game(name: str) -> str:
-    """Return the name that ale-py gives a game.
+    """Return the name that ale-py gives a game, one of `atari_games`; raise `ValueError` for other games.
 
-    Args:
-        name: Name in any spelling: "space_invaders", "SpaceInvaders", "ALE/SpaceInvaders-v5",
-            "SpaceInvadersNoFrameskip-v4". Its version has no effect: sticky actions and frame skip are arguments of
-            `rl.envs.atari.AtariVecEnv`.
-
-    Returns:
-        One of `atari_games`.
-
-    Raises:
-        ValueError: The game does not exist; the message names the closest ones.
+    All spellings are accepted: "space_invaders", "SpaceInvaders", "ALE/SpaceInvaders-v5". Versions have no effect:
+    sticky actions and frame skip are arguments of `rl.envs.atari.AtariVecEnv`.
 
     Example:
         >>> find_game("SpaceInvadersNoFrameskip-v4")

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
 
 from coordconv_apps.utils.distributed import gather_ranks
 from coordconv_apps.utils.files import atomic_write
@@ -48,26 +49,11 @@ class Episodes(NamedTuple):
     complete: NDArray[np.bool_]
 
 
-_Row = tuple[float, int, int, bool]
-
-
-def _as_episodes(rows: list[_Row]) -> Episodes:
-    columns = list(zip(*rows, strict=True)) if rows else [(), (), (), ()]
-    dtypes = (np.float64, np.int64, np.int64, np.bool_)
-    return Episodes(*(np.array(column, dtype=dtype) for column, dtype in zip(columns, dtypes, strict=True)))
-
-
 class EpisodeShard(NamedTuple):
-    """The part of an evaluation that one process plays.
+    """The part of an evaluation that one process plays."""
 
-    Attributes:
-        first_env: Number of its first environment, from 0: add it to the seed of the evaluation.
-        num_envs: Number of its environments; 0 for some processes if there are more processes than environments.
-        num_episodes: Number of episodes that it plays in them.
-    """
-
-    first_env: int
-    num_envs: int
+    first_env: int  # from 0: add it to the seed of the evaluation
+    num_envs: int  # 0 for some processes if there are more processes than environments
     num_episodes: int
 
 
@@ -75,16 +61,8 @@ def shard_episodes(num_episodes: int, num_envs: int, rank: int = 0, world_size: 
     """Return the part of an evaluation that one process plays; all parts together are what one process would play.
 
     Environment ``i`` plays ``(num_episodes + i) // num_envs`` episodes, a number fixed beforehand as in SB3's
-    ``evaluate_policy``: among the episodes that end first, short ones are over-represented.
-
-    Args:
-        num_episodes: Number of episodes of all processes.
-        num_envs: Number of environments of all processes.
-        rank: Rank of this process.
-        world_size: Number of processes.
-
-    Raises:
-        ValueError: A number is not positive.
+    ``evaluate_policy``: among the episodes that end first, short ones are over-represented. Both numbers are those of
+    all processes.
 
     Example:
         >>> [shard_episodes(10, 4, rank, 2) for rank in range(2)]  # doctest: +NORMALIZE_WHITESPACE
@@ -114,12 +92,6 @@ def play_episodes(
         max_steps: Steps of each environment after which playing ends. Unfinished episodes then count with the rewards
             so far, as the environment returns them; episodes that have not begun are left out.
 
-    Returns:
-        The episodes.
-
-    Raises:
-        ValueError: A number is out of its range.
-
     Example:
         >>> from rl import CoordConvCnnPolicy
         >>> from rl.envs.catch import CatchVecEnv
@@ -133,14 +105,13 @@ def play_episodes(
         raise ValueError(f"num_episodes={num_episodes}: must be an integer of at least 0")
     if max_steps is not None and max_steps < 1:
         raise ValueError(f"max_steps={max_steps}: must be an integer of at least 1")
-    if num_episodes == 0:
-        return _as_episodes([])
     count = env.num_envs
     wanted = [(num_episodes + i) // count for i in range(count)]
-    found: list[list[_Row]] = [[] for _ in range(count)]
+    found: list[list[tuple[float, int, int, bool]]] = [[] for _ in range(count)]
     scores, lengths = np.zeros(count), np.zeros(count, dtype=np.int64)
     with evaluation_mode(player):
-        for number, step in enumerate(play(player, env, deterministic=deterministic, seed=seed), start=1):
+        steps = play(player, env, deterministic=deterministic, seed=seed) if num_episodes else ()
+        for number, step in enumerate(steps, start=1):
             scores += step.rewards
             lengths += 1
             last = number == max_steps
@@ -152,7 +123,9 @@ def play_episodes(
                 scores[i], lengths[i] = 0.0, 0
             if last or all(len(f) >= w for f, w in zip(found, wanted, strict=True)):
                 break
-    return _as_episodes([row for rows in found for row in rows])
+    dtype = [("scores", np.float64), ("lengths", np.int64), ("seeds", np.int64), ("complete", np.bool_)]
+    table = np.array([row for rows in found for row in rows], dtype)
+    return Episodes(*(np.ascontiguousarray(table[name]) for name in Episodes._fields))
 
 
 def gather_episodes(episodes: Episodes) -> Episodes:
@@ -166,12 +139,8 @@ def write_episodes(
 ) -> None:
     """Write a CSV file with one line for each episode, atomically.
 
-    Args:
-        path: The file.
-        game: Name of the game.
-        episodes: The episodes.
-        normalise: Function from the game and a score to the human-normalised score, or None where there is none.
-            Episodes that were cut off have none.
+    ``normalise`` returns the human-normalised score for a game and a score, or None where there is none, as for
+    episodes that were cut off.
     """
     with atomic_write(path) as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -219,21 +188,15 @@ class EpisodeScores(Metric):
 
     def compute(self) -> dict[str, Tensor]:
         """Return the scalars by name; before the first episode all but ``episodes`` are NaN."""
-        scores, lengths = (_concatenate(values) for values in (self.scores, self.lengths))
+        states = (self.scores, self.lengths)
+        scores, lengths = (dim_zero_cat(s).cpu().double() if len(s) else torch.zeros(0).double() for s in states)
         cut = len(scores) // 4
-        middle = scores.sort().values[cut : len(scores) - cut]
         figures = {
             "score": scores.mean(),
             "score_std": (scores - scores.mean()).square().mean().sqrt(),
             "score_median": scores.quantile(0.5) if len(scores) else scores.mean(),
-            "score_iqm": middle.mean(),
+            "score_iqm": scores.sort().values[cut : len(scores) - cut].mean(),
             "length": lengths.mean(),
             "episodes": torch.tensor(float(len(scores))),
         }
         return {name: value.to(self.device, torch.float32) for name, value in figures.items()}
-
-
-def _concatenate(values: list[Tensor] | Tensor) -> Tensor:
-    """Return all values in double precision on the CPU. They are one tensor after gathering, otherwise a list."""
-    parts = [values] if isinstance(values, Tensor) else values
-    return torch.cat([part.cpu().double() for part in parts] or [torch.zeros(0, dtype=torch.float64)])

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 from gymnasium import spaces
 from PIL import Image, ImageDraw, ImageFont
 from stable_baselines3.common.preprocessing import is_image_space
 
+from coordconv_apps.utils.errors import one_line
 from coordconv_apps.utils.files import atomic_write
-from rl.evaluation.play import evaluation_mode, play
+from rl.evaluation.play import evaluation_mode, observation_at, play
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,55 +41,29 @@ _SHORTEST, _LONGEST, _LAST = 20, 200, 1000  # display times of frames in millise
 
 
 class Film(NamedTuple):
-    """Frames and scores of one episode.
+    """Frames and scores of one episode."""
 
-    Attributes:
-        frames: uint8 ``(T, H, W, 3)``.
-        scores: float64 ``(T,)``, sum of the rewards before each frame; the last one is the score of the episode.
-        every: Steps between frames. The last frame may come after fewer.
-        length: Length of the episode in steps of the agent.
-        complete: Whether the episode ended by itself.
-    """
-
-    frames: NDArray[np.uint8]
-    scores: NDArray[np.float64]
-    every: int
-    length: int
-    complete: bool
+    frames: NDArray[np.uint8]  # (T, H, W, 3)
+    scores: NDArray[np.float64]  # (T,), sum of the rewards before each frame; the last is the score of the episode
+    every: int  # steps between frames; the last frame may come after fewer
+    length: int  # of the episode, in steps of the agent
+    complete: bool  # whether the episode ended by itself
 
 
 def image_key(space: spaces.Space[Any]) -> str | None:
-    """Return the key of the first image in a Dict space; None for a space of images.
-
-    Raises:
-        ValueError: The space has no image.
-    """
-    if isinstance(space, spaces.Dict):
-        for key, value in space.spaces.items():
-            if _is_image(value):
-                return key
-    elif _is_image(space):
-        return None
-    raise ValueError(f"observation_space={' '.join(str(space).split())}: must be an image, or a Dict with one in it")
-
-
-def _is_image(space: spaces.Space[Any]) -> bool:
-    return is_image_space(space, normalized_image=True)
+    """Return the key of the first image in a Dict space; None for a space of images; raise `ValueError` for others."""
+    parts = space.spaces if isinstance(space, spaces.Dict) else {None: space}
+    for key, part in parts.items():
+        if is_image_space(part, normalized_image=True):
+            return key
+    raise ValueError(f"observation_space={one_line(str(space))}: must be an image, or a Dict with one in it")
 
 
 def newest_frame(observation: Any, space: spaces.Space[Any]) -> NDArray[np.uint8]:  # noqa: ANN401  # or a dict
-    """Return the newest frame of an observation as an RGB image.
+    """Return the newest frame of an observation as an RGB image, uint8 ``(H, W, 3)``.
 
-    Args:
-        observation: One observation without a batch axis: an image with its channels first or last, or a dict with one.
-        space: Observation space.
-
-    Returns:
-        uint8 ``(H, W, 3)``: the last three channels where the number of channels is a multiple of three, otherwise the
-        last channel in grey.
-
-    Raises:
-        ValueError: The space has no image.
+    It consists of the last three channels where the number of channels is a multiple of three, otherwise of the last
+    channel in grey. The observation has no batch axis: an image with its channels first or last, or a dict with one.
 
     Example:
         >>> from gymnasium import spaces
@@ -96,10 +71,9 @@ def newest_frame(observation: Any, space: spaces.Space[Any]) -> NDArray[np.uint8
         >>> newest_frame(stack, spaces.Box(0, 255, stack.shape, np.uint8)).shape
         (84, 84, 3)
     """
-    key = image_key(space)
-    image = observation if key is None else observation[key]
-    box = space if key is None else space[key]  # type: ignore[index]  # a Dict
-    assert isinstance(box, spaces.Box)
+    if (key := image_key(space)) is not None:
+        observation, space = observation[key], space[key]  # type: ignore[index]  # a Dict
+    image, box = observation, cast("spaces.Box", space)
     if box.dtype != np.uint8:
         low, high = float(box.low.min()), float(box.high.max())
         if not np.isfinite([low, high]).all():
@@ -132,7 +106,7 @@ def film_episode(
         deterministic: Whether to take the most probable actions instead of sampling.
         seed: As for `rl.evaluation.episodes.play_episodes`, whose first episode this is.
         max_frames: Largest number of frames, an even number.
-        max_steps: Steps after which the episode is cut off. SB3 limits an Atari game to 27,000.
+        max_steps: Steps after which the episode is cut off.
         rendered: Whether to film what the environment renders instead of the player's observations. After the end, an
             environment renders the next episode already, so that the last frame is the one before the last step, with
             the final score.
@@ -151,10 +125,10 @@ def film_episode(
     frames: list[NDArray[np.uint8]] = []
     scores: list[float] = []
     every, score = 1, 0.0
-    rendering: list[NDArray[np.uint8]] = []
+    rendering: list[Any] = []
 
     def render() -> None:
-        rendering[:] = [_render(env)]
+        rendering[:] = [np.array(env.get_images()[0], np.uint8)]
 
     steps = play(player, env, deterministic=deterministic, seed=seed, before=render if rendered else None)
     with evaluation_mode(player):
@@ -162,57 +136,36 @@ def film_episode(
             if number % every == 0 and len(frames) == max_frames - 1:  # one is for the end
                 frames, scores, every = frames[::2], scores[::2], 2 * every
             if number % every == 0:
-                frames.append(rendering[0] if rendered else newest_frame(_first(step.observations), space))
+                frames.append(rendering[0] if rendered else newest_frame(observation_at(step.observations, 0), space))
                 scores.append(score)
             score += float(step.rewards[0])
             if step.over[0] or number + 1 == max_steps:
                 break
     reported = step.infos[0].get("episode", {}) if step.over[0] else {}
     ending = step.infos[0].get("terminal_observation")
-    if rendered and number % every:
-        frames.append(rendering[0])
-        scores.append(score)
-    elif ending is not None and not rendered:
-        frames.append(newest_frame(ending, space))
+    if number % every if rendered else ending is not None:
+        frames.append(rendering[0] if rendered else newest_frame(ending, space))
         scores.append(score)
     scores[-1] = float(reported.get("r", score))
     return Film(np.stack(frames), np.array(scores), every, number + 1, bool(step.over[0]))
-
-
-def _first(observations: Any) -> Any:  # noqa: ANN401  # an array, or a dict of them
-    if isinstance(observations, dict):
-        return {key: value[0] for key, value in observations.items()}
-    return observations[0]
-
-
-def _render(env: VecEnv) -> NDArray[np.uint8]:
-    picture = env.get_images()[0]
-    assert picture is not None
-    return picture.astype(np.uint8, copy=True)
 
 
 def make_gif(
     film: Film,
     title: str,
     *,
-    steps_per_second: float = STEPS_PER_SECOND,
     colours: int = 128,
     max_bytes: int = MAX_BYTES,
 ) -> bytes:
     """Encode a film as a GIF: the frames, enlarged, below a bar with a title and the score.
 
+    Films with few frames of a long episode play faster than `STEPS_PER_SECOND`.
+
     Args:
         film: The film.
         title: Title, such as the game's name.
-        steps_per_second: Playback speed. Films with few frames of a long episode play faster.
         colours: Number of colours of the palette that all frames share, 2 to 256. An Atari has 128.
         max_bytes: Every other frame is dropped until the file is no larger.
-
-    Returns:
-        Content of the file.
-
-    Raises:
-        ValueError: ``colours`` is out of its range.
     """
     if not 2 <= colours <= 256:
         raise ValueError(f"colours={colours}: must be an integer from 2 to 256")
@@ -226,24 +179,22 @@ def make_gif(
     palette = _shared_palette(film.frames, samples, colours)
     # One at a time, because all of them in full colour would take hundreds of megabytes.
     pictures = [titled(number).quantize(palette=palette, dither=Image.Dither.NONE) for number in range(count)]
-    shown = 1000 * film.every / steps_per_second
+    shown = 1000 * film.every / STEPS_PER_SECOND
     while True:
-        content = _encode(pictures, round(min(max(shown, _SHORTEST), _LONGEST)))
+        buffer = io.BytesIO()
+        durations = [round(min(max(shown, _SHORTEST), _LONGEST))] * (len(pictures) - 1) + [_LAST]
+        pictures[0].save(
+            buffer, "GIF", save_all=True, append_images=pictures[1:], duration=durations, loop=0, optimize=False
+        )
+        content = buffer.getvalue()
         if len(content) <= max_bytes or len(pictures) <= 2:
             return content
         pictures, shown = [*pictures[:-1:2], pictures[-1]], 2 * shown
 
 
-def write_gif(path: Path, film: Film, title: str, *, steps_per_second: float = STEPS_PER_SECOND) -> None:
-    """Write a film as a GIF, atomically.
-
-    Args:
-        path: The file.
-        film: The film.
-        title: As for `make_gif`.
-        steps_per_second: As for `make_gif`.
-    """
-    content = make_gif(film, title, steps_per_second=steps_per_second)
+def write_gif(path: Path, film: Film, title: str) -> None:
+    """Write a film as a GIF, atomically."""
+    content = make_gif(film, title)
     with atomic_write(path, "wb") as file:
         file.write(content)
 
@@ -274,12 +225,3 @@ def _shared_palette(frames: NDArray[np.uint8], samples: Sequence[Image.Image], c
         drawn = np.stack([found >> 16, found >> 8 & 255, found & 255], -1).astype(np.uint8)
         pixels = np.concatenate([drawn, np.asarray(samples[0])[:_BAR].reshape(-1, 3)])[None]
     return Image.fromarray(pixels).quantize(colours, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
-
-
-def _encode(pictures: Sequence[Image.Image], shown: int) -> bytes:
-    buffer = io.BytesIO()
-    durations = [shown] * (len(pictures) - 1) + [_LAST]
-    pictures[0].save(
-        buffer, "GIF", save_all=True, append_images=pictures[1:], duration=durations, loop=0, optimize=False
-    )
-    return buffer.getvalue()

@@ -43,15 +43,18 @@ def policy_of(player: Player) -> BasePolicy | None:
 
 
 def required_policy(player: Player) -> BasePolicy:
-    """Return the policy of a player.
-
-    Raises:
-        ValueError: The player is neither a policy nor an algorithm of Stable-Baselines3.
-    """
+    """Return the policy of a player; raise `ValueError` if it is not one of Stable-Baselines3."""
     policy = policy_of(player)
     if policy is None:
         raise ValueError(f"player={type(player).__name__}: must be a policy or an algorithm of Stable-Baselines3")
     return policy
+
+
+def observation_at(observations: Any, index: int) -> Any:  # noqa: ANN401  # an array, or a dict of them
+    """Return one observation of a batch, without the batch axis."""
+    if isinstance(observations, dict):
+        return {key: value[index] for key, value in observations.items()}
+    return observations[index]
 
 
 @contextmanager
@@ -80,14 +83,7 @@ def evaluation_mode(player: Player) -> Iterator[None]:
 
 
 class _PredictingActor:
-    """Act through ``predict``, with random numbers of the global generators.
-
-    Args:
-        player: The player.
-        seed: Seed of the generators.
-        num_envs: Number of environments.
-        deterministic: Whether to take the most probable actions.
-    """
+    """Act through ``predict``, with random numbers of the global generators."""
 
     def __init__(self, player: Player, seed: int, num_envs: int, deterministic: bool) -> None:
         self.player, self.deterministic = player, deterministic
@@ -110,11 +106,6 @@ class _SamplingActor:
 
     So the scores of an environment do not depend on which other environments are played beside it, or on the number of
     processes.
-
-    Args:
-        policy: Policy with discrete actions.
-        seed: Environment ``i`` draws from ``seed + i``.
-        num_envs: Number of environments.
     """
 
     def __init__(self, policy: ActorCriticPolicy, seed: int, num_envs: int) -> None:
@@ -145,22 +136,12 @@ def _make_actor(player: Player, seed: int, num_envs: int, deterministic: bool) -
 
 
 class Step(NamedTuple):
-    """One step of all environments.
+    """One step of all E environments."""
 
-    Attributes:
-        observations: Observations before the step, ``(E, ...)``, or a dict of such arrays.
-        actions: ``(E, ...)``.
-        rewards: float32 ``(E,)``, as the environments return them.
-        dones: bool ``(E,)``, whether an episode or a life ended.
-        over: bool ``(E,)``, whether the game is over.
-        infos: One dictionary for each environment.
-    """
-
-    observations: Any
+    observations: Any  # before the step, ``(E, ...)``, or a dict of such arrays
     actions: NDArray[Any]
     rewards: NDArray[np.float32]
-    dones: NDArray[np.bool_]
-    over: NDArray[np.bool_]
+    over: NDArray[np.bool_]  # whether the game ended, not only a life
     infos: list[dict[str, Any]]
 
 
@@ -176,9 +157,6 @@ def play(
         seed: Seed of the environments and of sampled actions. With an actor-critic policy and discrete actions, those
             of environment ``i`` depend on ``seed + i`` and on its observations only.
         before: Called before each step.
-
-    Yields:
-        The steps.
     """
     # The same rule as in SB3's evaluate_policy: without any monitor, the first ``done`` ends the game.
     monitored = is_vecenv_wrapped(env, VecMonitor) or any(env.env_is_wrapped(Monitor))
@@ -192,5 +170,5 @@ def play(
         following, rewards, dones, infos = env.step(actions)
         over = np.array([bool(d) and ("episode" in i or not monitored) for d, i in zip(dones, infos, strict=True)])
         actor.starts = dones
-        yield Step(observations, actions, rewards, dones, over, infos)
+        yield Step(observations, actions, rewards, over, infos)
         observations = following

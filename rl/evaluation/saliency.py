@@ -17,12 +17,12 @@ from torch import Tensor
 
 from coordconv_apps.nn.coord_layer import CoordLayer
 from rl.evaluation.films import image_key
-from rl.evaluation.play import evaluation_mode, play, required_policy
+from rl.evaluation.play import evaluation_mode, observation_at, play, required_policy
 from rl.extractors import is_channels_last
 from rl.learning.actions import values_and_logits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from gymnasium import spaces
     from numpy.typing import NDArray
@@ -46,12 +46,7 @@ _BATCH = 256
 
 
 class Saliency(NamedTuple):
-    """Saliency maps, not negative.
-
-    Attributes:
-        value: float32 ``(B, H, W)``, how much each pixel matters to the value.
-        policy: float32 ``(B, H, W)``, how much it matters to the choice of an action.
-    """
+    """How much each pixel matters to the value and to the choice of an action: float32 ``(B, H, W)``, not negative."""
 
     value: NDArray[np.float32]
     policy: NDArray[np.float32]
@@ -60,13 +55,11 @@ class Saliency(NamedTuple):
 class _Images(NamedTuple):
     """The images of a batch of observations, and the policy as a function of images.
 
-    Attributes:
-        images: float32 ``(B, C, H, W)``, in the units of the observations.
-        evaluate: Function from images ``(N, C, H, W)`` and indices ``(N,)`` of the observations that they replace the
-            image of, to values ``(N,)`` and logits ``(N, A)``.
+    ``evaluate`` returns values ``(N,)`` and logits ``(N, A)`` for images ``(N, C, H, W)`` and the indices ``(N,)`` of
+    the observations whose image they replace.
     """
 
-    images: Tensor
+    images: Tensor  # float32 ``(B, C, H, W)``, in the units of the observations
     evaluate: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
@@ -82,12 +75,6 @@ def saliency(player: Player, observations: Any, method: Method = "blur") -> Sali
         player: Policy of A2C, PPO or DQN, or such an algorithm.
         observations: ``(B, C, H, W)`` or ``(B, H, W, C)``, or a dict, whose first image is used.
         method: The measure.
-
-    Returns:
-        Maps with the observations' height and width.
-
-    Raises:
-        ValueError: The observations have no image, or the policy is of another kind.
 
     Example:
         >>> from rl import CoordConvCnnPolicy
@@ -125,9 +112,9 @@ def _as_images(policy: BasePolicy, observations: Any) -> _Images:  # noqa: ANN40
 
 
 def _by_blurring(inputs: _Images) -> tuple[Tensor, Tensor]:
-    images, (height, width) = inputs.images, inputs.images.shape[-2:]
-    rows, columns = (_grid(side) for side in (height, width))
-    masks = _masks(rows, columns, (height, width)).to(images.device)
+    images, size = inputs.images, inputs.images.shape[-2:]
+    rows, columns = map(_gaussian_rows, size)
+    masks = torch.einsum("rh,cw->rchw", rows, columns).flatten(0, 1).to(images.device)  # (positions, H, W) in [0, 1]
     with torch.no_grad():
         values, logits = inputs.evaluate(images, torch.arange(len(images)))
         maps = []
@@ -139,26 +126,14 @@ def _by_blurring(inputs: _Images) -> tuple[Tensor, Tensor]:
                 value_change = (value - values[place]).square() / 2
                 changes.append(torch.stack([value_change, (logit - logits[place]).square().sum(1) / 2]))
             maps.append(torch.cat(changes, 1).view(2, len(rows), len(columns)))
-    return _upsample(torch.stack(maps), (height, width))
+    # Maps of the blurred positions become maps of all pixels.
+    return F.interpolate(torch.stack(maps), size, mode="bilinear", align_corners=False).unbind(1)  # type: ignore[return-value]  # two
 
 
-def _grid(side: int) -> list[int]:
-    """Return every fifth pixel of a side, with equal margins."""
-    return list(range((side - 1) % _SPACING // 2, side, _SPACING))
-
-
-def _masks(rows: Sequence[int], columns: Sequence[int], size: tuple[int, int]) -> Tensor:
-    """Return masks ``(rows * columns, H, W)`` in [0, 1], Gaussians around one position each."""
-    down, across = (
-        torch.exp(-(torch.arange(side)[None] - torch.tensor(places)[:, None]).square() / (2 * _MASK_SIGMA**2))
-        for places, side in zip((rows, columns), size, strict=True)
-    )
-    return torch.einsum("rh,cw->rchw", down, across).flatten(0, 1)
-
-
-def _upsample(maps: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Interpolate maps ``(B, 2, rows, columns)`` to two of all pixels, ``(B, H, W)``."""
-    return F.interpolate(maps, size, mode="bilinear", align_corners=False).unbind(1)  # type: ignore[return-value]  # two
+def _gaussian_rows(side: int) -> Tensor:
+    """Return ``(positions, side)``: a Gaussian around every fifth pixel of a side, with equal margins."""
+    positions = torch.arange((side - 1) % _SPACING // 2, side, _SPACING)
+    return torch.exp(-(torch.arange(side)[None] - positions[:, None]).square() / (2 * _MASK_SIGMA**2))
 
 
 def _by_gradient(inputs: _Images) -> tuple[Tensor, Tensor]:
@@ -201,27 +176,20 @@ def without_coordinates(player: Player) -> BasePolicy:
 def coordinate_maps(player: Player, observations: Any) -> NDArray[np.float32] | None:  # noqa: ANN401  # or a dict
     """Return what coordinates add to the outputs of the first layer that has them, without its bias.
 
-    Args:
-        player: Policy of A2C, PPO or DQN, or such an algorithm.
-        observations: As for `saliency`; only their size matters.
-
     Returns:
-        float32 ``(filters, h, w)``, the same for all observations; None without such a layer.
+        float32 ``(filters, h, w)``, the same for all observations of a size; None without such a layer.
     """
     layer = first_coord_layer(player)
     if layer is None:
         return None
     sizes: list[tuple[Tensor, Tensor]] = []
     handle = layer.register_forward_hook(lambda _, inputs, output: sizes.append((inputs[0], output)))
-    try:
-        with evaluation_mode(player), torch.no_grad():
-            inputs = _as_images(required_policy(player), observations)
-            inputs.evaluate(inputs.images, torch.arange(len(inputs.images)))
-            maps = layer.coord_map(*sizes[0])
-            if layer.bias is not None:
-                maps = maps - layer.bias[:, None, None]
-    finally:
-        handle.remove()
+    with handle, evaluation_mode(player), torch.no_grad():
+        inputs = _as_images(required_policy(player), observations)
+        inputs.evaluate(inputs.images, torch.arange(len(inputs.images)))
+        maps = layer.coord_map(*sizes[0])
+        if layer.bias is not None:
+            maps = maps - layer.bias[:, None, None]
     added: NDArray[np.float32] = maps.float().cpu().numpy()
     return added
 
@@ -231,19 +199,8 @@ def sample_observations(
 ) -> Any:  # noqa: ANN401  # an array, or a dict of them
     """Play some steps and return observations of the first environment, spaced evenly over them.
 
-    Args:
-        player: Policy or algorithm. Its networks are in evaluation mode meanwhile.
-        env: Environments. They are seeded and reset.
-        count: Number of observations.
-        deterministic: Whether to take the most probable actions instead of sampling.
-        seed: As for `rl.evaluation.episodes.play_episodes`.
-        steps: Number of steps to play; at least ``count``.
-
-    Returns:
-        ``(count, ...)``, or a dict of such arrays.
-
-    Raises:
-        ValueError: A number is out of its range.
+    Arguments are those of `rl.evaluation.episodes.play_episodes`. The result is ``(count, ...)``, or a dict of such
+    arrays.
     """
     if not 1 <= count <= steps:
         raise ValueError(f"count={count}: must be an integer from 1 to {steps}, the number of steps")
@@ -251,10 +208,10 @@ def sample_observations(
     found = []
     with evaluation_mode(player):
         for number, step in enumerate(play(player, env, deterministic=deterministic, seed=seed)):
-            if number in wanted:
-                found.append(copy.deepcopy(step.observations))  # an environment may reuse its memory
+            if number in wanted:  # copied, since an environment may reuse its memory
+                found.append(copy.deepcopy(observation_at(step.observations, 0)))
             if number == steps - 1:
                 break
     if isinstance(found[0], dict):
-        return {key: np.stack([seen[key][0] for seen in found]) for key in found[0]}
-    return np.stack([seen[0] for seen in found])
+        return {key: np.stack([seen[key] for seen in found]) for key in found[0]}
+    return np.stack(found)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rl.evaluation.films import newest_frame
-from rl.evaluation.play import required_policy
+from rl.evaluation.play import observation_at, required_policy
 from rl.evaluation.saliency import Method, saliency
 
 if TYPE_CHECKING:
@@ -22,23 +22,23 @@ _DPI = 110
 def draw_saliency(players: dict[str, Player], observations: Any, method: Method = "blur") -> Figure:  # noqa: ANN401  # or a dict
     """Draw saliency maps: a column for each observation and two rows for each policy.
 
+    The newest frames are at the top; below are, for each policy, the maps of its value and of its action over the
+    frames, each row on a scale of its own.
+
     Args:
         players: Policies or algorithms by name, such as one and its copy `without_coordinates`; at least one.
         observations: A few observations, as for `saliency`.
         method: The measure.
-
-    Returns:
-        Figure with the newest frames at the top; below, for each policy, the maps of its value and of its action over
-        the frames, each row on a scale of its own.
     """
     from matplotlib.figure import Figure  # slow to import
 
-    first = required_policy(next(iter(players.values())))
-    images: Any = first.obs_to_tensor(observations)[0]
-    tensors = images if isinstance(images, dict) else {"": images}
-    count = len(next(iter(tensors.values())))
-    frames = [newest_frame(_at(images, place), first.observation_space) for place in range(count)]
-    rows = [(f"{name}\n{part}", maps) for name, p in players.items() for part, maps in _named(p, observations, method)]
+    space = required_policy(next(iter(players.values()))).observation_space
+    rows = []
+    for name, player in players.items():
+        found = saliency(player, observations, method)
+        rows += [(f"{name}\nvalue", found.value), (f"{name}\naction", found.policy)]
+    count = len(found.value)
+    frames = [newest_frame(observation_at(observations, place), space) for place in range(count)]
     figure = Figure(figsize=(1.8 * max(count, 3), 1.9 * (len(rows) + 1) + 0.4), dpi=_DPI, layout="constrained")
     measure = {"blur": "change when blurred", "gradient": "gradient of the pixels"}
     figure.suptitle(f"Saliency: {measure[method]}", fontsize=13)
@@ -57,24 +57,8 @@ def draw_saliency(players: dict[str, Player], observations: Any, method: Method 
     return figure
 
 
-def _named(player: Player, observations: Any, method: Method) -> list[tuple[str, NDArray[np.float32]]]:  # noqa: ANN401
-    found = saliency(player, observations, method)
-    return [("value", found.value), ("action", found.policy)]
-
-
-def _at(observations: Any, place: int) -> Any:  # noqa: ANN401  # a tensor, or a dict of them
-    if isinstance(observations, dict):
-        return {key: value[place].cpu().numpy() for key, value in observations.items()}
-    return observations[place].cpu().numpy()
-
-
 def draw_coordinate_maps(maps: NDArray[np.float32], columns: int = 8) -> Figure:
-    """Draw what coordinates add to each filter of a layer, all on one scale.
-
-    Args:
-        maps: ``(filters, h, w)``, from `rl.evaluation.saliency.coordinate_maps`.
-        columns: Filters in a row.
-    """
+    """Draw what coordinates add to each filter of a layer, `coordinate_maps`, all on one scale."""
     from matplotlib.figure import Figure
 
     columns = min(columns, len(maps))

@@ -9,12 +9,7 @@ from rl.envs import catch
 
 
 class Reference(NamedTuple):
-    """Mean episode scores of two players, from unclipped rewards.
-
-    Attributes:
-        random: Score of uniformly random actions.
-        good: Atari: score of a professional human game tester. Catch, where no human was measured: the best score.
-    """
+    """Mean episode scores from unclipped rewards: of random actions, and of a human or, for Catch, the best player."""
 
     random: float
     good: float
@@ -96,19 +91,15 @@ def reference_scores(game: str) -> Reference | None:
             ``SpaceInvaders``, ``ALE/SpaceInvaders-v5``, ``SpaceInvadersNoFrameskip-v4``.
     """
     namespace, _, name = game.rpartition("/")
-    name = re.sub(r"(NoFrameskip|Deterministic)?-v\d+$", "", name)
-    key = _bare(name)
+    key = re.sub(r"(noframeskip|deterministic)?-v\d+$|[^a-z0-9]", "", name.lower())
     if namespace in ("", "CoordConv") and key == "catch":
         return Reference(catch.RANDOM_SCORE, catch.BEST_SCORE)
-    return _BY_BARE_NAME.get(key) if namespace in ("", "ALE") else None
+    by_key = {name.replace("_", ""): scores for name, scores in ATARI_SCORES.items()}
+    return by_key.get(key) if namespace in ("", "ALE") else None
 
 
 def human_normalised(game: str, score: float) -> float | None:
     """Normalise a score so that random actions get 0 and a human 1; for Catch, best play gets 1.
-
-    Args:
-        game: As for `reference_scores`.
-        score: Mean episode score from unclipped rewards.
 
     Returns:
         ``(score - random) / (human - random)``, which may be below 0 and above 1; None for a game without published
@@ -120,10 +111,3 @@ def human_normalised(game: str, score: float) -> float | None:
     """
     reference = reference_scores(game)
     return None if reference is None else (score - reference.random) / (reference.good - reference.random)
-
-
-def _bare(name: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", name.lower())
-
-
-_BY_BARE_NAME = {_bare(name): reference for name, reference in ATARI_SCORES.items()}

@@ -4,34 +4,24 @@ Both are from Agarwal et al. (2021, "Deep Reinforcement Learning at the Edge of 
 library rliable needs pandas, seaborn and arch. Their intervals come from `coordconv_apps.utils.statistics.bootstrap`.
 
 Scores are arrays ``(..., runs, games)``, one row for each seed and one column for each game, for example from
-`rl.evaluation.scores.human_normalised`.
+`rl.evaluation.scores.human_normalised`; results are ``(...)``.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+import numpy.typing as npt
 from scipy import stats
 
 from coordconv_apps.utils.statistics import check_scores
 
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    Scores = npt.NDArray[np.float64]
+Scores = npt.NDArray[np.float64]
 
 
 def interquartile_mean(scores: npt.ArrayLike) -> Scores:
     """Return the mean of the middle half of the scores of all runs and games.
 
     ``n // 4`` of ``n`` scores are left out at each end, so it is the plain mean of fewer than 4.
-
-    Args:
-        scores: ``(..., runs, games)``.
-
-    Returns:
-        ``(...)``.
 
     Example:
         >>> interquartile_mean([[0, 100], [3, 4], [6, 1], [5, 2]]).item()
@@ -45,17 +35,8 @@ def interquartile_mean(scores: npt.ArrayLike) -> Scores:
 def probability_of_improvement(scores: npt.ArrayLike, others: npt.ArrayLike) -> Scores:
     """Return the probability that a run of one arm scores higher than a run of another arm, mean over games.
 
-    For each game it is the Mann-Whitney statistic divided by the number of pairs of runs; ties count half.
-
-    Args:
-        scores: ``(..., runs, games)``.
-        others: ``(..., other runs, games)``, for the same games in the same order.
-
-    Returns:
-        ``(...)``, in [0, 1]; above 0.5 the first arm is better.
-
-    Raises:
-        ValueError: The two have different numbers of games.
+    For each game it is the Mann-Whitney statistic divided by the number of pairs of runs; ties count half. Above 0.5
+    the first arm is better. Both arms need the same games in the same order.
 
     Example:
         >>> probability_of_improvement([[3.0], [4.0]], [[1.0], [3.0]]).item()

@@ -165,7 +165,7 @@ def test_every_option_of_atari_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> 
         "render_mode": "rgb_array",
     }
     make_envs("ALE/Pong-v5", 1, 8, **chosen)
-    assert passed == {**chosen, "frame_stack": 4, "game": "pong", "seed": 8}
+    assert passed == {**chosen, "frame_stack": 4, "game": "ALE/Pong-v5", "seed": 8}
 
 
 def test_processes_leave_an_interruption_by_the_terminal_to_the_first_one() -> None:
