@@ -71,8 +71,8 @@ class CoordLayer(ConvNd):
     _grid: tuple[tuple[Any, ...], Tensor] | None = None
     _remembered: _Remembered | None = None
 
-    def __init__(self, coords: str, *args: Any) -> None:  # noqa: ANN401 - the arguments of torch's convolution
-        super().__init__(*args)
+    def __init__(self, *args: Any, coords: str, **options: Any) -> None:  # noqa: ANN401 - torch's arguments
+        super().__init__(*args, **options)
         self.add_coords(coords)
         self.reset_parameters()
 

@@ -42,8 +42,8 @@ class CoordConv1d(CoordConv, nn.Conv1d):
         *,
         coords: str = "x",
     ) -> None:
-        sizes = (kernel_size, stride, padding, dilation)
-        super().__init__(coords, in_channels, out_channels, *sizes, groups, bias, padding_mode, device, dtype)
+        shape = (in_channels, out_channels, kernel_size, stride, padding, dilation)
+        super().__init__(*shape, groups, bias, padding_mode, device, dtype, coords=coords)
 
 
 class CoordConv2d(CoordConv, nn.Conv2d):
@@ -104,8 +104,8 @@ class CoordConv2d(CoordConv, nn.Conv2d):
         *,
         coords: str = "xy",
     ) -> None:
-        sizes = (kernel_size, stride, padding, dilation)
-        super().__init__(coords, in_channels, out_channels, *sizes, groups, bias, padding_mode, device, dtype)
+        shape = (in_channels, out_channels, kernel_size, stride, padding, dilation)
+        super().__init__(*shape, groups, bias, padding_mode, device, dtype, coords=coords)
 
 
 class CoordConv3d(CoordConv, nn.Conv3d):
@@ -137,8 +137,8 @@ class CoordConv3d(CoordConv, nn.Conv3d):
         *,
         coords: str = "xyz",
     ) -> None:
-        sizes = (kernel_size, stride, padding, dilation)
-        super().__init__(coords, in_channels, out_channels, *sizes, groups, bias, padding_mode, device, dtype)
+        shape = (in_channels, out_channels, kernel_size, stride, padding, dilation)
+        super().__init__(*shape, groups, bias, padding_mode, device, dtype, coords=coords)
 
 
 class CoordConvTranspose1d(CoordConvTranspose, nn.ConvTranspose1d):
@@ -172,8 +172,8 @@ class CoordConvTranspose1d(CoordConvTranspose, nn.ConvTranspose1d):
         *,
         coords: str = "x",
     ) -> None:
-        sizes = (kernel_size, stride, padding, output_padding)
-        super().__init__(coords, in_channels, out_channels, *sizes, groups, bias, dilation, padding_mode, device, dtype)
+        shape = (in_channels, out_channels, kernel_size, stride, padding, output_padding)
+        super().__init__(*shape, groups, bias, dilation, padding_mode, device, dtype, coords=coords)
 
 
 class CoordConvTranspose2d(CoordConvTranspose, nn.ConvTranspose2d):
@@ -218,8 +218,8 @@ class CoordConvTranspose2d(CoordConvTranspose, nn.ConvTranspose2d):
         *,
         coords: str = "xy",
     ) -> None:
-        sizes = (kernel_size, stride, padding, output_padding)
-        super().__init__(coords, in_channels, out_channels, *sizes, groups, bias, dilation, padding_mode, device, dtype)
+        shape = (in_channels, out_channels, kernel_size, stride, padding, output_padding)
+        super().__init__(*shape, groups, bias, dilation, padding_mode, device, dtype, coords=coords)
 
 
 class CoordConvTranspose3d(CoordConvTranspose, nn.ConvTranspose3d):
@@ -253,8 +253,8 @@ class CoordConvTranspose3d(CoordConvTranspose, nn.ConvTranspose3d):
         *,
         coords: str = "xyz",
     ) -> None:
-        sizes = (kernel_size, stride, padding, output_padding)
-        super().__init__(coords, in_channels, out_channels, *sizes, groups, bias, dilation, padding_mode, device, dtype)
+        shape = (in_channels, out_channels, kernel_size, stride, padding, output_padding)
+        super().__init__(*shape, groups, bias, dilation, padding_mode, device, dtype, coords=coords)
 
 
 COORD_CLASSES: dict[type[nn.Module], type[CoordLayer]] = {
