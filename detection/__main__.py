@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from coordconv_apps.utils.extras import required_extra
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 with required_extra("detection"):
     from coordconv_apps.cli.app import run
@@ -18,19 +15,9 @@ with required_extra("detection"):
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run the application.
-
-    Args:
-        args: Command-line arguments; those of the process if None.
-    """
-    run(
-        "detection",
-        DetectionTask,
-        DetectionData,
-        args,
-        default_task=FasterRCNN,
-        callbacks=(DetectionPictures, DetectionWriter),
-    )
+    """Run the application with ``args``; with the arguments of the process if None."""
+    callbacks = (DetectionPictures, DetectionWriter)
+    run("detection", DetectionTask, DetectionData, args, default_task=FasterRCNN, callbacks=callbacks)
 
 
 if __name__ == "__main__":

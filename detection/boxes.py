@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple, TypedDict
+from collections.abc import Sequence
+from typing import NamedTuple, TypedDict
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import clip_boxes_to_image, nms
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 MAX_LOG_SCALE = math.log(1000 / 16)
 """Upper limit of ``dw`` and ``dh``, torchvision's: exp() must not overflow early in training."""
@@ -38,26 +36,14 @@ class Detections(TypedDict):
 
 
 class Found(NamedTuple):
-    """Objects found in a batch.
-
-    Attributes:
-        detections: The detections of each image.
-        proposals: The kept region proposals ``(m, 4)`` of each image, at most ten; None for a network without any.
-    """
+    """The detections of each image of a batch, and its kept proposals ``(m, 4)``; None for a network without any."""
 
     detections: list[Detections]
     proposals: list[Tensor] | None
 
 
 def select(detections: Detections, chosen: Tensor) -> Detections:
-    """Return some of the detections of an image.
-
-    Args:
-        detections: n detections.
-        chosen: Mask ``(n,)`` or indices.
-
-    Returns:
-        The chosen ones.
+    """Return some of the detections of an image, chosen by a mask ``(n,)`` or by indices.
 
     Example:
         >>> found = Detections(
@@ -74,14 +60,9 @@ def select(detections: Detections, chosen: Tensor) -> Detections:
 
 
 def decode(deltas: Tensor, anchors: Tensor) -> Tensor:
-    """Move anchors: centres by ``(dx, dy)`` times the anchor's size, sizes by factors ``(exp(dw), exp(dh))``.
+    """Move anchors ``(..., N, 4)`` by deltas ``(..., N, 4)``: ``(dx, dy, dw, dh)``.
 
-    Args:
-        deltas: ``(..., N, 4)``, ``(dx, dy, dw, dh)``.
-        anchors: ``(N, 4)`` or ``(..., N, 4)``, ``(x1, y1, x2, y2)``.
-
-    Returns:
-        Moved boxes ``(..., N, 4)``, ``(x1, y1, x2, y2)``.
+    Centres move by ``(dx, dy)`` times the anchor's size, sizes change by the factors ``(exp(dw), exp(dh))``.
 
     Example:
         >>> decode(torch.tensor([[0.5, 0.0, 0.0, 0.0]]), torch.tensor([[10.0, 10.0, 30.0, 20.0]]))
@@ -94,14 +75,7 @@ def decode(deltas: Tensor, anchors: Tensor) -> Tensor:
 
 
 def encode(boxes: Tensor, anchors: Tensor) -> Tensor:
-    """Return the deltas that move anchors onto boxes: the inverse of `decode`.
-
-    Args:
-        boxes: ``(..., 4)``, ``(x1, y1, x2, y2)``.
-        anchors: ``(..., 4)``, likewise.
-
-    Returns:
-        ``(..., 4)``, ``(dx, dy, dw, dh)``.
+    """Return the deltas ``(..., 4)`` that move anchors ``(..., 4)`` onto boxes ``(..., 4)``: the inverse of `decode`.
 
     Example:
         >>> encode(torch.tensor([[20.0, 10.0, 40.0, 20.0]]), torch.tensor([[10.0, 10.0, 30.0, 20.0]]))
@@ -114,10 +88,7 @@ def encode(boxes: Tensor, anchors: Tensor) -> Tensor:
 
 
 def pad_boxes(boxes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Stack the boxes of several images.
-
-    Args:
-        boxes: Per image ``(n, 4)``; n may be 0.
+    """Stack the boxes ``(n, 4)`` of several images; n may be 0.
 
     Returns:
         The boxes ``(B, G, 4)``, padded with zeros, and the mask ``(B, G)`` of those that are real; G is at least 1.
@@ -134,17 +105,8 @@ def pad_boxes(boxes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     return padded, torch.arange(most, device=device) < torch.tensor(counts, device=device)[:, None]
 
 
-def select_proposals(boxes: Tensor, scores: Tensor, *, iou: float = NMS_IOU, most: int = MAX_PROPOSALS) -> Tensor:
-    """Select proposals: non-maximum suppression, then the best ``most``.
-
-    Args:
-        boxes: ``(N, 4)``.
-        scores: ``(N,)``.
-        iou: Boxes with a larger IoU with a better one are dropped.
-        most: How many are kept at most.
-
-    Returns:
-        int64 indices, best first.
+def select_proposals(boxes: Tensor, scores: Tensor) -> Tensor:
+    """Return the indices of the kept proposals among boxes ``(N, 4)`` with scores ``(N,)``, best first.
 
     Example:
         >>> boxes = torch.tensor([[0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 10.0, 9.0], [20.0, 0.0, 30.0, 10.0]])
@@ -152,17 +114,11 @@ def select_proposals(boxes: Tensor, scores: Tensor, *, iou: float = NMS_IOU, mos
         tensor([0, 2])
     """
     # Suppression goes down the scores, so the few best boxes decide the outcome unless they are all alike.
-    shortlist = scores.topk(min(16 * most, len(scores))).indices
-    kept = shortlist[nms(boxes[shortlist], scores[shortlist], iou)[:most]]
-    if len(kept) < most and len(shortlist) < len(scores):
-        kept = nms(boxes, scores, iou)[:most]
+    shortlist = scores.topk(min(16 * MAX_PROPOSALS, len(scores))).indices
+    kept = shortlist[nms(boxes[shortlist], scores[shortlist], NMS_IOU)[:MAX_PROPOSALS]]
+    if len(kept) < MAX_PROPOSALS and len(shortlist) < len(scores):
+        kept = nms(boxes, scores, NMS_IOU)[:MAX_PROPOSALS]
     return kept
-
-
-def best_proposals(boxes: Tensor) -> Tensor:
-    """Return the kept proposals ``(n, 4)``, at most ten, of boxes ``(N, 4)`` that are sorted by score, best first."""
-    order = torch.arange(len(boxes), 0, -1, device=boxes.device, dtype=boxes.dtype)
-    return boxes[select_proposals(boxes, order)]
 
 
 @torch.no_grad()
@@ -190,6 +146,5 @@ def propose(
         if not solid.all():
             boxes, scores = boxes[solid], scores[solid]
         kept = select_proposals(boxes, scores)
-        labels = torch.ones_like(kept)
-        result.append({"boxes": boxes[kept], "scores": scores[kept], "labels": labels})
+        result.append({"boxes": boxes[kept], "scores": scores[kept], "labels": torch.ones_like(kept)})
     return result

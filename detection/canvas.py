@@ -1,7 +1,7 @@
 """Draw canvases of scattered glyphs with their boxes: the data of the paper's detection experiment.
 
 Single glyphs (digits, or any other small images) are resized at random, placed at random on a large canvas, summed and
-clipped; then the centre of the canvas is cropped. The defaults of `CanvasSettings` are the paper's values.
+clipped; then the centre of the canvas is cropped.
 """
 
 from __future__ import annotations
@@ -14,31 +14,23 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from coordconv_apps.utils.argument_checks import Allowed, check_ranges
 from detection.glyphs import Glyphs
+from detection.gray_images import Bytes
 
 _Ints = npt.NDArray[np.int64]
 _Floats = npt.NDArray[np.float64]
-_Bytes = npt.NDArray[np.uint8]
 _Shorts = npt.NDArray[np.uint16]
-_Int32s = npt.NDArray[np.int32]
-_Bools = npt.NDArray[np.bool_]
 
 TrueBoxes = Literal["cut", "whole", "all"]
 """Which boxes are the objects of a canvas: see `detection.data.DetectionData`."""
 
-# Few enough for their patches to stay in the CPU's cache.
-_CHUNK = 128
-
 
 @dataclass(frozen=True)
 class CanvasSettings:
-    """How canvases are drawn. The defaults are the paper's.
+    """How canvases are drawn, see `detection.data.DetectionData`. The defaults are the paper's.
 
-    `detection.data.DetectionData` describes the attributes. If ``min_visible`` is below 1, the visible part of a box
-    may contain no pixel centre, so that nothing of its glyph can be seen.
-
-    Raises:
-        ValueError: If a value is out of range.
+    If ``min_visible`` is below 1, the visible part of a box may contain no pixel centre: its glyph cannot be seen.
     """
 
     canvas_size: int = 120
@@ -51,21 +43,17 @@ class CanvasSettings:
     true_boxes: TrueBoxes = "cut"
 
     def __post_init__(self) -> None:
-        size = self.canvas_size
-        if size < 1:
-            raise ValueError(f"canvas_size={size}: must be at least 1")
-        if self.crop is not None and not 1 <= self.crop <= size:
-            raise ValueError(f"crop={self.crop}: must be in 1 to canvas_size={size}, or null for no crop")
-        if self.digits < 0:
-            raise ValueError(f"digits={self.digits}: must be at least 0")
-        if self.max_size > size:
-            raise ValueError(f"max_size={self.max_size}: must be at most canvas_size={size}, or glyphs do not fit")
-        if not 1 <= self.min_size <= self.max_size:
-            raise ValueError(f"min_size={self.min_size}: must be in 1 to max_size={self.max_size}")
-        if not 0 < self.min_visible <= self.min_size:
-            raise ValueError(f"min_visible={self.min_visible}: must be above 0, at most min_size={self.min_size}")
-        if self.true_boxes not in get_args(TrueBoxes):
-            raise ValueError(f"true_boxes={self.true_boxes!r}: must be one of {', '.join(get_args(TrueBoxes))}")
+        side, least, most, kinds = self.canvas_size, self.min_size, self.max_size, get_args(TrueBoxes)
+        allowed: dict[str, Allowed] = {
+            "canvas_size": (lambda value: value >= 1, "at least 1"),
+            "crop": (lambda value: 1 <= value <= side, f"in 1 to canvas_size={side}, or null for no crop"),
+            "digits": (lambda value: value >= 0, "at least 0"),
+            "max_size": (lambda value: value <= side, f"at most canvas_size={side}, or glyphs do not fit"),
+            "min_size": (lambda value: 1 <= value <= most, f"in 1 to max_size={most}"),
+            "min_visible": (lambda value: 0 < value <= least, f"above 0, at most min_size={least}"),
+            "true_boxes": (lambda value: value in kinds, f"one of {', '.join(kinds)}"),
+        }
+        check_ranges(vars(self), allowed, prefix="data")
 
     @property
     def image_size(self) -> int:
@@ -93,20 +81,13 @@ class Canvases:
         return len(self.images)
 
     def objects(self, index: int) -> tuple[Tensor, Tensor]:
-        """Return the objects of one canvas.
-
-        Args:
-            index: Index of the canvas.
-
-        Returns:
-            Its boxes, float32 ``(n, 4)``, and their labels, int64 ``(n,)``; n may be 0.
-        """
+        """Return the boxes ``(n, 4)`` and labels ``(n,)`` of one canvas; n may be 0."""
         own = slice(int(self.starts[index]), int(self.starts[index + 1]))
         return self.boxes[own], self.labels[own]
 
 
 def draw_canvases(
-    glyphs: Glyphs, count: int, settings: CanvasSettings, rng: np.random.Generator, chunk: int = _CHUNK
+    glyphs: Glyphs, count: int, settings: CanvasSettings, rng: np.random.Generator, chunk: int = 128
 ) -> Canvases:
     """Draw canvases (the paper's object detection on MNIST).
 
@@ -118,10 +99,7 @@ def draw_canvases(
         count: Number of canvases, at least 1.
         settings: Sizes, and the number of glyphs.
         rng: Source of five numbers for every placed glyph: which one, height, width, y, x.
-        chunk: Number of canvases drawn at a time; affects speed and memory only.
-
-    Returns:
-        ``count`` canvases.
+        chunk: Number of canvases drawn at a time; affects speed and memory only. Patches of 128 stay in a CPU's cache.
 
     Raises:
         ValueError: If ``count`` or ``chunk`` is below 1, or there are no glyphs.
@@ -172,7 +150,7 @@ def _place(num_glyphs: int, count: int, settings: CanvasSettings, rng: np.random
     return chosen, np.concatenate([corners, corners + sides], axis=-1)[..., [1, 0, 3, 2]]
 
 
-def _paint(images: _Bytes, glyphs: Glyphs, chosen: _Ints, boxes: _Floats, patch: int) -> None:
+def _paint(images: Bytes, glyphs: Glyphs, chosen: _Ints, boxes: _Floats, patch: int) -> None:
     """Fill ``images`` ``(n, S, S)`` with the sum of the chosen glyphs, clipped at 255.
 
     ``chosen`` ``(n, D)`` and ``boxes`` ``(n, D, 4)`` are those of `_place`; ``patch`` is the largest side of a box.
@@ -200,7 +178,7 @@ def _paint(images: _Bytes, glyphs: Glyphs, chosen: _Ints, boxes: _Floats, patch:
     images[:] = padded[:, patch : patch + size, patch : patch + size]
 
 
-def _resample(glyphs: Glyphs, chosen: _Ints, boxes: _Floats, first: _Ints, patch: int) -> _Bytes:
+def _resample(glyphs: Glyphs, chosen: _Ints, boxes: _Floats, first: _Ints, patch: int) -> Bytes:
     """Resize glyphs ``(m,)`` to their boxes ``(m, 4)``: patches ``(m, patch, patch)`` from pixel ``first`` on.
 
     Interpolation is bilinear, with repeated edges and without antialiasing, as in PIL's affine transform, which the
@@ -225,16 +203,10 @@ def _resample(glyphs: Glyphs, chosen: _Ints, boxes: _Floats, first: _Ints, patch
     return _interpolate(columns.transpose(0, 2, 1), at[:, 0], beyond[:, 0]).astype(np.uint8)
 
 
-def _interpolate(lines: _Shorts | _Bytes, at: _Int32s, beyond: _Bools) -> _Shorts:
-    """Interpolate between lines.
+def _interpolate(lines: _Shorts | Bytes, at: npt.NDArray[np.int32], beyond: npt.NDArray[np.bool_]) -> _Shorts:
+    """Interpolate ``n`` new lines ``(m, n, L)`` between ``K`` lines of ``L`` pixels ``(m, K, L)``, 0 to 255.
 
-    Args:
-        lines: 0 to 255, ``(m, K, L)``: K lines of L pixels.
-        at: Positions of the new lines, ``(m, n)``, in 256ths of the distance between lines.
-        beyond: Which of the new lines are empty, ``(m, n)``.
-
-    Returns:
-        The new lines, ``(m, n, L)``, 0 to 255.
+    ``at`` ``(m, n)`` are their positions in 256ths of the distance between lines, ``beyond`` which of them are empty.
     """
     m, num_lines, length = lines.shape
     flat = np.zeros((m * num_lines + 1, length), np.uint16)

@@ -27,8 +27,7 @@ class DetectionTarget(TypedDict):
     """The objects in an image; n may be 0.
 
     Attributes:
-        boxes: float32 ``(n, 4)``, ``(x1, y1, x2, y2)`` in pixels, x1 < x2 and y1 < y2; within the image if
-            ``true_boxes="cut"``.
+        boxes: float32 ``(n, 4)``, ``(x1, y1, x2, y2)`` in pixels, not empty; within the image if ``true_boxes="cut"``.
         labels: int64 ``(n,)``, from 1 to the number of classes.
     """
 
@@ -68,21 +67,13 @@ class ImageBatch(TypedDict):
 
 
 class CanvasDataset(Dataset[DetectionBatch]):
-    """Canvases as batches of floating point images.
-
-    Args:
-        canvases: The canvases.
-    """
+    """Canvases as batches of floating point images."""
 
     def __init__(self, canvases: Canvases) -> None:
         self.canvases = canvases
 
     def __len__(self) -> int:
         return len(self.canvases)
-
-    def __getitem__(self, index: int) -> DetectionBatch:
-        """Return a batch of one canvas."""
-        return self.__getitems__([index])
 
     def __getitems__(self, indices: Sequence[int]) -> DetectionBatch:
         """Return a batch of canvases. The loader calls this once per batch."""
@@ -94,23 +85,13 @@ class CanvasDataset(Dataset[DetectionBatch]):
 
 
 class ImageFileDataset(Dataset[ImageBatch]):
-    """Image files, read on demand.
-
-    Args:
-        paths: The files, all of them readable.
-        ink: Whether the ink is bright or dark.
-    """
+    """Readable image files, read on demand."""
 
     def __init__(self, paths: Sequence[Path], ink: Ink) -> None:
-        self.paths = paths
-        self.ink: Ink = ink
+        self.paths, self.ink = paths, ink
 
     def __len__(self) -> int:
         return len(self.paths)
-
-    def __getitem__(self, index: int) -> ImageBatch:
-        """Return a batch of one image."""
-        return self.__getitems__([index])
 
     def __getitems__(self, indices: Sequence[int]) -> ImageBatch:
         """Return a batch of images. The loader calls this once per batch."""
@@ -158,9 +139,6 @@ class DetectionData(DataModule):
         batch_size: Canvases or images per batch, on each process.
         num_workers: Worker processes that load batches, on each process; 0 loads in the main process.
         seed: Fixes the canvases and the order of training. The split of the glyphs does not depend on it.
-
-    Raises:
-        ValueError: If an argument is out of its range, or does not go with the others.
     """
 
     def __init__(
@@ -210,18 +188,7 @@ class DetectionData(DataModule):
         return load_class_names(self.source, self.glyphs, self.glyph_labels)
 
     def canvases(self, split: Split) -> Canvases:
-        """Return the canvases of a split, which are drawn at the first call.
-
-        Args:
-            split: "train", "val" or "test".
-
-        Returns:
-            The same canvases every time.
-
-        Raises:
-            ValueError: If the user's glyphs are not what they should be.
-            FileNotFoundError: If glyphs are missing.
-        """
+        """Return the canvases of a split, which are drawn at the first call."""
         self._draw([split])
         return self._canvases[split]
 
@@ -237,15 +204,7 @@ class DetectionData(DataModule):
             fetch_mnist(self.root)
 
     def setup(self, stage: str) -> None:
-        """Draw the canvases, or find the images, that a stage needs.
-
-        Args:
-            stage: "fit", "validate", "test" or "predict".
-
-        Raises:
-            ValueError: If the user's glyphs or images are not what they should be.
-            FileNotFoundError: If glyphs or images are missing.
-        """
+        """Draw the canvases, or find the images, that a stage needs."""
         if stage == "predict":
             self._image_paths = self._find_images()
             return
@@ -279,15 +238,13 @@ class DetectionData(DataModule):
         paths = [place]
         if place.is_dir():
             paths = [place / name for name in list_images(place, "data.predict_images", recursive=False)]
-        readable: list[Path] = []
-        failures: list[str] = []
+        readable, failures = [], []
         for path in paths:
             try:
                 read_gray(path, self.ink)
+                readable.append(path)
             except ValueError as error:
                 failures.append(str(error))
-            else:
-                readable.append(path)
         if not readable:
             raise ValueError(f"none of {len(paths)} images can be read, the first: {failures[0]}")
         if failures and (self.trainer is None or self.trainer.is_global_zero):

@@ -1,8 +1,4 @@
-"""The paper's networks in exportable form: a batch of canvases in, fixed numbers of boxes out.
-
-`detect` and `propose` work image by image, with as many boxes as they find. The modules here give the same results with
-tensors of fixed sizes, so ONNX and torch.export can hold them for any batch size.
-"""
+"""The paper's networks in exportable form: the results of `detect` and `propose` in tensors of fixed sizes."""
 
 from __future__ import annotations
 
@@ -23,7 +19,7 @@ _ROUNDS = 24
 
 
 def suppress(boxes: Tensor, valid: Tensor, iou: float, groups: Tensor | None = None) -> Tensor:
-    """Apply non-maximum suppression to a batch without a loop over boxes.
+    """Return the mask ``(B, K)`` of boxes that non-maximum suppression keeps, without a loop over boxes.
 
     A box is kept if no kept box before it overlaps it by more than ``iou``. This rule is recursive. Repeating it for
     all boxes at once settles every box that depends on n others after n rounds.
@@ -33,9 +29,6 @@ def suppress(boxes: Tensor, valid: Tensor, iou: float, groups: Tensor | None = N
         valid: ``(B, K)``, whether a box takes part.
         iou: IoU above which a box suppresses a later one.
         groups: ``(B, K)``; boxes suppress only boxes of the same group. By default all are in one group.
-
-    Returns:
-        Mask ``(B, K)`` of the kept boxes.
 
     Example:
         >>> boxes = torch.tensor([[[0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 10.0, 9.0], [20.0, 0.0, 30.0, 10.0]]])
@@ -54,11 +47,7 @@ def suppress(boxes: Tensor, valid: Tensor, iou: float, groups: Tensor | None = N
 
 
 def first_kept(kept: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Find the first ``count`` true entries of each row of a mask.
-
-    Args:
-        kept: ``(B, K)``.
-        count: How many; at most K.
+    """Find the first ``count`` true entries, at most K, of each row of a mask ``(B, K)``.
 
     Returns:
         Positions ``(B, count)`` in order, padded with other positions where a row has fewer, and the mask of those
@@ -75,13 +64,7 @@ def first_kept(kept: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 
 class ExportableProposals(nn.Module):
-    """`ProposalNetwork` with the paper's selection of proposals, for one canvas size.
-
-    Args:
-        network: The trained network; it is copied.
-        size: Height and width of the canvases in pixels.
-        clip_moved: Whether to clip moved boxes to the canvas.
-    """
+    """A copy of a `ProposalNetwork` with the paper's selection of proposals, for canvases of one (height, width)."""
 
     def __init__(self, network: ProposalNetwork, size: tuple[int, int], *, clip_moved: bool = True) -> None:
         super().__init__()
@@ -89,14 +72,9 @@ class ExportableProposals(nn.Module):
         self.size, self.clip_moved = size, clip_moved
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Find objects.
+        """Return boxes ``(B, 10, 4)``, scores and labels ``(B, 10)`` in canvases ``(B, 1, H, W)``, best first.
 
-        Args:
-            images: ``(B, 1, H, W)`` in [0, 1].
-
-        Returns:
-            Boxes ``(B, 10, 4)``, scores ``(B, 10)`` and labels ``(B, 10)``, best first. All labels are 1. Unused places
-            at the end have score and label 0.
+        All labels are 1. Unused places at the end have score and label 0.
         """
         logits, deltas, anchors = self.network(images)
         boxes = decode(deltas, anchors)
@@ -108,12 +86,7 @@ class ExportableProposals(nn.Module):
 
 
 class ExportableDetector(nn.Module):
-    """`PaperFasterRCNN` with its selection of final detections, for one canvas size.
-
-    Args:
-        network: The trained network; it is copied.
-        size: Height and width of the canvases in pixels.
-    """
+    """A copy of a `PaperFasterRCNN` with its selection of detections, for canvases of one (height, width)."""
 
     def __init__(self, network: PaperFasterRCNN, size: tuple[int, int]) -> None:
         super().__init__()
@@ -121,14 +94,9 @@ class ExportableDetector(nn.Module):
         self.size = size
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Find objects.
+        """Return boxes ``(B, 20, 4)``, scores and labels ``(B, 20)`` in canvases ``(B, 1, H, W)``, best first.
 
-        Args:
-            images: ``(B, 1, H, W)`` in [0, 1].
-
-        Returns:
-            Boxes ``(B, 20, 4)``, scores ``(B, 20)`` and labels ``(B, 20)`` from 1, best first. Unused places
-            at the end have score and label 0.
+        Labels count from 1. Unused places at the end have score and label 0.
         """
         network = self.network
         features = network.backbone(images)
@@ -157,11 +125,8 @@ class ExportableDetector(nn.Module):
         labels = index % classes + 1
         kept = suppress(boxes, valid & (scores > 0), heads.nms_thresh, labels)
         places, real = first_kept(kept, min(heads.detections_per_img, kept.shape[1]))
-        return (
-            _pick(boxes, places) * real[..., None],
-            scores.gather(1, places) * real,
-            labels.gather(1, places) * real,
-        )
+        boxes = _pick(boxes, places) * real[..., None]
+        return boxes, scores.gather(1, places) * real, labels.gather(1, places) * real
 
 
 def _shortlist(boxes: Tensor, scores: Tensor, *, least_side: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -12,18 +12,8 @@ from torchvision.datasets import MNIST
 
 from coordconv_apps.data.downloads import download_files
 from coordconv_apps.data.image_files import list_images
-from detection.glyphs import (
-    SPLITS,
-    Glyphs,
-    Split,
-    crop_to_ink,
-    glyphs_from_images,
-    pack_glyphs,
-    shrink,
-    split_by_class,
-)
-from detection.gray_images import Bytes, Ink, read_gray
-from detection.idx_files import read_idx
+from detection.glyphs import SPLITS, Glyphs, Split, crop_to_ink, glyphs_from_images, pack_glyphs, shrink, split_by_class
+from detection.gray_images import Bytes, Ink, read_gray, read_idx
 
 Source = Literal["uci", "mnist", "folder", "idx"]
 """scikit-learn's digits, MNIST, a folder with a subfolder of images for each class, or a pair of IDX files."""
@@ -67,23 +57,19 @@ def load_glyphs(
     ink: Ink = "auto",
     max_side: int = 25,
 ) -> dict[Split, Glyphs]:
-    """Read the glyphs of a source. Its splits share no glyph, and never change.
+    """Read the glyphs of some splits of a source. Splits share no glyph, and never change.
 
     Args:
-        source: ``uci``: the 1,797 digits of 8 x 8 pixels that come with scikit-learn. ``mnist``: read from
-            ``root/MNIST/raw``, downloaded if missing; its 10,000 test digits are the test split, the last 5,000 of its
-            training digits the validation split. ``folder``, ``idx``: glyphs of the user's own. All but MNIST are split
-            by class, 70 : 10 : 20.
+        source: ``uci``: the 1,797 digits of 8 x 8 pixels that come with scikit-learn. ``mnist``: its 10,000 test digits
+            are the test split, the last 5,000 of its training digits the validation split. ``folder``, ``idx``: glyphs
+            of the user's own. All but MNIST are split by class, 70 : 10 : 20.
         splits: The splits to return.
-        root: The data root, for ``mnist``.
+        root: The data root, for ``mnist``: the files are in ``root/MNIST/raw``, downloaded if missing.
         glyphs: For ``folder``, a folder whose subfolders are the classes and hold an image for each glyph. For ``idx``,
             an IDX file of images, unsigned bytes ``(G, H, W)``, bright on black, gzipped or not.
         glyph_labels: For ``idx``, the IDX file of labels, unsigned bytes ``(G,)``.
         ink: For ``folder``, whether the ink is bright or dark.
         max_side: The user's own glyphs are shrunk smoothly if a side of their ink has more pixels.
-
-    Returns:
-        The glyphs of each split.
 
     Raises:
         ValueError: If an argument is not allowed, or a file does not hold what it should.
@@ -96,17 +82,15 @@ def load_glyphs(
     check_source(source, glyphs, glyph_labels)
     if source == "mnist":
         return _load_mnist(root, splits)
-    if source == "uci":
+    if glyphs is None:  # source="uci"
         from sklearn.datasets import load_digits  # the import takes a second, which other sources do not need
 
         digits = load_digits()
         images = np.round(digits.images * (255 / 16)).astype(np.uint8)
         everything = glyphs_from_images(images, digits.target, "digits")
     elif glyph_labels is None:
-        assert glyphs is not None
         everything = _load_folder(glyphs, ink, max_side)
     else:
-        assert glyphs is not None
         everything = _load_idx_pair(glyphs, glyph_labels, max_side)
     positions = split_by_class(everything)
     return {split: everything.select(positions[split]) for split in splits}
@@ -120,21 +104,14 @@ def load_class_names(source: Source, glyphs: Path | None, glyph_labels: Path | N
         ('0', '1', '2')
     """
     check_source(source, glyphs, glyph_labels)
-    if source == "folder":
-        assert glyphs is not None
+    if glyphs is not None and glyph_labels is None:  # source="folder"
         return tuple(folder.name for folder in _class_folders(glyphs))
     labels = range(10) if glyph_labels is None else np.unique(read_idx(glyph_labels)).tolist()
     return tuple(str(label) for label in labels)
 
 
 def fetch_mnist(root: Path) -> list[Path]:
-    """Find MNIST's files, or download them.
-
-    Args:
-        root: The data root: the files are in ``root/MNIST/raw``.
-
-    Returns:
-        The paths of `MNIST_FILES`, each plain or gzipped.
+    """Return the paths of `MNIST_FILES`, each plain or gzipped, in ``root/MNIST/raw``; download them if missing.
 
     Raises:
         FileNotFoundError: If they are missing and cannot be downloaded.

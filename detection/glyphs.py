@@ -47,30 +47,16 @@ class Glyphs:
         return len(self.images)
 
     def select(self, chosen: Tensor) -> Glyphs:
-        """Return some of the glyphs.
-
-        Args:
-            chosen: int64 ``(N,)``, positions in this set.
-
-        Returns:
-            The chosen glyphs, in that order.
-        """
-        images, sizes, labels, source_index = (
-            tensor[chosen] for tensor in (self.images, self.sizes, self.labels, self.source_index)
-        )
-        return Glyphs(images, sizes, labels, self.class_names, source_index)
+        """Return the glyphs at the positions ``chosen``, int64 ``(N,)``, in that order."""
+        images, sizes, labels = self.images[chosen], self.sizes[chosen], self.labels[chosen]
+        return Glyphs(images, sizes, labels, self.class_names, self.source_index[chosen])
 
 
 def glyphs_from_images(images: Bytes, labels: npt.NDArray[np.integer], name: str) -> Glyphs:
-    """Make glyphs of images of one size on a clean black ground.
-
-    Args:
-        images: ``(G, H, W)``.
-        labels: ``(G,)``, any numbers; they become the class names.
-        name: Where the images are from, for messages.
+    """Make glyphs of images ``(G, H, W)`` on a clean black ground; their labels ``(G,)`` become the class names.
 
     Raises:
-        ValueError: If an image has no ink.
+        ValueError: If an image has no ink; the message starts with ``name``.
 
     Example:
         >>> images = np.zeros((1, 5, 5), np.uint8)
@@ -96,21 +82,12 @@ def pack_glyphs(cropped: Sequence[Bytes], labels: npt.NDArray[np.integer], names
 
 
 def _make_glyphs(images: Bytes, sizes: _Ints, labels: npt.NDArray[np.integer], names: tuple[str, ...]) -> Glyphs:
-    return Glyphs(
-        images=torch.from_numpy(images),
-        sizes=torch.from_numpy(sizes),
-        labels=torch.from_numpy(labels.astype(np.int64)),
-        class_names=names,
-        source_index=torch.arange(len(images)),
-    )
+    numbers = torch.from_numpy(labels.astype(np.int64))
+    return Glyphs(torch.from_numpy(images), torch.from_numpy(sizes), numbers, names, torch.arange(len(images)))
 
 
 def crop_to_ink(images: Bytes, above: int) -> tuple[Bytes, _Ints]:
-    """Move the ink of images ``(G, H, W)`` to the top left corner.
-
-    Args:
-        images: Any gray images on a dark ground.
-        above: Brighter pixels are ink.
+    """Move the ink of images ``(G, H, W)``, their pixels brighter than ``above``, to the top left corner.
 
     Returns:
         The images, cut to the size of the largest ink, and the sizes ``(G, 2)`` of their ink; 0 without any.
@@ -140,14 +117,11 @@ def shrink(image: Bytes, max_side: int) -> Bytes:
 def split_by_class(glyphs: Glyphs) -> dict[Split, Tensor]:
     """Split each class 70 : 10 : 20, the same way every time. Copies of a glyph stay in one split.
 
-    Args:
-        glyphs: At least three different glyphs of each class.
-
     Returns:
         Positions in ``glyphs`` by split.
 
     Raises:
-        ValueError: If a class has too few glyphs.
+        ValueError: If a class has fewer than three different glyphs.
     """
     numbers: dict[bytes, int] = {}
     images = zip(glyphs.images.numpy(), glyphs.sizes.numpy(), strict=True)

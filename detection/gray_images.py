@@ -1,7 +1,10 @@
-"""Read image files of any format as gray values, with bright ink on a black ground."""
+"""Read image files of any format as gray values, with bright ink on a black ground, and IDX files, MNIST's format."""
 
 from __future__ import annotations
 
+import gzip
+import math
+import zlib
 from pathlib import Path
 from typing import Literal
 
@@ -19,14 +22,10 @@ Ink = Literal["auto", "bright", "dark"]
 
 
 def read_gray(path: Path, ink: Ink = "auto") -> Bytes:
-    """Read an image file of any format, size and colour mode as bright ink on a dark ground.
+    """Read an image file of any format, size and colour mode as bright ink on a dark ground, ``(H, W)``.
 
-    Args:
-        path: The file. Transparent parts count as ground; a camera's orientation is applied.
-        ink: Whether the ink is bright or dark. "auto": dark if most of the border is brighter than medium gray.
-
-    Returns:
-        uint8 ``(H, W)``, inverted if the ink is dark.
+    The image is inverted if its ink is dark; with "auto", if most of its border is brighter than medium gray.
+    Transparent parts count as ground; a camera's orientation is applied.
 
     Raises:
         ValueError: If the file is not a readable image.
@@ -52,3 +51,28 @@ def to_gray(image: Image.Image) -> Bytes:
     # The ground takes the shade that contrasts with the visible parts; 1e-9: nothing may be visible.
     ground = 255 if np.average(gray, weights=alpha + 1e-9) < 128 else 0
     return np.round(ground + (gray - ground) * alpha / 255).astype(np.uint8)
+
+
+def read_idx(path: Path) -> Bytes:
+    """Read an IDX file of unsigned bytes, gzipped or not, in the shape that its header gives.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is not an IDX file of unsigned bytes, or damaged.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such IDX file")
+    content = path.read_bytes()
+    if content[:2] == b"\x1f\x8b":
+        try:
+            content = gzip.decompress(content)
+        except (OSError, EOFError, zlib.error) as error:
+            raise ValueError(f"{path}: damaged gzip file ({error})") from error
+    # Header: two zeros, the type (8: unsigned byte), the number of axes, and each axis as a big-endian 32-bit number.
+    if len(content) < 4 or content[:3] != b"\0\0\x08" or len(content) < 4 + 4 * content[3]:
+        raise ValueError(f"{path}: not an IDX file of unsigned bytes")
+    shape = tuple(np.frombuffer(content, ">u4", content[3], offset=4).tolist())
+    body = np.frombuffer(content, np.uint8, offset=4 + 4 * content[3])
+    if len(body) != math.prod(shape):
+        raise ValueError(f"{path}: shape {shape} needs {math.prod(shape)} bytes, {len(body)} found")
+    return body.reshape(shape)

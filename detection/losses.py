@@ -1,13 +1,14 @@
 """Sampling and losses of the authors' own protocol, region proposals alone (Liu et al., 2018).
 
-Everything works on a whole batch at once. Every image is matched and sampled for itself, so a batch of B images gives
-the mean of what B batches of one image give. Unlike torchvision's training of a region proposal network, anchors are
-matched *after* the network moved them, so boxes that fit well already are the ones that are trained.
+Every image is matched and sampled for itself, so a batch of B images gives the mean of what B batches of one image
+give. Unlike torchvision's training of a region proposal network, anchors are matched *after* the network moved them, so
+boxes that fit well already are the ones that are trained.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -15,9 +16,6 @@ from torch import Tensor
 from torchvision.ops import box_iou, clip_boxes_to_image
 
 from detection.boxes import decode, encode, pad_boxes
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 SAMPLES = 12
 """Boxes sampled per image and step, half of them positive (the paper's)."""
@@ -46,7 +44,7 @@ def _draw(candidates: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def sample(boxes: Tensor, truth: Tensor, real: Tensor, size: tuple[int, int]) -> Samples:
-    """Sample the boxes to train on: per image six positive and six negative ones, or as many as there are.
+    """Sample boxes uniformly: per image six positive and six negative ones, or as many as there are.
 
     Positive candidates are pairs (box, true box): pairs with an IoU above `POSITIVE_IOU` whose box lies within the
     canvas, and for each true box the box with the largest IoU. Negative candidates have an IoU below `NEGATIVE_IOU`
@@ -58,9 +56,6 @@ def sample(boxes: Tensor, truth: Tensor, real: Tensor, size: tuple[int, int]) ->
         truth: True boxes ``(B, G, 4)``.
         real: Mask ``(B, G)`` of the true boxes that are no padding.
         size: Height and width of the canvas in pixels.
-
-    Returns:
-        Samples, uniform among the candidates of each image, without repetition.
     """
     height, width = size
     # A padded true box has no area: its IoU with a box without area is NaN, which the mask removes.
@@ -73,9 +68,8 @@ def sample(boxes: Tensor, truth: Tensor, real: Tensor, size: tuple[int, int]) ->
     negative = (iou < NEGATIVE_IOU).all(2) & inside & ~never
     negative = torch.where(negative.any(1, keepdim=True), negative, ~never)
     image, pair = _draw(positive.flatten(1), SAMPLES // 2)
-    negative_image, negative_box = _draw(negative, SAMPLES - SAMPLES // 2)
     groups = truth.shape[1]
-    return Samples(image, pair // groups, pair % groups, negative_image, negative_box)
+    return Samples(image, pair // groups, pair % groups, *_draw(negative, SAMPLES - SAMPLES // 2))
 
 
 def smooth_l1(x: Tensor) -> Tensor:
@@ -106,8 +100,8 @@ def proposal_losses(
         anchors: ``(N, 4)``.
         truth: True boxes of each image, ``(n, 4)``; n may be 0.
         size: Height and width of the canvas in pixels.
-        clip_moved: Whether to clip moved boxes to the canvas before they are matched. It is an option of the authors'
-            code. Without it, a box beyond the border is a sample only if it has the largest IoU with a true box.
+        clip_moved: Whether to clip moved boxes to the canvas before they are matched (an option of the authors' code).
+            Without it, a box beyond the border is a sample only if it has the largest IoU with a true box.
 
     Returns:
         "box_loss": per image the mean, over the positive samples, of the smooth L1 distance summed over the four

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -13,12 +13,8 @@ from torchmetrics.detection import MeanAveragePrecision
 from torchvision.ops import box_iou
 
 from coordconv_apps.utils.distributed import gather_ranks
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from detection.boxes import Found
-    from detection.data import DetectionTarget
+from detection.boxes import Found
+from detection.data import DetectionTarget
 
 
 class _MeanBestIoU(Metric):
@@ -36,10 +32,11 @@ class _MeanBestIoU(Metric):
         self.add_state("total", torch.zeros(()), dist_reduce_fx="sum")
         self.add_state("count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
-    def _add(self, boxes: Tensor, others: Tensor) -> None:
-        if len(boxes) and len(others):
-            self.total += box_iou(boxes.float(), others.float()).amax(1).sum()
-        self.count += len(boxes)
+    def _add(self, boxes: Sequence[Tensor], others: Sequence[Tensor]) -> None:
+        for own, other in zip(boxes, others, strict=True):
+            if len(own) and len(other):
+                self.total += box_iou(own.float(), other.float()).amax(1).sum()
+            self.count += len(own)
 
     def compute(self) -> Tensor:
         """Return the mean in [0, 1], a scalar; 0 if there was no box at all."""
@@ -61,14 +58,8 @@ class KeptBoxIoU(_MeanBestIoU):
     """
 
     def update(self, kept: Sequence[Tensor], truth: Sequence[Tensor]) -> None:
-        """Add images.
-
-        Args:
-            kept: Per image the kept boxes ``(n, 4)``, ``(x1, y1, x2, y2)``; n may be 0.
-            truth: Per image the true boxes ``(m, 4)``; m may be 0.
-        """
-        for boxes, true_boxes in zip(kept, truth, strict=True):
-            self._add(boxes, true_boxes)
+        """Add the kept boxes ``(n, 4)`` and the true boxes ``(m, 4)`` of images; n and m may be 0."""
+        self._add(kept, truth)
 
 
 class TrueBoxIoU(_MeanBestIoU):
@@ -85,14 +76,8 @@ class TrueBoxIoU(_MeanBestIoU):
     """
 
     def update(self, kept: Sequence[Tensor], truth: Sequence[Tensor]) -> None:
-        """Add images.
-
-        Args:
-            kept: Per image the kept boxes ``(n, 4)``, ``(x1, y1, x2, y2)``; n may be 0.
-            truth: Per image the true boxes ``(m, 4)``; m may be 0.
-        """
-        for boxes, true_boxes in zip(kept, truth, strict=True):
-            self._add(true_boxes, boxes)
+        """Add the kept boxes ``(n, 4)`` and the true boxes ``(m, 4)`` of images; n and m may be 0."""
+        self._add(truth, kept)
 
 
 class AveragePrecision(MeanAveragePrecision):
@@ -137,12 +122,7 @@ class EvaluationMetrics(nn.Module, ABC):
 
     @abstractmethod
     def update(self, found: Found, targets: Sequence[DetectionTarget]) -> None:
-        """Add images.
-
-        Args:
-            found: What was found in them.
-            targets: Per image the true "boxes" and "labels".
-        """
+        """Add what was found in images, and their true boxes and labels."""
 
     def compute(self) -> dict[str, Tensor]:
         """Return the values by name, scalars, over the images of all processes; then reset the metrics."""
@@ -168,7 +148,7 @@ class ProposalMetrics(EvaluationMetrics):
         self.iou_proposals = KeptBoxIoU()
 
     def update(self, found: Found, targets: Sequence[DetectionTarget]) -> None:
-        """Add images, see `EvaluationMetrics.update`."""
+        """Add images."""
         assert found.proposals is not None
         truth = [target["boxes"] for target in targets]
         self.recall_iou.update(found.proposals, truth)
@@ -182,10 +162,6 @@ class DetectionMetrics(EvaluationMetrics):
     - ``recall_iou``: `TrueBoxIoU` among these.
     - ``map``, ``map_50``, ``map_75``: COCO's average precision of all final detections, whatever their score.
     - ``iou_proposals``: `KeptBoxIoU` of the kept proposals, the paper's metric, for networks with proposals.
-
-    Args:
-        proposals: Whether the network has proposals.
-        score_threshold: Lowest score of a kept detection, in [0, 1].
     """
 
     def __init__(self, *, proposals: bool, score_threshold: float) -> None:
@@ -197,7 +173,7 @@ class DetectionMetrics(EvaluationMetrics):
         self.average_precision = AveragePrecision()
 
     def update(self, found: Found, targets: Sequence[DetectionTarget]) -> None:
-        """Add images, see `EvaluationMetrics.update`."""
+        """Add images."""
         truth = [target["boxes"] for target in targets]
         kept = [result["boxes"][result["scores"] >= self.score_threshold] for result in found.detections]
         self.recall_iou.update(kept, truth)

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import torch
+from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.trainer.states import TrainerFn
 from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor, to_dtype, to_pil_image
 from torchvision.utils import draw_bounding_boxes, make_grid
 
 from coordconv_apps.training.pictures import Pictures
 from detection.data import DetectionData
 from detection.tasks import DetectionTask
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from lightning.pytorch import LightningDataModule, LightningModule
-    from torch import Tensor
 
 TRUE_COLOUR, FOUND_COLOUR = "#26c6da", "#ff9800"
 """Cyan and orange: easy to tell apart on black, on white, and for colour-blind readers."""
@@ -44,14 +40,11 @@ def draw_boxes(
 
     Args:
         image: uint8 ``(1 or 3, H, W)``.
-        found: Found boxes ``(n, 4)``, ``(x1, y1, x2, y2)`` in pixels of ``image``; the first is drawn last.
+        found: Found boxes ``(n, 4)`` in pixels of ``image``; the first is drawn last.
         found_text: Text above the top left corner of each found box; may be empty.
         true: True boxes ``(m, 4)``.
         true_text: Text below the bottom right corner of each true box.
         zoom: Factor of enlargement.
-
-    Returns:
-        An RGB image, ``zoom`` times as large.
     """
     true = torch.zeros(0, 4) if true is None else true
     enlarged = image.expand(3, -1, -1).repeat_interleave(zoom, 1).repeat_interleave(zoom, 2)
@@ -86,17 +79,7 @@ def _draw_tag(picture: Image.Image, x: float, y: float, text: str, colour: str, 
 
 
 def make_sheet(pictures: Sequence[Image.Image], *, title: str, legend: str, columns: int = 4) -> Image.Image:
-    """Arrange pictures in a grid below a title and a legend of the two colours.
-
-    Args:
-        pictures: At least one, all of one size and in RGB.
-        title: Title of the sheet.
-        legend: What the boxes in `FOUND_COLOUR` are.
-        columns: Pictures per row.
-
-    Returns:
-        An RGB image.
-    """
+    """Arrange RGB pictures of one size below a title and a legend, which says what the `FOUND_COLOUR` boxes are."""
     tensors = [pil_to_tensor(picture) for picture in pictures]
     grid = to_pil_image(make_grid(tensors, nrow=columns, padding=_GAP, pad_value=_GROUND))
     sheet = Image.new("RGB", (grid.width, grid.height + 2 * _BAR), (_GROUND,) * 3)
@@ -127,15 +110,7 @@ class DetectionPictures(Pictures):
         self.canvases = canvases
 
     def draw(self, task: LightningModule, datamodule: LightningDataModule) -> dict[str, Image.Image]:
-        """Draw the sheet "detections".
-
-        Args:
-            task: A `DetectionTask`.
-            datamodule: A `DetectionData`.
-
-        Returns:
-            One picture.
-        """
+        """Draw the sheet "detections"."""
         if not (isinstance(task, DetectionTask) and isinstance(datamodule, DetectionData)):
             raise TypeError(f"{type(task).__name__} and {type(datamodule).__name__} are not those of detection")
         batch = datamodule.example_canvases(self.canvases)

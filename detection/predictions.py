@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from torchvision.ops import clip_boxes_to_image
 from torchvision.transforms.v2.functional import pil_to_tensor
@@ -16,18 +17,12 @@ from coordconv_apps.runs.folder import run_dir
 from coordconv_apps.training.trainer_access import attached_datamodule
 from coordconv_apps.utils.distributed import gather_ranks
 from coordconv_apps.utils.files import atomic_write
-from detection.boxes import select
-from detection.data import DetectionData
+from detection.boxes import Detections, select
+from detection.data import DetectionData, ImageBatch
 from detection.pictures import draw_boxes
 from detection.tasks import DetectionTask
 
-if TYPE_CHECKING:
-    from lightning.pytorch import LightningModule, Trainer
-
-    from detection.boxes import Detections
-    from detection.data import ImageBatch
-
-FOLDER, JSON_NAME = "predictions", "detections.json"
+FOLDER = "predictions"
 
 _SHOWN_SIDE = 480
 """Small images are enlarged by a whole number until the longer side has at least this many pixels."""
@@ -72,7 +67,7 @@ class DetectionWriter(Callback):
                 found_text=pl_module.captions(detections, attached_datamodule(trainer, DetectionData).class_names),
                 zoom=max(1, math.ceil(_SHOWN_SIDE / max(height, width))),
             )
-            with atomic_write(_folder(trainer) / f"{index:04d}_{Path(path).stem}.png", "wb") as file:
+            with atomic_write(run_dir(trainer) / FOLDER / f"{index:04d}_{Path(path).stem}.png", "wb") as file:
                 drawn.save(file, format="PNG")
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -89,53 +84,30 @@ class DetectionWriter(Callback):
             "categories": [{"id": number, "name": name} for number, name in enumerate(names, start=1)],
             "annotations": [{"id": number} | a for number, a in enumerate(annotations, start=1)],
         }
-        path = _folder(trainer) / JSON_NAME
+        path = run_dir(trainer) / FOLDER / "detections.json"
         with atomic_write(path) as file:
             json.dump(content, file, indent=1)
         print(f"{len(annotations)} detections in {len(images)} images: {path} and the pictures beside it")
 
 
-def _folder(trainer: Trainer) -> Path:
-    return run_dir(trainer) / FOLDER
-
-
 def within(detections: Detections, width: int, height: int) -> Detections:
-    """Clip detections to an image and drop those outside: the network sees small images with padding.
-
-    Args:
-        detections: Detections of the padded image.
-        width: Width of the image in pixels.
-        height: Height of the image in pixels.
-
-    Returns:
-        The detections that lie at least partly within the image.
-    """
+    """Clip detections to an image and drop those outside: the network sees small images with padding."""
     boxes = clip_boxes_to_image(detections["boxes"], (height, width))
     clipped: Detections = {**detections, "boxes": boxes}
     return select(clipped, (boxes[:, 2:] > boxes[:, :2]).all(1))
 
 
 def coco_annotations(detections: Detections, image_id: int) -> list[dict[str, Any]]:
-    """Convert the detections of an image to COCO annotations.
-
-    Args:
-        detections: The detections.
-        image_id: The image's id.
-
-    Returns:
-        One dictionary per detection, without "id".
-    """
-    annotations = []
+    """Return the detections of an image as COCO annotations, without "id"."""
     boxes, scores, labels = (detections[key].tolist() for key in ("boxes", "scores", "labels"))
-    for (x1, y1, x2, y2), score, label in zip(boxes, scores, labels, strict=True):
-        annotations.append(
-            {
-                "image_id": image_id,
-                "category_id": label,
-                "bbox": [round(v, 2) for v in (x1, y1, x2 - x1, y2 - y1)],
-                "area": round((x2 - x1) * (y2 - y1), 2),
-                "iscrowd": 0,
-                "score": round(score, 4),
-            }
-        )
-    return annotations
+    return [
+        {
+            "image_id": image_id,
+            "category_id": label,
+            "bbox": [round(v, 2) for v in (x1, y1, x2 - x1, y2 - y1)],
+            "area": round((x2 - x1) * (y2 - y1), 2),
+            "iscrowd": 0,
+            "score": round(score, 4),
+        }
+        for (x1, y1, x2, y2), score, label in zip(boxes, scores, labels, strict=True)
+    ]

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from torch import nn
 
 from coordconv_apps import CoordConv2d, to_coordconv
+from coordconv_apps.nn.coords import Coords
 from detection.models.paper_faster_rcnn import PaperFasterRCNN, ProposalNetwork
-
-if TYPE_CHECKING:
-    from coordconv_apps.nn.coords import Coords
 
 PAPER_COORD_LAYERS = r"backbone\.conv1|rpn\.head\.shared|rpn\.head\.box_out"
 """Layers with coordinates in the paper's CoordConv arm: first backbone layer, the 3x3 of 32, last box layer."""
@@ -32,7 +30,7 @@ def add_coords(network: nn.Module, coords: Coords, where: str = "paper", init: C
         coords: "none" leaves the network as it is.
         where: "paper" (the three layers that the paper names; the first layer of a torchvision network), "first",
             "all", or a regular expression that is searched for in layer names.
-        init: "random" or "zero".
+        init: Initial coordinate weights.
 
     Raises:
         ValueError: If no layer matches, or a matching layer cannot have coordinates.

@@ -4,30 +4,21 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torchvision import models as tv_models
 from torchvision.models.detection import FCOS, FasterRCNN, RetinaNet
+from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.ssd import SSD
+from torchvision.ops import nms
 
-from detection.boxes import Found, best_proposals
+from detection.boxes import MAX_PROPOSALS, NMS_IOU, Detections, Found
 from detection.models.paper_faster_rcnn import Padding, PaperFasterRCNN
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from torchvision.models.detection.image_list import ImageList
-
-    from detection.boxes import Detections
-
-_FAMILIES: dict[str, type[nn.Module]] = {
-    "fasterrcnn": FasterRCNN,
-    "fcos": FCOS,
-    "retinanet": RetinaNet,
-    "ssd": SSD,
-}
+_FAMILIES: dict[str, type[nn.Module]] = {"fasterrcnn": FasterRCNN, "fcos": FCOS, "retinanet": RetinaNet, "ssd": SSD}
 
 
 def torchvision_detectors() -> list[str]:
@@ -47,17 +38,13 @@ def build_detector(
     padding: Padding = "same",
     network_args: Mapping[str, int | float] | None = None,
 ) -> nn.Module:
-    """Build a detector of plain convolutions, without downloads.
+    """Build a detector of plain convolutions with torchvision's detection interface, without downloads.
 
     Args:
-        network: "paper" or the name of a torchvision detection network.
+        network: "paper", for images of one channel, or the name of a torchvision network, for three.
         num_classes: Number of classes, background not counted.
         padding: Padding of the paper's backbone.
         network_args: Keyword arguments of torchvision's builder, such as ``min_size``.
-
-    Returns:
-        A network with torchvision's detection interface. The paper's network takes images of one channel, torchvision's
-        of three.
 
     Raises:
         ValueError: If the name is unknown, or an argument does not go with the network.
@@ -75,40 +62,23 @@ def build_detector(
     if network not in known:
         close = difflib.get_close_matches(network, ["paper", *known], n=3, cutoff=0.4) or ["paper", *known]
         raise ValueError(f"network={network!r} is unknown; closest: {', '.join(close)}")
-    allowed = _builder_arguments(network)
+    builder = tv_models.get_model_builder(network)
+    family = next(kind for name, kind in _FAMILIES.items() if network.startswith(name))
+    # Torchvision passes unknown arguments on to a transform that ignores them.
+    parameters = {**inspect.signature(builder).parameters, **inspect.signature(family).parameters}
+    numeric = {name for name, parameter in parameters.items() if isinstance(parameter.default, int | float)}
+    allowed = sorted(numeric - {"progress", "num_classes"} | {"trainable_backbone_layers"})
     if unknown := [name for name in args if name not in allowed]:
         raise ValueError(
             f"network_args={args!r}: {network} does not take {unknown[0]!r}; allowed: {', '.join(allowed)}"
         )
-    builder = tv_models.get_model_builder(network)
     built: nn.Module = builder(weights=None, weights_backbone=None, num_classes=num_classes + 1, **args)
     return built
 
 
-def _builder_arguments(network: str) -> list[str]:
-    """Return the names of the numeric arguments that a torchvision detection network can be built with.
-
-    Torchvision passes unknown arguments on to a transform that ignores them.
-    """
-    family = next(kind for name, kind in _FAMILIES.items() if network.startswith(name))
-    parameters = {
-        **inspect.signature(tv_models.get_model_builder(network)).parameters,
-        **inspect.signature(family).parameters,
-    }
-    numbers = (int, float, bool)
-    return sorted(
-        {"trainable_backbone_layers"}
-        | {n for n, p in parameters.items() if isinstance(p.default, numbers)} - {"progress", "num_classes"}
-    )
-
-
 @torch.no_grad()
 def detect(network: nn.Module, images: Tensor) -> Found:
-    """Run a detector in evaluation mode.
-
-    Args:
-        network: Detector from `build_detector`.
-        images: ``(B, 1, H, W)`` in [0, 1].
+    """Run a detector from `build_detector`, in evaluation mode, on images ``(B, 1, H, W)`` in [0, 1].
 
     Returns:
         The final detections, and the best of the region proposals that the second stage got, in pixels.
@@ -118,8 +88,11 @@ def detect(network: nn.Module, images: Tensor) -> Found:
     def remember(_: nn.Module, args: tuple[ImageList, Any], output: tuple[list[Tensor], Any]) -> None:
         height, width = images.shape[-2:]
         for boxes, (inner_height, inner_width) in zip(output[0], args[0].image_sizes, strict=True):
-            scale = (width / inner_width, height / inner_height) * 2
-            proposals.append(best_proposals(boxes * boxes.new_tensor(scale)))
+            if (inner_height, inner_width) != (height, width):
+                boxes = boxes * boxes.new_tensor((width / inner_width, height / inner_height) * 2)
+            # They are sorted by score, best first.
+            order = torch.arange(len(boxes), 0, -1, device=boxes.device, dtype=boxes.dtype)
+            proposals.append(boxes[nms(boxes, order, NMS_IOU)[:MAX_PROPOSALS]])
 
     rpn = getattr(network, "rpn", None)
     handle = None if rpn is None else rpn.register_forward_hook(remember)

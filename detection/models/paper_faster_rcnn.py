@@ -1,13 +1,13 @@
 """The paper's networks, layer by layer: a small Faster R-CNN, and its region proposal network alone.
 
-Boxes are ``(x1, y1, x2, y2)`` in pixels, edges included: a canvas of width W covers [0, W]. The networks consist of
-plain convolutions (Liu et al., 2018, section 4, and the authors' code); `detection.models.coord_layers` adds
-coordinates.
+They are those of Liu et al. (2018, section 4) and the authors' code, of plain convolutions;
+`detection.models.coord_layers` adds coordinates.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Sequence
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -21,9 +21,6 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from detection.boxes import NMS_IOU
 from detection.models.roi_align import CanvasRoIAlign
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
 Padding = Literal["same", "valid"]
 """Padding of the backbone: zeros ("same", 16 x 16 feature map for 64 x 64 canvases) or none ("valid", 13 x 13)."""
 
@@ -36,11 +33,12 @@ STRIDE = 4
 FIRST_CENTRE = {"same": 2.0, "valid": 8.0}
 """Pixel at the centre of the feature map's first receptive field, per padding."""
 
+_Sizes = list[tuple[int, int]]
+_Dicts = list[dict[str, Tensor]]
+
 
 class FixedAnchors(AnchorGenerator):  # type: ignore[misc]  # torchvision is untyped
-    """Put the same explicit anchors at every position of one feature map.
-
-    The anchors are computed once per map size.
+    """Put the same explicit anchors at every position of one feature map, computed once per map size.
 
     Args:
         sizes: (height, width) of each anchor in pixels.
@@ -79,11 +77,7 @@ class FixedAnchors(AnchorGenerator):  # type: ignore[misc]  # torchvision is unt
 
 
 class PaperBackbone(nn.Module):
-    """Extract features: 5x5 of 32, ReLU, 2x2 max pool, 5x5 of 64, ReLU, 2x2 max pool.
-
-    Args:
-        padding: "same" pads with zeros; "valid" does not.
-    """
+    """Extract features: 5x5 of 32, ReLU, 2x2 max pool, 5x5 of 64, ReLU, 2x2 max pool."""
 
     out_channels = 64
 
@@ -106,11 +100,6 @@ class PaperRPNHead(nn.Module):
     The paper has two scores per anchor, the logits of a softmax over (object, background). The softmax and its
     cross-entropy depend on their difference alone, so this head returns the difference: it is torchvision's objectness
     logit.
-
-    Args:
-        in_channels: Channels of the feature map.
-        num_anchors: Anchors per position, k.
-        hidden: Channels of the two 3x3 layers.
     """
 
     def __init__(self, in_channels: int, num_anchors: int = len(ANCHOR_SIZES), hidden: int = 32) -> None:
@@ -136,9 +125,6 @@ class ProposalNetwork(nn.Module):
     """The paper's region proposal network: backbone, head and anchors, which is all that the authors' code trains.
 
     The state dict has the names of `PaperFasterRCNN`'s, without the second stage.
-
-    Args:
-        padding: Padding of the backbone.
     """
 
     def __init__(self, padding: Padding = "valid") -> None:
@@ -149,10 +135,7 @@ class ProposalNetwork(nn.Module):
         init_like_paper(self)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Score and move every anchor.
-
-        Args:
-            images: ``(B, 1, H, W)`` in [0, 1].
+        """Score and move every anchor on canvases ``(B, 1, H, W)`` in [0, 1].
 
         Returns:
             Objectness logits ``(B, N)``, deltas ``(B, N, 4)`` as ``(dx, dy, dw, dh)``, both float32, and the
@@ -181,30 +164,14 @@ class CanvasTransform(GeneralizedRCNNTransform):  # type: ignore[misc]  # as abo
     def __init__(self) -> None:
         super().__init__(1, 1, [], [], size_divisible=1)
 
-    def normalize(self, image: Tensor) -> Tensor:
-        """Return the image as it is."""
-        return image
-
-    def resize(self, image: Tensor, target: dict[str, Tensor] | None = None) -> tuple[Tensor, dict[str, Tensor] | None]:
-        """Return both as they are."""
-        return image, target
-
-    def forward(
-        self, images: Tensor | list[Tensor], targets: list[dict[str, Tensor]] | None = None
-    ) -> tuple[ImageList, list[dict[str, Tensor]] | None]:
-        """Prepare a batch ``(B, 1, H, W)`` as one tensor, or a list of images as torchvision does."""
+    def forward(self, images: Tensor | list[Tensor], targets: _Dicts | None = None) -> tuple[ImageList, _Dicts | None]:
+        """Prepare a batch ``(B, 1, H, W)``, or a list of images ``(1, H, W)``, which are padded to one size."""
         if isinstance(images, Tensor):
-            sizes = [(images.shape[-2], images.shape[-1])] * len(images)
-            return ImageList(images, sizes), targets
-        batch: tuple[ImageList, list[dict[str, Tensor]] | None] = super().forward(images, targets)
-        return batch
+            return ImageList(images, [(images.shape[-2], images.shape[-1])] * len(images)), targets
+        sizes = [(image.shape[-2], image.shape[-1]) for image in images]
+        return ImageList(self.batch_images(images, size_divisible=1), sizes), targets
 
-    def postprocess(
-        self,
-        result: list[dict[str, Tensor]],
-        image_shapes: list[tuple[int, int]],
-        original_image_sizes: list[tuple[int, int]],
-    ) -> list[dict[str, Tensor]]:
+    def postprocess(self, result: _Dicts, image_shapes: _Sizes, original_image_sizes: _Sizes) -> _Dicts:
         """Return the detections as they are: nothing was resized, so they are in canvas pixels."""
         return result
 
@@ -219,20 +186,15 @@ class BoxPredictor(FastRCNNPredictor):  # type: ignore[misc]  # as above
 
 
 class PaperFasterRCNN(FasterRCNN):  # type: ignore[misc]  # as above
-    """Torchvision's FasterRCNN on the paper's backbone, anchors and region proposal head.
+    """Torchvision's FasterRCNN on the paper's backbone, anchors and head; ``num_classes`` excludes the background.
 
     The authors' code stops at the proposals; the second stage (5x5 RoIAlign, two dense layers of 128) is ours. Losses,
     matching and sampling are torchvision's. Torchvision's limits are made for photographs; here they suit canvases
     with a few small objects: fewer proposals and samples, and proposals are positive above the paper's IoU of 0.5.
-
-    Args:
-        num_classes: Classes, background not counted.
-        padding: Padding of the backbone.
     """
 
     def __init__(self, num_classes: int, padding: Padding = "same") -> None:
         backbone = PaperBackbone(padding)
-        pool = CanvasRoIAlign(5, FIRST_CENTRE[padding], STRIDE)
         super().__init__(
             backbone,
             rpn_anchor_generator=FixedAnchors(ANCHOR_SIZES, STRIDE, FIRST_CENTRE[padding]),
@@ -245,7 +207,7 @@ class PaperFasterRCNN(FasterRCNN):  # type: ignore[misc]  # as above
             rpn_post_nms_top_n_train=100,
             rpn_post_nms_top_n_test=100,
             rpn_nms_thresh=NMS_IOU,
-            box_roi_pool=pool,
+            box_roi_pool=CanvasRoIAlign(5, FIRST_CENTRE[padding], STRIDE),
             box_head=TwoMLPHead(backbone.out_channels * 5 * 5, 128),
             box_predictor=BoxPredictor(128, num_classes + 1),
             box_batch_size_per_image=32,

@@ -28,30 +28,13 @@ class CanvasRoIAlign(MultiScaleRoIAlign):  # type: ignore[misc]  # torchvision i
         self.first_centre, self.stride = first_centre, stride
 
     def forward(self, x: dict[str, Tensor], boxes: list[Tensor], image_shapes: list[tuple[int, int]]) -> Tensor:
-        """Pool the boxes of each image (torchvision's interface).
-
-        Args:
-            x: The feature map ``(B, C, h, w)`` under "0".
-            boxes: Per image ``(n, 4)`` in canvas pixels, R in all.
-            image_shapes: Not used.
-
-        Returns:
-            ``(R, C, output_size, output_size)``.
-        """
+        """Pool the R boxes of all images from the map "0": ``(R, C, output_size, output_size)``."""
         padded, real = pad_boxes(boxes)
         pooled = self.pool(x["0"], padded)
         return pooled.flatten(0, 1) if len({len(b) for b in boxes}) == 1 else pooled[real]
 
     def pool(self, features: Tensor, boxes: Tensor) -> Tensor:
-        """Pool the same number of boxes from every image.
-
-        Args:
-            features: ``(B, C, h, w)``.
-            boxes: ``(B, K, 4)`` in canvas pixels.
-
-        Returns:
-            ``(B, K, C, output_size, output_size)``.
-        """
+        """Pool boxes ``(B, K, 4)`` from features ``(B, C, h, w)``: ``(B, K, C, output_size, output_size)``."""
         height, width = features.shape[-2:]
         # In float32: in half precision, positions of a wide image would coincide.
         corners = (boxes - self.first_centre) / self.stride
@@ -64,12 +47,9 @@ class CanvasRoIAlign(MultiScaleRoIAlign):  # type: ignore[misc]  # torchvision i
         return pooled.permute(0, 1, 4, 2, 3)
 
     def _weights(self, start: Tensor, end: Tensor, size: int) -> Tensor:
-        """Return linear weights ``(B, K, bins, size)`` of the map's positions for the centres of the bins.
+        """Return linear weights ``(B, K, bins, size)`` of the positions along one axis for the centres of the bins.
 
-        Args:
-            start: First end of each region along one axis, ``(B, K)``, in positions of the map.
-            end: Last end of each region, likewise.
-            size: Positions of the map along the axis.
+        Regions reach from ``start`` to ``end``, ``(B, K)``, in positions.
         """
         bins = self.output_size[0]
         middle = (torch.arange(bins, device=start.device, dtype=start.dtype) + 0.5) / bins

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal
 
 import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from coordconv_apps.nn.coords import Coords
@@ -16,11 +18,6 @@ from detection.boxes import Detections, Found
 from detection.data import DetectionBatch, DetectionData, ImageBatch
 from detection.metrics import EvaluationMetrics
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from lightning.pytorch.utilities.types import OptimizerLRScheduler
-
 Optimizer = Literal["adam", "adamw", "sgd"]
 
 
@@ -30,9 +27,6 @@ class DetectionTask(EvaluatedTask[DetectionBatch, EvaluationMetrics], ABC):
     A subclass saves its hyperparameters, builds ``network``, ``val_metrics`` and ``test_metrics``, and implements
     `losses`, `find`, `legend` and `captions`. Its arguments ``optimizer`` to ``lr_gamma`` are read by
     `configure_optimizers`.
-
-    Args:
-        coords: Coordinates that the network sees.
     """
 
     canvas_size: Tensor
@@ -57,11 +51,7 @@ class DetectionTask(EvaluatedTask[DetectionBatch, EvaluationMetrics], ABC):
         check_schedule(args["warmup"], args["lr_milestones"] or [], args["lr_gamma"])
 
     def setup(self, stage: str) -> None:
-        """Store the size of the training canvases.
-
-        Args:
-            stage: "fit", "validate", "test" or "predict".
-        """
+        """Store the size of the training canvases."""
         data = self.attached_data()
         if stage == "fit" and data is not None:
             self.canvas_size.fill_(data.settings.image_size)
@@ -101,12 +91,7 @@ class DetectionTask(EvaluatedTask[DetectionBatch, EvaluationMetrics], ABC):
     # ------------------------------------------------------ train, validate, test, predict
 
     def training_step(self, batch: DetectionBatch, batch_idx: int) -> Tensor:
-        """Return the loss of a batch, a scalar.
-
-        Args:
-            batch: Canvases with their true boxes.
-            batch_idx: Not used.
-        """
+        """Return the loss of a batch, a scalar."""
         loss = torch.stack(list(self.losses(batch).values())).sum()
         self.log_train({"train/loss": loss.detach()}, len(batch["images"]))
         return loss
@@ -120,15 +105,7 @@ class DetectionTask(EvaluatedTask[DetectionBatch, EvaluationMetrics], ABC):
         return metrics.compute()
 
     def predict_step(self, batch: ImageBatch, batch_idx: int) -> list[Detections]:
-        """Find objects in images of any size, one by one.
-
-        Args:
-            batch: Images.
-            batch_idx: Not used.
-
-        Returns:
-            The kept detections of each image.
-        """
+        """Return the kept detections of each image, found one by one: the images may have any size."""
         return [self.kept(self.find(image[None]).detections[0]) for image in batch["images"]]
 
     def example_inputs(self) -> tuple[Tensor, ...]:
@@ -151,11 +128,7 @@ class DetectionTask(EvaluatedTask[DetectionBatch, EvaluationMetrics], ABC):
         else:
             kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[args["optimizer"]]
             optimizer = kind(parameters, betas=(args["momentum"], args["beta2"]), **shared)
-        factor = lr_factor(
-            args["schedule"],
-            self.trainer.estimated_stepping_batches,
-            warmup=args["warmup"],
-            milestones=args["lr_milestones"] or [],
-            gamma=args["lr_gamma"],
-        )
+        steps, milestones = self.trainer.estimated_stepping_batches, args["lr_milestones"] or []
+        warmup, gamma = args["warmup"], args["lr_gamma"]
+        factor = lr_factor(args["schedule"], steps, warmup=warmup, milestones=milestones, gamma=gamma)
         return schedule_by_step(optimizer, factor)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -10,17 +11,13 @@ from torch import Tensor, nn
 from coordconv_apps.nn.coords import Coords
 from coordconv_apps.training.schedules import Schedule
 from detection.boxes import Detections, Found, select
+from detection.data import DetectionBatch
 from detection.export import ExportableDetector
 from detection.metrics import DetectionMetrics
 from detection.models.coord_layers import CoordInit, add_coords
 from detection.models.detectors import as_input, build_detector, detect
 from detection.models.paper_faster_rcnn import Padding, PaperFasterRCNN
 from detection.tasks.base import DetectionTask, Optimizer
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from detection.data import DetectionBatch
 
 
 class FasterRCNN(DetectionTask):
@@ -52,9 +49,6 @@ class FasterRCNN(DetectionTask):
         warmup: Share of the training, in [0, 1), over which the learning rate rises linearly to its peak.
         lr_milestones: Shares of the training, in (0, 1), at which "step" multiplies the learning rate.
         lr_gamma: Factor of "step", in (0, 1].
-
-    Raises:
-        ValueError: If an argument is out of range or does not go with the others.
     """
 
     monitor: ClassVar[str] = "val/map"
@@ -92,19 +86,12 @@ class FasterRCNN(DetectionTask):
         self.network = build_detector(network, num_classes=num_classes, padding=padding, network_args=network_args)
         add_coords(self.network, coords, coord_layers, coord_init)
         self.network.to(memory_format=torch.channels_last)  # in which CPUs and GPUs convolve fastest
-        proposals = hasattr(self.network, "rpn")
-        self.val_metrics = DetectionMetrics(proposals=proposals, score_threshold=score_threshold)
-        self.test_metrics = DetectionMetrics(proposals=proposals, score_threshold=score_threshold)
+        has_proposals = hasattr(self.network, "rpn")
+        self.val_metrics = DetectionMetrics(proposals=has_proposals, score_threshold=score_threshold)
+        self.test_metrics = DetectionMetrics(proposals=has_proposals, score_threshold=score_threshold)
 
     def setup(self, stage: str) -> None:
-        """Check that the data have as many classes as the network.
-
-        Args:
-            stage: "fit", "validate", "test" or "predict".
-
-        Raises:
-            ValueError: If they do not.
-        """
+        """Check that the data have as many classes as the network."""
         super().setup(stage)
         data = self.attached_data()
         if data is not None and len(data.class_names) != self.num_classes:
@@ -135,10 +122,7 @@ class FasterRCNN(DetectionTask):
         return [f"{class_names[k - 1] if k <= len(class_names) else k} {score:.2f}" for k, score in scored]
 
     def export_module(self) -> nn.Module:
-        """Return the paper's network with suppression, for the size of the training canvases.
-
-        Returns:
-            A module from canvases ``(B, 1, H, W)`` to boxes ``(B, 20, 4)``, scores and labels ``(B, 20)``.
+        """Return the paper's network with suppression, see `ExportableDetector`, for the size of the training canvases.
 
         Raises:
             ValueError: If the network is not the paper's.

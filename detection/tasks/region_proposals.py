@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -10,17 +11,13 @@ from torch import Tensor, nn
 from coordconv_apps.nn.coords import Coords
 from coordconv_apps.training.schedules import Schedule
 from detection.boxes import MAX_PROPOSALS, Detections, Found, propose
+from detection.data import DetectionBatch
 from detection.export import ExportableProposals
 from detection.losses import proposal_losses
 from detection.metrics import ProposalMetrics
 from detection.models.coord_layers import CoordInit, add_coords
 from detection.models.paper_faster_rcnn import Padding, ProposalNetwork
 from detection.tasks.base import DetectionTask, Optimizer
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from detection.data import DetectionBatch
 
 
 class RegionProposals(DetectionTask):
@@ -46,9 +43,6 @@ class RegionProposals(DetectionTask):
         warmup: Share of the training, in [0, 1), over which the learning rate rises linearly to its peak.
         lr_milestones: Shares of the training, in (0, 1), at which "step" multiplies the learning rate.
         lr_gamma: Factor of "step", in (0, 1].
-
-    Raises:
-        ValueError: If an argument is out of range or does not go with the others.
     """
 
     monitor: ClassVar[str] = "val/iou_proposals"
@@ -109,10 +103,6 @@ class RegionProposals(DetectionTask):
         return [f"{score:.2f}" if place == 0 else "" for place, score in enumerate(scores)]
 
     def export_module(self) -> nn.Module:
-        """Return the network with suppression, for the size of the training canvases.
-
-        Returns:
-            A module from canvases ``(B, 1, H, W)`` to boxes ``(B, 10, 4)``, scores and labels ``(B, 10)``.
-        """
+        """Return the network with suppression, see `ExportableProposals`, for the size of the training canvases."""
         size = (int(self.canvas_size[0]), int(self.canvas_size[1]))
         return ExportableProposals(self.network, size, clip_moved=self.clip_moved)
