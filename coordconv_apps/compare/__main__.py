@@ -24,14 +24,11 @@ with required_extra("compare"):
     from coordconv_apps.compare.processes import run_jobs, stop_signals
     from coordconv_apps.compare.report_files import write_report
     from coordconv_apps.compare.results import Result, collect
-    from coordconv_apps.compare.tables import heading, metric_table, overview_table, sections, table_note
+    from coordconv_apps.compare.tables import metric_table, overview_table, sections, table_note
 
 
 def compare(settings: Settings) -> int:
     """Run what is left of a comparison, and write its report.
-
-    Args:
-        settings: The checked command line.
 
     Returns:
         The exit status: 0; or 1 if a run or the application's extension of the report failed; or 128 plus the signal's
@@ -49,21 +46,17 @@ def compare(settings: Settings) -> int:
         print(f"{runs} of {settings.app} in {plan.out}{width}{again}", flush=True)
         with stop_signals() as stop:
             failures = run_jobs(plan, left, environments, lock, stop)
-        if stop.number is not None:
+        if stop:
             done = sum(not plan.stages(job) for job in settings.jobs)
             print(f"interrupted: {done} of {len(settings.jobs)} runs finished; the same command resumes them")
-            return 128 + stop.number
+            return 128 + stop[-1]
         results = [collect(plan, job, failures.get(job, "")) for job in settings.jobs]
         complete = _show(settings, results)
     return 0 if complete and not failures else 1
 
 
 def _environments(settings: Settings) -> Sequence[Mapping[str, str]]:
-    """Return the environment variables of each slot; the application reports mistakes in its arguments on the way.
-
-    Raises:
-        ValueError: The application rejects the config files or flags.
-    """
+    """Return the environment variables of each slot; raise `ValueError` if the application rejects its arguments."""
     plan = settings.plan
     left = [job for job in settings.jobs if settings.fresh or plan.stages(job)]
     gpus_per_job = _gpus_per_job(plan, left) if left else 1
@@ -84,7 +77,14 @@ def _show(settings: Settings, results: Sequence[Result]) -> bool:
     """Write and print the report; return whether it is complete."""
     plan = settings.plan
     files, extension, mistake = _write(settings, results)
-    print("\n" + "\n".join([*_tables(results, extension, plan.over), *extension.notes]) + "\n")
+    lines = []
+    for section in sections(results, extension.rows, plan.over):
+        lines += [] if plan.over is None else [section.heading]
+        lines += [metric_table(section.results, section.rows), table_note(section.results)]
+        lines += [] if plan.over is None else [""]
+    if plan.over is not None:  # the last, where a terminal still shows it
+        lines.append(overview_table(results, plan.over))
+    print("\n" + "\n".join([*lines, *extension.notes]) + "\n")
     for result in results:
         if result.error:
             print(f"failed:   {result.job.name}: {result.error} (log: {plan.log(result.job)})")
@@ -103,22 +103,8 @@ def _show(settings: Settings, results: Sequence[Result]) -> bool:
     return not mistake
 
 
-def _tables(results: Sequence[Result], extension: Extension, over: str | None) -> list[str]:
-    """Return the tables with their notes; the overview is the last, where a terminal still shows it."""
-    lines = []
-    for section in sections(results, extension.rows):
-        lines += [] if over is None else [heading(section, over)]
-        lines += [metric_table(section.results, section.rows), table_note(section.results)]
-        lines += [] if over is None else [""]
-    return lines if over is None else [*lines, overview_table(results, over)]
-
-
 def _write(settings: Settings, results: Sequence[Result]) -> tuple[list[Path], Extension, str]:
-    """Write the report, then once more with the application's extension.
-
-    Returns:
-        The files, the extension, and what is wrong with it, or empty.
-    """
+    """Write the report, then once more with the application's extension; return files, extension and its error."""
     plan = settings.plan
     title = f"{settings.app}: {' '.join(str(config) for config in plan.configs)}"
     command = _command(settings)
@@ -147,14 +133,7 @@ def _command(settings: Settings) -> str:
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Run the command line; print a user's mistake as one line.
-
-    Args:
-        args: The arguments; None takes those of the program.
-
-    Returns:
-        The exit status: that of `compare`, or 2 for a mistake in the arguments.
-    """
+    """Run the command line; return the status of `compare`, or 2 after printing a user's mistake as one line."""
     try:
         return compare(parse(args))
     except (ValueError, OSError) as error:

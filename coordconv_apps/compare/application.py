@@ -17,9 +17,6 @@ _ERROR_LINE = re.compile(r"^(error: .*|([A-Za-z_]\w*\.)*[A-Za-z_]\w*(Error|Excep
 def find_module(app: str) -> str:
     """Return the module that `python -m` runs for an application: its own name, or one of `coordconv_apps`.
 
-    Args:
-        app: Its name, such as `detection` or `coordinates`.
-
     Raises:
         ValueError: There is no such package, or it cannot be run.
     """
@@ -35,10 +32,6 @@ def find_module(app: str) -> str:
 
 def merged_config(plan: Plan, job: Job) -> dict[str, Any]:
     """Return the config with which the application would train a job, as its `--print_config` prints it.
-
-    Args:
-        plan: The comparison.
-        job: The job.
 
     Raises:
         ValueError: The application rejects the config files or flags; the message is its own.

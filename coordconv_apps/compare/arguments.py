@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, NoReturn, get_args
+from typing import NoReturn, get_args
 
 from coordconv_apps.compare.application import find_module
 from coordconv_apps.compare.jobs import Job, Plan
@@ -31,29 +31,13 @@ _OVER_FORM = "must be an argument of the application and its values, such as --o
 
 @dataclass(frozen=True)
 class Settings:
-    """A checked command line.
+    """A checked command line."""
 
-    Args:
-        app: The application as the user named it.
-        plan: What all jobs have in common.
-        jobs: All jobs, in the order in which they run: seed by seed, and value by value of `--over`, so that early
-            ones can be compared.
-        parallel: How many of them run at a time, or None for one per GPU, at least one.
-        fresh: Whether to delete what an earlier comparison left in the folder.
-    """
-
-    app: str
+    app: str  # as the user named it
     plan: Plan
-    jobs: tuple[Job, ...]
-    parallel: int | None
-    fresh: bool
-
-
-class Sweep(NamedTuple):
-    """The argument of `--over` and its values."""
-
-    argument: str | None  # None without --over
-    values: tuple[str | None, ...]  # at least one; a single None without --over
+    jobs: tuple[Job, ...]  # in the order in which they run: seed by seed, so that early ones can be compared
+    parallel: int | None  # how many run at a time; None: one per GPU, at least one
+    fresh: bool  # whether to delete what an earlier comparison left in the folder
 
 
 class _Parser(argparse.ArgumentParser):
@@ -69,13 +53,8 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("app", metavar="APP", help="the application, as in `python -m APP fit`")
-    parser.add_argument(
-        "--config",
-        action="append",
-        metavar="FILE",
-        required=True,
-        help="its config; later ones override earlier ones",
-    )
+    config_help = "its config; later ones override earlier ones"
+    parser.add_argument("--config", action="append", metavar="FILE", required=True, help=config_help)
     parser.add_argument(
         "--arms", nargs="+", default=["none", "xy"], metavar="ARM",
         help=f"of {', '.join(ARMS)}; the others are compared with the first (default: none xy)",
@@ -85,22 +64,15 @@ def _parser() -> argparse.ArgumentParser:
         "--over", nargs="+", action="append", metavar=("ARGUMENT", "VALUE"),
         help="repeat the comparison for each value of an argument: --over model.game pong breakout",
     )  # fmt: skip
-    parser.add_argument(
-        "--jobs",
-        type=int,
-        metavar="N",
-        help="runs at a time (default: one for each GPU, else one after the other)",
-    )
+    jobs_help = "runs at a time (default: one for each GPU, else one after the other)"
+    parser.add_argument("--jobs", type=int, metavar="N", help=jobs_help)
     parser.add_argument("--out", metavar="DIR", help="default: runs/compare/APP-CONFIG, or APP-CONFIG-ARGUMENT")
     parser.add_argument("--fresh", action="store_true", help="delete what an earlier comparison left in DIR")
     return parser
 
 
 def parse(args: Sequence[str] | None = None) -> Settings:
-    """Parse and check a command line.
-
-    Args:
-        args: The arguments; None takes those of the program.
+    """Parse and check a command line: that of the program if ``args`` is None.
 
     Raises:
         ValueError: An argument is missing or has a value that is not allowed.
@@ -122,15 +94,15 @@ def parse(args: Sequence[str] | None = None) -> Settings:
     if known.jobs is not None and known.jobs < 1:
         raise ValueError(f"--jobs {known.jobs}: must be at least 1")
     _check_flags(flags)
-    sweep = _parse_sweep(known.over, flags)
-    names = [known.app, *(config.stem for config in configs), *([] if sweep.argument is None else [sweep.argument])]
+    over, values = _parse_over(known.over, flags)
+    names = [known.app, *(config.stem for config in configs), *([] if over is None else [over])]
     out = Path(known.out or f"runs/compare/{'-'.join(names)}")
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out {out}: is a file, not a folder")
     return Settings(
         app=known.app,
-        plan=Plan(find_module(known.app), configs, tuple(flags), out, sweep.argument),
-        jobs=tuple(Job(arm, seed, value) for seed in known.seeds for value in sweep.values for arm in known.arms),
+        plan=Plan(find_module(known.app), configs, tuple(flags), out, over),
+        jobs=tuple(Job(arm, seed, value) for seed in known.seeds for value in values for arm in known.arms),
         parallel=known.jobs,
         fresh=known.fresh,
     )
@@ -151,10 +123,10 @@ def _check_flags(flags: Sequence[str]) -> None:
             raise ValueError(f"{name} is set by the comparison: {_RESERVED[name]}")
 
 
-def _parse_sweep(given: Sequence[Sequence[str]] | None, flags: Sequence[str]) -> Sweep:
-    """Check the words after each `--over` against each other and against the flags for the application."""
+def _parse_over(given: Sequence[Sequence[str]] | None, flags: Sequence[str]) -> tuple[str | None, Sequence[str | None]]:
+    """Return the argument of `--over` and its values, checked; None and a single None without that flag."""
     if given is None:
-        return Sweep(None, (None,))
+        return None, [None]
     if len(given) > 1:
         raise ValueError(f"--over {given[1][0]}: given more than once; a comparison takes one --over")
     argument, *values = given[0]
@@ -168,4 +140,4 @@ def _parse_sweep(given: Sequence[Sequence[str]] | None, flags: Sequence[str]) ->
     _check_unique(f"--over {argument}", values)
     if flag in (given_flag.partition("=")[0] for given_flag in flags):
         raise ValueError(f"{flag}: is set by --over {argument}")
-    return Sweep(argument, tuple(values))
+    return argument, values

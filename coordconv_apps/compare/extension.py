@@ -25,29 +25,18 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Extension:
-    """Rows, notes and figures that an application adds to the report.
+    """What an application adds to the report."""
 
-    Args:
-        rows: Further rows of the table.
-        notes: Further lines under the table.
-        figures: Further figures, PNG files by name: `time` is written to `comparison_time.png`.
-    """
-
-    rows: Sequence[Row] = ()
-    notes: Sequence[str] = ()
-    figures: Mapping[str, bytes] = field(default_factory=dict)
+    rows: Sequence[Row] = ()  # of the table
+    notes: Sequence[str] = ()  # lines under the table
+    figures: Mapping[str, bytes] = field(default_factory=dict)  # PNG files: `time` becomes `comparison_time.png`
 
 
 NOTHING = Extension()
 
 
 def find_extension(module: str, results: Sequence[Result]) -> Extension:
-    """Return an application's extension; `NOTHING` if its package has no module `comparison`.
-
-    Args:
-        module: The application's package.
-        results: The results of all jobs.
-    """
+    """Return the extension of an application's package for all results; `NOTHING` if it has no module `comparison`."""
     name = f"{module}.comparison"
     if importlib.util.find_spec(name) is None:
         return NOTHING
@@ -68,7 +57,7 @@ def _joined(whole: Extension, parts: Mapping[str, Extension]) -> Extension:
             before = rows.get(row.name, row)
             rows[row.name] = Row(row.name, {**before.values, **row.values}, before.form)
     notes = [*whole.notes, *(f"{value}: {line}" for value, part in parts.items() for line in part.notes)]
-    figures = {
-        f"{file_name(value)}_{name}": figure for value, part in parts.items() for name, figure in part.figures.items()
-    }
-    return Extension(list(rows.values()), notes, {**whole.figures, **figures})
+    figures = dict(whole.figures)
+    for value, part in parts.items():
+        figures |= {f"{file_name(value)}_{name}": figure for name, figure in part.figures.items()}
+    return Extension(list(rows.values()), notes, figures)

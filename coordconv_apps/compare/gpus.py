@@ -5,10 +5,7 @@ from collections.abc import Mapping, Sequence
 
 
 def requested_gpus(devices: object) -> int | None:
-    """Return how many GPUs a run asks for; None where it names them or takes all of them.
-
-    Args:
-        devices: The value of `trainer.devices` in the application's merged config.
+    """Return how many GPUs a run with this `trainer.devices` asks for; None where it names them or takes all of them.
 
     >>> requested_gpus(2), requested_gpus("2"), requested_gpus("auto")
     (2, 2, 1)
@@ -48,7 +45,7 @@ def job_environments(
     threads = max(1, _cores() // slots)
     result = []
     for slot in range(slots):
-        variables: dict[str, str] = {}
+        variables = {}
         if gpus and gpus_per_job is not None:
             variables["CUDA_VISIBLE_DEVICES"] = ",".join(groups[slot % len(groups)])
         if slots > 1 and "OMP_NUM_THREADS" not in environment:

@@ -15,15 +15,11 @@ from coordconv_apps.runs.folder import versions
 from coordconv_apps.runs.summary import read_summary
 
 Stage = Literal["fit", "test"]
-
 LONGEST_NAME = 60  # characters of a value in the name of a run
 
 
 def file_name(value: str) -> str:
-    """Return a value as part of a file name: unchanged where that is possible, else cleaned and with a checksum.
-
-    Args:
-        value: A value of `--over`.
+    """Return a value of `--over` as part of a file name: unchanged if possible, else cleaned and with a checksum.
 
     >>> file_name("pong"), file_name("ALE/Pong-v5")
     ('pong', 'ALE-Pong-v5-d3b6e4aa')
@@ -51,21 +47,13 @@ class Job:
 
 @dataclass(frozen=True)
 class Plan:
-    """What all jobs of a comparison have in common, and where its files are.
+    """What all jobs of a comparison have in common, and where its files are."""
 
-    Args:
-        module: The application's module, as in `python -m MODULE fit`.
-        configs: Its config files, in the order in which they are passed to it.
-        flags: Further flags, passed to it unchanged.
-        out: The folder of the comparison.
-        over: The argument of `--over`, such as `model.game`; None without that flag.
-    """
-
-    module: str
-    configs: tuple[Path, ...]
-    flags: tuple[str, ...]
-    out: Path
-    over: str | None = None
+    module: str  # of the application, as in `python -m MODULE fit`
+    configs: tuple[Path, ...]  # in the order in which they are passed to it
+    flags: tuple[str, ...]  # passed to it unchanged
+    out: Path  # the folder of the comparison
+    over: str | None = None  # the argument of `--over`, such as `model.game`
 
     def log(self, job: Job) -> Path:
         """Return the file that holds the output of a job's processes."""
@@ -95,7 +83,12 @@ class Plan:
     def command(self, job: Job, stage: Stage) -> list[str]:
         """Return the command line of a stage; it resumes a training that left a `last.ckpt`."""
         command = [*self.arguments(job, stage), f"--runs_dir={self.out / 'runs'}", f"--name={job.name}"]
-        checkpoint = self._checkpoint(job, stage)
+        if stage == "test":
+            fit = self.fitted(job)
+            checkpoint = None if fit is None else fit / "checkpoints" / "best.ckpt"
+        else:
+            started = (folder / "checkpoints" / "last.ckpt" for folder in self.versions(job))
+            checkpoint = next((path for path in started if path.is_file()), None)
         return command if checkpoint is None else [*command, f"--ckpt_path={checkpoint}"]
 
     def arguments(self, job: Job, stage: Stage) -> list[str]:
@@ -106,13 +99,6 @@ class Plan:
         if self.over is not None:
             command.append(f"--{self.over}={job.value}")
         return [*command, f"--model.coords={job.arm}", f"--seed_everything={job.seed}"]
-
-    def _checkpoint(self, job: Job, stage: Stage) -> Path | None:
-        if stage == "test":
-            fit = self.fitted(job)
-            return None if fit is None else fit / "checkpoints" / "best.ckpt"
-        started = (folder / "checkpoints" / "last.ckpt" for folder in self.versions(job))
-        return next((checkpoint for checkpoint in started if checkpoint.is_file()), None)
 
 
 def _finished(folder: Path, command: Stage) -> bool:

@@ -12,15 +12,10 @@ from typing import Any
 from coordconv_apps.compare.jobs import Plan
 from coordconv_apps.utils.files import atomic_write
 
-RECORD = "comparison.json"
-
 
 @contextlib.contextmanager
 def lock_folder(out: Path) -> Iterator[int]:
     """Lock the folder of a comparison for this process and its runs; yield the lock's file descriptor.
-
-    Args:
-        out: The folder; made where it is missing.
 
     Raises:
         ValueError: Another comparison, or a run that outlived one, is using it.
@@ -38,16 +33,12 @@ def claim_folder(plan: Plan, fresh: bool) -> None:
     """Check that the runs in the folder belong to this command line, and record the command line there.
 
     Arms, seeds, values of `--over` and the number of jobs may change; the application, the content of its configs, the
-    flags for it and the argument of `--over` may not.
-
-    Args:
-        plan: The comparison.
-        fresh: Whether to delete the runs of an earlier comparison, of this command line or another one.
+    flags for it and the argument of `--over` may not. With `fresh`, the runs of an earlier comparison are deleted.
 
     Raises:
         ValueError: The folder holds runs of another command line, or runs that no comparison made.
     """
-    path = plan.out / RECORD
+    path = plan.out / "comparison.json"
     digests = [hashlib.sha256(config.read_bytes()).hexdigest() for config in plan.configs]
     wanted: dict[str, Any] = {"module": plan.module, "configs": digests, "flags": list(plan.flags)}
     if plan.over is not None:

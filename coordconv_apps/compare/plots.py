@@ -17,15 +17,7 @@ ARM_COLOURS = {"none": "#555555", "xy": "#0072b2", "xyr": "#d55e00"}  # the colo
 
 
 def plot_results(results: Sequence[Result], title: str = "") -> bytes:
-    """Plot the headline validation metric by epoch, and its test counterpart by arm.
-
-    Args:
-        results: The results to plot.
-        title: Title above both plots; empty for none.
-
-    Returns:
-        The content of a PNG file.
-    """
+    """Plot the headline validation metric by epoch, and its test counterpart by arm; return a PNG file's content."""
     # Imported here, because the import takes a second and an error in the arguments should be reported at once.
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator

@@ -19,35 +19,21 @@ GRACE_SECONDS = 60.0  # how long a terminated run may take to save last.ckpt bef
 POLL_SECONDS = 0.2  # how soon a signal is answered
 
 
-class StopSignals:
-    """Counts stop signals.
-
-    Attributes:
-        count: How many came.
-        number: The last one's number, or None.
-    """
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.number: int | None = None
-
-    def handle(self, number: int, frame: FrameType | None) -> None:
-        """Count a signal; for `signal.signal`."""
-        self.count += 1
-        self.number = number
-
-
 @contextlib.contextmanager
-def stop_signals() -> Iterator[StopSignals]:
-    """Count Ctrl-C, SIGTERM and a closed terminal in a `with` block, instead of ending the program.
+def stop_signals() -> Iterator[list[int]]:
+    """Collect the numbers of signals (Ctrl-C, SIGTERM, a closed terminal) in a list, instead of ending the program.
 
-    An exception from a handler could fall between the start of a process and the note of it; a count cannot.
+    An exception from a handler could fall between the start of a process and the note of it; a number cannot.
     """
-    stop = StopSignals()
+    stop: list[int] = []
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        stop.append(number)
+
     numbers = [signal.SIGINT, signal.SIGTERM]
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup ignores it, and so must we
         numbers.append(signal.SIGHUP)
-    previous = {number: signal.signal(number, stop.handle) for number in numbers}
+    previous = {number: signal.signal(number, handle) for number in numbers}
     try:
         yield stop
     finally:
@@ -56,14 +42,7 @@ def stop_signals() -> Iterator[StopSignals]:
 
 
 class JobRunner:
-    """Runs jobs in threads, each of which waits for the process that it started.
-
-    Args:
-        plan: The comparison.
-        environments: Environment variables of each slot, on top of this process's own.
-        lock: A file descriptor that the processes keep open: the lock of the comparison's folder.
-        progress: Shows what happens.
-    """
+    """Runs jobs in threads, each of which waits for the process that it started: see `run_jobs`."""
 
     def __init__(self, plan: Plan, environments: Sequence[Mapping[str, str]], lock: int, progress: Progress) -> None:
         self.failures: dict[Job, str] = {}
@@ -142,25 +121,21 @@ class JobRunner:
         output = path.read_bytes()[start_of_output:].decode(errors="replace")
         return f"{stage} {how}: {last_error_line(output)}"
 
-    def stop(self, stop: StopSignals) -> None:
-        """Ask the running processes to save their state and end; kill them at a further signal or after a minute.
-
-        Args:
-            stop: Counts signals.
-        """
+    def stop(self, stop: Sequence[int]) -> None:
+        """Ask the running processes to save their state and end; kill them at a further signal or after a minute."""
         with self._guard:
             self._stopping = True
             running = {job: process for job, (_, process) in self._running.items()}
         if not running:
             return
-        signals = stop.count
+        signals = len(stop)
         for process in running.values():
             process.terminate()  # it alone: its data-loader workers must live until it has finished its batch
         names = ", ".join(job.name for job in running)
         self._progress.say(f"stopping {names}: waiting for their checkpoints (once more kills them)")
         deadline = time.monotonic() + GRACE_SECONDS
         while any(process.poll() is None for process in running.values()):
-            if stop.count > signals or time.monotonic() > deadline:
+            if len(stop) > signals or time.monotonic() > deadline:
                 for process in running.values():
                     _kill(process)
             time.sleep(POLL_SECONDS)
@@ -173,26 +148,23 @@ def _kill(process: "subprocess.Popen[bytes]") -> None:
 
 
 def run_jobs(
-    plan: Plan, jobs: Sequence[Job], environments: Sequence[Mapping[str, str]], lock: int, stop: StopSignals
+    plan: Plan, jobs: Sequence[Job], environments: Sequence[Mapping[str, str]], lock: int, stop: Sequence[int]
 ) -> dict[Job, str]:
-    """Run jobs side by side, as many at a time as there are slots, until all have ended or a signal came.
+    """Run jobs side by side, until all have ended or a signal came; return what went wrong, for each that failed.
 
     Args:
         plan: The comparison.
         jobs: The jobs to run; each must have a stage left.
-        environments: Environment variables of each slot.
-        lock: A file descriptor that the processes keep open.
-        stop: Counts signals; at the first, running jobs are asked to save their state and end.
-
-    Returns:
-        What went wrong, for each job that failed.
+        environments: Environment variables of each slot; as many jobs run at a time as there are slots.
+        lock: A file descriptor that the processes keep open: the lock of the comparison's folder.
+        stop: The signals that `stop_signals` collects.
     """
     progress = Progress(plan, len(jobs))
     runner = JobRunner(plan, environments, lock, progress)
     pool = ThreadPoolExecutor(len(environments))
     try:
         left = {pool.submit(runner.run, job) for job in jobs}
-        while left and not stop.count:
+        while left and not stop:
             done, left = wait(left, POLL_SECONDS)
             for future in done:
                 future.result()  # raises what the thread raised

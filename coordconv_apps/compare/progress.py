@@ -5,8 +5,6 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
-from pathlib import Path
-from typing import NamedTuple
 
 from tqdm import tqdm
 
@@ -18,32 +16,8 @@ SHOWN_METRICS = 3  # in a line about an epoch; the rest is in the run's log
 FIT_SHARE = 0.95  # of a job on the progress bar; the rest is its test
 
 
-class TrainingProgress(NamedTuple):
-    """How far a training is."""
-
-    epochs: int  # validated
-    max_epochs: int | None  # None: not known
-    metrics: dict[str, float]  # of the last validation
-
-
-def read_progress(folder: Path) -> TrainingProgress:
-    """Read how far a training is from its `metrics.csv` and `config.yaml`."""
-    epochs, metrics = 0, {}
-    for row in read_metrics(folder):
-        validation = {name: value for name, value in row.items() if name.startswith("val/")}
-        if validation and "epoch" in row:
-            epochs, metrics = int(row["epoch"]) + 1, validation
-    most = read_argument(folder, "trainer.max_epochs")
-    return TrainingProgress(epochs, most if isinstance(most, int) and most > 0 else None, metrics)
-
-
 class Progress:
-    """Shows the progress of jobs: a bar on a terminal, plain lines elsewhere. Threads may share it.
-
-    Args:
-        plan: The comparison.
-        total: Number of jobs to run.
-    """
+    """Shows the progress of jobs: a bar on a terminal, plain lines elsewhere. Threads may share it."""
 
     def __init__(self, plan: Plan, total: int) -> None:
         self._plan = plan
@@ -53,9 +27,8 @@ class Progress:
         self._shown: dict[Job, int] = {}
         self._last_read = 0.0
         layout = "{percentage:3.0f}%|{bar}| {n:.1f}/{total:.0f} runs [{elapsed}<{remaining}]{postfix}"
-        self._bar = tqdm(
-            total=float(total), disable=not self._terminal, bar_format=layout, smoothing=0, dynamic_ncols=True
-        )
+        hidden = not self._terminal
+        self._bar = tqdm(total=float(total), disable=hidden, bar_format=layout, smoothing=0, dynamic_ncols=True)
 
     def say(self, line: str) -> None:
         """Print a line, above the bar where there is one."""
@@ -72,11 +45,7 @@ class Progress:
             self._draw()
 
     def update(self, running: Mapping[Job, Stage]) -> None:
-        """Read how far the running jobs are, at most every two seconds.
-
-        Args:
-            running: Their stages.
-        """
+        """Read how far the running jobs are, at most every two seconds."""
         if time.monotonic() - self._last_read < READ_SECONDS:
             return
         self._last_read = time.monotonic()
@@ -89,14 +58,20 @@ class Progress:
         if stage == "test":
             self._fractions[job] = FIT_SHARE
             return f"{job.name} test"
-        folders = self._plan.versions(job)
-        progress = read_progress(folders[0]) if folders else TrainingProgress(0, None, {})
-        epoch = f"epoch {progress.epochs}" + (f"/{progress.max_epochs}" if progress.max_epochs is not None else "")
-        self._fractions[job] = FIT_SHARE * min(progress.epochs / (progress.max_epochs or math.inf), 1.0)
-        if progress.epochs != self._shown.get(job, 0) and not self._terminal:
-            values = [f"{name} {value:.4g}" for name, value in progress.metrics.items()]
+        epochs, last, most = 0, {}, None
+        for folder in self._plan.versions(job)[:1]:
+            most = read_argument(folder, "trainer.max_epochs")
+            for row in read_metrics(folder):
+                validation = {name: value for name, value in row.items() if name.startswith("val/")}
+                if validation and "epoch" in row:
+                    epochs, last = int(row["epoch"]) + 1, validation
+        limit = most if isinstance(most, int) and most > 0 else None
+        epoch = f"epoch {epochs}" + (f"/{limit}" if limit is not None else "")
+        self._fractions[job] = FIT_SHARE * min(epochs / (limit or math.inf), 1.0)
+        if epochs != self._shown.get(job, 0) and not self._terminal:
+            values = [f"{name} {value:.4g}" for name, value in last.items()]
             self.say(f"  {job.name}: {epoch} {' '.join(values[:SHOWN_METRICS])}")
-        self._shown[job] = progress.epochs
+        self._shown[job] = epochs
         return f"{job.name} {epoch}"
 
     def _draw(self) -> None:

@@ -12,7 +12,6 @@ from coordconv_apps.compare.results import Result
 from coordconv_apps.compare.tables import (
     Section,
     aligned,
-    heading,
     metric_names,
     metric_table,
     overview_table,
@@ -32,41 +31,23 @@ def write_report(
 ) -> list[Path]:
     """Write `comparison.md`, `comparison.csv` and `comparison.png`, and further figures, each of them atomically.
 
-    With `--over` there is a figure for each value, such as `comparison-pong.png`.
-
-    Args:
-        out: The folder of the comparison.
-        title: Heading of the Markdown file.
-        command: The command line that repeats the comparison.
-        results: The results of all jobs.
-        extension: The application's extension.
-        over: The argument of `--over`, or None.
-
-    Returns:
-        The files: text, numbers, figures, and figures of the extension.
+    With `--over` there is a figure for each value, such as `comparison-pong.png`. The files are returned in this order,
+    those of the extension last.
     """
-    parts = sections(results, extension.rows)
     figures = {out / f"comparison_{name}.png": content for name, content in extension.figures.items()}
     files = {
         out / "comparison.md": _markdown(out, title, command, results, extension, over).encode(),
         out / "comparison.csv": _csv(results, extension.rows, over).encode(),
-        **{
-            out / figure_name(part): plot_results(part.results, "" if over is None else f"{over}={part.value}")
-            for part in parts
-        },
     }
+    for part in sections(results, extension.rows, over):
+        files[out / _figure_name(part)] = plot_results(part.results, part.heading)
     for file, content in {**figures, **files}.items():  # figures first: the text refers to them
         with atomic_write(file, "wb") as handle:
             handle.write(content)
     return [*files, *figures]
 
 
-def figure_name(section: Section) -> str:
-    """Return the file name of a section's figure.
-
-    Args:
-        section: A section of the report.
-    """
+def _figure_name(section: Section) -> str:
     return "comparison.png" if section.value is None else f"comparison-{file_name(section.value)}.png"
 
 
@@ -112,11 +93,11 @@ def _body(results: Sequence[Result], extension: Extension, over: str | None) -> 
     notes = ["\n".join(f"- {line}" for line in extension.notes)] if extension.notes else []
     figures = [f"![{name}](comparison_{name}.png)" for name in extension.figures]
     body = []
-    for section in sections(results, extension.rows):
-        head = f"## {heading(section, over)}"
-        picture = f"![Validation by epoch, and the test metric]({figure_name(section)})"
-        body.append((head, metric_table(section.results, section.rows), table_note(section.results), picture))
+    for section in sections(results, extension.rows, over):
+        shown, said = metric_table(section.results, section.rows), table_note(section.results)
+        picture = f"![Validation by epoch, and the test metric]({_figure_name(section)})"
+        body += [f"## {section.heading}", shown, said, picture]
     if over is None:
-        [(_, shown, said, picture)] = body
+        _, shown, said, picture = body
         return [shown, said, *notes, picture, *figures]
-    return [overview_table(results, over), *notes, *figures, *(text for texts in body for text in texts), "## All runs"]
+    return [overview_table(results, over), *notes, *figures, *body, "## All runs"]

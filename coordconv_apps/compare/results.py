@@ -15,33 +15,19 @@ from coordconv_apps.runs.summary import read_summary
 
 @dataclass(frozen=True)
 class Result:
-    """One arm trained with one seed, as read from its run folders.
-
-    Args:
-        job: The job.
-        error: What went wrong; empty if the job finished.
-        metrics: Test metrics.
-        parameters: Number of parameters of the network.
-        seconds: Seconds of training.
-        epochs: Epochs of training.
-        headline: Name of the validation metric to draw.
-        curve: That metric by epoch.
-        folders: The folders of the training and of the test.
-        device: Where it was trained.
-        fit_metrics: The last metrics of the training.
-    """
+    """One arm trained with one seed, as read from its run folders."""
 
     job: Job
-    error: str = ""
-    metrics: dict[str, float] = field(default_factory=dict)
-    parameters: int | None = None
-    seconds: float | None = None
-    epochs: int | None = None
-    headline: str | None = None
-    curve: dict[int, float] = field(default_factory=dict)
-    folders: tuple[Path, ...] = ()
-    device: str = ""
-    fit_metrics: dict[str, float] = field(default_factory=dict)
+    error: str = ""  # what went wrong; empty if the job finished
+    metrics: dict[str, float] = field(default_factory=dict)  # of the test
+    parameters: int | None = None  # of the network
+    seconds: float | None = None  # of training
+    epochs: int | None = None  # of training
+    headline: str | None = None  # the validation metric to draw
+    curve: dict[int, float] = field(default_factory=dict)  # that metric by epoch
+    folders: tuple[Path, ...] = ()  # of the training and of the test
+    device: str = ""  # where it was trained
+    fit_metrics: dict[str, float] = field(default_factory=dict)  # the last ones of the training
 
     @property
     def status(self) -> str:
@@ -49,28 +35,16 @@ class Result:
         return "failed" if self.error else "finished"
 
     def validations(self, metric: str) -> dict[int, float]:
-        """Return any metric of the finished training by epoch (from 0); empty where there is none.
-
-        Args:
-            metric: Its name, such as `val/seconds`.
-        """
+        """Return a metric of the training, such as `val/seconds`, by epoch (from 0); empty where there is none."""
         return read_curve(self.folders[0], metric) if self.folders else {}
 
     def argument(self, name: str) -> object:
-        """Return the value of any argument of the training; None where it is not known.
-
-        Args:
-            name: The argument as on the command line, such as `model.game`.
-        """
+        """Return the value of an argument of the training, such as `model.game`; None where it is not known."""
         return read_argument(self.folders[0], name) if self.folders else None
 
 
 def by_value(results: Iterable[Result]) -> dict[str | None, list[Result]]:
-    """Group results by the value of `--over`; all of them are under None without that flag.
-
-    Args:
-        results: The results of all jobs.
-    """
+    """Group results by the value of `--over`; all of them are under None without that flag."""
     groups: dict[str | None, list[Result]] = {}
     for result in results:
         groups.setdefault(result.job.value, []).append(result)
@@ -78,13 +52,7 @@ def by_value(results: Iterable[Result]) -> dict[str | None, list[Result]]:
 
 
 def collect(plan: Plan, job: Job, error: str = "") -> Result:
-    """Read the result of a job from its run folders.
-
-    Args:
-        plan: The comparison.
-        job: The job; finished, or failed with `error`.
-        error: What went wrong, or empty.
-    """
+    """Read the result of a job, finished or failed with `error`, from its run folders."""
     fit, test = plan.fitted(job), plan.tested(job)
     training = read_summary(fit) if fit is not None else {}
     tested = read_summary(test) if test is not None else {}
@@ -110,22 +78,12 @@ def _metrics(summary: Mapping[str, Any]) -> dict[str, float]:
 
 
 def read_curve(folder: Path, metric: str) -> dict[int, float]:
-    """Read a metric of a run by epoch (from 0) from its `metrics.csv`; empty where there is none.
-
-    Args:
-        folder: The run's folder.
-        metric: A column of the file, such as `val/iou`.
-    """
+    """Read a metric of a run by epoch (from 0) from its `metrics.csv`; empty where there is none."""
     return {int(row["epoch"]): row[metric] for row in read_metrics(folder) if metric in row and "epoch" in row}
 
 
 def read_argument(folder: Path, name: str) -> object:
-    """Read the value of an argument of a run from its `config.yaml`; None where the file does not have it.
-
-    Args:
-        folder: The run's folder.
-        name: The argument as on the command line, such as `trainer.max_epochs` or `model.game`.
-    """
+    """Read an argument of a run, such as `model.game`, from its `config.yaml`; None where the file does not have it."""
     try:
         value: Any = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
         for key in name.split("."):

@@ -7,10 +7,7 @@ from coordconv_apps.utils.statistics import bootstrap
 
 
 def mean_and_deviation(values: ArrayLike) -> tuple[float, float | None]:
-    """Return the mean and the sample standard deviation, the latter None for fewer than two values.
-
-    Args:
-        values: ``(n,)``, n > 0.
+    """Return the mean of values ``(n,)`` and their sample standard deviation, the latter None for fewer than two.
 
     >>> mean_and_deviation([1, 2, 3])
     (2.0, 1.0)

@@ -15,11 +15,9 @@ def metric_names(results: Sequence[Result]) -> list[str]:
 
 
 def metric_table(results: Sequence[Result], further: Sequence[Row] = ()) -> str:
-    """Return the table of all metrics: mean and deviation of each arm, and its difference from the first arm.
+    """Return the table of all metrics and further rows.
 
-    Args:
-        results: The results of all jobs; the other arms are compared with the first result's.
-        further: Rows to add.
+    It has the mean and deviation of each arm, and the difference from the first arm, that of the first result.
     """
     arms = list(dict.fromkeys(result.job.arm for result in results))
     finished = [result for result in results if not result.error]
@@ -72,10 +70,7 @@ def _difference_cell(base: Sequence[float], other: Sequence[float]) -> str:
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table whose columns are aligned, so that a terminal shows it well, too.
-
-    Args:
-        rows: Its cells, the header first.
+    """Return a Markdown table, header first, whose columns are aligned, so that a terminal shows it well, too.
 
     >>> print(aligned([["", "none"], ["loss", "0.5"]]))
     |      | none |
@@ -112,42 +107,27 @@ def table_note(results: Sequence[Result]) -> str:
 class Section(NamedTuple):
     """A section of the report: the results of one value of `--over`, or all of them without that flag."""
 
+    heading: str  # such as model.game=pong; empty without --over
     value: str | None  # None without --over
     results: list[Result]
     rows: list[Row]  # of the application's extension
 
 
-def sections(results: Sequence[Result], further: Sequence[Row] = ()) -> list[Section]:
+def sections(results: Sequence[Result], further: Sequence[Row] = (), over: str | None = None) -> list[Section]:
     """Split the report into sections: one for each value of `--over`; a single one without that flag.
 
-    Args:
-        results: The results of all jobs.
-        further: Rows to add; each goes to the sections in which it has values.
+    Each further row goes to the sections in which it has values.
     """
     found = []
     for value, group in by_value(results).items():
         own = [Row(name, {j: v for j, v in of.items() if j.value == value}, form) for name, of, form in further]
-        found.append(Section(value, group, [row for row in own if row.values or value is None]))
+        heading = "" if over is None else f"{over}={value}"
+        found.append(Section(heading, value, group, [row for row in own if row.values or value is None]))
     return found
 
 
-def heading(section: Section, over: str | None) -> str:
-    """Return the heading of a section, such as `model.game=pong`; empty without `--over`.
-
-    Args:
-        section: A section of the report.
-        over: The argument of `--over`, or None.
-    """
-    return "" if over is None else f"{over}={section.value}"
-
-
 def overview_table(results: Sequence[Result], over: str) -> str:
-    """Return the table of the headline metric: a row for each value of `--over`.
-
-    Args:
-        results: The results of all jobs; the other arms are compared with the first result's.
-        over: The argument of `--over`.
-    """
+    """Return the table of the headline metric: a row for each value of the argument of `--over`."""
     arms = list(dict.fromkeys(result.job.arm for result in results))
     finished = [result for result in results if not result.error]
     name = headline_metric(finished)
@@ -160,11 +140,7 @@ def overview_table(results: Sequence[Result], over: str) -> str:
 
 
 def headline_metric(finished: Sequence[Result]) -> str:
-    """Return the test counterpart of the headline metric, else the first test metric; empty if there is none.
-
-    Args:
-        finished: Results of finished jobs.
-    """
+    """Return the test counterpart of the headline metric, else the first test metric; empty if there is none."""
     names = metric_names(finished)
     headline = next((result.headline for result in finished if result.headline), None)
     name = headline.replace("val/", "test/", 1) if headline else ""

@@ -17,19 +17,9 @@ with required_extra("coordinates"):
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run the application.
-
-    Args:
-        args: Command-line arguments; those of the process if None.
-    """
-    run(
-        "coordinates",
-        CoordinateTask,
-        NotSoClevrData,
-        args,
-        default_task=CoordinateClassification,
-        callbacks=(CoordinatePictures,),
-    )
+    """Run the application with these command-line arguments; those of the process if None."""
+    callbacks = (CoordinatePictures,)
+    run("coordinates", CoordinateTask, NotSoClevrData, args, default_task=CoordinateClassification, callbacks=callbacks)
 
 
 if __name__ == "__main__":

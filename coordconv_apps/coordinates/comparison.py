@@ -36,16 +36,16 @@ class Measure(NamedTuple):
     trivial: float  # a value that needs no learning
 
 
+# By the name of the validation metric. The trivial value is roughly that of the same answer to all samples of the
+# paper's canvas: any pixel, the middle, any square.
 MEASURES = {
     "val/accuracy": Measure("accuracy", "accuracy", "", 1, 0.01),
     "val/euclidean_distance": Measure("euclidean_distance", "Euclidean distance", " pixels", -1, 21.4),
     "val/iou": Measure("iou", "IoU", "", 1, 0.08),
 }
-"""By the name of the validation metric.
 
-The trivial value is roughly that of the same answer to all samples of the paper's canvas: any pixel, the middle, any
-square.
-"""
+
+_Curve = tuple[str, "NDArray[np.float64]", "NDArray[np.float64]"]  # arm, x and y
 
 
 class Run(NamedTuple):
@@ -58,11 +58,7 @@ class Run(NamedTuple):
 
 
 def extend(results: Sequence[Result]) -> Extension:
-    """Return the rows, notes and figures for a comparison of these tasks.
-
-    Args:
-        results: The results of all jobs; the other arms are compared with the first result's.
-    """
+    """Return rows, notes and figures; the other arms are compared with that of the first result."""
     finished = [result for result in results if not result.error]
     headline = next((result.headline for result in finished if result.headline), None)
     if headline is None:
@@ -95,15 +91,7 @@ def _read(result: Result, measure: Measure) -> Run:
 
 
 def common_value(runs: Sequence[Run], measure: Measure) -> float | None:
-    """Return the best test value that every run reached at some validation.
-
-    Args:
-        runs: All finished runs.
-        measure: The headline metric.
-
-    Returns:
-        The value, or None if it is trivial or if a run has no validation.
-    """
+    """Return the best test value that every run reached at some validation; None if it is trivial or there is none."""
     if not runs or not all(len(run.test) for run in runs):
         return None
     common = min((measure.sign * run.test).max() for run in runs)
@@ -111,13 +99,7 @@ def common_value(runs: Sequence[Run], measure: Measure) -> float | None:
 
 
 def seconds_to(run: Run, value: float, measure: Measure) -> float:
-    """Return the seconds of training until the test value was first as good as `value`.
-
-    Args:
-        run: A run that reached it.
-        value: The value.
-        measure: The headline metric.
-    """
+    """Return the seconds of training until the test value was first as good as `value`, which the run reached."""
     return float(run.seconds[np.argmax(measure.sign * run.test >= measure.sign * value)])
 
 
@@ -172,12 +154,7 @@ def _figures(runs: Sequence[Run], arms: Sequence[str], measure: Measure, common:
 
 
 def _draw_train_test(axes: Axes, runs: Sequence[Run], arms: Sequence[str], measure: Measure) -> None:
-    """Plot the test value against the training value of each run's last validation, and the way there."""
-    for place, arm in enumerate(arms):
-        own = [run for run in runs if run.job.arm == arm]
-        for run in own:
-            axes.plot(run.train, run.test, color=ARM_COLOURS[arm], alpha=0.3, linewidth=0.8)
-        _draw_ends(axes, [run.train for run in own], own, arm, place)
+    _draw_runs(axes, [(run.job.arm, run.train, run.test) for run in runs], arms, alpha=0.3, linewidth=0.8)
     axes.axline((0.5, 0.5), (1, 1), color="#999999", linestyle=":", linewidth=1, label="test = train", zorder=0)
     axes.set(xlabel=_axis_label("train", measure), ylabel=_axis_label("test", measure))
     axes.set_title("Each run's last validation, and its way there")
@@ -190,12 +167,7 @@ def _draw_train_test(axes: Axes, runs: Sequence[Run], arms: Sequence[str], measu
 
 
 def _draw_time(axes: Axes, runs: Sequence[Run], arms: Sequence[str], measure: Measure, common: float | None) -> None:
-    """Plot the test value of each run over the seconds of training."""
-    for place, arm in enumerate(arms):
-        own = [run for run in runs if run.job.arm == arm]
-        for run in own:
-            axes.plot(run.seconds, run.test, color=ARM_COLOURS[arm], alpha=0.6, linewidth=1)
-        _draw_ends(axes, [run.seconds for run in own], own, arm, place)
+    _draw_runs(axes, [(run.job.arm, run.seconds, run.test) for run in runs], arms, alpha=0.6, linewidth=1)
     if common is not None:
         text = f"{common:.4g}{measure.unit}, reached by all"
         axes.axhline(common, color="#999999", linestyle=":", linewidth=1, label=text, zorder=0)
@@ -208,19 +180,24 @@ def _draw_time(axes: Axes, runs: Sequence[Run], arms: Sequence[str], measure: Me
     axes.grid(alpha=0.3, which="both")
 
 
-def _draw_ends(axes: Axes, x: Sequence[NDArray[np.float64]], runs: Sequence[Run], arm: str, place: int) -> None:
-    """Plot a point at the end of each run of an arm, smaller for a later arm, which may lie on an earlier one's."""
-    if runs:
+def _draw_runs(axes: Axes, curves: Sequence[_Curve], arms: Sequence[str], *, alpha: float, linewidth: float) -> None:
+    """Plot a line for each run, and a point at its end, smaller for a later arm, which may lie on an earlier one's."""
+    for place, arm in enumerate(arms):
+        own = [(x, y) for of_arm, x, y in curves if of_arm == arm]
+        for x, y in own:
+            axes.plot(x, y, color=ARM_COLOURS[arm], alpha=alpha, linewidth=linewidth)
+        if not own:
+            continue
         axes.plot(
-            [values[-1] for values in x],
-            [run.test[-1] for run in runs],
+            [x[-1] for x, _ in own],
+            [y[-1] for _, y in own],
             color=ARM_COLOURS[arm],
             marker=MARKERS[arm],
             markeredgecolor="white",
             markersize=12 - 2 * place,
             linestyle="",
             alpha=0.8,
-            label=f"{arm} (n = {len(runs)})",
+            label=f"{arm} (n = {len(own)})",
         )
 
 

@@ -15,21 +15,13 @@ from coordconv_apps.data.datamodule import DataModule
 
 
 class NotSoClevrBatch(NamedTuple):
-    """Samples of Not-so-Clevr; `coordconv_apps.coordinates.not_so_clevr` renders their images.
+    """Samples of Not-so-Clevr; `coordconv_apps.coordinates.not_so_clevr` renders their images."""
 
-    Attributes:
-        centers: int64 ``(B, objects, 2)``: x and y of each square's centre, in pixels.
-    """
-
-    centers: Tensor
+    centers: Tensor  # int64 (B, objects, 2): x and y of each square's centre, in pixels
 
 
 class CenterDataset(Dataset[NotSoClevrBatch]):
-    """Centres by index, in whole batches.
-
-    Args:
-        centers: ``(n, objects, 2)``.
-    """
+    """Centres ``(n, objects, 2)`` by index, in whole batches."""
 
     def __init__(self, centers: Tensor) -> None:
         self.centers = centers
@@ -42,7 +34,7 @@ class CenterDataset(Dataset[NotSoClevrBatch]):
         return self.__getitems__([index])
 
     def __getitems__(self, indices: Sequence[int]) -> NotSoClevrBatch:
-        """Return a batch of samples. The loader calls this once per batch."""
+        """Return a batch of samples; the loader calls this once per batch."""
         return NotSoClevrBatch(self.centers[torch.as_tensor(indices)])
 
 
@@ -95,25 +87,21 @@ class NotSoClevrData(DataModule):
         self.centers = centers
 
     def train_dataloader(self) -> DataLoader[NotSoClevrBatch]:
-        """Make the loader of the training set."""
+        """Return the loader of the training set."""
         return self._loader(CenterDataset(self.centers.train), train=True, collate_fn=identity_collate)
 
     def val_dataloader(self) -> list[DataLoader[NotSoClevrBatch]]:
-        """Make the evaluation loaders of both sets, test and train."""
-        return [self._eval_loader(self.centers.test), self._eval_loader(self.centers.train)]
+        """Return the loaders of both sets, test and train."""
+        batch_size = self.eval_batch_size
+        return [
+            self._loader(CenterDataset(centers), train=False, collate_fn=identity_collate, batch_size=batch_size)
+            for centers in (self.centers.test, self.centers.train)
+        ]
 
     def test_dataloader(self) -> list[DataLoader[NotSoClevrBatch]]:
-        """Make the evaluation loaders of both sets, test and train."""
+        """Return the loaders of both sets, test and train."""
         return self.val_dataloader()
 
     def predict_dataloader(self) -> NoReturn:
-        """Refuse: all samples have a known answer.
-
-        Raises:
-            ValueError: Always.
-        """
+        """Raise `ValueError`: all samples have a known answer."""
         raise ValueError("predict: every sample has a known answer; test evaluates all of them and draws pictures")
-
-    def _eval_loader(self, centers: Tensor) -> DataLoader[NotSoClevrBatch]:
-        dataset = CenterDataset(centers)
-        return self._loader(dataset, train=False, collate_fn=identity_collate, batch_size=self.eval_batch_size)

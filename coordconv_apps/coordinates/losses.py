@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from coordconv_apps.coordinates.models.pixel_networks import HALO
+from coordconv_apps.coordinates.models.pixel_networks import HALO, PixelClassifier, PixelRenderer
 from coordconv_apps.coordinates.not_so_clevr import pixel_index
-
-if TYPE_CHECKING:
-    from coordconv_apps.coordinates.models.pixel_networks import PixelClassifier, PixelRenderer
 
 
 def full_cross_entropy(logits: Tensor, centers: Tensor) -> Tensor:
-    """Return the softmax cross-entropy over all pixels, as in the paper.
+    """Return the softmax cross-entropy over all pixels, as in the paper: the mean over batch and objects, a scalar.
 
     Args:
         logits: ``(B, H, W)``.
         centers: int64 ``(B, objects, 2)``, x and y of the true pixels.
-
-    Returns:
-        The mean over the batch and the objects, a scalar.
 
     >>> full_cross_entropy(torch.zeros(1, 8, 8), torch.tensor([[[3, 5]]]))  # log(64)
     tensor(4.1589)
@@ -34,19 +28,12 @@ def full_cross_entropy(logits: Tensor, centers: Tensor) -> Tensor:
 
 
 class SampledPixels(NamedTuple):
-    """Logits around each sample's centre, and an estimate of the softmax's denominator.
+    """Logits around each sample's centre, and an estimate of the softmax's denominator."""
 
-    Attributes:
-        corner: int64 ``(B, 2)``, x and y of the first pixel of the square around the centre.
-        side: Side of that square, in pixels.
-        logits: ``(B, side^2)``, those of the square row by row.
-        log_sum: ``(B,)``, estimated logarithm of the sum of exponentials of all logits of the canvas.
-    """
-
-    corner: Tensor
-    side: int
-    logits: Tensor
-    log_sum: Tensor
+    corner: Tensor  # int64 (B, 2), x and y of the first pixel of the square around the centre
+    side: int  # of that square, in pixels
+    logits: Tensor  # (B, side^2), those of the square row by row
+    log_sum: Tensor  # (B,), estimated logarithm of the sum of exponentials of all logits of the canvas
 
 
 def sample_pixels(
@@ -82,15 +69,7 @@ def sampled_cross_entropy(
 ) -> Tensor:
     """Return the softmax cross-entropy over the pixels around the true one and a random sample of all others.
 
-    Args:
-        network: Gives logits of chosen pixels.
-        centers: int64 ``(B, 1, 2)``, x and y of the true pixel.
-        near: How far the pixels around the true one reach.
-        others: Number of random pixels per sample.
-        others_weight: Exponent of their weight: see `sample_pixels`.
-
-    Returns:
-        The mean over the batch, a scalar.
+    It is the mean over the batch, a scalar. `near` is the `reach` of `sample_pixels`, which describes the others.
     """
     return _cross_entropy(sample_pixels(network, centers, near, others, others_weight), centers)
 
@@ -112,26 +91,23 @@ def sampled_rendering_loss(
     """Return the sigmoid cross-entropy of the pixels around the square; pixels far from it are left out.
 
     Args:
-        network: Finds the centre and paints.
+        network: The paper's network.
         centers: int64 ``(B, 1, 2)``, x and y of the centre.
         square_size: Side of the true square, in pixels.
         near: How far from the centre pixels are compared, in pixels; more at the border of the canvas. It must be above
             half a square and `HALO`, or the network hardly sees pixels that must stay black.
         others: Number of random pixels per sample, to estimate the softmax of the canvas.
         others_weight: Exponent of their weight: see `sample_pixels`.
-        center_weight: Weight of the cross-entropy of the softmax inside the network, as in classification.
-
-    Returns:
-        The mean over these pixels plus the weighted cross-entropy, a scalar.
+        center_weight: Weight of the cross-entropy of the softmax inside the network, which is added.
     """
-    size, halo = network.classifier.canvas_size, HALO
-    sample = sample_pixels(network.classifier, centers, near + halo, others, others_weight)
+    size = network.classifier.canvas_size
+    sample = sample_pixels(network.classifier, centers, near + HALO, others, others_weight)
     found = (sample.logits - sample.log_sum[:, None]).exp()
     painted = network.paint_at(found.view(-1, sample.side, sample.side))
     # A convolution pads a part of the canvas with zeros, which is right only where the canvas ends as well.
     place = sample.corner[:, :, None] + torch.arange(sample.side, device=centers.device)  # (B, 2, side)
     first, last = place[..., :1], place[..., -1:]
-    right = ((place >= first + halo) | (first == 0)) & ((place <= last - halo) | (last == size - 1))
+    right = ((place >= first + HALO) | (first == 0)) & ((place <= last - HALO) | (last == size - 1))
     kept = (right[:, 0, None, :] & right[:, 1, :, None]).to(painted.dtype)
     start = centers[:, 0, :, None] - square_size // 2
     inside = (place >= start) & (place < start + square_size)

@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
 
 class SampleMeans(Metric):
-    """Means of several values over all samples; a subclass computes the values of a sample.
-
-    Args:
-        names: Names of the values.
-    """
+    """Means over all samples of the values with these names; a subclass computes the values of a sample."""
 
     sums: Tensor
     count: Tensor
@@ -28,16 +19,15 @@ class SampleMeans(Metric):
         self.add_state("sums", torch.zeros(len(names)), dist_reduce_fx="sum")
         self.add_state("count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
-    def _add(self, values: Mapping[str, Tensor]) -> None:
-        """Add the values of a batch's samples, each ``(B,)``."""
-        stacked = torch.stack([values[name].float() for name in self.names])
+    def _add(self, *values: Tensor) -> None:
+        """Add the values of a batch's samples, each ``(B,)``, in the order of the names."""
+        stacked = torch.stack([value.float() for value in values])
         self.sums += stacked.sum(1)
         self.count += stacked.shape[1]
 
     def compute(self) -> dict[str, Tensor]:
         """Return the means by name, scalars; NaN without samples."""
-        means = self.sums / self.count
-        return dict(zip(self.names, means, strict=True))
+        return dict(zip(self.names, self.sums / self.count, strict=True))
 
 
 class PixelAccuracy(SampleMeans):
@@ -58,22 +48,11 @@ class PixelAccuracy(SampleMeans):
         super().__init__("accuracy", "euclidean_distance", "manhattan_distance")
 
     def update(self, logits: Tensor, centers: Tensor) -> None:
-        """Add samples.
-
-        Args:
-            logits: ``(B, H, W)``.
-            centers: int64 ``(B, 1, 2)``, x and y of the true pixel.
-        """
+        """Add logits ``(B, H, W)`` and their true pixels, int64 ``(B, 1, 2)``."""
         best = logits.flatten(1).argmax(1)
         width = logits.shape[-1]
         offset = torch.stack([best % width, best // width], dim=1) - centers[:, 0]
-        self._add(
-            {
-                "accuracy": (offset == 0).all(1),
-                "euclidean_distance": offset.float().norm(dim=1),
-                "manhattan_distance": offset.abs().sum(1),
-            }
-        )
+        self._add((offset == 0).all(1), offset.float().norm(dim=1), offset.abs().sum(1))
 
 
 class PositionError(SampleMeans):
@@ -89,13 +68,8 @@ class PositionError(SampleMeans):
         super().__init__("euclidean_distance")
 
     def update(self, positions: Tensor, centers: Tensor) -> None:
-        """Add samples.
-
-        Args:
-            positions: ``(B, 2)``, x and y in pixels.
-            centers: ``(B, 1, 2)``, true positions.
-        """
-        self._add({"euclidean_distance": (positions - centers[:, 0]).norm(dim=1)})
+        """Add positions ``(B, 2)`` and the true ones, ``(B, 1, 2)``, x and y in pixels."""
+        self._add((positions - centers[:, 0]).norm(dim=1))
 
 
 class PixelIoU(SampleMeans):
@@ -113,24 +87,16 @@ class PixelIoU(SampleMeans):
         super().__init__("iou")
 
     def update(self, logits: Tensor, images: Tensor) -> None:
-        """Add samples.
-
-        Args:
-            logits: ``(B, H, W)``; pixels with a probability above 0.5 are predicted.
-            images: ``(B, H, W)``, 1 at true pixels and 0 elsewhere.
-        """
-        self._add({"iou": pixel_iou(logits, images)})
+        """Add samples: see `pixel_iou`."""
+        self._add(pixel_iou(logits, images))
 
 
 def pixel_iou(logits: Tensor, images: Tensor) -> Tensor:
-    """Return the intersection over union of each image's pixels; 1 for an image without any, predicted or true.
+    """Return the intersection over union of each image's pixels, float32 ``(B,)``; 1 for an image without any.
 
     Args:
         logits: ``(B, H, W)``; pixels with a probability above 0.5 are predicted.
         images: ``(B, H, W)``, 1 at true pixels and 0 elsewhere.
-
-    Returns:
-        float32 ``(B,)``, in [0, 1].
     """
     predicted, true = logits.flatten(1) > 0, images.flatten(1) > 0.5
     union = (predicted | true).sum(1)

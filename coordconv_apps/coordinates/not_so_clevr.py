@@ -6,12 +6,10 @@ of centres, and images are rendered from it on the device that needs them.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from torch import Tensor
 
 Split = Literal["uniform", "quadrant"]
 
@@ -24,18 +22,13 @@ class Centers(NamedTuple):
 
 
 def all_centers(canvas_size: int = 64, square_size: int = 9) -> Tensor:
-    """Return the centres of all squares that fit on the canvas, row by row.
+    """Return the centres of all squares that fit on the canvas, int64 ``(n, 2)``, row by row.
 
-    Args:
-        canvas_size: Height and width of the canvas, in pixels.
-        square_size: Side of the square, in pixels; if even, the centre is the pixel right of and below the middle.
-
-    Returns:
-        int64 ``(n, 2)``: x and y, each in ``[square_size // 2, canvas_size - (square_size - 1) // 2)``. For the
-        paper's 64 and 9: 4 to 59, 3,136 centres.
+    Both x and y are in ``[square_size // 2, canvas_size - (square_size - 1) // 2)``. For the paper's 64 and 9: 4 to 59,
+    3,136 centres. The centre of an even square is the pixel right of and below its middle.
 
     Raises:
-        ValueError: The square is larger than the canvas, or one of them has no pixels.
+        ValueError: The square is larger than the canvas, or has no pixels.
 
     >>> all_centers().shape
     torch.Size([3136, 2])
@@ -63,9 +56,6 @@ def split_centers(
         test_fraction: For "uniform", in (0, 1).
         seed: Seed of the "uniform" split.
 
-    Returns:
-        Two sets without a common centre, each ``(n, 1, 2)`` and with at least one centre.
-
     Raises:
         ValueError: An argument is out of its range, or one of the sets is empty.
 
@@ -92,45 +82,20 @@ def split_centers(
 
 
 def draw_pairs(centers: Tensor, count: int, seed: int) -> Tensor:
-    """Draw pairs of centres independently, so that squares may overlap.
-
-    Args:
-        centers: ``(n, 1, 2)``.
-        count: Number of pairs.
-        seed: Seed of the pairs.
-
-    Returns:
-        int64 ``(count, 2, 2)``: two centres each.
-    """
+    """Draw pairs ``(count, 2, 2)`` of centres ``(n, 1, 2)`` independently, so that squares may overlap."""
     chosen = torch.randint(len(centers), (count, 2), generator=torch.Generator().manual_seed(seed))
     return centers[chosen, 0]
 
 
 def one_hot(centers: Tensor, canvas_size: int) -> Tensor:
-    """Render images that are 1 at the centres and 0 elsewhere.
-
-    Args:
-        centers: int64 ``(B, objects, 2)``, x and y in ``[0, canvas_size)``.
-        canvas_size: Height and width of the images, in pixels.
-
-    Returns:
-        float32 ``(B, canvas_size, canvas_size)``; the first index of an image is the row, y.
-    """
+    """Render images, float32 ``(B, H, W)``, that are 1 at the centres, int64 ``(B, objects, 2)``, and 0 elsewhere."""
     images = torch.zeros(len(centers), canvas_size**2, device=centers.device)
     images.scatter_(1, pixel_index(centers, canvas_size), 1.0)
     return images.view(-1, canvas_size, canvas_size)
 
 
 def render(centers: Tensor, canvas_size: int, square_size: int) -> Tensor:
-    """Render images of the squares: 1 inside them and 0 elsewhere.
-
-    Args:
-        centers: int64 ``(B, objects, 2)``, x and y in pixels.
-        canvas_size: Height and width of the images, in pixels.
-        square_size: Side of the squares, in pixels.
-
-    Returns:
-        float32 ``(B, canvas_size, canvas_size)``; the first index of an image is the row, y.
+    """Render images, float32 ``(B, H, W)``: 1 in the squares around centres, int64 ``(B, objects, 2)``, 0 elsewhere.
 
     >>> render(torch.tensor([[[1, 2]]]), canvas_size=4, square_size=2)[0].int()
     tensor([[0, 0, 0, 0],
@@ -146,14 +111,7 @@ def render(centers: Tensor, canvas_size: int, square_size: int) -> Tensor:
 
 
 def pixel_index(centers: Tensor, canvas_size: int) -> Tensor:
-    """Return the index of the pixel ``(x, y)``, counted row by row.
-
-    Args:
-        centers: int64 ``(..., 2)``, x and y.
-        canvas_size: Width of the canvas, in pixels.
-
-    Returns:
-        int64 ``(...)``.
+    """Return the indices, int64 ``(...)``, of pixels ``(..., 2)``, x and y, counted row by row.
 
     >>> pixel_index(torch.tensor([3, 2]), canvas_size=64)
     tensor(131)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -14,7 +14,6 @@ from coordconv_apps.coordinates.not_so_clevr import Centers, pixel_index
 from coordconv_apps.coordinates.tasks import (
     CoordinateClassification,
     CoordinateRegression,
-    CoordinateRendering,
     CoordinateTask,
 )
 from coordconv_apps.training.pictures import Pictures
@@ -29,31 +28,22 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-SetName = Literal["train", "test"]
+RIGHT_COLOUR, WRONG_COLOUR = "#0072b2", "#e69f00"  # blue and orange: the colour-blind can tell them apart, too
+GROUND_COLOUR = "#e8eaed"  # of pixels without a centre
+FRAME_COLOUR = "#d55e00"  # vermilion stands out from the blues of probabilities
 
-RIGHT_COLOUR, WRONG_COLOUR, GROUND_COLOUR = "#0072b2", "#e69f00", "#e8eaed"
-"""Blue and orange: the colour-blind can tell them apart, too. Pixels without a centre are light grey."""
-
-FRAME_COLOUR = "#d55e00"
-"""Vermilion: a frame stands out from the blues of probabilities."""
-
-_PROBABILITY_MAP, _IOU_MAP = "Blues", "viridis"
-_SETS: tuple[SetName, ...] = ("train", "test")
 _BATCH = 64
-_WINDOW = 15
-_SAMPLES = 8
 _DPI = 110
 
 
 def true_pixels(logits: Tensor, centers: Tensor) -> Tensor:
-    """Return the probabilities of the true pixels, and whether they are the most probable ones.
+    """Return two values for each sample, float32 ``(B, 2)``.
+
+    They are the probability of the true pixel, in [0, 1], and 1 if that pixel is the most probable one, else 0.
 
     Args:
         logits: ``(B, H, W)``.
         centers: int64 ``(B, 1, 2)``, x and y of the true pixel.
-
-    Returns:
-        float32 ``(B, 2)``: the probability of the true pixel, in [0, 1], and 1 if it is the most probable one, else 0.
     """
     logits, pixels = logits.flatten(1).float(), pixel_index(centers[:, 0], logits.shape[-1])
     probability = logits.softmax(1).gather(1, pixels.unsqueeze(1)).squeeze(1)
@@ -63,105 +53,69 @@ def true_pixels(logits: Tensor, centers: Tensor) -> Tensor:
 def per_sample(
     task: CoordinateTask, centers: Tensor, measure: Callable[[Tensor, Tensor], Tensor]
 ) -> NDArray[np.float32]:
-    """Compute values for all samples of a set, batch by batch.
+    """Compute values ``(n, ...)`` for all samples of a set, ``(n, objects, 2)``, batch by batch.
 
     Args:
         task: The task, in evaluation mode.
-        centers: int64 ``(n, objects, 2)``.
+        centers: The set.
         measure: Computes values ``(B, ...)`` from the outputs and the centres of a batch.
-
-    Returns:
-        ``(n, ...)``.
     """
     batches = (batch.to(task.device) for batch in centers.split(_BATCH))
-    values: list[NDArray[np.float32]] = [measure(task(batch), batch).float().cpu().numpy() for batch in batches]
-    return np.concatenate(values)
+    return np.concatenate([measure(task(batch), batch).float().cpu().numpy() for batch in batches])
 
 
 def on_canvas(centers: Tensor, values: NDArray[np.float32], canvas_size: int) -> NDArray[np.float32]:
-    """Place the values of samples at their centres.
-
-    Args:
-        centers: int64 ``(n, 1, 2)``, x and y in pixels.
-        values: ``(n,)``.
-        canvas_size: Height and width of the canvas, in pixels.
-
-    Returns:
-        ``(canvas_size, canvas_size)``, the first index is y; NaN where there is no centre.
-    """
+    """Place values ``(n,)`` at their centres ``(n, 1, 2)`` on a canvas, first index y; NaN where there is no centre."""
     x, y = centers[:, 0].cpu().numpy().T
     canvas = np.full((canvas_size, canvas_size), np.nan, dtype=np.float32)
     canvas[y, x] = values
     return canvas
 
 
-def window(center: tuple[int, int], canvas_size: int, side: int = _WINDOW) -> tuple[int, int, int]:
-    """Return a square of pixels around a centre, shifted where it would leave the canvas.
-
-    Args:
-        center: x and y in pixels.
-        canvas_size: Height and width of the canvas, in pixels.
-        side: Side of the square, in pixels; at most that of the canvas.
-
-    Returns:
-        Its first x, its first y, and its side.
-    """
+def window(center: tuple[int, int], canvas_size: int, side: int = 15) -> tuple[int, int, int]:
+    """Return first x, first y and side of a square around a centre, shifted where it would leave the canvas."""
     side = min(side, canvas_size)
     x, y = (min(max(c - side // 2, 0), canvas_size - side) for c in center)
     return x, y, side
 
 
 class Point(NamedTuple):
-    """A sample to look at.
+    """A sample to look at."""
 
-    Attributes:
-        set_name: Its set.
-        sample: Its index in the set.
-        text: Why it was chosen.
-    """
-
-    set_name: SetName
-    sample: int
-    text: str
+    set_name: str  # train or test
+    sample: int  # its index in the set
+    text: str  # why it was chosen
 
 
 def choose_points(train: NDArray[np.float32], test: NDArray[np.float32]) -> list[Point]:
     """Choose the points of the paper's figure: a clear hit, a narrow hit, and a miss.
 
+    These are the training hit with the highest probability, and the test hit and the test miss with the lowest
+    probability. If there is no hit, the miss with the highest probability takes its place; without a miss there is no
+    third point. No point appears twice.
+
     Args:
         train: ``(n, 2)``, probabilities and hits of the training set, as `true_pixels` returns them.
         test: ``(m, 2)``, the same for the test set.
-
-    Returns:
-        The training hit with the highest probability, the test hit with the lowest probability, and the test miss with
-        the lowest probability. If there is no hit, the miss with the highest probability takes its place; without a
-        miss there is no third point. No point appears twice.
     """
-    points = [
-        _extreme("train", train, hit=True, highest=True, text="right, the surest")
-        or _extreme("train", train, hit=False, highest=True, text="all wrong, the best"),
-        _extreme("test", test, hit=True, highest=False, text="right, the least sure")
-        or _extreme("test", test, hit=False, highest=True, text="all wrong, the best"),
-        _extreme("test", test, hit=False, highest=False, text="wrong, the worst"),
-    ]
-    chosen: dict[tuple[SetName, int], Point] = {}
-    for point in points:
-        if point is not None:
-            chosen.setdefault((point.set_name, point.sample), point)
-    return list(chosen.values())
+    points = []
+    for name, values, extreme, text in (
+        ("train", train, np.argmax, "right, the surest"),
+        ("test", test, np.argmin, "right, the least sure"),
+    ):
+        hits, misses = (np.flatnonzero((values[:, 1] > 0.5) == hit) for hit in (True, False))
+        if len(hits):
+            points.append(Point(name, int(hits[extreme(values[hits, 0])]), text))
+        else:
+            points.append(Point(name, int(misses[values[misses, 0].argmax()]), "all wrong, the best"))
+    if len(misses):  # of the test set
+        worst = int(misses[test[misses, 0].argmin()])
+        if worst != points[-1].sample:
+            points.append(Point("test", worst, "wrong, the worst"))
+    return points
 
 
-def _extreme(set_name: SetName, values: NDArray[np.float32], *, hit: bool, highest: bool, text: str) -> Point | None:
-    """Return the hit or miss with the highest or lowest probability, the first of equals; None if there is none."""
-    chosen = np.flatnonzero((values[:, 1] > 0.5) == hit)
-    if len(chosen) == 0:
-        return None
-    probabilities = values[chosen, 0]
-    index = probabilities.argmax() if highest else probabilities.argmin()
-    return Point(set_name, int(chosen[index]), text)
-
-
-def spread_out(count: int, chosen: int = _SAMPLES) -> list[int]:
+def spread_out(count: int, chosen: int = 8) -> list[int]:
     """Return at most ``chosen`` of ``count`` indices, evenly spaced from the first to the last."""
     return [round(index) for index in np.linspace(0, count - 1, min(chosen, count)).tolist()]
 
@@ -170,7 +124,7 @@ class CoordinatePictures(Pictures):
     """Draw the network's outputs at every place on the canvas, for the training and the test set.
 
     Args:
-        every_n_epochs: How often to draw during ``fit``; 0 draws at its end only.
+        every_n_epochs: Number of epochs between pictures during ``fit``; 0 draws at its end only.
     """
 
     def __init__(self, every_n_epochs: int = 0) -> None:
@@ -179,52 +133,34 @@ class CoordinatePictures(Pictures):
     def draw(self, task: LightningModule, datamodule: LightningDataModule) -> dict[str, Image.Image]:
         """Draw the pictures of a task.
 
-        Args:
-            task: One of the three coordinate tasks.
-            datamodule: A `NotSoClevrData`.
-
-        Returns:
-            Classification: "centers", which centres are found, and "probabilities" around single points. Regression:
-            "positions". Rendering: "squares" and, with one object, "iou", how well each square is drawn.
+        Classification: "centers", which centres are found, and "probabilities" around single points. Regression:
+        "positions". Rendering: "squares" and, with one object, "iou", how well each square is drawn.
 
         Raises:
             TypeError: The task or the data belong to another application.
         """
         if not (isinstance(task, CoordinateTask) and isinstance(datamodule, NotSoClevrData)):
             raise TypeError(f"{type(task).__name__} and {type(datamodule).__name__} are not those of coordinates")
-        figures = next(draw for kind, draw in _FIGURES.items() if isinstance(task, kind))(task, datamodule.centers)
-        return {name: as_picture(figure, _DPI) for name, figure in figures.items()}
+        return {name: as_picture(figure, _DPI) for name, figure in _figures(task, datamodule.centers).items()}
 
 
-def _classification(task: CoordinateTask, centers: Centers) -> dict[str, Figure]:
-    train, test = (per_sample(task, of_set, true_pixels) for of_set in centers)
-    return {
-        "centers": _draw_centers(task, centers, (train[:, 1], test[:, 1])),
-        "probabilities": _draw_points(task, centers, choose_points(train, test)),
-    }
+def _figures(task: CoordinateTask, centers: Centers) -> dict[str, Figure]:
+    def of_both_sets(measure: Callable[[Tensor, Tensor], Tensor]) -> list[NDArray[np.float32]]:
+        return [per_sample(task, of_set, measure) for of_set in centers]
 
-
-def _regression(task: CoordinateTask, centers: Centers) -> dict[str, Figure]:
-    train, test = (per_sample(task, of_set, lambda positions, _: positions) for of_set in centers)
-    return {"positions": _draw_positions(task, centers, (train, test))}
-
-
-def _rendering(task: CoordinateTask, centers: Centers) -> dict[str, Figure]:
-    def measure(logits: Tensor, batch: Tensor) -> Tensor:
-        return pixel_iou(logits, task.targets(batch))
-
+    if isinstance(task, CoordinateClassification):
+        train, test = of_both_sets(true_pixels)
+        return {
+            "centers": _draw_centers(task, centers, (train[:, 1], test[:, 1])),
+            "probabilities": _draw_points(task, centers, choose_points(train, test)),
+        }
+    if isinstance(task, CoordinateRegression):
+        return {"positions": _draw_positions(task, centers, of_both_sets(lambda positions, _: positions))}
     figures = {"squares": _draw_squares(task, centers.test[spread_out(len(centers.test))])}
     if task.objects == 1:
-        train, test = (per_sample(task, of_set, measure) for of_set in centers)
-        figures["iou"] = _draw_iou(task, centers, (train, test))
+        shares = of_both_sets(lambda logits, batch: pixel_iou(logits, task.targets(batch)))
+        figures["iou"] = _draw_iou(task, centers, shares)
     return figures
-
-
-_FIGURES: dict[type[CoordinateTask], Callable[[CoordinateTask, Centers], dict[str, Figure]]] = {
-    CoordinateClassification: _classification,
-    CoordinateRegression: _regression,
-    CoordinateRendering: _rendering,
-}
 
 
 def _new_figure(task: CoordinateTask, title: str, width: float, height: float) -> Figure:
@@ -239,7 +175,7 @@ def _new_figure(task: CoordinateTask, title: str, width: float, height: float) -
 
 def _canvases(
     task: CoordinateTask, title: str, centers: Centers, values: Sequence[NDArray[np.float32]]
-) -> tuple[Figure, list[tuple[Axes, SetName, Tensor, NDArray[np.float32]]]]:
+) -> tuple[Figure, list[tuple[Axes, str, Tensor, NDArray[np.float32]]]]:
     """Make a figure of two canvases, x to the right and y down; return axes, name, centres and values of each set."""
     figure = _new_figure(task, title, 10, 5.9)
     both = figure.subplots(1, 2, sharey=True)
@@ -247,7 +183,7 @@ def _canvases(
     for axes in both:
         axes.set(xlim=(-0.5, edge), ylim=(edge, -0.5), aspect="equal", xlabel="x in pixels")
     both[0].set_ylabel("y in pixels")
-    return figure, list(zip(both, _SETS, centers, values, strict=True))
+    return figure, list(zip(both, ("train", "test"), centers, values, strict=True))
 
 
 def _draw_centers(task: CoordinateTask, centers: Centers, hits: Sequence[NDArray[np.float32]]) -> Figure:
@@ -297,7 +233,7 @@ def _draw_probabilities(
     shown = probabilities[y : y + side, x : x + side]
     extent = (x - 0.5, x + side - 0.5, y + side - 0.5, y - 0.5)
     highest = shown.max() if shown.max() > 0 else 1  # all zeros far from the probable pixels
-    image = axes.imshow(shown, cmap=_PROBABILITY_MAP, vmin=0, vmax=highest, extent=extent, interpolation="nearest")
+    image = axes.imshow(shown, cmap="Blues", vmin=0, vmax=highest, extent=extent, interpolation="nearest")
     axes.figure.colorbar(image, ax=axes, fraction=0.046, pad=0.03)
     x, y, side = frame
     axes.add_patch(Rectangle((x - 0.5, y - 0.5), side, side, fill=False, edgecolor=FRAME_COLOUR, linewidth=2))
@@ -314,9 +250,8 @@ def _draw_positions(task: CoordinateTask, centers: Centers, found: Sequence[NDAr
         ways = list(np.stack([true, positions], axis=1))
         axes.scatter(true[:, 0], true[:, 1], s=12, color="#b8bcc2", linewidths=0, zorder=1, label="true")
         # Faint, so that the dots stay visible among thousands of long lines.
-        lines = LineCollection(
-            ways, colors=WRONG_COLOUR, linewidths=0.8, alpha=0.25, zorder=2, label="from true to found"
-        )
+        lines = LineCollection(ways, colors=WRONG_COLOUR, linewidths=0.8, alpha=0.25, zorder=2)
+        lines.set_label("from true to found")
         axes.add_collection(lines, autolim=False)
         axes.scatter(positions[:, 0], positions[:, 1], s=5, color=RIGHT_COLOUR, linewidths=0, zorder=3, label="found")
         axes.set_title(f"{name}: mean distance {np.linalg.norm(positions - true, axis=1).mean():.3g} pixels")
@@ -348,7 +283,7 @@ def _draw_iou(task: CoordinateTask, centers: Centers, shares: Sequence[NDArray[n
     from matplotlib import colormaps
 
     figure, canvases = _canvases(task, "intersection over union of the square at each centre", centers, shares)
-    colours = colormaps[_IOU_MAP].with_extremes(bad=GROUND_COLOUR)
+    colours = colormaps["viridis"].with_extremes(bad=GROUND_COLOUR)
     for axes, name, of_set, values in canvases:
         canvas = on_canvas(of_set, values, task.canvas_size)
         image = axes.imshow(canvas, cmap=colours, vmin=0, vmax=1, interpolation="nearest")

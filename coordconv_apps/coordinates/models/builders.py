@@ -6,8 +6,9 @@ plain convolution networks; with coordinates, every convolution of them is repla
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 from torch import nn
@@ -15,13 +16,9 @@ from torch import nn
 from coordconv_apps import to_coordconv
 from coordconv_apps.coordinates.models.pixel_networks import GrowingNet, PixelClassifier, PixelRenderer
 from coordconv_apps.coordinates.models.position_networks import ConvRegressor, PositionNet, StridedRegressor
+from coordconv_apps.nn.coords import Coords
 from coordconv_apps.nn.init import he_normal_
 from coordconv_apps.nn.parameter_budget import parameter_count, widest_within_budget
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from coordconv_apps.nn.coords import Coords
 
 PixelNetworkName = Literal["paper", "deconv", "upsample", "budget"]
 """Networks from positions to pixels: the paper's CoordConv network of the task; "deconv", the paper's baseline of
@@ -33,40 +30,11 @@ PositionNetworkName = Literal["paper", "dense", "strided", "budget"]
 baselines; "budget", "strided" with as many channels as fit into the number of parameters of "paper" with x and y."""
 
 
-def build_classifier(
+def build_pixel_network(
     network: PixelNetworkName,
     coords: Coords,
     *,
-    canvas_size: int = 64,
-    width: int = 1,
-    kernel_size: int = 3,
-    scale_inputs: bool = True,
-    gain: float = 1.0,
-    coord_gain: float = 1.0,
-) -> nn.Module:
-    """Build a network of `CoordinateClassification`, from positions to the logits of all pixels.
-
-    Coordinates are in the first layer of "paper", and in every convolution of the other networks. Weights are He-normal
-    from torch's global generator, and biases are 0. The arguments are those of the task.
-
-    Raises:
-        ValueError: An argument is out of its range.
-
-    >>> build_classifier("paper", "xy")(torch.tensor([[4.0, 59.0]])).shape
-    torch.Size([1, 64, 64])
-    """
-
-    def paper(coords: Coords) -> nn.Module:
-        return PixelClassifier(canvas_size, coords, scale_inputs=scale_inputs)
-
-    growing = partial(GrowingNet, canvas_size, 2, kernel_size=kernel_size, scale_inputs=scale_inputs)
-    return _pixel_network(network, coords, paper, growing, canvas_size, width, kernel_size, gain, coord_gain)
-
-
-def build_renderer(
-    network: PixelNetworkName,
-    coords: Coords,
-    *,
+    renders: bool = False,
     canvas_size: int = 64,
     objects: int = 1,
     width: int = 1,
@@ -75,13 +43,38 @@ def build_renderer(
     gain: float = 1.0,
     coord_gain: float = 1.0,
 ) -> nn.Module:
-    """Build a network of `CoordinateRendering`, as `build_classifier` does."""
+    """Build a network of `CoordinateClassification` or, with ``renders``, `CoordinateRendering`.
+
+    It takes positions in pixels, and gives the logits of all pixels. Coordinates are in the first layer of "paper", and
+    in every convolution of the other networks. Weights are He-normal from torch's global generator, and biases are 0.
+    The other arguments are those of the task.
+
+    Raises:
+        ValueError: An argument is out of its range.
+
+    >>> build_pixel_network("paper", "xy")(torch.tensor([[4.0, 59.0]])).shape
+    torch.Size([1, 64, 64])
+    """
+    _check_sizes(canvas_size=(canvas_size, 8), width=(width, 1), kernel_size=(kernel_size, 2))
+    if network == "upsample" and kernel_size % 2 == 0:
+        raise ValueError(f"model.kernel_size={kernel_size}: must be odd for model.network=upsample, such as 3")
 
     def paper(coords: Coords) -> nn.Module:
-        return PixelRenderer(PixelClassifier(canvas_size, coords, 2 * objects, scale_inputs=scale_inputs), width)
+        classifier = PixelClassifier(canvas_size, coords, 2 * objects, scale_inputs=scale_inputs)
+        return PixelRenderer(classifier, width) if renders else classifier
 
     growing = partial(GrowingNet, canvas_size, 2 * objects, kernel_size=kernel_size, scale_inputs=scale_inputs)
-    return _pixel_network(network, coords, paper, growing, canvas_size, width, kernel_size, gain, coord_gain)
+    builders: dict[PixelNetworkName, Callable[[], nn.Module]] = {
+        "paper": lambda: paper(coords),
+        "deconv": lambda: growing(32 * width),
+        "upsample": lambda: growing(32 * width, upsample=True),
+        "budget": lambda: growing(widest_within_budget(growing, parameter_count(paper("xy")))),
+    }
+    return _prepare(builders[network](), "none" if network == "paper" else coords, gain, coord_gain)
+
+
+build_classifier = build_pixel_network
+build_renderer = partial(build_pixel_network, renders=True)
 
 
 def build_regressor(
@@ -92,39 +85,15 @@ def build_regressor(
     width: int = 1,
     coord_gain: float = 1.0,
 ) -> nn.Module:
-    """Build a network of `CoordinateRegression`, from images to positions, as `build_classifier` does."""
+    """Build a network of `CoordinateRegression`, from images to positions, as `build_pixel_network` does."""
     _check_sizes(canvas_size=(canvas_size, 8), width=(width, 1))
     builders: dict[PositionNetworkName, Callable[[], nn.Module]] = {
         "paper": lambda: PositionNet(coords),
         "dense": lambda: ConvRegressor(canvas_size, 16 * width),
         "strided": lambda: StridedRegressor(16 * width),
-        "budget": lambda: _within(parameter_count(PositionNet("xy")), StridedRegressor),
+        "budget": lambda: StridedRegressor(widest_within_budget(StridedRegressor, parameter_count(PositionNet("xy")))),
     }
     return _prepare(builders[network](), "none" if network == "paper" else coords, 1.0, coord_gain)
-
-
-def _pixel_network(
-    network: PixelNetworkName,
-    coords: Coords,
-    paper: Callable[[Coords], nn.Module],
-    growing: Callable[..., nn.Module],
-    canvas_size: int,
-    width: int,
-    kernel_size: int,
-    gain: float,
-    coord_gain: float,
-) -> nn.Module:
-    """Build a network that gives pixels; ``paper`` makes the paper's one, ``growing`` its baseline with n channels."""
-    _check_sizes(canvas_size=(canvas_size, 8), width=(width, 1), kernel_size=(kernel_size, 2))
-    if network == "upsample" and kernel_size % 2 == 0:
-        raise ValueError(f"model.kernel_size={kernel_size}: must be odd for model.network=upsample, such as 3")
-    builders: dict[PixelNetworkName, Callable[[], nn.Module]] = {
-        "paper": lambda: paper(coords),
-        "deconv": lambda: growing(32 * width),
-        "upsample": lambda: growing(32 * width, upsample=True),
-        "budget": lambda: _within(parameter_count(paper("xy")), growing),
-    }
-    return _prepare(builders[network](), "none" if network == "paper" else coords, gain, coord_gain)
 
 
 def _prepare(network: nn.Module, coords: Coords, gain: float, coord_gain: float) -> nn.Module:
@@ -137,11 +106,6 @@ def _prepare(network: nn.Module, coords: Coords, gain: float, coord_gain: float)
             he_normal_(module, gain, coord_gain)
     # The layout that CPUs and GPUs convolve fastest in.
     return network.to(memory_format=torch.channels_last)
-
-
-def _within(budget: int, make: Callable[[int], nn.Module]) -> nn.Module:
-    """Build the network with the most channels that has at most ``budget`` parameters."""
-    return make(widest_within_budget(make, budget))
 
 
 def _check_sizes(**sizes: tuple[int, int]) -> None:

@@ -7,24 +7,16 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import TYPE_CHECKING
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from coordconv_apps import CoordConv2d
+from coordconv_apps.nn.coords import Coords
 
-if TYPE_CHECKING:
-    from coordconv_apps.nn.coords import Coords
-
-CLASSIFIER_CHANNELS = (32, 32, 64, 64, 1)
-"""Channels of the 1x1 convolutions of the paper's CoordConv network of classification."""
-
-PAINT_CHANNELS = (8, 8, 16, 16)
-"""Channels of the 3x3 convolutions between the softmax and the last layer of the paper's network of rendering."""
-
-HALO = len(PAINT_CHANNELS) + 1
-"""How far a pixel of that softmax influences the image, in pixels."""
+CLASSIFIER_CHANNELS = (32, 32, 64, 64, 1)  # of the 1x1 convolutions of the paper's network of classification
+PAINT_CHANNELS = (8, 8, 16, 16)  # of the 3x3 convolutions between softmax and last layer of that of rendering
+HALO = len(PAINT_CHANNELS) + 1  # how far a pixel of that softmax influences the image, in pixels
 
 
 class PixelClassifier(nn.Module):
@@ -55,41 +47,29 @@ class PixelClassifier(nn.Module):
         self.rest = nn.Sequential(*layers)
 
     def forward(self, centers: Tensor) -> Tensor:
-        """Return the logits of all pixels.
-
-        Args:
-            centers: ``(B, inputs)`` in pixels.
-
-        Returns:
-            ``(B, canvas_size, canvas_size)``.
-        """
+        """Return the logits of all pixels, ``(B, H, W)``, for centres ``(B, inputs)`` in pixels."""
         if isinstance(self.first, nn.Conv2d):
             hidden = self._sample_part(centers) + self._canvas_part()
         else:  # folded for export: a layer of fixed size
-            hidden = self.first(self._inputs(centers).expand(-1, -1, self.canvas_size, self.canvas_size))
+            image = _as_image(centers, self.canvas_size, scale=self.scale_inputs)
+            hidden = self.first(image.expand(-1, -1, self.canvas_size, self.canvas_size))
         logits: Tensor = self.rest(hidden)
         return logits.squeeze(1)
 
     def at(self, centers: Tensor, pixels: Tensor) -> Tensor:
-        """Return the logits of chosen pixels: the same as in `forward`, without the cost of the other pixels.
+        """Return the logits ``(B, S)`` of chosen pixels: those of `forward`, without the cost of the other pixels.
 
         Args:
             centers: ``(B, inputs)`` in pixels.
             pixels: int64 ``(B, S)``, pixel indices counted row by row.
-
-        Returns:
-            ``(B, S)``.
         """
         canvas = self._canvas_part().flatten(2)[0].t()  # (canvas_size^2, channels)
         hidden = canvas[pixels].permute(0, 2, 1).unsqueeze(3) + self._sample_part(centers)
         logits: Tensor = self.rest(hidden)
         return logits[:, 0, :, 0]
 
-    def _inputs(self, centers: Tensor) -> Tensor:
-        return _as_image(centers, self.canvas_size, scale=self.scale_inputs)
-
     def _sample_part(self, centers: Tensor) -> Tensor:
-        return F.conv2d(self._inputs(centers), self.first.weight)
+        return F.conv2d(_as_image(centers, self.canvas_size, scale=self.scale_inputs), self.first.weight)
 
     def _canvas_part(self) -> Tensor:
         size = self.canvas_size
@@ -131,7 +111,7 @@ class PixelRenderer(nn.Module):
 class GrowingNet(nn.Module):
     """The paper's convolution baseline: a 1x1 image of the positions doubles in size with every layer.
 
-    Batch norm and ReLU are between the layers.
+    Batch norm and ReLU follow every layer but the last.
 
     Args:
         canvas_size: Height and width of the canvas, in pixels; 64 takes six layers. Sizes that are no power of two
@@ -166,11 +146,7 @@ class GrowingNet(nn.Module):
             else:
                 # Twice the size, as TensorFlow's padding "SAME" has it (for kernel 3, its mirror image).
                 odd = kernel_size % 2
-                layers.append(
-                    nn.ConvTranspose2d(
-                        before, after, kernel_size, 2, padding=(kernel_size - 2 + odd) // 2, output_padding=odd
-                    )
-                )
+                layers.append(nn.ConvTranspose2d(before, after, kernel_size, 2, (kernel_size - 2 + odd) // 2, odd))
         self.layers = nn.Sequential(*layers)
 
     def forward(self, centers: Tensor) -> Tensor:

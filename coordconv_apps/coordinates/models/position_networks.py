@@ -6,24 +6,17 @@ All take images ``(B, 1, H, W)`` and return positions ``(B, 2)``: x and y as sha
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from coordconv_apps import CoordConv2d
-
-if TYPE_CHECKING:
-    from coordconv_apps.nn.coords import Coords
+from coordconv_apps.nn.coords import Coords
 
 
 class PositionNet(nn.Module):
-    """The paper's CoordConv network of regression: linear convolutions, then the maximum over the canvas.
-
-    Args:
-        coords: Coordinates in the first layer.
-    """
+    """The paper's CoordConv network of regression: linear convolutions, then the maximum over the canvas."""
 
     def __init__(self, coords: Coords) -> None:
         super().__init__()
@@ -45,12 +38,6 @@ class PositionNet(nn.Module):
 
         The network is linear up to the maximum. So its layers equal one 5x5 convolution of the image plus their output
         for an empty canvas, which is the same for all images.
-
-        Args:
-            images: ``(B, 1, H, W)``.
-
-        Returns:
-            Positions ``(B, 2)``, as shares of the canvas.
         """
         kernel = images.new_zeros(1, 1, 9, 9)
         kernel[..., 4, 4] = 1  # the response to an impulse is the mirrored kernel
@@ -64,8 +51,6 @@ class PositionNet(nn.Module):
 
 class ConvRegressor(nn.Sequential):
     """The paper's regression baseline for the uniform split: convolutions, pooling, and dense layers.
-
-    Images ``(B, 1, H, W)`` in, positions ``(B, 2)`` out, as shares of the canvas.
 
     Args:
         canvas_size: Height and width of the images, at least 8 pixels.
@@ -85,8 +70,7 @@ class ConvRegressor(nn.Sequential):
 class StridedRegressor(nn.Sequential):
     """The paper's regression baseline for the quadrant split: strided convolutions, then the mean over the canvas.
 
-    Images ``(B, 1, H, W)`` in, positions ``(B, 2)`` out, as shares of the canvas. ReLU follows every
-    convolution but the last; batch norm comes before the ReLU of the second and the fifth.
+    ReLU follows every convolution but the last; batch norm comes before the ReLU of the second and the fifth.
 
     Args:
         channels: Channels of the convolutions; 16, 32 or 48 in the paper.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
@@ -12,7 +12,7 @@ from torch import nn
 
 from coordconv_apps.training.evaluation import EvaluatedTask
 from coordconv_apps.training.optimizers import can_fuse, parameter_groups, schedule_by_step
-from coordconv_apps.training.schedules import check_schedule, lr_factor
+from coordconv_apps.training.schedules import Schedule, check_schedule, lr_factor
 from coordconv_apps.utils.argument_checks import check_ranges
 
 if TYPE_CHECKING:
@@ -28,9 +28,7 @@ if TYPE_CHECKING:
     from coordconv_apps.utils.argument_checks import Allowed
 
 CLOCK_KEY = "coordinates_clock"  # in checkpoints
-
-SET_PREFIXES: tuple[Literal["", "train_"], ...] = ("", "train_")
-"""Prefixes of the metric names of the two sets that are evaluated: the test set first."""
+SET_PREFIXES = ("", "train_")  # of the metric names of the two evaluated sets: the test set first
 
 POSITIVE: Allowed = (lambda value: value > 0, "above 0")
 NOT_NEGATIVE: Allowed = (lambda value: value >= 0, "at least 0")
@@ -48,11 +46,28 @@ _ALLOWED: dict[str, Allowed] = {
 class CoordinateTask(EvaluatedTask["NotSoClevrBatch", nn.ModuleList], ABC):
     """What the three tasks share. They differ in their networks, losses and metrics.
 
-    The arguments of a subclass include those that this class reads from ``self.hparams``: ``canvas_size``,
-    ``square_size``, ``network``, ``baseline``, and those of the optimizer and its schedule.
+    A subclass also has the arguments ``network`` and ``baseline``, which this class reads from ``self.hparams``.
 
     Args:
         coords: Coordinates that the network sees.
+        canvas_size: Height and width of the data's canvas, in pixels.
+        square_size: Side of the data's squares, in pixels.
+        coord_gain: Further factor of the initial coordinate weights, at least 0.
+        lr: Peak learning rate of Adam, above 0.
+        baseline_lr: The same for the baseline; null: lr.
+        beta2: Decay of Adam's second moment, in [0, 1).
+        weight_decay: L2 penalty of weights, but not of biases and norms: the factor with which a weight is added to its
+            gradient, which is twice its factor in a sum of squares.
+        baseline_weight_decay: The same for the baseline; null: weight_decay.
+        schedule: Learning rate over the training: "constant", "cosine" to zero, or "step", which multiplies it by
+            ``lr_gamma`` at each of ``lr_milestones``.
+        warmup: Share of the training, in [0, 1), over which the learning rate rises linearly to its peak.
+        lr_milestones: With "step", shares of the training, each in (0, 1).
+        lr_gamma: With "step", factor of the learning rate, in (0, 1].
+        stop_when_perfect: Whether to stop the training once both sets are perfect.
+
+    Raises:
+        ValueError: An argument is out of range, or does not go with the others.
 
     Attributes:
         networks: The names that ``network`` and ``baseline`` may have.
@@ -75,41 +90,48 @@ class CoordinateTask(EvaluatedTask["NotSoClevrBatch", nn.ModuleList], ABC):
         | {"schedule", "warmup", "lr_milestones", "lr_gamma"}
     )
 
-    def __init__(self, coords: Coords) -> None:
+    def __init__(
+        self,
+        coords: Coords = "none",
+        *,
+        canvas_size: int = 64,
+        square_size: int = 9,
+        coord_gain: float = 1.0,
+        lr: float = 0.005,
+        baseline_lr: float | None = None,
+        beta2: float = 0.99,
+        weight_decay: float = 0.0,
+        baseline_weight_decay: float | None = None,
+        schedule: Schedule = "constant",
+        warmup: float = 0.0,
+        lr_milestones: list[float] | None = None,
+        lr_gamma: float = 0.1,
+        stop_when_perfect: bool = True,
+    ) -> None:
         super().__init__(coords)
-        self.save_hyperparameters()  # all arguments of the subclass
+        self.save_hyperparameters()  # those of the subclass as well
         hparams = self.hparams
         # Arguments of the other arm are checked, too: a comparison fails at once or not at all.
         check_ranges(hparams, {**_ALLOWED, **self.ranges})
-        check_schedule(hparams["warmup"], hparams["lr_milestones"] or [], hparams["lr_gamma"])
+        check_schedule(warmup, lr_milestones or [], lr_gamma)
         for name in ("network", "baseline"):
             if hparams[name] is not None and hparams[name] not in self.networks:
                 raise ValueError(f"model.{name}={hparams[name]}: must be one of {', '.join(self.networks)}")
-        self.canvas_size: int = hparams["canvas_size"]
-        self.square_size: int = hparams["square_size"]
+        self.canvas_size, self.square_size = canvas_size, square_size
         self.is_baseline = coords == "none" and hparams["baseline"] is not None
-        self.lr: float = self._of_arm("lr")
-        self.weight_decay: float = self._of_arm("weight_decay")
+        self.lr, self.weight_decay = lr, weight_decay
+        if self.is_baseline and baseline_lr is not None:
+            self.lr = baseline_lr
+        if self.is_baseline and baseline_weight_decay is not None:
+            self.weight_decay = baseline_weight_decay
         self.val_metrics = nn.ModuleList(self.metric() for _ in SET_PREFIXES)
         self.test_metrics = nn.ModuleList(self.metric() for _ in SET_PREFIXES)
         self.time_to_perfect: dict[str, float] = {}
         self._seconds_before = 0.0  # training time before a resume
         self._started = time.perf_counter()
 
-    def _of_arm(self, name: str) -> Any:  # noqa: ANN401  # of any argument
-        """Return an argument, or its ``baseline_`` counterpart where the baseline is trained and that is set."""
-        value = self.hparams[f"baseline_{name}"]
-        return value if self.is_baseline and value is not None else self.hparams[name]
-
     def setup(self, stage: str) -> None:
-        """Start the clock, and check that data and network agree.
-
-        Args:
-            stage: What the trainer is about to do.
-
-        Raises:
-            ValueError: They do not agree.
-        """
+        """Start the clock, and raise `ValueError` if data and network do not agree."""
         self._started = time.perf_counter()
         data = getattr(self.trainer, "datamodule", None)
         for name in ("canvas_size", "square_size", "objects"):
@@ -118,23 +140,12 @@ class CoordinateTask(EvaluatedTask["NotSoClevrBatch", nn.ModuleList], ABC):
                 flag = "two_objects" if name == "objects" else name
                 raise ValueError(f"model.{name}={own}: the data have {there} (data.{flag})")
 
-    # ------------------------------------------------------------------ training
-
     @abstractmethod
     def training_loss(self, centers: Tensor) -> Tensor:
-        """Return the loss of a batch, a scalar.
-
-        Args:
-            centers: int64 ``(B, objects, 2)``, x and y in pixels.
-        """
+        """Return the loss of centres in pixels, int64 ``(B, objects, 2)``, a scalar."""
 
     def training_step(self, batch: NotSoClevrBatch, batch_idx: int) -> Tensor:
-        """Return the loss of a batch, a scalar, and log it.
-
-        Args:
-            batch: Samples.
-            batch_idx: Not used.
-        """
+        """Return and log the loss of a batch, a scalar."""
         loss = self.training_loss(batch.centers)
         self.log_train({"train/loss": loss.detach()}, len(batch.centers))
         return loss
@@ -153,8 +164,6 @@ class CoordinateTask(EvaluatedTask["NotSoClevrBatch", nn.ModuleList], ABC):
         )
         return schedule_by_step(optimizer, factor)
 
-    # ---------------------------------------------------------------- evaluation
-
     def targets(self, centers: Tensor) -> Tensor:
         """Return what the metric compares outputs with: by default the centres themselves."""
         return centers
@@ -167,10 +176,9 @@ class CoordinateTask(EvaluatedTask["NotSoClevrBatch", nn.ModuleList], ABC):
     def evaluation_metrics(self, metrics: nn.ModuleList, stage: Stage) -> dict[str, Tensor]:
         """Compute the metrics of both sets over all processes, and reset them."""
         values: dict[str, Tensor] = {}
-        for prefix, metric in zip(SET_PREFIXES, metrics, strict=True):
-            means = cast("SampleMeans", metric)
-            values |= {f"{prefix}{name}": value for name, value in means.compute().items()}
-            means.reset()
+        for prefix, metric in zip(SET_PREFIXES, cast("list[SampleMeans]", metrics), strict=True):
+            values |= {f"{prefix}{name}": value for name, value in metric.compute().items()}
+            metric.reset()
         return values
 
     def on_validation_epoch_end(self) -> None:
@@ -181,9 +189,7 @@ class CoordinateTask(EvaluatedTask["NotSoClevrBatch", nn.ModuleList], ABC):
             return
         seconds = self._seconds()
         self.log("val/seconds", seconds, sync_dist=True, reduce_fx="max")
-        perfect = all(
-            self.is_perfect(values[name.removeprefix("val/")].item()) for name in (self.headline, self.monitor)
-        )
+        perfect = all(self.is_perfect(values[name[len("val/") :]].item()) for name in (self.headline, self.monitor))
         if perfect and not self.time_to_perfect:
             self.time_to_perfect = {"time_to_perfect": seconds, "epochs_to_perfect": self.current_epoch + 1.0}
         if self.time_to_perfect:
@@ -194,8 +200,6 @@ class CoordinateTask(EvaluatedTask["NotSoClevrBatch", nn.ModuleList], ABC):
     def is_perfect(self, value: float) -> bool:
         """Return whether a value of the headline metric is perfect."""
         return value >= self.perfect_value
-
-    # --------------------------------------------------------------------- clock
 
     def _seconds(self) -> float:
         """Return the seconds of training so far, including those before an interruption."""
@@ -211,8 +215,6 @@ class CoordinateTask(EvaluatedTask["NotSoClevrBatch", nn.ModuleList], ABC):
         super().on_load_checkpoint(checkpoint)
         clock = checkpoint.get(CLOCK_KEY, {"seconds": 0.0, "perfect": {}})
         self._seconds_before, self.time_to_perfect = clock["seconds"], dict(clock["perfect"])
-
-    # -------------------------------------------------------------------- export
 
     def export_module(self) -> nn.Module:
         """Return the network: centres ``(B, 2 * objects)`` or one-hot images ``(B, 1, H, W)`` in, as in `models`."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from coordconv_apps.coordinates.losses import full_cross_entropy, sampled_cross_entropy
 from coordconv_apps.coordinates.metrics import PixelAccuracy
 from coordconv_apps.coordinates.models import PixelClassifier, PixelNetworkName, build_classifier
 from coordconv_apps.coordinates.tasks.base import NOT_NEGATIVE, POSITIVE, CoordinateTask
 from coordconv_apps.nn.coords import Coords
-from coordconv_apps.training.schedules import Schedule
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
 
     from coordconv_apps.utils.argument_checks import Allowed
 
+SAMPLING_ARGS = frozenset({"loss", "near", "others", "others_weight"})
 SAMPLING_RANGES: Mapping[str, Allowed] = {
     "gain": POSITIVE,
     "near": (NOT_NEGATIVE[0], "an integer of at least 0"),
@@ -29,38 +29,23 @@ SAMPLING_RANGES: Mapping[str, Allowed] = {
 class CoordinateClassification(CoordinateTask):
     """Coordinate classification (Liu et al., 2018, section 4): from a centre (x, y) to its pixel.
 
+    A set is perfect when every pixel is hit.
+
     Args:
         coords: Coordinates that the network sees: "none", "xy", or "xyr" with the distance from the centre.
         network: The network: "paper" (the CoordConv network of the task), "deconv" (transposed convolutions),
             "upsample" (upsampling and convolutions), or "budget" ("deconv" within the parameters of "paper").
         baseline: The network that replaces it with coords=none; null: the same one.
-        canvas_size: Height and width of the data's canvas, in pixels.
-        square_size: Side of the data's squares, in pixels.
         width: Factor of the channels of "deconv" and "upsample" (m in the paper).
         kernel_size: Kernel size of "deconv", "upsample" (odd) and "budget".
         scale_inputs: Whether positions are scaled to [-1, 1], or fed in pixels as by the authors.
         gain: Factor of the initial He-normal weights of network=paper, above 0.
-        coord_gain: Further factor of the initial coordinate weights, at least 0.
         loss: "full": cross-entropy over all pixels. "sampled": over those around the true one, with a softmax that is
             estimated from random others (for network=paper; other networks take all pixels).
         near: With "sampled", how far the pixels around the true one reach, in pixels.
         others: With "sampled", number of random other pixels per sample.
         others_weight: With "sampled", from 0 (a random pixel counts as one) to 1 (it stands for all those not drawn).
-        lr: Peak learning rate of Adam, above 0.
-        baseline_lr: The same for the baseline; null: lr.
-        beta2: Decay of Adam's second moment, in [0, 1).
-        weight_decay: L2 penalty of weights, but not of biases and norms: the factor with which a weight is added to its
-            gradient, which is twice its factor in a sum of squares.
-        baseline_weight_decay: The same for the baseline; null: weight_decay.
-        schedule: Learning rate over the training: "constant", "cosine" to zero, or "step", which multiplies it by
-            ``lr_gamma`` at each of ``lr_milestones``.
-        warmup: Share of the training, in [0, 1), over which the learning rate rises linearly to its peak.
-        lr_milestones: With "step", shares of the training, each in (0, 1).
-        lr_gamma: With "step", factor of the learning rate, in (0, 1].
-        stop_when_perfect: Whether to stop the training once every pixel of both sets is hit.
-
-    Raises:
-        ValueError: An argument is out of range, or does not go with the others.
+        **shared: Arguments of `CoordinateTask`.
     """
 
     networks = get_args(PixelNetworkName)
@@ -70,62 +55,38 @@ class CoordinateClassification(CoordinateTask):
     monitor_mode = "max"
     headline = "val/accuracy"
     perfect_value = 1.0
-    changeable_args: ClassVar[frozenset[str]] = CoordinateTask.changeable_args | {
-        "loss",
-        "near",
-        "others",
-        "others_weight",
-    }
+    changeable_args = CoordinateTask.changeable_args | SAMPLING_ARGS
 
     def __init__(
         self,
         coords: Coords = "none",
         network: PixelNetworkName = "paper",
         baseline: PixelNetworkName | None = None,
-        canvas_size: int = 64,
-        square_size: int = 9,
         width: int = 1,
         kernel_size: int = 3,
         scale_inputs: bool = True,
         gain: float = 1.0,
-        coord_gain: float = 1.0,
         loss: Literal["full", "sampled"] = "full",
         near: int = 4,
         others: int = 128,
         others_weight: float = 1.0,
-        lr: float = 0.005,
-        baseline_lr: float | None = None,
-        beta2: float = 0.99,
-        weight_decay: float = 0.0,
-        baseline_weight_decay: float | None = None,
-        schedule: Schedule = "constant",
-        warmup: float = 0.0,
-        lr_milestones: list[float] | None = None,
-        lr_gamma: float = 0.1,
-        stop_when_perfect: bool = True,
+        **shared: Any,  # noqa: ANN401  # arguments of `CoordinateTask`
     ) -> None:
-        super().__init__(coords)
+        super().__init__(coords, **shared)
         self.loss, self.near, self.others, self.others_weight = loss, near, others, others_weight
         self.network = build_classifier(
             baseline if self.is_baseline and baseline is not None else network,
             coords,
-            canvas_size=canvas_size,
+            canvas_size=self.canvas_size,
             width=width,
             kernel_size=kernel_size,
             scale_inputs=scale_inputs,
             gain=gain,
-            coord_gain=coord_gain,
+            coord_gain=self.hparams["coord_gain"],
         )
 
     def forward(self, centers: Tensor) -> Tensor:
-        """Return the logits of all pixels.
-
-        Args:
-            centers: int64 ``(B, 1, 2)``, x and y in pixels.
-
-        Returns:
-            ``(B, canvas_size, canvas_size)``.
-        """
+        """Return the logits of all pixels, ``(B, H, W)``, for centres in pixels, int64 ``(B, 1, 2)``."""
         logits: Tensor = self.network(centers.flatten(1).to(self.dtype))
         return logits
 

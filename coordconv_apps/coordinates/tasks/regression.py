@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +12,6 @@ from coordconv_apps.coordinates.models import PositionNet, PositionNetworkName, 
 from coordconv_apps.coordinates.not_so_clevr import one_hot
 from coordconv_apps.coordinates.tasks.base import CoordinateTask
 from coordconv_apps.nn.coords import Coords
-from coordconv_apps.training.schedules import Schedule
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,32 +20,16 @@ if TYPE_CHECKING:
 class CoordinateRegression(CoordinateTask):
     """Coordinate regression (Liu et al., 2018, section 4): from the one-hot image of a centre to its (x, y).
 
-    The loss is the mean squared error of positions, as shares of the canvas.
+    The loss is the mean squared error of positions, as shares of the canvas. A set is perfect when the
+    mean distance is below 0.1 pixels.
 
     Args:
         coords: Coordinates that the network sees: "none", "xy", or "xyr" with the distance from the centre.
         network: The network: "paper" (the CoordConv network of the task), "dense" or "strided" (the paper's two
             baselines), or "budget" ("strided" within the parameters of "paper").
         baseline: The network that replaces it with coords=none; null: the same one.
-        canvas_size: Height and width of the data's canvas, in pixels.
-        square_size: Side of the data's squares, in pixels.
         width: Factor of the channels of "dense" and "strided" (m in the paper).
-        coord_gain: Factor of the initial coordinate weights, at least 0.
-        lr: Peak learning rate of Adam, above 0.
-        baseline_lr: The same for the baseline; null: lr.
-        beta2: Decay of Adam's second moment, in [0, 1).
-        weight_decay: L2 penalty of weights, but not of biases and norms: the factor with which a weight is added to its
-            gradient, which is twice its factor in a sum of squares.
-        baseline_weight_decay: The same for the baseline; null: weight_decay.
-        schedule: Learning rate over the training: "constant", "cosine" to zero, or "step", which multiplies it by
-            ``lr_gamma`` at each of ``lr_milestones``.
-        warmup: Share of the training, in [0, 1), over which the learning rate rises linearly to its peak.
-        lr_milestones: With "step", shares of the training, each in (0, 1).
-        lr_gamma: With "step", factor of the learning rate, in (0, 1].
-        stop_when_perfect: Whether to stop the training once the mean distance is below 0.1 pixels in both sets.
-
-    Raises:
-        ValueError: An argument is out of range, or does not go with the others.
+        **shared: Arguments of `CoordinateTask`.
     """
 
     networks = get_args(PositionNetworkName)
@@ -61,39 +44,20 @@ class CoordinateRegression(CoordinateTask):
         coords: Coords = "none",
         network: PositionNetworkName = "paper",
         baseline: PositionNetworkName | None = None,
-        canvas_size: int = 64,
-        square_size: int = 9,
         width: int = 1,
-        coord_gain: float = 1.0,
-        lr: float = 0.005,
-        baseline_lr: float | None = None,
-        beta2: float = 0.99,
-        weight_decay: float = 0.0,
-        baseline_weight_decay: float | None = None,
-        schedule: Schedule = "constant",
-        warmup: float = 0.0,
-        lr_milestones: list[float] | None = None,
-        lr_gamma: float = 0.1,
-        stop_when_perfect: bool = True,
+        **shared: Any,  # noqa: ANN401  # arguments of `CoordinateTask`
     ) -> None:
-        super().__init__(coords)
+        super().__init__(coords, **shared)
         self.network = build_regressor(
             baseline if self.is_baseline and baseline is not None else network,
             coords,
-            canvas_size=canvas_size,
+            canvas_size=self.canvas_size,
             width=width,
-            coord_gain=coord_gain,
+            coord_gain=self.hparams["coord_gain"],
         )
 
     def forward(self, centers: Tensor) -> Tensor:
-        """Return the positions that the network finds in the images of centres.
-
-        Args:
-            centers: int64 ``(B, 1, 2)``, x and y in pixels.
-
-        Returns:
-            ``(B, 2)``, x and y in pixels.
-        """
+        """Return the positions found, in pixels, ``(B, 2)``, in the images of centres, int64 ``(B, 1, 2)``."""
         images = one_hot(centers, self.canvas_size).unsqueeze(1).to(self.dtype)
         positions: Tensor  # as shares of the canvas
         if isinstance(self.network, PositionNet) and self.square_size >= 3:  # no centre lies on the border

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 import torch.nn.functional as F
 
@@ -12,9 +12,8 @@ from coordconv_apps.coordinates.models import PixelNetworkName, PixelRenderer, b
 from coordconv_apps.coordinates.models.pixel_networks import HALO
 from coordconv_apps.coordinates.not_so_clevr import render
 from coordconv_apps.coordinates.tasks.base import NOT_NEGATIVE, CoordinateTask
-from coordconv_apps.coordinates.tasks.classification import SAMPLING_RANGES
+from coordconv_apps.coordinates.tasks.classification import SAMPLING_ARGS, SAMPLING_RANGES
 from coordconv_apps.nn.coords import Coords
-from coordconv_apps.training.schedules import Schedule
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,19 +22,18 @@ if TYPE_CHECKING:
 class CoordinateRendering(CoordinateTask):
     """Coordinate rendering (Liu et al., 2018, section 4): from a centre (x, y) to the image of the square around it.
 
+    A set is perfect when the mean intersection over union is at least 0.99.
+
     Args:
         coords: Coordinates that the network sees: "none", "xy", or "xyr" with the distance from the centre.
         network: The network: "paper" (the CoordConv network of the task), "deconv" (transposed convolutions),
             "upsample" (upsampling and convolutions), or "budget" ("deconv" within the parameters of "paper").
         baseline: The network that replaces it with coords=none; null: the same one.
-        canvas_size: Height and width of the data's canvas, in pixels.
-        square_size: Side of the data's squares, in pixels.
         objects: Squares per sample, 1 or 2.
         width: Factor of the channels of "deconv", "upsample" and the 3x3 convolutions of "paper" (m in the paper).
         kernel_size: Kernel size of "deconv", "upsample" (odd) and "budget".
         scale_inputs: Whether positions are scaled to [-1, 1], or fed in pixels as by the authors.
         gain: Factor of the initial He-normal weights of the 1x1 convolutions of network=paper, above 0.
-        coord_gain: Further factor of the initial coordinate weights, at least 0.
         loss: "full": sigmoid cross-entropy over all pixels. "sampled": over those around the centre, with a softmax
             that is estimated from random others (for network=paper; other networks take all pixels). "mse": mean
             squared error of all pixels' probabilities.
@@ -43,22 +41,7 @@ class CoordinateRendering(CoordinateTask):
         others: With "sampled", number of random other pixels per sample.
         others_weight: With "sampled", from 0 (a random pixel counts as one) to 1 (it stands for all those not drawn).
         center_weight: With network=paper, weight of the loss of classification on the softmax inside the network.
-        lr: Peak learning rate of Adam, above 0.
-        baseline_lr: The same for the baseline; null: lr.
-        beta2: Decay of Adam's second moment, in [0, 1).
-        weight_decay: L2 penalty of weights, but not of biases and norms: the factor with which a weight is added to its
-            gradient, which is twice its factor in a sum of squares.
-        baseline_weight_decay: The same for the baseline; null: weight_decay.
-        schedule: Learning rate over the training: "constant", "cosine" to zero, or "step", which multiplies it by
-            ``lr_gamma`` at each of ``lr_milestones``.
-        warmup: Share of the training, in [0, 1), over which the learning rate rises linearly to its peak.
-        lr_milestones: With "step", shares of the training, each in (0, 1).
-        lr_gamma: With "step", factor of the learning rate, in (0, 1].
-        stop_when_perfect: Whether to stop the training once the mean intersection over union is at least 0.99 in both
-            sets.
-
-    Raises:
-        ValueError: An argument is out of range, or does not go with the others.
+        **shared: Arguments of `CoordinateTask`.
     """
 
     networks = get_args(PixelNetworkName)
@@ -72,47 +55,29 @@ class CoordinateRendering(CoordinateTask):
     monitor_mode = "max"
     headline = "val/iou"
     perfect_value = 0.99
-    changeable_args: ClassVar[frozenset[str]] = CoordinateTask.changeable_args | {
-        "loss",
-        "near",
-        "others",
-        "others_weight",
-        "center_weight",
-    }
+    changeable_args = CoordinateTask.changeable_args | SAMPLING_ARGS | {"center_weight"}
 
     def __init__(
         self,
         coords: Coords = "none",
         network: PixelNetworkName = "paper",
         baseline: PixelNetworkName | None = None,
-        canvas_size: int = 64,
-        square_size: int = 9,
         objects: int = 1,
         width: int = 1,
         kernel_size: int = 3,
         scale_inputs: bool = True,
         gain: float = 1.0,
-        coord_gain: float = 1.0,
         loss: Literal["full", "sampled", "mse"] = "full",
         near: int = 7,
         others: int = 128,
         others_weight: float = 1.0,
         center_weight: float = 0.0,
-        lr: float = 0.005,
-        baseline_lr: float | None = None,
-        beta2: float = 0.99,
-        weight_decay: float = 0.0,
-        baseline_weight_decay: float | None = None,
-        schedule: Schedule = "constant",
-        warmup: float = 0.0,
-        lr_milestones: list[float] | None = None,
-        lr_gamma: float = 0.1,
-        stop_when_perfect: bool = True,
+        **shared: Any,  # noqa: ANN401  # arguments of `CoordinateTask`
     ) -> None:
-        super().__init__(coords)
+        super().__init__(coords, **shared)
         if loss == "sampled" and objects != 1:
             raise ValueError("model.loss=sampled: needs model.objects=1; two objects train with model.loss=full or mse")
-        least = max(square_size // 2, HALO)
+        least = max(self.square_size // 2, HALO)
         if loss == "sampled" and network == "paper" and near <= least:  # it would hardly see what must stay black
             raise ValueError(f"model.near={near}: must be above {least} with model.loss=sampled")
         self.objects = objects
@@ -121,36 +86,27 @@ class CoordinateRendering(CoordinateTask):
         self.network = build_renderer(
             baseline if self.is_baseline and baseline is not None else network,
             coords,
-            canvas_size=canvas_size,
+            canvas_size=self.canvas_size,
             objects=objects,
             width=width,
             kernel_size=kernel_size,
             scale_inputs=scale_inputs,
             gain=gain,
-            coord_gain=coord_gain,
+            coord_gain=self.hparams["coord_gain"],
         )
 
     def forward(self, centers: Tensor) -> Tensor:
-        """Return the logits of all pixels.
-
-        Args:
-            centers: int64 ``(B, objects, 2)``, x and y in pixels.
-
-        Returns:
-            ``(B, canvas_size, canvas_size)``.
-        """
+        """Return the logits of all pixels, ``(B, H, W)``, for centres in pixels, int64 ``(B, objects, 2)``."""
         logits: Tensor = self.network(centers.flatten(1).to(self.dtype))
         return logits
 
     def training_loss(self, centers: Tensor) -> Tensor:
         """Return the loss of the pixels of the image, and of the softmax inside the paper's network."""
         network = self.network
-        if not isinstance(network, PixelRenderer):
-            return self._image_loss(self(centers), centers)
-        if self.loss == "sampled":
+        if isinstance(network, PixelRenderer) and self.loss == "sampled":
             sampling = (self.near, self.others, self.others_weight)
             return sampled_rendering_loss(network, centers, self.square_size, *sampling, self.center_weight)
-        if self.center_weight == 0:
+        if not isinstance(network, PixelRenderer) or self.center_weight == 0:
             return self._image_loss(self(centers), centers)
         logits = network.classifier(centers.flatten(1).to(self.dtype))
         image_loss = self._image_loss(network.render(logits), centers)
