@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from jsonargparse import ArgumentParser
 
 from coordconv_apps.cli.launch import parent_launch
 from coordconv_apps.cli.merge_config import read_run_state
@@ -183,6 +184,8 @@ def _report_ignored(models: Sequence[dict[str, Any]], task_class: type[Task]) ->
     """Print which arguments of another class in ``models`` the task class lacks: jsonargparse drops them silently."""
     others = [m for m in models if str(m.get("class_path", "")).rpartition(".")[2] not in ("", task_class.__name__)]
     given = {name for model in others for name in model.get("init_args") or ()}
-    names = [f"model.{name}" for name in sorted(given - set(inspect.signature(task_class).parameters))]
+    # jsonargparse also knows the arguments that a class passes on to its base class.
+    own = ArgumentParser().add_class_arguments(task_class, fail_untyped=False) if given else ()
+    names = [f"model.{name}" for name in sorted(given.difference(own))]
     if names and is_main_process():
         print(f"ignored: --model={task_class.__name__} has no {', '.join(names)}", file=sys.stderr)

@@ -259,3 +259,12 @@ def test_there_is_nothing_to_predict(tmp_path: Path, capsys: pytest.CaptureFixtu
         main(["predict", f"--runs_dir={tmp_path}", "--allow_random_weights", *TINY])
     assert stopped.value.code == 2
     assert capsys.readouterr().err.strip().endswith("test evaluates all of them and draws pictures")
+
+
+def test_arguments_of_another_task_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = next(path for path in CONFIGS if path.stem == "classification_uniform")
+    flags = ["--model=CoordinateRegression", "--model.network=paper", "--model.baseline=null"]
+    main(["fit", f"--config={config}", *flags, f"--runs_dir={tmp_path}", "--trainer.fast_dev_run=true", *SMALL])
+    ignored = capsys.readouterr().err
+    assert "ignored: --model=CoordinateRegression has no model.gain, model.kernel_size, model.loss" in ignored
+    assert "model.lr" not in ignored
