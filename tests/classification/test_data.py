@@ -11,7 +11,7 @@ from typing import Any, get_args
 import pytest
 import torch
 import torchvision.transforms.v2.functional as tv
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import LightningModule
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -24,6 +24,7 @@ from classification.transforms import EvalTransform, normalize
 from coordconv_apps.data.image_decoding import read_image
 from coordconv_apps.data.loaders import SeededSamples, TrainLoader
 from tests.classification.images import CLASSES, colours, damage, save_class, save_classes
+from tests.classification.tiny import OWN_TRAINER, trainer
 
 STAGES: dict[Split, str] = {"train": "fit", "val": "validate", "test": "test"}
 PLAIN: dict[str, Any] = {"crop": "padded", "padding": 0, "flip": 0.0}
@@ -304,32 +305,6 @@ class Seeing(LightningModule):
         return torch.optim.SGD(self.parameters(), 0.1)
 
 
-def trainer(tmp_path: Path, precision: Any = "32-true") -> Trainer:  # noqa: ANN401  # a literal of Lightning's
-    return Trainer(
-        default_root_dir=tmp_path,
-        accelerator="cpu",
-        devices=1,
-        precision=precision,
-        max_epochs=1,
-        limit_train_batches=1,
-        limit_val_batches=1,
-        num_sanity_val_steps=0,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-    )
-
-
-OWN_TRAINER = [
-    # Of a tiny run with Lightning's own trainer, none of which says anything about the data.
-    pytest.mark.filterwarnings("ignore:The .* does not have many workers"),
-    pytest.mark.filterwarnings("ignore:The number of training batches"),
-    pytest.mark.filterwarnings("ignore:.*`isinstance.treespec, LeafSpec.` is deprecated"),
-]
-
-
 def own_trainer(test: Any) -> Any:  # noqa: ANN401  # any test
     for mark in OWN_TRAINER:
         test = mark(test)
@@ -343,7 +318,8 @@ def test_a_task_gets_normalised_numbers_of_its_precision(
 ) -> None:
     mean, std = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
     task, data = Seeing(), of_folder(folder, mean=mean, std=std)
-    trainer(tmp_path, precision).fit(task, datamodule=data)
+    limits: dict[str, Any] = {"limit_train_batches": 1, "limit_val_batches": 1}
+    trainer(tmp_path, precision=precision, **limits).fit(task, datamodule=data)
     for seen, stage in zip(task.seen, ("train", "val"), strict=True):
         assert isinstance(seen, LabelledBatch)
         assert seen.images.dtype == dtype
