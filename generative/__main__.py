@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from coordconv_apps.utils.extras import required_extra
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 with required_extra("generative"):
     from coordconv_apps.cli.app import run
@@ -18,11 +15,7 @@ with required_extra("generative"):
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run the application.
-
-    Args:
-        args: Command-line arguments; those of the process if None.
-    """
+    """Run the application with command-line arguments; None: those of the process."""
     callbacks = (GenerativePictures, SampleWriter)
     run("generative", GenerativeTask, GenerativeData, args, default_task=GAN, callbacks=callbacks)
 

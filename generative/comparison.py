@@ -3,32 +3,22 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from pathlib import Path
 
 from PIL import Image
 
 from coordconv_apps.compare.extension import Extension, Row
+from coordconv_apps.compare.results import Result
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
-    from coordconv_apps.compare.results import Result
-
-PICTURES = ("centers", "samples", "walks")
-"""Pictures that the report shows for all arms, one below the other."""
-
+PICTURES = ("centers", "samples", "walks")  # pictures that the report shows for all arms, one below the other
 COVERAGE, REAL_COVERAGE = "test/coverage", "test/floor/coverage"
 
 _GAP = 12
 
 
 def extend(results: Sequence[Result]) -> Extension:
-    """Return the coverage relative to real images, and the pictures of the first seed that all arms finished.
-
-    Args:
-        results: The results of all jobs.
-    """
+    """Return the coverage relative to real images, and the pictures of the first seed that all arms finished."""
     finished = [result for result in results if not result.error]
     ratios = {r.job: r.metrics[COVERAGE] / r.metrics[REAL_COVERAGE] for r in finished if r.metrics.get(REAL_COVERAGE)}
     rows = [Row("coverage / coverage of real images", ratios, ".3f")] if ratios else []

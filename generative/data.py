@@ -15,13 +15,7 @@ from coordconv_apps.data.collate import identity_collate
 from coordconv_apps.data.datamodule import DataModule
 from coordconv_apps.data.image_files import ImageFiles, OnBadImage, find_images
 from coordconv_apps.utils.seeds import mix_seeds
-from generative.datasets import (
-    ImageBatch,
-    ImageFolderDataset,
-    TwoShapeDataset,
-    concatenate_batches,
-    read_square_image,
-)
+from generative.datasets import ImageBatch, ImageFolderDataset, TwoShapeDataset, concatenate_batches, read_square_image
 from generative.two_shapes import Scenes, check_size, draw_scenes
 
 Source = Literal["shapes", "folder"]
@@ -34,13 +28,9 @@ TWO_SHAPE_SIZES: dict[Split, int] = {"train": 50_000, "val": 1_000, "test": 10_0
 
 
 class IndexBatch(NamedTuple):
-    """Indices of samples to generate.
+    """Indices of samples to generate."""
 
-    Attributes:
-        indices: int64 ``(B,)``, from 0.
-    """
-
-    indices: Tensor
+    indices: Tensor  # int64 (B,), from 0
 
 
 class GenerativeData(DataModule):
@@ -63,12 +53,6 @@ class GenerativeData(DataModule):
         eval_batch_size: Batch size for evaluation and generation, per process.
         num_workers: Worker processes that load batches, per process; 0 loads in the main process.
         seed: Seed of the scenes, of the split of a folder, and of the training order.
-
-    Attributes:
-        scenes: The objects in the images of each split, with source=shapes; else None.
-
-    Raises:
-        ValueError: An argument is out of range, or does not go with the others.
     """
 
     def __init__(
@@ -111,7 +95,7 @@ class GenerativeData(DataModule):
         self._requested_sizes: dict[Split, int | None] = {"train": num_train, "val": num_val, "test": num_test}
         self._files: dict[Split, ImageFiles] = {}
         self._left_out = 0
-        self.scenes: dict[Split, Scenes] | None = None
+        self.scenes: dict[Split, Scenes] | None = None  # of each split, with source=shapes
         if source == "shapes":
             check_size(image_size, radius)
             self.scenes = {split: self._draw_scenes(split) for split in SPLITS}
@@ -126,27 +110,11 @@ class GenerativeData(DataModule):
         return len(self.scenes[split].centers) if self.scenes is not None else len(self._image_files(split))
 
     def example_images(self, number: int, split: Split = "test") -> Tensor:
-        """Return the first images of a split, always the same ones and never flipped.
-
-        Args:
-            number: How many, at most.
-            split: "train", "val" or "test".
-
-        Returns:
-            float32 ``(number, 3, H, W)``, -1 to 1.
-        """
+        """Return the first images of a split, at most ``number``, never flipped: float32 ``(B, 3, H, W)``, -1 to 1."""
         return self._dataset(split).__getitems__(range(min(number, self.num_samples(split)))).images
 
     def setup(self, stage: str) -> None:
-        """List and split the images of a folder, once. ``predict`` needs none.
-
-        Args:
-            stage: "fit", "validate", "test" or "predict".
-
-        Raises:
-            FileNotFoundError: The folder does not exist.
-            ValueError: The folder has too few images, or unreadable ones.
-        """
+        """List and split the images of a folder, once. ``predict`` needs none."""
         if self.source == "folder" and stage != "predict":
             self._split_folder()
 

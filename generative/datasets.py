@@ -19,25 +19,14 @@ from generative.two_shapes import Scenes, render
 
 
 class ImageBatch(NamedTuple):
-    """Real images.
+    """Real images."""
 
-    Attributes:
-        images: float32 ``(B, 3, H, W)``, RGB, -1 to 1.
-        indices: int64 ``(B,)``: index of each image in its split, from 0.
-    """
-
-    images: Tensor
-    indices: Tensor
+    images: Tensor  # float32 (B, 3, H, W), RGB, -1 to 1
+    indices: Tensor  # int64 (B,): index of each image in its split, from 0
 
 
 class TwoShapeDataset(Dataset[ImageBatch]):
-    """Two-shape scenes as batches of images, rendered on demand.
-
-    Args:
-        scenes: The objects in the images.
-        image_size: Height and width of an image, in pixels.
-        radius: Radius of a circle, half the side of a square, in pixels.
-    """
+    """Two-shape scenes as batches of images, rendered on demand; sizes are in pixels."""
 
     def __init__(self, scenes: Scenes, image_size: int, radius: int) -> None:
         self.scenes = scenes
@@ -94,20 +83,10 @@ def concatenate_batches(batches: Sequence[ImageBatch]) -> ImageBatch:
 
 
 def read_square_image(path: Path, size: int) -> Tensor:
-    """Read an image file of any format, size and colour mode as a square.
+    """Read an image file of any format, size and colour mode as a square: uint8 ``(3, size, size)``, RGB.
 
     The shorter side is resized (bilinear, anti-aliased); the longer side is cropped to the middle. See
-    `coordconv_apps.data.image_decoding.open_image` for colours.
-
-    Args:
-        path: The file.
-        size: Height and width of the result, in pixels.
-
-    Returns:
-        uint8 ``(3, size, size)``, RGB.
-
-    Raises:
-        ValueError: The file is not a readable image.
+    `coordconv_apps.data.image_decoding.open_image` for colours. A file that is not an image raises `ValueError`.
     """
     # JPEG decodes to at least twice the size, so that its coarser resizing is not visible.
     image = ImageOps.fit(open_image(path, draft=2 * size), (size, size), Image.Resampling.BILINEAR)

@@ -8,71 +8,49 @@ stay the same.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from generative.two_shape_decoder import decode
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-STEPS = 17
-"""Images along a walk."""
-
-WALKS = 64
-"""Smallest number of walks that are measured."""
-
-MAX_STEP = 0.75
-"""A centre that moves by more than this share of the radius from one image to the next has jumped."""
-
+STEPS = 17  # images along a walk
+WALKS = 64  # smallest number of walks that are measured
+MAX_STEP = 0.75  # a centre that moves by more than this share of the radius from one image to the next has jumped
 _BATCH = 64
 
 
 class WalkMeasurements(NamedTuple):
     """The paths of both objects along ``n`` walks of ``s`` images. A path connects each valid image to the next one.
 
-    Attributes:
-        axes: int64 ``(n,)``: the latent that the walk changes; -1 for a walk that changes several.
-        distance: float32 ``(n, 2)``: length of the path of each object's centre, in pixels.
-        displacement: float32 ``(n, 2)``: distance from the path's first to its last point, in pixels.
-        longest: float32 ``(n, 2)``: longest step of the path, in pixels.
-        translation: float32 ``(n, 2)``: the part of ``distance`` that is translation, in pixels: steps of at most
-            `MAX_STEP` times the radius between neighbouring valid images with the same shapes.
-        neighbours: int64 ``(n,)``: number of pairs of neighbouring images that are both valid, at most ``s - 1``.
-        same_shapes: int64 ``(n,)``: number of these pairs in which both shapes stay the same.
-        valid: bool ``(n, s)``: whether the image shows one red and one blue object.
-        centers: float32 ``(n, s, 2, 2)``: x and y of the red and the blue centre, in pixels, where valid.
-        shapes: int64 ``(n, s, 2)``: the shapes of both objects as indices into `SHAPES`, where valid.
+    Translation consists of steps of at most `MAX_STEP` times the radius between neighbouring valid images with the same
+    shapes. An image is valid if it shows one red and one blue object.
     """
 
-    axes: Tensor
-    distance: Tensor
-    displacement: Tensor
-    longest: Tensor
-    translation: Tensor
-    neighbours: Tensor
-    same_shapes: Tensor
-    valid: Tensor
-    centers: Tensor
-    shapes: Tensor
+    axes: Tensor  # int64 (n,): the latent that the walk changes; -1 for a walk that changes several
+    distance: Tensor  # float32 (n, 2): length of the path of each object's centre, in pixels
+    displacement: Tensor  # float32 (n, 2): distance from the path's first to its last point, in pixels
+    longest: Tensor  # float32 (n, 2): longest step of the path, in pixels
+    translation: Tensor  # float32 (n, 2): the part of the distance that is translation, in pixels
+    neighbours: Tensor  # int64 (n,): number of pairs of neighbouring images that are both valid, at most s - 1
+    same_shapes: Tensor  # int64 (n,): number of these pairs in which both shapes stay the same
+    valid: Tensor  # bool (n, s)
+    centers: Tensor  # float32 (n, s, 2, 2): x and y of the red and the blue centre, in pixels, where valid
+    shapes: Tensor  # int64 (n, s, 2): the shapes of both objects as indices into SHAPES, where valid
 
 
 def walk_latents(latents: Tensor, directions: Tensor, steps: int = STEPS, reach: float = 1.0) -> Tensor:
-    """Compute evenly spaced points on straight lines in latent space.
+    """Compute evenly spaced points on straight lines in latent space: ``(n, steps, z)``.
+
+    Along an axis, one latent changes and all others keep their values.
 
     Args:
         latents: ``(n, z)``: a point on each line.
         directions: ``(n, z)``: the direction of each line, not 0.
         steps: Number of points on each line, at least 2.
         reach: The coordinate along the direction goes from ``-reach`` to ``reach``, whatever it is in ``latents``.
-
-    Returns:
-        ``(n, steps, z)``. Along an axis, one latent changes and all others keep their values.
-
-    Raises:
-        ValueError: The shapes differ, there are too few steps, or a direction is 0.
 
     Example:
         >>> walk_latents(torch.tensor([[0.5, 0.25]]), torch.tensor([[1.0, 0.0]]), steps=3)
@@ -95,17 +73,8 @@ def walk_latents(latents: Tensor, directions: Tensor, steps: int = STEPS, reach:
 
 
 def in_batches(function: Callable[[Tensor], Tensor], inputs: Tensor) -> Iterator[Tensor]:
-    """Apply a function to a few rows at a time.
-
-    Args:
-        function: From ``(B, ...)`` to ``(B, ...)``, such as a generator.
-        inputs: ``(N, ...)``.
-
-    Yields:
-        The outputs of the batches, in order.
-    """
-    for batch in inputs.split(_BATCH):
-        yield function(batch)
+    """Apply a function, such as a generator, to a few rows at a time, and yield its outputs in order."""
+    return map(function, inputs.split(_BATCH))
 
 
 def measure_walks(
@@ -117,7 +86,7 @@ def measure_walks(
     steps: int = STEPS,
     reach: float = 1.0,
 ) -> WalkMeasurements:
-    """Follow the two objects along walks.
+    """Follow the two objects along walks, and measure their paths; the results are on the CPU.
 
     Args:
         sample: From latents ``(B, z)`` to images ``(B, 3, H, W)`` in [-1, 1].
@@ -126,12 +95,6 @@ def measure_walks(
         radius: Radius of the objects, in pixels.
         steps: Number of images along a walk.
         reach: A walk goes from ``-reach`` to ``reach``, as in `walk_latents`.
-
-    Returns:
-        Measurements of all walks, on the CPU.
-
-    Raises:
-        ValueError: As in `walk_latents`.
     """
     points = walk_latents(latents, directions, steps, reach)
     decoded = [decode(images, radius) for images in in_batches(sample, points.flatten(0, 1))]
@@ -177,22 +140,18 @@ def measure_axis_walks(
     seed: int = 0,
     reach: float = 1.0,
 ) -> WalkMeasurements:
-    """Follow the two objects along walks that each change one latent, equally many walks for every latent.
+    """Follow the two objects along walks that each change one latent, as `measure_walks` does.
+
+    There are equally many walks for every latent, those of the first latent first. Each goes through its own point.
 
     Args:
         sample: From latents ``(B, z)`` to images ``(B, 3, H, W)`` in [-1, 1].
-        draw_latents: From a number and a seed to latents ``(number, z)``. Each walk goes through a point of its own.
+        draw_latents: From a number and a seed to latents ``(number, z)``.
         radius: Radius of the objects, in pixels.
         walks: Smallest number of walks; it is rounded up to a multiple of the number of latents.
         steps: Number of images along a walk.
         seed: Seed of the points.
         reach: A walk goes from ``-reach`` to ``reach``.
-
-    Returns:
-        Measurements of all walks, those along the first latent first.
-
-    Raises:
-        ValueError: There are too few walks or steps.
     """
     if walks < 1:
         raise ValueError(f"walks={walks}: must be an integer of at least 1")
@@ -204,24 +163,18 @@ def measure_axis_walks(
 
 
 def walk_metrics(walks: WalkMeasurements, reach: float) -> dict[str, float]:
-    """Summarise the measurements of all walks.
+    """Summarise the measurements of walks from ``-reach`` to ``reach``.
 
-    Args:
-        walks: Measurements of at least one walk.
-        reach: The walks went from ``-reach`` to ``reach``.
+    - ``walk_distance``: pixels that a centre moves per unit of a latent, the mean over walks and objects.
+    - ``walk_translation``: the part of it that is translation (`WalkMeasurements`).
+    - ``walk_straightness``: displacement divided by distance, both summed over all walks, so that long paths count
+      most; 1 is straight, 0 ends where it started.
+    - ``walk_jump``: longest step divided by distance, both summed likewise; ``1 / (steps - 1)`` is even, 1 is a single
+      jump.
+    - ``walk_same_shapes``: share of pairs of neighbouring valid images in which both shapes stay the same.
+    - ``walk_valid``: share of images that show one red and one blue object.
 
-    Returns:
-        - ``walk_distance``: pixels that a centre moves per unit of a latent, the mean over walks and objects.
-        - ``walk_translation``: the part of it that is translation: steps without jumps between neighbouring valid
-          images with the same shapes.
-        - ``walk_straightness``: displacement divided by distance, both summed over all walks, so that long paths count
-          most; 1 is straight, 0 ends where it started.
-        - ``walk_jump``: longest step divided by distance, both summed likewise; ``1 / (steps - 1)`` is even, 1 is a
-          single jump.
-        - ``walk_same_shapes``: share of pairs of neighbouring valid images in which both shapes stay the same.
-        - ``walk_valid``: share of images that show one red and one blue object.
-
-        If nothing moves or nothing is valid, they have the worst values: 0, and 1 for ``walk_jump``.
+    If nothing moves or nothing is valid, they have the worst values: 0, and 1 for ``walk_jump``.
     """
     length, distance, pairs = 2 * reach, float(walks.distance.sum()), int(walks.neighbours.sum())
     return {

@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Sequence
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from generative.models import Discriminator
+from generative.models import Discriminator
 
 Reconstruction = Literal["bernoulli", "squared"]
 
 
 def discriminator_loss(real: Tensor, generated: Tensor) -> Tensor:
-    """Compute the cross-entropy of classifying real and generated images (Goodfellow et al., 2014).
+    """Compute the cross-entropy of classifying real and generated images in nats, from their logits ``(B,)`` each.
 
-    Args:
-        real: Logits of real images ``(B,)``.
-        generated: Logits of generated images ``(B,)``.
-
-    Returns:
-        The sum of both terms, a scalar in nats.
+    It is the sum of both terms (Goodfellow et al., 2014).
 
     Example:
         >>> discriminator_loss(torch.zeros(4), torch.zeros(4))  # 2 log 2
@@ -34,26 +27,15 @@ def discriminator_loss(real: Tensor, generated: Tensor) -> Tensor:
 
 
 def generator_loss(generated: Tensor) -> Tensor:
-    """Compute the non-saturating loss of the generator (Goodfellow et al., 2014).
-
-    Args:
-        generated: Logits of generated images ``(B,)``.
-
-    Returns:
-        A scalar in nats.
-    """
+    """Compute the non-saturating loss in nats from logits of generated images ``(B,)`` (Goodfellow et al., 2014)."""
     return F.softplus(-generated).mean()
 
 
 def gradient_penalty(logits: Tensor, images: Tensor) -> Tensor:
     """Compute the R1 gradient penalty at real images (Mescheder et al., 2018).
 
-    Args:
-        logits: Logits of real images ``(B,)``.
-        images: These images, which require gradients, ``(B, 3, H, W)``.
-
-    Returns:
-        Half the squared norm of the discriminator's gradient, averaged over the batch, a scalar.
+    It is half the squared norm of the gradient of the logits ``(B,)`` with respect to the images ``(B, 3, H, W)``,
+    which require gradients, averaged over the batch.
 
     Example:
         >>> images = torch.zeros(2, 3, 4, 4, requires_grad=True)
@@ -72,9 +54,6 @@ def feature_matching_loss(discriminator: Discriminator, features: Tensor, real: 
         discriminator: Computes the features of the real images, without gradients.
         features: Features of generated images ``(B, F)``.
         real: Real images ``(B, 3, H, W)``.
-
-    Returns:
-        The mean over features, a scalar.
     """
     with torch.no_grad():
         _, target = discriminator(real)
@@ -85,7 +64,7 @@ def feature_matching_loss(discriminator: Discriminator, features: Tensor, real: 
 def reconstruction_loss(
     kind: Reconstruction, outputs: Tensor, images: Tensor, channel_weights: Sequence[float] = (1.0, 1.0, 1.0)
 ) -> Tensor:
-    """Compute the reconstruction loss of each image.
+    """Compute the reconstruction loss of each image, a sum over pixels and channels, in nats: ``(B,)``.
 
     Args:
         kind: "bernoulli": cross-entropy of each channel of each pixel, with the brightness as a probability.
@@ -93,9 +72,6 @@ def reconstruction_loss(
         outputs: Reconstructions before the tanh, ``(B, 3, H, W)``.
         images: ``(B, 3, H, W)`` in [-1, 1].
         channel_weights: Weights of red, green and blue.
-
-    Returns:
-        Sums over pixels and channels, in nats, ``(B,)``.
 
     Example:
         >>> images = torch.ones(1, 3, 2, 2)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
+from lightning.pytorch import LightningDataModule, LightningModule
 from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
 from torchvision.utils import make_grid
 
@@ -18,15 +21,7 @@ from generative.pixel_range import to_uint8
 from generative.plots import DPI, image_statistics, plot_average, plot_centers, plot_walks
 from generative.tasks import VAE, GenerativeTask
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from lightning.pytorch import LightningDataModule, LightningModule
-    from torch import Tensor
-
-SEED = 0
-"""Seed of the latents of all pictures: the same ones throughout a training."""
-
+SEED = 0  # seed of the latents of all pictures: the same ones throughout a training
 _COLUMNS, _REAL_ROWS, _RECONSTRUCTIONS = 8, 2, 32
 _WALK_ROWS, _WALK_STEPS = 8, 9
 _MIN_SIDE = 96  # pixels; smaller images are enlarged by a whole number
@@ -36,31 +31,16 @@ _GROUND, _INK = 36, "#eceff1"
 
 
 class ImageGrid(NamedTuple):
-    """One part of a contact sheet.
+    """One part of a contact sheet."""
 
-    Attributes:
-        caption: Text above the images.
-        images: ``(N, 3, H, W)`` in [-1, 1], row by row.
-        columns: Number of images in a row.
-        labels: Text beside each row; may be empty.
-    """
-
-    caption: str
-    images: Tensor
-    columns: int
-    labels: Sequence[str] = ()
+    caption: str  # above the images
+    images: Tensor  # (N, 3, H, W) in [-1, 1], row by row
+    columns: int  # number of images in a row
+    labels: Sequence[str] = ()  # beside each row; may be empty
 
 
 def contact_sheet(title: str, grids: Sequence[ImageGrid]) -> Image.Image:
-    """Arrange images in grids, one below the other.
-
-    Args:
-        title: Text above all grids.
-        grids: At least one, each with at least one image; all images have one size.
-
-    Returns:
-        An RGB picture. Images are enlarged by a whole number.
-    """
+    """Arrange images of one size in grids, one below the other; small images are enlarged by a whole number."""
     zoom = max(1, math.ceil(_MIN_SIDE / grids[0].images.shape[-1]))
     side = zoom * grids[0].images.shape[-2]
     pictures = []
@@ -104,15 +84,9 @@ class GenerativePictures(Pictures):
         self.centers = centers
 
     def draw(self, task: LightningModule, datamodule: LightningDataModule) -> dict[str, Image.Image]:
-        """Draw all pictures of a task and its data.
+        """Draw "samples" and "walks".
 
-        Args:
-            task: A `GenerativeTask`.
-            datamodule: A `GenerativeData`.
-
-        Returns:
-            "samples" and "walks"; for a `VAE` also "reconstructions"; for two shapes also "average", "centers" and
-            "geometry".
+        For a `VAE`, there are also "reconstructions"; for two shapes, also "average", "centers" and "geometry".
         """
         if not (isinstance(task, GenerativeTask) and isinstance(datamodule, GenerativeData)):
             names = f"{type(task).__name__} and {type(datamodule).__name__}"
@@ -175,10 +149,7 @@ def strongest_latents(sample: Callable[[Tensor], Tensor], latents: Tensor, reach
         sample: From latents ``(B, z)`` to images ``(B, 3, H, W)`` in [-1, 1].
         latents: ``(n, z)``: points on the walks.
         reach: The walks go from ``-reach`` to ``reach``.
-        number: Largest number of latents to return.
-
-    Returns:
-        Indices of latents, the largest change first.
+        number: Largest number of indices to return, the largest change first.
     """
     points, size = latents.shape
     directions = torch.eye(size, dtype=latents.dtype, device=latents.device).repeat(points, 1)

@@ -17,13 +17,9 @@ def to_float(images: Tensor) -> Tensor:
 
 
 def to_uint8(images: Tensor) -> Tensor:
-    """Convert images to the values of image files.
+    """Convert floating-point images, -1 to 1, to uint8 of the same shape, 0 to 255, on the CPU.
 
-    Args:
-        images: Floating point, -1 to 1. Other values are clipped, and NaN becomes gray.
-
-    Returns:
-        uint8 of the same shape, 0 to 255, on the CPU.
+    Other values are clipped, and NaN becomes gray.
 
     Example:
         >>> import torch

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from generative.latent_walks import WalkMeasurements
 from generative.pixel_range import to_uint8
@@ -13,15 +15,10 @@ from generative.two_shape_decoder import decode
 from generative.two_shapes import COLOURS, SHAPES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
-    from torch import Tensor
 
-MAX_AVERAGED = 500
-"""Largest number of images in the average image."""
-
+MAX_AVERAGED = 500  # largest number of images in the average image
 DPI = 110
 
 _CLOUD_COLOURS = {"red": "#d62728", "blue": "#1f5fd6", "red minus blue": "#7a3e9d"}
@@ -32,31 +29,16 @@ _PATHS = 6
 
 
 class ImageStatistics(NamedTuple):
-    """Objects in two-shape images, and their average.
+    """Objects in two-shape images, and the average of the first `MAX_AVERAGED` images; everything on the CPU."""
 
-    Attributes:
-        centers: float32 ``(N, 2, 2)``: x and y of the red and the blue centre, in pixels, where valid.
-        valid: bool ``(N,)``: whether the image shows one red and one blue object.
-        average: float32 ``(3, H, W)`` in [-1, 1]: the mean of the first `MAX_AVERAGED` images.
-        averaged: Number of images in the average.
-    """
-
-    centers: Tensor
-    valid: Tensor
-    average: Tensor
-    averaged: int
+    centers: Tensor  # float32 (N, 2, 2): x and y of the red and the blue centre, in pixels, where valid
+    valid: Tensor  # bool (N,): whether the image shows one red and one blue object
+    average: Tensor  # float32 (3, H, W) in [-1, 1]
+    averaged: int  # number of images in the average
 
 
 def image_statistics(batches: Iterable[Tensor], radius: int) -> ImageStatistics:
-    """Decode and average images.
-
-    Args:
-        batches: Images ``(B, 3, H, W)`` in [-1, 1], at least one.
-        radius: Radius of the objects, in pixels.
-
-    Returns:
-        Statistics of all images, on the CPU.
-    """
+    """Decode and average images ``(B, 3, H, W)`` in [-1, 1] with objects of a radius in pixels."""
     centers, valid, total, averaged = [], [], torch.zeros(()), 0
     for images in batches:
         decoded = decode(images, radius)
@@ -66,9 +48,6 @@ def image_statistics(batches: Iterable[Tensor], radius: int) -> ImageStatistics:
         total = total + first.sum(0).cpu()
         averaged += len(first)
     return ImageStatistics(torch.cat(centers), torch.cat(valid), total / averaged, averaged)
-
-
-# ------------------------------------------------------------------ average and centres
 
 
 def plot_average(real: ImageStatistics, generated: ImageStatistics, title: str) -> Figure:
@@ -117,21 +96,11 @@ def _outline_range(axes: Axes, size: int, radius: int, *, difference: bool) -> N
         axes.add_patch(Rectangle((radius, radius), places, places, **line))
 
 
-# ------------------------------------------------------------------ walks
-
-
 def plot_walks(walks: WalkMeasurements, image_size: int, radius: int, title: str) -> Figure:
     """Plot how far each latent moves the centres, whether shapes stay the same, and the paths of a few walks.
 
-    Args:
-        walks: Result of `generative.latent_walks.measure_axis_walks`.
-        image_size: Height and width of the images, in pixels.
-        radius: Radius of the objects, in pixels.
-        title: Title of the figure.
-
-    Returns:
-        A figure. Left: the latents, sorted by how far they move the centres. Right: for each of the latents that move
-        the centres farthest, its longest walk.
+    Left are the latents, sorted by how far they move the centres. Right is, for each of the latents that move the
+    centres farthest, its longest walk. Sizes are in pixels.
     """
     figure = _new_figure(title, 13, 5.8)
     left, right = figure.subfigures(1, 2, width_ratios=(1, 1.2), wspace=0.02, squeeze=False)[0]

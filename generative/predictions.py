@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
+from numpy.typing import NDArray
 from torchvision.transforms.v2.functional import to_pil_image
 
 from coordconv_apps.runs.folder import run_dir
 from coordconv_apps.training.trainer_access import attached_datamodule
 from coordconv_apps.utils.distributed import gather_ranks
 from coordconv_apps.utils.files import atomic_write
-from generative.data import GenerativeData
+from generative.data import GenerativeData, IndexBatch
 from generative.pixel_range import to_uint8
+from generative.tasks.base import Samples
 from generative.two_shape_decoder import decode
-
-if TYPE_CHECKING:
-    from lightning.pytorch import LightningModule, Trainer
-    from numpy.typing import NDArray
-
-    from generative.data import IndexBatch
-    from generative.tasks.base import Samples
 
 FOLDER, ARCHIVE_NAME = "predictions", "samples.npz"
 
@@ -47,13 +43,7 @@ class SampleWriter(Callback):
         self._batches = []
 
     def on_predict_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Samples,
-        batch: IndexBatch,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Samples, batch: IndexBatch, *unused: int
     ) -> None:
         """Write the images of a batch, and keep its latents and decoded objects."""
         datamodule = attached_datamodule(trainer, GenerativeData)

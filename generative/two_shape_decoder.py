@@ -19,19 +19,11 @@ from torch.nn import functional
 
 from generative.two_shapes import stamps
 
+# Smallest intersection over union of a colour's mask with the fitted object; a circle and a square of equal area: 0.83.
 MIN_OVERLAP = 0.75
-"""Smallest intersection over union of a colour's mask with the fitted object; a circle and a square of the same area
-have 0.83."""
-
-SIZE_TOLERANCE = 0.25
-"""Largest deviation of an object's size from the radius, relative to the radius."""
-
-MIN_PRESENT = 0.25
-"""Smallest area of a colour that counts as present, relative to the area of a circle."""
-
-MAX_OTHER = 0.25
-"""Largest area that is neither white, red nor blue, relative to the area of a circle."""
-
+SIZE_TOLERANCE = 0.25  # largest deviation of an object's size from the radius, relative to the radius
+MIN_PRESENT = 0.25  # smallest area of a colour that counts as present, relative to the area of a circle
+MAX_OTHER = 0.25  # largest area that is neither white, red nor blue, relative to the area of a circle
 _MARGIN = 4  # pixels around an object in its window
 _CENTER_MARGIN = 2.5  # pixels around an object whose mass counts for its centre
 _ITERATIONS = 10  # each leaves about a third of the error; only partly hidden objects need more than two
@@ -44,21 +36,16 @@ _PIXELS = 2**19  # decoded at a time on a CPU, so that intermediate results stay
 class DecodedScenes(NamedTuple):
     """The objects found in ``B`` images, in the order of `generative.two_shapes.COLOURS`.
 
-    Attributes:
-        present: bool ``(B, 2)``: whether there is a noticeable area of that colour.
-        centers: float32 ``(B, 2, 2)``: x and y of the object's centre in pixels; the first pixel's centre is at 0.
-        shapes: int64 ``(B, 2)``: the more similar shape, as an index into `generative.two_shapes.SHAPES`.
-        sizes: float32 ``(B, 2)``: radius of a circle, half the side of a square, in pixels, from the visible area.
-        valid: bool ``(B,)``: whether the image could be one of the dataset, up to small faults. Both colours are
-            present, each is a single object of about the right size (`SIZE_TOLERANCE`) and shape (`MIN_OVERLAP`), and
-            there is little else (`MAX_OTHER`). The other fields of an invalid image are finite but not meaningful.
+    An image is valid if it could be one of the dataset, up to small faults. Both colours are present, each is a single
+    object of about the right size (`SIZE_TOLERANCE`) and shape (`MIN_OVERLAP`), and there is little else (`MAX_OTHER`).
+    The other fields of an invalid image are finite but not meaningful.
     """
 
-    present: Tensor
-    centers: Tensor
-    shapes: Tensor
-    sizes: Tensor
-    valid: Tensor
+    present: Tensor  # bool (B, 2): whether there is a noticeable area of that colour
+    centers: Tensor  # float32 (B, 2, 2): x and y of the object's centre in pixels; the first pixel's centre is at 0
+    shapes: Tensor  # int64 (B, 2): the more similar shape, as an index into generative.two_shapes.SHAPES
+    sizes: Tensor  # float32 (B, 2): radius of a circle, half the side of a square, in pixels, from the visible area
+    valid: Tensor  # bool (B,)
 
 
 def decode(images: Tensor, radius: int) -> DecodedScenes:
@@ -71,12 +58,6 @@ def decode(images: Tensor, radius: int) -> DecodedScenes:
         images: ``(B, 3, H, W)``, floating point in [-1, 1], on any device; other values are clipped. An image with a
             NaN or infinity is invalid.
         radius: Radius of a circle, half the side of a square, in pixels. H and W must be above ``2 * radius``.
-
-    Returns:
-        The objects, on the same device.
-
-    Raises:
-        ValueError: ``images`` has another shape or data type, or is too small.
 
     Example:
         >>> import torch
@@ -105,12 +86,8 @@ def colour_masks(images: Tensor) -> tuple[Tensor, Tensor]:
 
     For a blend of white, red and blue, the masks are the shares of red and blue: pixels between two touching objects
     belong to both, and neither object's edge moves. Grey, black, green and magenta are neither red nor blue.
-
-    Args:
-        images: float32 ``(B, 3, H, W)``, in [-1, 1].
-
-    Returns:
-        ``(B, 2, H, W)`` in [0, 1], red and blue; and ``(B, H, W)`` in [0, 1], the share of all other colours.
+    Images are ``(B, 3, H, W)``, in [-1, 1]. The masks are ``(B, 2, H, W)``, and the share of all other colours is
+    ``(B, H, W)``, in [0, 1].
     """
     images = (images + 1) / 2
     red, green, blue = images.unbind(1)
@@ -130,8 +107,8 @@ def _decode(images: Tensor, radius: int) -> DecodedScenes:
     area = float(stamps(radius)[0].sum()) / 255
     mass = _sharp(masks).sum((2, 3))
     windows = _Windows(masks, radius)
-    start = _Fit(windows, windows.densest_places(), radius).iterate(2).nearest_places()
-    fit = _Fit(windows, start, radius).iterate(_ITERATIONS).snap_to_stamps()
+    start = _Fit(windows, windows.densest_places()).iterate(2).nearest_places()
+    fit = _Fit(windows, start).iterate(_ITERATIONS).snap_to_stamps()
     overlap = fit.overlap(mass)
     shapes = (overlap - _SIZE_WEIGHT * (fit.sizes / radius - 1).abs()).argmax(-1)
     centers, sizes, overlap = (fit.select_shapes(field, shapes) for field in (fit.centers, fit.sizes, overlap))
@@ -144,12 +121,7 @@ def _decode(images: Tensor, radius: int) -> DecodedScenes:
 
 
 class _Windows:
-    """Square windows of the masks, ``2 * (radius + _MARGIN) + 1`` wide, padded with 0 beyond the image.
-
-    Args:
-        masks: ``(n, 2, H, W)``, red and blue.
-        radius: Radius of the objects, in pixels.
-    """
+    """Square windows of masks ``(n, 2, H, W)``, ``2 * (radius + _MARGIN) + 1`` wide, padded with 0 beyond the image."""
 
     def __init__(self, masks: Tensor, radius: int) -> None:
         self.masks, self.radius = masks, radius
@@ -180,25 +152,17 @@ class _Windows:
 
 
 class _Fit:
-    """A circle and a square fitted to each colour's mask around a place.
+    """A circle and a square fitted to each colour's mask around a place: int64 ``(n, 2, 2)``, x and y by colour."""
 
-    Args:
-        windows: Windows of the masks.
-        places: int64 ``(n, 2, 2)``: for each image and colour, x and y of the window's middle.
-        radius: Radius of the objects, in pixels.
-
-    Attributes:
-        sizes: ``(n, 2, 2)``: by image, colour and shape, radius or half side in pixels.
-    """
-
-    def __init__(self, windows: _Windows, places: Tensor, radius: int) -> None:
-        self.windows, self.places, self.radius = windows, places, radius
+    def __init__(self, windows: _Windows, places: Tensor) -> None:
+        self.windows, self.places, self.radius = windows, places, windows.radius
         self.own, self.hiding = (mask[:, :, None] for mask in windows.at(places))
         self.axis = torch.arange(-windows.half, windows.half + 1, device=places.device, dtype=torch.float32)
         number = len(places)
         # Offsets of the centres from the places. In float32, whatever dtype a trainer has made the default.
         self._offsets = torch.zeros(number, 2, 2, 2, device=places.device, dtype=torch.float32)
-        self.sizes = torch.full((number, 2, 2), float(radius), device=places.device, dtype=torch.float32)
+        # By image, colour and shape, radius or half side in pixels.
+        self.sizes = torch.full((number, 2, 2), float(self.radius), device=places.device, dtype=torch.float32)
         self._exact = torch.zeros(number, 2, 2, dtype=torch.bool, device=places.device)
 
     @property
@@ -264,10 +228,9 @@ class _Fit:
         return self
 
     def overlap(self, mass: Tensor) -> Tensor:
-        """Compute the intersection over union of each colour, anywhere in the image, and each shape: ``(n, 2, 2)``.
+        """Compute the intersection over union of each colour and each shape, ``(n, 2, 2)``.
 
-        Args:
-            mass: ``(n, 2)``: area of each colour in the whole image.
+        ``mass`` is the area of each colour in the whole image, ``(n, 2)``.
         """
         template = self._templates(self._offsets, self.sizes)
         seen = _sharp(_fill_hidden(self.own, self.hiding, template))

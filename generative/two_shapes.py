@@ -10,43 +10,24 @@ from torch import Tensor
 
 from generative.pixel_range import to_float
 
-COLOURS = ("red", "blue")
-"""Names of the two objects. Every axis of objects has this order."""
-
-SHAPES = ("circle", "square")
-"""Names of the shapes 0 and 1."""
-
-_CHUNK = 128
-"""Images rendered at a time: so many stay in the cache."""
+COLOURS = ("red", "blue")  # names of the two objects; every axis of objects has this order
+SHAPES = ("circle", "square")  # names of the shapes 0 and 1
+_CHUNK = 128  # images rendered at a time: so many stay in the cache
 
 
 class Scenes(NamedTuple):
-    """The objects in ``N`` images.
+    """The objects in ``N`` images."""
 
-    Attributes:
-        centers: int64 ``(N, 2, 2)``: x and y of the centres of the red and the blue object, in pixels.
-        shapes: int64 ``(N, 2)``: the shapes of the red and the blue object, as indices into `SHAPES`.
-    """
-
-    centers: Tensor
-    shapes: Tensor
+    centers: Tensor  # int64 (N, 2, 2): x and y of the centres of the red and the blue object, in pixels
+    shapes: Tensor  # int64 (N, 2): the shapes of the red and the blue object, as indices into SHAPES
 
     def at(self, index: Tensor | slice) -> Scenes:
-        """Select some of the scenes.
-
-        Args:
-            index: int64 ``(n,)``, or a slice.
-        """
+        """Select some of the scenes."""
         return Scenes(self.centers[index], self.shapes[index])
 
 
 def check_size(image_size: int, radius: int) -> None:
-    """Raise `ValueError` if two objects of ``radius`` do not fit into an image.
-
-    Args:
-        image_size: Height and width of an image, in pixels.
-        radius: Radius of a circle, half the side of a square, in pixels.
-    """
+    """Raise `ValueError` if two objects of ``radius`` do not fit into an image."""
     if radius < 1:
         raise ValueError(f"data.radius={radius}: must be an integer of at least 1")
     if not _fits(image_size, radius):
@@ -70,12 +51,6 @@ def draw_scenes(number: int, image_size: int, radius: int, generator: torch.Gene
         image_size: Height and width of an image, in pixels.
         radius: Radius of a circle, half the side of a square, in pixels.
         generator: Random number generator on the CPU.
-
-    Returns:
-        Scenes, ``N = number``.
-
-    Raises:
-        ValueError: Two objects do not fit into an image.
 
     Example:
         >>> scenes = draw_scenes(1000, image_size=64, radius=10, generator=torch.Generator().manual_seed(0))
@@ -104,16 +79,15 @@ def stamps(radius: int) -> Tensor:
 
 
 def render(scenes: Scenes, image_size: int, radius: int, dtype: torch.dtype = torch.uint8) -> Tensor:
-    """Render scenes on white without anti-aliasing. The red object hides the blue one where they overlap.
+    """Render scenes on white without anti-aliasing: ``(N, 3, H, W)``, RGB.
+
+    The red object hides the blue one where they overlap.
 
     Args:
         scenes: The ``N`` scenes.
         image_size: Height and width of an image, in pixels.
         radius: Radius of a circle, half the side of a square, in pixels.
         dtype: ``torch.uint8`` for values 0 and 255, ``torch.float32`` for -1 and 1.
-
-    Returns:
-        ``(N, 3, H, W)``, RGB.
 
     Example:
         >>> scene = Scenes(centers=torch.tensor([[[2, 2], [7, 7]]]), shapes=torch.tensor([[1, 1]]))

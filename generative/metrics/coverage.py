@@ -6,9 +6,7 @@ import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-NEIGHBOURS = 5
-"""k of precision, recall, density and coverage (Naeem et al., 2020)."""
-
+NEIGHBOURS = 5  # k of precision, recall, density and coverage (Naeem et al., 2020)
 _CHUNK = 512  # rows of a distance matrix that are computed at a time
 _TIE_TOLERANCE = 1 + 1e-9  # factor of radii: a point at exactly the same distance is inside, whatever the rounding
 
@@ -20,7 +18,7 @@ def precision_recall_density_coverage(
 
     Each point has a ball that reaches to its k-th nearest neighbour within its own cloud, the point itself not counted.
     Points on the surface of a ball are inside. The metrics therefore do not depend on the order of points on a lattice,
-    where distances tie. The balls of more than k copies of one point have radius 0.
+    where distances tie.
 
     - ``precision``: share of generated points inside any real ball, in [0, 1].
     - ``recall``: share of real points inside any generated ball, in [0, 1]; 0 for at most k generated points.
@@ -30,12 +28,9 @@ def precision_recall_density_coverage(
     Args:
         real: float64 ``(m, D)`` on the CPU, m above k.
         generated: float64 ``(n, D)`` on the CPU; n may be 0.
-        num_generated: Number of generated samples, at least n. Samples without a point in ``generated`` (invalid
-            images) count as lying outside every ball. None: n.
+        num_generated: Number of generated samples; those without a point (invalid images) lie outside every ball.
+            None: n.
         k: Which neighbour gives a ball's radius.
-
-    Returns:
-        The four metrics by name.
 
     Example:
         >>> import torch
@@ -50,14 +45,14 @@ def precision_recall_density_coverage(
     balls_around = torch.zeros(len(generated))
     points_inside = torch.zeros(len(real))
     for start in range(0, len(generated), _CHUNK):
-        inside = _distances(generated[start : start + _CHUNK], real) <= radii
+        inside = exact_distances(generated[start : start + _CHUNK], real) <= radii
         balls_around[start : start + _CHUNK] = inside.sum(1).float()
         points_inside += inside.sum(0)
     recalled = torch.zeros(len(real), dtype=torch.bool)
     if len(generated) > k:
         generated_radii = _radii(generated, k)
         for start in range(0, len(real), _CHUNK):
-            inside = _distances(real[start : start + _CHUNK], generated) <= generated_radii
+            inside = exact_distances(real[start : start + _CHUNK], generated) <= generated_radii
             recalled[start : start + _CHUNK] = inside.any(1)
     return {
         "precision": float((balls_around > 0).sum()) / number,
@@ -68,10 +63,10 @@ def precision_recall_density_coverage(
 
 
 def _radii(points: Tensor, k: int) -> Tensor:
-    """Return the distance from each point to its k-th nearest neighbour."""
     distances, _ = cKDTree(points.numpy()).query(points.numpy(), [k + 1])
     return torch.from_numpy(distances[:, 0]) * _TIE_TOLERANCE
 
 
-def _distances(points: Tensor, others: Tensor) -> Tensor:
+def exact_distances(points: Tensor, others: Tensor) -> Tensor:
+    """Compute the Euclidean distances of all pairs, without the rounding errors of a matrix product."""
     return torch.cdist(points, others, compute_mode="donot_use_mm_for_euclid_dist")

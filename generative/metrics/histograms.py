@@ -3,50 +3,28 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import torch
 from scipy.special import ndtri
 from torch import Tensor
 
-POINTS_PER_BIN = 10
-"""Mean number of points in a bin of the square that the histogram divides."""
-
-SIGNIFICANCE = 0.05
-"""Level of the test whether two bins differ."""
+POINTS_PER_BIN = 10  # mean number of points in a bin of the square that the histogram divides
+SIGNIFICANCE = 0.05  # level of the test whether two bins differ
 
 
-class Histograms(NamedTuple):
-    """Counts of two point clouds in the same bins.
-
-    Attributes:
-        real: float64 ``(bins,)``.
-        generated: float64 ``(bins,)``.
-    """
-
-    real: Tensor
-    generated: Tensor
-
-
-def count_points(real: Tensor, generated: Tensor, low: float, high: float, bins: int) -> Histograms:
-    """Count the points of two clouds in the squares of a grid.
+def count_points(points: Tensor, half_width: float, bins: int) -> Tensor:
+    """Count points in a square around 0 that is divided into ``bins**2`` squares.
 
     Args:
-        real: ``(m, 2)``.
-        generated: ``(n, 2)``.
-        low: Lower end of the grid along x and y. Points outside the grid count in the outermost squares.
-        high: Upper end of the grid along x and y.
-        bins: Number of squares along each axis.
+        points: ``(n, 2)``. Those outside the square count in its outermost bins.
+        half_width: Half the side of the square.
+        bins: Number of bins along each axis.
 
     Returns:
-        Counts in ``bins**2`` squares.
+        float64 ``(bins**2,)``.
     """
-
-    def count(points: Tensor) -> Tensor:
-        x, y = ((points - low) / (high - low) * bins).floor().long().clamp(0, bins - 1).unbind(1)
-        return torch.bincount(y * bins + x, minlength=bins**2).double()
-
-    return Histograms(count(real), count(generated))
+    x, y = ((points + half_width) / (2 * half_width) * bins).floor().long().clamp(0, bins - 1).unbind(1)
+    return torch.bincount(y * bins + x, minlength=bins**2).double()
 
 
 def bins_per_axis(number: int) -> int:
@@ -54,8 +32,8 @@ def bins_per_axis(number: int) -> int:
     return max(2, math.isqrt(number // POINTS_PER_BIN))
 
 
-def histogram_metrics(counts: Histograms) -> dict[str, float]:
-    """Compare the histogram of a generated cloud with that of real data.
+def histogram_metrics(real: Tensor, generated: Tensor) -> dict[str, float]:
+    """Compare the histogram of a generated cloud, counts ``(bins,)``, with that of real data.
 
     - ``bin_coverage``: share of the bins with real points that also contain generated points, in [0, 1].
     - ``entropy``: entropy of the generated histogram, in bits; 0 without generated points.
@@ -65,20 +43,12 @@ def histogram_metrics(counts: Histograms) -> dict[str, float]:
     - ``different_bins``: share of the bins with points in which the shares of real and of generated points differ by
       the two-proportion z-test at `SIGNIFICANCE` (NDB/K; Richardson and Weiss, 2018); 1 without generated points.
 
-    Args:
-        counts: Counts of the real and the generated points.
-
-    Returns:
-        The five metrics by name.
-
     Example:
         >>> import torch
-        >>> counts = Histograms(real=torch.tensor([50.0, 50, 50, 50]), generated=torch.tensor([100.0, 100, 0, 0]))
-        >>> metrics = histogram_metrics(counts)
+        >>> metrics = histogram_metrics(torch.tensor([50.0, 50, 50, 50]), torch.tensor([100.0, 100, 0, 0]))
         >>> metrics["bin_coverage"], metrics["entropy"], metrics["entropy_reduction"]
         (0.5, 1.0, 0.5)
     """
-    real, generated = counts
     entropy, real_entropy = _entropy(generated), _entropy(real)
     empty = not generated.any()
     return {
@@ -91,9 +61,8 @@ def histogram_metrics(counts: Histograms) -> dict[str, float]:
 
 
 def _entropy(counts: Tensor) -> float:
-    """Return the entropy in bits; 0 for an empty histogram."""
     share = counts[counts > 0] / counts.sum()
-    return float(-(share * share.log2()).sum()) + 0.0
+    return float(-(share * share.log2()).sum()) + 0.0  # not -0
 
 
 def _js_divergence(counts: Tensor, others: Tensor) -> float:

@@ -7,19 +7,17 @@ two-dimensional. Points whose neighbourhood has an off-centre centre of mass are
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
+
+from generative.metrics.coverage import exact_distances
 
 SUBSET_SIZE = 8
 """Number of points in each subset of `intrinsic_dimension`: few, so that they lie several pixels apart. Spread over the
 44 x 44 pixels of the data at 64 x 64, the first and second neighbours are about 8 and 12 pixels away; on a ring with a
 radius of 0.35 times the image's width, 9 and 18. At 32 x 32 the distances are half as large."""
 
-RESOLUTION = 1.0
-"""Points at most this many pixels apart count as being at the same place."""
-
+RESOLUTION = 1.0  # points at most this many pixels apart count as being at the same place
 NEIGHBOURHOOD = 0.12
 """Radius of the neighbourhoods of `local_dimension`, relative to the image's width: 7.7 pixels at 64 x 64."""
 
@@ -44,12 +42,9 @@ def intrinsic_dimension(points: Tensor, subset_size: int = SUBSET_SIZE, seed: in
     data 1.7.
 
     Args:
-        points: ``(n, 2)``, in pixels.
+        points: ``(n, 2)``, in pixels. For fewer than three points the dimension is 0.
         subset_size: Number of points in a subset. A cloud twice as wide needs four times as many for the same scale.
         seed: Seed of the random numbers.
-
-    Returns:
-        The dimension; 0 for fewer than three points.
 
     Example:
         >>> import torch
@@ -63,14 +58,14 @@ def intrinsic_dimension(points: Tensor, subset_size: int = SUBSET_SIZE, seed: in
     if subset_size < 3:
         return 0.0
     generator = torch.Generator().manual_seed(seed)
-    # In random order, so that the first points are a random sample.
-    points = _jitter(points, generator)[torch.randperm(len(points), generator=generator)]
-    places, near, far = _two_neighbours(points, _subsets(len(points), subset_size, generator))
+    points = _jitter_and_shuffle(points, generator)
+    chosen = points[_subsets(len(points), subset_size, generator)]
+    _, near, far = exact_distances(chosen, chosen).topk(3, largest=False).values.flatten(0, 1).unbind(1)
     apart = far > RESOLUTION
     if not apart.any():
         return 0.0
-    places, near, far = places[apart], near[apart], far[apart]
-    inside = _moments(places, points[:_REFERENCE_POINTS], _EDGE_RADIUS * far).balanced
+    places, near, far = chosen.flatten(0, 1)[apart], near[apart], far[apart]
+    inside, _, _ = _moments(places, points[:_REFERENCE_POINTS], _EDGE_RADIUS * far)
     ratios = (far / near)[inside] if inside.any() else far / near
     # With very few points, a single ratio of 1 up to rounding must not make the result infinite.
     return float(apart.double().mean() / ratios.log().mean().clamp(min=0.1))
@@ -85,12 +80,9 @@ def local_dimension(points: Tensor, image_size: int, seed: int = 0) -> float:
     coordinate is first moved by up to half a pixel at random.
 
     Args:
-        points: ``(n, 2)``, in pixels.
+        points: ``(n, 2)``, in pixels. For fewer than three points the dimension is 0.
         image_size: Width of the image, in pixels.
         seed: Seed of the random numbers.
-
-    Returns:
-        The dimension, in [0, 2]; 0 for fewer than three points.
 
     Example:
         >>> import torch
@@ -101,22 +93,18 @@ def local_dimension(points: Tensor, image_size: int, seed: int = 0) -> float:
     """
     if len(points) < 3:
         return 0.0
-    generator = torch.Generator().manual_seed(seed)
-    points = _jitter(points, generator)[torch.randperm(len(points), generator=generator)][:_REFERENCE_POINTS]
-    nearest = _distances(points, points).kthvalue(min(_MIN_NEIGHBOURS + 1, len(points)), dim=1).values
-    found = _moments(points, points, nearest.clamp(min=NEIGHBOURHOOD * image_size))
-    trace, determinant = found.trace, found.determinant
+    points = _jitter_and_shuffle(points, torch.Generator().manual_seed(seed))[:_REFERENCE_POINTS]
+    nearest = exact_distances(points, points).kthvalue(min(_MIN_NEIGHBOURS + 1, len(points)), dim=1).values
+    balanced, trace, determinant = _moments(points, points, nearest.clamp(min=NEIGHBOURHOOD * image_size))
     larger = (trace + (trace.square() - 4 * determinant).clamp(min=0).sqrt()) / 2
     spread = torch.where(larger < RESOLUTION**2, 0.0, trace.square() / (trace.square() - 2 * determinant))
-    return float((spread[found.balanced] if found.balanced.any() else spread).mean())
+    return float((spread[balanced] if balanced.any() else spread).mean())
 
 
-def _jitter(points: Tensor, generator: torch.Generator) -> Tensor:
-    return points.double() + torch.rand(points.shape, generator=generator, dtype=torch.float64) - 0.5
-
-
-def _distances(points: Tensor, others: Tensor) -> Tensor:
-    return torch.cdist(points, others, compute_mode="donot_use_mm_for_euclid_dist")
+def _jitter_and_shuffle(points: Tensor, generator: torch.Generator) -> Tensor:
+    """Move coordinates by up to half a pixel, and shuffle the points: the first ones are then a random sample."""
+    points = points.double() + torch.rand(points.shape, generator=generator, dtype=torch.float64) - 0.5
+    return points[torch.randperm(len(points), generator=generator)]
 
 
 def _subsets(number: int, size: int, generator: torch.Generator) -> Tensor:
@@ -127,34 +115,17 @@ def _subsets(number: int, size: int, generator: torch.Generator) -> Tensor:
     return shuffled[:, : each * size].reshape(-1, size)
 
 
-def _two_neighbours(points: Tensor, subsets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the points of all subsets ``(q, 2)`` and the distances of their first and second neighbours ``(q,)``."""
-    chosen = points[subsets]
-    _, near, far = _distances(chosen, chosen).topk(3, largest=False).values.flatten(0, 1).unbind(1)
-    return chosen.flatten(0, 1), near, far
+def _moments(places: Tensor, points: Tensor, radii: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Compute moments of the points ``(n, 2)`` within a radius ``(q,)`` around each place ``(q, 2)``.
 
-
-class _Moments(NamedTuple):
-    """Moments of the points around each of ``q`` places.
-
-    Attributes:
-        balanced: bool ``(q,)``: whether there are points on all sides.
-        trace: ``(q,)``: trace of their covariance.
-        determinant: ``(q,)``: determinant of their covariance.
+    Returns:
+        Whether there are points on all sides, and the trace and the determinant of their covariance: ``(q,)`` each.
     """
-
-    balanced: Tensor
-    trace: Tensor
-    determinant: Tensor
-
-
-def _moments(places: Tensor, points: Tensor, radii: Tensor) -> _Moments:
-    """Compute the moments of the points ``(n, 2)`` within a radius ``(q,)`` around each place ``(q, 2)``."""
     # 1, x, y, x², y², xy of every point: their sums are a matrix product.
     powers = torch.cat([torch.ones_like(points[:, :1]), points, points.square(), points.prod(1, keepdim=True)], 1)
     sums = torch.cat(
         [
-            (_distances(chunk, points) <= reach[:, None]).double() @ powers
+            (exact_distances(chunk, points) <= reach[:, None]).double() @ powers
             for chunk, reach in zip(places.split(_CHUNK), radii.split(_CHUNK), strict=True)
         ]
     )
@@ -167,4 +138,4 @@ def _moments(places: Tensor, points: Tensor, radii: Tensor) -> _Moments:
     variance = squares - mean.square()
     covariance = cross - mean.prod(1)
     balanced = mean.square().sum(1) <= (_MAX_OFFSET * radii).square()
-    return _Moments(balanced, variance.sum(1), variance.prod(1) - covariance.square())
+    return balanced, variance.sum(1), variance.prod(1) - covariance.square()

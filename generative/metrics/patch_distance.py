@@ -8,12 +8,8 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
-SIDE = 7
-"""Height and width of a patch, in pixels, as by Karras et al."""
-
-MIN_IMAGES = 2
-"""Smallest number of images on each side of a comparison."""
-
+SIDE = 7  # height and width of a patch, in pixels, as by Karras et al.
+MIN_IMAGES = 2  # smallest number of images on each side of a comparison
 _PATCHES = 16  # in each image
 _DIRECTIONS = 64  # onto which patches are projected
 
@@ -32,9 +28,6 @@ class PatchDistance(Metric):
     Args:
         image_size: Height and width of the images, in pixels, at least 7.
         seed: Seed of the places, the directions and the halves.
-
-    Raises:
-        ValueError: The images are smaller than a patch.
 
     Example:
         >>> import torch
@@ -68,15 +61,7 @@ class PatchDistance(Metric):
         self.add_state("generated", [], dist_reduce_fx="cat")
 
     def update(self, images: Tensor, real: bool) -> None:
-        """Add a batch of images.
-
-        Args:
-            images: ``(B, 3, H, W)``, floating point in [-1, 1].
-            real: Whether the images are real or generated.
-
-        Raises:
-            ValueError: The images have another shape or data type.
-        """
+        """Add a batch of real or generated images: ``(B, 3, H, W)``, floating point in [-1, 1]."""
         size = self.image_size
         if images.shape[1:] != (3, size, size) or not images.is_floating_point():
             raise ValueError(
@@ -92,11 +77,7 @@ class PatchDistance(Metric):
         (self.real if real else self.generated).append(projected.flatten())
 
     def compute(self) -> dict[str, Tensor]:
-        """Return ``patch_distance`` and ``floor/patch_distance``, float32 scalars in the units of pixel values.
-
-        Raises:
-            ValueError: There are too few images.
-        """
+        """Return ``patch_distance`` and ``floor/patch_distance``, in the units of pixel values."""
         real, generated = self._shuffled_rows(self.real), self._shuffled_rows(self.generated)
         number = min(len(generated), len(real) // 2)
         if number < MIN_IMAGES:

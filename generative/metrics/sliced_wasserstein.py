@@ -5,12 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-DIRECTIONS = 32
-"""Directions onto which points are projected, evenly spaced over half a turn."""
+DIRECTIONS = 32  # directions onto which points are projected, evenly spaced over half a turn
 
 
 def sliced_wasserstein_distance(real: Tensor, generated: Tensor) -> float:
-    """Compute the sliced 2-Wasserstein distance of points in the plane (Bonneel et al., 2015).
+    """Compute the sliced 2-Wasserstein distance of points in the plane, in pixels (Bonneel et al., 2015).
 
     It is the root of the mean, over `DIRECTIONS` fixed directions, of the squared 2-Wasserstein distance of the
     projections. For a cloud that is shifted by d pixels it is ``d / sqrt(2)``.
@@ -18,9 +17,6 @@ def sliced_wasserstein_distance(real: Tensor, generated: Tensor) -> float:
     Args:
         real: float64 ``(m, 2)`` in pixels.
         generated: float64 ``(n, 2)`` in pixels, n at least 1. If n differs from m, quantiles stand for its points.
-
-    Returns:
-        The distance in pixels, at least 0.
 
     Example:
         >>> import torch

@@ -13,14 +13,11 @@ def support_size(points: Tensor, kinds: Tensor) -> float:
     """Estimate how many different samples a generator makes by the birthday paradox (Arora and Zhang, 2018).
 
     The estimate from n samples is ``n (n - 1) / 2`` divided by the number of equal pairs. Without an equal pair it is
-    ``n (n - 1) / 2``, the most that n samples can show.
+    ``n (n - 1) / 2``, the most that n samples can show; without samples it is 0.
 
     Args:
         points: float64 ``(n, D)``. Samples can be equal if they differ by at most half a pixel in every coordinate.
         kinds: int64 ``(n, E)``. Samples can be equal if all these numbers are the same.
-
-    Returns:
-        The estimate; 0 without samples.
 
     Example:
         >>> import torch

@@ -7,7 +7,7 @@ that as many real images achieve.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -23,29 +23,22 @@ from generative.metrics.support_size import support_size
 from generative.two_shape_decoder import decode
 from generative.two_shapes import COLOURS, SHAPES, check_size
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-MIN_IMAGES = 10
-"""Smallest number of images on each side of a comparison."""
-
+MIN_IMAGES = 10  # smallest number of images on each side of a comparison
 _FIELDS = 7  # of an image in the state: whether it is valid, four coordinates, two shapes
 _RANGE_TOLERANCE = 1e-3  # by which values may lie outside [-1, 1]: rounding
 
 
 class DecodedImages(NamedTuple):
-    """What a set of images shows.
+    """What a set of images shows; centres and shapes are those of the ``n`` valid images, on the CPU.
 
     Attributes:
         number: Number of images, valid or not.
         invalid_share: Share of invalid images, in [0, 1], among all images, of which these may be a random part.
-        centers: float64 ``(n, 4)`` on the CPU, for the valid images: x and y of red, x and y of blue, in pixels.
+        centers: float64 ``(n, 4)``: x and y of red, x and y of blue, in pixels.
         jittered_centers: The same, each coordinate moved by up to half a pixel at random. The integers of real images
             and the fractions of generated ones then count alike, and distances do not tie. (On the integers alone, the
             density of 5,000 real images of 32 x 32 pixels would be 1.2 instead of 1.)
         shapes: int64 ``(n, 2)``, of red and blue.
-        image_size: Height and width of an image, in pixels.
-        radius: Radius of a circle, half the side of a square, in pixels.
     """
 
     number: int
@@ -53,149 +46,73 @@ class DecodedImages(NamedTuple):
     centers: Tensor
     jittered_centers: Tensor
     shapes: Tensor
-    image_size: int
-    radius: int
 
 
-class _PointCloud(NamedTuple):
-    """Centres of one colour, or the difference of red and blue.
+def compare_two_shapes(
+    images: DecodedImages, reference: DecodedImages, image_size: int, radius: int
+) -> dict[str, float]:
+    """Compute all metrics of a set of images from as many real images, the reference.
 
-    Attributes:
-        name: ``red``, ``blue`` or ``difference``.
-        points: ``(n, 2)`` in pixels, relative to the middle of the image.
-        half_width: Half the side of the square around 0 that contains all points of the data, in pixels.
+    - ``invalid``: share of images that are not in the data set (`DecodedScenes.valid`), in [0, 1].
+    - ``precision``, ``recall``, ``density`` and ``coverage`` of the four coordinates of both centres. Invalid images
+      count as generated images that lie nowhere. Without a valid image all four are 0.
+    - The metrics of `cloud_metrics`.
+    - ``pairs/circle_square`` (red first) and so on: shares of the four pairs of shapes. ``pairs_distance``: their total
+      variation distance from the reference, in [0, 1]. Without a valid image they are 0 and 1.
+    - ``support_size``: an estimate of the number of different images. Images are equal if their shapes are the same and
+      their centres differ by at most half a pixel. Without a valid image it is 0.
     """
-
-    name: str
-    points: Tensor
-    half_width: float
-
-
-def _point_clouds(images: DecodedImages, centers: Tensor) -> list[_PointCloud]:
-    red, blue = centers[:, :2], centers[:, 2:]
-    middle, half_width = (images.image_size - 1) / 2, images.image_size / 2 - images.radius
-    return [
-        _PointCloud(COLOURS[0], red - middle, half_width),
-        _PointCloud(COLOURS[1], blue - middle, half_width),
-        _PointCloud("difference", red - blue, 2 * half_width),
-    ]
+    values = {"invalid": images.invalid_share}
+    values |= precision_recall_density_coverage(reference.jittered_centers, images.jittered_centers, images.number)
+    values |= cloud_metrics(images, reference, image_size, radius)
+    shares, real_shares = (_pair_shares(side.shapes) for side in (images, reference))
+    pairs = [f"pairs/{red}_{blue}" for red in SHAPES for blue in SHAPES]
+    values |= dict(zip(pairs, shares.tolist(), strict=True))
+    values["pairs_distance"] = float((shares - real_shares).abs().sum()) / 2 if len(images.shapes) else 1.0
+    values["support_size"] = support_size(images.centers, images.shapes)
+    return values
 
 
-def _with_colour_means(values: dict[str, float], *keys: str) -> dict[str, float]:
-    """Add the means over red and blue of some metrics that are there for each cloud."""
-    means = {key: sum(values[f"{colour}/{key}"] for colour in COLOURS) / len(COLOURS) for key in keys}
+def cloud_metrics(images: DecodedImages, reference: DecodedImages, image_size: int, radius: int) -> dict[str, float]:
+    """Compute the metrics of the red centres, the blue centres, and their differences (red minus blue).
+
+    They have the prefixes ``red/``, ``blue/`` and ``difference/``. Without prefix they are means over red and blue.
+
+    - Those of `histogram_metrics`. Without a valid image, coverage and entropy are 0 and the others are 1.
+    - ``sliced_wasserstein``, in pixels. Without a valid image it is the diagonal of the square that contains the data's
+      cloud: no two clouds in it are further apart.
+    - ``intrinsic_dimension`` and ``local_dimension``: 2 for the data, 1 for a ring and 0 without a valid image. The
+      cloud of differences has a hole and is thin at its edge: for the data, its dimension at the same scale is 1.8.
+    """
+    values: dict[str, float] = {}
+    sides = (images.centers, reference.centers, images.jittered_centers, reference.jittered_centers)
+    all_clouds = [_point_clouds(centers, image_size) for centers in sides]
+    for name in all_clouds[0]:
+        points, real, jittered, real_jittered = (clouds[name] for clouds in all_clouds)
+        width = 1 if name in COLOURS else 2  # the cloud of differences is twice as wide as those of centres
+        half_width = width * (image_size / 2 - radius)
+        bins = bins_per_axis(images.number)
+        found = histogram_metrics(*(count_points(cloud, half_width, bins) for cloud in (real_jittered, jittered)))
+        distance = sliced_wasserstein_distance(real, points) if len(points) else 2 * half_width * 2**0.5
+        found["sliced_wasserstein"] = distance
+        found["intrinsic_dimension"] = intrinsic_dimension(points, width**2 * SUBSET_SIZE)
+        found["local_dimension"] = local_dimension(points, image_size)
+        values |= {f"{name}/{key}": value for key, value in found.items()}
+    means = {key: sum(values[f"{colour}/{key}"] for colour in COLOURS) / len(COLOURS) for key in found}
+    del means["entropy"]
     return values | means
 
 
-def _invalid_metrics(images: DecodedImages, reference: DecodedImages) -> dict[str, float]:
-    """Return ``invalid``: the share of images that are not in the data set (`DecodedScenes.valid`), in [0, 1]."""
-    return {"invalid": images.invalid_share}
-
-
-def _coverage_metrics(images: DecodedImages, reference: DecodedImages) -> dict[str, float]:
-    """Return ``precision``, ``recall``, ``density`` and ``coverage`` of the four coordinates of both centres.
-
-    Invalid images count as generated images that lie nowhere. Without a valid image all four are 0.
-    """
-    return precision_recall_density_coverage(reference.jittered_centers, images.jittered_centers, images.number)
-
-
-def _histogram_metrics(images: DecodedImages, reference: DecodedImages) -> dict[str, float]:
-    """Return the five metrics of `histogram_metrics` for each cloud, and the means over red and blue of four of them.
-
-    Without a valid image, coverage and entropy are 0 and the others are 1.
-    """
-    values: dict[str, float] = {}
-    bins = bins_per_axis(images.number)
-    clouds = _point_clouds(images, images.jittered_centers)
-    for cloud, real in zip(clouds, _point_clouds(reference, reference.jittered_centers), strict=True):
-        counts = count_points(real.points, cloud.points, -cloud.half_width, cloud.half_width, bins)
-        values |= {f"{cloud.name}/{key}": value for key, value in histogram_metrics(counts).items()}
-    return _with_colour_means(values, "bin_coverage", "entropy_reduction", "js_divergence", "different_bins")
-
-
-def _wasserstein_metrics(images: DecodedImages, reference: DecodedImages) -> dict[str, float]:
-    """Return ``sliced_wasserstein`` in pixels for each cloud, and its mean over red and blue.
-
-    Without a valid image it is the diagonal of the square that contains the data's cloud: no two clouds in it are
-    further apart.
-    """
-    values = {}
-    clouds = _point_clouds(images, images.centers)
-    for cloud, real in zip(clouds, _point_clouds(reference, reference.centers), strict=True):
-        worst = 2 * cloud.half_width * 2**0.5
-        distance = sliced_wasserstein_distance(real.points, cloud.points) if len(cloud.points) else worst
-        values[f"{cloud.name}/sliced_wasserstein"] = distance
-    return _with_colour_means(values, "sliced_wasserstein")
-
-
-def _dimension_metrics(images: DecodedImages, reference: DecodedImages) -> dict[str, float]:
-    """Return ``intrinsic_dimension`` and ``local_dimension`` for each cloud, and their means over red and blue.
-
-    They are 2 for the data, 1 for a ring and 0 without a valid image. The cloud of differences has a hole and is thin
-    at its edge: for the data, its dimension at the same scale is 1.8.
-    """
-    values: dict[str, float] = {}
-    for name, points, _ in _point_clouds(images, images.centers):
-        # The cloud of differences is twice as wide: at the same scale there are four times as many points in it.
-        subset_size = SUBSET_SIZE if name in COLOURS else 4 * SUBSET_SIZE
-        values[f"{name}/intrinsic_dimension"] = intrinsic_dimension(points, subset_size)
-        values[f"{name}/local_dimension"] = local_dimension(points, images.image_size)
-    return _with_colour_means(values, "intrinsic_dimension", "local_dimension")
-
-
-def _pair_metrics(images: DecodedImages, reference: DecodedImages) -> dict[str, float]:
-    """Return the shares of the four pairs of shapes, such as ``pairs/circle_square`` (red first), and their distance.
-
-    ``pairs_distance`` is the total variation distance from the shares of the reference, in [0, 1]. Without a valid
-    image the shares are 0 and the distance is 1.
-    """
-    shares, real_shares = (_pair_shares(side.shapes) for side in (images, reference))
-    names = [f"pairs/{red}_{blue}" for red in SHAPES for blue in SHAPES]
-    distance = float((shares - real_shares).abs().sum()) / 2 if len(images.shapes) else 1.0
-    return dict(zip(names, shares.tolist(), strict=True)) | {"pairs_distance": distance}
+def _point_clouds(centers: Tensor, image_size: int) -> dict[str, Tensor]:
+    """Return points ``(n, 2)`` in pixels; centres are relative to the middle of the image."""
+    red, blue = centers[:, :2], centers[:, 2:]
+    middle = (image_size - 1) / 2
+    return {"red": red - middle, "blue": blue - middle, "difference": red - blue}
 
 
 def _pair_shares(shapes: Tensor) -> Tensor:
     counts = torch.bincount(shapes[:, 0] * len(SHAPES) + shapes[:, 1], minlength=len(SHAPES) ** 2).double()
     return counts / max(len(shapes), 1)
-
-
-def _support_metrics(images: DecodedImages, reference: DecodedImages) -> dict[str, float]:
-    """Return ``support_size``: an estimate of the number of different images.
-
-    Images are equal if their shapes are the same and their centres differ by at most half a pixel. Without a valid
-    image it is 0.
-    """
-    return {"support_size": support_size(images.centers, images.shapes)}
-
-
-_METRICS: tuple[Callable[[DecodedImages, DecodedImages], dict[str, float]], ...] = (
-    _invalid_metrics,
-    _coverage_metrics,
-    _histogram_metrics,
-    _wasserstein_metrics,
-    _dimension_metrics,
-    _pair_metrics,
-    _support_metrics,
-)
-
-
-def compare_two_shapes(images: DecodedImages, reference: DecodedImages) -> dict[str, float]:
-    """Compute all metrics of a set of images.
-
-    Args:
-        images: What the images show.
-        reference: What as many real images show; at least `MIN_IMAGES` of them are valid.
-
-    Returns:
-        Values by name. The metrics of one cloud have the prefix ``red/``, ``blue/`` or ``difference/`` (red minus
-        blue); without prefix they are means over red and blue.
-    """
-    values: dict[str, float] = {}
-    for metrics in _METRICS:
-        values |= metrics(images, reference)
-    return values
 
 
 class TwoShapeMetrics(Metric):
@@ -210,9 +127,6 @@ class TwoShapeMetrics(Metric):
         image_size: Height and width of the images, in pixels.
         radius: Radius of a circle, half the side of a square, in pixels.
         seed: Seed by which images are drawn.
-
-    Raises:
-        ValueError: Two objects of ``radius`` do not fit into an image.
 
     Example:
         >>> import torch
@@ -244,14 +158,9 @@ class TwoShapeMetrics(Metric):
         self.add_state("generated", [], dist_reduce_fx="cat")
 
     def update(self, images: Tensor, real: bool) -> None:
-        """Add a batch of images.
+        """Add a batch of real or generated images: ``(B, 3, H, W)``, floating point in [-1, 1].
 
-        Args:
-            images: ``(B, 3, H, W)``, floating point in [-1, 1]. An image with a NaN or infinity counts as invalid.
-            real: Whether the images are real or generated.
-
-        Raises:
-            ValueError: The images have another shape, data type or range.
+        An image with a NaN or infinity counts as invalid.
         """
         size = self.image_size
         if images.shape[1:] != (3, size, size):
@@ -267,11 +176,7 @@ class TwoShapeMetrics(Metric):
         (self.real if real else self.generated).append(rows)
 
     def compute(self) -> dict[str, Tensor]:
-        """Return the metrics by name, float32 scalars, and those of real images as ``floor/<name>``.
-
-        Raises:
-            ValueError: There are too few images to compare.
-        """
+        """Return the metrics of `compare_two_shapes` by name, and those of real images as ``floor/<name>``."""
         real, generated = _sorted_rows(self.real), _sorted_rows(self.generated)
         for name, count, least in (("real", len(real), 2 * MIN_IMAGES), ("generated", len(generated), MIN_IMAGES)):
             if count < least:
@@ -287,8 +192,9 @@ class TwoShapeMetrics(Metric):
                 f"real images: only {fewest} of {number} show a red and a blue object of radius {self.radius},"
                 f" must be at least {MIN_IMAGES}"
             )
-        values = compare_two_shapes(generated_images, reference)
-        values |= {f"floor/{name}": value for name, value in compare_two_shapes(real_images, reference).items()}
+        values = compare_two_shapes(generated_images, reference, self.image_size, self.radius)
+        real_values = compare_two_shapes(real_images, reference, self.image_size, self.radius)
+        values |= {f"floor/{name}": value for name, value in real_values.items()}
         return {name: torch.tensor(value, device=self.device) for name, value in values.items()}
 
     def _decoded_images(self, rows: Tensor, chosen: Tensor, generator: torch.Generator) -> DecodedImages:
@@ -297,8 +203,7 @@ class TwoShapeMetrics(Metric):
         valid = rows[rows[:, 0] > 0]
         centers = valid[:, 1:5].contiguous()
         jittered = centers + torch.rand(centers.shape, generator=generator, dtype=torch.float64) - 0.5
-        shapes = valid[:, 5:].long()
-        return DecodedImages(len(rows), invalid_share, centers, jittered, shapes, self.image_size, self.radius)
+        return DecodedImages(len(rows), invalid_share, centers, jittered, valid[:, 5:].long())
 
 
 def _sorted_rows(state: list[Tensor] | Tensor) -> Tensor:

@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from coordconv_apps import to_coordconv
+from coordconv_apps.nn.coords import Coords
 from coordconv_apps.nn.init import he_normal_, narrow_normal_
-
-if TYPE_CHECKING:
-    from coordconv_apps.nn.coords import Coords
 
 
 class Discriminator(nn.Module):
     """The paper's discriminator: strided convolutions, batch norm from the second on, leaky ReLU, one linear layer.
 
-    Args:
-        image_size: Height and width, 4 times a power of two, at least 8.
-        width: Channels of the first layer (paper: 64). Each further layer has twice as many.
-        norm: Whether there is batch norm.
+    The first layer has ``width`` channels (paper: 64), and each further one twice as many.
     """
 
     def __init__(self, image_size: int, width: int, *, norm: bool = True) -> None:
@@ -37,27 +31,13 @@ class Discriminator(nn.Module):
         self.last = nn.Linear(16 * channels[-1], 1)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Score how real images look.
-
-        Args:
-            images: ``(B, 3, H, W)`` in [-1, 1].
-
-        Returns:
-            Logits ``(B,)``, and the features ``(B, F)`` from which they are computed.
-        """
+        """Return logits ``(B,)`` of images ``(B, 3, H, W)`` in [-1, 1], and features ``(B, F)`` of the last layer."""
         features = self.features(images).flatten(1)
         return self.last(features).squeeze(1), features
 
 
 def build_discriminator(coords: Coords, *, image_size: int, width: int, norm: bool) -> Discriminator:
-    """Build the discriminator with initial weights from torch's global random number generator.
-
-    Args:
-        coords: Coordinates at its input.
-        image_size: Height and width, in pixels.
-        width: Channels of its first layer (paper: 64).
-        norm: Whether it has batch norm (paper: yes).
-    """
+    """Build a `Discriminator` with ``coords`` at its input, and weights from torch's global random numbers."""
     network = Discriminator(image_size, width, norm=norm)
     if coords != "none":
         to_coordconv(network, "first", coords)
@@ -70,10 +50,6 @@ def build_discriminator(coords: Coords, *, image_size: int, width: int, norm: bo
 
 def downsampling_channels(image_size: int, width: int) -> list[int]:
     """Return the channels of the strided convolutions that reduce an image to 4 x 4; each has twice as many.
-
-    Args:
-        image_size: Height and width, 4 times a power of two.
-        width: Channels of the first convolution.
 
     Example:
         >>> downsampling_channels(image_size=64, width=64)

@@ -3,35 +3,25 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from coordconv_apps import to_coordconv
+from coordconv_apps.nn.coords import Coords
 from coordconv_apps.nn.init import he_normal_
 from generative.models.discriminator import downsampling_channels
 
-if TYPE_CHECKING:
-    from coordconv_apps.nn.coords import Coords
-
 
 class Posterior(NamedTuple):
-    """Normal distributions of latents, one for each image.
-
-    Attributes:
-        mean: ``(B, latent_size)``.
-        log_variance: ``(B, latent_size)``.
-    """
+    """Normal distributions of latents, one for each image: ``(B, latent_size)``."""
 
     mean: Tensor
     log_variance: Tensor
 
     def sample(self) -> Tensor:
-        """Draw one latent for each image, ``(B, latent_size)``, from torch's global random number generator.
-
-        Gradients flow through the sample (reparametrisation).
-        """
+        """Draw latents from torch's global random numbers; gradients flow through them (reparametrisation)."""
         return self.mean + torch.randn_like(self.mean) * (self.log_variance / 2).exp()
 
     def kl_divergence(self) -> Tensor:
@@ -46,13 +36,7 @@ class Posterior(NamedTuple):
 
 
 class Encoder(nn.Module):
-    """Strided convolutions, as in the discriminator but without batch norm, to the posterior of an image.
-
-    Args:
-        latent_size: Number of latents.
-        image_size: Height and width, 4 times a power of two, at least 8.
-        width: Channels of the first layer. Each further layer has twice as many.
-    """
+    """Strided convolutions, as in the discriminator but without batch norm, to the posterior of an image."""
 
     def __init__(self, latent_size: int, image_size: int, width: int) -> None:
         super().__init__()
@@ -64,24 +48,13 @@ class Encoder(nn.Module):
         self.last = nn.Linear(16 * channels[-1], 2 * latent_size)
 
     def forward(self, images: Tensor) -> Posterior:
-        """Predict the posterior of each image.
-
-        Args:
-            images: ``(B, 3, H, W)`` in [-1, 1].
-        """
+        """Predict the posterior of images ``(B, 3, H, W)`` in [-1, 1]."""
         mean, log_variance = self.last(self.features(images).flatten(1)).chunk(2, dim=1)
         return Posterior(mean, log_variance)
 
 
 def build_encoder(coords: Coords, *, latent_size: int, image_size: int, width: int) -> Encoder:
-    """Build the encoder with initial weights from torch's global random number generator.
-
-    Args:
-        coords: Coordinates at its input.
-        latent_size: Number of latents.
-        image_size: Height and width, in pixels.
-        width: Channels of its first layer.
-    """
+    """Build an `Encoder` with ``coords`` at its input, and weights from torch's global random numbers."""
     network = Encoder(latent_size, image_size, width)
     if coords != "none":
         to_coordconv(network, "first", coords)

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from coordconv_apps import CoordConv2d, to_coordconv
-from coordconv_apps.nn.coords import coord_sample
+from coordconv_apps.nn.coords import Coords, coord_sample
 from coordconv_apps.nn.init import he_normal_, narrow_normal_
 from coordconv_apps.nn.parameter_budget import parameter_count, widest_within_budget
+from generative.models.discriminator import downsampling_channels
 
-if TYPE_CHECKING:
-    from coordconv_apps.nn.coords import Coords
-
-Network = Literal["coordconv", "conv", "budget"]
-"""Names of the generators."""
-
+Network = Literal["coordconv", "conv", "budget"]  # names of the generators
 COORDCONV_CHANNELS = (8, 4, 4, 2, 1)
 """Channels of the 1x1 convolutions of the CoordConv generator, in multiples of its width (paper: 64)."""
 
@@ -35,8 +31,7 @@ class ConvGenerator(nn.Module):
 
     def __init__(self, latent_size: int, image_size: int, width: int) -> None:
         super().__init__()
-        doublings = (image_size // 4).bit_length() - 1
-        channels = [width << step for step in reversed(range(doublings))]
+        channels = downsampling_channels(image_size, width)[::-1]
         self.first = nn.Linear(latent_size, 16 * channels[0])
         layers: list[nn.Module] = [nn.BatchNorm2d(channels[0]), nn.ReLU(inplace=True)]
         for before, after in itertools.pairwise(channels):
@@ -44,14 +39,7 @@ class ConvGenerator(nn.Module):
         self.rest = nn.Sequential(*layers, _upsample(channels[-1], 3))
 
     def forward(self, latents: Tensor) -> Tensor:
-        """Generate images before the tanh.
-
-        Args:
-            latents: ``(B, latent_size)``.
-
-        Returns:
-            ``(B, 3, H, W)``.
-        """
+        """Generate images before the tanh, ``(B, 3, H, W)``, from latents ``(B, latent_size)``."""
         images: Tensor = self.rest(self.first(latents).unflatten(1, (-1, 4, 4)))
         return images
 
@@ -91,14 +79,7 @@ class CoordConvGenerator(nn.Module):
         self.rest = nn.Sequential(*layers, nn.ReLU(inplace=True), nn.Conv2d(width, 3, 1))
 
     def forward(self, latents: Tensor) -> Tensor:
-        """Generate images before the tanh.
-
-        Args:
-            latents: ``(B, latent_size)``.
-
-        Returns:
-            ``(B, 3, H, W)``.
-        """
+        """Generate images before the tanh, ``(B, 3, H, W)``, from latents ``(B, latent_size)``."""
         size = self.image_size
         if isinstance(self.first, nn.Conv2d):
             latent_part = F.linear(latents, self.first.weight.flatten(1))
@@ -134,9 +115,7 @@ class CoordConvGenerator(nn.Module):
 def build_generator(
     network: Network, coords: Coords, *, latent_size: int, image_size: int, width: int, gain: float = 1.0
 ) -> nn.Module:
-    """Build a generator or decoder, from latents ``(B, latent_size)`` to images before the tanh.
-
-    Its initial weights come from torch's global random number generator.
+    """Build a generator or decoder with initial weights from torch's global random numbers.
 
     Args:
         network: "coordconv": the paper's CoordConv generator. "conv": the paper's baseline of transposed convolutions.
@@ -153,17 +132,12 @@ def build_generator(
         he_normal_(generator, gain, coords_last=True)
     else:
         if network == "budget":
-            width = _budget_width(latent_size, image_size, width)
+            with torch.device("meta"):
+                budget = parameter_count(CoordConvGenerator(latent_size, image_size, width, "xy"))
+            width = widest_within_budget(lambda channels: ConvGenerator(latent_size, image_size, channels), budget)
         generator = ConvGenerator(latent_size, image_size, width)
         if coords != "none":
             to_coordconv(generator, "all", coords)
         narrow_normal_(generator)
     # CPUs and GPUs compute convolutions fastest in this memory format.
     return generator.to(memory_format=torch.channels_last)
-
-
-def _budget_width(latent_size: int, image_size: int, width: int) -> int:
-    """Return the largest width of "conv" whose parameter count is at most that of "coordconv" of ``width``."""
-    with torch.device("meta"):
-        budget = parameter_count(CoordConvGenerator(latent_size, image_size, width, "xy"))
-    return widest_within_budget(lambda channels: ConvGenerator(latent_size, image_size, channels), budget)

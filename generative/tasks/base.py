@@ -4,71 +4,54 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
+from coordconv_apps.nn.coords import Coords
 from coordconv_apps.training.evaluation import EvaluatedTask, Stage
 from coordconv_apps.training.optimizers import can_fuse, schedule_by_step
+from coordconv_apps.training.schedules import check_schedule, lr_factor
 from coordconv_apps.training.trainer_access import attached_datamodule
+from coordconv_apps.utils.argument_checks import Allowed, check_ranges
 from coordconv_apps.utils.seeds import mix_seeds
 from generative.data import GenerativeData, IndexBatch, Split
 from generative.datasets import ImageBatch
-from generative.latent_walks import measure_axis_walks, walk_metrics
+from generative.latent_walks import WalkMeasurements, measure_axis_walks, walk_metrics
 from generative.metrics.patch_distance import MIN_IMAGES as MIN_FOLDER_IMAGES
 from generative.metrics.patch_distance import PatchDistance
 from generative.metrics.two_shapes import MIN_IMAGES, TwoShapeMetrics
+from generative.models import build_generator
 from generative.tasks.moving_average import moving_average
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
-    from torch.optim.swa_utils import AveragedModel
-
-    from coordconv_apps.nn.coords import Coords
-    from coordconv_apps.utils.argument_checks import Allowed
-    from generative.latent_walks import WalkMeasurements
-
-EVALUATION_SEED = 1
-"""Seed of the latents of every evaluation."""
-
-PREDICTION_SEED = 2
-"""Seed of the latents of ``predict``."""
-
+EVALUATION_SEED = 1  # seed of the latents of every evaluation
+PREDICTION_SEED = 2  # seed of the latents of ``predict``
 POSITIVE_INTEGER: Allowed = (lambda value: value >= 1, "an integer of at least 1")
 POSITIVE: Allowed = (lambda value: value > 0, "above 0")
 NOT_NEGATIVE: Allowed = (lambda value: value >= 0, "at least 0")
 BELOW_ONE: Allowed = (lambda value: 0 <= value < 1, "in [0, 1)")
 
-SHARED_RANGES: Mapping[str, Allowed] = {
+_SHARED_RANGES: Mapping[str, Allowed] = {
     "image_size": (lambda value: value >= 8 and value & (value - 1) == 0, "a power of two of at least 8"),
     **dict.fromkeys(("latent_size", "width", "baseline_width"), POSITIVE_INTEGER),
     **dict.fromkeys(("gain", "lr", "baseline_lr"), POSITIVE),
     **dict.fromkeys(("beta1", "beta2", "average"), BELOW_ONE),
 }
-"""Allowed values of the arguments that all tasks have. The arguments of the other arm are checked, too, so that a
-comparison fails at once."""
-
 _LATENT_BLOCK = 256  # latents drawn from one seed
-
 
 Metrics = TwoShapeMetrics | PatchDistance
 
 
 class Samples(NamedTuple):
-    """Generated images.
+    """Generated images."""
 
-    Attributes:
-        indices: int64 ``(B,)``: index of each sample.
-        latents: ``(B, latent_size)``: the latents that they were generated from.
-        images: float32 ``(B, 3, H, W)`` in [-1, 1].
-    """
-
-    indices: Tensor
-    latents: Tensor
-    images: Tensor
+    indices: Tensor  # int64 (B,): index of each sample
+    latents: Tensor  # (B, latent_size)
+    images: Tensor  # float32 (B, 3, H, W) in [-1, 1]
 
 
 class ImageGenerator(nn.Module):
@@ -84,16 +67,16 @@ class ImageGenerator(nn.Module):
 
 
 class GenerativeTask(EvaluatedTask[ImageBatch, Metrics], ABC):
-    """Base of the generative tasks: everything that they share once their generator is trained.
+    """Base of the generative tasks: the generator of both arms, and everything that follows once it is trained.
 
-    A subclass builds its networks, trains them, and implements `_draw_noise`.
+    A subclass has all arguments that this class reads from ``self.hparams``, builds and trains its other networks,
+    calls `_start_average` when all are built, and implements `_draw_noise`.
 
     Args:
         coords: Coordinates that the networks see.
-        image_size: Height and width of an image, in pixels.
-        latent_size: Number of latents.
 
     Attributes:
+        ranges: Allowed values of the arguments that only the subclass has.
         walk_reach: Walks through the latent space go from ``-walk_reach`` to ``walk_reach``.
         folder_monitor: The metric, the smaller the better, that decides which checkpoint is best for a folder.
         trained_networks: Names of the trained networks.
@@ -105,6 +88,7 @@ class GenerativeTask(EvaluatedTask[ImageBatch, Metrics], ABC):
     monitor: ClassVar[str] = "val/coverage"
     monitor_mode: ClassVar[Literal["min", "max"]] = "max"
     precisions: ClassVar[tuple[str, ...] | None] = ("32-true", "16-mixed", "bf16-mixed")  # long sums need float32
+    ranges: ClassVar[Mapping[str, Allowed]] = {}
     walk_reach: ClassVar[float]
     folder_monitor: ClassVar[str]
     trained_networks: ClassVar[tuple[str, ...]]
@@ -124,25 +108,36 @@ class GenerativeTask(EvaluatedTask[ImageBatch, Metrics], ABC):
         "floor/patch_distance",
     )
 
-    generator: nn.Module
-
-    def __init__(self, coords: Coords, image_size: int, latent_size: int) -> None:
+    def __init__(self, coords: Coords) -> None:
         super().__init__(coords)
-        self.image_size, self.latent_size = image_size, latent_size
+        self.save_hyperparameters()  # all arguments of the subclass
+        hparams = self.hparams
+        # Arguments of the other arm are checked, too, so that a comparison fails at once.
+        check_ranges(hparams, {**_SHARED_RANGES, **self.ranges})
+        check_schedule(hparams["warmup"], hparams["lr_milestones"] or [], hparams["lr_gamma"])
+        self.image_size: int = hparams["image_size"]
+        self.latent_size: int = hparams["latent_size"]
+        self.is_baseline = coords == "none" and hparams["baseline"] is not None
+        self.lr: float = self._of_arm("lr")
+        self.generator = build_generator(
+            hparams["baseline" if self.is_baseline else "network"],
+            coords,
+            latent_size=self.latent_size,
+            image_size=self.image_size,
+            width=self._of_arm("width"),
+            gain=hparams["gain"],
+        )
         self.averaged: AveragedModel | None = None
         self.walks: WalkMeasurements | None = None
-        self._compile = False
-        self._evaluation_latents = torch.empty(0, latent_size)
+        self._evaluation_latents = torch.empty(0, self.latent_size)
+
+    def _of_arm(self, name: str) -> Any:  # noqa: ANN401  # of any argument
+        """Return an argument, or its ``baseline_`` counterpart where the baseline is trained and that is set."""
+        value = self.hparams[f"baseline_{name}"]
+        return value if self.is_baseline and value is not None else self.hparams[name]
 
     def setup(self, stage: str) -> None:
-        """Check that the data fit the networks, and choose the metrics for the data.
-
-        Args:
-            stage: "fit", "validate", "test" or "predict".
-
-        Raises:
-            ValueError: The data have another image size, or too few images to evaluate.
-        """
+        """Check that the data fit the networks and are enough to evaluate, and choose the metrics for the data."""
         data = self._data()
         if data.image_size != self.image_size:
             raise ValueError(f"model.image_size={self.image_size}: the data have {data.image_size} (data.image_size)")
@@ -157,7 +152,7 @@ class GenerativeTask(EvaluatedTask[ImageBatch, Metrics], ABC):
             self.val_metrics, self.test_metrics = PatchDistance(self.image_size), PatchDistance(self.image_size)
             self.monitor = self.folder_monitor  # type: ignore[misc]
             self.monitor_mode = "min"  # type: ignore[misc]  # both depend on the data
-        if self._compile and stage == "fit":
+        if self.hparams["compile"] and stage == "fit":
             for name in self.trained_networks:
                 getattr(self, name).compile()
 
@@ -173,50 +168,25 @@ class GenerativeTask(EvaluatedTask[ImageBatch, Metrics], ABC):
     # ---------------------------------------------------------------- sampling
 
     @abstractmethod
-    def _draw_noise(
-        self,
-        number: int,
-        device: torch.device,
-        generator: torch.Generator | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> Tensor:
-        """Draw latents ``(number, latent_size)`` from the prior.
-
-        Args:
-            number: Number of latents.
-            device: Their device.
-            generator: Random number generator; None: torch's global one.
-            dtype: Data type; None: torch's default, which a trainer sets to that of the networks.
-        """
+    def _draw_noise(self, number: int, **options: Any) -> Tensor:  # noqa: ANN401  # of torch.rand
+        """Draw latents ``(number, latent_size)`` from the prior, with the options of `torch.rand`."""
 
     def draw_latents(self, number: int, seed: int) -> Tensor:
-        """Draw latents from the prior.
+        """Draw latents from the prior: float32 ``(number, latent_size)`` on the CPU.
 
-        Args:
-            number: How many. With the same seed, a smaller number gives the first of the same latents.
-            seed: Seed of the random numbers.
-
-        Returns:
-            float32 ``(number, latent_size)`` on the CPU.
+        With the same seed, a smaller number gives the first of the same latents.
         """
         blocks = []
         for block in range(-(-number // _LATENT_BLOCK)):
             generator = torch.Generator().manual_seed(mix_seeds(seed, block))
-            blocks.append(self._draw_noise(_LATENT_BLOCK, torch.device("cpu"), generator, torch.float32))
+            blocks.append(self._draw_noise(_LATENT_BLOCK, generator=generator, device="cpu", dtype=torch.float32))
         return torch.cat([torch.empty(0, self.latent_size, dtype=torch.float32), *blocks])[:number]
 
     @torch.no_grad()
     def sample(self, latents: Tensor) -> Tensor:
-        """Generate images in evaluation mode, by the averaged generator if there is one.
+        """Generate images from latents ``(B, latent_size)``: float32 ``(B, 3, H, W)`` in [-1, 1].
 
-        Args:
-            latents: ``(B, latent_size)``.
-
-        Returns:
-            float32 ``(B, 3, H, W)`` in [-1, 1].
-
-        Raises:
-            ValueError: The latents have another size.
+        The averaged generator does it, if there is one, in evaluation mode.
         """
         if latents.ndim != 2 or latents.shape[1] != self.latent_size:
             raise ValueError(f"latents of shape {tuple(latents.shape)}: must be (B, {self.latent_size})")
@@ -225,11 +195,7 @@ class GenerativeTask(EvaluatedTask[ImageBatch, Metrics], ABC):
         return torch.tanh(generator(latents).float()).contiguous()
 
     def measure_walks(self, radius: int) -> WalkMeasurements:
-        """Follow the two objects along walks that each change one latent; always the same walks.
-
-        Args:
-            radius: Radius of the objects, in pixels.
-        """
+        """Follow two objects with a radius in pixels along walks that each change one latent; always the same walks."""
         return measure_axis_walks(self.sample, self.draw_latents, radius, reach=self.walk_reach)
 
     def _image_network(self, name: str) -> nn.Module:
@@ -266,16 +232,13 @@ class GenerativeTask(EvaluatedTask[ImageBatch, Metrics], ABC):
 
     def _start_evaluation(self, split: Split) -> None:
         """Draw latents, half as many as there are real images, because the metrics split the real images."""
-        self._broadcast_batch_norm()
-        number = self._data().num_samples(split)
-        self._evaluation_latents = self.draw_latents(-(-number // 2), EVALUATION_SEED)
-
-    def _broadcast_batch_norm(self) -> None:
-        """Give all processes the batch norm statistics of the first one, as DDP does with automatic optimization."""
         if self.trainer.world_size > 1:
+            # All processes get the batch norm statistics of the first one, as with DDP and automatic optimization.
             norms = [module for module in self.modules() if isinstance(module, nn.BatchNorm2d)]
             for buffer in (buffer for norm in norms for buffer in norm.buffers()):
                 torch.distributed.broadcast(buffer, 0)
+        number = self._data().num_samples(split)
+        self._evaluation_latents = self.draw_latents(-(-number // 2), EVALUATION_SEED)
 
     def evaluation_step(self, batch: ImageBatch, metrics: Metrics, dataloader_idx: int) -> None:
         """Add a batch of real images, and the generated images of the same indices, to the metrics."""
@@ -314,16 +277,16 @@ class GenerativeTask(EvaluatedTask[ImageBatch, Metrics], ABC):
 
     # -------------------------------------------------------------- optimizers
 
-    def _adam(
-        self, network: nn.Module, lr: float, betas: tuple[float, float], factor: Callable[[int], float]
-    ) -> OptimizerLRSchedulerConfig:
-        """Return Adam for a network, with a learning rate that changes at every step.
-
-        Args:
-            network: The network.
-            lr: Peak learning rate.
-            betas: Decay of the first and the second moment.
-            factor: From the number of steps to the share of the peak learning rate.
-        """
+    def _adam(self, network: nn.Module, lr: float, steps: float) -> OptimizerLRSchedulerConfig:
+        """Return Adam with a peak learning rate, and the schedule for so many steps of the whole training."""
+        hparams = self.hparams
+        betas = (hparams["beta1"], hparams["beta2"])
         optimizer = torch.optim.Adam(network.parameters(), lr=lr, betas=betas, fused=can_fuse(self))
+        factor = lr_factor(
+            hparams["schedule"],
+            steps,
+            warmup=hparams["warmup"],
+            milestones=hparams["lr_milestones"] or [],
+            gamma=hparams["lr_gamma"],
+        )
         return schedule_by_step(optimizer, factor)

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import math
-from functools import partial
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar, cast
 
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
 
 from coordconv_apps.nn.coords import Coords
-from coordconv_apps.training.schedules import Schedule, check_schedule, lr_factor
-from coordconv_apps.utils.argument_checks import check_ranges
+from coordconv_apps.training.schedules import Schedule
+from coordconv_apps.utils.argument_checks import Allowed
+from generative.datasets import ImageBatch
 from generative.losses import discriminator_loss, feature_matching_loss, generator_loss, gradient_penalty
-from generative.models import Network, build_discriminator, build_generator
-from generative.tasks.base import NOT_NEGATIVE, POSITIVE, POSITIVE_INTEGER, SHARED_RANGES, GenerativeTask
-
-if TYPE_CHECKING:
-    from lightning.pytorch.utilities.types import OptimizerLRScheduler
-
-    from generative.datasets import ImageBatch
+from generative.models import Network, build_discriminator
+from generative.tasks.base import NOT_NEGATIVE, POSITIVE, POSITIVE_INTEGER, GenerativeTask
 
 
 class GAN(GenerativeTask):
@@ -52,20 +50,21 @@ class GAN(GenerativeTask):
         penalty_every: Steps from one gradient penalty to the next. Its weight is multiplied by this number.
         average: Decay per step of the moving average of the generator that images are made with; 0: no average.
         compile: Whether to compile the networks for training.
-        schedule: Learning rates during training: "constant", "cosine" to zero, or "step" by lr_gamma at each of
-            lr_milestones.
+        schedule: Learning rates during training: "constant", "cosine" to zero, or "step" at each of lr_milestones.
         warmup: Share of the training, in [0, 1), over which the learning rates increase linearly to their peak.
         lr_milestones: Shares of the training, in (0, 1), at which "step" multiplies the learning rates.
         lr_gamma: Factor of "step".
-
-    Raises:
-        ValueError: An argument is out of range.
     """
 
     walk_reach: ClassVar[float] = 1.0  # the ends of the uniform prior
     folder_monitor: ClassVar[str] = "val/patch_distance"
     trained_networks: ClassVar[tuple[str, ...]] = ("generator", "discriminator")
     image_networks: ClassVar[tuple[str, ...]] = ("generator",)
+    ranges: ClassVar[Mapping[str, Allowed]] = {
+        **dict.fromkeys(("discriminator_width", "generator_steps", "penalty_every"), POSITIVE_INTEGER),
+        **dict.fromkeys(("feature_matching", "gradient_penalty"), NOT_NEGATIVE),
+        "discriminator_lr": POSITIVE,
+    }
     changeable_args: ClassVar[frozenset[str]] = frozenset(
         {"lr", "baseline_lr", "discriminator_lr", "beta1", "beta2", "schedule", "warmup", "lr_milestones", "lr_gamma"}
         | {"generator_steps", "feature_matching", "gradient_penalty", "penalty_every", "compile"}
@@ -100,59 +99,35 @@ class GAN(GenerativeTask):
         lr_milestones: list[float] | None = None,
         lr_gamma: float = 0.1,
     ) -> None:
-        super().__init__(coords, image_size, latent_size)
-        self.save_hyperparameters()
-        own_ranges = {
-            **dict.fromkeys(("discriminator_width", "generator_steps", "penalty_every"), POSITIVE_INTEGER),
-            **dict.fromkeys(("feature_matching", "gradient_penalty"), NOT_NEGATIVE),
-            "discriminator_lr": POSITIVE,
-        }
-        check_ranges(self.hparams, {**SHARED_RANGES, **own_ranges})
-        check_schedule(warmup, lr_milestones or [], lr_gamma)
-        if coords == "none" and baseline is not None:
-            network = baseline
-            width = width if baseline_width is None else baseline_width
-            lr = lr if baseline_lr is None else baseline_lr
-        sizes = {"latent_size": latent_size, "image_size": image_size, "width": width}
-        self.generator = build_generator(network, coords, gain=gain, **sizes)
+        super().__init__(coords)
         self.discriminator = build_discriminator(
             coords if discriminator_coords else "none", image_size=image_size, width=discriminator_width, norm=norm
         )
         self.automatic_optimization = False
-        self.lr, self.discriminator_lr, self.betas = lr, discriminator_lr, (beta1, beta2)
-        self.lr_factor = partial(lr_factor, schedule, warmup=warmup, milestones=lr_milestones or [], gamma=lr_gamma)
-        self.generator_steps, self.feature_matching = generator_steps, feature_matching
+        self.discriminator_lr, self.generator_steps = discriminator_lr, generator_steps
+        self.feature_matching = feature_matching
         self.gradient_penalty, self.penalty_every = gradient_penalty, penalty_every
-        self._compile = compile
         self._start_average(average)
 
-    def _draw_noise(
-        self,
-        number: int,
-        device: torch.device,
-        generator: torch.Generator | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> Tensor:
-        return torch.rand(number, self.latent_size, generator=generator, device=device, dtype=dtype) * 2 - 1
+    def _draw_noise(self, number: int, **options: Any) -> Tensor:  # noqa: ANN401  # of torch.rand
+        return torch.rand(number, self.latent_size, **options) * 2 - 1
 
     # ---------------------------------------------------------------- training
 
     def training_step(self, batch: ImageBatch, batch_idx: int) -> None:
         """Take one step of the discriminator, then ``generator_steps`` steps of the generator."""
         images = batch.images.contiguous(memory_format=torch.channels_last)
-        values = self._train_discriminator(images, batch_idx)
+        discriminator_optimizer, generator_optimizer = cast("list[LightningOptimizer]", self.optimizers())
+        values = self._train_discriminator(discriminator_optimizer, images, batch_idx)
         for _ in range(self.generator_steps):
-            values |= self._train_generator(images)
-        schedulers = self.lr_schedulers()
-        assert isinstance(schedulers, list)
-        for scheduler in schedulers:
-            scheduler.step()  # type: ignore[call-arg]  # ReduceLROnPlateau needs an argument, but is not used
+            values |= self._train_generator(generator_optimizer, images)
+        for scheduler in cast("list[LambdaLR]", self.lr_schedulers()):
+            scheduler.step()
         self._update_average()
         self.log_train(values, len(images))
 
-    def _train_discriminator(self, images: Tensor, batch_idx: int) -> dict[str, Tensor]:
+    def _train_discriminator(self, optimizer: LightningOptimizer, images: Tensor, batch_idx: int) -> dict[str, Tensor]:
         """Take one step of the discriminator, and return its loss by name."""
-        optimizer = self._optimizer(0)
         with torch.no_grad():
             generated = self._generate(len(images))
         penalised = self.gradient_penalty > 0 and batch_idx % self.penalty_every == 0
@@ -167,9 +142,8 @@ class GAN(GenerativeTask):
         self._optimize(optimizer, loss)
         return values
 
-    def _train_generator(self, images: Tensor) -> dict[str, Tensor]:
+    def _train_generator(self, optimizer: LightningOptimizer, images: Tensor) -> dict[str, Tensor]:
         """Take one step of the generator, and return its loss by name."""
-        optimizer = self._optimizer(1)
         self.toggle_optimizer(optimizer)  # no gradients for the discriminator's weights
         logits, features = self.discriminator(self._generate(len(images)))
         loss = generator_loss(logits)
@@ -181,7 +155,7 @@ class GAN(GenerativeTask):
         return values
 
     def _generate(self, number: int) -> Tensor:
-        return torch.tanh(self.generator(self._draw_noise(number, self.device)))
+        return torch.tanh(self.generator(self._draw_noise(number, device=self.device)))
 
     def _optimize(self, optimizer: LightningOptimizer, loss: Tensor) -> None:
         optimizer.zero_grad()
@@ -194,22 +168,8 @@ class GAN(GenerativeTask):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return Adam for the discriminator and for the generator."""
-        factor = self.lr_factor(self._training_batches())
-        return [
-            self._adam(self.discriminator, self.discriminator_lr, self.betas, factor),
-            self._adam(self.generator, self.lr, self.betas, factor),
-        ]
-
-    def _optimizer(self, index: int) -> LightningOptimizer:
-        optimizers = self.optimizers()
-        assert isinstance(optimizers, list)
-        optimizer = optimizers[index]
-        assert isinstance(optimizer, LightningOptimizer)
-        return optimizer
-
-    def _training_batches(self) -> float:
-        """Return the number of batches of the whole training."""
         batches: float = self.trainer.estimated_stepping_batches
         if self.trainer.max_steps >= 0:  # it counts the steps of both optimizers
             batches = min(batches, math.ceil(self.trainer.max_steps / (1 + self.generator_steps)))
-        return batches
+        networks = ((self.discriminator, self.discriminator_lr), (self.generator, self.lr))
+        return [self._adam(network, lr, batches) for network, lr in networks]

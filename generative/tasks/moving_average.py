@@ -7,22 +7,17 @@ a decay of 0.999 takes thousands of steps to forget the initial weights, and a q
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
 
 def moving_average(networks: nn.Module, decay: float) -> AveragedModel:
     """Return an average that starts from the networks' weights; its ``update_parameters`` adds their next weights.
 
-    Args:
-        networks: The networks, with parameters and buffers.
-        decay: Decay per update, in (0, 1). The first updates have a smaller decay, ``(1 + n) / (10 + n)``.
+    The first updates have a smaller decay, ``(1 + n) / (10 + n)``. Buffers are averaged, too.
     """
 
     @torch.no_grad()
@@ -34,5 +29,4 @@ def moving_average(networks: nn.Module, decay: float) -> AveragedModel:
             for old, new in zip(average, current, strict=True):
                 old.copy_(new)
 
-    averaged = AveragedModel(networks, multi_avg_fn=update, use_buffers=True)
-    return averaged.requires_grad_(False)
+    return AveragedModel(networks, multi_avg_fn=update, use_buffers=True).requires_grad_(False)

@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import math
-from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
 from coordconv_apps.nn.coords import Coords
-from coordconv_apps.training.schedules import Schedule, check_schedule, lr_factor
-from coordconv_apps.utils.argument_checks import check_ranges
+from coordconv_apps.training.evaluation import Stage
+from coordconv_apps.training.schedules import Schedule
+from coordconv_apps.utils.argument_checks import Allowed
+from generative.datasets import ImageBatch
 from generative.losses import Reconstruction, reconstruction_loss
-from generative.models import Network, build_encoder, build_generator
-from generative.tasks.base import BELOW_ONE, NOT_NEGATIVE, POSITIVE_INTEGER, SHARED_RANGES, GenerativeTask, Metrics
-
-if TYPE_CHECKING:
-    from lightning.pytorch.utilities.types import OptimizerLRScheduler
-
-    from coordconv_apps.training.evaluation import Stage
-    from generative.datasets import ImageBatch
-    from generative.models import Posterior
+from generative.models import Network, Posterior, build_encoder
+from generative.tasks.base import BELOW_ONE, NOT_NEGATIVE, POSITIVE_INTEGER, GenerativeTask, Metrics
 
 
 class VAE(GenerativeTask):
@@ -52,20 +48,22 @@ class VAE(GenerativeTask):
         kl_warmup: Share of the training, in [0, 1), over which kl_weight increases from 0.
         average: Decay per step of the moving average of the networks that images are made with; 0: no average.
         compile: Whether to compile the networks for training.
-        schedule: Learning rate during training: "constant", "cosine" to zero, or "step" by lr_gamma at each of
-            lr_milestones.
+        schedule: Learning rate during training: "constant", "cosine" to zero, or "step" at each of lr_milestones.
         warmup: Share of the training, in [0, 1), over which the learning rate increases linearly to its peak.
         lr_milestones: Shares of the training, in (0, 1), at which "step" multiplies the learning rate.
         lr_gamma: Factor of "step".
-
-    Raises:
-        ValueError: An argument is out of range.
     """
 
     walk_reach: ClassVar[float] = 2.0  # 95 % of the standard normal prior
     folder_monitor: ClassVar[str] = "val/loss"
     trained_networks: ClassVar[tuple[str, ...]] = ("generator", "encoder")
     image_networks: ClassVar[tuple[str, ...]] = ("generator", "encoder")
+    ranges: ClassVar[Mapping[str, Allowed]] = {
+        "encoder_width": POSITIVE_INTEGER,
+        "channel_weights": (lambda value: len(value) == 3 and min(value) >= 0, "three numbers of at least 0"),
+        "kl_weight": NOT_NEGATIVE,
+        "kl_warmup": BELOW_ONE,
+    }
     changeable_args: ClassVar[frozenset[str]] = frozenset(
         {"lr", "baseline_lr", "beta1", "beta2", "schedule", "warmup", "lr_milestones", "lr_gamma"}
         | {"channel_weights", "kl_weight", "kl_warmup", "compile"}
@@ -97,54 +95,19 @@ class VAE(GenerativeTask):
         lr_milestones: list[float] | None = None,
         lr_gamma: float = 0.1,
     ) -> None:
-        super().__init__(coords, image_size, latent_size)
-        self.save_hyperparameters()
-        own_ranges = {
-            "encoder_width": POSITIVE_INTEGER,
-            "channel_weights": (lambda value: len(value) == 3 and min(value) >= 0, "three numbers of at least 0"),
-            "kl_weight": NOT_NEGATIVE,
-            "kl_warmup": BELOW_ONE,
-        }
-        check_ranges(self.hparams, {**SHARED_RANGES, **own_ranges})
-        check_schedule(warmup, lr_milestones or [], lr_gamma)
-        if coords == "none" and baseline is not None:
-            network = baseline
-            width = width if baseline_width is None else baseline_width
-            lr = lr if baseline_lr is None else baseline_lr
-        sizes = {"latent_size": latent_size, "image_size": image_size}
-        self.generator = build_generator(network, coords, width=width, gain=gain, **sizes)
-        self.encoder = build_encoder(coords, width=encoder_width, **sizes)
-        self.lr, self.betas = lr, (beta1, beta2)
-        self.lr_factor = partial(lr_factor, schedule, warmup=warmup, milestones=lr_milestones or [], gamma=lr_gamma)
+        super().__init__(coords)
+        self.encoder = build_encoder(coords, latent_size=latent_size, image_size=image_size, width=encoder_width)
         self.reconstruction: Reconstruction = reconstruction
-        self.channel_weights = channel_weights
-        self.kl_weight, self.kl_warmup = kl_weight, kl_warmup
+        self.channel_weights, self.kl_weight, self.kl_warmup = channel_weights, kl_weight, kl_warmup
         self.loss_means = nn.ModuleDict({name: MeanMetric() for name in ("loss", "reconstruction", "divergence")})
-        self._compile = compile
         self._start_average(average)
 
-    def _draw_noise(
-        self,
-        number: int,
-        device: torch.device,
-        generator: torch.Generator | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> Tensor:
-        return torch.randn(number, self.latent_size, generator=generator, device=device, dtype=dtype)
+    def _draw_noise(self, number: int, **options: Any) -> Tensor:  # noqa: ANN401  # of torch.randn
+        return torch.randn(number, self.latent_size, **options)
 
     @torch.no_grad()
     def reconstruct(self, images: Tensor) -> Tensor:
-        """Encode images and decode the means of their posteriors.
-
-        Args:
-            images: ``(B, 3, H, W)`` in [-1, 1].
-
-        Returns:
-            float32 ``(B, 3, H, W)`` in [-1, 1].
-
-        Raises:
-            ValueError: The images have another size.
-        """
+        """Encode images ``(B, 3, H, W)`` in [-1, 1], and decode the means of their posteriors to float32 images."""
         size = self.image_size
         if images.shape[1:] != (3, size, size):
             raise ValueError(f"images of shape {tuple(images.shape)}: must be (B, 3, {size}, {size})")
@@ -209,4 +172,4 @@ class VAE(GenerativeTask):
         steps = self.trainer.estimated_stepping_batches
         if self.kl_warmup and not math.isfinite(steps):
             raise ValueError(f"model.kl_warmup={self.kl_warmup}: must be 0 without trainer.max_epochs and max_steps")
-        return self._adam(self._image_networks(), self.lr, self.betas, self.lr_factor(steps))
+        return self._adam(self._image_networks(), self.lr, steps)
