@@ -18,11 +18,7 @@ with required_extra("rl"):
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run the application.
-
-    Args:
-        args: Command-line arguments; those of the process if None.
-    """
+    """Run the application with these command-line arguments; with those of the process if None."""
     run("rl", RLTask, RLData, args, default_task=A2C, callbacks=(RLPictures, EpisodeWriter))
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
 
 from coordconv_apps.data.datamodule import DataModule
+from coordconv_apps.utils.argument_checks import check_ranges
 from coordconv_apps.utils.seeds import mix_seeds
 from rl.envs.catch import BALLS, PADDLE
 from rl.envs.games import check_options, find_kind, open_envs
@@ -33,24 +34,11 @@ _SEEDS = 2**30
 """Seeds are below this. Those of a training's first environment are in the upper half, above all of evaluations."""
 
 
-class EpisodeNumbers(NamedTuple):
-    """The episodes that one rank plays in a prediction.
-
-    Attributes:
-        numbers: Numbers of the episodes, from 0.
-    """
-
-    numbers: list[int]
-
-
 class Batches(Generic[T]):
     """A loader of batches that are given.
 
     Having a state tells Lightning that a training may resume in the middle of an epoch. The state is empty: Lightning
     asks for the batches that are left, and their number is all that matters of the batches of a training.
-
-    Args:
-        batches: The batches.
     """
 
     def __init__(self, batches: Sequence[T]) -> None:
@@ -68,13 +56,6 @@ class Batches(Generic[T]):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Ignore the state."""
-
-
-class TakesSteps(Protocol):
-    """What a training epoch needs to know of a task."""
-
-    def steps_per_training_step(self) -> int:
-        """Return how many environment steps one training step takes, over all ranks."""
 
 
 class RLData(DataModule):
@@ -133,17 +114,16 @@ class RLData(DataModule):
         if seed is None:  # Lightning's seed_everything
             seed = int(os.environ.get("PL_GLOBAL_SEED", "0")) % _SEEDS
         super().__init__(seed=seed)
-        for name, value in (
-            ("num_envs", num_envs),
-            ("steps_per_epoch", steps_per_epoch),
-            ("num_eval_envs", num_eval_envs),
-            ("eval_episodes", eval_episodes),
-            ("test_episodes", test_episodes),
-            ("predict_episodes", predict_episodes),
-            ("eval_max_steps", eval_max_steps),
-        ):
-            if value is not None and value < 1:
-                raise ValueError(f"data.{name}={value}: must be an integer of at least 1")
+        counts = {
+            "num_envs": num_envs,
+            "steps_per_epoch": steps_per_epoch,
+            "num_eval_envs": num_eval_envs,
+            "eval_episodes": eval_episodes,
+            "test_episodes": test_episodes,
+            "predict_episodes": predict_episodes,
+            "eval_max_steps": eval_max_steps,
+        }
+        check_ranges(counts, dict.fromkeys(counts, (lambda count: count >= 1, "an integer of at least 1")), "data")
         options = {
             "frame_skip": frame_skip,
             "noop_max": noop_max,
@@ -167,14 +147,7 @@ class RLData(DataModule):
         self.training_options = {"episodic_life": episodic_life, "clip_rewards": clip_rewards}
 
     def setup(self, stage: str) -> None:
-        """Check that every rank gets the same number of environments.
-
-        Args:
-            stage: What the trainer is about to do.
-
-        Raises:
-            ValueError: It does not.
-        """
+        """Check that every rank gets the same number of environments."""
         world_size = self._processes()[1]
         if stage == "fit" and self.num_envs % world_size:
             raise ValueError(
@@ -194,20 +167,14 @@ class RLData(DataModule):
     def train_dataloader(self) -> Batches[int]:
         """Return the numbers of the training steps of an epoch; the task collects the data of each step itself."""
         assert self.trainer is not None
-        steps = cast("TakesSteps", self.trainer.lightning_module).steps_per_training_step()
+        steps: int = cast("Any", self.trainer.lightning_module).steps_per_training_step()
         return Batches(range(math.ceil(self.steps_per_epoch / steps)))
 
     def open_training_envs(self, game: str, options: Mapping[str, Any], rollouts: int) -> VecEnv:
-        """Open this rank's environments to train in.
+        """Open this rank's environments to train in, as `rl.envs.games.open_envs` does.
 
-        Args:
-            game: Name of the game.
-            options: `rl.envs.games.GameOptions` of the task, by name.
-            rollouts: Number of rollouts collected so far. Neighbouring seeds have no games in common, nor do the parts
-                of a resumed run.
-
-        Returns:
-            The environments. Where one of them fails they raise `rl.envs.checks.BrokenEnvironment`.
+        Their seeds depend on the number of rollouts collected so far: neighbouring seeds have no games in common, nor
+        do the parts of a resumed run.
         """
         own = self.own_envs
         seed = training_seed(self.seed, rollouts) + own.start
@@ -225,10 +192,10 @@ class RLData(DataModule):
         """Return the part of a test that this rank plays, as one batch."""
         return Batches([self.shard("test")])
 
-    def predict_dataloader(self) -> Batches[EpisodeNumbers]:
-        """Return the episodes of a prediction that this rank plays, as one batch."""
+    def predict_dataloader(self) -> Batches[list[int]]:
+        """Return the numbers of the episodes of a prediction that this rank plays, as one batch."""
         rank, world_size = self._processes()
-        return Batches([EpisodeNumbers(list(range(rank, self.predict_episodes, world_size)))])
+        return Batches([list(range(rank, self.predict_episodes, world_size))])
 
     def shard(self, split: Split) -> EpisodeShard:
         """Return the part of an evaluation that this rank plays."""
@@ -242,30 +209,17 @@ class RLData(DataModule):
         seed: int,
         render_mode: Literal["rgb_array"] | None = None,
     ) -> VecEnv:
-        """Open environments that play whole games with unclipped scores.
+        """Open environments that play whole games with unclipped scores, as `rl.envs.games.open_envs` does.
 
-        Args:
-            game: Name of the game.
-            options: `rl.envs.games.GameOptions` of the task, by name.
-            num_envs: Number of environments.
-            seed: Seed of the first one.
-            render_mode: "rgb_array" for pictures of Atari's games in colour, as in `rl.envs.games.GameOptions`.
-
-        Returns:
-            The environments. Where one of them fails they raise `rl.envs.checks.BrokenEnvironment`.
+        With render_mode "rgb_array", Atari's games have pictures in colour.
         """
         whole_games = {"episodic_life": False, "clip_rewards": False, "render_mode": render_mode}
         return open_envs(game, num_envs, seed, {**options, **self.options, **whole_games})
 
     def normalise(self, game: str, score: float) -> float | None:
-        """Return a score on the scale where random actions have 0 and a human 1, as in `rl.evaluation.scores`.
+        """Return an unclipped score on the scale where random actions have 0 and a human 1.
 
-        Args:
-            game: Name of the game.
-            score: Unclipped score.
-
-        Returns:
-            The normalised score; None where there is no reference, such as for Catch with changed rules.
+        It is None where `rl.evaluation.scores` has no reference, such as for Catch with changed rules.
         """
         normalised = human_normalised(game, score)
         if normalised is None or find_kind(game) != "catch":

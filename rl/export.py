@@ -18,11 +18,7 @@ if TYPE_CHECKING:
 
 
 class LogitsAndValues(nn.Module):
-    """Map observations uint8 ``(B, C, H, W)`` to logits ``(B, A)`` and values ``(B,)``.
-
-    Args:
-        policy: The policy.
-    """
+    """Map observations uint8 ``(B, C, H, W)`` to a policy's logits ``(B, A)`` and values ``(B,)``."""
 
     def __init__(self, policy: nn.Module) -> None:
         super().__init__()
@@ -35,11 +31,7 @@ class LogitsAndValues(nn.Module):
 
 
 class QValues(nn.Module):
-    """Map observations uint8 ``(B, C, H, W)`` to Q-values ``(B, A)`` and the largest of them ``(B,)``.
-
-    Args:
-        q_net: DQN's network, without its target network.
-    """
+    """Map observations uint8 ``(B, C, H, W)`` to Q-values ``(B, A)`` and the largest of them ``(B,)``."""
 
     def __init__(self, q_net: nn.Module) -> None:
         super().__init__()
@@ -54,13 +46,8 @@ class QValues(nn.Module):
 def export_policy(algorithm: BaseAlgorithm, observations: Tensor, folder: Path) -> dict[Path, float]:
     """Write ``policy.zip`` (Stable-Baselines3's) and ``policy.safe.zip``, and load them again.
 
-    Args:
-        algorithm: With its policy, which is moved to the CPU.
-        observations: uint8 ``(B, C, H, W)`` on the CPU, to compare logits with.
-        folder: Folder of the files.
-
-    Returns:
-        The files, and for each the largest difference of the loaded policy's logits.
+    Moves the policy to the CPU. Returns for each file the largest difference of the loaded policy's logits for these
+    observations, uint8 ``(B, C, H, W)`` on the CPU.
     """
     of_sb3, safe = folder / "policy.zip", folder / "policy.safe.zip"
     folder.mkdir(parents=True, exist_ok=True)

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
     from lightning.pytorch import LightningModule, Trainer
 
-    from rl.data import EpisodeNumbers
-
 MAX_FILM_STEPS = 30_000
 """Largest number of steps of a film if ``data.eval_max_steps`` sets none. Atari games are cut off before."""
 
@@ -62,13 +60,13 @@ class EpisodeWriter(Callback):
         self,
         trainer: Trainer,
         pl_module: LightningModule,
-        outputs: EpisodeNumbers,
-        batch: EpisodeNumbers,
+        outputs: list[int],
+        batch: list[int],
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
         """Film the episodes of this rank and print their scores."""
-        for number in outputs.numbers:
+        for number in outputs:
             path = run_dir(trainer) / "predictions" / f"{number:03d}.gif"
             score, length = _write_film(trainer, pl_module, path, RLData.prediction_seed(number))
             print(f"episode {number}: score {score:g} in {length} steps: {path}")

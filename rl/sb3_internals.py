@@ -58,12 +58,7 @@ def start_dqn_learning(algorithm: DQN, total_timesteps: int, callback: BaseCallb
     """Do what ``DQN.learn`` does before its loop, for a training that continues from ``num_timesteps``.
 
     The public ``learn`` runs to its end and cannot pause between two updates. ``_n_calls``, which decides when the
-    target network is updated, is set as if the training had run in one piece.
-
-    Args:
-        algorithm: With its environments set.
-        total_timesteps: Steps of the whole training. Schedules are those of a single ``learn`` of that many steps.
-        callback: Called after each step.
+    target network is updated, is set as if the training had run in one piece, and so are the schedules.
     """
     algorithm._n_calls = algorithm.num_timesteps // algorithm.n_envs
     algorithm._setup_learn(total_timesteps - algorithm.num_timesteps, callback, reset_num_timesteps=False)

@@ -6,7 +6,7 @@ That costs more than the arithmetic, draws from the global random generator and 
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from stable_baselines3.common.distributions import CategoricalDistribution
@@ -38,21 +38,9 @@ def action_noise(seed: int, rollout: int, steps: int, num_envs: int, num_actions
     return -torch.empty(steps, num_envs, num_actions).exponential_(generator=generator).log_()
 
 
-class SampledActions(NamedTuple):
-    """Actions of a policy in N environments.
-
-    Attributes:
-        actions: int64 ``(N,)``, or float32 ``(N, A)``.
-        values: float32 ``(N,)``.
-        log_probs: float32 ``(N,)``, of the actions.
-    """
-
-    actions: Tensor
-    values: Tensor
-    log_probs: Tensor
-
-
-def sample_actions(policy: ActorCriticPolicy, observations: Tensor, noise: Tensor | None) -> SampledActions:
+def sample_actions(
+    policy: ActorCriticPolicy, observations: Tensor, noise: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
     """Sample actions, like the policy's ``forward``.
 
     Args:
@@ -60,13 +48,16 @@ def sample_actions(policy: ActorCriticPolicy, observations: Tensor, noise: Tenso
         observations: uint8 ``(N, C, H, W)`` on the policy's device.
         noise: `action_noise` of this step for discrete actions, ``(N, num_actions)``; None for continuous actions,
             which are drawn from torch's global generator.
+
+    Returns:
+        Actions int64 ``(N,)`` or float32 ``(N, A)``, and their values and log-probabilities, float32 ``(N,)``.
     """
     if noise is None:
         actions, values, log_probs = policy(observations)
-        return SampledActions(actions, values.flatten().float(), log_probs.float())
+        return actions, values.flatten().float(), log_probs.float()
     values, log_probs = _values_and_log_probs(policy, observations)
     sampled = (log_probs + noise).argmax(1, keepdim=True)
-    return SampledActions(sampled[:, 0], values, log_probs.gather(1, sampled)[:, 0])
+    return sampled[:, 0], values, log_probs.gather(1, sampled)[:, 0]
 
 
 def evaluate_actions(policy: ActorCriticPolicy, observations: Tensor, actions: Tensor) -> Predictions:

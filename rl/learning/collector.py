@@ -8,7 +8,7 @@ whole rollout, and results are stored while the environments step.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -26,28 +26,6 @@ if TYPE_CHECKING:
     from rl.learning.timings import Timings
 
 
-class LocalRollout(NamedTuple):
-    """T steps of the N environments of this rank, before the ranks have exchanged anything.
-
-    Attributes:
-        observations: As in `Rollout`.
-        actions: As in `Rollout`.
-        log_probs: As in `Rollout`.
-        advantages: float32 ``(T, N)`` on the CPU.
-        values: float32 ``(T, N)`` on the CPU.
-        scores: Unclipped scores of the games that ended.
-        lengths: Lengths of these games, in steps.
-    """
-
-    observations: Tensor
-    actions: Tensor
-    log_probs: Tensor
-    advantages: Tensor
-    values: Tensor
-    scores: list[float]
-    lengths: list[int]
-
-
 class Collector:
     """Collect one rollout after the other. Each rollout overwrites the tensors of the one before.
 
@@ -57,6 +35,10 @@ class Collector:
         gamma: Discount factor.
         gae_lambda: As in `rl.learning.advantages.compute_advantages`.
         device: Device of the policy.
+
+    Attributes:
+        scores: Unclipped scores of the games that ended in the latest rollout.
+        lengths: Lengths of these games, in steps.
     """
 
     def __init__(self, env: VecEnv, steps: int, *, gamma: float, gae_lambda: float, device: torch.device) -> None:
@@ -81,10 +63,12 @@ class Collector:
         self._staged = torch.zeros(env.num_envs, *image, dtype=torch.uint8, pin_memory=device.type == "cuda")
         self._rewards = np.zeros(shape, np.float32)
         self._starts = np.zeros(shape, bool)
+        self.scores: list[float] = []
+        self.lengths: list[int] = []
         self._last: NDArray[np.uint8] | None = None
         self._last_starts = np.ones(env.num_envs, bool)
 
-    def collect(self, policy: ActorCriticPolicy, noise: Tensor | None, timings: Timings) -> LocalRollout:
+    def collect(self, policy: ActorCriticPolicy, noise: Tensor | None, timings: Timings) -> Rollout:
         """Collect T more steps of each environment; the first rollout starts with new episodes.
 
         Args:
@@ -93,13 +77,15 @@ class Collector:
                 continuous actions.
             timings: Where the time is added.
 
+        Returns:
+            The rollout of these N environments; its advantages and values are on the CPU.
+
         Raises:
             BrokenEnvironment: An environment failed.
         """
         if self._last is None:
             self._last = cast("NDArray[np.uint8]", self.env.reset())
-        scores: list[float] = []
-        lengths: list[int] = []
+        self.scores, self.lengths = [], []
         truncated: list[tuple[int, int, NDArray[np.uint8]]] = []
         if noise is not None:
             noise = noise.to(self.device)
@@ -109,15 +95,15 @@ class Collector:
                 for number in np.flatnonzero(dones).tolist():
                     info = infos[number]
                     if "episode" in info:
-                        scores.append(float(info["episode"]["r"]))
-                        lengths.append(int(info["episode"]["l"]))
+                        self.scores.append(float(info["episode"]["r"]))
+                        self.lengths.append(int(info["episode"]["l"]))
                     if info.get("TimeLimit.truncated", False) and info.get("terminal_observation") is not None:
                         truncated.append((step, number, info["terminal_observation"]))
             started = time.perf_counter()
             advantages = self._advantages(policy, truncated)
             values = self.values.cpu()
             timings.acting += time.perf_counter() - started
-        return LocalRollout(self.observations, self.actions, self.log_probs, advantages, values, scores, lengths)
+        return Rollout(self.observations, self.actions, self.log_probs, advantages, values, first=0)
 
     def _step(
         self, step: int, policy: ActorCriticPolicy, noise: Tensor | None, timings: Timings
@@ -125,7 +111,7 @@ class Collector:
         """Take one step in each environment; return which episodes or lives ended, and the infos."""
         started = time.perf_counter()
         sampled = sample_actions(policy, self._to_device(step), noise)
-        actions = sampled.actions.cpu().numpy()
+        actions = sampled[0].cpu().numpy()
         space = self.env.action_space
         if isinstance(space, spaces.Box):  # a Gaussian has no bounds
             actions = np.clip(actions, space.low, space.high)
@@ -170,14 +156,3 @@ class Collector:
             gae_lambda=self.gae_lambda,
         )
         return torch.from_numpy(estimates)
-
-
-def merge_rollouts(own: LocalRollout, gathered: Tensor, first: int) -> Rollout:
-    """Return the rollout of this rank with the advantages and values of all ranks.
-
-    Args:
-        own: What this rank has collected.
-        gathered: Advantages and values of all ranks, ``(2, T, E)``, on the policy's device.
-        first: Number of this rank's first environment among the E.
-    """
-    return Rollout(own.observations, own.actions, own.log_probs, gathered[0], gathered[1], first)

@@ -12,11 +12,7 @@ if TYPE_CHECKING:
 
 
 class Diverged(UserError):
-    """The policy produced NaN or infinity, so that its weights are of no more use.
-
-    Args:
-        lr: The learning rate.
-    """
+    """The policy produced NaN or infinity with this learning rate, so that its weights are of no more use."""
 
     def __init__(self, lr: float) -> None:
         super().__init__(lr)
@@ -28,11 +24,7 @@ class Diverged(UserError):
 
 @contextmanager
 def raise_on_divergence(lr: float) -> Iterator[None]:
-    """Raise `Diverged` in place of the long message with which torch's distributions reject NaN parameters.
-
-    Args:
-        lr: The learning rate, for the message.
-    """
+    """Raise `Diverged` in place of the long message with which torch's distributions reject NaN parameters."""
     try:
         yield
     except ValueError as error:

@@ -11,34 +11,6 @@ from torch.nn import functional
 from rl.learning.minibatches import Minibatch
 
 
-class Losses(NamedTuple):
-    """The loss of A2C or PPO and its terms: scalars, without gradients except for ``loss``.
-
-    Attributes:
-        policy_loss: Policy gradient loss.
-        value_loss: Mean squared error of the values.
-        entropy_loss: Minus the mean entropy of the policy, in nats.
-        loss: The weighted sum of these, to be minimised.
-    """
-
-    policy_loss: Tensor
-    value_loss: Tensor
-    entropy_loss: Tensor
-    loss: Tensor
-
-
-class PolicyChange(NamedTuple):
-    """How far PPO's policy is from the one that collected the rollout: scalars without gradients.
-
-    Attributes:
-        approx_kl: Estimate of the KL divergence, in nats.
-        clip_fraction: Share of the samples whose probability ratio is clipped, in [0, 1].
-    """
-
-    approx_kl: Tensor
-    clip_fraction: Tensor
-
-
 class Predictions(NamedTuple):
     """Predictions of a policy for a minibatch.
 
@@ -53,7 +25,7 @@ class Predictions(NamedTuple):
     entropy: Tensor | None
 
 
-def a2c_loss(predictions: Predictions, minibatch: Minibatch, *, ent_coef: float, vf_coef: float) -> Losses:
+def a2c_loss(predictions: Predictions, minibatch: Minibatch, *, ent_coef: float, vf_coef: float) -> dict[str, Tensor]:
     """Compute the loss of advantage actor-critic (Mnih et al., 2016, section 4 and supplement), as SB3 does.
 
     Args:
@@ -61,6 +33,10 @@ def a2c_loss(predictions: Predictions, minibatch: Minibatch, *, ent_coef: float,
         minibatch: Samples of a rollout.
         ent_coef: Weight of the entropy.
         vf_coef: Weight of the values' mean squared error.
+
+    Returns:
+        Scalars: ``loss``, to be minimised, and without gradients its terms ``policy_loss``, ``value_loss`` (mean
+        squared error) and ``entropy_loss`` (minus the mean entropy, in nats).
     """
     policy_loss = -(minibatch.advantages * predictions.log_probs).sum() / minibatch.size
     return _total(policy_loss, predictions.values, predictions, minibatch, ent_coef, vf_coef)
@@ -74,7 +50,7 @@ def ppo_loss(
     clip_range_vf: float | None = None,
     ent_coef: float,
     vf_coef: float,
-) -> tuple[Losses, PolicyChange]:
+) -> dict[str, Tensor]:
     """Compute the clipped loss of proximal policy optimization (Schulman et al., 2017, equations 7 and 9), as SB3 does.
 
     Args:
@@ -84,6 +60,10 @@ def ppo_loss(
         clip_range_vf: Largest change of the values that counts; None for no limit. OpenAI's addition, not in the paper.
         ent_coef: Weight of the entropy.
         vf_coef: Weight of the values' mean squared error; the paper's c1, which weights half of it, is 2 vf_coef.
+
+    Returns:
+        Scalars: those of `a2c_loss`, and without gradients ``approx_kl``, an estimate of the KL divergence from the
+        policy that collected the rollout, in nats, and ``clip_fraction``, the share of clipped samples, in [0, 1].
     """
     log_ratio = predictions.log_probs - minibatch.log_probs
     ratio = log_ratio.exp()
@@ -97,7 +77,7 @@ def ppo_loss(
     if clip_range_vf is not None:
         values = minibatch.values + (values - minibatch.values).clamp(-clip_range_vf, clip_range_vf)
     losses = _total(policy_loss, values, predictions, minibatch, ent_coef, vf_coef)
-    return losses, PolicyChange(approx_kl, clip_fraction)
+    return {**losses, "approx_kl": approx_kl, "clip_fraction": clip_fraction}
 
 
 def _total(
@@ -107,11 +87,12 @@ def _total(
     minibatch: Minibatch,
     ent_coef: float,
     vf_coef: float,
-) -> Losses:
+) -> dict[str, Tensor]:
     """Add the value loss and the entropy loss to the policy loss."""
     value_loss = functional.mse_loss(values, minibatch.returns, reduction="sum") / minibatch.size
     # Minus the log-probability of the sampled action is an estimate of the entropy.
     entropy = -predictions.log_probs if predictions.entropy is None else predictions.entropy
     entropy_loss = -entropy.sum() / minibatch.size
+    terms = {"policy_loss": policy_loss, "value_loss": value_loss, "entropy_loss": entropy_loss}
     loss = policy_loss + ent_coef * entropy_loss + vf_coef * value_loss
-    return Losses(policy_loss.detach(), value_loss.detach(), entropy_loss.detach(), loss)
+    return {**{name: term.detach() for name, term in terms.items()}, "loss": loss}

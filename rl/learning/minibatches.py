@@ -17,7 +17,6 @@ from rl.learning.advantages import Rollout
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-
 EPSILON = 1e-8
 """Added to the standard deviation that advantages are divided by, as in Stable-Baselines3."""
 
@@ -45,13 +44,7 @@ class Minibatch(NamedTuple):
 
 
 def full_batch(rollout: Rollout, *, normalize_advantage: bool, world_size: int = 1) -> Minibatch:
-    """Return all samples of a rollout as one minibatch.
-
-    Args:
-        rollout: T steps of the E environments of all ranks.
-        normalize_advantage: Whether to subtract the mean and divide by the standard deviation (with N - 1).
-        world_size: Number of ranks.
-    """
+    """Return all samples of a rollout as one minibatch. The arguments are those of `minibatches`."""
     advantages = rollout.advantages
     if normalize_advantage:
         advantages = (advantages - advantages.mean()) / (advantages.std() + EPSILON)
@@ -69,12 +62,7 @@ def full_batch(rollout: Rollout, *, normalize_advantage: bool, world_size: int =
 
 
 def order_generator(seed: int, rollout: int) -> torch.Generator:
-    """Return the generator of the order in which the samples of a rollout are visited: the same on all ranks.
-
-    Args:
-        seed: Seed of the training.
-        rollout: Number of rollouts collected so far.
-    """
+    """Return the generator of the order in which the samples of a rollout are visited: the same on all ranks."""
     return torch.Generator().manual_seed(mix_seeds(seed, rollout, 1))  # 0 is for `action_noise`
 
 

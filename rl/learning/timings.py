@@ -19,13 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Timings:
-    """Seconds spent so far.
-
-    Attributes:
-        acting: Choosing actions.
-        environment: Waiting for environments.
-        updating: Training the policy.
-    """
+    """Seconds spent so far: choosing actions, waiting for environments, and training the policy."""
 
     acting: float = 0.0
     environment: float = 0.0
@@ -47,12 +41,7 @@ class Timings:
 
 
 class TimedVecEnv(VecEnvWrapper):
-    """Measure the time that is spent waiting for environments.
-
-    Args:
-        venv: The environments.
-        timings: Where the time is added.
-    """
+    """Add the time that is spent waiting for environments to the timings."""
 
     def __init__(self, venv: VecEnv, timings: Timings) -> None:
         super().__init__(venv)

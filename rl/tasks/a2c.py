@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import stable_baselines3
 
 from coordconv_apps.nn.coords import Coords
-from coordconv_apps.utils.argument_checks import check_ranges
 from rl.extractors import CoordInit, Where
 from rl.learning.actions import evaluate_actions
 from rl.learning.losses import a2c_loss
 from rl.learning.minibatches import full_batch
-from rl.sb3_objects import OptimizerName, Schedule, build_on_policy, make_schedule, optimizer_arguments
-from rl.tasks.base import FRACTION, NON_NEGATIVE, POSITIVE, POSITIVE_INT
+from rl.policies import CoordConvCnnPolicy
+from rl.sb3_objects import OptimizerName, Schedule
 from rl.tasks.on_policy import OnPolicyTask
 
 
@@ -52,11 +51,6 @@ class A2C(OnPolicyTask):
         ValueError: An argument is out of its range.
     """
 
-    changeable_args: ClassVar[frozenset[str]] = frozenset(
-        {"total_timesteps", "gamma", "gae_lambda", "ent_coef", "vf_coef", "max_grad_norm", "normalize_advantage"}
-        | {"lr", "lr_schedule"}
-    )
-
     def __init__(
         self,
         coords: Coords = "none",
@@ -80,59 +74,13 @@ class A2C(OnPolicyTask):
         optimizer: OptimizerName = "rmsprop",
         optimizer_eps: float = 1e-5,
     ) -> None:
-        super().__init__(
-            coords,
-            game,
-            frame_stack=frame_stack,
-            full_action_space=full_action_space,
-            image_size=image_size,
-            arguments=arguments,
-            total_timesteps=total_timesteps,
-            lr=lr,
-        )
-        self.save_hyperparameters()
-        self.n_steps, self.gamma, self.gae_lambda = n_steps, gamma, gae_lambda
-        self.ent_coef, self.vf_coef, self.max_grad_norm = ent_coef, vf_coef, max_grad_norm
+        super().__init__(coords)
+        self.ent_coef, self.vf_coef = ent_coef, vf_coef
         self.normalize_advantage = normalize_advantage
-        check_ranges(
-            self.hparams,
-            {
-                "n_steps": POSITIVE_INT,
-                "gamma": FRACTION,
-                "gae_lambda": FRACTION,
-                "ent_coef": NON_NEGATIVE,
-                "vf_coef": NON_NEGATIVE,
-                "max_grad_norm": POSITIVE,
-                "optimizer_eps": POSITIVE,
-            },
-        )
-        self.set_algorithm(
-            build_on_policy(
-                stable_baselines3.A2C,
-                self.observation_space,
-                self.action_space,
-                policy_kwargs={
-                    **optimizer_arguments(optimizer, optimizer_eps),
-                    "features_extractor_kwargs": {"coords": coords, "where": where, "coord_init": coord_init},
-                },
-                n_steps=n_steps,
-                gamma=gamma,
-                gae_lambda=gae_lambda,
-                ent_coef=ent_coef,
-                vf_coef=vf_coef,
-                max_grad_norm=max_grad_norm,
-                normalize_advantage=normalize_advantage,
-                learning_rate=make_schedule(lr, lr_schedule),
-            )
-        )
+        self.create_algorithm(stable_baselines3.A2C, policy=CoordConvCnnPolicy)
 
     def training_step(self, batch: int, batch_idx: int) -> None:
-        """Collect a rollout and make an update with all of its samples.
-
-        Args:
-            batch: Number of the rollout in its epoch.
-            batch_idx: The same.
-        """
+        """Collect a rollout and make an update with all of its samples."""
         rollout = self.collect_rollout()
         with self.timings.measure("updating"):
             self.start_updates()
@@ -141,7 +89,7 @@ class A2C(OnPolicyTask):
             )
             predictions = evaluate_actions(self.policy, samples.observations, samples.actions)
             losses = a2c_loss(predictions, samples, ent_coef=self.ent_coef, vf_coef=self.vf_coef)
-            self.update(losses.loss)
+            self.update(losses["loss"])
             self.count_pass()
-        self.log_losses({name: value.detach() for name, value in losses._asdict().items()}, rollout.advantages.numel())
+        self.log_losses({name: value.detach() for name, value in losses.items()}, rollout.advantages.numel())
         self.stop_at_end()

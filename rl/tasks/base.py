@@ -22,25 +22,25 @@ from rl.envs.games import open_envs
 from rl.evaluation.episodes import EpisodeScores, gather_episodes, play_episodes
 from rl.export import LogitsAndValues, export_policy
 from rl.extractors import SMALLEST_IMAGE
-from rl.learning.actions import values_and_logits
 from rl.learning.divergence import Diverged, raise_on_divergence
 from rl.learning.timings import Timings
 from rl.sb3_internals import get_updates, set_updates
+from rl.sb3_objects import build_algorithm
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
     from lightning.pytorch.utilities.types import OptimizerLRScheduler
+    from stable_baselines3 import A2C, DQN, PPO
     from stable_baselines3.common.base_class import BaseAlgorithm
     from stable_baselines3.common.policies import BasePolicy
 
-    from rl.data import EpisodeNumbers, Split
+    from rl.data import Split
     from rl.evaluation.episodes import Episodes, EpisodeShard
     from rl.evaluation.play import Player
 
-COUNTS = "rl"
-"""Where a checkpoint holds the counters of a training."""
+COUNTS = "rl"  # key of the counters in a checkpoint
 
 NON_NEGATIVE: Allowed = (lambda value: value >= 0, "at least 0")
 POSITIVE: Allowed = (lambda value: value > 0, "above 0")
@@ -52,28 +52,20 @@ POSITIVE_FRACTION: Allowed = (lambda value: 0 < value <= 1, "above 0 and at most
 class RLTask(Task):
     """Hold a policy and Stable-Baselines3's algorithm object, evaluate the policy, and keep count of its training.
 
-    A subclass builds its algorithm in ``__init__``, gives it to `set_algorithm`, and trains in ``training_step``.
+    The arguments of a subclass include those that this class reads from ``self.hparams``. A subclass calls
+    `create_algorithm` in ``__init__``, and trains in ``training_step``.
 
     Args:
         coords: Coordinates that the policy's convolutions see.
-        game: Name of the game, as in `rl.envs.games.make_envs`.
-        frame_stack: Latest frames in an observation; None for 4 with Atari's games and 1 with others.
-        full_action_space: Atari: whether to offer all 18 actions.
-        image_size: Atari: height and width of observations.
-        arguments: Gymnasium: arguments of the environment.
-        total_timesteps: Steps of all environments in the training.
-        lr: Initial learning rate.
 
     Attributes:
+        ranges: Allowed values of the arguments.
         algorithm: Stable-Baselines3's object.
         policy: The algorithm's policy.
         env_options: How the game is shown to the policy: `rl.envs.games.GameOptions` by name.
         rollouts: Number of training steps: of rollouts, or with DQN of parts of the training.
         timings: Time spent so far.
         last_evaluation: The episodes of the last evaluation, of all ranks; None before the first one.
-
-    Raises:
-        ValueError: An argument is out of its range, or the game does not exist.
     """
 
     monitor: ClassVar[str] = "val/score"
@@ -82,39 +74,30 @@ class RLTask(Task):
     find_unused_parameters: ClassVar[bool | None] = False  # every update uses all parameters
     precisions = ("32-true", "16-mixed", "bf16-mixed")  # images are converted to single precision
     mean_metrics: ClassVar[tuple[str, ...]] = ("train/score", "train/length")  # of values that an epoch may lack
+    changeable_args: ClassVar[frozenset[str]] = frozenset(
+        {"total_timesteps", "gamma", "max_grad_norm", "lr", "lr_schedule"}
+    )
+    ranges: ClassVar[dict[str, Allowed]] = {
+        "image_size": (lambda value: value >= SMALLEST_IMAGE, f"an integer of at least {SMALLEST_IMAGE}"),
+        "total_timesteps": POSITIVE_INT,
+        "gamma": FRACTION,
+        "max_grad_norm": POSITIVE,
+        "lr": POSITIVE,
+        "optimizer_eps": POSITIVE,
+    }
     policy: BasePolicy
 
-    def __init__(
-        self,
-        coords: Coords,
-        game: str,
-        *,
-        frame_stack: int | None,
-        full_action_space: bool,
-        image_size: int,
-        arguments: dict[str, Any] | None,
-        total_timesteps: int,
-        lr: float,
-    ) -> None:
+    def __init__(self, coords: Coords) -> None:
         super().__init__(coords)
-        check_ranges(
-            {"total_timesteps": total_timesteps, "image_size": image_size, "lr": lr},
-            {
-                "total_timesteps": POSITIVE_INT,
-                "image_size": (lambda value: value >= SMALLEST_IMAGE, f"an integer of at least {SMALLEST_IMAGE}"),
-                "lr": POSITIVE,
-            },
-        )
-        self.game = game
-        self.env_options = {
-            "frame_stack": frame_stack,
-            "full_action_space": full_action_space,
-            "image_size": image_size,
-            "arguments": arguments or {},
-        }
-        self.total_timesteps = total_timesteps
-        self.lr = lr
-        env = open_envs(game, 1, 0, self.env_options)
+        self.save_hyperparameters()  # all arguments of the subclass
+        check_ranges(self.hparams, self.ranges)
+        self.game: str = self.hparams["game"]
+        names = ("frame_stack", "full_action_space", "image_size", "arguments")
+        self.env_options = {name: self.hparams[name] for name in names}
+        self.env_options["arguments"] = self.env_options["arguments"] or {}
+        self.total_timesteps: int = self.hparams["total_timesteps"]
+        self.lr: float = self.hparams["lr"]
+        env = open_envs(self.game, 1, 0, self.env_options)
         self.observation_space, self.action_space = env.observation_space, env.action_space
         env.close()
         self.automatic_optimization = False  # a training step makes many updates
@@ -122,15 +105,14 @@ class RLTask(Task):
         self.rollouts = 0
         self.episodes = nn.ModuleDict({split: EpisodeScores() for split in ("val", "test")})
         self.last_evaluation: Episodes | None = None
-        self._last_observations: Tensor | None = None
-        self._own_episodes: Episodes | None = None
         self._epoch_started = (0.0, 0)
 
-    def set_algorithm(self, algorithm: BaseAlgorithm) -> None:
-        """Take over Stable-Baselines3's object, with the policy and its optimizer."""
-        self.algorithm = algorithm
+    def create_algorithm(self, kind: type[A2C | PPO | DQN], **arguments: Any) -> None:  # noqa: ANN401  # SB3's
+        """Create Stable-Baselines3's object with its policy and optimizer, as `rl.sb3_objects.build_algorithm` does."""
+        spaces = self.observation_space, self.action_space
+        self.algorithm: BaseAlgorithm = build_algorithm(kind, *spaces, self.hparams, **arguments)
         # With channels last, the backward pass of the convolutions takes two thirds of the time.
-        self.policy = algorithm.policy.to(memory_format=torch.channels_last)
+        self.policy = self.algorithm.policy.to(memory_format=torch.channels_last)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return the policy's own optimizer, which ``export`` saves with the algorithm."""
@@ -150,11 +132,6 @@ class RLTask(Task):
     def updates(self) -> int:
         """Updates so far, as Stable-Baselines3 counts them: passes over a rollout, or DQN's gradient steps."""
         return get_updates(self.algorithm)
-
-    @property
-    def progress_remaining(self) -> float:
-        """The part of the training that is left: 1 at its start, below 0 in a last rollout that exceeds its end."""
-        return 1.0 - self.timesteps / self.total_timesteps
 
     @property
     def data(self) -> RLData:
@@ -188,14 +165,10 @@ class RLTask(Task):
             self.trainer.should_stop = True
 
     def raise_if_any_failed(self, failure: UserError | None, place: Literal["batch", "validation"]) -> None:
-        """Raise the failure of any rank on all of them, and save the training before. All ranks call this together.
+        """Raise this rank's failure or that of the first rank that has one, and save the training before.
 
-        Args:
-            failure: The failure of this rank. A training that has diverged is not saved.
-            place: Where to resume, as in `coordconv_apps.training.checkpoints.save_before_error`.
-
-        Raises:
-            UserError: The failure of this rank, or that of the first rank that has one.
+        All ranks call this together. A training that has diverged is not saved. ``place`` is where a resumed run
+        continues, as in `coordconv_apps.training.checkpoints.save_before_error`.
         """
         failures = [each for each in gather_ranks(failure) if each is not None]
         if not failures:
@@ -204,15 +177,12 @@ class RLTask(Task):
             save_before_error(self.trainer, place)
         raise failure or failures[0]
 
-    # ----------------------------------------------------------------- logging
+    # ---------------------------------------------------------------- logging
 
     def add_to_mean(self, name: str, total: Tensor | float, count: Tensor | float) -> None:
-        """Add values to the mean of an epoch. `log_train` would also log each of them, which takes as long as a step.
+        """Add ``count`` values, given their sum, to the mean of an epoch.
 
-        Args:
-            name: Name of the metric.
-            total: Sum of the values.
-            count: Number of the values.
+        `log_train` would also log each of them, which takes as long as a step.
         """
         precise = torch.float32 if self.device.type == "mps" else torch.float64
         if name not in self._train_sums:
@@ -232,13 +202,7 @@ class RLTask(Task):
         return every > 0 and self.rollouts % every == 0
 
     def on_train_epoch_end(self) -> None:
-        """Log the means over the epoch and all ranks, and the timings.
-
-        Raises:
-            Diverged: The policy produces NaN or infinity. It is not saved.
-        """
-        if not all(gather_ranks(self._is_finite())):
-            raise Diverged(self.lr)
+        """Log the means over the epoch and all ranks, and the timings."""
         for name in self.mean_metrics:
             self.add_to_mean(name, 0, 0)  # so that every rank has all of them
         sums = torch.stack([self._train_sums.pop(name) for name in self.mean_metrics])
@@ -259,15 +223,7 @@ class RLTask(Task):
         self.log_dict(values, sync_dist=True)
         self._epoch_started = (now, self.timesteps)
 
-    def _is_finite(self) -> bool:
-        """Return whether the policy produces finite numbers for the latest observations."""
-        if self._last_observations is None:
-            return True
-        with torch.no_grad():
-            outputs = values_and_logits(self.policy, self._last_observations)
-        return all(bool(output.isfinite().all()) for output in outputs)
-
-    # -------------------------------------------------------------- evaluation
+    # ---------------------------------------------------------------- evaluation
 
     @property
     def player(self) -> Player:
@@ -283,16 +239,17 @@ class RLTask(Task):
         self._evaluate(batch, "test")
 
     def _evaluate(self, shard: EpisodeShard, split: Split) -> None:
-        started, failure = time.perf_counter(), None
+        started, episodes, failure = time.perf_counter(), None, None
         try:
             # In single precision, like films and predictions.
             with torch.autocast(self.device.type, enabled=False), raise_on_divergence(self.lr):
-                self._own_episodes = self._play(shard, split)
+                episodes = self._play(shard, split)
         except UserError as error:
             failure = error
         self.raise_if_any_failed(failure, "validation")
-        assert self._own_episodes is not None
-        cast("EpisodeScores", self.episodes[split]).update(self._own_episodes)
+        assert episodes is not None
+        cast("EpisodeScores", self.episodes[split]).update(episodes)
+        self.last_evaluation = gather_episodes(episodes)
         # An evaluation does not count for the speed of the training.
         self._epoch_started = (self._epoch_started[0] + time.perf_counter() - started, self._epoch_started[1])
 
@@ -324,15 +281,13 @@ class RLTask(Task):
         metric = cast("EpisodeScores", self.episodes[split])
         figures = metric.compute()
         metric.reset()
-        if self._own_episodes is not None:
-            self.last_evaluation, self._own_episodes = gather_episodes(self._own_episodes), None
         normalised = self.data.normalise(self.game, float(figures["score"]))
         # Published scores are those of whole games: data.eval_max_steps makes others incomparable.
         if normalised is not None and self.last_evaluation is not None and self.last_evaluation.complete.all():
             figures["human_normalised"] = torch.tensor(normalised, dtype=torch.float32)
         self.log_dict({f"{split}/{name}": value.to(self.device) for name, value in figures.items()}, sync_dist=True)
 
-    def predict_step(self, batch: EpisodeNumbers, batch_idx: int) -> EpisodeNumbers:
+    def predict_step(self, batch: list[int], batch_idx: int) -> list[int]:
         """Return the numbers of the episodes, which `rl.predictions.EpisodeWriter` plays and films."""
         return batch
 

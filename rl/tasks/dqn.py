@@ -7,6 +7,7 @@ The loop runs in parts, one in each training step, between which Lightning can s
 from __future__ import annotations
 
 import math
+from collections import deque
 from copy import copy
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -14,21 +15,22 @@ import stable_baselines3
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from stable_baselines3.common.buffers import ReplayBuffer
-from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.callbacks import CallbackList
 from stable_baselines3.common.logger import Logger
 from torch import nn
 
 from coordconv_apps.nn.coords import Coords
-from coordconv_apps.utils.argument_checks import check_ranges
 from coordconv_apps.utils.errors import UserError
 from coordconv_apps.utils.seeds import mix_seeds
+from rl.envs.checks import BrokenEnvironment
 from rl.export import QValues
 from rl.extractors import CoordInit, Where
 from rl.learning.divergence import Diverged
 from rl.learning.timings import TimedVecEnv
+from rl.policies import CoordConvDQNPolicy
 from rl.sb3_internals import start_dqn_learning
-from rl.sb3_objects import OptimizerName, Schedule, build_dqn, make_schedule, optimizer_arguments
-from rl.tasks.base import COUNTS, FRACTION, NON_NEGATIVE, POSITIVE, POSITIVE_FRACTION, POSITIVE_INT, RLTask
+from rl.sb3_objects import OptimizerName, Schedule
+from rl.tasks.base import COUNTS, FRACTION, NON_NEGATIVE, POSITIVE_FRACTION, POSITIVE_INT, RLTask
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -81,13 +83,26 @@ class DQN(RLTask):
         ValueError: An argument is out of its range, or the game's actions are not discrete.
     """
 
-    changeable_args: ClassVar[frozenset[str]] = frozenset(
-        {"total_timesteps", "buffer_size", "learning_starts", "batch_size", "tau", "gamma", "train_freq"}
-        | {"gradient_steps", "target_update_interval", "exploration_fraction", "exploration_final_eps"}
-        | {"max_grad_norm", "lr", "lr_schedule"}
+    mean_metrics = (*RLTask.mean_metrics, "train/exploration")
+    ranges = RLTask.ranges | {
+        "buffer_size": POSITIVE_INT,
+        "learning_starts": (NON_NEGATIVE[0], "an integer of at least 0"),
+        "batch_size": POSITIVE_INT,
+        "tau": POSITIVE_FRACTION,
+        "train_freq": POSITIVE_INT,
+        "gradient_steps": POSITIVE_INT,
+        "target_update_interval": POSITIVE_INT,
+        "exploration_fraction": POSITIVE_FRACTION,
+        "exploration_final_eps": FRACTION,
+    }
+    changeable_args: ClassVar[frozenset[str]] = (
+        RLTask.changeable_args
+        | {"buffer_size", "learning_starts", "batch_size", "tau", "train_freq", "gradient_steps"}
+        | {"target_update_interval", "exploration_fraction", "exploration_final_eps"}
     )
     algorithm: stable_baselines3.DQN
     _env: TimedVecEnv | None = None
+    _failure: BrokenEnvironment | None = None
 
     def __init__(
         self,
@@ -116,36 +131,9 @@ class DQN(RLTask):
         optimizer: OptimizerName = "adam",
         optimizer_eps: float = 1e-8,
     ) -> None:
-        super().__init__(
-            coords,
-            game,
-            frame_stack=frame_stack,
-            full_action_space=full_action_space,
-            image_size=image_size,
-            arguments=arguments,
-            total_timesteps=total_timesteps,
-            lr=lr,
-        )
-        self.save_hyperparameters()
+        super().__init__(coords)
         self.buffer_size, self.batch_size, self.learning_starts = buffer_size, batch_size, learning_starts
         self.train_freq, self.gradient_steps = train_freq, gradient_steps
-        check_ranges(
-            self.hparams,
-            {
-                "buffer_size": POSITIVE_INT,
-                "learning_starts": (NON_NEGATIVE[0], "an integer of at least 0"),
-                "batch_size": POSITIVE_INT,
-                "tau": POSITIVE_FRACTION,
-                "gamma": FRACTION,
-                "train_freq": POSITIVE_INT,
-                "gradient_steps": POSITIVE_INT,
-                "target_update_interval": POSITIVE_INT,
-                "exploration_fraction": POSITIVE_FRACTION,
-                "exploration_final_eps": FRACTION,
-                "max_grad_norm": POSITIVE,
-                "optimizer_eps": POSITIVE,
-            },
-        )
         if learning_starts >= total_timesteps:
             raise ValueError(
                 f"model.learning_starts={learning_starts}: must be below model.total_timesteps, which is"
@@ -153,40 +141,15 @@ class DQN(RLTask):
             )
         if not hasattr(self.action_space, "n"):
             raise ValueError(f"model.game={game}: actions are {self.action_space}: must be discrete for DQN")
-        self.set_algorithm(
-            build_dqn(
-                self.observation_space,
-                self.action_space,
-                policy_kwargs={
-                    **optimizer_arguments(optimizer, optimizer_eps),
-                    "features_extractor_kwargs": {"coords": coords, "where": where, "coord_init": coord_init},
-                },
-                buffer_size=buffer_size,
-                learning_starts=learning_starts,
-                batch_size=batch_size,
-                tau=tau,
-                gamma=gamma,
-                train_freq=train_freq,
-                gradient_steps=gradient_steps,
-                target_update_interval=target_update_interval,
-                exploration_fraction=exploration_fraction,
-                exploration_final_eps=exploration_final_eps,
-                max_grad_norm=max_grad_norm,
-                learning_rate=make_schedule(lr, lr_schedule),
-            )
-        )
-        self._games = _Games()
+        self.create_algorithm(stable_baselines3.DQN, policy=CoordConvDQNPolicy)
+        self.algorithm.replay_buffer = None  # created when a training starts
+        self.policy.train()  # Lightning warns of networks in evaluation mode, such as SB3's target network
+        self.algorithm.q_net_target.requires_grad_(False)  # it follows the other network and is not trained
+        self._callback = CallbackList([])
         self._updates_after = 0
 
     def setup(self, stage: str) -> None:
-        """Check that the trainer has one process and single precision.
-
-        Args:
-            stage: What the trainer is about to do.
-
-        Raises:
-            ValueError: It has not.
-        """
+        """Check that the trainer has one process and single precision."""
         if stage != "fit":
             return
         if self.trainer.world_size > 1:
@@ -195,11 +158,7 @@ class DQN(RLTask):
             raise ValueError(f"trainer.precision={self.trainer.precision}: must be 32-true for DQN")
 
     def teardown(self, stage: str) -> None:
-        """Close the environments and free the replay buffer.
-
-        Args:
-            stage: What the trainer has done.
-        """
+        """Close the environments and free the replay buffer."""
         if self._env is not None:
             self._env.close()
             self._env = self.algorithm.env = self.algorithm.replay_buffer = None
@@ -214,34 +173,39 @@ class DQN(RLTask):
     def training_step(self, batch: int, batch_idx: int) -> None:
         """Act and learn for a part of the training.
 
-        Args:
-            batch: Number of the part in its epoch.
-            batch_idx: The same.
+        Where an environment fails, the part ends there, so that its steps are logged and saved before the error.
 
         Raises:
-            UserError: An environment failed, the training has diverged, or the replay buffer does not fit into memory.
+            UserError: The training has diverged, or the replay buffer does not fit into memory.
         """
         started, end = self.timesteps, min(self.timesteps + self.steps_per_training_step(), self.total_timesteps)
         losses: list[float] = []
-        failure = None
-        self._games.clear()
+        self.algorithm.ep_info_buffer = deque()  # the games that end in this part
+        env = self._start() if self._env is None else self._env
         optimizer = self.optimizers()
         assert isinstance(optimizer, LightningOptimizer)
         own, self.policy.optimizer = self.policy.optimizer, cast("Optimizer", optimizer)  # Lightning counts its steps
         try:
-            env = self._start() if self._env is None else self._env
             while self.timesteps < end:
                 self._collect(env)
                 if self.timesteps > self._updates_after:
                     losses.append(self._learn())
-        except UserError as error:
-            failure = error
+        except BrokenEnvironment as error:
+            self._failure = error
         finally:
             self.policy.optimizer = own
-        self.raise_if_any_failed(failure, "batch")
         self.rollouts += 1
         self._log(losses, self.timesteps - started)
         self.stop_at_end()
+
+    def on_train_batch_start(self, batch: int, batch_idx: int) -> None:
+        """Save the part that ended with a failure, and raise it."""
+        self.raise_if_any_failed(self._failure, "batch")
+
+    def on_train_end(self) -> None:
+        """Raise the failure that ended the last part, which is saved by now."""
+        if self._failure is not None:
+            raise self._failure
 
     def _collect(self, env: TimedVecEnv) -> None:
         """Take the steps between two updates."""
@@ -250,7 +214,7 @@ class DQN(RLTask):
         with self.timings.measure("acting"):
             self.algorithm.collect_rollouts(
                 env,
-                self._games,
+                self._callback,
                 cast("TrainFreq", self.algorithm.train_freq),
                 self.algorithm.replay_buffer,
                 learning_starts=self.learning_starts,
@@ -290,12 +254,13 @@ class DQN(RLTask):
         if self.timesteps:
             refill = min(self.learning_starts, self.buffer_size, (self.total_timesteps - self.timesteps) // 2)
             self._updates_after = max(self._updates_after, self.timesteps + refill)
-        start_dqn_learning(algorithm, self.total_timesteps, self._games)
+        start_dqn_learning(algorithm, self.total_timesteps, self._callback)
         return env
 
     def _log(self, losses: list[float], steps: int) -> None:
         """Add a part's games, losses and exploration to the means of the epoch."""
-        self.add_games(self._games.scores, self._games.lengths)
+        games = self.algorithm.ep_info_buffer or ()
+        self.add_games([float(game["r"]) for game in games], [int(game["l"]) for game in games])
         if losses:
             self.add_to_mean("train/loss", sum(losses), len(losses))
         self.add_to_mean("train/exploration", self.algorithm.exploration_rate * torch.tensor(float(steps)), steps)
@@ -316,7 +281,7 @@ class DQN(RLTask):
         return QValues(self.algorithm.q_net)
 
     def export_more(self, folder: Path) -> dict[Path, float]:
-        """Write the same forms as for other methods; in Stable-Baselines3's zip, DQN explores as in evaluations."""
+        """Write the forms of all methods; in Stable-Baselines3's zip, DQN explores as in evaluations."""
         self.algorithm.exploration_rate = self.algorithm.exploration_final_eps
         return super().export_more(folder)
 
@@ -331,23 +296,3 @@ class DQN(RLTask):
         """Restore the share of random actions."""
         super().on_load_checkpoint(checkpoint)
         self.algorithm.exploration_rate = checkpoint.get(COUNTS, {}).get("exploration_rate", 0.0)
-
-
-class _Games(BaseCallback):
-    """Keep the unclipped scores and the lengths of the games that ended."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.scores: list[float] = []
-        self.lengths: list[int] = []
-
-    def clear(self) -> None:
-        """Forget the games so far."""
-        self.scores, self.lengths = [], []
-
-    def _on_step(self) -> bool:
-        for info in self.locals["infos"]:
-            if (episode := info.get("episode")) is not None:
-                self.scores.append(float(episode["r"]))
-                self.lengths.append(int(episode["l"]))
-        return True

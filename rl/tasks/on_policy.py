@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import math
 from abc import ABC
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from gymnasium import spaces
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 
+from coordconv_apps.utils.distributed import gather_ranks
 from coordconv_apps.utils.errors import UserError
-from rl.learning.actions import action_noise
+from rl.learning.actions import action_noise, values_and_logits
 from rl.learning.advantages import explained_variance
-from rl.learning.collector import Collector, merge_rollouts
+from rl.learning.collector import Collector
 from rl.learning.divergence import Diverged, raise_on_divergence
 from rl.sb3_internals import set_updates
-from rl.tasks.base import RLTask
+from rl.tasks.base import FRACTION, NON_NEGATIVE, POSITIVE_INT, RLTask
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,57 +28,46 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from rl.learning.advantages import Rollout
-    from rl.learning.collector import LocalRollout
 
 
 class OnPolicyTask(RLTask, ABC):
     """Collect rollouts with the policy that is trained, and average gradients over ranks.
 
-    A subclass sets these attributes and calls `collect_rollout`, `update` and `log_losses` in its ``training_step``.
-
-    Attributes:
-        n_steps: Steps of each environment in a rollout.
-        gamma: Discount factor.
-        gae_lambda: Weight of later temporal differences in the advantages.
-        normalize_advantage: Whether advantages are normalised in each minibatch.
-        max_grad_norm: Norm that gradients are clipped to.
+    A subclass calls `collect_rollout`, `update` and `log_losses` in its ``training_step``.
     """
 
     mean_metrics = (*RLTask.mean_metrics, "train/explained_variance")
+    changeable_args: ClassVar[frozenset[str]] = RLTask.changeable_args | {
+        "gae_lambda",
+        "ent_coef",
+        "vf_coef",
+        "normalize_advantage",
+    }
+    ranges = RLTask.ranges | {
+        "n_steps": POSITIVE_INT,
+        "gae_lambda": FRACTION,
+        "ent_coef": NON_NEGATIVE,
+        "vf_coef": NON_NEGATIVE,
+    }
     policy: ActorCriticPolicy
     algorithm: A2C | PPO
-    n_steps: int
-    gamma: float
-    gae_lambda: float
-    normalize_advantage: bool
-    max_grad_norm: float
     _collector: Collector | None = None
+    _last_observations: Tensor | None = None
 
     def setup(self, stage: str) -> None:
-        """Check that advantages can be normalised.
-
-        Args:
-            stage: What the trainer is about to do.
-
-        Raises:
-            ValueError: A rollout has a single sample.
-        """
-        if stage == "fit" and self.steps_per_training_step() == 1 and self.normalize_advantage:
+        """Check that advantages can be normalised."""
+        if stage == "fit" and self.steps_per_training_step() == 1 and self.algorithm.normalize_advantage:
             raise ValueError("model.n_steps=1: must be at least 2 with data.num_envs=1 and normalize_advantage")
 
     def teardown(self, stage: str) -> None:
-        """Close the environments.
-
-        Args:
-            stage: What the trainer has done.
-        """
+        """Close the environments."""
         if self._collector is not None:
             self._collector.env.close()
             self._collector = None
 
     def steps_per_training_step(self) -> int:
         """Return the number of samples in a rollout of all ranks."""
-        return self.n_steps * self.data.num_envs
+        return self.algorithm.n_steps * self.data.num_envs
 
     # ----------------------------------------------------------------- rollouts
 
@@ -98,34 +88,35 @@ class OnPolicyTask(RLTask, ABC):
         except UserError as error:
             failure = error
             # The other ranks wait for this one's rollout. NaN tells them that there is none.
-            gathered = torch.full((2, self.n_steps, len(self.data.own_envs)), math.nan)
+            gathered = torch.full((2, self.algorithm.n_steps, len(self.data.own_envs)), math.nan)
         gathered = self._gather(gathered.to(self.device))
         if not gathered.isfinite().all():
             self.raise_if_any_failed(failure, "batch")
             raise Diverged(self.lr)
         assert own is not None
+        assert self._collector is not None
         self.rollouts += 1
         self.algorithm.num_timesteps += gathered[0].numel()
-        self.add_games(own.scores, own.lengths)
+        self.add_games(self._collector.scores, self._collector.lengths)
         explained = explained_variance(gathered[1], gathered.sum(0))
         self.add_to_mean("train/explained_variance", explained.nan_to_num(), explained.isfinite())
         self._last_observations = own.observations[-1]
-        return merge_rollouts(own, gathered, self.data.own_envs.start)
+        return own._replace(advantages=gathered[0], values=gathered[1], first=self.data.own_envs.start)
 
-    def _collect_own(self) -> LocalRollout:
+    def _collect_own(self) -> Rollout:
         """Collect this rank's part of a rollout."""
-        data = self.data
+        data, n_steps = self.data, self.algorithm.n_steps
         if self._collector is None:
             self._collector = Collector(
                 data.open_training_envs(self.game, self.env_options, self.rollouts),
-                self.n_steps,
-                gamma=self.gamma,
-                gae_lambda=self.gae_lambda,
+                n_steps,
+                gamma=self.algorithm.gamma,
+                gae_lambda=self.algorithm.gae_lambda,
                 device=self.device,
             )
         noise = None
         if isinstance(self.action_space, spaces.Discrete):
-            noise = action_noise(data.seed, self.rollouts, self.n_steps, data.num_envs, int(self.action_space.n))
+            noise = action_noise(data.seed, self.rollouts, n_steps, data.num_envs, int(self.action_space.n))
             noise = noise[:, data.own_envs.start : data.own_envs.stop]
         self.policy.set_training_mode(False)
         with raise_on_divergence(self.lr):
@@ -140,7 +131,23 @@ class OnPolicyTask(RLTask, ABC):
         torch.distributed.all_gather(gathered, own)
         return torch.cat(gathered, dim=2)
 
+    def on_train_epoch_end(self) -> None:
+        """Log the means over the epoch, unless the policy produces NaN or infinity for the latest observations."""
+        is_finite = True
+        if self._last_observations is not None:
+            with torch.no_grad():
+                outputs = values_and_logits(self.policy, self._last_observations)
+            is_finite = all(bool(output.isfinite().all()) for output in outputs)
+        if not all(gather_ranks(is_finite)):
+            raise Diverged(self.lr)
+        super().on_train_epoch_end()
+
     # ------------------------------------------------------------------ updates
+
+    @property
+    def progress_remaining(self) -> float:
+        """The part of the training that is left: 1 at its start, below 0 in a last rollout that exceeds its end."""
+        return 1.0 - self.timesteps / self.total_timesteps
 
     def start_updates(self) -> None:
         """Put the policy into training mode, and set the learning rate of its schedule."""
@@ -157,24 +164,15 @@ class OnPolicyTask(RLTask, ABC):
         optimizer.step()
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Clip the gradients, which in half precision are unscaled by now.
-
-        Args:
-            optimizer: The policy's.
-        """
-        nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
+        """Clip the gradients, which in half precision are unscaled by now."""
+        nn.utils.clip_grad_norm_(self.policy.parameters(), self.algorithm.max_grad_norm)
 
     def count_pass(self) -> None:
         """Count a pass over a rollout, as Stable-Baselines3 does."""
         set_updates(self.algorithm, self.updates + 1)
 
     def log_losses(self, losses: Mapping[str, Tensor], samples: int) -> None:
-        """Add the losses of a rollout to the means of the epoch, and log them as trainer.log_every_n_steps says.
-
-        Args:
-            losses: Means over the updates, by name.
-            samples: Samples in the rollout, the weight of these values in the mean.
-        """
+        """Add a rollout's mean losses, weighted by its number of samples, to the means of the epoch, and log them."""
         for name, value in losses.items():
             self.add_to_mean(f"train/{name}", value * float(samples), samples)
         if self.is_log_step():

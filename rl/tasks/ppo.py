@@ -8,13 +8,13 @@ import stable_baselines3
 import torch
 
 from coordconv_apps.nn.coords import Coords
-from coordconv_apps.utils.argument_checks import check_ranges
 from rl.extractors import CoordInit, Where
 from rl.learning.actions import evaluate_actions
 from rl.learning.losses import ppo_loss
 from rl.learning.minibatches import minibatches, order_generator
-from rl.sb3_objects import OptimizerName, Schedule, build_on_policy, make_schedule, optimizer_arguments
-from rl.tasks.base import FRACTION, NON_NEGATIVE, POSITIVE, POSITIVE_INT
+from rl.policies import CoordConvCnnPolicy
+from rl.sb3_objects import OptimizerName, Schedule, make_schedule
+from rl.tasks.base import POSITIVE, POSITIVE_INT
 from rl.tasks.on_policy import OnPolicyTask
 
 if TYPE_CHECKING:
@@ -64,10 +64,21 @@ class PPO(OnPolicyTask):
         ValueError: An argument is out of its range.
     """
 
-    changeable_args: ClassVar[frozenset[str]] = frozenset(
-        {"total_timesteps", "n_epochs", "batch_size", "gamma", "gae_lambda", "ent_coef", "vf_coef", "max_grad_norm"}
-        | {"normalize_advantage", "target_kl", "clip_range", "clip_schedule", "clip_range_vf", "lr", "lr_schedule"}
-    )
+    changeable_args: ClassVar[frozenset[str]] = OnPolicyTask.changeable_args | {
+        "n_epochs",
+        "batch_size",
+        "target_kl",
+        "clip_range",
+        "clip_schedule",
+        "clip_range_vf",
+    }
+    ranges = OnPolicyTask.ranges | {
+        "n_epochs": POSITIVE_INT,
+        "batch_size": POSITIVE_INT,
+        "target_kl": POSITIVE,
+        "clip_range": POSITIVE,
+        "clip_range_vf": POSITIVE,
+    }
 
     def __init__(
         self,
@@ -98,73 +109,15 @@ class PPO(OnPolicyTask):
         optimizer: OptimizerName = "adam",
         optimizer_eps: float = 1e-5,
     ) -> None:
-        super().__init__(
-            coords,
-            game,
-            frame_stack=frame_stack,
-            full_action_space=full_action_space,
-            image_size=image_size,
-            arguments=arguments,
-            total_timesteps=total_timesteps,
-            lr=lr,
-        )
-        self.save_hyperparameters()
-        self.n_steps, self.n_epochs, self.batch_size = n_steps, n_epochs, batch_size
-        self.gamma, self.gae_lambda = gamma, gae_lambda
-        self.ent_coef, self.vf_coef, self.max_grad_norm = ent_coef, vf_coef, max_grad_norm
-        self.normalize_advantage, self.target_kl = normalize_advantage, target_kl
+        super().__init__(coords)
+        self.n_epochs, self.batch_size, self.target_kl = n_epochs, batch_size, target_kl
+        self.ent_coef, self.vf_coef, self.normalize_advantage = ent_coef, vf_coef, normalize_advantage
         self.clip_range, self.clip_schedule, self.clip_range_vf = clip_range, clip_schedule, clip_range_vf
-        check_ranges(
-            self.hparams,
-            {
-                "n_steps": POSITIVE_INT,
-                "n_epochs": POSITIVE_INT,
-                "batch_size": POSITIVE_INT,
-                "gamma": FRACTION,
-                "gae_lambda": FRACTION,
-                "ent_coef": NON_NEGATIVE,
-                "vf_coef": NON_NEGATIVE,
-                "max_grad_norm": POSITIVE,
-                "target_kl": POSITIVE,
-                "clip_range": POSITIVE,
-                "clip_range_vf": POSITIVE,
-                "optimizer_eps": POSITIVE,
-            },
-        )
-        self.set_algorithm(
-            build_on_policy(
-                stable_baselines3.PPO,
-                self.observation_space,
-                self.action_space,
-                policy_kwargs={
-                    **optimizer_arguments(optimizer, optimizer_eps),
-                    "features_extractor_kwargs": {"coords": coords, "where": where, "coord_init": coord_init},
-                },
-                n_steps=n_steps,
-                n_epochs=n_epochs,
-                batch_size=batch_size,
-                gamma=gamma,
-                gae_lambda=gae_lambda,
-                ent_coef=ent_coef,
-                vf_coef=vf_coef,
-                max_grad_norm=max_grad_norm,
-                normalize_advantage=normalize_advantage,
-                target_kl=target_kl,
-                clip_range=make_schedule(clip_range, clip_schedule),
-                clip_range_vf=clip_range_vf,
-                learning_rate=make_schedule(lr, lr_schedule),
-            )
-        )
+        schedule = make_schedule(clip_range, clip_schedule)
+        self.create_algorithm(stable_baselines3.PPO, policy=CoordConvCnnPolicy, clip_range=schedule)
 
     def setup(self, stage: str) -> None:
-        """Check that rollouts can be cut into minibatches.
-
-        Args:
-            stage: What the trainer is about to do.
-
-        Raises:
-            ValueError: They cannot.
-        """
+        """Check that rollouts can be cut into minibatches."""
         super().setup(stage)
         if stage == "fit" and (samples := self.steps_per_training_step()) % self.batch_size:
             raise ValueError(
@@ -172,12 +125,7 @@ class PPO(OnPolicyTask):
             )
 
     def training_step(self, batch: int, batch_idx: int) -> None:
-        """Collect a rollout and make updates with its minibatches.
-
-        Args:
-            batch: Number of the rollout in its epoch.
-            batch_idx: The same.
-        """
+        """Collect a rollout and make updates with its minibatches."""
         rollout = self.collect_rollout()
         with self.timings.measure("updating"):
             self.start_updates()
@@ -199,7 +147,7 @@ class PPO(OnPolicyTask):
                 world_size=self.trainer.world_size,
             ):
                 predictions = evaluate_actions(self.policy, minibatch.observations, minibatch.actions)
-                losses, change = ppo_loss(
+                losses = ppo_loss(
                     predictions,
                     minibatch,
                     clip_range=self._clip_range(),
@@ -207,12 +155,11 @@ class PPO(OnPolicyTask):
                     ent_coef=self.ent_coef,
                     vf_coef=self.vf_coef,
                 )
-                values = {**losses._asdict(), **change._asdict()}
-                measured.append({name: value.detach() for name, value in values.items()})
-                if self._exceeds_target_kl(change.approx_kl):
+                measured.append({name: value.detach() for name, value in losses.items()})
+                if self._exceeds_target_kl(measured[-1]["approx_kl"]):
                     self.count_pass()
                     return measured
-                self.update(losses.loss)
+                self.update(losses["loss"])
             self.count_pass()
         return measured
 
@@ -226,5 +173,5 @@ class PPO(OnPolicyTask):
         """Return whether the policy has changed too much, on all ranks alike."""
         if self.target_kl is None:
             return False
-        mean = self.trainer.strategy.reduce(approx_kl.detach().clone(), reduce_op="mean")
+        mean = self.trainer.strategy.reduce(approx_kl.clone(), reduce_op="mean")
         return float(mean) > 1.5 * self.target_kl

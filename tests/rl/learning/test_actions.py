@@ -18,12 +18,11 @@ def test_sampled_and_evaluated_actions_agree_with_the_policy(share: bool) -> Non
     env = Dots(2, 0)
     policy = CoordConvCnnPolicy(env.observation_space, env.action_space, lambda _: 1e-3, share_features_extractor=share)
     observations = torch.as_tensor(random_buffer().observations[0])
-    sampled = sample_actions(policy, observations, action_noise(0, 0, 1, ENVIRONMENTS, 2)[0])
-    values, log_probs, entropy = policy.evaluate_actions(observations, sampled.actions)
-    torch.testing.assert_close(sampled.values, values[:, 0])
-    torch.testing.assert_close(sampled.log_probs, log_probs)
+    actions, *sampled = sample_actions(policy, observations, action_noise(0, 0, 1, ENVIRONMENTS, 2)[0])
+    values, log_probs, entropy = policy.evaluate_actions(observations, actions)
+    torch.testing.assert_close(sampled, [values[:, 0], log_probs])
     for own, theirs in zip(
-        evaluate_actions(policy, observations, sampled.actions), (values[:, 0], log_probs, entropy), strict=True
+        evaluate_actions(policy, observations, actions), (values[:, 0], log_probs, entropy), strict=True
     ):
         torch.testing.assert_close(own, theirs)
 
