@@ -50,7 +50,7 @@ class RandomPictures(ClassificationData):
     """Random images in memory, as many as the training takes."""
 
     def prepare_data(self) -> None:
-        """Downloads nothing."""
+        """Download nothing."""
 
     def _images(self, split: Split) -> InMemoryImages:
         assert self.trainer is not None
@@ -63,16 +63,12 @@ class RandomPictures(ClassificationData):
 
     @property
     def class_names(self) -> list[str]:
-        """The classes by label."""
+        """Return the classes by label."""
         return [str(label) for label in range(self.num_classes)]
 
 
 class LinearTask(Classifier):
-    """The task with one linear layer of 8 x 8 pixels in place of the network.
-
-    Args:
-        **arguments: Those of `Classifier`.
-    """
+    """The task with one linear layer of 8 x 8 pixels in place of the network."""
 
     def __init__(self, **arguments: Any) -> None:  # noqa: ANN401  # Classifier's
         super().__init__(**arguments)
@@ -80,16 +76,13 @@ class LinearTask(Classifier):
 
 
 class PlainLoop(Callback):
-    """After each step of a training takes the same step in a plain loop over a copy, and notes the time of both.
-
-    All that Lightning does between two such steps is Lightning's.
-    """
+    """After each training step, take the same step in a plain loop over a copy, and record the time of both."""
 
     times: ClassVar[list[tuple[float, float]]] = []
     """Seconds of each step by Lightning and by the plain loop, of the last training."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Makes the plain loop."""
+        """Make the plain loop."""
         task, data = pl_module, trainer.datamodule  # type: ignore[attr-defined]  # set by the trainer
         assert isinstance(task, Classifier)
         assert isinstance(data, ClassificationData)
@@ -114,7 +107,7 @@ class PlainLoop(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: object, batch_idx: int
     ) -> None:
-        """Takes the step."""
+        """Take the step."""
         lightning_done = time.perf_counter()
         loss = self._step()
         done = time.perf_counter()
@@ -135,10 +128,7 @@ class PlainLoop(Callback):
 def time_lightning(config: str, task: type[Classifier], steps: int) -> list[tuple[float, float]]:
     """Train through the command line, and return the seconds of each step by Lightning and by a plain loop.
 
-    Args:
-        config: Name of one of the application's.
-        task: What to train.
-        steps: How many to take, `LEFT_OUT` of which do not count.
+    The first `LEFT_OUT` steps do not count.
     """
     with tempfile.TemporaryDirectory() as runs, contextlib.redirect_stdout(io.StringIO()):
         args = ["fit", f"--config={CONFIGS / config}.yaml", f"--runs_dir={runs}", "--model.coords=xyr"]

@@ -34,7 +34,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import ale_py
 import numpy as np
@@ -61,6 +61,7 @@ from rl.envs.atari import AtariVecEnv
 from rl.envs.roms import find_game
 from rl.envs.threads import share_cores
 from rl.extractors import CoordConvNatureCNN
+from rl.learning.timings import Timings
 from rl.sb3_objects import optimizer_arguments
 from rl.tasks import RLTask
 
@@ -86,19 +87,12 @@ PARTS = ("acting", "environment", "updating")
 
 
 class Turn(NamedTuple):
-    """What was done in a turn.
+    """Measurements of a turn."""
 
-    Attributes:
-        steps: Of all environments.
-        seconds: By the clock.
-        processor: Seconds of the processor, of this process alone.
-        parts: Seconds of each of `PARTS`; empty for environments alone.
-    """
-
-    steps: int
-    seconds: float
-    processor: float
-    parts: dict[str, float]
+    steps: int  # of all environments
+    seconds: float  # wall-clock time
+    processor: float  # CPU seconds of this process
+    parts: dict[str, float]  # seconds of each of `PARTS`; empty for environments alone
 
     @property
     def rate(self) -> float:
@@ -107,10 +101,9 @@ class Turn(NamedTuple):
 
 
 class Baton:
-    """Whoever has it goes on; the first turn ends as soon as it can.
+    """Make a process wait for its turns; the first turn ends as soon as it can.
 
-    Args:
-        pipe: Where the next turn comes from: its seconds, or None to end.
+    The pipe sends the seconds of the next turn, or None to end.
     """
 
     def __init__(self, pipe: Connection) -> None:
@@ -119,12 +112,7 @@ class Baton:
         self.seconds, self.steps, self.parts = 0.0, 0, dict.fromkeys(PARTS, 0.0)
 
     def goes_on(self, steps: int, parts: Mapping[str, float]) -> bool:
-        """Waits for the next turn if this one is over; False if there is none.
-
-        Args:
-            steps: Taken so far.
-            parts: Seconds of each part so far.
-        """
+        """Wait for the next turn if this one is over, given the steps and seconds so far; return False at the end."""
         if torch.cuda.is_initialized():
             torch.cuda.synchronize()
         passed = time.perf_counter() - self.began
@@ -141,11 +129,11 @@ class Baton:
 
 
 Contender = Callable[[Baton], None]
-"""Plays or trains until the baton says no."""
+"""Play or train until the baton says no."""
 
 
 def in_its_process(pipe: Connection, threads: int, contender: Contender) -> None:
-    """Lets one contender do its turns; the body of its process."""
+    """Let one contender do its turns; the body of its process."""
     torch.set_num_threads(threads)
     with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
         contender(Baton(pipe))
@@ -153,7 +141,7 @@ def in_its_process(pipe: Connection, threads: int, contender: Contender) -> None
 
 @contextlib.contextmanager
 def as_launched(name: str) -> Iterator[None]:
-    """What `python -m rl` sets for the program that it is, and programs with SB3 do not."""
+    """Set the environment variables that `python -m rl` sets, and that programs with SB3 do not."""
     before = dict(os.environ)
     if name in ARMS:
         share_cores()
@@ -163,12 +151,7 @@ def as_launched(name: str) -> Iterator[None]:
 
 
 def race(contenders: Mapping[str, Contender], options: argparse.Namespace) -> dict[str, list[Turn]]:
-    """Let some contenders take turns, and return those of each, after one round that does not count.
-
-    Args:
-        contenders: By name.
-        options: How long, and with how many threads.
-    """
+    """Let contenders take turns, and return the turns of each by name, after one round that does not count."""
     context = multiprocessing.get_context("spawn")  # torch takes its settings from the environment when it is loaded
     pipes: dict[str, Connection] = {}
     turns: dict[str, list[Turn]] = {name: [] for name in contenders}
@@ -210,14 +193,7 @@ def median_rate(turns: Sequence[Turn]) -> float:
 
 
 def stock_envs(kind: str, game: str, count: int, frame_stack: int = 4) -> VecEnv:
-    """Make environments as users of SB3 do.
-
-    Args:
-        kind: One of `STOCK`.
-        game: A name of ale-py's.
-        count: How many.
-        frame_stack: Frames in an observation.
-    """
+    """Make environments of one of the kinds in `STOCK`, as users of SB3 do."""
     name = "".join(map(str.capitalize, find_game(game).split("_")))
     ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)  # no greeting from each game
     # Started otherwise, which is SB3's default, each of the processes would do all imports of this file first.
@@ -227,14 +203,7 @@ def stock_envs(kind: str, game: str, count: int, frame_stack: int = 4) -> VecEnv
 
 
 def play(baton: Baton, kind: str, game: str, count: int) -> None:
-    """Play with random actions.
-
-    Args:
-        baton: Tells how long.
-        kind: `OURS`, `EMULATORS`, or one of `STOCK`.
-        game: A name of ale-py's.
-        count: How many games at once.
-    """
+    """Play with random actions in environments of a kind: `OURS`, `EMULATORS`, or one of `STOCK`."""
     envs: VecEnv | AtariVectorEnv
     if kind == EMULATORS:
         envs = AtariVectorEnv(find_game(game), count, use_fire_reset=False)
@@ -274,29 +243,21 @@ def environments_table(options: argparse.Namespace) -> None:
 
 
 class TakeTurns(Callback):
-    """Trains by Lightning while it has the baton."""
+    """Train with Lightning while it has the baton."""
 
     baton: ClassVar[Baton]
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: object, batch_idx: int
     ) -> None:
-        """Hands the baton on when the turn is over."""
+        """Hand the baton on when the turn is over."""
         assert isinstance(pl_module, RLTask)
         if not self.baton.goes_on(pl_module.timesteps, vars(pl_module.timings)):
             trainer.should_stop = True
 
 
 def train_ours(baton: Baton, algorithm: str, coords: str, game: str, accelerator: str) -> None:
-    """Train through the command line.
-
-    Args:
-        baton: Tells how long.
-        algorithm: Whose config.
-        coords: The arm.
-        game: A name of ale-py's.
-        accelerator: As Lightning's trainer takes it.
-    """
+    """Train with the algorithm's config through the command line."""
     TakeTurns.baton = baton
     with tempfile.TemporaryDirectory() as runs:
         args = ["fit", f"--config={CONFIGS / algorithm}_atari.yaml", f"--runs_dir={runs}"]
@@ -306,45 +267,34 @@ def train_ours(baton: Baton, algorithm: str, coords: str, game: str, accelerator
 
 
 class StockTurns(BaseCallback):
-    """Trains by SB3's `learn` while it has the baton.
+    """Train by SB3's `learn` while it has the baton."""
 
-    Args:
-        baton: Tells how long.
-        parts: Seconds of each part so far.
-    """
-
-    def __init__(self, baton: Baton, parts: Mapping[str, float]) -> None:
+    def __init__(self, baton: Baton, timings: Timings) -> None:
         super().__init__()
-        self.baton, self.parts = baton, parts
+        self.baton, self.timings = baton, timings
         self.ends = False
 
     def _on_rollout_start(self) -> None:
-        self.ends = not self.baton.goes_on(self.num_timesteps, self.parts)
+        self.ends = not self.baton.goes_on(self.num_timesteps, vars(self.timings))
 
     def _on_step(self) -> bool:
         return not self.ends
 
 
-def timed(function: Callable[..., Any], part: str, parts: dict[str, float]) -> Callable[..., Any]:
+def timed(
+    function: Callable[..., Any], part: Literal["acting", "environment", "updating"], timings: Timings
+) -> Callable[..., Any]:
     """Return a function that adds the seconds it takes to those of a part."""
 
     def call(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  # whatever it takes and returns
-        start = time.perf_counter()
-        result = function(*args, **kwargs)
-        parts[part] += time.perf_counter() - start
-        return result
+        with timings.measure(part):
+            return function(*args, **kwargs)
 
     return call
 
 
 def stock_algorithm(algorithm: str, envs: VecEnv, device: str) -> A2C | PPO:
-    """Make SB3's algorithm with its `CnnPolicy` and the settings of our config.
-
-    Args:
-        algorithm: Whose config.
-        envs: The environments.
-        device: Where the policy shall be.
-    """
+    """Make SB3's algorithm with its `CnnPolicy` and the settings of our config."""
     path = CONFIGS / f"{algorithm}_atari.yaml"
     model: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))["model"]["init_args"]
     names = ["n_steps", "gamma", "gae_lambda", "ent_coef", "vf_coef", "max_grad_norm"]
@@ -359,26 +309,17 @@ def stock_algorithm(algorithm: str, envs: VecEnv, device: str) -> A2C | PPO:
 
 
 def train_stock(baton: Baton, algorithm: str, kind: str, game: str, accelerator: str) -> None:
-    """Train by SB3's `learn`.
-
-    Args:
-        baton: Tells how long.
-        algorithm: Whose config.
-        kind: One of `STOCK`.
-        game: A name of ale-py's.
-        accelerator: "cpu", or "gpu".
-    """
+    """Train by SB3's `learn`, with environments of one of the kinds in `STOCK`."""
     config = yaml.safe_load((CONFIGS / f"{algorithm}_atari.yaml").read_text(encoding="utf-8"))
     envs = stock_envs(kind, game, config["data"]["num_envs"], config["model"]["init_args"]["frame_stack"])
     stock: Any = stock_algorithm(algorithm, envs, "cuda" if accelerator == "gpu" else "cpu")
-    parts = dict.fromkeys(PARTS, 0.0)
-    policy, own = stock.policy, stock.env
+    timings, policy = Timings(), stock.policy
     policy.forward, policy.predict_values = (
-        timed(call, "acting", parts) for call in (policy.forward, policy.predict_values)
+        timed(call, "acting", timings) for call in (policy.forward, policy.predict_values)
     )
-    own.step = timed(own.step, "environment", parts)
-    stock.train = timed(stock.train, "updating", parts)
-    stock.learn(config["model"]["init_args"]["total_timesteps"], callback=StockTurns(baton, parts))
+    stock.env.step = timed(stock.env.step, "environment", timings)
+    stock.train = timed(stock.train, "updating", timings)
+    stock.learn(config["model"]["init_args"]["total_timesteps"], callback=StockTurns(baton, timings))
     envs.close()
 
 
@@ -457,11 +398,7 @@ TABLES: dict[str, Callable[[argparse.Namespace], None]] = {
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Print the tables asked for.
-
-    Args:
-        args: The command line; `sys.argv` if None.
-    """
+    """Print the tables that the command line asks for."""
     parser = argparse.ArgumentParser(description="Ratios of reinforcement learning, measured in one run.")
     parser.add_argument("--only", choices=list(TABLES), help="print this table alone")
     parser.add_argument("--effort", type=float, default=1.0, help="how long to measure, 1 is about four minutes")
