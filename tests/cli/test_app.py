@@ -391,6 +391,19 @@ def test_a_mistake_in_an_argument_leaves_no_folder_behind(tmp_path: Path, capsys
     assert [p for p in tmp_path.rglob("*") if p.name.startswith("version_")] == []
 
 
+@pytest.mark.parametrize("kind", [ValueError, ModuleNotFoundError])
+def test_an_error_of_a_tasks_constructor_is_reported_as_it_is(
+    kind: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without what jsonargparse adds to it."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise kind("a package is missing")
+
+    monkeypatch.setattr("tests.toy.tasks.to_coordconv", fail)
+    assert failing(["fit", f"--runs_dir={tmp_path}", "--model.coords=xy"], capsys) == "a package is missing"
+
+
 def test_a_mistake_found_in_setup_is_in_the_summary(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     failing(["fit", f"--runs_dir={tmp_path}", "--data.val_samples=13"], capsys)
     summary = read_summary(tmp_path / "toy" / "default" / "version_0")
