@@ -180,8 +180,8 @@ class DQN(RLTask):
         """
         started, end = self.timesteps, min(self.timesteps + self.steps_per_training_step(), self.total_timesteps)
         losses: list[float] = []
-        self.algorithm.ep_info_buffer = deque()  # the games that end in this part
         env = self._start() if self._env is None else self._env
+        self.algorithm.ep_info_buffer = deque()  # the games that end in this part
         optimizer = self.optimizers()
         assert isinstance(optimizer, LightningOptimizer)
         own, self.policy.optimizer = self.policy.optimizer, cast("Optimizer", optimizer)  # Lightning counts its steps
