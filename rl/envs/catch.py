@@ -76,7 +76,7 @@ class Boards:
         self._lefts, self._landed = np.zeros((2, number), np.int64)  # first column of each paddle, balls that landed
 
     def begin(self, which: npt.NDArray[np.int64] | None = None) -> None:
-        """Start new episodes, in all games or those with these indices."""
+        """Start new episodes in all games, or in those with the indices ``which``."""
         which = self._every if which is None else which
         self._lefts[which] = (GRID - self.paddle) // 2
         self._landed[which] = 0
