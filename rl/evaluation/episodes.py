@@ -125,7 +125,7 @@ def play_episodes(
                 break
     dtype = [("scores", np.float64), ("lengths", np.int64), ("seeds", np.int64), ("complete", np.bool_)]
     table = np.array([row for rows in found for row in rows], dtype)
-    return Episodes(*(np.ascontiguousarray(table[name]) for name in Episodes._fields))
+    return Episodes(*(table[name].copy() for name in Episodes._fields))
 
 
 def gather_episodes(episodes: Episodes) -> Episodes:
