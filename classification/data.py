@@ -24,7 +24,7 @@ from classification.datasets import (
     concatenate,
 )
 from classification.in_memory import InMemorySource
-from classification.mixing import MixedBatch, Mixing
+from classification.mixing import MixedBatch, mix_batch
 from classification.splits import Split
 from classification.transforms import (
     AUGMENTATION_ALLOWED,
@@ -153,7 +153,6 @@ class ClassificationData(DataModule):
         if eval_resize is not None and eval_resize < self.eval_size:
             raise ValueError(f"data.eval_resize={eval_resize}: must be at least data.eval_size={self.eval_size}")
         self._eval_transform = EvalTransform(self.eval_size, eval_resize)
-        self._mixing = Mixing(mixup, cutmix, repeats)
 
     # ------------------------------------------------------------------ images and classes
 
@@ -258,7 +257,10 @@ class ClassificationData(DataModule):
         """
         # -1, because the orders of training images use the numbers from 0 on.
         seed = mix_seeds(self.seed, -1, epoch, batch_idx, self._processes()[0])
-        return self._mixing(batch.images, batch.labels, self.num_classes, seed)
+        # The copies of an image are neighbours; each is mixed with another image.
+        return mix_batch(
+            batch.images, batch.labels, self.num_classes, self.mixup, self.cutmix, seed, shift=self.repeats
+        )
 
     # ------------------------------------------------------------------ parts
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchvision.transforms import v2
 
 
 class MixedBatch(NamedTuple):
@@ -22,37 +22,51 @@ class MixedBatch(NamedTuple):
     targets: Tensor
 
 
-class Mixing:
-    """MixUp (Zhang et al., 2018), CutMix (Yun et al., 2019), or one of both with equal probability for each batch.
+# torchvision's v2.MixUp and v2.CutMix draw from torch's global generator: other mixtures than these from the same seed.
+def mix_batch(
+    images: Tensor, labels: Tensor, num_classes: int, mixup: float, cutmix: float, seed: int, shift: int = 1
+) -> MixedBatch:
+    """Mix every image of a batch with another by MixUp (Zhang et al., 2018) or CutMix (Yun et al., 2019).
+
+    With both, each batch gets one of them with equal probability.
 
     Args:
+        images: float ``(B, 3, H, W)``, on any device.
+        labels: int64 ``(B,)``.
+        num_classes: The number of classes.
         mixup: Both parameters of MixUp's beta distribution; 0 turns it off.
         cutmix: Both parameters of CutMix's beta distribution; 0 turns it off.
-        repeats: Number of copies of each image, which stand side by side and are not mixed with each other.
+        seed: Determines what is drawn, at least 0. The global random generators are not used.
+        shift: Distance in the batch from an image to the image that it is mixed with.
+
+    Returns:
+        The mixed images. Without MixUp and CutMix, the same images.
 
     >>> images, labels = torch.rand(4, 3, 8, 8), torch.tensor([0, 1, 2, 0])
-    >>> Mixing(mixup=0.2, cutmix=1.0)(images, labels, num_classes=3, seed=0).targets.sum(1)
+    >>> mix_batch(images, labels, num_classes=3, mixup=0.2, cutmix=1.0, seed=0).targets.sum(1)
     tensor([1., 1., 1., 1.])
     """
+    targets = F.one_hot(labels, num_classes).to(torch.float32)
+    if not (mixup or cutmix):
+        return MixedBatch(images, targets)
+    rng = np.random.default_rng(seed)
+    use_cutmix = cutmix > 0 and (not mixup or rng.random() < 0.5)
+    alpha = cutmix if use_cutmix else mixup
+    fraction = float(rng.beta(alpha, alpha))
+    others = images.roll(shift, 0)
+    if use_cutmix:
+        height, width = images.shape[-2:]
+        top, bottom, left, right = _draw_box(rng, fraction, height, width)
+        fraction = 1 - (bottom - top) * (right - left) / (height * width)
+        mixed = images.clone()
+        mixed[..., top:bottom, left:right] = others[..., top:bottom, left:right]
+    else:
+        mixed = others.mul_(1 - fraction).add_(images, alpha=fraction)
+    return MixedBatch(mixed, targets * fraction + targets.roll(shift, 0) * (1 - fraction))
 
-    def __init__(self, mixup: float = 0.0, cutmix: float = 0.0, repeats: int = 1) -> None:
-        # Made here, not for each batch: under the precision bf16-true, their distributions would be bfloat16 there.
-        kinds = [kind(alpha=alpha) for kind, alpha in ((v2.MixUp, mixup), (v2.CutMix, cutmix)) if alpha]
-        self._mix = v2.RandomChoice(kinds) if kinds else None
-        self.repeats = repeats
 
-    def __call__(self, images: Tensor, labels: Tensor, num_classes: int, seed: int) -> MixedBatch:
-        """Mix every image of a batch, float ``(B, 3, H, W)``, with another.
-
-        The global random generators are not changed: ``seed``, at least 0, determines what is drawn. The mixed images
-        are in another order if there are repeats. Without MixUp and CutMix, they are the same images.
-        """
-        targets = F.one_hot(labels, num_classes).to(torch.float32)
-        if self._mix is None:
-            return MixedBatch(images, targets)
-        if self.repeats > 1:  # torchvision mixes each image with its neighbour: let that be another image
-            order = torch.arange(len(images), device=images.device).view(-1, self.repeats).T.flatten()
-            images, targets = images[order], targets[order]
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)
-            return MixedBatch(*self._mix(images, targets))
+def _draw_box(rng: np.random.Generator, fraction: float, height: int, width: int) -> tuple[int, int, int, int]:
+    """Draw a box of ``1 - fraction`` of the area with its centre anywhere, clipped at the border."""
+    half = 0.5 * (1 - fraction) ** 0.5
+    y, x, half_y, half_x = int(rng.integers(height)), int(rng.integers(width)), int(half * height), int(half * width)
+    return max(y - half_y, 0), min(y + half_y, height), max(x - half_x, 0), min(x + half_x, width)
