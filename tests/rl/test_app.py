@@ -75,7 +75,7 @@ def episodes_of(folder: Path) -> list[dict[str, str]]:
 def bare(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pictures and films take longer than all the rest."""
     monkeypatch.setattr(RLPictures, "draw", lambda *unused: {})
-    monkeypatch.setattr(EpisodeWriter, "_film_one", lambda *unused: None)
+    monkeypatch.setattr(EpisodeWriter, "_film_first", lambda *unused: None)
 
 
 # ------------------------------------------------------------------ shipped configs
@@ -211,7 +211,7 @@ def test_the_quickstart_learns(tmp_path: Path) -> None:
     evaluation = ["--data.eval_episodes=64", "--data.num_eval_envs=64"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(RLPictures, "draw", lambda *unused: {})
-        patch.setattr(EpisodeWriter, "_film_one", lambda *unused: None)
+        patch.setattr(EpisodeWriter, "_film_first", lambda *unused: None)
         arguments = [f"--config={CONFIGS['quickstart']}", f"--runs_dir={tmp_path}", *CPU]
         main(["fit", *arguments, *game, *training, *evaluation])
     figures = figures_of(run_folder(tmp_path, "quickstart", 0))
@@ -228,7 +228,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     runs = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(RLPictures, "draw", lambda *unused: {})
-        patch.setattr(EpisodeWriter, "_film_one", lambda *unused: None)
+        patch.setattr(EpisodeWriter, "_film_first", lambda *unused: None)
         atari = ["--model.game=breakout", "--model.image_size=36"]
         main(["fit", "--name=a2c", f"--runs_dir={runs}", *atari, *TINY])
         main(["fit", "--name=ppo", f"--runs_dir={runs}", *PPO_TINY])
@@ -241,7 +241,7 @@ def test_an_epoch_is_saved_before_pictures_that_fail(
     def fail(*_: object) -> NoReturn:
         raise BrokenEnvironment("there is no film")
 
-    monkeypatch.setattr(EpisodeWriter, "_film_one", fail)
+    monkeypatch.setattr(EpisodeWriter, "_film_first", fail)
     assert told_of(capsys, ["fit", f"--runs_dir={tmp_path}", *TINY]) == "there is no film"
     run = run_folder(tmp_path, "default", 0)
     assert timesteps(run) == 48
