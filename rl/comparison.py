@@ -32,7 +32,7 @@ SCORE = "test/score"
 NORMALISED = "test/human_normalised"
 GAME = "model.game"
 
-ENOUGH_SEEDS = 10  # with fewer, intervals are less than 0.95 times as wide as they should be
+ENOUGH_SEEDS = 10  # with fewer, intervals are more than 5 % too narrow
 
 SCALE = "normalised score: random actions score 0, a human 1; for Catch, the best possible score is 1"
 MEANING = (
@@ -94,14 +94,14 @@ def extend(results: Sequence[Result]) -> Extension:
 def extend_over(results: Sequence[Result]) -> Extension:
     """Return aggregates over all games for each arm, and the improvement of the other arms over the first.
 
-    With several values of another argument than the game, there are no aggregates.
+    There are no aggregates if an argument other than the game varies.
     """
     finished = _finished(results)
     if not finished:
         return NOTHING
     caveats = [*_caveats(finished), SCALE]
     groups = by_value(finished)
-    if len({str(group[0].argument(GAME) or "") for group in groups.values()}) < len(groups):  # the values are no games
+    if len({str(group[0].argument(GAME) or "") for group in groups.values()}) < len(groups):  # the values are not games
         return Extension(notes=caveats)
     games, notes = _all_games(results)
     if games is None:
@@ -181,7 +181,7 @@ def _improvement(arm: str, base: str, probability: Estimate) -> str:
 
 
 def _differences(games: Games, arm: str, generator: np.random.Generator) -> dict[str, Estimate]:
-    """Return, for each game, the difference of an arm's mean normalised score to that of the first arm."""
+    """Return, for each game, an arm's mean normalised score minus that of the first arm."""
     own, base = games.scores[arm], next(iter(games.scores.values()))
     return {
         name: bootstrap(lambda a, b: _mean(a) - _mean(b), own[:, [place]], base[:, [place]], generator=generator)

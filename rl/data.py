@@ -25,20 +25,20 @@ T = TypeVar("T")
 Split = Literal["val", "test"]
 
 EVALUATION_SEEDS: dict[Split, int] = {"val": 1_000_000, "test": 2_000_000}
-"""Seed of the first environment of an evaluation: the same games for every run, and none that a training plays."""
+"""Seed of the first environment of an evaluation: the same games for every run, and none that training plays."""
 
 PREDICTION_SEED = 3_000_000
 """Seed of the first episode that ``predict`` plays."""
 
 _SEEDS = 2**30
-"""Seeds are below this. Those of a training's first environment are in the upper half, above all of evaluations."""
+"""Upper limit of a training's first seed. Training seeds are in the upper half, above those of evaluations."""
 
 
 class Batches(Generic[T]):
-    """A loader of batches that are given.
+    """A data loader over given batches.
 
-    Having a state tells Lightning that a training may resume in the middle of an epoch. The state is empty: Lightning
-    asks for the batches that are left, and their number is all that matters of the batches of a training.
+    A loader with a state tells Lightning that training may resume mid-epoch. The state is empty: only the number of
+    remaining batches matters, and Lightning keeps track of that.
     """
 
     def __init__(self, batches: Sequence[T]) -> None:
@@ -61,13 +61,13 @@ class Batches(Generic[T]):
 class RLData(DataModule):
     """Open environments to train in and to evaluate in.
 
-    Numbers of environments are those of all ranks together. Each rank has its part, and environment i is the same one
-    whichever rank has it.
+    Numbers of environments are totals over all ranks. Each rank runs a part of them, and environment i is the same
+    whichever rank runs it.
 
     Args:
         num_envs: Environments to train in: a multiple of the number of processes.
         steps_per_epoch: Steps of all environments in an epoch, rounded up to whole rollouts. After each epoch, metrics
-            are logged, a checkpoint is saved and, as trainer.check_val_every_n_epoch says, the policy is validated.
+            are logged, a checkpoint is saved and the policy is validated (see trainer.check_val_every_n_epoch).
         num_eval_envs: Environments that are played at the same time in a validation or test.
         eval_episodes: Episodes of a validation.
         test_episodes: Episodes of a test.
@@ -173,8 +173,8 @@ class RLData(DataModule):
     def open_training_envs(self, game: str, options: Mapping[str, Any], rollouts: int) -> VecEnv:
         """Open this rank's environments to train in, as `rl.envs.games.open_envs` does.
 
-        Their seeds depend on the number of rollouts collected so far: neighbouring seeds have no games in common, nor
-        do the parts of a resumed run.
+        Their seeds depend on the run's seed and the number of rollouts collected so far, so that a resumed run plays
+        new games. Runs with neighbouring seeds have no games in common either.
         """
         own = self.own_envs
         seed = training_seed(self.seed, rollouts) + own.start
@@ -211,7 +211,7 @@ class RLData(DataModule):
     ) -> VecEnv:
         """Open environments that play whole games with unclipped scores, as `rl.envs.games.open_envs` does.
 
-        With render_mode "rgb_array", Atari's games have pictures in colour.
+        With render_mode "rgb_array", Atari games render in colour.
         """
         whole_games = {"episodic_life": False, "clip_rewards": False, "render_mode": render_mode}
         return open_envs(game, num_envs, seed, {**options, **self.options, **whole_games})

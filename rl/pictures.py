@@ -23,7 +23,7 @@ _DPI = 90
 
 
 class RLPictures(Pictures):
-    """Draw the saliency of a policy's value and action, and what coordinates add to its first convolution.
+    """Draw the saliency of a policy's value and action, and the maps that coordinates add to its first convolution.
 
     Args:
         every_n_epochs: How often to draw during ``fit``; 0 draws at its end only.

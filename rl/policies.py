@@ -47,7 +47,7 @@ from rl.extractors import CoordConvCombinedExtractor, CoordConvNatureCNN, orthog
 
 
 class _CoordPolicy(BasePolicy):
-    """Shared by all policies: the feature extractor, and heads as small as those on SB3's NatureCNN.
+    """Base of all policies: the feature extractor, and heads as small as those on SB3's NatureCNN.
 
     SB3 adds two hidden layers to a head after any extractor but NatureCNN, subclasses of NatureCNN included.
     """
@@ -73,7 +73,7 @@ class _CoordPolicy(BasePolicy):
 
 
 class _CoordActorCriticPolicy(_CoordPolicy, ActorCriticPolicy):
-    """Shared by the policies of A2C and PPO: initialisation of coordinate weights, and what a saved policy contains."""
+    """Base of the policies of A2C and PPO: initialisation of coordinate weights, and arguments in a saved policy."""
 
     @staticmethod
     def init_weights(module: nn.Module, gain: float = 1) -> None:

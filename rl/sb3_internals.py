@@ -22,16 +22,16 @@ UNNEEDED_STATE = (
     "ep_success_buffer",
     "tensorboard_log",
 )
-"""Attributes of an algorithm that ``save`` is told to leave out: the rollout in progress and folders of this machine.
+"""Attributes of an algorithm to exclude from ``save``: the rollout in progress and folders of this machine.
 
 ``save`` takes names of attributes, and most of these are private.
 """
 
 
 def has_own_predict(policy: ActorCriticPolicy) -> bool:
-    """Return whether a policy chooses its actions by other code than SB3's actor-critic policies, as recurrent ones do.
+    """Return whether a policy overrides how SB3's actor-critic policies choose actions, as recurrent ones do.
 
-    ``_predict`` is the method that SB3 documents for subclasses to override, so no public name tells.
+    ``_predict`` is the method that SB3 documents for subclasses to override; there is no public one.
     """
     return type(policy)._predict is not ActorCriticPolicy._predict
 

@@ -1,6 +1,6 @@
 """Build Stable-Baselines3's A2C, PPO and DQN with CoordConv policies, on the CPU and without environments.
 
-A task owns one of these objects: it holds the policy and the optimizer, and is what ``export`` saves.
+A task owns one of these objects: it holds the policy and the optimizer, and ``export`` saves it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def build_algorithm(
 ) -> A2C | PPO | DQN:
     """Build an object of SB3 from the arguments of a task.
 
-    Its rollout or replay buffer holds a single step: the true size takes gigabytes, and is needed in a training only.
+    Its rollout or replay buffer holds a single step: the full size takes gigabytes and is needed for training only.
 
     Args:
         algorithm: SB3's class.
@@ -63,7 +63,7 @@ def build_algorithm(
 def optimizer_arguments(optimizer: OptimizerName, eps: float) -> dict[str, Any]:
     """Return the ``optimizer_class`` and ``optimizer_kwargs`` of SB3's policies; ``eps`` is added to the denominator.
 
-    ``rmsprop`` is torch's; ``rmsprop_tf`` is TensorFlow's, of the first implementations.
+    ``rmsprop`` is torch's; ``rmsprop_tf`` is TensorFlow's, which the first implementations used.
     """
     if optimizer == "adam":
         return {"optimizer_class": torch.optim.Adam, "optimizer_kwargs": {"eps": eps}}

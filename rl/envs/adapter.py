@@ -58,7 +58,7 @@ def _replace(batch: Any, fresh: Any, chosen: NDArray[np.bool_]) -> None:  # noqa
 
 
 def _has_layer(vector_env: VectorEnv[Any, Any, Any], wrapper: type[VectorWrapper]) -> bool:
-    """Return whether a vector environment, or one that it wraps, is such a wrapper."""
+    """Return whether a vector environment is wrapped in ``wrapper``, at any depth."""
     while isinstance(vector_env, VectorWrapper):
         if isinstance(vector_env, wrapper):
             return True
@@ -67,7 +67,7 @@ def _has_layer(vector_env: VectorEnv[Any, Any, Any], wrapper: type[VectorWrapper
 
 
 def _is_atari(base: VectorEnv[Any, Any, Any]) -> bool:
-    """Return whether it is ale-py's, without importing ale-py: its environments exist only after the import."""
+    """Return whether it is ale-py's. It cannot be if ale-py has not been imported, so this does not import it."""
     module = sys.modules.get("ale_py.vector_env")
     return module is not None and isinstance(base, module.AtariVectorEnv)
 
@@ -97,11 +97,11 @@ def _check_mode(vector_env: VectorEnv[Any, Any, Any], resets_in_parts: bool | No
 
 
 class VectorEnvAdapter(VecEnv):
-    """Any vector environment of gymnasium as a `VecEnv` of Stable-Baselines3.
+    """Adapter from gymnasium's vector environments to Stable-Baselines3's `VecEnv`.
 
     Observations, rewards (float32), ends of episodes and infos are those of Stable-Baselines3's `DummyVecEnv` over
-    `Monitor` for the same environments. An "episode" of the environments' own (`Monitor` or gymnasium's
-    `RecordEpisodeStatistics` inside) is kept, so that scores are those before any change of the rewards.
+    `Monitor` for the same environments. If the environments report "episode" themselves (`Monitor` or gymnasium's
+    `RecordEpisodeStatistics` inside), it is kept, so that scores are sums of unmodified rewards.
 
     Autoreset modes: same-step mode is used as it is. In next-step and disabled mode, the adapter resets the
     environments that ended before it returns from the step, so that no step is lost or added. Wrappers that rely on the
@@ -117,7 +117,7 @@ class VectorEnvAdapter(VecEnv):
             None: True for gymnasium's `SyncVectorEnv` and `AsyncVectorEnv` and ale-py's `AtariVectorEnv`.
 
     Raises:
-        ValueError: It is not a vector environment, or its autoreset mode cannot be supported exactly.
+        ValueError: ``vector_env`` is not a vector environment, or its autoreset mode cannot be supported exactly.
 
     Example:
         >>> import gymnasium
@@ -151,7 +151,7 @@ class VectorEnvAdapter(VecEnv):
             self._parallel = (vector_env.send, vector_env.recv)  # type: ignore[attr-defined]  # of AtariVectorEnv
 
     def reset(self) -> VecEnvObs:
-        """Start new episodes, with the seeds of `seed` and the options of `set_options`, which must be all the same."""
+        """Start new episodes, with the seeds of `seed` and the options of `set_options`, which must all be the same."""
         if any(options != self._options[0] for options in self._options):
             raise ValueError(f"options={self._options}: must be the same for all environments")
         self._drop_step()
@@ -194,7 +194,7 @@ class VectorEnvAdapter(VecEnv):
         return observations, np.array(rewards, np.float32), dones, infos
 
     def _infos(self, observations: Any, dones: NDArray[np.bool_], batch: dict[str, Any]) -> list[dict[str, Any]]:  # noqa: ANN401  # of any kind
-        """Return the info of each environment, from before the reset where an episode ended."""
+        """Return the info of each environment; where an episode ended, the one from before the reset."""
         last, final_infos, *_ = (batch.pop(n, None) for n in ("final_obs", "final_info", "_final_obs", "_final_info"))
         infos = [_single_info(batch, index) for index in range(self.num_envs)]
         for index in np.flatnonzero(dones).tolist():

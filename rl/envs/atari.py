@@ -59,9 +59,9 @@ class AtariVecEnv(VecEnv):
         seed: Game ``i`` gets ``seed + i`` at the first `reset`. None: random seeds.
         episodic_life: Whether a lost life ends an episode. Evaluation may use it as well.
         clip_rewards: Whether the learner gets the sign of each reward.
-        frame_skip: Number of frames that an action is repeated for.
+        frame_skip: Number of frames for which an action is repeated.
         frame_stack: Number of frames in an observation, one per step.
-        noop_max: Number of possible counts of no-ops at the start of a game: 0 to ``noop_max - 1``. 0 and 1 play none.
+        noop_max: A game starts with a random number of no-ops, 0 to ``noop_max - 1``. 0 and 1: none.
         repeat_action_probability: Probability of sticky actions, for every spelling of the game, although gymnasium's
             ``ALE/...-v5`` environments default to 0.25.
         full_action_space: Whether to use all 18 actions of the console instead of those that matter in this game.
@@ -204,7 +204,7 @@ class AtariVecEnv(VecEnv):
         while self._running:
             self._games[self._running.popleft()].receive()
         self._new_step()
-        with ThreadPoolExecutor(self._max_running) as threads:  # seeding reloads the game, 70 ms
+        with ThreadPoolExecutor(self._max_running) as threads:  # seeding reloads the game, which takes 70 ms
             list(threads.map(lambda game, seed: game.restart(seed), self._games, self._seeds))
         for index, game in enumerate(self._games):
             self._openings[index] = opening(game, self._first_actions, self._no_op)

@@ -4,7 +4,7 @@ The game is bsuite's `catch` (Osband et al., 2020, "Behaviour Suite for Reinforc
 2014, "Recurrent Models of Visual Attention") on 84 x 84 pixels, with several balls in an episode. One image shows the
 whole state, the positions of ball and paddle: balls fall straight down at constant speed.
 
-`CatchVecEnv` is many games in one Stable-Baselines3 environment. `Catch` is one game as a Gymnasium environment,
+`CatchVecEnv` runs many games in one Stable-Baselines3 environment. `Catch` is one game as a Gymnasium environment,
 ``gymnasium.make("CoordConv/Catch-v0")`` after ``import rl``, or ``"rl:CoordConv/Catch-v0"`` in worker processes.
 """
 
@@ -125,7 +125,7 @@ class CatchVecEnv(VecEnv):
     """Many games of Catch as one Stable-Baselines3 environment.
 
     Observations are uint8 ``(num_envs, 1, 84, 84)``, in a new array at every step. Actions are 0 left, 1 stay, 2 right.
-    At the end of an episode, ``infos[i]["episode"]`` is as with Stable-Baselines3's `Monitor`.
+    At the end of an episode, ``infos[i]["episode"]`` is that of Stable-Baselines3's `Monitor`.
 
     Args:
         num_envs: Number of games.
@@ -188,7 +188,7 @@ class CatchVecEnv(VecEnv):
         return images, rewards, done, infos
 
     def close(self) -> None:
-        """Do nothing: there is nothing to close."""
+        """Do nothing: the games hold no resources."""
 
     def get_images(self) -> Sequence[Images]:
         """Return an RGB image of each game, uint8 ``(84, 84, 3)``."""
@@ -212,7 +212,7 @@ class CatchVecEnv(VecEnv):
 
 
 class Catch(gymnasium.Env[Any, Any]):
-    """One game of Catch as a Gymnasium environment, for each seed the same game as in `CatchVecEnv`.
+    """One game of Catch as a Gymnasium environment; the same seed gives the same game as in `CatchVecEnv`.
 
     Example:
         >>> import rl  # registers the name

@@ -32,7 +32,7 @@ class GuardedVecEnv(VecEnvWrapper):
     Args:
         venv: The environments.
         game: Name of the game, for messages.
-        first: Number of the first environment, for messages: that of the whole training where each process has a part.
+        first: Index of the first environment among those of all processes, for messages.
     """
 
     def __init__(self, venv: VecEnv, game: str, first: int = 0) -> None:
@@ -100,7 +100,7 @@ class GuardedVecEnv(VecEnvWrapper):
 
 
 def _ended_process(venv: VecEnv) -> int | None:
-    """Index of the first worker process that has ended; None where there is none."""
+    """Return the index of the first worker process that has ended; None if there is none."""
     processes = getattr(venv, "processes", ())
     if not processes:
         return None
@@ -109,7 +109,7 @@ def _ended_process(venv: VecEnv) -> int | None:
 
 
 def _first_non_finite(values: Any) -> int | None:  # noqa: ANN401  # observations of any kind
-    """Index of the first environment with a NaN or infinite value; None where all are finite."""
+    """Return the index of the first environment with a NaN or infinite value; None if all are finite."""
     if isinstance(values, dict):
         values = tuple(values.values())
     if isinstance(values, tuple):

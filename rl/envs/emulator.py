@@ -26,7 +26,7 @@ _ACTIONS = [np.array([action], np.int32) for action in range(18)]
 
 @functools.cache
 def starting_frames(game: str) -> int:
-    """Return the number of frames that the emulator plays by itself at the start of a game, usually 0, and counts."""
+    """Return how many frames the emulator plays by itself at the start of a game, and counts: usually 0."""
     ale = _loaded(game)
     ale.reset_game()
     return int(ale.getEpisodeFrameNumber())
@@ -69,7 +69,7 @@ class Game:
         uncounted: Frames at the start of a game that do not count, see `starting_frames`.
         steps: Steps after which a game is cut off, or None.
         episodic_life: Whether to report lost lives.
-        frame_skip: Number of frames that an action is repeated for.
+        frame_skip: Number of frames for which an action is repeated.
         options: Other arguments of `AtariVectorEnv`.
     """
 

@@ -58,7 +58,7 @@ class EpisodeShard(NamedTuple):
 
 
 def shard_episodes(num_episodes: int, num_envs: int, rank: int = 0, world_size: int = 1) -> EpisodeShard:
-    """Return the part of an evaluation that one process plays; all parts together are what one process would play.
+    """Return the part of an evaluation that one process plays; together the parts equal an evaluation by one process.
 
     Environment ``i`` plays ``(num_episodes + i) // num_envs`` episodes, a number fixed beforehand as in SB3's
     ``evaluate_policy``: among the episodes that end first, short ones are over-represented. Both numbers are those of

@@ -33,7 +33,7 @@ _WIDTH = 256
 """Frames are enlarged by the integer factor that brings them nearest to this width, in pixels."""
 
 _PALETTE_FRAMES = 32
-"""Frames from which the palette is made, where all frames together have too many colours."""
+"""Number of frames sampled for the palette if all frames together have too many colours."""
 
 _BAR, _FONT_SIZE, _MARGIN = 24, 14, 6
 _BACKGROUND, _TEXT_COLOUR = "#20242a", "#eceff1"

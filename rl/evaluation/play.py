@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Player(Protocol):
-    """Whatever acts as Stable-Baselines3's policies and algorithms do."""
+    """Anything with the ``predict`` of Stable-Baselines3's policies and algorithms."""
 
     def predict(
         self,
@@ -61,8 +61,8 @@ def observation_at(observations: Any, index: int) -> Any:  # noqa: ANN401  # an 
 def evaluation_mode(player: Player) -> Iterator[None]:
     """Put a player's networks into evaluation mode and isolate the random numbers of the training.
 
-    At the end, the modules that were in training mode are so again, and the global generators (Python, NumPy, torch,
-    the policy's GPU) and that of the player's action space continue where they were.
+    On exit, modules that were in training mode return to it, and the global generators (Python, NumPy, torch, the
+    policy's GPU) and that of the player's action space have their previous state.
     """
     policy = policy_of(player)
     training = [] if policy is None else [module for module in policy.modules() if module.training]
@@ -148,7 +148,7 @@ class Step(NamedTuple):
 def play(
     player: Player, env: VecEnv, *, deterministic: bool, seed: int, before: Callable[[], None] | None = None
 ) -> Iterator[Step]:
-    """Play without end. Call it inside `evaluation_mode`, since it may seed the global random number generators.
+    """Yield steps without end. Use it inside `evaluation_mode`: it may seed the global random number generators.
 
     Args:
         player: Policy or algorithm.

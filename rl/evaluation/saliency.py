@@ -1,8 +1,8 @@
-"""Saliency maps of a policy, and what coordinates add to its first convolution.
+"""Saliency maps of a policy, and the maps that coordinates add to its first convolution.
 
 Two measures say how much each pixel of an observation matters to the value and to the choice of an action: the change
 when its surroundings are blurred (Greydanus et al., 2018, "Visualizing and Understanding Atari Agents") and the
-gradient. What coordinates add is a fixed map for each filter.
+gradient. Coordinates add a fixed map to the output of each filter.
 """
 
 from __future__ import annotations
@@ -174,7 +174,7 @@ def without_coordinates(player: Player) -> BasePolicy:
 
 
 def coordinate_maps(player: Player, observations: Any) -> NDArray[np.float32] | None:  # noqa: ANN401  # or a dict
-    """Return what coordinates add to the outputs of the first layer that has them, without its bias.
+    """Return the maps that coordinates add to the outputs of the first layer with coordinates, without its bias.
 
     Returns:
         float32 ``(filters, h, w)``, the same for all observations of a size; None without such a layer.

@@ -1,4 +1,4 @@
-"""Figures of saliency maps, and of what coordinates add to the filters of a policy."""
+"""Draw saliency maps, and the maps that coordinates add to the filters of a policy."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def draw_saliency(players: dict[str, Player], observations: Any, method: Method 
 
 
 def draw_coordinate_maps(maps: NDArray[np.float32], columns: int = 8) -> Figure:
-    """Draw what coordinates add to each filter of a layer, `coordinate_maps`, all on one scale."""
+    """Draw the `coordinate_maps` of a layer, one for each filter, all on one scale."""
     from matplotlib.figure import Figure
 
     columns = min(columns, len(maps))

@@ -27,8 +27,8 @@ def action_noise(seed: int, rollout: int, steps: int, num_envs: int, num_actions
     Args:
         seed: Seed of the training.
         rollout: Number of the rollout.
-        steps: T.
-        num_envs: E, of all ranks; each rank uses its own part.
+        steps: Length T of the rollout.
+        num_envs: Number E of environments of all ranks; each rank uses its own part.
         num_actions: Number of discrete actions.
 
     Returns:

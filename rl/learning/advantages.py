@@ -74,7 +74,7 @@ def compute_advantages(
 
 
 def explained_variance(values: Tensor, returns: Tensor) -> Tensor:
-    """Compute the share of the returns' variance that the values explain; NaN if all returns are equal.
+    """Compute the fraction of the returns' variance that the values explain; NaN if all returns are equal.
 
     Args:
         values: Predicted values, of any shape.

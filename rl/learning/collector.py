@@ -1,8 +1,8 @@
-"""Collect rollouts: a policy samples actions, environments step, and what happened is stored for an update.
+"""Collect rollouts: a policy samples actions, environments step, and the results are stored for an update.
 
 This does what Stable-Baselines3's ``collect_rollouts`` does, with less work per step: observations stay uint8 in memory
-that every rollout reuses, what is known only later (values of truncated states, advantages) is computed once for the
-whole rollout, and results are stored while the environments step.
+that every rollout reuses, values of truncated states and advantages are computed once for the whole rollout, and
+results are stored while the environments step.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Collector:
         image = env.observation_space.shape
         assert image is not None
         on_device: dict[str, Any] = {"device": device}
-        # Channels last in memory, in the usual order of axes: on a CPU, gradients of a first convolution of few
+        # Channels last in memory, in the usual order of axes: on a CPU, gradients of a first convolution with few
         # channels then take a third of the time.
         channels, height, width = image
         stored = torch.zeros(*shape, height, width, channels, dtype=torch.uint8, **on_device)
@@ -59,7 +59,7 @@ class Collector:
         action_shape = () if discrete else space.shape or ()
         self.actions = torch.zeros(*shape, *action_shape, dtype=torch.int64 if discrete else torch.float32, **on_device)
         self.values, self.log_probs = torch.zeros(shape, **on_device), torch.zeros(shape, **on_device)
-        # Transfers from pinned memory to a GPU run while the CPU works on. Fetching the actions ends them in each step.
+        # Transfers from pinned memory to a GPU run while the CPU works on. Fetching the actions waits for them.
         self._staged = torch.zeros(env.num_envs, *image, dtype=torch.uint8, pin_memory=device.type == "cuda")
         self._rewards = np.zeros(shape, np.float32)
         self._starts = np.zeros(shape, bool)
@@ -75,7 +75,7 @@ class Collector:
             policy: The policy, in evaluation mode.
             noise: `rl.learning.actions.action_noise` of these environments, ``(T, N, num_actions)``; None for
                 continuous actions.
-            timings: Where the time is added.
+            timings: Timings to which the time is added.
 
         Returns:
             The rollout of these N environments; its advantages and values are on the CPU.
@@ -108,7 +108,7 @@ class Collector:
     def _step(
         self, step: int, policy: ActorCriticPolicy, noise: Tensor | None, timings: Timings
     ) -> tuple[NDArray[np.bool_], list[dict[str, Any]]]:
-        """Take one step in each environment; return which episodes or lives ended, and the infos."""
+        """Take one step in each environment; return the mask of ended episodes or lives, and the infos."""
         started = time.perf_counter()
         sampled = sample_actions(policy, self._to_device(step), noise)
         actions = sampled[0].cpu().numpy()

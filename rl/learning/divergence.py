@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Diverged(UserError):
-    """The policy produced NaN or infinity with this learning rate, so that its weights are of no more use."""
+    """The policy produced NaN or infinity with this learning rate, so its weights are useless."""
 
     def __init__(self, lr: float) -> None:
         super().__init__(lr)

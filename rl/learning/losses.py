@@ -63,7 +63,7 @@ def ppo_loss(
 
     Returns:
         Scalars: those of `a2c_loss`, and without gradients ``approx_kl``, an estimate of the KL divergence from the
-        policy that collected the rollout, in nats, and ``clip_fraction``, the share of clipped samples, in [0, 1].
+        policy that collected the rollout, in nats, and ``clip_fraction``, the fraction of clipped samples, in [0, 1].
     """
     log_ratio = predictions.log_probs - minibatch.log_probs
     ratio = log_ratio.exp()

@@ -74,7 +74,7 @@ class A2C(OnPolicyTask):
         optimizer: OptimizerName = "rmsprop",
         optimizer_eps: float = 1e-5,
     ) -> None:
-        super().__init__(coords)
+        super().__init__(coords)  # saves all arguments in self.hparams, from which SB3's A2C gets the others
         self.ent_coef, self.vf_coef = ent_coef, vf_coef
         self.normalize_advantage = normalize_advantage
         self.create_algorithm(stable_baselines3.A2C, policy=CoordConvCnnPolicy)

@@ -50,7 +50,7 @@ POSITIVE_FRACTION: Allowed = (lambda value: 0 < value <= 1, "above 0 and at most
 
 
 class RLTask(Task):
-    """Hold a policy and Stable-Baselines3's algorithm object, evaluate the policy, and keep count of its training.
+    """Hold a policy and Stable-Baselines3's algorithm object, evaluate the policy, and count its training steps.
 
     The arguments of a subclass include those that this class reads from ``self.hparams``. A subclass calls
     `create_algorithm` in ``__init__``, and trains in ``training_step``.
@@ -63,7 +63,7 @@ class RLTask(Task):
         algorithm: Stable-Baselines3's object.
         policy: The algorithm's policy.
         env_options: How the game is shown to the policy: `rl.envs.games.GameOptions` by name.
-        rollouts: Number of training steps: of rollouts, or with DQN of parts of the training.
+        rollouts: Number of training steps so far; each is a rollout, or with DQN about `rl.tasks.dqn.CHUNK` steps.
         timings: Time spent so far.
         last_evaluation: The episodes of the last evaluation, of all ranks; None before the first one.
     """
@@ -139,11 +139,11 @@ class RLTask(Task):
         return attached_datamodule(self.trainer, RLData)
 
     def steps_per_training_step(self) -> int:
-        """Return how many environment steps one training step takes, over all ranks."""
+        """Return the number of environment steps in one training step, over all ranks."""
         raise NotImplementedError
 
     def on_train_start(self) -> None:
-        """Find out in which epoch the training ends, and stop a resumed training that has all its steps."""
+        """Set the epoch in which the training ends, and stop a resumed training that has all its steps."""
         if self.global_rank:  # continuous actions are drawn from the global generator
             torch.manual_seed(mix_seeds(torch.initial_seed(), self.global_rank))
         super().on_train_start()
@@ -282,7 +282,7 @@ class RLTask(Task):
         figures = metric.compute()
         metric.reset()
         normalised = self.data.normalise(self.game, float(figures["score"]))
-        # Published scores are those of whole games: data.eval_max_steps makes others incomparable.
+        # Published scores are those of whole games; scores of games that data.eval_max_steps cut off differ.
         if normalised is not None and self.last_evaluation is not None and self.last_evaluation.complete.all():
             figures["human_normalised"] = torch.tensor(normalised, dtype=torch.float32)
         self.log_dict({f"{split}/{name}": value.to(self.device) for name, value in figures.items()}, sync_dist=True)

@@ -1,7 +1,7 @@
 """Deep Q-learning (DQN), by Stable-Baselines3's own loop.
 
-The loop runs in parts, one in each training step, between which Lightning can save and stop. They learn what one long
-``DQN.learn`` learns.
+Each training step runs a part of the loop; between two parts, Lightning can save and stop. Together the parts do the
+same as one long ``DQN.learn``.
 """
 
 from __future__ import annotations
@@ -41,15 +41,15 @@ if TYPE_CHECKING:
     from rl.evaluation.play import Player
 
 CHUNK = 256
-"""Environment steps in a training step: a second or two on a CPU, after which signals are noticed."""
+"""Environment steps in a training step: a second or two on a CPU. Signals are handled between training steps."""
 
 
 class DQN(RLTask):
     """Train a policy by deep Q-learning (Mnih et al., 2015), with the defaults of Stable-Baselines3.
 
     It trains in one process and in single precision. The replay buffer is not part of a checkpoint, as it takes
-    gigabytes. A resumed run first fills a new one by its policy: for learning_starts steps, but for no more than the
-    buffer holds, and than half of the steps that are left. These steps count as all others do.
+    gigabytes. A resumed run first fills a new one with its policy: for learning_starts steps, but at most the buffer's
+    size and half of the remaining steps. These steps count like all others.
 
     Args:
         coords: Coordinates that the policy's convolutions see: "none" (the plain-convolution baseline), "xy", or "xyr"
@@ -69,10 +69,11 @@ class DQN(RLTask):
         tau: How far the target network moves in each of its updates, in (0, 1]; 1 copies the weights.
         gamma: Discount factor, in [0, 1].
         train_freq: Steps of each environment between updates.
-        gradient_steps: Updates each time.
+        gradient_steps: Number of updates each time.
         target_update_interval: Steps of all environments between updates of the target network.
-        exploration_fraction: Part of the training in which the share of random actions falls from 1.
-        exploration_final_eps: The share that it falls to. Evaluations that sample actions use this share.
+        exploration_fraction: Fraction of the training in which the exploration rate, the probability of a random
+            action, falls from 1.
+        exploration_final_eps: Final exploration rate. Evaluations that sample actions use it.
         max_grad_norm: Norm that gradients are clipped to.
         lr: Initial learning rate.
         lr_schedule: Whether the learning rate stays "constant" or falls to 0 over the training ("linear").
@@ -131,7 +132,7 @@ class DQN(RLTask):
         optimizer: OptimizerName = "adam",
         optimizer_eps: float = 1e-8,
     ) -> None:
-        super().__init__(coords)
+        super().__init__(coords)  # saves all arguments in self.hparams, from which SB3's DQN gets the others
         self.buffer_size, self.batch_size, self.learning_starts = buffer_size, batch_size, learning_starts
         self.train_freq, self.gradient_steps = train_freq, gradient_steps
         if learning_starts >= total_timesteps:
@@ -203,7 +204,7 @@ class DQN(RLTask):
         self.raise_if_any_failed(self._failure, "batch")
 
     def on_train_end(self) -> None:
-        """Raise the failure that ended the last part, which is saved by now."""
+        """Raise the failure that ended the last part, which has been saved."""
         if self._failure is not None:
             raise self._failure
 
@@ -231,7 +232,7 @@ class DQN(RLTask):
         return loss
 
     def _start(self) -> TimedVecEnv:
-        """Open the environments, create the replay buffer, and go to the policy's place in the training."""
+        """Open the environments, create the replay buffer, and restore the progress of the training."""
         algorithm, data = self.algorithm, self.data
         env = TimedVecEnv(data.open_training_envs(self.game, self.env_options, self.rollouts), self.timings)
         self._env = env
@@ -271,7 +272,7 @@ class DQN(RLTask):
 
     @property
     def player(self) -> Player:
-        """The algorithm with the final share of random actions, whatever the share of the training is now."""
+        """A copy of the algorithm with the final exploration rate, whatever the current one is."""
         player = copy(self.algorithm)
         player.exploration_rate = self.algorithm.exploration_final_eps
         return player
@@ -288,11 +289,11 @@ class DQN(RLTask):
     # ------------------------------------------------------------- checkpoints
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the share of random actions. The replay buffer is not saved."""
+        """Add the exploration rate. The replay buffer is not saved."""
         super().on_save_checkpoint(checkpoint)
         checkpoint[COUNTS]["exploration_rate"] = self.algorithm.exploration_rate
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore the share of random actions."""
+        """Restore the exploration rate."""
         super().on_load_checkpoint(checkpoint)
         self.algorithm.exploration_rate = checkpoint.get(COUNTS, {}).get("exploration_rate", 0.0)

@@ -1,4 +1,4 @@
-"""Collect rollouts and make updates on all ranks: what A2C and PPO share."""
+"""Base task for A2C and PPO: collect rollouts and make updates on all ranks."""
 
 from __future__ import annotations
 
@@ -75,11 +75,11 @@ class OnPolicyTask(RLTask, ABC):
         """Collect the next rollout. All ranks call this together.
 
         The environments are opened for the first rollout and continue from one to the next. They are not part of a
-        checkpoint: a resumed run starts new episodes, and those that were under way are lost.
+        checkpoint: a resumed run starts new episodes, and unfinished ones are lost.
 
         Raises:
-            UserError: An environment of any rank failed: ``last.ckpt`` has the task as it was before. Or the training
-                has diverged.
+            UserError: An environment of any rank failed (``last.ckpt`` has the state before the rollout), or the
+                training has diverged.
         """
         own, failure = None, None
         try:
@@ -87,7 +87,7 @@ class OnPolicyTask(RLTask, ABC):
             gathered = torch.stack([own.advantages, own.values])
         except UserError as error:
             failure = error
-            # The other ranks wait for this one's rollout. NaN tells them that there is none.
+            # The other ranks wait for this one's rollout. NaN means that it failed.
             gathered = torch.full((2, self.algorithm.n_steps, len(self.data.own_envs)), math.nan)
         gathered = self._gather(gathered.to(self.device))
         if not gathered.isfinite().all():
@@ -146,7 +146,7 @@ class OnPolicyTask(RLTask, ABC):
 
     @property
     def progress_remaining(self) -> float:
-        """The part of the training that is left: 1 at its start, below 0 in a last rollout that exceeds its end."""
+        """The fraction of the training that is left: 1 at its start, below 0 if the last rollout exceeds its end."""
         return 1.0 - self.timesteps / self.total_timesteps
 
     def start_updates(self) -> None:

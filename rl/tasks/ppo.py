@@ -109,7 +109,7 @@ class PPO(OnPolicyTask):
         optimizer: OptimizerName = "adam",
         optimizer_eps: float = 1e-5,
     ) -> None:
-        super().__init__(coords)
+        super().__init__(coords)  # saves all arguments in self.hparams, from which SB3's PPO gets the others
         self.n_epochs, self.batch_size, self.target_kl = n_epochs, batch_size, target_kl
         self.ent_coef, self.vf_coef, self.normalize_advantage = ent_coef, vf_coef, normalize_advantage
         self.clip_range, self.clip_schedule, self.clip_range_vf = clip_range, clip_schedule, clip_range_vf
