@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 
 import pytest
@@ -43,8 +42,10 @@ def configs(tmp_path: Path) -> dict[str, str]:
 def test_the_command_line_chooses_in_any_order(configs: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
     expected = ("ToyHeatmap", {"coords": "xy", "lr": 0.05, "temperature": 3.0, "trouble": None})
     flags = ["--model=ToyHeatmap", "--model.coords=xy", "--model.temperature=3", configs["data"]]
-    for args in itertools.permutations(flags):
-        assert merged_config(list(args), capsys) == expected
+    for first in range(len(flags)):
+        args = flags[first:] + flags[:first]
+        assert merged_config(args, capsys) == expected
+        assert merged_config(args[::-1], capsys) == expected
     assert merged_config(["--model", HEATMAP, "--model.coords", "xy", "--model.temperature", "3"], capsys) == expected
     spec = "{class_path: ToyHeatmap, init_args: {temperature: 3}}"
     assert merged_config(["--model.coords=xy", f"--model={spec}"], capsys) == expected

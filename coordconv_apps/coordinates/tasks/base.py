@@ -12,7 +12,7 @@ from torch import nn
 
 from coordconv_apps.training.evaluation import EvaluatedTask
 from coordconv_apps.training.optimizers import can_fuse, parameter_groups, schedule_by_step
-from coordconv_apps.training.schedules import Schedule, check_schedule, lr_factor
+from coordconv_apps.training.schedules import check_schedule, lr_factor
 from coordconv_apps.utils.argument_checks import check_ranges
 
 if TYPE_CHECKING:
@@ -44,27 +44,12 @@ _ALLOWED: dict[str, Allowed] = {
 
 
 class CoordinateTask(EvaluatedTask["NotSoClevrBatch", nn.ModuleList], ABC):
-    """What the three tasks share. They differ in their networks, losses and metrics.
+    """Base class of the three tasks, which differ in their networks, losses and metrics.
 
-    A subclass also has the arguments ``network`` and ``baseline``, which this class reads from ``self.hparams``.
+    This class reads the arguments that all three have from ``self.hparams``.
 
     Args:
         coords: Coordinates that the network sees.
-        canvas_size: Height and width of the data's canvas, in pixels.
-        square_size: Side of the data's squares, in pixels.
-        coord_gain: Further factor of the initial coordinate weights, at least 0.
-        lr: Peak learning rate of Adam, above 0.
-        baseline_lr: The same for the baseline; null: lr.
-        beta2: Decay of Adam's second moment, in [0, 1).
-        weight_decay: L2 penalty of weights, but not of biases and norms: the factor with which a weight is added to its
-            gradient, which is twice its factor in a sum of squares.
-        baseline_weight_decay: The same for the baseline; null: weight_decay.
-        schedule: Learning rate over the training: "constant", "cosine" to zero, or "step", which multiplies it by
-            ``lr_gamma`` at each of ``lr_milestones``.
-        warmup: Share of the training, in [0, 1), over which the learning rate rises linearly to its peak.
-        lr_milestones: With "step", shares of the training, each in (0, 1).
-        lr_gamma: With "step", factor of the learning rate, in (0, 1].
-        stop_when_perfect: Whether to stop the training once both sets are perfect.
 
     Raises:
         ValueError: An argument is out of range, or does not go with the others.
@@ -90,45 +75,30 @@ class CoordinateTask(EvaluatedTask["NotSoClevrBatch", nn.ModuleList], ABC):
         | {"schedule", "warmup", "lr_milestones", "lr_gamma"}
     )
 
-    def __init__(
-        self,
-        coords: Coords = "none",
-        *,
-        canvas_size: int = 64,
-        square_size: int = 9,
-        coord_gain: float = 1.0,
-        lr: float = 0.005,
-        baseline_lr: float | None = None,
-        beta2: float = 0.99,
-        weight_decay: float = 0.0,
-        baseline_weight_decay: float | None = None,
-        schedule: Schedule = "constant",
-        warmup: float = 0.0,
-        lr_milestones: list[float] | None = None,
-        lr_gamma: float = 0.1,
-        stop_when_perfect: bool = True,
-    ) -> None:
+    def __init__(self, coords: Coords) -> None:
         super().__init__(coords)
-        self.save_hyperparameters()  # those of the subclass as well
+        self.save_hyperparameters()  # all arguments of the subclass
         hparams = self.hparams
         # Arguments of the other arm are checked, too: a comparison fails at once or not at all.
         check_ranges(hparams, {**_ALLOWED, **self.ranges})
-        check_schedule(warmup, lr_milestones or [], lr_gamma)
+        check_schedule(hparams["warmup"], hparams["lr_milestones"] or [], hparams["lr_gamma"])
         for name in ("network", "baseline"):
             if hparams[name] is not None and hparams[name] not in self.networks:
                 raise ValueError(f"model.{name}={hparams[name]}: must be one of {', '.join(self.networks)}")
-        self.canvas_size, self.square_size = canvas_size, square_size
+        self.canvas_size: int = hparams["canvas_size"]
+        self.square_size: int = hparams["square_size"]
         self.is_baseline = coords == "none" and hparams["baseline"] is not None
-        self.lr, self.weight_decay = lr, weight_decay
-        if self.is_baseline and baseline_lr is not None:
-            self.lr = baseline_lr
-        if self.is_baseline and baseline_weight_decay is not None:
-            self.weight_decay = baseline_weight_decay
+        self.lr, self.weight_decay = self._of_arm("lr"), self._of_arm("weight_decay")
         self.val_metrics = nn.ModuleList(self.metric() for _ in SET_PREFIXES)
         self.test_metrics = nn.ModuleList(self.metric() for _ in SET_PREFIXES)
         self.time_to_perfect: dict[str, float] = {}
         self._seconds_before = 0.0  # training time before a resume
         self._started = time.perf_counter()
+
+    def _of_arm(self, name: str) -> float:
+        """Return an argument, or its ``baseline_`` counterpart where the baseline is trained and that is set."""
+        value: float | None = self.hparams[f"baseline_{name}"] if self.is_baseline else None
+        return self.hparams[name] if value is None else value
 
     def setup(self, stage: str) -> None:
         """Start the clock, and raise `ValueError` if data and network do not agree."""

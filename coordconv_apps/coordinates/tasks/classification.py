@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from coordconv_apps.coordinates.losses import full_cross_entropy, sampled_cross_entropy
 from coordconv_apps.coordinates.metrics import PixelAccuracy
 from coordconv_apps.coordinates.models import PixelClassifier, PixelNetworkName, build_classifier
 from coordconv_apps.coordinates.tasks.base import NOT_NEGATIVE, POSITIVE, CoordinateTask
 from coordconv_apps.nn.coords import Coords
+from coordconv_apps.training.schedules import Schedule
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,7 +46,21 @@ class CoordinateClassification(CoordinateTask):
         near: With "sampled", how far the pixels around the true one reach, in pixels.
         others: With "sampled", number of random other pixels per sample.
         others_weight: With "sampled", from 0 (a random pixel counts as one) to 1 (it stands for all those not drawn).
-        **shared: Arguments of `CoordinateTask`.
+        canvas_size: Height and width of the data's canvas, in pixels.
+        square_size: Side of the data's squares, in pixels.
+        coord_gain: Further factor of the initial coordinate weights, at least 0.
+        lr: Peak learning rate of Adam, above 0.
+        baseline_lr: The same for the baseline; null: lr.
+        beta2: Decay of Adam's second moment, in [0, 1).
+        weight_decay: L2 penalty of weights, but not of biases and norms: the factor with which a weight is added to its
+            gradient, which is twice its factor in a sum of squares.
+        baseline_weight_decay: The same for the baseline; null: weight_decay.
+        schedule: Learning rate over the training: "constant", "cosine" to zero, or "step", which multiplies it by
+            ``lr_gamma`` at each of ``lr_milestones``.
+        warmup: Share of the training, in [0, 1), over which the learning rate rises linearly to its peak.
+        lr_milestones: With "step", shares of the training, each in (0, 1).
+        lr_gamma: With "step", factor of the learning rate, in (0, 1].
+        stop_when_perfect: Whether to stop the training once both sets are perfect.
     """
 
     networks = get_args(PixelNetworkName)
@@ -70,19 +85,31 @@ class CoordinateClassification(CoordinateTask):
         near: int = 4,
         others: int = 128,
         others_weight: float = 1.0,
-        **shared: Any,  # noqa: ANN401  # arguments of `CoordinateTask`
+        canvas_size: int = 64,
+        square_size: int = 9,
+        coord_gain: float = 1.0,
+        lr: float = 0.005,
+        baseline_lr: float | None = None,
+        beta2: float = 0.99,
+        weight_decay: float = 0.0,
+        baseline_weight_decay: float | None = None,
+        schedule: Schedule = "constant",
+        warmup: float = 0.0,
+        lr_milestones: list[float] | None = None,
+        lr_gamma: float = 0.1,
+        stop_when_perfect: bool = True,
     ) -> None:
-        super().__init__(coords, **shared)
+        super().__init__(coords)
         self.loss, self.near, self.others, self.others_weight = loss, near, others, others_weight
         self.network = build_classifier(
             baseline if self.is_baseline and baseline is not None else network,
             coords,
-            canvas_size=self.canvas_size,
+            canvas_size=canvas_size,
             width=width,
             kernel_size=kernel_size,
             scale_inputs=scale_inputs,
             gain=gain,
-            coord_gain=self.hparams["coord_gain"],
+            coord_gain=coord_gain,
         )
 
     def forward(self, centers: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, get_args
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +12,7 @@ from coordconv_apps.coordinates.models import PositionNet, PositionNetworkName, 
 from coordconv_apps.coordinates.not_so_clevr import one_hot
 from coordconv_apps.coordinates.tasks.base import CoordinateTask
 from coordconv_apps.nn.coords import Coords
+from coordconv_apps.training.schedules import Schedule
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,7 +30,21 @@ class CoordinateRegression(CoordinateTask):
             baselines), or "budget" ("strided" within the parameters of "paper").
         baseline: The network that replaces it with coords=none; null: the same one.
         width: Factor of the channels of "dense" and "strided" (m in the paper).
-        **shared: Arguments of `CoordinateTask`.
+        canvas_size: Height and width of the data's canvas, in pixels.
+        square_size: Side of the data's squares, in pixels.
+        coord_gain: Further factor of the initial coordinate weights, at least 0.
+        lr: Peak learning rate of Adam, above 0.
+        baseline_lr: The same for the baseline; null: lr.
+        beta2: Decay of Adam's second moment, in [0, 1).
+        weight_decay: L2 penalty of weights, but not of biases and norms: the factor with which a weight is added to its
+            gradient, which is twice its factor in a sum of squares.
+        baseline_weight_decay: The same for the baseline; null: weight_decay.
+        schedule: Learning rate over the training: "constant", "cosine" to zero, or "step", which multiplies it by
+            ``lr_gamma`` at each of ``lr_milestones``.
+        warmup: Share of the training, in [0, 1), over which the learning rate rises linearly to its peak.
+        lr_milestones: With "step", shares of the training, each in (0, 1).
+        lr_gamma: With "step", factor of the learning rate, in (0, 1].
+        stop_when_perfect: Whether to stop the training once both sets are perfect.
     """
 
     networks = get_args(PositionNetworkName)
@@ -45,15 +60,27 @@ class CoordinateRegression(CoordinateTask):
         network: PositionNetworkName = "paper",
         baseline: PositionNetworkName | None = None,
         width: int = 1,
-        **shared: Any,  # noqa: ANN401  # arguments of `CoordinateTask`
+        canvas_size: int = 64,
+        square_size: int = 9,
+        coord_gain: float = 1.0,
+        lr: float = 0.005,
+        baseline_lr: float | None = None,
+        beta2: float = 0.99,
+        weight_decay: float = 0.0,
+        baseline_weight_decay: float | None = None,
+        schedule: Schedule = "constant",
+        warmup: float = 0.0,
+        lr_milestones: list[float] | None = None,
+        lr_gamma: float = 0.1,
+        stop_when_perfect: bool = True,
     ) -> None:
-        super().__init__(coords, **shared)
+        super().__init__(coords)
         self.network = build_regressor(
             baseline if self.is_baseline and baseline is not None else network,
             coords,
-            canvas_size=self.canvas_size,
+            canvas_size=canvas_size,
             width=width,
-            coord_gain=self.hparams["coord_gain"],
+            coord_gain=coord_gain,
         )
 
     def forward(self, centers: Tensor) -> Tensor:

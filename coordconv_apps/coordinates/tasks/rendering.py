@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 import torch.nn.functional as F
 
@@ -14,6 +14,7 @@ from coordconv_apps.coordinates.not_so_clevr import render
 from coordconv_apps.coordinates.tasks.base import NOT_NEGATIVE, CoordinateTask
 from coordconv_apps.coordinates.tasks.classification import SAMPLING_ARGS, SAMPLING_RANGES
 from coordconv_apps.nn.coords import Coords
+from coordconv_apps.training.schedules import Schedule
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,7 +42,21 @@ class CoordinateRendering(CoordinateTask):
         others: With "sampled", number of random other pixels per sample.
         others_weight: With "sampled", from 0 (a random pixel counts as one) to 1 (it stands for all those not drawn).
         center_weight: With network=paper, weight of the loss of classification on the softmax inside the network.
-        **shared: Arguments of `CoordinateTask`.
+        canvas_size: Height and width of the data's canvas, in pixels.
+        square_size: Side of the data's squares, in pixels.
+        coord_gain: Further factor of the initial coordinate weights, at least 0.
+        lr: Peak learning rate of Adam, above 0.
+        baseline_lr: The same for the baseline; null: lr.
+        beta2: Decay of Adam's second moment, in [0, 1).
+        weight_decay: L2 penalty of weights, but not of biases and norms: the factor with which a weight is added to its
+            gradient, which is twice its factor in a sum of squares.
+        baseline_weight_decay: The same for the baseline; null: weight_decay.
+        schedule: Learning rate over the training: "constant", "cosine" to zero, or "step", which multiplies it by
+            ``lr_gamma`` at each of ``lr_milestones``.
+        warmup: Share of the training, in [0, 1), over which the learning rate rises linearly to its peak.
+        lr_milestones: With "step", shares of the training, each in (0, 1).
+        lr_gamma: With "step", factor of the learning rate, in (0, 1].
+        stop_when_perfect: Whether to stop the training once both sets are perfect.
     """
 
     networks = get_args(PixelNetworkName)
@@ -72,9 +87,21 @@ class CoordinateRendering(CoordinateTask):
         others: int = 128,
         others_weight: float = 1.0,
         center_weight: float = 0.0,
-        **shared: Any,  # noqa: ANN401  # arguments of `CoordinateTask`
+        canvas_size: int = 64,
+        square_size: int = 9,
+        coord_gain: float = 1.0,
+        lr: float = 0.005,
+        baseline_lr: float | None = None,
+        beta2: float = 0.99,
+        weight_decay: float = 0.0,
+        baseline_weight_decay: float | None = None,
+        schedule: Schedule = "constant",
+        warmup: float = 0.0,
+        lr_milestones: list[float] | None = None,
+        lr_gamma: float = 0.1,
+        stop_when_perfect: bool = True,
     ) -> None:
-        super().__init__(coords, **shared)
+        super().__init__(coords)
         if loss == "sampled" and objects != 1:
             raise ValueError("model.loss=sampled: needs model.objects=1; two objects train with model.loss=full or mse")
         least = max(self.square_size // 2, HALO)
@@ -86,13 +113,13 @@ class CoordinateRendering(CoordinateTask):
         self.network = build_renderer(
             baseline if self.is_baseline and baseline is not None else network,
             coords,
-            canvas_size=self.canvas_size,
+            canvas_size=canvas_size,
             objects=objects,
             width=width,
             kernel_size=kernel_size,
             scale_inputs=scale_inputs,
             gain=gain,
-            coord_gain=self.hparams["coord_gain"],
+            coord_gain=coord_gain,
         )
 
     def forward(self, centers: Tensor) -> Tensor:
