@@ -1,1 +1,1 @@
-"""Measurements: each prints one table of ratios, taken in one run."""
+"""Benchmarks: each prints tables of ratios, measured in one run."""

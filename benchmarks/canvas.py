@@ -1,4 +1,4 @@
-"""Canvases per second: `detection.canvas` against the obvious loop, one digit at a time with PIL.
+"""Measure canvases per second: `detection.canvas` against the obvious loop, one digit at a time with PIL.
 
 Run `python benchmarks/canvas.py`; `--help` lists its options.
 """
@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a clone as well, nothing installed
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a clone, too
 
 from detection.canvas import Canvases, CanvasSettings, draw_canvases
 from detection.glyph_sources import load_glyphs
@@ -33,7 +33,7 @@ def draw_with_pil(
     """Draw canvases the obvious way, with the same random numbers as `draw_canvases` and so the same result.
 
     Args:
-        pictures: Single glyphs with whatever black border they come with, uint8 `(h, w)` each.
+        pictures: Single glyphs, with any black border, uint8 `(h, w)` each.
         count: Number of canvases.
         settings: As for `draw_canvases`.
         seed: Seed of the random numbers.
@@ -73,7 +73,7 @@ def draw_with_pil(
 
 
 def pictures_of(glyphs: Glyphs, size: int) -> list[_Bytes]:
-    """Return glyphs as their source has them: on black squares of `size` pixels."""
+    """Return glyphs as in their source: on black squares of `size` pixels."""
     pictures = []
     for image, (h, w) in zip(glyphs.images.numpy(), glyphs.sizes.tolist(), strict=True):
         picture = np.zeros((size, size), np.uint8)
@@ -89,9 +89,9 @@ def draw_fast(glyphs: Glyphs, settings: CanvasSettings, count: int) -> Canvases:
 
 
 def best_times(repeats: int, *runs: Callable[[], object]) -> list[float]:
-    """Return the shortest of some runs of each kind, taken in turns, in seconds of the processor.
+    """Return the shortest CPU time of each kind of run, in seconds; the kinds take turns.
 
-    Both ways use a single thread, and seconds of the processor do not count what other programs take.
+    Both use a single thread, and CPU time excludes other programs.
     """
     times: list[list[float]] = [[] for _ in runs]
     for _ in range(repeats):

@@ -1,20 +1,21 @@
-"""What the classification application's parts cost, each against going without, measured in turns within one run.
+"""Measure the overhead of parts of the classification application, each against going without it, in turns.
 
     python benchmarks/classification.py                # every table
     python benchmarks/classification.py --only coords
     python benchmarks/classification.py --effort 4     # four times as long, and steadier
 
-coords: images per second of networks that see coordinates (xyr), over those that see none, in training (forward,
-backward and optimizer) and in evaluation. The arms of `stem` differ by coordinates alone: the extra layer of 8 channels
-is in both, as in the paper. `first` and `all` are against the library's network. With CUDA, resnet50 at 224 x 224 too.
+coords: images per second of networks with coordinates (xyr), divided by those of networks without, in training
+(forward, backward and optimizer) and in evaluation. The arms of `stem` differ by coordinates alone: the extra layer of
+8 channels is in both, as in the paper. `first` and `all` are compared with the library's network. With CUDA, resnet50
+at 224 x 224, too.
 
-lightning: a training through the command line, as `fit` does it, loggers, callbacks and all, against a plain loop over
-the same loader, network, optimizer and schedule. Both take each step, one after the other, so they meet whatever else
-the machine does. One linear layer in place of the network shows the milliseconds, which no network hides there.
+lightning: a training through the command line, with all loggers and callbacks, against a plain loop over the same
+loader, network, optimizer and schedule. They take each step in turns, so that other load on the machine affects both.
+A single linear layer in place of the network shows the overhead in milliseconds.
 
 loading: images per second that the training loader delivers within the main process, from files to floating point
-numbers, over those that the network of the same config is trained on. Of each step, the training waits
-1 / (1 + loading / training).
+numbers, divided by those that the network of the same config trains on. Training waits for data for the fraction
+1 / (1 + loading / training) of each step.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ import yaml
 from PIL import Image
 from torch import Tensor, nn
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a clone as well, nothing installed
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a clone, too
 
 from benchmarks.plain_loop import CONFIGS, LinearTask, time_lightning, train_step
 from classification.data import ClassificationData
@@ -47,20 +48,20 @@ from coordconv_apps.runs.environment import device_name
 from coordconv_apps.utils.memory import keep_freed_memory
 
 COORDS_BAR = 0.97
-"""Images per second with coordinates in the stem, over without, should be at least this."""
+"""Lower bound for images per second with coordinates in the stem, divided by those without."""
 LIGHTNING_BAR = 0.05
-"""Share of a plain loop's step that Lightning should add at most."""
+"""Upper bound for Lightning's overhead, as a fraction of a plain loop's step."""
 LOADING_BAR = 1.0
-"""Images per second that a loader delivers, over those that are trained on, should be above this."""
+"""Lower bound for images per second of a loader, divided by those of training."""
 
 
 def in_turns(runs: dict[str, Callable[[], object]], seconds: float, device: str = "cpu") -> dict[str, list[float]]:
-    """Return the seconds that each of some runs took, round by round.
+    """Time functions in turns; return the seconds that each took, round by round.
 
     Args:
-        runs: What to time, by name. The order is always the same, so none ever comes twice in a row, with warm caches.
-        seconds: How long to go on, though not for fewer than 5 rounds.
-        device: Is waited for before the clock is read.
+        runs: Functions by name. Their order is fixed, so that none runs twice in a row, with warm caches.
+        seconds: Duration of the measurement, of at least 5 rounds.
+        device: Device to synchronise with before the clock is read.
     """
     times: dict[str, list[float]] = {name: [] for name in runs}
     number, end = -3 if device == "cuda" else -1, 0.0  # rounds below 0 do not count
@@ -84,12 +85,12 @@ def _synchronize(device: str) -> None:
 
 
 def median_ratio(above: Sequence[float], below: Sequence[float]) -> float:
-    """Return the median of the ratios round by round: what slows down a whole round does not move it."""
+    """Return the median of the ratios of each round, which the load of a whole round does not affect."""
     return statistics.median(a / b for a, b in zip(above, below, strict=True))
 
 
 def verdict(is_met: bool) -> str:
-    """Return the word for it."""
+    """Return the word for a bar that was met or missed."""
     return "met" if is_met else "missed"
 
 
@@ -129,7 +130,7 @@ GPU_SETUPS = tuple(
 def make_networks(setup: Setup) -> dict[str, nn.Module]:
     """Return a setup's networks without (`<where>-`) and with (`<where>+`) coordinates, at the same image weights.
 
-    Without coordinates, "first" and "all" are the same network, so it is there once, as "plain-".
+    Without coordinates, "first" and "all" are the same network, "plain-".
     """
     wanted = {"stem-": ("stem", "none")} if "stem" in setup.where else {}
     wanted |= {"plain-": ("first", "none")} if set(setup.where) - {"stem"} else {}
@@ -200,7 +201,7 @@ def coords_table(options: argparse.Namespace) -> None:
 
 
 def lightning_table(options: argparse.Namespace) -> None:
-    """Print what Lightning adds to a step, in milliseconds and as a share of it."""
+    """Print Lightning's overhead per step, in milliseconds and as a fraction of the step."""
     rows = (
         ("resnet18_small", Classifier, 10, True),
         ("quickstart", Classifier, 60, True),
@@ -237,11 +238,11 @@ def save_pictures(folder: Path, count: int, size: int, suffix: str) -> None:
         noisy = np.clip(smooth + rng.normal(0, 8, smooth.shape), 0, 255).astype(np.uint8)
         place = folder / str(number % 10) / f"{number}.{suffix}"
         place.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(noisy).save(place, quality=90)  # PNG takes no notice of it
+        Image.fromarray(noisy).save(place, quality=90)  # PNG ignores the quality
 
 
 def deliver(data: ClassificationData) -> int:
-    """Go through an epoch of the training loader, and return how many images there were."""
+    """Iterate over an epoch of the training loader, and return the number of images."""
     return sum(len(data.on_after_batch_transfer(batch, 0).images) for batch in data.train_dataloader())
 
 
@@ -249,10 +250,10 @@ def loading_row(config: str, root: Path | None, batch: int, seconds: float) -> t
     """Return images per second of a config's loader and of its training, and their ratio.
 
     Args:
-        config: Name of one of the application's.
-        root: Folder of the pictures, if it takes any.
-        batch: Images in a step that the training is timed at.
-        seconds: How long to measure.
+        config: Name of a config of the application.
+        root: Folder of the pictures, if the config needs one.
+        batch: Batch size of the timed training.
+        seconds: Duration of the measurement.
     """
     settings = yaml.safe_load((CONFIGS / f"{config}.yaml").read_text(encoding="utf-8"))
     data = ClassificationData(**settings["data"] | {"num_workers": 0, "root": None if root is None else str(root)})
@@ -275,7 +276,7 @@ def loading_row(config: str, root: Path | None, batch: int, seconds: float) -> t
 
 
 def loading_table(options: argparse.Namespace) -> None:
-    """Print images per second of loaders and of the trainings that they are for."""
+    """Print images per second of loaders and of the trainings that use them."""
     print("loading: images per second, no workers")
     print(f"{'config':20}{'pictures':26}{'loading':>10}{'training':>10}{'ratio':>8}{'bar':>6}{'':8}{'waiting':>8}")
     rows = (
@@ -303,7 +304,7 @@ TABLES: dict[str, Callable[[argparse.Namespace], None]] = {
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Print the tables asked for.
+    """Print the tables that the command line asks for.
 
     Args:
         args: The command line; `sys.argv` if None.

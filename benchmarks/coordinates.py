@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a clone as well, nothing installed
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a clone, too
 
 from coordconv_apps import CoordConv2d
 from coordconv_apps.cli.app import run
@@ -44,10 +44,10 @@ SPLITS = ("uniform", "quadrant")
 
 
 class ConcatClassifier(nn.Module):
-    """The classification network, written straightforwardly: coordinates are concatenated at every pixel.
+    """The classification network with coordinates concatenated at every pixel.
 
     Args:
-        network: The network whose weights it copies.
+        network: Network whose weights are copied.
     """
 
     grid: Tensor
@@ -116,7 +116,7 @@ def train(task: type[CoordinateClassification], split: str, seed: int, max_epoch
             f"--runs_dir={runs}",
         ]
         args += [f"--seed_everything={seed}", f"--trainer.max_epochs={max_epochs}", "--name=bench"]
-        args.append("--model.schedule=constant")  # as it is for the config's 1,000 epochs, until both sides are done
+        args.append("--model.schedule=constant")  # as in the config, whose milestones come later
         start = time.perf_counter()
         run("coordinates", CoordinateTask, NotSoClevrData, args, default_task=CoordinateClassification)
         total = time.perf_counter() - start

@@ -1,4 +1,4 @@
-"""What the generative application's parts cost, each against the obvious way, measured in turns within one run.
+"""Measure the speed of parts of the generative application, each against an obvious implementation, in turns.
 
     python benchmarks/generative.py              # every table
     python benchmarks/generative.py --only data
@@ -6,9 +6,9 @@
 data: two-shape images per second, drawn and rendered by `generative.two_shapes`, against a loop over images that draws
 with OpenCV, or with PIL where that is not installed.
 
-training: steps per second of a training by Lightning, of plain convolutions (none), of the CoordConv generator (xy),
-and of the same written down plainly, with latents repeated over the image and coordinates concatenated. The two
-generators are different networks, as in the paper: xy / none says what the arms cost, and not what coordinates do.
+training: steps per second of training with Lightning: plain convolutions (none), the CoordConv generator (xy), and the
+same generator with latents repeated over the image and coordinates concatenated. The two arms have different networks,
+as in the paper: xy / none compares the cost of the arms, not of coordinates alone.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a clone as well, nothing installed
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a clone, too
 
 from benchmarks.canvas import best_times
 from coordconv_apps.utils.memory import keep_freed_memory
@@ -54,10 +54,10 @@ SIZE, RADIUS = 64, 10
 BATCH = 128
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 DATA_BAR = 20.0
-"""How many times as fast as the loop the data should be at least."""
+"""Lower bound for the speed-up of the data over the loop."""
 
 CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
-"""Ways to take the time of a training."""
+"""Clocks for the time of training."""
 
 _Bytes = npt.NDArray[np.uint8]
 _Painter = Callable[[list[list[int]], list[int]], _Bytes]
@@ -78,7 +78,7 @@ def paint_with_pil(centers: list[list[int]], shapes: list[int]) -> _Bytes:
 
 
 def paint_with_opencv(cv2: Any, centers: list[list[int]], shapes: list[int]) -> _Bytes:  # noqa: ANN401  # a module
-    """Paint the same with OpenCV, whose circles are a little wider."""
+    """Paint the same image with OpenCV, whose circles are a little wider."""
     picture = np.full((SIZE, SIZE, 3), 255, np.uint8)
     for (x, y), square, colour in reversed(list(zip(centers, shapes, (RED, BLUE), strict=True))):
         if square:
@@ -101,12 +101,12 @@ def draw_in_a_loop(count: int, paint: _Painter, floats: bool, seed: int = 0) -> 
 
     Args:
         count: Number of images.
-        paint: Makes one of them.
-        floats: Whether they shall be float32 of -1 to 1, instead of uint8 of 0 to 255.
+        paint: Function that paints one image.
+        floats: Whether images are float32, -1 to 1, instead of uint8, 0 to 255.
         seed: Seed of the random numbers.
 
     Returns:
-        Batches of images `(n, 3, H, W)`, and what is in all of them.
+        Batches of images `(n, 3, H, W)`, and the scenes of all of them.
     """
     rng = np.random.default_rng(seed)
     batches, images, centers, shapes = [], [], [], []
@@ -152,11 +152,11 @@ def data_table(options: argparse.Namespace) -> None:
 
 
 class Clock(Callback):
-    """Takes the time of training steps.
+    """Time training steps.
 
     Args:
         warm_up: Steps that do not count.
-        now: Tells the time, in seconds.
+        now: Clock, in seconds.
     """
 
     def __init__(self, warm_up: int, now: Callable[[], float] = time.perf_counter) -> None:
@@ -167,19 +167,19 @@ class Clock(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: object, batch_idx: int
     ) -> None:
-        """Notes the time."""
+        """Record the time."""
         self.times.append(self.now())
 
     def seconds(self) -> float:
-        """Median time of a step, in seconds."""
+        """Return the median time of a step, in seconds."""
         return float(statistics.median(np.diff(self.times[self.warm_up :]).tolist()))
 
 
 class ConcatenatingGenerator(nn.Module):
-    """The CoordConv generator as one writes it down: latents repeated over the image, coordinates concatenated.
+    """The CoordConv generator with latents repeated over the image and coordinates concatenated.
 
     Args:
-        generator: Whose layers it has, with weights of its own.
+        generator: Generator whose layers are copied, with new weights.
     """
 
     def __init__(self, generator: CoordConvGenerator) -> None:
@@ -200,12 +200,12 @@ class ConcatenatingGenerator(nn.Module):
 
 
 def time_training(config: Path, coords: str, options: argparse.Namespace, *, concatenate: bool = False) -> float:
-    """Return the seconds of one training step by Lightning, data included.
+    """Return the seconds of one training step with Lightning, data loading included.
 
     Args:
-        config: A configuration of the application.
+        config: A config of the application.
         coords: The arm.
-        options: Steps to take.
+        options: Parsed command line, with the number of steps.
         concatenate: Whether to put `ConcatenatingGenerator` in place of the generator.
     """
     settings = yaml.safe_load(config.read_text(encoding="utf-8"))
@@ -237,7 +237,7 @@ def time_training(config: Path, coords: str, options: argparse.Namespace, *, con
 
 
 def training_table(options: argparse.Namespace) -> None:
-    """Print training steps per second of both arms, and of the CoordConv one written down plainly."""
+    """Print training steps per second of both arms, and of the concatenating CoordConv generator."""
     torch.set_num_threads(options.threads)
     keep_freed_memory()
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
@@ -258,7 +258,7 @@ TABLES: dict[str, Callable[[argparse.Namespace], None]] = {"data": data_table, "
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Print the tables asked for.
+    """Print the tables that the command line asks for.
 
     Args:
         args: The command line; `sys.argv` if None.

@@ -116,7 +116,7 @@ def make_steps(
         name: make(s.channels, s.out_channels, s.kernel_size, stride=s.stride, padding=padding)
         for name, make in LAYERS.items()
     }
-    if compiled and not training:  # as one deploys it
+    if compiled and not training:  # as deployed
         layers["folded"] = fold(layers["CoordConv2d"], (1, *x.shape[1:]))
     steps = {}
     for name, layer in layers.items():
@@ -192,7 +192,7 @@ class _HeldBytes(TorchDispatchMode):
 
 
 def peak_bytes(step: Callable[[], None], device: str) -> int:
-    """Return the most bytes that one step holds at once, beyond those held before it."""
+    """Return the peak bytes that one step allocates, beyond those held before it."""
     if device == "cuda":
         torch.cuda.synchronize()
         before = torch.cuda.memory_allocated()
@@ -250,7 +250,7 @@ def main() -> None:
                     torch._dynamo.reset()
                 steps = make_steps(shape, layout, training, args.device, args.compile)
                 seconds = time_in_turns(steps, args.seconds, args.device)
-                # Compiled code for a CPU makes its tensors where nothing can count them.
+                # Allocations of code that is compiled for a CPU cannot be counted.
                 counted = {} if args.compile and args.device == "cpu" else steps
                 results[shape] = Result(seconds, {n: peak_bytes(step, args.device) for n, step in counted.items()})
             print_table(f"{'training (forward + backward)' if training else 'evaluation'}, {name}", results)

@@ -1,4 +1,4 @@
-"""A training of the classification application by its command line, beside the same training in a plain loop."""
+"""Time a training of the classification application against the same training in a plain loop."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ LEFT_OUT = 3
 def train_step(
     network: nn.Module, optimizer: Optimizer, images: Tensor, labels: Tensor, smoothing: float = 0.0
 ) -> Tensor:
-    """Take one training step as a plain loop has it, in bfloat16 on a GPU, and return the loss."""
+    """Take one training step of a plain loop, in bfloat16 on a GPU, and return the loss."""
     with torch.autocast("cuda", torch.bfloat16, enabled=images.is_cuda):
         loss = F.cross_entropy(network(images), labels, label_smoothing=smoothing)
     optimizer.zero_grad()
@@ -68,7 +68,7 @@ class RandomPictures(ClassificationData):
 
 
 class LinearTask(Classifier):
-    """The task with one linear layer of 8 x 8 pixels in place of the network."""
+    """The task with one linear layer on 8 x 8 pixels in place of the network."""
 
     def __init__(self, **arguments: Any) -> None:  # noqa: ANN401  # Classifier's
         super().__init__(**arguments)
@@ -82,7 +82,7 @@ class PlainLoop(Callback):
     """Seconds of each step by Lightning and by the plain loop, of the last training."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Make the plain loop."""
+        """Copy the network, and create the plain loop's optimizer and loader."""
         task, data = pl_module, trainer.datamodule  # type: ignore[attr-defined]  # set by the trainer
         assert isinstance(task, Classifier)
         assert isinstance(data, ClassificationData)
@@ -107,12 +107,12 @@ class PlainLoop(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: object, batch_idx: int
     ) -> None:
-        """Take the step."""
+        """Take the step in the plain loop, and compare the losses of the first steps."""
         lightning_done = time.perf_counter()
         loss = self._step()
         done = time.perf_counter()
         PlainLoop.times.append((lightning_done - self.started, done - lightning_done))
-        if batch_idx < LEFT_OUT:  # later, roundings have grown
+        if batch_idx < LEFT_OUT:  # later, rounding errors have grown
             assert isinstance(outputs, dict)
             torch.testing.assert_close(loss, outputs["loss"], rtol=1e-3, atol=1e-3)
         self.started = time.perf_counter()
@@ -132,7 +132,7 @@ def time_lightning(config: str, task: type[Classifier], steps: int) -> list[tupl
     """
     with tempfile.TemporaryDirectory() as runs, contextlib.redirect_stdout(io.StringIO()):
         args = ["fit", f"--config={CONFIGS / config}.yaml", f"--runs_dir={runs}", "--model.coords=xyr"]
-        args += ["--data.source=cifar10"]  # not its pictures, but a source in memory
+        args += ["--data.source=cifar10"]  # in memory: `RandomPictures` makes the images
         args += ["--trainer.accelerator=cpu", "--trainer.devices=1", "--trainer.max_epochs=1"]
         args += [f"--trainer.limit_train_batches={steps}"]
         callbacks = (ClassificationPictures, ClassificationPredictionWriter, PlainLoop)

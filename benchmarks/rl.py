@@ -1,23 +1,23 @@
-"""What learning to play costs here, against Stable-Baselines3 (SB3) as it is, measured in turns within one run.
+"""Measure the speed of environments, training and extractors against Stable-Baselines3 (SB3), in turns.
 
     python benchmarks/rl.py                 # every table
     python benchmarks/rl.py --only training
     python benchmarks/rl.py --effort 4      # four times as long, and steadier
 
-environments: steps of Atari's games a second, with random actions, of `rl.envs.atari.AtariVecEnv` and of SB3's
-`make_atari_env` with `VecFrameStack`, in one process and in one for each game. Beside them ale-py's own
-`AtariVectorEnv`, which knows nothing of lives, FIRE and SB3's infos: nothing on its emulators can be faster.
+environments: Atari steps per second, with random actions, of `rl.envs.atari.AtariVecEnv` and of SB3's `make_atari_env`
+with `VecFrameStack`, in one process and in one per game. The upper bound is ale-py's own `AtariVectorEnv`, which has
+the same emulators but none of the handling of lives, FIRE and SB3's infos.
 
-training: steps a second of whole trainings, with the settings of `rl/configs/<algorithm>_atari.yaml`: ours without and
-with coordinates, through the command line as `fit` does it, with its loggers and checks, against `learn` of SB3's A2C
-and PPO with its `CnnPolicy`, `make_atari_env` and `VecFrameStack`, which has neither logger nor progress bar by
-default. Then where the time goes. What comes before the second rollout does not count, and no evaluation is played.
-Of both arms, there is also the ratio of the processor's seconds: other programs hardly move it.
+training: steps per second of whole trainings, with the settings of `rl/configs/<algorithm>_atari.yaml`: ours without
+and with coordinates, through the command line with its loggers and checks, against `learn` of SB3's A2C and PPO with
+`CnnPolicy`, `make_atari_env` and `VecFrameStack`, without logger or progress bar, as is its default. A second table
+shows where the time goes. The time before the second rollout does not count, and there are no evaluations. Both arms
+are also compared by CPU time, which other programs hardly affect.
 
-extractors: forward and backward passes of `CoordConvNatureCNN`, over those of SB3's `NatureCNN`.
+extractors: forward and backward passes of `CoordConvNatureCNN`, relative to those of SB3's `NatureCNN`.
 
-Those that are compared play or train in processes of their own, which take turns: each goes on for a while and then
-sleeps while the others do. Ratios are medians over the rounds, so what slows down a whole round does not move them.
+Each contender runs in its own process. The processes take turns: one runs while the others sleep. Ratios are medians
+over the rounds, so that the load of a whole round does not affect them.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv, VecFrameStack
 from torch import nn
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a clone as well, nothing installed
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a clone, too
 
 from benchmarks.classification import in_turns, median_ratio, verdict
 from coordconv_apps.cli.app import run
@@ -68,17 +68,17 @@ from rl.tasks import RLTask
 CONFIGS = Path(__file__).resolve().parents[1] / "rl" / "configs"
 
 ENVIRONMENTS_BAR = 2.3
-"""How many times as fast as the faster of SB3's the environments should be at least."""
+"""Lower bound for the speed-up of the environments over the faster of SB3's."""
 TRAINING_BARS = {"cpu": 1.5, "gpu": 3.0}
-"""The same of trainings, on 2 cores and on 16 with a GPU, over SB3's with environments as it makes them by default."""
+"""Lower bounds for the speed-up of training over SB3 with its default environments, on 2 cores and on 16 with a GPU."""
 COORDS_BAR = 0.97
-"""Steps per second of a training with coordinates, over one without, should be at least this."""
+"""Lower bound for training steps per second with coordinates, divided by those without."""
 
 OURS = "ours"
 STOCK: dict[str, type[DummyVecEnv | SubprocVecEnv]] = {"DummyVecEnv": DummyVecEnv, "SubprocVecEnv": SubprocVecEnv}
 """SB3's kinds of environments; the first is its default."""
 EMULATORS = "ale-py"
-"""ale-py's vector environment as it is."""
+"""ale-py's vector environment, unchanged."""
 ARMS = ("none", "xy")
 PARTS = ("acting", "environment", "updating")
 
@@ -101,7 +101,7 @@ class Turn(NamedTuple):
 
 
 class Baton:
-    """Make a process wait for its turns; the first turn ends as soon as it can.
+    """Make a process wait for its turns; the first turn ends at the first call of `goes_on`.
 
     The pipe sends the seconds of the next turn, or None to end.
     """
@@ -129,11 +129,11 @@ class Baton:
 
 
 Contender = Callable[[Baton], None]
-"""Play or train until the baton says no."""
+"""Play or train until `Baton.goes_on` returns False."""
 
 
 def in_its_process(pipe: Connection, threads: int, contender: Contender) -> None:
-    """Let one contender do its turns; the body of its process."""
+    """Run one contender; the target of its process."""
     torch.set_num_threads(threads)
     with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
         contender(Baton(pipe))
@@ -161,7 +161,7 @@ def race(contenders: Mapping[str, Contender], options: argparse.Namespace) -> di
             pipes[name], far_end = context.Pipe()
             with as_launched(name):
                 context.Process(target=in_its_process, args=(far_end, options.threads, contender)).start()
-            far_end.close()  # so that the end of the process is noticed
+            far_end.close()  # so that the end of the process closes the pipe
         for name in names:
             pipes[name].recv()
         for number in range(-1, options.rounds):
@@ -180,12 +180,12 @@ def race(contenders: Mapping[str, Contender], options: argparse.Namespace) -> di
 
 
 def ratio(above: Sequence[Turn], below: Sequence[Turn]) -> float:
-    """Return how many times as fast the first were."""
+    """Return the median speed-up of the first turns over the second."""
     return median_ratio([turn.rate for turn in above], [turn.rate for turn in below])
 
 
 def median_rate(turns: Sequence[Turn]) -> float:
-    """Return steps per second."""
+    """Return the median of steps per second."""
     return statistics.median(turn.rate for turn in turns)
 
 
@@ -195,8 +195,8 @@ def median_rate(turns: Sequence[Turn]) -> float:
 def stock_envs(kind: str, game: str, count: int, frame_stack: int = 4) -> VecEnv:
     """Make environments of one of the kinds in `STOCK`, as users of SB3 do."""
     name = "".join(map(str.capitalize, find_game(game).split("_")))
-    ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)  # no greeting from each game
-    # Started otherwise, which is SB3's default, each of the processes would do all imports of this file first.
+    ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)  # no banner for each game
+    # With SB3's default start method, each process would first import all that this file imports.
     arguments = {"start_method": "fork"} if kind == "SubprocVecEnv" else {}
     envs = make_atari_env(f"{name}NoFrameskip-v4", count, seed=0, vec_env_cls=STOCK[kind], vec_env_kwargs=arguments)
     return VecFrameStack(envs, frame_stack)
@@ -250,7 +250,7 @@ class TakeTurns(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: object, batch_idx: int
     ) -> None:
-        """Hand the baton on when the turn is over."""
+        """Wait for the next turn when this one is over."""
         assert isinstance(pl_module, RLTask)
         if not self.baton.goes_on(pl_module.timesteps, vars(pl_module.timings)):
             trainer.should_stop = True
@@ -284,9 +284,9 @@ class StockTurns(BaseCallback):
 def timed(
     function: Callable[..., Any], part: Literal["acting", "environment", "updating"], timings: Timings
 ) -> Callable[..., Any]:
-    """Return a function that adds the seconds it takes to those of a part."""
+    """Wrap a function so that the seconds of its calls are added to those of a part."""
 
-    def call(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  # whatever it takes and returns
+    def call(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  # as the function
         with timings.measure(part):
             return function(*args, **kwargs)
 
@@ -346,14 +346,14 @@ def training_table(options: argparse.Namespace) -> None:
 
 
 def against_plain(coords: Sequence[Turn], none: Sequence[Turn]) -> str:
-    """Return the columns on a training with coordinates over one without, by the clock and by processor time."""
+    """Return the table's columns with the ratios of both arms, by wall-clock and by CPU time."""
     share = ratio(coords, none)
     spent = [[turn.processor / turn.steps for turn in turns] for turns in (none, coords)]
     return f"{share:9.3f}{COORDS_BAR:6.2f} {verdict(share >= COORDS_BAR):7}{median_ratio(*spent):12.3f}"
 
 
 def where_time_goes(turns: Sequence[Turn]) -> list[float]:
-    """Return the milliseconds per 1,000 steps that each of `PARTS` takes, and those of all the rest."""
+    """Return the milliseconds per 1,000 steps of each of `PARTS`, and of the rest."""
     steps, seconds = sum(turn.steps for turn in turns), sum(turn.seconds for turn in turns)
     parts = [sum(turn.parts[part] for turn in turns) for part in PARTS]
     return [1e6 * value / steps for value in (*parts, seconds - sum(parts))]
