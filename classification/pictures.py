@@ -6,14 +6,14 @@ import math
 from typing import TYPE_CHECKING
 
 from PIL import Image, ImageDraw, ImageFont
-from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
-from torchvision.utils import make_grid
+from torchvision.transforms.v2.functional import to_pil_image
 
 from classification.data import ClassificationData
 from classification.metrics import ClassificationReport, WorstExample
 from classification.predictions import complete_names
 from classification.tasks import Classifier
 from coordconv_apps.training.pictures import Pictures
+from coordconv_apps.utils.contact_sheet import GROUND, contact_sheet
 from coordconv_apps.utils.plotting import as_picture
 
 if TYPE_CHECKING:
@@ -38,9 +38,7 @@ _MAX_NAMED = 100  # up to this many classes, each row is named
 _NAME_LENGTH = 24
 _DPI = 110
 _SIDE, _MAX_SIDE = 160, 256  # small images are enlarged to about the first, large ones shrunk to the second; pixels
-_COLUMNS, _GAP, _BAR, _LINE = 6, 8, 30, 18
-_GRAY = 36
-_GROUND, _INK = (_GRAY, _GRAY, _GRAY), "#eceff1"
+_COLUMNS, _LINE = 6, 18
 _LEGEND = (("true class", TRUE_COLOUR), ("predicted class", PREDICTED_COLOUR))
 _SPLIT_NAMES = {"val": "validation", "test": "test"}
 
@@ -195,20 +193,9 @@ def draw_worst(
 
     There is at least one image, ``(3, S, S)`` in [0, 1]; all are of one size.
     """
-    tiles = [pil_to_tensor(_draw_tile(image, one, names)) for image, one in zip(images, examples, strict=True)]
-    grid = to_pil_image(make_grid(tiles, nrow=_COLUMNS, padding=_GAP, pad_value=_GRAY))
-    inset = _GAP if len(tiles) == 1 else 0  # make_grid puts no padding around a single image
-    font, large = ImageFont.load_default(13), ImageFont.load_default(18)
-    width = max(grid.width + 2 * inset, math.ceil(large.getlength(title)) + 2 * _GAP, 360)
-    sheet = Image.new("RGB", (width, 2 * _BAR + grid.height + inset), _GROUND)
-    draw = ImageDraw.Draw(sheet)
-    draw.text((_GAP, 8), title, fill=_INK, font=large)
-    x = float(_GAP)
-    for text, colour in _LEGEND:
-        draw.text((x, _BAR + 8), f"{text}, probability", fill=colour, font=font)
-        x += font.getlength(f"{text}, probability") + 24
-    sheet.paste(grid, (inset, 2 * _BAR + inset))
-    return sheet
+    tiles = [_draw_tile(image, one, names) for image, one in zip(images, examples, strict=True)]
+    legend = [(colour, f"{text}, probability") for text, colour in _LEGEND]
+    return contact_sheet(tiles, title=title, legend=legend, columns=_COLUMNS)
 
 
 def _draw_tile(image: Tensor, example: WorstExample, names: Sequence[str]) -> Image.Image:
@@ -218,7 +205,7 @@ def _draw_tile(image: Tensor, example: WorstExample, names: Sequence[str]) -> Im
     method = Image.Resampling.NEAREST if side >= size else Image.Resampling.BOX
     # Rounded to bytes here: to_pil_image cuts off fractions.
     picture: Image.Image = to_pil_image((image.float().clamp(0, 1) * 255).round().byte().cpu())
-    tile = Image.new("RGB", (side, side + 2 * _LINE), _GROUND)
+    tile = Image.new("RGB", (side, side + 2 * _LINE), (GROUND,) * 3)
     tile.paste(picture.resize((side, side), method))
     draw, font = ImageDraw.Draw(tile), ImageFont.load_default(13)
     found = (names[example.label], math.exp(-example.loss)), (names[example.predicted], example.probability)

@@ -10,10 +10,11 @@ from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.trainer.states import TrainerFn
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
-from torchvision.transforms.v2.functional import pil_to_tensor, to_dtype, to_pil_image
-from torchvision.utils import draw_bounding_boxes, make_grid
+from torchvision.transforms.v2.functional import to_dtype, to_pil_image
+from torchvision.utils import draw_bounding_boxes
 
 from coordconv_apps.training.pictures import Pictures
+from coordconv_apps.utils.contact_sheet import contact_sheet
 from detection.data import DetectionData
 from detection.tasks import DetectionTask
 
@@ -22,9 +23,6 @@ TRUE_COLOUR, FOUND_COLOUR = "#26c6da", "#ff9800"
 
 _CANVAS_SIDE = 320
 """Canvases are enlarged by a whole number to about this many pixels."""
-
-_GAP, _BAR = 8, 34
-_GROUND, _INK = 36, "#eceff1"
 
 
 def draw_boxes(
@@ -78,23 +76,6 @@ def _draw_tag(picture: Image.Image, x: float, y: float, text: str, colour: str, 
     draw.text((x + 2, y), text, fill="black", font=font)
 
 
-def make_sheet(pictures: Sequence[Image.Image], *, title: str, legend: str, columns: int = 4) -> Image.Image:
-    """Arrange RGB pictures of one size below a title and a legend, which says what the `FOUND_COLOUR` boxes are."""
-    tensors = [pil_to_tensor(picture) for picture in pictures]
-    grid = to_pil_image(make_grid(tensors, nrow=columns, padding=_GAP, pad_value=_GROUND))
-    sheet = Image.new("RGB", (grid.width, grid.height + 2 * _BAR), (_GROUND,) * 3)
-    sheet.paste(grid, (0, 2 * _BAR))
-    draw = ImageDraw.Draw(sheet)
-    font = ImageFont.load_default(18)
-    draw.text((_GAP, 8), title, fill=_INK, font=font)
-    x = float(_GAP)
-    for colour, text in ((TRUE_COLOUR, "true box and class"), (FOUND_COLOUR, legend)):
-        draw.rectangle((x, _BAR + 8, x + 18, _BAR + 22), outline=colour, width=4)
-        draw.text((x + 26, _BAR + 4), text, fill=_INK, font=font)
-        x += 26 + draw.textlength(text, font=font) + 30
-    return sheet
-
-
 class DetectionPictures(Pictures):
     """Draw true and found boxes on the first test canvases, always the same ones.
 
@@ -132,4 +113,5 @@ class DetectionPictures(Pictures):
         kind = "plain convolutions" if task.coords == "none" else "CoordConv"
         steps = f", {task.trainer.global_step} steps" if task.trainer.state.fn == TrainerFn.FITTING else ""
         title = f"{kind} (coords={task.coords}){steps}: test canvases"
-        return {"detections": make_sheet(pictures, title=title, legend=task.legend)}
+        legend = [(TRUE_COLOUR, "true box and class"), (FOUND_COLOUR, task.legend)]
+        return {"detections": contact_sheet(pictures, title=title, legend=legend, columns=4)}

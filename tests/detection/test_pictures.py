@@ -2,9 +2,8 @@
 
 import numpy as np
 import torch
-from PIL import Image
 
-from detection.pictures import FOUND_COLOUR, TRUE_COLOUR, draw_boxes, make_sheet
+from detection.pictures import FOUND_COLOUR, TRUE_COLOUR, draw_boxes
 
 BLACK = torch.zeros(1, 64, 64, dtype=torch.uint8)
 
@@ -36,10 +35,3 @@ def test_without_boxes_the_picture_is_only_enlarged() -> None:
     image = torch.randint(0, 256, (3, 5, 7), dtype=torch.uint8)
     drawn = np.asarray(draw_boxes(image, found=torch.zeros(0, 4), found_text=[], zoom=3))
     assert np.array_equal(drawn, image.permute(1, 2, 0).numpy().repeat(3, 0).repeat(3, 1))
-
-
-def test_sheet_holds_all_pictures_under_title_and_legend() -> None:
-    pictures = [Image.new("RGB", (50, 40), (number, 0, 0)) for number in range(1, 6)]
-    sheet = np.asarray(make_sheet(pictures, title="title", legend="found", columns=2))
-    for number in range(1, 6):
-        assert (sheet == (number, 0, 0)).all(-1).sum() == 50 * 40
