@@ -30,6 +30,7 @@ from classification.pictures import (
     shorten,
 )
 from classification.predictions import complete_names
+from coordconv_apps.utils.contact_sheet import BAR, GAP, GROUND
 from tests.classification.images import CLASSES, damage, save_classes
 from tests.classification.tiny import task
 from tests.toy.data import ToyData
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
     from coordconv_apps.nn.coords import Coords
 
 SIZE = 8
-GROUND = (36, 36, 36)
 
 
 def evaluated(
@@ -115,7 +115,7 @@ def test_the_sheet_shows_the_images_of_the_evaluated_part_the_worst_first(
     pixels = (data.denormalize(expected.images) * 255).round().byte().permute(0, 2, 3, 1).numpy()
     zoom = 160 // SIZE
     for place in range(2):
-        left, top = 8 + place * (160 + 8), 68
+        left, top = GAP + place * (160 + GAP), 2 * BAR + GAP
         np.testing.assert_array_equal(sheet[top : top + 160 : zoom, left : left + 160 : zoom], pixels[place])
     assert not np.array_equal(pixels[0], pixels[1])
 
@@ -235,14 +235,14 @@ def test_small_images_are_enlarged_and_large_ones_shrunk(size: int, drawn: int) 
     white = (np.asarray(sheet) == 255).all(2)
     assert white.any(0).sum() == drawn
     assert white.any(1).sum() == drawn
-    assert sheet.getpixel((0, 0)) == GROUND
+    assert sheet.getpixel((0, 0)) == (GROUND,) * 3
 
 
 def test_texts_of_the_sheet_stay_below_their_images() -> None:
     names = ["x" * 99, "W" * 99]
     images = [torch.zeros(3, 32, 32)] * 2
     sheet = draw_worst(images, [WorstExample(0, 0, 1, 0.5, math.inf)] * 2, names, "")
-    between = np.asarray(sheet)[68:, 8 + 160 : 8 + 160 + 8]
+    between = np.asarray(sheet)[2 * BAR :, GAP + 160 : GAP + 160 + GAP]
     assert (between == GROUND).all()
 
 
