@@ -28,16 +28,16 @@ Network = Callable[..., object]  # tensors in, tensors out
 FORMATS: dict[Format, tuple[str, ...]] = {"default": ("onnx", "plain"), "all": ("onnx", "plain", "torch_export")}
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 TOLERANCE = 1e-4
-"""Largest difference allowed, as a share of the largest output, or of 1 if that is larger."""
+"""Largest difference allowed, relative to the largest output, or to 1 if that is larger."""
 
 
 def export(module: nn.Module, inputs: Inputs, formats: Sequence[str], folder: Path) -> dict[Path, float]:
     """Write ``module`` in several formats and verify each.
 
     Args:
-        module: In evaluation mode, on the CPU: tensors in, tensors out, batch dimensions first.
-        inputs: Its inputs, in the sizes to export for; the batch size stays free.
-        formats: Of ``"onnx"``, ``"plain"``, ``"torch_export"``.
+        module: Network in evaluation mode on the CPU: tensors in, tensors out, batch dimensions first.
+        inputs: Its inputs, in the sizes to export for; the batch size stays dynamic.
+        formats: Any of ``"onnx"``, ``"plain"``, ``"torch_export"``.
         folder: Folder for the files; it is created if needed.
 
     Returns:

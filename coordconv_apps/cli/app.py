@@ -39,7 +39,7 @@ def run(
 
     Args:
         app: Name of the application, as in the folders of its runs.
-        task_class: The base class of the tasks. The package of its module ``tasks`` is what follows ``python -m``.
+        task_class: The base class of the tasks; ``python -m`` runs the package of its module ``tasks``.
         datamodule_class: The data module.
         args: The command line; ``sys.argv`` if None.
         default_task: The task if neither the command line nor a config file names one; ``task_class`` if None.
@@ -65,7 +65,7 @@ def run(
         status = 0
     except Interrupted as signal:
         report.finish("interrupted", signal)
-        # Lightning kills the first process if one that it started exits with another status than 0.
+        # Lightning kills the first process if one that it started exits with a status other than 0.
         status = signal.exit_status if is_first_here() else 0
     except Exception as error:
         report.finish("failed", error)

@@ -154,7 +154,7 @@ class ArgumentsCLI(LightningCLI):
             raise UserError(text) from error
 
     def instantiate_classes(self) -> None:
-        """Create data module, task and trainer; errors of their constructors come without jsonargparse's words."""
+        """Create data module, task and trainer; errors of their constructors are raised unchanged."""
         try:
             super().instantiate_classes()
         except ValueError as error:

@@ -50,7 +50,7 @@ def _unknown(word: str, options: Sequence[str]) -> str:
 
 
 def _wrong_value(key: str, text: str) -> str:
-    """E.g. ``Expected a <class 'int'>. Got value: 1.5`` or the many lines about a union of types."""
+    """Return one line for ``Expected a <class 'int'>. Got value: 1.5``, or for the many lines about a union."""
     if found := re.search(r"Problem with given class_path '([^']*)':\s*(.*?)\n", text):
         return f"--{key}={found[1]}: {one_line(found[2])}"
     value = re.search(r"(?:Given|Got) value: (.*)", text, re.DOTALL)

@@ -33,7 +33,7 @@ def pass_to_launched(launch: Launch) -> None:
 
 
 def parent_launch() -> Launch | None:
-    """Return what the process that started this one has passed; None in the first process."""
+    """Return the values that the parent process has passed; None in the first process."""
     if is_first_here() or LAUNCH_VARIABLE not in os.environ:
         return None
     launch: Launch = json.loads(os.environ[LAUNCH_VARIABLE])
@@ -41,7 +41,7 @@ def parent_launch() -> Launch | None:
 
 
 def end_processes(trainer: Trainer | None, failed: bool) -> None:
-    """End what a command has started: its process group, and the processes that Lightning launched.
+    """End the process group of a command, and the processes that Lightning launched.
 
     If it ``failed`` or was interrupted, the others might wait for this process forever.
     """
@@ -50,9 +50,9 @@ def end_processes(trainer: Trainer | None, failed: bool) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.environ.pop(LAUNCH_VARIABLE, None)
     if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()  # ends the waiting of the others
+        torch.distributed.destroy_process_group()  # the others stop waiting
     if failed and not is_first_here():
-        # Wait for the first process to end this one: it would be killed, not stopped, if this one failed first.
+        # Wait until the first process ends this one. If this one exited first, Lightning would kill the first.
         first = os.getppid()
         deadline = time.monotonic() + GRACE
         while os.getppid() == first and time.monotonic() < deadline:

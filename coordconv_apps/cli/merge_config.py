@@ -14,7 +14,7 @@ from coordconv_apps.utils.errors import UserError
 
 
 def read_run_state(path: Path) -> RunState:
-    """Return the `RunState` in a checkpoint; for one of another Lightning program, its model arguments only.
+    """Return the `RunState` in a checkpoint; for a checkpoint of another Lightning program, its model arguments only.
 
     Raises:
         UserError: The file is not a checkpoint.
@@ -26,12 +26,12 @@ def read_run_state(path: Path) -> RunState:
             return state
         saved = checkpoint.get("hyper_parameters", {})
         model = {"init_args": {k: v for k, v in saved.items() if not k.startswith("_")}}
-        if "_class_path" in saved:  # of LightningCLI
+        if "_class_path" in saved:  # saved by LightningCLI
             model["class_path"] = saved["_class_path"]
         return RunState(
             place=None, epochs=checkpoint["epoch"], log_step=-1, metrics={}, best=None, config={"model": model}
         )
-    except Exception as error:  # another file fails in many ways
+    except Exception as error:  # other files raise errors of many kinds
         raise UserError(f"--ckpt_path={path}: not a readable checkpoint") from error
 
 
@@ -45,7 +45,7 @@ def merge_config(
 ) -> tuple[Namespace, list[str]]:
     """Complete a command's arguments from the config in a checkpoint, ``saved``.
 
-    ``fit`` takes all of it, the other commands its model and data, which ``parse`` completes with defaults. The
+    ``fit`` takes the whole config, other commands its model and data, which ``parse`` completes with defaults. The
     arguments with names in ``given`` are taken from ``complete``, which holds those of the command line, of config
     files, and defaults. Of the model's arguments only ``changeable_args`` may change.
 

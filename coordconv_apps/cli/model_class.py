@@ -1,4 +1,4 @@
-"""Find the task class of a command before its arguments are parsed: which ``--model.x`` there are depends on it.
+"""Find the task class of a command before its arguments are parsed: the class determines the ``--model`` arguments.
 
 The class is named by ``--model``, by ``model.class_path`` in a config file, or by the checkpoint, in this order.
 Otherwise it is the application's default.
@@ -47,7 +47,7 @@ def preview(
     if command is None:
         return default, list(args), None, None
     flags, others = _parse_known(args[command + 1 :])
-    if flags is None:  # a flag lacks its value: parsing the whole command line says so
+    if flags is None:  # a flag lacks its value: parsing the whole command line reports it
         return default, list(args), None, None
     before, _ = _parse_known(args[:command])
     configs = [(path, _load(path).get(args[command]) or {}) for path in (before.config if before else ())]
@@ -85,7 +85,7 @@ def run_name(name: str | None, config_files: Sequence[object]) -> str:
     """Return the run's name: that of ``--name``, else that of the last config file, else ``default``.
 
     Raises:
-        UserError: The name is not a folder's name.
+        UserError: The name cannot be a folder's name.
     """
     if name is None:
         name = Path(str(config_files[-1])).stem if config_files else "default"
@@ -97,7 +97,7 @@ def run_name(name: str | None, config_files: Sequence[object]) -> str:
 def choices(base: type[Task], default: type[Task]) -> dict[str, type[Task]]:
     """Return the classes to choose from by name: imported subclasses of ``base``, except abstract and local ones.
 
-    A class that only holds what others share has `abc.ABC` among its bases.
+    Abstract classes have `abc.ABC` among their bases.
     """
     found = {default.__name__: default}
     waiting = list(base.__subclasses__())
@@ -138,7 +138,7 @@ def class_path(task_class: type[Task]) -> str:
 
 
 def _class_of(state: RunState, checkpoint: Path, base: type[Task], chosen: type[Task]) -> type[Task]:
-    """The class that a checkpoint's config names; of another program's checkpoint, which may name none, the chosen."""
+    """Return the class that a checkpoint's config names; ``chosen`` if it names none, as with other programs."""
     model = state["config"]["model"]
     try:
         return find_class(model.setdefault("class_path", class_path(chosen)), base, chosen)
@@ -148,7 +148,7 @@ def _class_of(state: RunState, checkpoint: Path, base: type[Task], chosen: type[
 
 
 def _parse_known(args: Sequence[str]) -> tuple[argparse.Namespace | None, list[str]]:
-    """The flags that decide which class it is, and all other arguments."""
+    """Return the flags that determine the class, and all other arguments."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("-c", "--config", action="append", default=[])
     parser.add_argument("--model", "--model.class_path", action="append", default=[])
@@ -163,7 +163,7 @@ def _parse_known(args: Sequence[str]) -> tuple[argparse.Namespace | None, list[s
 
 
 def _load(text: str) -> dict[str, Any]:
-    """The mapping in a YAML file, or in a text; an empty one if there is none, which parsing then says."""
+    """Return the mapping in a YAML file or text; an empty one if there is none, which parsing then reports."""
     path = Path(text).expanduser()
     try:
         loaded = yaml.safe_load(path.read_text(encoding="utf-8") if path.is_file() else text)
@@ -173,7 +173,7 @@ def _load(text: str) -> dict[str, Any]:
 
 
 def _model(model: object, config: str = "") -> dict[str, Any]:
-    """The mapping that a value of ``model`` means: a class's name, a mapping, or a file with one."""
+    """Return the mapping that a value of ``model`` means: a class's name, a mapping, or a file with one."""
     if isinstance(model, str):
         file = Path(config).expanduser().parent / model
         model = _load(str(file) if file.is_file() else model) or {"class_path": model}

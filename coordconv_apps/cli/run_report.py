@@ -25,7 +25,7 @@ Status = Literal["running", "finished", "interrupted", "failed"]
 
 
 class RunReport:
-    """Report on one command of an application, whose package follows ``python -m``; nothing before `start`."""
+    """Report on one command of an application, after `start`; ``python -m`` runs its ``package``."""
 
     def __init__(self, app: str, package: str) -> None:
         self.app = app
@@ -48,7 +48,7 @@ class RunReport:
         task: Task,
         checkpoints: Checkpoints,
     ) -> None:
-        """Print what runs where, and write a first ``summary.json``; the checkpoint has trained ``epochs``."""
+        """Print the command's settings, and write a first ``summary.json``; the checkpoint has trained ``epochs``."""
         self.folder, self.trainer, self.checkpoints = folder, trainer, checkpoints
         before = read_summary(folder)  # of the run that is resumed
         self._seconds_before = before.get("seconds") or 0.0
@@ -83,7 +83,7 @@ class RunReport:
             print(f"{facts}, {self.summary['precision']} on {self.summary['device']}", flush=True)
 
     def add(self, metrics: dict[str, float]) -> None:
-        """Add metrics that the trainer does not know of."""
+        """Add metrics that were not logged to the trainer."""
         self.summary["metrics"] = {**self.summary["metrics"], **metrics}
 
     def finish(self, status: Status, error: BaseException | None = None) -> None:
@@ -153,7 +153,7 @@ class RunReport:
 
 
 class ReportStart(Callback):
-    """Tell the report when training or evaluation begins: later errors are not wrong arguments."""
+    """Record in the report that training or evaluation has begun: later errors are not wrong arguments."""
 
     def __init__(self, report: RunReport) -> None:
         self.report = report
@@ -163,7 +163,7 @@ class ReportStart(Callback):
         set_default_root_dir(trainer, trainer.strategy.broadcast(trainer.default_root_dir))
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note that training begins."""
+        """Record that training has begun."""
         self.report.running = True
 
     on_validation_start = on_test_start = on_predict_start = on_train_start

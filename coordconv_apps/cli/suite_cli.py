@@ -1,4 +1,4 @@
-"""One command: its run folder, loggers, callbacks and trainer, and what the trainer does."""
+"""Create the run folder, loggers, callbacks and trainer of a command, and run it."""
 
 from __future__ import annotations
 

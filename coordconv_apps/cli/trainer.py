@@ -19,18 +19,18 @@ class SuiteTrainer(Trainer):
     """Lightning's trainer, with the command ``export`` and short help texts.
 
     Args:
-        limit_train_batches: Number of batches in a training epoch, or their share (1.0 is all). Null: all.
+        limit_train_batches: Number of batches in a training epoch, or a fraction of them (1.0 is all). Null: all.
         limit_val_batches: The same for a validation.
         limit_test_batches: The same for a test.
         limit_predict_batches: The same for a prediction.
     """
 
-    checkpoint: Path | None = None  # that all commands load
+    checkpoint: Path | None = None  # loaded by all commands
 
     def __init__(
         self,
         *args: Any,  # noqa: ANN401  # Lightning's
-        # The command line takes the first type that fits; in Lightning's order, 1 may become the share 1.0.
+        # The command line takes the first type that fits; in Lightning's order, 1 may become the fraction 1.0.
         limit_train_batches: int | float | None = None,
         limit_val_batches: int | float | None = None,
         limit_test_batches: int | float | None = None,
@@ -100,7 +100,7 @@ def check_trainer_arguments(given: Namespace, task: Task) -> None:
             raise UserError(f"--trainer.{name}={given[name]}: {must}{'' if own is None else f'; choose {own}'}")
 
 
-def choose_strategy(given: Namespace, task: Task) -> Any:  # noqa: ANN401  # a name, or an object of the config's
+def choose_strategy(given: Namespace, task: Task) -> Any:  # noqa: ANN401  # a name, or an object from the config
     """Return the trainer's strategy; it finds unused parameters if the task needs that on several processes."""
     find_unused = task.find_unused_parameters
     if find_unused is None:

@@ -28,7 +28,7 @@ with required_extra("compare"):
 
 
 def compare(settings: Settings) -> int:
-    """Run what is left of a comparison, and write its report.
+    """Run the remaining jobs of a comparison, and write its report.
 
     Returns:
         The exit status: 0; or 1 if a run or the application's extension of the report failed; or 128 plus the signal's
@@ -64,7 +64,7 @@ def _environments(settings: Settings) -> Sequence[Mapping[str, str]]:
 
 
 def _gpus_per_job(plan: Plan, jobs: Sequence[Job]) -> int | None:
-    """Return the GPUs of the job that asks for most, or None where a job names its own."""
+    """Return the largest number of GPUs that a job requests, or None if a job names its GPUs."""
     asked = {job.value: job for job in reversed(jobs)}
     if not (plan.over or "").startswith("trainer."):  # all values take the same GPUs
         asked = {jobs[0].value: jobs[0]}
@@ -82,7 +82,7 @@ def _show(settings: Settings, results: Sequence[Result]) -> bool:
         lines += [] if plan.over is None else [section.heading]
         lines += [metric_table(section.results, section.rows), table_note(section.results)]
         lines += [] if plan.over is None else [""]
-    if plan.over is not None:  # the last, where a terminal still shows it
+    if plan.over is not None:  # last, so that a terminal still shows it
         lines.append(overview_table(results, plan.over))
     print("\n" + "\n".join([*lines, *extension.notes]) + "\n")
     for result in results:
@@ -113,7 +113,7 @@ def _write(settings: Settings, results: Sequence[Result]) -> tuple[list[Path], E
         extension = find_extension(plan.module, results)
         if extension is not NOTHING:
             files = write_report(plan.out, title, command, results, extension, plan.over)
-    except Exception as error:  # whatever it is, the report of hours of training must not be lost
+    except Exception as error:  # no error in an extension may lose the report of hours of training
         if os.environ.get("COORDCONV_DEBUG") == "1":
             raise
         return files, NOTHING, f"{type(error).__name__}: {' '.join(str(error).split())}"

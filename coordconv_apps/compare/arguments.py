@@ -12,7 +12,7 @@ from coordconv_apps.compare.jobs import Job, Plan
 from coordconv_apps.nn.coords import Coords
 
 ARMS: tuple[str, ...] = get_args(Coords)
-SEED_LIMIT = 2**32  # of every random number generator that is seeded
+SEED_LIMIT = 2**32  # every random number generator accepts seeds below it
 
 # The flags that compare sets itself, and what to use instead.
 _RESERVED = {

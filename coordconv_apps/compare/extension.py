@@ -25,7 +25,7 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Extension:
-    """What an application adds to the report."""
+    """Rows, notes and figures that an application adds to the report."""
 
     rows: Sequence[Row] = ()  # of the table
     notes: Sequence[str] = ()  # lines under the table

@@ -1,4 +1,4 @@
-"""Which GPUs each job of a comparison may see, and how many of the CPU cores it uses."""
+"""Assign GPUs and CPU cores to the jobs of a comparison."""
 
 import os
 from collections.abc import Mapping, Sequence

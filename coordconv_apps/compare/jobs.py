@@ -1,4 +1,4 @@
-"""The jobs of a comparison: which commands they run, and what is left of them to do.
+"""The jobs of a comparison: their commands, and the stages that are left to run.
 
 Everything that a later call needs to resume (`summary.json`, `checkpoints/last.ckpt`) is read from the run folders, so
 a comparison that was killed loses at most the epoch in progress.
@@ -47,7 +47,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Plan:
-    """What all jobs of a comparison have in common, and where its files are."""
+    """Settings that all jobs of a comparison share, and the paths of its files."""
 
     module: str  # of the application, as in `python -m MODULE fit`
     configs: tuple[Path, ...]  # in the order in which they are passed to it

@@ -16,14 +16,14 @@ from coordconv_apps.compare.jobs import Job, Plan, Stage
 from coordconv_apps.compare.progress import Progress
 
 GRACE_SECONDS = 60.0  # how long a terminated run may take to save last.ckpt before it is killed
-POLL_SECONDS = 0.2  # how soon a signal is answered
+POLL_SECONDS = 0.2  # how often signals are checked
 
 
 @contextlib.contextmanager
 def stop_signals() -> Iterator[list[int]]:
     """Collect the numbers of signals (Ctrl-C, SIGTERM, a closed terminal) in a list, instead of ending the program.
 
-    An exception from a handler could fall between the start of a process and the note of it; a number cannot.
+    An exception from a handler could come between the start of a process and its registration.
     """
     stop: list[int] = []
 
@@ -42,7 +42,7 @@ def stop_signals() -> Iterator[list[int]]:
 
 
 class JobRunner:
-    """Runs jobs in threads, each of which waits for the process that it started: see `run_jobs`."""
+    """Run jobs in threads, each of which waits for the process that it started: see `run_jobs`."""
 
     def __init__(self, plan: Plan, environments: Sequence[Mapping[str, str]], lock: int, progress: Progress) -> None:
         self.failures: dict[Job, str] = {}
@@ -52,7 +52,7 @@ class JobRunner:
         self._slots: SimpleQueue[Mapping[str, str]] = SimpleQueue()
         for environment in environments:
             self._slots.put({**os.environ, "PYTHONUNBUFFERED": "1", **environment})
-        self._guard = threading.Lock()  # of the next two
+        self._guard = threading.Lock()  # guards the next two
         self._running: dict[Job, tuple[Stage, subprocess.Popen[bytes]]] = {}
         self._stopping = False
 
@@ -83,7 +83,7 @@ class JobRunner:
             self._progress.say(f"FAILED   {job.name} after {seconds:.0f} s: {error}")
 
     def _run_stage(self, job: Job, stage: Stage, environment: Mapping[str, str]) -> str | None:
-        """Run one process to its end; return what went wrong, or None."""
+        """Run one process to its end; return an error message, or None."""
         command, path = self._plan.command(job, stage), self._plan.log(job)
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("ab") as log:
@@ -150,7 +150,7 @@ def _kill(process: "subprocess.Popen[bytes]") -> None:
 def run_jobs(
     plan: Plan, jobs: Sequence[Job], environments: Sequence[Mapping[str, str]], lock: int, stop: Sequence[int]
 ) -> dict[Job, str]:
-    """Run jobs side by side, until all have ended or a signal came; return what went wrong, for each that failed.
+    """Run jobs side by side until all have ended or a signal came; return the error message of each that failed.
 
     Args:
         plan: The comparison.
@@ -167,7 +167,7 @@ def run_jobs(
         while left and not stop:
             done, left = wait(left, POLL_SECONDS)
             for future in done:
-                future.result()  # raises what the thread raised
+                future.result()  # raises the thread's exception
             progress.update(runner.stages())
     finally:
         runner.stop(stop)

@@ -1,4 +1,4 @@
-"""Show how far the jobs of a comparison are."""
+"""Show the progress of a comparison's jobs."""
 
 import math
 import sys
@@ -13,11 +13,11 @@ from coordconv_apps.compare.results import read_argument, read_metrics
 
 READ_SECONDS = 2.0  # how often the metric logs of the running jobs are read
 SHOWN_METRICS = 3  # in a line about an epoch; the rest is in the run's log
-FIT_SHARE = 0.95  # of a job on the progress bar; the rest is its test
+FIT_SHARE = 0.95  # fraction of a job on the progress bar that is its training; the rest is its test
 
 
 class Progress:
-    """Shows the progress of jobs: a bar on a terminal, plain lines elsewhere. Threads may share it."""
+    """Show the progress of jobs: a bar on a terminal, plain lines elsewhere. Threads may share it."""
 
     def __init__(self, plan: Plan, total: int) -> None:
         self._plan = plan
@@ -45,7 +45,7 @@ class Progress:
             self._draw()
 
     def update(self, running: Mapping[Job, Stage]) -> None:
-        """Read how far the running jobs are, at most every two seconds."""
+        """Read the progress of the running jobs, at most every two seconds."""
         if time.monotonic() - self._last_read < READ_SECONDS:
             return
         self._last_read = time.monotonic()
@@ -54,7 +54,7 @@ class Progress:
             self._draw()
 
     def _read(self, job: Job, stage: Stage) -> str:
-        """Return a few words on where a job is, and note them for the bar."""
+        """Return a job's progress as text, and store it as a fraction for the bar."""
         if stage == "test":
             self._fractions[job] = FIT_SHARE
             return f"{job.name} test"

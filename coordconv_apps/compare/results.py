@@ -18,7 +18,7 @@ class Result:
     """One arm trained with one seed, as read from its run folders."""
 
     job: Job
-    error: str = ""  # what went wrong; empty if the job finished
+    error: str = ""  # error message; empty if the job finished
     metrics: dict[str, float] = field(default_factory=dict)  # of the test
     parameters: int | None = None  # of the network
     seconds: float | None = None  # of training
@@ -87,7 +87,7 @@ def read_argument(folder: Path, name: str) -> object:
     try:
         value: Any = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
         for key in name.split("."):
-            if key not in value:  # that of a class
+            if key not in value:  # an argument of a class
                 value = value["init_args"]
             value = value[key]
     except (OSError, yaml.YAMLError, KeyError, TypeError):

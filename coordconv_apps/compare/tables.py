@@ -89,7 +89,7 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
 
 
 def table_note(results: Sequence[Result]) -> str:
-    """Return the lines under the table: what the figures are, and over how many seeds."""
+    """Return the notes under the table: the meaning of its figures, and the number of seeds."""
     arms = list(dict.fromkeys(result.job.arm for result in results))
     finished = {arm: {r.job.seed for r in results if r.job.arm == arm and not r.error} for arm in arms}
     seeds = ", ".join(f"{arm} {len(finished[arm])}" for arm in arms)

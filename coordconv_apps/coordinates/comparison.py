@@ -1,4 +1,4 @@
-"""Extend the report of `coordconv_apps.compare` by the training time to a good result, and by train against test.
+"""Extend reports of `coordconv_apps.compare` with the training time to a good result, and training against test set.
 
 The claim of Liu et al. (2018) is "150 times faster, with 10 to 100 times fewer parameters". Both factors are measured
 here; the figures follow the paper's.
@@ -36,8 +36,8 @@ class Measure(NamedTuple):
     trivial: float  # a value that needs no learning
 
 
-# By the name of the validation metric. The trivial value is roughly that of the same answer to all samples of the
-# paper's canvas: any pixel, the middle, any square.
+# By the name of the validation metric. The trivial value is roughly that of a constant answer on the paper's canvas:
+# any pixel, the middle, any square.
 MEASURES = {
     "val/accuracy": Measure("accuracy", "accuracy", "", 1, 0.01),
     "val/euclidean_distance": Measure("euclidean_distance", "Euclidean distance", " pixels", -1, 21.4),

@@ -50,7 +50,7 @@ class NotSoClevrData(DataModule):
         canvas_size: Height and width of the canvas, in pixels.
         square_size: Side of a square, in pixels.
         two_objects: Whether each sample has two squares, at random centres of its set; for CoordinateRendering.
-        pairs: With two_objects, number of training samples; there are a quarter as many test samples.
+        pairs: With two_objects, number of training samples; the number of test samples is a quarter of it.
         test_fraction: With split=uniform, probability of the test set, in (0, 1).
         batch_size: Samples in a training batch, on each process.
         eval_batch_size: Samples in an evaluation batch, on each process.

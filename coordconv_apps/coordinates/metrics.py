@@ -31,9 +31,9 @@ class SampleMeans(Metric):
 
 
 class PixelAccuracy(SampleMeans):
-    """How often the most probable pixel is the true one, and how far it is from the true one.
+    """Accuracy of the most probable pixel, and its distance from the true one.
 
-    - ``accuracy``: share of samples whose most probable pixel is the true one, in [0, 1].
+    - ``accuracy``: fraction of samples whose most probable pixel is the true one, in [0, 1].
     - ``euclidean_distance``, ``manhattan_distance``: between the two pixels, in pixels.
 
     >>> metric = PixelAccuracy()

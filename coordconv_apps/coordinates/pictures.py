@@ -80,7 +80,7 @@ def window(center: tuple[int, int], canvas_size: int, side: int = 15) -> tuple[i
 
 
 class Point(NamedTuple):
-    """A sample to look at."""
+    """A sample to draw."""
 
     set_name: str  # train or test
     sample: int  # its index in the set

@@ -48,7 +48,7 @@ def to_8_bits(values: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
 def decode_image(path: Path, convert: Callable[[Image.Image], T], draft: int | None = None) -> T:
     """Open and decode an image file, and convert the image.
 
-    The camera's orientation is applied. Of an animation, the first frame is used.
+    The camera's orientation is applied. The first frame of an animation is used.
 
     Args:
         path: The file.

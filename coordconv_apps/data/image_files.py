@@ -57,10 +57,10 @@ class FoundImages(NamedTuple):
 def find_images(folder: Path, argument: str, on_bad_image: OnBadImage) -> FoundImages:
     """List the images of a folder and its subfolders, see `list_images`, and open each without decoding it.
 
-    More than `MAX_CHECKED` images are not opened: unreadable ones then show when they are read.
+    More than `MAX_CHECKED` images are not opened: unreadable ones are then found when they are read.
 
     Args:
-        folder: Where to look.
+        folder: The folder.
         argument: The argument that names the folder, such as ``data.folder``, for messages.
         on_bad_image: Whether unreadable files are an error or left out.
 
@@ -136,7 +136,7 @@ def check_folder(folder: Path, argument: str) -> None:
 
 
 def find_unreadable(folder: Path, names: Sequence[str]) -> dict[str, str]:
-    """Return why images cannot be opened, by name. They are not decoded: damage behind the header is not found."""
+    """Return the reason for each image that cannot be opened. Images are not decoded: only headers are checked."""
 
     def try_open(name: str) -> str | None:
         try:

@@ -41,7 +41,7 @@ class TrainBatches(Sampler[list[Any]]):
         seeded: Whether to yield pairs ``(index, seed of the sample)`` for `SeededSamples` instead of indices.
 
     Raises:
-        ValueError: There is not a single batch to make.
+        ValueError: There is no batch.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class TrainBatches(Sampler[list[Any]]):
         self.drop_last = drop_last
         self.same_order = same_order
         self.seeded = seeded
-        self.epoch = 0  # whose order comes next
+        self.epoch = 0  # the epoch whose order comes next
         self.start = 0  # the step of that epoch to start at
         if len(self) == 0:
             needed = self.step_size if drop_last else 1
@@ -72,7 +72,7 @@ class TrainBatches(Sampler[list[Any]]):
 
     @property
     def sampler(self) -> TrainBatches:
-        """Where Lightning looks for ``set_epoch`` in a loader that is made with a batch sampler."""
+        """This object: Lightning looks here for ``set_epoch`` in a loader with a batch sampler."""
         return self
 
     def set_epoch(self, epoch: int) -> None:

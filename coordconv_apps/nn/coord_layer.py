@@ -1,6 +1,6 @@
-"""The base of the CoordConv layers: their coordinate weight, and when its map is computed or remembered.
+"""Base of the CoordConv layers: their coordinate weight and its map, which is computed or taken from a cache.
 
-In evaluation on a CPU the map is remembered until a parameter, the input size, dtype or memory format changes.
+In evaluation on a CPU the map is cached until a parameter, the input size, dtype or memory format changes.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
 class _Remembered(NamedTuple):
-    """A coordinate map that is ready to be added, and what it was computed from.
+    """A cached coordinate map, and the values that it was computed from.
 
     The parameters' values are kept because no counter shows every change: fused optimizers, ``p.data.mul_()`` as in
     moving averages and target networks, and other processes write without raising a tensor's version.
@@ -178,8 +178,8 @@ class CoordLayer(ConvNd):
         return y.add_(self._constant_map(y, input, weight, bias))
 
     def _constant_map(self, y: Tensor, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """Return the map where it needs no gradient; in evaluation it is remembered."""
-        # On other devices than the CPU the comparison of values would wait for all work that is under way.
+        """Return the map where it needs no gradient; in evaluation it is cached."""
+        # On other devices than the CPU, comparing values would synchronise with the device.
         remember = not self.training and y.is_cpu
         if remember:
             settings = (self.stride, self.padding, self.dilation, self.padding_mode)
@@ -187,7 +187,7 @@ class CoordLayer(ConvNd):
             remembered = self._remembered  # read once: another thread may replace it at any time
             if remembered is not None and remembered.fits(key, weight, bias):
                 return remembered.value
-        with torch.inference_mode(False), torch.no_grad():  # a remembered map may be used in any mode later
+        with torch.inference_mode(False), torch.no_grad():  # a cached map may be used in any mode later
             value = self._map(y, self._remembered_grid(self._size(input), y), input)
             if remember:
                 copies = (weight.detach().clone(), None if bias is None else bias.detach().clone())
@@ -199,13 +199,13 @@ class CoordLayer(ConvNd):
         return value if y.dim() == self.ndim + 2 else value[0]
 
     def train(self, mode: bool = True) -> CoordLayer:
-        """Set training or evaluation mode. Training forgets the remembered map, whose memory it needs."""
+        """Set training or evaluation mode. Training drops the cached map to free its memory."""
         if mode:  # evaluation keeps it: callers may set that mode before each call
             self._remembered = None
         return super().train(mode)
 
     def __getstate__(self) -> dict[str, Any]:
-        # Remembered values can be computed again, so copies and pickles do not carry them.
+        # Copies and pickles leave out cached values, which can be computed again.
         return {k: v for k, v in self.__dict__.items() if k not in ("_grid", "_remembered")}
 
     def extra_repr(self) -> str:

@@ -1,1 +1,1 @@
-"""What a run leaves on disk: its folder, CSV log, summary and environment."""
+"""Files of a run: its folder, CSV log, summary and environment."""

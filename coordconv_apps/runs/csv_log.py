@@ -84,7 +84,7 @@ class CsvLog(Logger):
             self._rows = []
             if self.file.is_file():
                 with self.file.open(encoding="utf-8", newline="") as file:
-                    whole = (row for row in csv.DictReader(file) if None not in row.values())  # no half row of a crash
+                    whole = (row for row in csv.DictReader(file) if None not in row.values())  # not a truncated one
                     rows = ({k: v for k, v in row.items() if v} for row in whole)
                     self._rows = [row for row in rows if int(row["step"]) <= self.keep_until]
         return self._rows

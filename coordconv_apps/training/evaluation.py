@@ -1,4 +1,4 @@
-"""Base of tasks that validate and test alike: one step, one metric object for each."""
+"""Base task whose validation and test share one step, each with a metric object of its own."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MetricsT = TypeVar("MetricsT")
 
 
 class EvaluatedTask(Task, ABC, Generic[BatchT, MetricsT]):
-    """A task whose validation and test do the same.
+    """Base of tasks whose validation and test differ in their data only.
 
     A subclass creates ``val_metrics`` and ``test_metrics``, and has two methods: `evaluation_step` adds a batch to one
     of them, `evaluation_metrics` returns its values.

@@ -20,7 +20,7 @@ def set_default_root_dir(trainer: Trainer, folder: str) -> None:
 def load_loader_state(trainer: Trainer) -> None:
     """Load the training loader's state from the checkpoint, unless Lightning has done so.
 
-    It does not if a task asks for ``estimated_stepping_batches``: then it sets the loader up before the restoring.
+    Lightning has not if a task reads ``estimated_stepping_batches``: it sets up the loader before states are restored.
     """
     trainer.fit_loop._load_combined_loader_states()
 

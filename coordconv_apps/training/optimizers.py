@@ -1,4 +1,4 @@
-"""What configure_optimizers of several tasks share: groups for weight decay, fused optimizers, schedules by step."""
+"""Helpers for ``configure_optimizers``: groups for weight decay, fused optimizers, schedules by step."""
 
 from __future__ import annotations
 
@@ -47,6 +47,6 @@ def can_fuse(task: LightningModule) -> bool:
 
 
 def schedule_by_step(optimizer: Optimizer, factor: Callable[[int], float]) -> OptimizerLRSchedulerConfig:
-    """Return what ``configure_optimizers`` returns for learning rates times ``factor(optimizer steps done)``."""
+    """Return an optimizer and the schedule that multiplies its learning rates by ``factor(optimizer steps done)``."""
     schedule = LambdaLR(optimizer, factor)
     return OptimizerLRSchedulerConfig(optimizer=optimizer, lr_scheduler={"scheduler": schedule, "interval": "step"})

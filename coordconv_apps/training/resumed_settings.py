@@ -13,7 +13,7 @@ OptimizerSettings = list[Settings]  # one for each parameter group
 
 
 def optimizer_settings(trainer: Trainer) -> list[OptimizerSettings]:
-    """Return the present settings of the trainer's optimizers: plain values, no parameters."""
+    """Return the current settings of the trainer's optimizers: plain values, no parameters."""
     return [[_plain(group) for group in optimizer.param_groups] for optimizer in trainer.optimizers]
 
 
@@ -41,7 +41,7 @@ def apply_changed_settings(trainer: Trainer, old: list[OptimizerSettings], new: 
 
 
 def _plain(group: dict[str, Any]) -> Settings:
-    """The settings of a parameter group that are single values; its parameters and tuples, such as betas, are not."""
+    """Return the single-valued settings of a parameter group, without its parameters and tuples such as betas."""
     settings: Settings = {}
     for key, value in group.items():
         value = value.item() if isinstance(value, Tensor) and value.numel() == 1 else value

@@ -1,4 +1,4 @@
-"""Learning rate schedules, in shares of the length of a training."""
+"""Learning rate schedules whose times are fractions of the training."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ def lr_factor(
     milestones: Sequence[float] = (),
     gamma: float = 0.1,
 ) -> Callable[[int], float]:
-    """Return the share of the peak learning rate after a number of steps, for `torch.optim.lr_scheduler.LambdaLR`.
+    """Return a function from steps to fractions of the peak learning rate, for `torch.optim.lr_scheduler.LambdaLR`.
 
     Args:
         schedule: "constant", "cosine" to zero, or "step" by ``gamma`` at each of ``milestones``.
         total_steps: Steps of the whole training, as ``trainer.estimated_stepping_batches`` gives them.
-        warmup: Share of the training, in [0, 1), over which the rate climbs linearly to its peak.
-        milestones: Shares of the training, in (0, 1).
-        gamma: What "step" multiplies by, in (0, 1].
+        warmup: Fraction of the training, in [0, 1), over which the rate climbs linearly to its peak.
+        milestones: Fractions of the training, in (0, 1).
+        gamma: Factor of "step", in (0, 1].
 
     Raises:
         ValueError: An argument is out of its range, or the schedule needs an end of training that is not set.

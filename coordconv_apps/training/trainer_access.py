@@ -1,4 +1,4 @@
-"""Typed access to what a trainer has, but does not declare."""
+"""Typed access to attributes that a trainer has but does not declare."""
 
 from __future__ import annotations
 
@@ -18,6 +18,6 @@ def attached_datamodule(trainer: Trainer, kind: type[T]) -> T:
 
 
 def log_interval(trainer: Trainer) -> int:
-    """Return after how many steps the trainer logs: its ``log_every_n_steps``."""
+    """Return the number of steps between two logs: the trainer's ``log_every_n_steps``."""
     steps: int = getattr(trainer, "log_every_n_steps", 50)
     return steps

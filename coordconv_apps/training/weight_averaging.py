@@ -27,7 +27,7 @@ class Averaging(WeightAveraging):
     drawn during ``fit`` show the network of the training, not the average.
 
     Args:
-        decay: Share of the average that each step keeps, in [0, 1); the average covers about ``1 / (1 - decay)``
+        decay: Fraction of the average that each step keeps, in [0, 1); the average covers about ``1 / (1 - decay)``
             steps. 0 turns averaging off.
     """
 

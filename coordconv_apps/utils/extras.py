@@ -12,7 +12,7 @@ def required_extra(extra: str) -> Iterator[None]:
     """Exit with status 2 and one line that names an extra if a package imported in the block is not installed.
 
     An application's ``__main__`` imports everything within such a block. A missing module of an installed package
-    raises its `ModuleNotFoundError`: that is a defect, no missing extra.
+    raises its `ModuleNotFoundError`: that is a defect, not a missing extra.
     """
     try:
         yield

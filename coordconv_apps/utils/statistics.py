@@ -33,15 +33,15 @@ def bootstrap(
     """Estimate a statistic with its percentile bootstrap confidence interval over runs.
 
     By default the bootstrap is stratified (Agarwal et al., 2021, section 4.1): the runs of each column are resampled
-    with replacement on their own, and so are those of each array. With ``paired``, whole rows are resampled: what
-    a seed does to all columns cancels in their difference.
+    with replacement on their own, and so are those of each array. With ``paired``, whole rows are resampled: the
+    effect of a seed on all columns cancels in their difference.
 
     Args:
         statistic: Function from arrays ``(..., runs, columns)`` to ``(...)``.
-        scores: Arrays ``(runs, columns)``, as many as the statistic takes.
+        scores: Arrays ``(runs, columns)``, one for each argument of the statistic.
         generator: Source of random numbers.
         paired: Whether to resample whole rows.
-        confidence: Share of the resampled statistics inside the interval, in (0, 1).
+        confidence: Fraction of the resampled statistics inside the interval, in (0, 1).
         resamples: Number of resamples.
 
     Raises:

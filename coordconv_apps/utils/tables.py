@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 REAL_REFERENCE = "/floor/"
-"""In the name of a metric: the value that real data, compared with other real data, have for the metric without it."""
+"""Marks a metric as the reference ``<stage>/floor/<name>``: the value of ``<name>`` for real data against real data."""
 
 
 def table(rows: Iterable[Sequence[Any]]) -> str:

@@ -1,7 +1,7 @@
 """Build the networks of the coordinate-transform tasks by name (Liu et al., 2018, section 4 and supplement).
 
 ``paper`` is the paper's CoordConv network of each task, with coordinates where the paper has them. All others are
-plain convolution networks; with coordinates, every convolution of them is replaced by its CoordConv counterpart.
+plain convolution networks; with coordinates, each of their convolutions is replaced by its CoordConv counterpart.
 """
 
 from __future__ import annotations

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from coordconv_apps import CoordConv2d
 from coordconv_apps.nn.coords import Coords
 
-CLASSIFIER_CHANNELS = (32, 32, 64, 64, 1)  # of the 1x1 convolutions of the paper's network of classification
-PAINT_CHANNELS = (8, 8, 16, 16)  # of the 3x3 convolutions between softmax and last layer of that of rendering
+CLASSIFIER_CHANNELS = (32, 32, 64, 64, 1)  # of the 1x1 convolutions of the paper's classification network
+PAINT_CHANNELS = (8, 8, 16, 16)  # of the 3x3 convolutions between softmax and last layer, for rendering
 HALO = len(PAINT_CHANNELS) + 1  # how far a pixel of that softmax influences the image, in pixels
 
 
@@ -114,7 +114,7 @@ class GrowingNet(nn.Module):
     Batch norm and ReLU follow every layer but the last.
 
     Args:
-        canvas_size: Height and width of the canvas, in pixels; 64 takes six layers. Sizes that are no power of two
+        canvas_size: Height and width of the canvas, in pixels; 64 takes six layers. Sizes other than powers of two
             are cropped from the next one.
         inputs: Numbers per sample, 2 for each object.
         channels: Channels of the last two hidden layers; earlier layers have twice as many. The paper's are 32, 64, 96.

@@ -1,6 +1,6 @@
 """Networks from an image to a position (regression).
 
-All take images ``(B, 1, H, W)`` and return positions ``(B, 2)``: x and y as shares of the canvas.
+All take images ``(B, 1, H, W)`` and return positions ``(B, 2)``: x and y as fractions of the canvas.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from coordconv_apps.nn.coords import Coords
 
 
 class PositionNet(nn.Module):
-    """The paper's CoordConv network of regression: linear convolutions, then the maximum over the canvas."""
+    """The paper's CoordConv network for regression: linear convolutions, then the maximum over the canvas."""
 
     def __init__(self, coords: Coords) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class PositionNet(nn.Module):
         )
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return positions ``(B, 2)``, as shares of the canvas, for images ``(B, 1, H, W)``."""
+        """Return positions ``(B, 2)``, as fractions of the canvas, for images ``(B, 1, H, W)``."""
         marks: Tensor = self.layers(images)
         return marks.flatten(2).max(2).values
 

@@ -1,4 +1,4 @@
-"""One class for each coordinate-transform task, and what they share."""
+"""The coordinate-transform tasks: one class for each, and their base class."""
 
 from coordconv_apps.coordinates.tasks.base import CoordinateTask
 from coordconv_apps.coordinates.tasks.classification import CoordinateClassification

@@ -135,7 +135,7 @@ class CoordinateTask(EvaluatedTask["NotSoClevrBatch", nn.ModuleList], ABC):
         return schedule_by_step(optimizer, factor)
 
     def targets(self, centers: Tensor) -> Tensor:
-        """Return what the metric compares outputs with: by default the centres themselves."""
+        """Return the metric's targets: by default the centres themselves."""
         return centers
 
     def evaluation_step(self, batch: NotSoClevrBatch, metrics: nn.ModuleList, dataloader_idx: int) -> None:

@@ -57,8 +57,8 @@ class CoordinateClassification(CoordinateTask):
         baseline_weight_decay: The same for the baseline; null: weight_decay.
         schedule: Learning rate over the training: "constant", "cosine" to zero, or "step", which multiplies it by
             ``lr_gamma`` at each of ``lr_milestones``.
-        warmup: Share of the training, in [0, 1), over which the learning rate rises linearly to its peak.
-        lr_milestones: With "step", shares of the training, each in (0, 1).
+        warmup: Fraction of the training, in [0, 1), over which the learning rate rises linearly to its peak.
+        lr_milestones: With "step", fractions of the training, each in (0, 1).
         lr_gamma: With "step", factor of the learning rate, in (0, 1].
         stop_when_perfect: Whether to stop the training once both sets are perfect.
     """

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 class CoordinateRegression(CoordinateTask):
     """Coordinate regression (Liu et al., 2018, section 4): from the one-hot image of a centre to its (x, y).
 
-    The loss is the mean squared error of positions, as shares of the canvas. A set is perfect when the
-    mean distance is below 0.1 pixels.
+    The loss is the mean squared error of positions, as fractions of the canvas. A set is perfect when the mean distance
+    is below 0.1 pixels.
 
     Args:
         coords: Coordinates that the network sees: "none", "xy", or "xyr" with the distance from the centre.
@@ -41,8 +41,8 @@ class CoordinateRegression(CoordinateTask):
         baseline_weight_decay: The same for the baseline; null: weight_decay.
         schedule: Learning rate over the training: "constant", "cosine" to zero, or "step", which multiplies it by
             ``lr_gamma`` at each of ``lr_milestones``.
-        warmup: Share of the training, in [0, 1), over which the learning rate rises linearly to its peak.
-        lr_milestones: With "step", shares of the training, each in (0, 1).
+        warmup: Fraction of the training, in [0, 1), over which the learning rate rises linearly to its peak.
+        lr_milestones: With "step", fractions of the training, each in (0, 1).
         lr_gamma: With "step", factor of the learning rate, in (0, 1].
         stop_when_perfect: Whether to stop the training once both sets are perfect.
     """
@@ -86,7 +86,7 @@ class CoordinateRegression(CoordinateTask):
     def forward(self, centers: Tensor) -> Tensor:
         """Return the positions found, in pixels, ``(B, 2)``, in the images of centres, int64 ``(B, 1, 2)``."""
         images = one_hot(centers, self.canvas_size).unsqueeze(1).to(self.dtype)
-        positions: Tensor  # as shares of the canvas
+        positions: Tensor  # as fractions of the canvas
         if isinstance(self.network, PositionNet) and self.square_size >= 3:  # no centre lies on the border
             with torch.autocast(self.device.type, enabled=False):  # half precision has steps of 1/4 pixel
                 positions = self.network.forward_collapsed(images)
@@ -95,7 +95,7 @@ class CoordinateRegression(CoordinateTask):
         return positions * self.canvas_size
 
     def training_loss(self, centers: Tensor) -> Tensor:
-        """Return the mean squared error of positions, as shares of the canvas."""
+        """Return the mean squared error of positions, as fractions of the canvas."""
         return F.mse_loss(self(centers) / self.canvas_size, centers[:, 0] / self.canvas_size)
 
     def is_perfect(self, value: float) -> bool:
