@@ -77,7 +77,7 @@ def _draw_tag(picture: Image.Image, x: float, y: float, text: str, colour: str, 
 
 
 class DetectionPictures(Pictures):
-    """Draw true and found boxes on the first test canvases, always the same ones.
+    """Draw true and predicted boxes on the first test canvases, always the same ones.
 
     Args:
         every_n_epochs: Epochs between pictures during ``fit``; 0 draws at the end only.

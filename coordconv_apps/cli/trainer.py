@@ -20,9 +20,9 @@ class SuiteTrainer(Trainer):
 
     Args:
         limit_train_batches: Number of batches in a training epoch, or a fraction of them (1.0 is all). Null: all.
-        limit_val_batches: The same for a validation.
-        limit_test_batches: The same for a test.
-        limit_predict_batches: The same for a prediction.
+        limit_val_batches: The same for the validation.
+        limit_test_batches: The same for the test.
+        limit_predict_batches: The same for predict.
     """
 
     checkpoint: Path | None = None  # loaded by all commands

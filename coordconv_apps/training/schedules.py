@@ -22,7 +22,7 @@ def lr_factor(
     Args:
         schedule: "constant", "cosine" to zero, or "step" by ``gamma`` at each of ``milestones``.
         total_steps: Steps of the whole training, as ``trainer.estimated_stepping_batches`` gives them.
-        warmup: Fraction of the training, in [0, 1), over which the rate climbs linearly to its peak.
+        warmup: Fraction of the training, in [0, 1), over which the learning rate rises linearly to its peak.
         milestones: Fractions of the training, in (0, 1).
         gamma: Factor of "step", in (0, 1].
 

@@ -22,7 +22,7 @@ Optimizer = Literal["adam", "adamw", "sgd"]
 
 
 class DetectionTask(EvaluatedTask[DetectionBatch, EvaluationMetrics], ABC):
-    """Base of the detection methods.
+    """Base class of the detection tasks: evaluation, prediction, optimizer and learning-rate schedule.
 
     A subclass saves its hyperparameters, builds ``network``, ``val_metrics`` and ``test_metrics``, and implements
     `losses`, `find`, `legend` and `captions`. Its arguments ``optimizer`` to ``lr_gamma`` are read by

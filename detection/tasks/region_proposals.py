@@ -40,9 +40,9 @@ class RegionProposals(DetectionTask):
         weight_decay: L2 penalty of "adam" and "sgd", decoupled weight decay of "adamw".
         schedule: Learning rate schedule: "constant", "cosine" to zero, or "step" by ``lr_gamma`` at each of
             ``lr_milestones``.
-        warmup: Share of the training, in [0, 1), over which the learning rate rises linearly to its peak.
-        lr_milestones: Shares of the training, in (0, 1), at which "step" multiplies the learning rate.
-        lr_gamma: Factor of "step", in (0, 1].
+        warmup: Fraction of the training, in [0, 1), over which the learning rate rises linearly to its peak.
+        lr_milestones: Fractions of the training, in (0, 1), at which "step" multiplies the learning rate.
+        lr_gamma: Factor of the learning rate at each of lr_milestones, with "step", in (0, 1].
     """
 
     monitor: ClassVar[str] = "val/iou_proposals"

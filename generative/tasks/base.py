@@ -67,7 +67,7 @@ class ImageGenerator(nn.Module):
 
 
 class GenerativeTask(EvaluatedTask[ImageBatch, Metrics], ABC):
-    """Base of the generative tasks: the generator of both arms, and everything that follows once it is trained.
+    """Base class of the generative tasks: builds the generator, evaluates it, and generates and exports images.
 
     A subclass has all arguments that this class reads from ``self.hparams``, builds and trains its other networks,
     calls `_start_average` when all are built, and implements `_draw_noise`.

@@ -39,7 +39,7 @@ class GAN(GenerativeTask):
         norm: Whether the discriminator has batch norm.
         gain: Factor of the He-normal initial weights of network=coordconv, above 0.
         lr: Peak learning rate of the generator's Adam, above 0.
-        baseline_lr: The lr of the baseline; null: lr.
+        baseline_lr: Peak learning rate of the baseline; null: lr.
         discriminator_lr: Peak learning rate of the discriminator's Adam, above 0.
         beta1: Decay of Adam's first moment, in [0, 1).
         beta2: Decay of Adam's second moment, in [0, 1).
@@ -51,9 +51,9 @@ class GAN(GenerativeTask):
         average: Decay per step of the moving average of the generator that images are made with; 0: no average.
         compile: Whether to compile the networks for training.
         schedule: Learning rates during training: "constant", "cosine" to zero, or "step" at each of lr_milestones.
-        warmup: Share of the training, in [0, 1), over which the learning rates increase linearly to their peak.
-        lr_milestones: Shares of the training, in (0, 1), at which "step" multiplies the learning rates.
-        lr_gamma: Factor of "step".
+        warmup: Fraction of the training, in [0, 1), over which the learning rates increase linearly to their peak.
+        lr_milestones: Fractions of the training, in (0, 1), at which "step" multiplies the learning rates.
+        lr_gamma: Factor of the learning rates at each of lr_milestones, with "step".
     """
 
     walk_reach: ClassVar[float] = 1.0  # the ends of the uniform prior

@@ -39,19 +39,19 @@ class VAE(GenerativeTask):
         encoder_width: Channels of the encoder's first layer; the other layers have multiples of it.
         gain: Factor of the He-normal initial weights of network=coordconv, above 0.
         lr: Peak learning rate of Adam, above 0.
-        baseline_lr: The lr of the baseline; null: lr.
+        baseline_lr: Peak learning rate of the baseline; null: lr.
         beta1: Decay of Adam's first moment, in [0, 1).
         beta2: Decay of Adam's second moment, in [0, 1).
         reconstruction: Reconstruction loss: "bernoulli" or "squared".
         channel_weights: Weights of red, green and blue in the reconstruction loss, at least 0.
         kl_weight: Weight of the divergence of the posterior from the prior (beta; Higgins et al., 2017).
-        kl_warmup: Share of the training, in [0, 1), over which kl_weight increases from 0.
+        kl_warmup: Fraction of the training, in [0, 1), over which kl_weight increases from 0.
         average: Decay per step of the moving average of the networks that images are made with; 0: no average.
         compile: Whether to compile the networks for training.
         schedule: Learning rate during training: "constant", "cosine" to zero, or "step" at each of lr_milestones.
-        warmup: Share of the training, in [0, 1), over which the learning rate increases linearly to its peak.
-        lr_milestones: Shares of the training, in (0, 1), at which "step" multiplies the learning rate.
-        lr_gamma: Factor of "step".
+        warmup: Fraction of the training, in [0, 1), over which the learning rate increases linearly to its peak.
+        lr_milestones: Fractions of the training, in (0, 1), at which "step" multiplies the learning rate.
+        lr_gamma: Factor of the learning rate at each of lr_milestones, with "step".
     """
 
     walk_reach: ClassVar[float] = 2.0  # 95 % of the standard normal prior

@@ -25,27 +25,27 @@ class A2C(OnPolicyTask):
     Args:
         coords: Coordinates that the policy's convolutions see: "none" (the plain-convolution baseline), "xy", or "xyr"
             with the distance from the centre.
-        where: Which of the convolutions see them: the "first", or "all".
+        where: Convolutions that see coordinates: the "first", or "all".
         coord_init: Initial coordinate weights: "random" as in a layer that concatenates coordinates, or "zero", with
             which the policy starts as the plain one.
         game: "catch"; an Atari game, such as "pong"; or a Gymnasium environment with image observations.
-        frame_stack: Latest frames in an observation. Null for 4 with Atari's games and 1 with others.
+        frame_stack: Number of stacked frames in an observation; null: 4 for Atari games, 1 for others.
         full_action_space: Atari: whether to offer all 18 actions instead of those that do something in the game.
         image_size: Atari: height and width of observations, in pixels.
         arguments: Gymnasium: arguments of the environment, such as {continuous: false} of CarRacing.
         total_timesteps: Steps of all environments in the training. It ends with the rollout that completes them.
         n_steps: Steps of each environment in a rollout.
         gamma: Discount factor, in [0, 1].
-        gae_lambda: Weight of later temporal differences in the advantages, in [0, 1]; with 1 they are returns minus
-            values.
-        ent_coef: Weight of the entropy in the loss.
-        vf_coef: Weight of the values' squared error in the loss.
-        max_grad_norm: Norm that gradients are clipped to.
+        gae_lambda: Decay of later temporal differences in generalised advantage estimation, in [0, 1]; with 1,
+            advantages are returns minus values.
+        ent_coef: Weight of the entropy bonus in the loss.
+        vf_coef: Weight of the value loss, a squared error.
+        max_grad_norm: Largest norm of the gradient; a larger gradient is scaled down to it.
         normalize_advantage: Whether the advantages of a rollout are normalised.
         lr: Initial learning rate.
         lr_schedule: Whether the learning rate stays "constant" or falls to 0 over the training ("linear").
-        optimizer: "adam", "rmsprop", or "rmsprop_tf", TensorFlow's form of it.
-        optimizer_eps: Added to the optimizer's denominator.
+        optimizer: "adam", "rmsprop", or "rmsprop_tf", RMSprop as in TensorFlow.
+        optimizer_eps: Epsilon in the optimizer's denominator.
 
     Raises:
         ValueError: An argument is out of its range.

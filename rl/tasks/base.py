@@ -50,7 +50,7 @@ POSITIVE_FRACTION: Allowed = (lambda value: 0 < value <= 1, "above 0 and at most
 
 
 class RLTask(Task):
-    """Hold a policy and Stable-Baselines3's algorithm object, evaluate the policy, and count its training steps.
+    """Base class of the RL tasks: policy, Stable-Baselines3's algorithm object, evaluation, counters of the training.
 
     The arguments of a subclass include those that this class reads from ``self.hparams``. A subclass calls
     `create_algorithm` in ``__init__``, and trains in ``training_step``.

@@ -54,31 +54,31 @@ class DQN(RLTask):
     Args:
         coords: Coordinates that the policy's convolutions see: "none" (the plain-convolution baseline), "xy", or "xyr"
             with the distance from the centre.
-        where: Which of the convolutions see them: the "first", or "all".
+        where: Convolutions that see coordinates: the "first", or "all".
         coord_init: Initial coordinate weights: "random" as in a layer that concatenates coordinates, or "zero", with
             which the policy starts as the plain one.
         game: "catch"; an Atari game, such as "pong"; or a Gymnasium environment with image observations.
-        frame_stack: Latest frames in an observation. Null for 4 with Atari's games and 1 with others.
+        frame_stack: Number of stacked frames in an observation; null: 4 for Atari games, 1 for others.
         full_action_space: Atari: whether to offer all 18 actions instead of those that do something in the game.
         image_size: Atari: height and width of observations, in pixels.
         arguments: Gymnasium: arguments of the environment, such as {continuous: false} of CarRacing.
         total_timesteps: Steps of all environments in the training.
-        buffer_size: Latest steps of all environments that the replay buffer holds.
+        buffer_size: Capacity of the replay buffer, in steps of all environments.
         learning_starts: Steps with random actions before the first update.
-        batch_size: Steps in an update.
-        tau: How far the target network moves in each of its updates, in (0, 1]; 1 copies the weights.
+        batch_size: Transitions in a minibatch.
+        tau: Coefficient of the target network's soft updates, in (0, 1]; 1 copies the weights.
         gamma: Discount factor, in [0, 1].
         train_freq: Steps of each environment between updates.
-        gradient_steps: Number of updates each time.
+        gradient_steps: Number of updates after every train_freq steps.
         target_update_interval: Steps of all environments between updates of the target network.
         exploration_fraction: Fraction of the training in which the exploration rate, the probability of a random
             action, falls from 1.
         exploration_final_eps: Final exploration rate. Evaluations that sample actions use it.
-        max_grad_norm: Norm that gradients are clipped to.
+        max_grad_norm: Largest norm of the gradient; a larger gradient is scaled down to it.
         lr: Initial learning rate.
         lr_schedule: Whether the learning rate stays "constant" or falls to 0 over the training ("linear").
-        optimizer: "adam", "rmsprop", or "rmsprop_tf", TensorFlow's form of it.
-        optimizer_eps: Added to the optimizer's denominator.
+        optimizer: "adam", "rmsprop", or "rmsprop_tf", RMSprop as in TensorFlow.
+        optimizer_eps: Epsilon in the optimizer's denominator.
 
     Raises:
         ValueError: An argument is out of its range, or the game's actions are not discrete.

@@ -28,22 +28,22 @@ class CoordinateRegression(CoordinateTask):
         coords: Coordinates that the network sees: "none", "xy", or "xyr" with the distance from the centre.
         network: The network: "paper" (the CoordConv network of the task), "dense" or "strided" (the paper's two
             baselines), or "budget" ("strided" within the parameters of "paper").
-        baseline: The network that replaces it with coords=none; null: the same one.
+        baseline: The network that coords=none trains instead; null: the one named by network.
         width: Factor of the channels of "dense" and "strided" (m in the paper).
         canvas_size: Height and width of the data's canvas, in pixels.
         square_size: Side of the data's squares, in pixels.
         coord_gain: Further factor of the initial coordinate weights, at least 0.
         lr: Peak learning rate of Adam, above 0.
-        baseline_lr: The same for the baseline; null: lr.
+        baseline_lr: Peak learning rate of the baseline; null: lr.
         beta2: Decay of Adam's second moment, in [0, 1).
         weight_decay: L2 penalty of weights, but not of biases and norms: the factor with which a weight is added to its
             gradient, which is twice its factor in a sum of squares.
-        baseline_weight_decay: The same for the baseline; null: weight_decay.
+        baseline_weight_decay: L2 penalty of the baseline; null: weight_decay.
         schedule: Learning rate over the training: "constant", "cosine" to zero, or "step", which multiplies it by
             ``lr_gamma`` at each of ``lr_milestones``.
         warmup: Fraction of the training, in [0, 1), over which the learning rate rises linearly to its peak.
         lr_milestones: With "step", fractions of the training, each in (0, 1).
-        lr_gamma: With "step", factor of the learning rate, in (0, 1].
+        lr_gamma: With "step", factor of the learning rate at each of lr_milestones, in (0, 1].
         stop_when_perfect: Whether to stop the training once both sets are perfect.
     """
 
