@@ -15,7 +15,7 @@ MAX_LOG_SCALE = math.log(1000 / 16)
 """Upper limit of ``dw`` and ``dh``, torchvision's: exp() must not overflow early in training."""
 
 NMS_IOU = 0.8
-"""Non-maximum suppression drops proposals with a larger IoU with a better one (the paper's test setting)."""
+"""Non-maximum suppression drops proposals whose IoU with a better one is larger (the paper's test setting)."""
 
 MAX_PROPOSALS = 10
 """Proposals kept per image (the paper's test setting)."""
@@ -113,7 +113,7 @@ def select_proposals(boxes: Tensor, scores: Tensor) -> Tensor:
         >>> select_proposals(boxes, torch.tensor([0.9, 0.8, 0.7]))
         tensor([0, 2])
     """
-    # Suppression goes down the scores, so the few best boxes decide the outcome unless they are all alike.
+    # Suppression starts with the best scores, so that the few best boxes decide the outcome unless they all overlap.
     shortlist = scores.topk(min(16 * MAX_PROPOSALS, len(scores))).indices
     kept = shortlist[nms(boxes[shortlist], scores[shortlist], NMS_IOU)[:MAX_PROPOSALS]]
     if len(kept) < MAX_PROPOSALS and len(shortlist) < len(scores):
@@ -125,7 +125,7 @@ def select_proposals(boxes: Tensor, scores: Tensor) -> Tensor:
 def propose(
     logits: Tensor, deltas: Tensor, anchors: Tensor, size: tuple[int, int], *, clip_moved: bool = True
 ) -> list[Detections]:
-    """Make a batch's proposals as the paper tests them: moved, clipped, suppressed at IoU 0.8, at most ten.
+    """Make a batch's proposals with the paper's test settings: moved, clipped, suppressed at IoU 0.8, at most ten.
 
     Args:
         logits: Objectness ``(B, N)``.

@@ -23,12 +23,12 @@ _Floats = npt.NDArray[np.float64]
 _Shorts = npt.NDArray[np.uint16]
 
 TrueBoxes = Literal["cut", "whole", "all"]
-"""Which boxes are the objects of a canvas: see `detection.data.DetectionData`."""
+"""Choices of the boxes that are a canvas's objects: see `detection.data.DetectionData`."""
 
 
 @dataclass(frozen=True)
 class CanvasSettings:
-    """How canvases are drawn, see `detection.data.DetectionData`. The defaults are the paper's.
+    """Settings for drawing canvases, see `detection.data.DetectionData`. The defaults are the paper's.
 
     If ``min_visible`` is below 1, the visible part of a box may contain no pixel centre: its glyph cannot be seen.
     """
@@ -98,7 +98,7 @@ def draw_canvases(
         glyphs: Glyphs to place, each with the same probability.
         count: Number of canvases, at least 1.
         settings: Sizes, and the number of glyphs.
-        rng: Source of five numbers for every placed glyph: which one, height, width, y, x.
+        rng: Source of five numbers for every placed glyph: index, height, width, y, x.
         chunk: Number of canvases drawn at a time; affects speed and memory only. Patches of 128 stay in a CPU's cache.
 
     Raises:
@@ -165,7 +165,7 @@ def _paint(images: Bytes, glyphs: Glyphs, chosen: _Ints, boxes: _Floats, patch: 
     # With a margin, glyphs across the border need no special case.
     side = size + 2 * patch
     padded = np.zeros((len(images), side, side), np.uint8)
-    # windows[i, y, x] is the patch of canvas i from pixel (y, x) on. Each of its rows is one item: that copies fastest.
+    # windows[i, y, x] is the patch of canvas i that starts at pixel (y, x). Each row is one item: this copies fastest.
     places = (len(images), side - patch + 1, side - patch + 1, patch)
     windows = np.ndarray(places, f"V{patch}", padded.data, strides=(side * side, side, 1, side))
     ends = np.searchsorted(slot, np.arange(chosen.shape[1] + 1))
@@ -179,7 +179,7 @@ def _paint(images: Bytes, glyphs: Glyphs, chosen: _Ints, boxes: _Floats, patch: 
 
 
 def _resample(glyphs: Glyphs, chosen: _Ints, boxes: _Floats, first: _Ints, patch: int) -> Bytes:
-    """Resize glyphs ``(m,)`` to their boxes ``(m, 4)``: patches ``(m, patch, patch)`` from pixel ``first`` on.
+    """Resize glyphs ``(m,)`` to their boxes ``(m, 4)``: patches ``(m, patch, patch)`` that start at pixel ``first``.
 
     Interpolation is bilinear, with repeated edges and without antialiasing, as in PIL's affine transform, which the
     authors use. It is done in integers, so that the result is the same on every machine.
@@ -206,7 +206,7 @@ def _resample(glyphs: Glyphs, chosen: _Ints, boxes: _Floats, first: _Ints, patch
 def _interpolate(lines: _Shorts | Bytes, at: npt.NDArray[np.int32], beyond: npt.NDArray[np.bool_]) -> _Shorts:
     """Interpolate ``n`` new lines ``(m, n, L)`` between ``K`` lines of ``L`` pixels ``(m, K, L)``, 0 to 255.
 
-    ``at`` ``(m, n)`` are their positions in 256ths of the distance between lines, ``beyond`` which of them are empty.
+    ``at`` ``(m, n)`` are their positions in 256ths of the distance between lines, ``beyond`` the mask of empty ones.
     """
     m, num_lines, length = lines.shape
     flat = np.zeros((m * num_lines + 1, length), np.uint16)

@@ -229,7 +229,7 @@ class DetectionData(DataModule):
             self._canvases[split] = draw_canvases(loaded[split], self.counts[split], self.settings, rng)
 
     def _find_images(self) -> list[Path]:
-        """Return the readable images to predict on, and print which ones are left out."""
+        """Return the readable images to predict on, and print the names of the others."""
         place = self.predict_images
         if place is None:
             raise ValueError("data.predict_images=null: predict needs an image file, or a folder of image files")

@@ -12,17 +12,17 @@ from detection.boxes import MAX_PROPOSALS, NMS_IOU, decode
 from detection.models.paper_faster_rcnn import PaperFasterRCNN, ProposalNetwork, flat_outputs
 
 SHORTLIST = 600
-"""Number of best-scored boxes that enter suppression: as many as `PaperFasterRCNN` takes in evaluation."""
+"""Number of best-scored boxes that enter suppression, as in `PaperFasterRCNN` in evaluation."""
 
 _ROUNDS = 24
-"""Rounds of suppression. Chains in which each box decides the fate of the next are short: a handful would do."""
+"""Rounds of suppression. Chains of boxes that each suppress the next are short, so that about five would do."""
 
 
 def suppress(boxes: Tensor, valid: Tensor, iou: float, groups: Tensor | None = None) -> Tensor:
     """Return the mask ``(B, K)`` of boxes that non-maximum suppression keeps, without a loop over boxes.
 
-    A box is kept if no kept box before it overlaps it by more than ``iou``. This rule is recursive. Repeating it for
-    all boxes at once settles every box that depends on n others after n rounds.
+    A box is kept if no kept box before it overlaps it by more than ``iou``. This rule is recursive: repeated for all
+    boxes at once, it is final after n rounds for every box that depends on n others.
 
     Args:
         boxes: ``(B, K, 4)``, best first.

@@ -26,7 +26,7 @@ MNIST_FILES = (
 )
 MNIST_NUM_VAL = 5_000  # the last ones of the 60,000 training digits
 
-# Fainter pixels of an image file are noise of its scan or its compression. The other sources have a clean ground.
+# Fainter pixels of an image file are noise from scanning or compression. The other sources have a clean ground.
 _FILE_INK_ABOVE = 32
 
 
@@ -97,7 +97,7 @@ def load_glyphs(
 
 
 def load_class_names(source: Source, glyphs: Path | None, glyph_labels: Path | None) -> tuple[str, ...]:
-    """Read the names of a source's classes, in the order of the class numbers; arguments as of `load_glyphs`.
+    """Read the names of a source's classes, in the order of the class numbers; arguments as for `load_glyphs`.
 
     Example:
         >>> load_class_names("mnist", None, None)[:3]

@@ -17,9 +17,9 @@ from detection.gray_images import Bytes
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 
-# Shares of each class, for sources without a split of their own.
+# Fractions of each class, for sources without a split of their own.
 _TEST_SHARE, _VAL_SHARE = 0.2, 0.1
-# Not the seed of a run: no run is ever tested on a glyph that another run was trained on.
+# Independent of a run's seed, so that no run is tested on a glyph that another run was trained on.
 _SPLIT_SEED = 0
 
 _Ints = npt.NDArray[np.int64]

@@ -1,8 +1,8 @@
 """Sampling and losses of the authors' own protocol, region proposals alone (Liu et al., 2018).
 
-Every image is matched and sampled for itself, so a batch of B images gives the mean of what B batches of one image
-give. Unlike torchvision's training of a region proposal network, anchors are matched *after* the network moved them, so
-boxes that fit well already are the ones that are trained.
+Every image is matched and sampled independently, so that the loss of a batch is the mean of the losses of its images.
+Unlike in torchvision's region proposal network, anchors are matched *after* the network moved them, so that training
+concentrates on boxes that already fit well.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def _draw(candidates: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def sample(boxes: Tensor, truth: Tensor, real: Tensor, size: tuple[int, int]) -> Samples:
-    """Sample boxes uniformly: per image six positive and six negative ones, or as many as there are.
+    """Sample boxes uniformly: per image six positive and six negative ones, or all if there are fewer.
 
     Positive candidates are pairs (box, true box): pairs with an IoU above `POSITIVE_IOU` whose box lies within the
     canvas, and for each true box the box with the largest IoU. Negative candidates have an IoU below `NEGATIVE_IOU`
@@ -54,7 +54,7 @@ def sample(boxes: Tensor, truth: Tensor, real: Tensor, size: tuple[int, int]) ->
     Args:
         boxes: Moved boxes ``(B, N, 4)``.
         truth: True boxes ``(B, G, 4)``.
-        real: Mask ``(B, G)`` of the true boxes that are no padding.
+        real: Mask ``(B, G)`` of the true boxes that are not padding.
         size: Height and width of the canvas in pixels.
     """
     height, width = size
@@ -100,7 +100,7 @@ def proposal_losses(
         anchors: ``(N, 4)``.
         truth: True boxes of each image, ``(n, 4)``; n may be 0.
         size: Height and width of the canvas in pixels.
-        clip_moved: Whether to clip moved boxes to the canvas before they are matched (an option of the authors' code).
+        clip_moved: Whether to clip moved boxes to the canvas before matching (an option of the authors' code).
             Without it, a box beyond the border is a sample only if it has the largest IoU with a true box.
 
     Returns:

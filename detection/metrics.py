@@ -106,7 +106,7 @@ class AveragePrecision(MeanAveragePrecision):
         if self.distributed_available_fn():
             ranks = gather_ranks({name: [value.cpu() for value in values] for name, values in own.items()})
             for name in own:
-                # Images are dealt out to the processes one by one: taken back likewise, they are in order again.
+                # Processes get images in turn: gathered in turn, the images are in their original order.
                 rounds = itertools.zip_longest(*(rank[name] for rank in ranks))
                 setattr(self, name, [value.to(self.device) for r in rounds for value in r if value is not None])
         try:
@@ -122,7 +122,7 @@ class EvaluationMetrics(nn.Module, ABC):
 
     @abstractmethod
     def update(self, found: Found, targets: Sequence[DetectionTarget]) -> None:
-        """Add what was found in images, and their true boxes and labels."""
+        """Add the detections in images, and their true boxes and labels."""
 
     def compute(self) -> dict[str, Tensor]:
         """Return the values by name, scalars, over the images of all processes; then reset the metrics."""

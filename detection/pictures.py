@@ -63,8 +63,8 @@ def draw_boxes(
 def _draw_tag(picture: Image.Image, x: float, y: float, text: str, colour: str, *, end: bool) -> None:
     """Write on a coloured patch above a box's first corner, or (end) below its last, but within the picture.
 
-    Torchvision writes every label into the first corner of its box: those of a true and of its found box would cover
-    each other, and those of boxes at the border would be cut off.
+    Torchvision writes every label into the first corner of its box: the labels of a true box and its found box would
+    overlap, and labels at the border would be cut off.
     """
     if not text:
         return

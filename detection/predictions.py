@@ -41,7 +41,7 @@ class DetectionWriter(Callback):
         self._annotations: list[dict[str, Any]] = []
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Forget the images of an earlier prediction."""
+        """Drop the images of an earlier prediction."""
         self._images, self._annotations = [], []
 
     def on_predict_batch_end(

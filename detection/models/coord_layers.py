@@ -12,7 +12,7 @@ from coordconv_apps.nn.coords import Coords
 from detection.models.paper_faster_rcnn import PaperFasterRCNN, ProposalNetwork
 
 PAPER_COORD_LAYERS = r"backbone\.conv1|rpn\.head\.shared|rpn\.head\.box_out"
-"""Layers with coordinates in the paper's CoordConv arm: first backbone layer, the 3x3 of 32, last box layer."""
+"""Layers with coordinates in the paper's CoordConv arm: first backbone layer, 3x3 with 32 channels, last box layer."""
 
 CoordInit = Literal["random", "zero"]
 """Initial coordinate weights: random as in the paper, or zero (the network then starts as the plain one)."""

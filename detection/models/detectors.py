@@ -47,7 +47,7 @@ def build_detector(
         network_args: Keyword arguments of torchvision's builder, such as ``min_size``.
 
     Raises:
-        ValueError: If the name is unknown, or an argument does not go with the network.
+        ValueError: If the name is unknown, or the network does not take an argument.
 
     Example:
         >>> type(build_detector("paper")).__name__
@@ -81,7 +81,7 @@ def detect(network: nn.Module, images: Tensor) -> Found:
     """Run a detector from `build_detector`, in evaluation mode, on images ``(B, 1, H, W)`` in [0, 1].
 
     Returns:
-        The final detections, and the best of the region proposals that the second stage got, in pixels.
+        The final detections, and the best region proposals that the second stage received, in pixels.
     """
     proposals: list[Tensor] = []
 
@@ -105,7 +105,7 @@ def detect(network: nn.Module, images: Tensor) -> Found:
 
 
 def as_input(network: nn.Module, images: Tensor) -> Tensor | list[Tensor]:
-    """Return a batch ``(B, 1, H, W)`` as a detector takes it: torchvision's take lists of three-channel images."""
+    """Convert a batch ``(B, 1, H, W)`` to a detector's input: a list of three-channel images for torchvision's."""
     if isinstance(network, PaperFasterRCNN):
         return images.contiguous(memory_format=torch.channels_last)
     return list(images.expand(-1, 3, -1, -1))

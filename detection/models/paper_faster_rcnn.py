@@ -1,6 +1,6 @@
 """The paper's networks, layer by layer: a small Faster R-CNN, and its region proposal network alone.
 
-They are those of Liu et al. (2018, section 4) and the authors' code, of plain convolutions;
+They follow Liu et al. (2018, section 4) and the authors' code, with plain convolutions;
 `detection.models.coord_layers` adds coordinates.
 """
 
@@ -77,7 +77,7 @@ class FixedAnchors(AnchorGenerator):  # type: ignore[misc]  # torchvision is unt
 
 
 class PaperBackbone(nn.Module):
-    """Extract features: 5x5 of 32, ReLU, 2x2 max pool, 5x5 of 64, ReLU, 2x2 max pool."""
+    """Extract features: 5x5 with 32 channels, ReLU, 2x2 max pool, 5x5 with 64 channels, ReLU, 2x2 max pool."""
 
     out_channels = 64
 
@@ -95,11 +95,10 @@ class PaperBackbone(nn.Module):
 
 
 class PaperRPNHead(nn.Module):
-    """Score and move anchors: a 3x3 of 32, then a box branch (3x3 of 32, 1x1 to 4k) and a score branch (1x1 to 2k).
+    """Score and move k anchors: 3x3 with 32 channels, then a box branch (3x3, 1x1 to 4k) and a score branch (1x1).
 
     The paper has two scores per anchor, the logits of a softmax over (object, background). The softmax and its
-    cross-entropy depend on their difference alone, so this head returns the difference: it is torchvision's objectness
-    logit.
+    cross-entropy depend on their difference alone, so this head returns the difference, torchvision's objectness logit.
     """
 
     def __init__(self, in_channels: int, num_anchors: int = len(ANCHOR_SIZES), hidden: int = 32) -> None:
@@ -147,7 +146,7 @@ class ProposalNetwork(nn.Module):
 
 
 def flat_outputs(objectness: list[Tensor], deltas: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """Put outputs of `PaperRPNHead` for one map in the order of `FixedAnchors`: ``(B, N)`` and ``(B, N, 4)``."""
+    """Reshape outputs of `PaperRPNHead` for one map to the order of `FixedAnchors`: ``(B, N)`` and ``(B, N, 4)``."""
     return (
         objectness[0].permute(0, 2, 3, 1).flatten(1),
         deltas[0].unflatten(1, (-1, 4)).permute(0, 3, 4, 1, 2).flatten(1, 3),

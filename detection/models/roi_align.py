@@ -12,8 +12,8 @@ from detection.boxes import pad_boxes
 class CanvasRoIAlign(MultiScaleRoIAlign):  # type: ignore[misc]  # torchvision is untyped
     """RoIAlign at the true positions of the paper's feature map.
 
-    Torchvision guesses the scale from the image sizes of the first batch and knows no offset, but without padding the
-    map starts 6 pixels inside the canvas. The values are those of `torchvision.ops.roi_align` (aligned, one sampling
+    Torchvision infers the scale from the image sizes of the first batch and has no offset, but without padding the map
+    starts 6 pixels inside the canvas. The values are those of `torchvision.ops.roi_align` (aligned, one sampling
     point per bin). Bilinear sampling is separable, so two matrix products compute it, in half the time.
 
     Args:

@@ -72,7 +72,7 @@ class DetectionTask(EvaluatedTask[DetectionBatch, EvaluationMetrics], ABC):
         """Find objects in images ``(B, 1, H, W)`` in [0, 1], in evaluation mode."""
 
     def kept(self, detections: Detections) -> Detections:
-        """Return those detections of an image that are drawn and predicted: all of them by default."""
+        """Return the detections of an image to draw and predict: all of them by default."""
         return detections
 
     @property

@@ -98,7 +98,7 @@ class RegionProposals(DetectionTask):
         return ("object",)
 
     def captions(self, detections: Detections, class_names: Sequence[str]) -> list[str]:
-        """Return the score of the best proposal alone: ten scores would hide what is below them."""
+        """Return the score of the best proposal alone: ten scores would cover the image."""
         scores = detections["scores"].tolist()
         return [f"{score:.2f}" if place == 0 else "" for place, score in enumerate(scores)]
 
