@@ -15,7 +15,7 @@ with required_extra("generative"):
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run the application with command-line arguments; None: those of the process."""
+    """Run the application with command-line arguments; with those of the process if None."""
     callbacks = (GenerativePictures, SampleWriter)
     run("generative", GenerativeTask, GenerativeData, args, default_task=GAN, callbacks=callbacks)
 

@@ -1,4 +1,4 @@
-"""What the generative application adds to the reports of `compare`: relative coverage, and the pictures of all arms."""
+"""Extend reports of `coordconv_apps.compare` with relative coverage and the pictures of all arms."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def extend(results: Sequence[Result]) -> Extension:
 
 
 def _find_picture(result: Result, name: str) -> Path | None:
-    """Return a picture of the run's test, or else of its training."""
+    """Return a picture from the run's test, or else from its training; None if there is none."""
     paths = (folder / "pictures" / f"{name}.png" for folder in reversed(result.folders))
     return next((path for path in paths if path.is_file()), None)
 

@@ -45,7 +45,7 @@ class GenerativeData(DataModule):
         radius: Radius of a circle and half the side of a square, in pixels, with source=shapes.
         num_train: Number of training images. Default: 50,000; for a folder, all images that are not held out.
         num_val: Number of validation images. Default: 1,000; for a folder, 5 % of its images, at most 1,000.
-        num_test: Number of test images. Default: 10,000; for a folder, as the default of num_val.
+        num_test: Number of test images. Default: 10,000; for a folder, the default of num_val.
         num_predict: Number of samples that predict generates.
         flip: Whether to flip training images of a folder horizontally at random.
         on_bad_image: What to do with unreadable images of a folder: "error" stops the run, "skip" leaves them out.
@@ -147,7 +147,7 @@ class GenerativeData(DataModule):
     def _draw_scenes(self, split: Split) -> Scenes:
         requested = self._requested_sizes[split]
         number = TWO_SHAPE_SIZES[split] if requested is None else requested
-        # Negative, because the epochs of the training order have the numbers from 0 on.
+        # Negative, because the training order uses the numbers from 0 on for its epochs.
         generator = torch.Generator().manual_seed(mix_seeds(self.seed, -1 - SPLITS.index(split)))
         return draw_scenes(number, self.image_size, self.radius, generator)
 

@@ -1,9 +1,9 @@
-"""Walks through the latent space of a generator: do latents move the objects without changing their shapes?
+"""Measure walks through a generator's latent space: do latents move the objects without changing their shapes?
 
 Liu et al. (2018), section 5, observed that directions in the latent space of a GAN with CoordConv are geometric
 transformations such as translation, and that those of a GAN without it are not. Here the centres of both objects are
-followed along straight walks. The metrics say how far and how straight they move, how evenly, and whether the shapes
-stay the same.
+followed along straight walks. The metrics are the distance, straightness and evenness of their paths, and how often
+the shapes stay the same.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from generative.two_shape_decoder import decode
 
 STEPS = 17  # images along a walk
 WALKS = 64  # smallest number of walks that are measured
-MAX_STEP = 0.75  # a centre that moves by more than this share of the radius from one image to the next has jumped
+MAX_STEP = 0.75  # a centre that moves by more than this times the radius from one image to the next has jumped
 _BATCH = 64
 
 
@@ -50,7 +50,7 @@ def walk_latents(latents: Tensor, directions: Tensor, steps: int = STEPS, reach:
         latents: ``(n, z)``: a point on each line.
         directions: ``(n, z)``: the direction of each line, not 0.
         steps: Number of points on each line, at least 2.
-        reach: The coordinate along the direction goes from ``-reach`` to ``reach``, whatever it is in ``latents``.
+        reach: The coordinate along the direction goes from ``-reach`` to ``reach``; that of ``latents`` is ignored.
 
     Example:
         >>> walk_latents(torch.tensor([[0.5, 0.25]]), torch.tensor([[1.0, 0.0]]), steps=3)
@@ -89,7 +89,7 @@ def measure_walks(
     """Follow the two objects along walks, and measure their paths; the results are on the CPU.
 
     Args:
-        sample: From latents ``(B, z)`` to images ``(B, 3, H, W)`` in [-1, 1].
+        sample: Function from latents ``(B, z)`` to images ``(B, 3, H, W)`` in [-1, 1].
         latents: ``(n, z)``: a point on each walk.
         directions: ``(n, z)``: the direction of each walk.
         radius: Radius of the objects, in pixels.
@@ -142,11 +142,11 @@ def measure_axis_walks(
 ) -> WalkMeasurements:
     """Follow the two objects along walks that each change one latent, as `measure_walks` does.
 
-    There are equally many walks for every latent, those of the first latent first. Each goes through its own point.
+    Every latent has the same number of walks, each through its own point. Walks are sorted by latent.
 
     Args:
-        sample: From latents ``(B, z)`` to images ``(B, 3, H, W)`` in [-1, 1].
-        draw_latents: From a number and a seed to latents ``(number, z)``.
+        sample: Function from latents ``(B, z)`` to images ``(B, 3, H, W)`` in [-1, 1].
+        draw_latents: Function from a number and a seed to latents ``(number, z)``.
         radius: Radius of the objects, in pixels.
         walks: Smallest number of walks; it is rounded up to a multiple of the number of latents.
         steps: Number of images along a walk.
@@ -166,15 +166,15 @@ def walk_metrics(walks: WalkMeasurements, reach: float) -> dict[str, float]:
     """Summarise the measurements of walks from ``-reach`` to ``reach``.
 
     - ``walk_distance``: pixels that a centre moves per unit of a latent, the mean over walks and objects.
-    - ``walk_translation``: the part of it that is translation (`WalkMeasurements`).
+    - ``walk_translation``: the part of this distance that is translation (`WalkMeasurements`).
     - ``walk_straightness``: displacement divided by distance, both summed over all walks, so that long paths count
       most; 1 is straight, 0 ends where it started.
     - ``walk_jump``: longest step divided by distance, both summed likewise; ``1 / (steps - 1)`` is even, 1 is a single
       jump.
-    - ``walk_same_shapes``: share of pairs of neighbouring valid images in which both shapes stay the same.
-    - ``walk_valid``: share of images that show one red and one blue object.
+    - ``walk_same_shapes``: fraction of pairs of neighbouring valid images in which both shapes stay the same.
+    - ``walk_valid``: fraction of images that show one red and one blue object.
 
-    If nothing moves or nothing is valid, they have the worst values: 0, and 1 for ``walk_jump``.
+    If nothing moves or nothing is valid, the metrics have their worst values: 0, and 1 for ``walk_jump``.
     """
     length, distance, pairs = 2 * reach, float(walks.distance.sum()), int(walks.neighbours.sum())
     return {

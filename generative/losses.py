@@ -57,7 +57,7 @@ def feature_matching_loss(discriminator: Discriminator, features: Tensor, real: 
     """
     with torch.no_grad():
         _, target = discriminator(real)
-    # Not in half precision: it is a small difference of large numbers.
+    # Not in half precision: this is a small difference of large numbers.
     return F.mse_loss(features.float().mean(0), target.float().mean(0))
 
 

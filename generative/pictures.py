@@ -21,7 +21,7 @@ from generative.pixel_range import to_uint8
 from generative.plots import DPI, image_statistics, plot_average, plot_centers, plot_walks
 from generative.tasks import VAE, GenerativeTask
 
-SEED = 0  # seed of the latents of all pictures: the same ones throughout a training
+SEED = 0  # seed of the latents of all pictures, so that pictures of different epochs are comparable
 _COLUMNS, _REAL_ROWS, _RECONSTRUCTIONS = 8, 2, 32
 _WALK_ROWS, _WALK_STEPS = 8, 9
 _MIN_SIDE = 96  # pixels; smaller images are enlarged by a whole number
@@ -143,10 +143,10 @@ def _reconstructions(task: VAE, datamodule: GenerativeData) -> Image.Image:
 
 
 def strongest_latents(sample: Callable[[Tensor], Tensor], latents: Tensor, reach: float, number: int) -> list[int]:
-    """Find the latents that change images most: by the mean difference of pixels between the two ends of a walk.
+    """Find the latents that change images most, by the mean difference of pixels between the two ends of a walk.
 
     Args:
-        sample: From latents ``(B, z)`` to images ``(B, 3, H, W)`` in [-1, 1].
+        sample: Function from latents ``(B, z)`` to images ``(B, 3, H, W)`` in [-1, 1].
         latents: ``(n, z)``: points on the walks.
         reach: The walks go from ``-reach`` to ``reach``.
         number: Largest number of indices to return, the largest change first.

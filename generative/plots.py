@@ -99,8 +99,8 @@ def _outline_range(axes: Axes, size: int, radius: int, *, difference: bool) -> N
 def plot_walks(walks: WalkMeasurements, image_size: int, radius: int, title: str) -> Figure:
     """Plot how far each latent moves the centres, whether shapes stay the same, and the paths of a few walks.
 
-    Left are the latents, sorted by how far they move the centres. Right is, for each of the latents that move the
-    centres farthest, its longest walk. Sizes are in pixels.
+    The left panel shows the latents, sorted by how far they move the centres. The right panels show the longest walk of
+    each of the first latents. Sizes are in pixels.
     """
     figure = _new_figure(title, 13, 5.8)
     left, right = figure.subfigures(1, 2, width_ratios=(1, 1.2), wspace=0.02, squeeze=False)[0]

@@ -39,7 +39,7 @@ class SampleWriter(Callback):
         self._batches: list[dict[str, NDArray[Any]]] = []
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Forget the samples of an earlier prediction."""
+        """Drop the samples of an earlier prediction."""
         self._batches = []
 
     def on_predict_batch_end(

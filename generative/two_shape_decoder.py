@@ -1,4 +1,4 @@
-"""Decoder of two-shape images: centre, shape and size of the red and the blue object, read back from pixels.
+"""Decode two-shape images: find centre, shape and size of the red and the blue object from pixels.
 
 It also decodes soft images (blurred, anti-aliased, slightly off in colour), as generators make them:
 
@@ -28,7 +28,7 @@ _MARGIN = 4  # pixels around an object in its window
 _CENTER_MARGIN = 2.5  # pixels around an object whose mass counts for its centre
 _ITERATIONS = 10  # each leaves about a third of the error; only partly hidden objects need more than two
 _EXACT_TOLERANCE = 0.02  # largest difference from a stamp of a mask that counts as exactly that stamp
-_SIZE_WEIGHT = 0.25  # of a size error: at radius 5, a circle made of pixels is nearly a square of half side 4
+_SIZE_WEIGHT = 0.25  # weight of a size error: at radius 5, a circle made of pixels is nearly a square of half side 4
 _MIN_SCALE, _MAX_SCALE = 0.9, 1.2  # of the shapes that fill in hidden parts, relative to the radius
 _PIXELS = 2**19  # decoded at a time on a CPU, so that intermediate results stay in the cache
 
@@ -84,9 +84,9 @@ def decode(images: Tensor, radius: int) -> DecodedScenes:
 def colour_masks(images: Tensor) -> tuple[Tensor, Tensor]:
     """Compute how red and how blue each pixel is.
 
-    For a blend of white, red and blue, the masks are the shares of red and blue: pixels between two touching objects
+    For a blend of white, red and blue, the masks are the fractions of red and blue: pixels between two touching objects
     belong to both, and neither object's edge moves. Grey, black, green and magenta are neither red nor blue.
-    Images are ``(B, 3, H, W)``, in [-1, 1]. The masks are ``(B, 2, H, W)``, and the share of all other colours is
+    Images are ``(B, 3, H, W)``, in [-1, 1]. The masks are ``(B, 2, H, W)``, and the fraction of all other colours is
     ``(B, H, W)``, in [0, 1].
     """
     images = (images + 1) / 2
@@ -192,11 +192,11 @@ class _Fit:
     def _update(self, images: slice | Tensor) -> None:
         own, hiding = self.own[images], self.hiding[images]
         offsets = self._offsets[images]
-        # Size and place of a half hidden object depend on each other: keep the size near the radius.
+        # Size and place of a half hidden object are ambiguous: keep the size near the radius.
         sizes = self.sizes[images].clamp(_MIN_SCALE * self.radius, _MAX_SCALE * self.radius)
         seen = _fill_hidden(own, hiding, self._templates(offsets, sizes))
         area = _sharp(seen).sum((-2, -1))
-        # Only mass near the object counts, equally far on all sides of it.
+        # Only mass within an equal distance on all sides of the object counts.
         reach = (self.radius + _CENTER_MARGIN + 0.5 - (self.axis - offsets[..., None]).abs()).clamp_(0, 1)
         across = (seen * reach[..., 1, :, None]).sum(-2) * reach[..., 0, :]
         down = (seen * reach[..., 0, None, :]).sum(-1) * reach[..., 1, :]
@@ -243,5 +243,5 @@ class _Fit:
 
 
 def _fill_hidden(own: Tensor, hiding: Tensor, template: Tensor) -> Tensor:
-    """Add to a mask what the template has where the other colour may hide it."""
+    """Fill a mask from the template where the other colour may hide the object."""
     return torch.minimum(template, own + hiding).maximum(own)

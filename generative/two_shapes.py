@@ -12,7 +12,7 @@ from generative.pixel_range import to_float
 
 COLOURS = ("red", "blue")  # names of the two objects; every axis of objects has this order
 SHAPES = ("circle", "square")  # names of the shapes 0 and 1
-_CHUNK = 128  # images rendered at a time: so many stay in the cache
+_CHUNK = 128  # images rendered at a time, few enough for the cache
 
 
 class Scenes(NamedTuple):
@@ -59,8 +59,7 @@ def draw_scenes(number: int, image_size: int, radius: int, generator: torch.Gene
     """
     check_size(image_size, radius)
     places = image_size - 2 * radius
-    # There are few different offsets from red to blue: draw the offset, weighted by the number of pairs that have it,
-    # then the place of red.
+    # Different offsets from red to blue are few: draw the offset, weighted by its number of pairs, then red's place.
     step = torch.arange(1 - places, places)
     offset = torch.cartesian_prod(step, step)
     pairs = (places - offset.abs()).prod(1) * (offset.square().sum(1) >= (2 * radius) ** 2)

@@ -1,4 +1,4 @@
-"""How much of the data a generator covers: functions of point clouds, and metrics of images that accumulate batches."""
+"""Metrics of how much of the data a generator covers: functions of point clouds, and metrics that accumulate images."""
 
 from generative.metrics.coverage import precision_recall_density_coverage
 from generative.metrics.histograms import histogram_metrics

@@ -17,20 +17,19 @@ def precision_recall_density_coverage(
     """Compute precision and recall (Kynkäänniemi et al., 2019), density and coverage (Naeem et al., 2020).
 
     Each point has a ball that reaches to its k-th nearest neighbour within its own cloud, the point itself not counted.
-    Points on the surface of a ball are inside. The metrics therefore do not depend on the order of points on a lattice,
-    where distances tie.
+    Points on the surface of a ball are inside, so that ties between distances, as on a lattice, do not matter.
 
-    - ``precision``: share of generated points inside any real ball, in [0, 1].
-    - ``recall``: share of real points inside any generated ball, in [0, 1]; 0 for at most k generated points.
+    - ``precision``: fraction of generated points inside any real ball, in [0, 1].
+    - ``recall``: fraction of real points inside any generated ball, in [0, 1]; 0 for at most k generated points.
     - ``density``: mean number of real balls around a generated point, divided by k; about 1 for equal distributions.
-    - ``coverage``: share of real balls that contain a generated point, in [0, 1].
+    - ``coverage``: fraction of real balls that contain a generated point, in [0, 1].
 
     Args:
         real: float64 ``(m, D)`` on the CPU, m above k.
         generated: float64 ``(n, D)`` on the CPU; n may be 0.
         num_generated: Number of generated samples; those without a point (invalid images) lie outside every ball.
             None: n.
-        k: Which neighbour gives a ball's radius.
+        k: The radius of a ball is the distance to the k-th neighbour.
 
     Example:
         >>> import torch

@@ -1,4 +1,4 @@
-"""Metrics of the 2-D histogram of a generated point cloud, compared with that of real data."""
+"""Metrics that compare the 2-D histogram of a generated point cloud with that of real data."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from scipy.special import ndtri
 from torch import Tensor
 
-POINTS_PER_BIN = 10  # mean number of points in a bin of the square that the histogram divides
+POINTS_PER_BIN = 10  # mean number of points in a bin of the histogram
 SIGNIFICANCE = 0.05  # level of the test whether two bins differ
 
 
@@ -28,19 +28,19 @@ def count_points(points: Tensor, half_width: float, bins: int) -> Tensor:
 
 
 def bins_per_axis(number: int) -> int:
-    """Return the number of bins along each axis for so many points: `POINTS_PER_BIN` in each bin, but at least 2."""
+    """Return the number of bins along each axis for ``number`` points: `POINTS_PER_BIN` in each bin, but at least 2."""
     return max(2, math.isqrt(number // POINTS_PER_BIN))
 
 
 def histogram_metrics(real: Tensor, generated: Tensor) -> dict[str, float]:
     """Compare the histogram of a generated cloud, counts ``(bins,)``, with that of real data.
 
-    - ``bin_coverage``: share of the bins with real points that also contain generated points, in [0, 1].
+    - ``bin_coverage``: fraction of the bins with real points that also contain generated points, in [0, 1].
     - ``entropy``: entropy of the generated histogram, in bits; 0 without generated points.
     - ``entropy_reduction``: ``(H_real - H) / H_real``: 0 for equal histograms; 1 if all points are in one bin, or if
       there are none.
     - ``js_divergence``: Jensen-Shannon divergence to base 2, in [0, 1]; 1 without generated points.
-    - ``different_bins``: share of the bins with points in which the shares of real and of generated points differ by
+    - ``different_bins``: fraction of the bins with points whose proportions of real and of generated points differ by
       the two-proportion z-test at `SIGNIFICANCE` (NDB/K; Richardson and Weiss, 2018); 1 without generated points.
 
     Example:

@@ -1,8 +1,8 @@
-"""Intrinsic dimension of a point cloud in the plane: 2 where points fill an area, 1 on a curve, 0 at a point.
+"""Estimate the intrinsic dimension of a point cloud in the plane: 2 for an area, 1 for a curve, 0 for a point.
 
 Both estimates work at a scale of several pixels. At this scale neither the integer coordinates of real centres nor
-noise around a curve matter. Near the edge of a cloud, neighbours lie on one side only, and an area looks less than
-two-dimensional. Points whose neighbourhood has an off-centre centre of mass are therefore left out if others remain.
+noise around a curve matter. Near the edge of a cloud, neighbours lie on one side only, which lowers the estimate for an
+area. Points whose neighbourhood has an off-centre centre of mass are therefore left out if others remain.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ NEIGHBOURHOOD = 0.12
 """Radius of the neighbourhoods of `local_dimension`, relative to the image's width: 7.7 pixels at 64 x 64."""
 
 _QUERIES = 8000  # points whose neighbours are measured, each several times if there are fewer
-_REFERENCE_POINTS = 1000  # points by which the edge of the cloud is found
-_EDGE_RADIUS = 1.25  # radius of the neighbourhood for that, relative to the distance of the second neighbour
+_REFERENCE_POINTS = 1000  # points that are used to find the edge of the cloud
+_EDGE_RADIUS = 1.25  # radius of the neighbourhoods used there, relative to the distance of the second neighbour
 _MAX_OFFSET = 0.15  # of the centre of mass, relative to that radius; 0.42 for half a disc
 _MIN_NEIGHBOURS = 12  # points in a neighbourhood of `local_dimension`
 _CHUNK = 1000  # rows of a distance matrix that are computed at a time
@@ -35,7 +35,7 @@ def intrinsic_dimension(points: Tensor, subset_size: int = SUBSET_SIZE, seed: in
     If points are spread evenly in d dimensions, the logarithm of the ratio of the distances to the second and the first
     neighbour has mean 1/d, whatever the density. The ratios are taken within small random subsets, which sets the scale
     of the estimate. Each coordinate is first moved by up to half a pixel at random, so that integers do not tie. A
-    point whose second neighbour is within `RESOLUTION` shares its place with others and counts as dimension 0.
+    point whose second neighbour is within `RESOLUTION` counts as dimension 0.
 
     Measured values with 250 to 5,000 points: centres of the data 1.9 to 2.1; a ring or a line (exact, rounded to pixels
     or with noise of half a pixel) 1.0 to 1.2 at 64 x 64 and up to 1.3 at 32 x 32; a point 0; half a ring and half the
@@ -102,7 +102,7 @@ def local_dimension(points: Tensor, image_size: int, seed: int = 0) -> float:
 
 
 def _jitter_and_shuffle(points: Tensor, generator: torch.Generator) -> Tensor:
-    """Move coordinates by up to half a pixel, and shuffle the points: the first ones are then a random sample."""
+    """Move coordinates by up to half a pixel, and shuffle the points, so that the first ones are a random sample."""
     points = points.double() + torch.rand(points.shape, generator=generator, dtype=torch.float64) - 0.5
     return points[torch.randperm(len(points), generator=generator)]
 

@@ -19,11 +19,11 @@ class PatchDistance(Metric):
 
     Patches of 7 x 7 pixels, from the same 16 places of every image, are projected onto 64 random directions. For each
     direction, the distance between the two distributions is that between their sorted values. The metric compares
-    colours, edges and textures, but not the content of whole images. It uses one scale, that of the images, in place
-    of a Laplacian pyramid.
+    colours, edges and textures, but not the content of whole images. It uses the scale of the images only, not a
+    Laplacian pyramid.
 
-    One half of the real images is the reference, and equal numbers of images are compared. The value of the other half
-    of the real images, ``floor/patch_distance``, is what a perfect generator would achieve.
+    One half of the real images is the reference, and equal numbers of images are compared. The other half of the real
+    images gives ``floor/patch_distance``, the value that a perfect generator would achieve.
 
     Args:
         image_size: Height and width of the images, in pixels, at least 7.

@@ -1,4 +1,4 @@
-"""Number of different samples that a generator makes, by the birthday paradox."""
+"""Estimate the number of different samples that a generator makes, by the birthday paradox."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-_TIE_TOLERANCE = 1 + 1e-9  # factor of a distance: exactly half a pixel is near enough, whatever the rounding
+_TIE_TOLERANCE = 1 + 1e-9  # factor of a distance: exactly half a pixel counts as equal, whatever the rounding
 
 
 def support_size(points: Tensor, kinds: Tensor) -> float:
-    """Estimate how many different samples a generator makes by the birthday paradox (Arora and Zhang, 2018).
+    """Estimate the number of different samples of a generator by the birthday paradox (Arora and Zhang, 2018).
 
     The estimate from n samples is ``n (n - 1) / 2`` divided by the number of equal pairs. Without an equal pair it is
     ``n (n - 1) / 2``, the most that n samples can show; without samples it is 0.
@@ -28,7 +28,7 @@ def support_size(points: Tensor, kinds: Tensor) -> float:
     n = len(points)
     if n < 2:
         return float(n)
-    # Kinds become coordinates that lie further apart than equal points may.
+    # As coordinates, different kinds are further apart than equal points can be.
     tree = cKDTree(torch.cat([points, 2.0 * kinds], 1).numpy())
     same = (int(tree.count_neighbors(tree, 0.5 * _TIE_TOLERANCE, p=float("inf"))) - n) // 2
     return n * (n - 1) / 2 / max(same, 1)

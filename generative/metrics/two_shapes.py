@@ -1,8 +1,8 @@
 """Metrics of how well generated two-shape images cover the data, exact over batches and processes.
 
-`TwoShapeMetrics` decodes real and generated images (`generative.two_shape_decoder`) and compares what they show.
+`TwoShapeMetrics` decodes real and generated images (`generative.two_shape_decoder`) and compares their objects.
 Equal numbers of images are compared. Each metric ``<name>`` comes with ``floor/<name>``, the real reference: the value
-that as many real images achieve.
+that the same number of real images achieves.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from generative.two_shapes import COLOURS, SHAPES, check_size
 
 MIN_IMAGES = 10  # smallest number of images on each side of a comparison
 _FIELDS = 7  # of an image in the state: whether it is valid, four coordinates, two shapes
-_RANGE_TOLERANCE = 1e-3  # by which values may lie outside [-1, 1]: rounding
+_RANGE_TOLERANCE = 1e-3  # rounding may move values out of [-1, 1] by this much
 
 
 class DecodedImages(NamedTuple):
-    """What a set of images shows; centres and shapes are those of the ``n`` valid images, on the CPU.
+    """The objects in a set of images; centres and shapes are those of the ``n`` valid images, on the CPU.
 
     Attributes:
         number: Number of images, valid or not.
-        invalid_share: Share of invalid images, in [0, 1], among all images, of which these may be a random part.
+        invalid_share: Fraction of invalid images, in [0, 1], among all images, of which these may be a random sample.
         centers: float64 ``(n, 4)``: x and y of red, x and y of blue, in pixels.
         jittered_centers: The same, each coordinate moved by up to half a pixel at random. The integers of real images
             and the fractions of generated ones then count alike, and distances do not tie. (On the integers alone, the
@@ -51,14 +51,14 @@ class DecodedImages(NamedTuple):
 def compare_two_shapes(
     images: DecodedImages, reference: DecodedImages, image_size: int, radius: int
 ) -> dict[str, float]:
-    """Compute all metrics of a set of images from as many real images, the reference.
+    """Compute all metrics of a set of images against the same number of real images, the reference.
 
-    - ``invalid``: share of images that are not in the data set (`DecodedScenes.valid`), in [0, 1].
+    - ``invalid``: fraction of images that are not in the data set (`DecodedScenes.valid`), in [0, 1].
     - ``precision``, ``recall``, ``density`` and ``coverage`` of the four coordinates of both centres. Invalid images
-      count as generated images that lie nowhere. Without a valid image all four are 0.
+      count as generated images outside every ball. Without a valid image all four are 0.
     - The metrics of `cloud_metrics`.
-    - ``pairs/circle_square`` (red first) and so on: shares of the four pairs of shapes. ``pairs_distance``: their total
-      variation distance from the reference, in [0, 1]. Without a valid image they are 0 and 1.
+    - ``pairs/circle_square`` (red first) and so on: fractions of the four pairs of shapes. ``pairs_distance``: their
+      total variation distance from the reference, in [0, 1]. Without a valid image they are 0 and 1.
     - ``support_size``: an estimate of the number of different images. Images are equal if their shapes are the same and
       their centres differ by at most half a pixel. Without a valid image it is 0.
     """
@@ -76,11 +76,12 @@ def compare_two_shapes(
 def cloud_metrics(images: DecodedImages, reference: DecodedImages, image_size: int, radius: int) -> dict[str, float]:
     """Compute the metrics of the red centres, the blue centres, and their differences (red minus blue).
 
-    They have the prefixes ``red/``, ``blue/`` and ``difference/``. Without prefix they are means over red and blue.
+    Metrics have the prefixes ``red/``, ``blue/`` and ``difference/``. Those without a prefix are means over red and
+    blue.
 
     - Those of `histogram_metrics`. Without a valid image, coverage and entropy are 0 and the others are 1.
-    - ``sliced_wasserstein``, in pixels. Without a valid image it is the diagonal of the square that contains the data's
-      cloud: no two clouds in it are further apart.
+    - ``sliced_wasserstein``, in pixels. Without a valid image it is the largest possible distance, the diagonal of the
+      square that contains the data's cloud.
     - ``intrinsic_dimension`` and ``local_dimension``: 2 for the data, 1 for a ring and 0 without a valid image. The
       cloud of differences has a hole and is thin at its edge: for the data, its dimension at the same scale is 1.8.
     """
@@ -118,15 +119,14 @@ def _pair_shares(shapes: Tensor) -> Tensor:
 class TwoShapeMetrics(Metric):
     """Compare generated two-shape images with real ones.
 
-    Equal numbers are compared: ``m = min(generated, real // 2)``. Of the real images, m are the reference and m others
-    are the real reference value ``floor/...``. m generated images and these m real images are each compared with the
-    reference. They are drawn at random with a fixed seed after sorting, so that the metrics depend neither on batches
-    nor on processes. Only ``invalid`` uses all images.
+    Equal numbers are compared: ``m = min(generated, real // 2)``. The reference is m real images. It is compared with m
+    generated images and, for ``floor/...``, with m other real images. All are drawn at random with a fixed seed after
+    sorting, so that the metrics depend neither on batches nor on processes. Only ``invalid`` uses all images.
 
     Args:
         image_size: Height and width of the images, in pixels.
         radius: Radius of a circle, half the side of a square, in pixels.
-        seed: Seed by which images are drawn.
+        seed: Seed for drawing images.
 
     Example:
         >>> import torch

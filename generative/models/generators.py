@@ -106,7 +106,7 @@ class CoordConvGenerator(nn.Module):
         return sum(products, self.first.bias)
 
     def _cached_coord_part(self) -> Tensor:
-        """Compute the same by calling the layer, which caches it in evaluation mode and which `fold` replaces."""
+        """Compute `_coord_part` by calling the layer, which caches it in evaluation mode and which `fold` replaces."""
         canvas = self.first.weight.new_zeros(1, self.first.in_channels, self.image_size, self.image_size)
         images: Tensor = self.first(canvas.contiguous(memory_format=torch.channels_last))
         return images[0].flatten(1).T

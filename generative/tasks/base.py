@@ -78,7 +78,7 @@ class GenerativeTask(EvaluatedTask[ImageBatch, Metrics], ABC):
     Attributes:
         ranges: Allowed values of the arguments that only the subclass has.
         walk_reach: Walks through the latent space go from ``-walk_reach`` to ``walk_reach``.
-        folder_monitor: The metric, the smaller the better, that decides which checkpoint is best for a folder.
+        folder_monitor: The metric that selects the best checkpoint for a folder; smaller is better.
         trained_networks: Names of the trained networks.
         image_networks: Names of the networks that make images. They are averaged over the training.
         validation_metrics: Names of the metrics that a validation logs. A test logs all metrics.
@@ -132,7 +132,7 @@ class GenerativeTask(EvaluatedTask[ImageBatch, Metrics], ABC):
         self._evaluation_latents = torch.empty(0, self.latent_size)
 
     def _of_arm(self, name: str) -> Any:  # noqa: ANN401  # of any argument
-        """Return an argument, or its ``baseline_`` counterpart where the baseline is trained and that is set."""
+        """Return an argument; for the baseline, its ``baseline_`` counterpart if that is set."""
         value = self.hparams[f"baseline_{name}"]
         return value if self.is_baseline and value is not None else self.hparams[name]
 
@@ -174,7 +174,7 @@ class GenerativeTask(EvaluatedTask[ImageBatch, Metrics], ABC):
     def draw_latents(self, number: int, seed: int) -> Tensor:
         """Draw latents from the prior: float32 ``(number, latent_size)`` on the CPU.
 
-        With the same seed, a smaller number gives the first of the same latents.
+        With the same seed, a smaller number gives the first rows of a larger one.
         """
         blocks = []
         for block in range(-(-number // _LATENT_BLOCK)):
@@ -186,7 +186,7 @@ class GenerativeTask(EvaluatedTask[ImageBatch, Metrics], ABC):
     def sample(self, latents: Tensor) -> Tensor:
         """Generate images from latents ``(B, latent_size)``: float32 ``(B, 3, H, W)`` in [-1, 1].
 
-        The averaged generator does it, if there is one, in evaluation mode.
+        This uses the averaged generator, if there is one, in evaluation mode.
         """
         if latents.ndim != 2 or latents.shape[1] != self.latent_size:
             raise ValueError(f"latents of shape {tuple(latents.shape)}: must be (B, {self.latent_size})")
@@ -278,7 +278,7 @@ class GenerativeTask(EvaluatedTask[ImageBatch, Metrics], ABC):
     # -------------------------------------------------------------- optimizers
 
     def _adam(self, network: nn.Module, lr: float, steps: float) -> OptimizerLRSchedulerConfig:
-        """Return Adam with a peak learning rate, and the schedule for so many steps of the whole training."""
+        """Return Adam with a peak learning rate, and its schedule for a training of ``steps`` steps."""
         hparams = self.hparams
         betas = (hparams["beta1"], hparams["beta2"])
         optimizer = torch.optim.Adam(network.parameters(), lr=lr, betas=betas, fused=can_fuse(self))
