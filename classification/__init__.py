@@ -11,7 +11,7 @@ __all__ = ["Classifier"]
 
 
 def __getattr__(name: str) -> object:
-    """Import the task when it is asked for, so that importing the package does not import Lightning."""
+    """Import the task when it is first used, so that importing the package does not import Lightning."""
     if name == "Classifier":
         from classification.tasks import Classifier
 

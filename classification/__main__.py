@@ -15,7 +15,7 @@ with required_extra("classification"):
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run the application with command-line arguments, those of the process if None."""
+    """Run the application with command-line arguments; with those of the process if None."""
     callbacks = (ClassificationPictures, ClassificationPredictionWriter)
     run("classification", Classifier, ClassificationData, args, callbacks=callbacks)
 

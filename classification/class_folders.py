@@ -44,9 +44,9 @@ class LabelledImage(NamedTuple):
 class ClassFolder(Dataset[LabelledImage]):
     """Image files with their classes, int64 ``(N,)``, read on demand.
 
-    torchvision's ImageFolder is not used: it never ends where a link leads back to a parent folder, says nothing of
-    folders that it cannot list, cannot skip unreadable files, and orders subfolders differently, which would change the
-    images that a seed holds out.
+    torchvision's ImageFolder is not used: it never ends where a link leads back to a parent folder, ignores folders
+    that it cannot list, cannot skip unreadable files, and orders subfolders differently, which would change the images
+    that a seed holds out.
     """
 
     files: ImageFiles
@@ -73,10 +73,10 @@ class ClassFolder(Dataset[LabelledImage]):
 
 
 class FolderLayout(NamedTuple):
-    """Where the images of each split are.
+    """The folders of the splits, and their classes.
 
     Attributes:
-        folders: The folder with the class folders of each split; one and the same if it has to be split.
+        folders: The folder with the class folders of each split; the same for all if it has to be split.
         class_names: The class folders in alphabetical order; the position is the label.
     """
 
@@ -85,7 +85,7 @@ class FolderLayout(NamedTuple):
 
     @property
     def needs_split(self) -> bool:
-        """Whether one folder has the images of all splits."""
+        """True if one folder has the images of all splits."""
         return self.folders["train"] == self.folders["val"]
 
 

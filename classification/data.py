@@ -163,7 +163,7 @@ class ClassificationData(DataModule):
 
     @property
     def num_classes(self) -> int:
-        """The number of classes; no images are read to know it."""
+        """The number of classes, known without reading images."""
         return self._get_source().num_classes
 
     @property
@@ -211,8 +211,8 @@ class ClassificationData(DataModule):
         """Make the loader of training images."""
         images, world_size = self._images("train"), self._processes()[1]
         groups = self.batch_size // self.repeats
-        # Batch normalisation has no variance of a single image: such a last batch is dropped, of other images in every
-        # epoch.
+        # Batch normalisation fails for a single image: a last batch of one image, another one in every epoch, is
+        # dropped.
         number = len(images.labels)
         remainder = number % (groups * world_size)
         drop_last = self.repeats == 1 and groups > 1 and 0 < remainder < 2 * world_size and remainder < number

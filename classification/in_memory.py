@@ -72,7 +72,7 @@ class InMemorySource:
 
     @property
     def num_classes(self) -> int:
-        """The number of classes; nothing is loaded to know it."""
+        """The number of classes, known without loading images."""
         return NUM_CLASSES[self.name]
 
     @property

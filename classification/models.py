@@ -31,7 +31,7 @@ STEM_CHANNELS = 8
 IMAGE_CHANNELS = 3
 TIMM = "timm/"
 _AUXILIARY = ("AuxLogits", "aux1", "aux2")
-_GOOGLE = ("googlenet", "inception_v3")  # torchvision warns of their weights' slow start, unless it is asked for
+_GOOGLE = ("googlenet", "inception_v3")  # torchvision warns that their initialisation is slow, unless it is requested
 
 
 def torchvision_classifiers() -> list[str]:
@@ -104,7 +104,7 @@ def build_classifier(
     if where == "stem":
         add_stem(plain, coords, keep_outputs=weights is not None)
     elif coords == "none":
-        choose_layers(plain, where)  # an error in the other arm is one in this arm too
+        choose_layers(plain, where)  # an error in one arm is an error in both
     else:
         try:
             to_coordconv(plain, where, coords)
@@ -138,7 +138,7 @@ def add_stem(network: nn.Module, coords: Coords, *, keep_outputs: bool) -> None:
     old = first.weight
     stem = nn.Conv2d(IMAGE_CHANNELS, STEM_CHANNELS, 1, device=old.device, dtype=old.dtype)
     with torch.no_grad():
-        # With the library's standard deviation: the outputs of the stem are smaller than images, but more.
+        # With the library's standard deviation: the stem's outputs are smaller than images but have more channels.
         wide = old.new_empty(len(old), STEM_CHANNELS, *old.shape[2:]).normal_() * old.std()
         if keep_outputs:
             wide[:, :IMAGE_CHANNELS] = old

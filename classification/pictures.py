@@ -140,7 +140,7 @@ def draw_confusion(confusion: Tensor, names: Sequence[str], title: str) -> Figur
 
 
 def best_and_worst(accuracies: Sequence[float], limit: int = MAX_BARS) -> tuple[list[int], int]:
-    """Return the classes to show from best to worst, and how many are left out after the first half of them.
+    """Return the classes to show from best to worst, and the number of classes left out in the middle.
 
     Args:
         accuracies: Accuracy of each class; NaN for a class without images, which is not shown.
@@ -156,7 +156,7 @@ def best_and_worst(accuracies: Sequence[float], limit: int = MAX_BARS) -> tuple[
 
 
 def draw_classes(report: ClassificationReport, names: Sequence[str], title: str) -> Figure:
-    """Draw the accuracy of each class as a bar, from best to worst; of many classes only both ends."""
+    """Draw the accuracy of each class as a bar, from best to worst; with many classes, only both ends."""
     accuracies, counts = report.class_accuracies, report.confusion.sum(1).tolist()
     shown, hidden = best_and_worst(accuracies.tolist())
     half = len(shown) // 2

@@ -33,7 +33,7 @@ class ClassificationPredictionWriter(Callback):
         self._rows: list[tuple[int, list[str]]] = []  # the index of an image, and the cells of its line
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Forget earlier predictions."""
+        """Drop earlier predictions."""
         self._rows = []
 
     def on_predict_batch_end(
@@ -55,7 +55,7 @@ class ClassificationPredictionWriter(Callback):
             self._rows.append((index, [path, *(text for i, p in pairs for text in (names[i], f"{p:.6f}"))]))
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the predictions of all processes, and print where they are."""
+        """Write the predictions of all processes, and print the path of the file."""
         gathered = gather_ranks(self._rows)
         self._rows = []
         if not trainer.is_global_zero:

@@ -236,7 +236,7 @@ class Classifier(EvaluatedTask[LabelledBatch, ClassificationMetrics]):
         """Load the class names; raise `ValueError` if the data have other classes."""
         super().on_load_checkpoint(checkpoint)
         self.class_names = known = checkpoint.get(CLASS_NAMES_KEY)
-        # Training and evaluation have data with classes of their own; prediction and export have not.
+        # Only the data of training and evaluation have classes.
         if known is None or self._trainer is None or self._trainer.predicting:
             return
         data = self._data()

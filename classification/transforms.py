@@ -47,7 +47,7 @@ AUGMENTATION_ALLOWED: dict[str, Allowed] = {
 
 
 class Augmentation(NamedTuple):
-    """How training images are augmented: arguments of `classification.data.ClassificationData`.
+    """Settings of the augmentation: arguments of `classification.data.ClassificationData`.
 
     Attributes:
         size: Height and width of the result, in pixels.
@@ -69,7 +69,7 @@ class Augmentation(NamedTuple):
 
     @property
     def is_batched(self) -> bool:
-        """Whether `crop_padded` can do all of it, for a whole batch at once."""
+        """True if `crop_padded` can do the whole augmentation, for a batch at once."""
         return self.crop == "padded" and self.augment == "none" and not self.erasing
 
 
@@ -108,18 +108,18 @@ class TrainTransform:
         """Resize the shorter side of larger images, uint8 ``(..., 3, H, W)``, to ``size``.
 
         Raises:
-            ImageFileError: The images, named ``name`` there, are smaller.
+            ImageFileError: The images are smaller; the message names them ``name``.
         """
         check_large_enough(images, self.settings.size, "data.image_size", "data.crop=resized", name)
         return resize_shorter(images, self.settings.size)
 
     def batch(self, images: Tensor, seeds: Sequence[int], repeats: int, name: str) -> Tensor:
-        """Augment a batch at once: the same result as seeding torch's global generator and calling, image by image.
+        """Augment a batch at once, with the result of seeding torch's global generator and calling image by image.
 
         Args:
             images: uint8 ``(B, 3, H, W)``.
             seeds: A seed for each image.
-            repeats: How many times to augment each image.
+            repeats: Number of augmented copies of each image.
             name: Name of the images, for messages.
 
         Returns:
@@ -143,10 +143,10 @@ class TrainTransform:
 
 
 def crop_padded(images: Tensor, drawn: Tensor, padding: int, size: int) -> Tensor:
-    """Crop a square from each image, uint8 ``(B, 3, H, W)``, and its black border, and flip some.
+    """Crop a square from each image and its black border, and flip some.
 
     Args:
-        images: The images.
+        images: uint8 ``(B, 3, H, W)``.
         drawn: int64 ``(B, 3)``: top and left of the square in the padded image, in pixels, and 1 for a flip.
         padding: Width of the border, in pixels.
         size: Side of the square, in pixels.
@@ -165,7 +165,7 @@ class EvalTransform:
 
     Attributes:
         size: Height and width of the result, in pixels.
-        resize: The shorter side is resized to this many pixels before; None keeps the size.
+        resize: Size of the shorter side before the crop, in pixels; None keeps the size.
     """
 
     size: int
