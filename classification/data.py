@@ -86,18 +86,18 @@ class ClassificationData(DataModule):
         erasing: Probability that a random rectangle of a training image is erased.
         mixup: Parameter of MixUp's beta distribution; 0 turns MixUp off.
         cutmix: Parameter of CutMix's beta distribution; 0 turns CutMix off. With both, each batch gets one at random.
-        repeats: How many copies of each image a batch has, each augmented anew. The epoch is as many times longer.
+        repeats: Copies of each image in a batch, each augmented separately. The epoch is longer by this factor.
         mean: Mean of red, green and blue, in [0, 1], subtracted from images.
         std: Standard deviation of red, green and blue, which images are divided by.
         val_fraction: Fraction of each class of the training images that is held out for validation, unless root has
             train and val. With 0, digits and CIFAR are validated on their test images.
-        split_seed: Determines which images are held out; apart from seed, so that all runs are tested on the same ones.
+        split_seed: Seed of the held-out images; separate from seed, so that all runs are tested on the same images.
         on_bad_image: What to do with unreadable images: "error" stops the run, "skip" continues without them.
-        predict_images: What predict classifies: an image, or a folder of images with its subfolders.
+        predict_images: Input of predict: an image, or a folder of images with its subfolders.
         batch_size: Training images in a batch, on each process.
         eval_batch_size: Images in a batch for evaluation and prediction, on each process.
         num_workers: Worker processes that load batches, on each process; 0 loads in the main process.
-        seed: Determines the order of training images and their augmentation.
+        seed: Seed of the order of training images and of their augmentation.
     """
 
     def __init__(

@@ -138,7 +138,7 @@ class DetectionData(DataModule):
         predict_images: Input of predict: an image file of any size and format, or a folder of them.
         batch_size: Canvases or images per batch, on each process.
         num_workers: Worker processes that load batches, on each process; 0 loads in the main process.
-        seed: Fixes the canvases and the order of training. The split of the glyphs does not depend on it.
+        seed: Seed of the canvases and of the training order. The split of the glyphs does not depend on it.
     """
 
     def __init__(

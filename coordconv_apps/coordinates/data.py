@@ -51,7 +51,7 @@ class NotSoClevrData(DataModule):
         square_size: Side of a square, in pixels.
         two_objects: Whether each sample has two squares, at random centres of its set; for CoordinateRendering.
         pairs: With two_objects, number of training samples; the number of test samples is a quarter of it.
-        test_fraction: With split=uniform, probability of the test set, in (0, 1).
+        test_fraction: With split=uniform, probability that a centre goes to the test set, in (0, 1).
         batch_size: Samples in a training batch, on each process.
         eval_batch_size: Samples in an evaluation batch, on each process.
         seed: Seed of the split, the pairs and the order of training.
