@@ -66,7 +66,7 @@ SHAPES = (
 class ConcatConv2d(nn.Module):
     """CoordConv as public implementations write it: concatenate coordinate channels to every sample, then convolve."""
 
-    def __init__(self, in_channels: int, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - handed on to torch
+    def __init__(self, in_channels: int, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - passed to torch
         super().__init__()
         self.conv = nn.Conv2d(in_channels + 2, *args, **kwargs)
 

@@ -47,7 +47,7 @@ def train_step(
 
 
 class RandomPictures(ClassificationData):
-    """Random images in memory, as many as the training takes."""
+    """Random images in memory, for all steps of the training."""
 
     def prepare_data(self) -> None:
         """Download nothing."""

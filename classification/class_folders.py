@@ -172,7 +172,7 @@ def find_class_images(folder: Path, class_names: Sequence[str], on_bad_image: On
 
 @dataclass
 class FolderSource:
-    """The splits of a folder of class folders, scanned when a split is asked for.
+    """The splits of a folder of class folders; a split is scanned when it is first used.
 
     The other attributes are arguments of `classification.data.ClassificationData`.
 

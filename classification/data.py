@@ -68,7 +68,7 @@ class ClassificationData(DataModule):
     """Labelled images: your own in class folders, or a well-known data set.
 
     Args:
-        source: Where the images come from. "folder": root has train/<class>, val/<class> and optionally test/<class>,
+        source: Source of the images. "folder": root has train/<class>, val/<class> and optionally test/<class>,
             or only <class>, which is then split. "digits": scikit-learn's digits, 8 x 8 pixels. "cifar10", "cifar100":
             downloaded if missing. "imagenet": root has train/<id> and val/<id>; classes get their English names.
         root: Folder of the images, or the folder of data sets that has CIFAR in it; by default the environment variable

@@ -55,7 +55,7 @@ def load_digits() -> tuple[Tensor, Tensor, list[str]]:
 
 @dataclass
 class InMemorySource:
-    """A data set in memory, loaded when a split or the class names are asked for.
+    """A data set in memory, loaded when a split or the class names are first used.
 
     The attributes are arguments of `classification.data.ClassificationData`.
     """

@@ -18,7 +18,7 @@ Bytes = npt.NDArray[np.uint8]
 """Gray values, 0 to 255."""
 
 Ink = Literal["auto", "bright", "dark"]
-"""Whether the ink of an image is brighter or darker than its ground; "auto" takes the border for the ground."""
+"""Brightness of an image's ink relative to its ground; "auto" takes the border for the ground."""
 
 
 def read_gray(path: Path, ink: Ink = "auto") -> Bytes:

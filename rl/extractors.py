@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from coordconv_apps.nn.coord_layer import CoordLayer
 
 Where = Literal["first", "all"]
-"""Which convolutions get coordinates: the first, or all three."""
+"""Choices of the convolutions that get coordinates: the first, or all three."""
 CoordInit = Literal["random", "zero"]
-"""How coordinate weights are initialised."""
+"""Choices of the initial coordinate weights."""
 
 SMALLEST_IMAGE = 36
 """Smallest height and width for NatureCNN: from its last layer, 1 + 2 = 3, 2 (3 - 1) + 4 = 8, 4 (8 - 1) + 8 = 36."""

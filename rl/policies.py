@@ -62,7 +62,7 @@ class _CoordPolicy(BasePolicy):
         net_arch: list[int] | dict[str, list[int]] | None = None,
         *,
         features_extractor_class: type[BaseFeaturesExtractor] | None = None,
-        **options: Any,  # noqa: ANN401 - handed on to Stable-Baselines3
+        **options: Any,  # noqa: ANN401 - passed to Stable-Baselines3
     ) -> None:
         extractor = self.extractor_class if features_extractor_class is None else features_extractor_class
         if net_arch is None and issubclass(extractor, NatureCNN):

@@ -103,7 +103,7 @@ def export_safe(player: Player, path: Path | str) -> None:
         path: The file, with its suffix.
 
     Raises:
-        ValueError: The policy, or a part of it, is of a class that is not listed here.
+        ValueError: The class of the policy, or of a part of it, is not listed here.
     """
     policy = required_policy(player)
     description = {

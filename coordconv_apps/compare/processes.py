@@ -155,7 +155,7 @@ def run_jobs(
     Args:
         plan: The comparison.
         jobs: The jobs to run; each must have a stage left.
-        environments: Environment variables of each slot; as many jobs run at a time as there are slots.
+        environments: Environment variables of each slot; each slot runs one job at a time.
         lock: A file descriptor that the processes keep open: the lock of the comparison's folder.
         stop: The signals that `stop_signals` collects.
     """

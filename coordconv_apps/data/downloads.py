@@ -1,4 +1,4 @@
-"""Where data sets are stored, and how their files are downloaded."""
+"""Find the folder of the data sets, and download their files."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from coordconv_apps.utils.errors import UserError, one_line
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
 OnBadImage = Literal["error", "skip"]
-"""What to do with an image file that cannot be read: stop with an error, or continue without it."""
+"""Handling of an image file that cannot be read: stop with an error, or continue without it."""
 
 MAX_CHECKED = 20_000
 """Folders with at most this many images are checked completely before a run starts, which takes seconds."""

@@ -26,7 +26,7 @@ class TrainBatches(Sampler[list[Any]]):
     """One epoch's batches of shuffled indices, for one process.
 
     The epoch's order is a permutation that depends on ``seed`` and the epoch. It is cut into steps of
-    ``batch_size * world_size`` samples, and each step is dealt out to the processes. So N processes with batches of B
+    ``batch_size * world_size`` samples, and each step is divided among the processes. So N processes with batches of B
     see the same samples in the same step as one process with batches of N * B, and all make the same number of steps.
     Only a last step of fewer samples than processes is filled up, with samples from the beginning of the order.
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 
 class Geometry(NamedTuple):
-    """How a layer slides over its coordinate grid: the arguments of `torch.convolution`."""
+    """Arguments of `torch.convolution` with which a layer slides over its coordinate grid."""
 
     stride: tuple[int, ...]
     padding: tuple[int, ...]

@@ -1,4 +1,4 @@
-"""Networks that have as many parameters as another one, for fair comparisons."""
+"""Build networks within the parameter count of another one, for fair comparisons."""
 
 from __future__ import annotations
 

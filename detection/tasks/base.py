@@ -57,7 +57,7 @@ class DetectionTask(EvaluatedTask[DetectionBatch, EvaluationMetrics], ABC):
             self.canvas_size.fill_(data.settings.image_size)
 
     def attached_data(self) -> DetectionData | None:
-        """Return the trainer's data module, or None if it is of another class: the task works with any batches."""
+        """Return the trainer's data module, or None if it has another class: the task works with any batches."""
         data = getattr(self.trainer, "datamodule", None)
         return data if isinstance(data, DetectionData) else None
 

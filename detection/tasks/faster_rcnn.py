@@ -91,7 +91,7 @@ class FasterRCNN(DetectionTask):
         self.test_metrics = DetectionMetrics(proposals=has_proposals, score_threshold=score_threshold)
 
     def setup(self, stage: str) -> None:
-        """Check that the data have as many classes as the network."""
+        """Check that data and network have the same number of classes."""
         super().setup(stage)
         data = self.attached_data()
         if data is not None and len(data.class_names) != self.num_classes:

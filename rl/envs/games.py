@@ -127,7 +127,7 @@ def check_options(options: Mapping[str, Any]) -> None:
 
 
 def find_kind(game: str) -> Kind:
-    """Return which kind of game a name stands for; raise the errors of `make_envs` if there is no such game."""
+    """Return the kind of game that a name stands for; raise the errors of `make_envs` if there is no such game."""
     from rl.envs.roms import find_game
 
     if game.lower() == "catch" or game == GYMNASIUM_ID:

@@ -81,7 +81,7 @@ def play_episodes(
 ) -> Episodes:
     """Play a number of episodes that is fixed beforehand for each environment, as `shard_episodes` describes.
 
-    The player's networks are in evaluation mode meanwhile, and the global random number generators stay as they are.
+    Networks play in evaluation mode. Afterwards, their mode and the global random number generators are restored.
 
     Args:
         player: Policy or algorithm.

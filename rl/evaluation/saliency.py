@@ -46,7 +46,7 @@ _BATCH = 256
 
 
 class Saliency(NamedTuple):
-    """How much each pixel matters to the value and to the choice of an action: float32 ``(B, H, W)``, not negative."""
+    """Saliency of each pixel for the value and for the choice of an action: float32 ``(B, H, W)``, not negative."""
 
     value: NDArray[np.float32]
     policy: NDArray[np.float32]

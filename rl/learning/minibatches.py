@@ -76,9 +76,9 @@ def minibatches(
 ) -> Iterator[Minibatch]:
     """Shuffle a rollout's samples and yield them in minibatches, each sample once.
 
-    All ranks cut the same samples into the same minibatches. Each rank has those of its own environments: more of one
-    minibatch, fewer or none of another. Advantages are normalised over the minibatch of all ranks. So the number of
-    ranks makes no difference.
+    All ranks cut the same samples into the same minibatches. Each rank has the samples of its own environments, so that
+    their number varies between minibatches and may be 0. Advantages are normalised over the minibatch of all ranks, so
+    that the number of ranks makes no difference.
 
     Args:
         rollout: T steps of the E environments of all ranks.
