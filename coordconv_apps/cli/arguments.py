@@ -116,14 +116,14 @@ class ArgumentsCLI(LightningCLI):
             "--name",
             type=str | None,
             default=None,
-            help="Name of the run; its folder is RUNS_DIR/APP/NAME/version_N. Null: the config file's, or default.",
+            help="Name of the run; its folder is RUNS_DIR/APP/NAME/version_N. Null for the config file's name.",
         )
         parser.add_argument("--runs_dir", type=str, default="runs", help="Folder of all runs.")
         parser.add_argument(
             "--ckpt_path",
             type=str | None,
             default=None,
-            help="File of a checkpoint, or best or last of the newest run of this name. Fit resumes its training.",
+            help="A checkpoint file; or best or last of the newest run of this name. fit resumes its training.",
         )
         parser.add_argument(
             "--allow_random_weights",

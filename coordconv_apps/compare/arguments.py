@@ -53,20 +53,26 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("app", metavar="APP", help="the application, as in `python -m APP fit`")
-    config_help = "its config; later ones override earlier ones"
+    config_help = "a config of the application; later files override earlier ones"
     parser.add_argument("--config", action="append", metavar="FILE", required=True, help=config_help)
     parser.add_argument(
         "--arms", nargs="+", default=["none", "xy"], metavar="ARM",
-        help=f"of {', '.join(ARMS)}; the others are compared with the first (default: none xy)",
+        help=f"one or more of {', '.join(ARMS)}; the others are compared with the first one (default: none xy)",
     )  # fmt: skip
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="SEED", help="default: 0")
+    parser.add_argument(
+        "--seeds", nargs="+", type=int, default=[0], metavar="SEED", help="seeds of the runs of each arm (default: 0)"
+    )
     parser.add_argument(
         "--over", nargs="+", action="append", metavar=("ARGUMENT", "VALUE"),
         help="repeat the comparison for each value of an argument: --over model.game pong breakout",
     )  # fmt: skip
     jobs_help = "runs at a time (default: one for each GPU, else one after the other)"
     parser.add_argument("--jobs", type=int, metavar="N", help=jobs_help)
-    parser.add_argument("--out", metavar="DIR", help="default: runs/compare/APP-CONFIG, or APP-CONFIG-ARGUMENT")
+    parser.add_argument(
+        "--out",
+        metavar="DIR",
+        help="folder of the comparison (default: runs/compare/APP-CONFIG, or APP-CONFIG-ARGUMENT)",
+    )
     parser.add_argument("--fresh", action="store_true", help="delete what an earlier comparison left in DIR")
     return parser
 

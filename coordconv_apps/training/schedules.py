@@ -56,6 +56,6 @@ def check_schedule(warmup: float, milestones: Sequence[float], gamma: float) -> 
     if not 0 <= warmup < 1:
         raise ValueError(f"warmup={warmup}: must be in [0, 1)")
     if any(not 0 < milestone < 1 for milestone in milestones):
-        raise ValueError(f"lr_milestones={list(milestones)}: each must be in (0, 1), a share of the training")
+        raise ValueError(f"lr_milestones={list(milestones)}: each must be in (0, 1), a fraction of the training")
     if not 0 < gamma <= 1:
         raise ValueError(f"lr_gamma={gamma}: must be in (0, 1]")

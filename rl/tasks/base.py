@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from abc import ABC
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import torch
@@ -49,7 +50,7 @@ FRACTION: Allowed = (lambda value: 0 <= value <= 1, "in [0, 1]")
 POSITIVE_FRACTION: Allowed = (lambda value: 0 < value <= 1, "above 0 and at most 1")
 
 
-class RLTask(Task):
+class RLTask(Task, ABC):
     """Base class of the RL tasks: policy, Stable-Baselines3's algorithm object, evaluation, counters of the training.
 
     The arguments of a subclass include those that this class reads from ``self.hparams``. A subclass calls
