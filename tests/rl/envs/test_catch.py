@@ -14,6 +14,9 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecTransposeImage
 
+import rl.atari
+import rl.catch
+from rl.envs.atari import AtariVecEnv
 from rl.envs.catch import (
     BALLS,
     BEST_SCORE,
@@ -211,6 +214,11 @@ def test_one_game_is_the_same_in_gymnasium_seed_for_seed() -> None:
             assert [ours[3][0]["episode"][key] for key in "rl"] == [others[3][0]["episode"][key] for key in "rl"]
             last = [info[0]["terminal_observation"] for info in (ours[3], others[3])]
             np.testing.assert_array_equal(*last)
+
+
+def test_former_import_paths() -> None:
+    assert rl.catch.Catch is Catch
+    assert rl.atari.AtariVecEnv is AtariVecEnv
 
 
 def test_gymnasium_knows_the_game_by_name_and_sb3_finds_nothing_wrong_with_it() -> None:
