@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
+from unittest import mock
 
 import gymnasium
 import numpy as np
@@ -145,8 +146,8 @@ class Ranks(Callback):
 
 def main(args: Sequence[str] | None = None) -> None:
     """Runs one command."""
-    sys.modules["rl.envs.games"].make_envs = make_dots  # type: ignore[attr-defined]  # it is imported there
-    run("rl", RLTask, RLData, args, default_task=A2C, callbacks=[Ranks])
+    with mock.patch("rl.envs.games.make_envs", make_dots):
+        run("rl", RLTask, RLData, args, default_task=A2C, callbacks=[Ranks])
 
 
 if __name__ == "__main__":
