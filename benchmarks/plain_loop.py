@@ -26,6 +26,7 @@ from classification.splits import Split
 from classification.tasks import Classifier
 from classification.transforms import normalize
 from coordconv_apps.cli.app import run
+from coordconv_apps.cli.model_class import class_path
 from coordconv_apps.training.schedules import lr_factor
 
 CONFIGS = Path(__file__).resolve().parents[1] / "classification" / "configs"
@@ -134,7 +135,7 @@ def time_lightning(config: str, task: type[Classifier], steps: int) -> list[tupl
         args = ["fit", f"--config={CONFIGS / config}.yaml", f"--runs_dir={runs}", "--model.coords=xyr"]
         args += ["--data.source=cifar10"]  # in memory: `RandomPictures` makes the images
         args += ["--trainer.accelerator=cpu", "--trainer.devices=1", "--trainer.max_epochs=1"]
-        args += [f"--trainer.limit_train_batches={steps}"]
+        args += [f"--model={class_path(task)}", f"--trainer.limit_train_batches={steps}"]
         callbacks = (ClassificationPictures, ClassificationPredictionWriter, PlainLoop)
-        run("classification", task, RandomPictures, args, callbacks=callbacks)
+        run("classification", Classifier, RandomPictures, args, callbacks=callbacks)
     return PlainLoop.times[LEFT_OUT:]
