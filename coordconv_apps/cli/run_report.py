@@ -19,7 +19,7 @@ from coordconv_apps.training.progress import epoch_metrics
 from coordconv_apps.training.task import Task
 from coordconv_apps.utils.distributed import is_main_process
 from coordconv_apps.utils.errors import one_line
-from coordconv_apps.utils.tables import beside_real_reference, table
+from coordconv_apps.utils.tables import beside_real_data, table
 
 Status = Literal["running", "finished", "interrupted", "failed"]
 
@@ -119,7 +119,7 @@ class RunReport:
         if summary["metrics"]:
             rows: list[tuple[Any, ...]] = [
                 (name, value) if reference is None else (name, value, reference)
-                for name, value, reference in beside_real_reference(summary["metrics"])
+                for name, value, reference in beside_real_data(summary["metrics"])
             ]
             if any(len(row) > 2 for row in rows):
                 rows.insert(0, ("", "", "real data"))

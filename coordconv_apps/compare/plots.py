@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from coordconv_apps.compare.results import Result
-from coordconv_apps.compare.statistics import mean_and_deviation
 from coordconv_apps.compare.tables import headline_metric
 from coordconv_apps.utils.plotting import as_png
+from coordconv_apps.utils.statistics import mean_and_deviation
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

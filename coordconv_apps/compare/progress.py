@@ -10,9 +10,10 @@ from tqdm import tqdm
 
 from coordconv_apps.compare.jobs import Job, Plan, Stage
 from coordconv_apps.compare.results import read_argument, read_metrics
+from coordconv_apps.runs.summary import read_summary
 
 READ_SECONDS = 2.0  # how often the metric logs of the running jobs are read
-SHOWN_METRICS = 3  # in a line about an epoch; the rest is in the run's log
+SHOWN_METRICS = 3  # in a line about an epoch without the headline metric; the rest is in the run's log
 FIT_SHARE = 0.95  # fraction of a job on the progress bar that is its training; the rest is its test
 
 
@@ -58,9 +59,9 @@ class Progress:
         if stage == "test":
             self._fractions[job] = FIT_SHARE
             return f"{job.name} test"
-        epochs, last, most = 0, {}, None
+        epochs, last, most, headline = 0, {}, None, None
         for folder in self._plan.versions(job)[:1]:
-            most = read_argument(folder, "trainer.max_epochs")
+            most, headline = read_argument(folder, "trainer.max_epochs"), read_summary(folder).get("headline")
             for row in read_metrics(folder):
                 validation = {name: value for name, value in row.items() if name.startswith("val/")}
                 if validation and "epoch" in row:
@@ -68,11 +69,12 @@ class Progress:
         limit = most if isinstance(most, int) and most > 0 else None
         epoch = f"epoch {epochs}" + (f"/{limit}" if limit is not None else "")
         self._fractions[job] = FIT_SHARE * min(epochs / (limit or math.inf), 1.0)
+        names = [headline] if headline in last else list(last)[:SHOWN_METRICS]
+        line = " ".join([job.name + ":", epoch, *(f"{name} {last[name]:.4g}" for name in names)])
         if epochs != self._shown.get(job, 0) and not self._terminal:
-            values = [f"{name} {value:.4g}" for name, value in last.items()]
-            self.say(f"  {job.name}: {epoch} {' '.join(values[:SHOWN_METRICS])}")
+            self.say(f"  {line}")
         self._shown[job] = epochs
-        return f"{job.name} {epoch}"
+        return line
 
     def _draw(self) -> None:
         self._bar.n = sum(self._fractions.values())

@@ -1,12 +1,13 @@
 """Tables of a comparison, as Markdown whose columns are aligned."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from coordconv_apps.compare.extension import Row
 from coordconv_apps.compare.results import Result, by_value
-from coordconv_apps.compare.statistics import mean_and_deviation, relative_difference
-from coordconv_apps.utils.tables import beside_real_reference
+from coordconv_apps.utils.statistics import MIN_RUNS, mean_and_deviation, paired_difference
+from coordconv_apps.utils.tables import beside_real_data
 
 
 def metric_names(results: Sequence[Result]) -> list[str]:
@@ -19,14 +20,21 @@ def metric_table(results: Sequence[Result], further: Sequence[Row] = ()) -> str:
 
     It has the mean and deviation of each arm, and the difference from the first arm, that of the first result.
     """
-    arms = list(dict.fromkeys(result.job.arm for result in results))
+    arms = _arms(results)
     finished = [result for result in results if not result.error]
-    header = ["", *arms, *(f"{arm} against {arms[0]}" for arm in arms[1:])]
     rows = _metric_rows(finished)
     parameters = {r.job: float(r.parameters) for r in finished if r.parameters is not None}
     seconds = {r.job: r.seconds for r in finished if r.seconds is not None}
     rows += [Row("parameters", parameters, ",.0f"), Row("seconds", seconds, ".1f"), *further]
-    return aligned([header, *(_cells(row, arms) for row in rows)])
+    return aligned([_header("", arms), *(_cells(row, arms) for row in rows)])
+
+
+def _arms(results: Sequence[Result]) -> list[str]:
+    return list(dict.fromkeys(result.job.arm for result in results))
+
+
+def _header(name: str, arms: Sequence[str]) -> list[str]:
+    return [name, *arms, *(f"{arm} - {arms[0]}" for arm in arms[1:])]
 
 
 def _metric_rows(results: Sequence[Result]) -> list[Row]:
@@ -34,8 +42,8 @@ def _metric_rows(results: Sequence[Result]) -> list[Row]:
     values = {name: {r.job: r.metrics[name] for r in results if name in r.metrics} for name in metric_names(results)}
     means = {name: sum(of_jobs.values()) / len(of_jobs) for name, of_jobs in values.items()}
     return [
-        Row(name if reference is None else f"{name} (real data {reference:.4g})", values[name], ".4g")
-        for name, _, reference in beside_real_reference(means)
+        Row(name if real is None else f"{name} (real data {real:.4g})", values[name], ".4g")
+        for name, _, real in beside_real_data(means)
     ]
 
 
@@ -45,7 +53,7 @@ def _cells(row: Row, arms: Sequence[str]) -> list[str]:
     cells = [row.name, *(_mean_cell(list(by_arm[arm].values()), row.form) for arm in arms)]
     for arm in arms[1:]:
         seeds = [seed for seed in base if seed in by_arm[arm]]
-        cells.append(_difference_cell([base[s] for s in seeds], [by_arm[arm][s] for s in seeds]))
+        cells.append(_difference_cell([base[s] for s in seeds], [by_arm[arm][s] for s in seeds], row.form))
     return cells
 
 
@@ -58,15 +66,15 @@ def _mean_cell(values: Sequence[float], form: str) -> str:
     return f"{mean:{form}} ± {deviation:.2g}"
 
 
-def _difference_cell(base: Sequence[float], other: Sequence[float]) -> str:
-    if len(set(base)) == 1 and len(set(other)) == 1:
-        base, other = base[:1], other[:1]  # no spread, no interval
-    difference = relative_difference(base, other)
-    if difference is None:
+def _difference_cell(base: Sequence[float], other: Sequence[float], form: str) -> str:
+    """Return the mean paired difference and its 95 % interval, to two digits of the interval's half width."""
+    if not base:
         return "n/a"
-    percent, interval = difference
-    text = f"{percent:+.1f} %"
-    return text if interval is None else f"{text} [{interval[0]:+.1f}, {interval[1]:+.1f}]"
+    difference, low, high = paired_difference(base, other)
+    if math.isnan(low):
+        return f"{difference:+{form}}"
+    digits = max(0, 1 - math.floor(math.log10((high - low) / 2)))
+    return f"{difference:+,.{digits}f} [{low:+,.{digits}f}, {high:+,.{digits}f}]"
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:
@@ -90,17 +98,17 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
 
 def table_note(results: Sequence[Result]) -> str:
     """Return the notes under the table: the meaning of its figures, and the number of seeds."""
-    arms = list(dict.fromkeys(result.job.arm for result in results))
+    arms = _arms(results)
     finished = {arm: {r.job.seed for r in results if r.job.arm == arm and not r.error} for arm in arms}
     seeds = ", ".join(f"{arm} {len(finished[arm])}" for arm in arms)
     lines = [f"Mean ± sample standard deviation over seeds (finished: {seeds}); seconds are those of training."]
     for arm in arms[1:]:
         pairs = len(finished[arms[0]] & finished[arm])
-        if pairs > 1:
-            line = f"95 % paired bootstrap interval in brackets, over {pairs} seeds."
-        else:
-            line = f"the 95 % interval is not available: it needs two seeds or more (here {pairs})."
-        lines.append(f"{arm} against {arms[0]}: difference of the means in percent; {line}")
+        over = "1 seed" if pairs == 1 else f"{pairs} seeds"
+        interval = f"a 95 % interval needs {MIN_RUNS} seeds or more"
+        if pairs >= MIN_RUNS:
+            interval = "in brackets its 95 % interval (paired Student's t), unless all differences are equal"
+        lines.append(f"{arm} - {arms[0]}: mean difference over the {over} that both finished; {interval}.")
     return "\n".join(lines)
 
 
@@ -128,15 +136,14 @@ def sections(results: Sequence[Result], further: Sequence[Row] = (), over: str |
 
 def overview_table(results: Sequence[Result], over: str) -> str:
     """Return the table of the headline metric: a row for each value of the argument of `--over`."""
-    arms = list(dict.fromkeys(result.job.arm for result in results))
+    arms = _arms(results)
     finished = [result for result in results if not result.error]
     name = headline_metric(finished)
-    header = [f"{name} by {over}", *arms, *(f"{arm} against {arms[0]}" for arm in arms[1:])]
     rows = []
     for section in sections(results):
         values = {r.job: r.metrics[name] for r in section.results if not r.error and name in r.metrics}
         rows.append(_cells(Row(str(section.value), values, ".4g"), arms))
-    return aligned([header, *rows])
+    return aligned([_header(f"{name} by {over}", arms), *rows])
 
 
 def headline_metric(finished: Sequence[Result]) -> str:

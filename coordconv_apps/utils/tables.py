@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-REAL_REFERENCE = "/floor/"
-"""Marks a metric as the reference ``<stage>/floor/<name>``: the value of ``<name>`` for real data against real data."""
+REAL_DATA = "/floor/"
+"""Part of the name of a metric of real data: ``<stage>/floor/<name>`` is what as many other real samples achieve where
+the generated samples achieve ``<stage>/<name>``. No generator can be expected to do better."""
 
 
 def table(rows: Iterable[Sequence[Any]]) -> str:
@@ -22,13 +23,13 @@ def table(rows: Iterable[Sequence[Any]]) -> str:
     return "\n".join("".join(f"  {c:<{w}}" for c, w in zip(row, widths, strict=False)).rstrip() for row in texts)
 
 
-def beside_real_reference(metrics: Mapping[str, float]) -> list[tuple[str, float, float | None]]:
-    """Return each metric's name, its value and that of real data (``test/floor/name`` for ``test/name``) or None.
+def beside_real_data(metrics: Mapping[str, float]) -> list[tuple[str, float, float | None]]:
+    """Return each metric's name, its value and that of real data (`REAL_DATA`), or None if there is none.
 
-    >>> beside_real_reference({"test/a": 1.0, "test/floor/a": 0.5, "test/b": 2.0})
+    >>> beside_real_data({"test/a": 1.0, "test/floor/a": 0.5, "test/b": 2.0})
     [('test/a', 1.0, 0.5), ('test/b', 2.0, None)]
     """
-    without = {name: name.replace(REAL_REFERENCE, "/", 1) for name in metrics}
-    references = {without[name]: value for name, value in metrics.items() if without[name] != name}
+    without = {name: name.replace(REAL_DATA, "/", 1) for name in metrics}
+    real = {without[name]: value for name, value in metrics.items() if without[name] != name}
     alone = [name for name in metrics if without[name] == name or without[name] not in metrics]
-    return [(name, metrics[name], references.get(name)) for name in alone]
+    return [(name, metrics[name], real.get(name)) for name in alone]

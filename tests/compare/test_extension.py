@@ -56,8 +56,8 @@ def test_rows_notes_and_figures_are_in_the_report(
     for text in (printed, markdown):
         table = cells(text)
         assert table["doubled"][:2] == ["1.0100 ± 0.014", "1.2100 ± 0.014"]
-        assert table["doubled"][2] == table["test/iou"][2]  # a ratio; with the same pairs of seeds
-        assert table["validations"] == ["2", "2", "+0.0 %"]
+        assert table["doubled"][2] == "+0.2000"
+        assert table["validations"] == ["2", "2", "+0"]
         assert "4 runs were looked at" in text
     for name, content in (("one", b"first picture"), ("two", b"second picture")):
         file = comparison.out / f"comparison_{name}.png"

@@ -83,7 +83,7 @@ def test_a_terminal_gets_a_progress_bar(comparison: Comparison) -> None:
     assert process.wait(timeout=60) == 0
     text = shown.decode()
     assert "/1 runs [" in text
-    assert ", xy-seed0 epoch " in text
+    assert ", xy-seed0: epoch " in text
     assert "finished xy-seed0" in text
     assert "| test/iou   |   0.6 |" in text
 

@@ -1,64 +1,40 @@
-"""The figures of a comparison, against formulas and against every resample there is."""
-
-import itertools
+"""Tables of a comparison: the differences of arms, their intervals, and the notes under them."""
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from coordconv_apps.compare.arguments import ARMS
+from coordconv_apps.compare.extension import Row
 from coordconv_apps.compare.jobs import Job
 from coordconv_apps.compare.plots import ARM_COLOURS
 from coordconv_apps.compare.results import Result
-from coordconv_apps.compare.statistics import mean_and_deviation, relative_difference
 from coordconv_apps.compare.tables import metric_table, table_note
 
 
-def test_figures_are_mean_and_sample_deviation() -> None:
-    mean, deviation = mean_and_deviation([1.0, 2.0, 6.0])
-    assert mean == pytest.approx(3.0)
-    assert deviation == pytest.approx(np.sqrt((4 + 1 + 9) / 2))
-    assert mean_and_deviation([2.5]) == (2.5, None)
+def table_cells(results: list[Result], *rows: Row) -> dict[str, list[str]]:
+    lines = metric_table(results, rows).splitlines()
+    assert len({len(line) for line in lines}) == 1
+    return {line.split("|")[1].strip(): [cell.strip() for cell in line.split("|")[2:-1]] for line in lines}
 
 
-def test_relative_difference_agrees_with_every_resample() -> None:
-    base, other = np.array([0.5, 0.4, 0.6, 0.45]), np.array([0.55, 0.5, 0.58, 0.5])
-    every = [
-        100 * (other[list(drawn)].mean() / base[list(drawn)].mean() - 1)
-        for drawn in itertools.product(range(4), repeat=4)
-    ]
-    found = relative_difference(base, other)
-    assert found is not None
-    assert found[1] is not None
-    assert found[0] == pytest.approx(100 * (other.mean() / base.mean() - 1))
-    assert found[1] == pytest.approx(np.percentile(every, [2.5, 97.5]), abs=0.5)
+@pytest.mark.parametrize("scale", [1e-4, 1.0, 100.0])
+def test_a_difference_has_two_digits_of_the_interval_of_the_paired_t_test(scale: float) -> None:
+    # Seeds differ far more than arms.
+    none, xy = scale * np.array([1.0, 5.0, 9.0, 3.0]), scale * np.array([1.2, 5.1, 9.3, 3.5])
+    results = [Result(Job("none", 0)), Result(Job("xy", 0))]
+    values = {Job(arm, seed): float(v) for arm, own in (("none", none), ("xy", xy)) for seed, v in enumerate(own)}
+    cell = table_cells(results, Row("seconds to 1", values, ".1f"))["seconds to 1"][2]
+    expected = stats.ttest_rel(xy, none).confidence_interval()
+    unit = 0.01 * scale  # of the second digit of the half width, 0.27
+    mean, low, high = (float(text.strip("[],").replace(",", "")) for text in cell.split())
+    assert (mean, low, high) == pytest.approx((0.275 * scale, expected.low, expected.high), abs=0.5001 * unit)
+    assert max(abs(number / unit - round(number / unit)) for number in (mean, low, high)) < 1e-6
 
 
-def test_the_bootstrap_is_paired() -> None:
-    # Seeds differ far more than arms: a constant ratio leaves no uncertainty, however much the seeds differ.
-    base = np.array([1.0, 10.0, 100.0])
-    found = relative_difference(base, 1.1 * base)
-    assert found is not None
-    assert found[1] == pytest.approx((10.0, 10.0))
-
-
-def test_relative_difference_has_the_sign_of_the_change_for_negative_values() -> None:
-    found = relative_difference([-2.0], [-1.0])
-    assert found == (50.0, None)
-
-
-@pytest.mark.parametrize(("base", "other"), [([], []), ([0.0], [1.0]), ([-1.0, 1.0], [1.0, 1.0])])
-def test_relative_difference_is_not_available(base: list[float], other: list[float]) -> None:
-    assert relative_difference(base, other) is None
-
-
-def test_no_interval_where_a_resampled_base_is_zero() -> None:
-    found = relative_difference([0.0, 1.0], [1.0, 1.0])
-    assert found == (100.0, None)
-
-
-def test_table_of_three_arms_pairs_the_seeds_that_both_have() -> None:
+def test_differences_are_in_the_units_of_the_row_and_pair_the_seeds_that_both_have() -> None:
     def result(arm: str, seed: int, value: float, error: str = "") -> Result:
-        return Result(Job(arm, seed), error, {"test/iou": value}, {"none": 10, "xy": 12, "xyr": 14}[arm], 3.0)
+        return Result(Job(arm, seed), error, {"test/iou": value}, {"none": 1000, "xy": 2200, "xyr": 2400}[arm], 3.0)
 
     results = [
         result("none", 0, 0.5),
@@ -67,16 +43,24 @@ def test_table_of_three_arms_pairs_the_seeds_that_both_have() -> None:
         result("none", 1, 0.7),
         result("xy", 1, 0.9, "fit failed"),
         result("xyr", 1, 0.7),
+        result("none", 2, 0.6),
+        result("xyr", 2, 0.9),
     ]
-    lines = metric_table(results).splitlines()
-    cells = {line.split("|")[1].strip(): [c.strip() for c in line.split("|")[2:-1]] for line in lines}
-    assert len({len(line) for line in lines}) == 1
-    assert cells[""] == ["none", "xy", "xyr", "xy against none", "xyr against none"]
-    assert cells["test/iou"] == ["0.6 ± 0.14", "0.6", "0.7", "+20.0 %", "+16.7 % [+0.0, +40.0]"]
-    assert cells["parameters"] == ["10", "12", "14", "+20.0 %", "+40.0 %"]
+    cells = table_cells(results)
+    assert cells[""] == ["none", "xy", "xyr", "xy - none", "xyr - none"]
+    assert cells["test/iou"] == ["0.6 ± 0.1", "0.6", "0.7667 ± 0.12", "+0.1", "+0.17 [-0.21, +0.55]"]
+    assert cells["parameters"] == ["1,000", "2,200", "2,400", "+1,200", "+1,400"], "always the same: no interval"
+    assert cells["seconds"][3:] == ["+0.0", "+0.0"]
     note = table_note(results)
-    assert "none 2, xy 1, xyr 2" in note
-    assert "xy against none: difference of the means in percent; the 95 % interval is not available" in note
+    assert "(finished: none 3, xy 1, xyr 3)" in note
+    assert "xy - none: mean difference over the 1 seed that both finished; a 95 % interval needs 3 seeds" in note
+    assert "xyr - none: mean difference over the 3 seeds that both finished; in brackets its 95 % interval" in note
+
+
+def test_two_seeds_have_no_interval_and_a_missing_arm_no_difference() -> None:
+    values = {Job("none", 0): 1.0, Job("none", 1): 2.0, Job("xy", 0): 1.5, Job("xy", 1): 3.5}
+    results = [Result(job) for job in (*values, Job("xyr", 0))]
+    assert table_cells(results, Row("score", values, ".4g"))["score"][3:] == ["+1", "n/a"]
 
 
 def test_table_shows_the_mean_of_real_data_beside_the_name() -> None:
@@ -90,9 +74,7 @@ def test_table_shows_the_mean_of_real_data_beside_the_name() -> None:
         result("xy", 0, 0.6, 0.92),
         result("xy", 1, 0.8, 0.94),
     ]
-    lines = metric_table(results).splitlines()
-    cells = {line.split("|")[1].strip(): [c.strip() for c in line.split("|")[2:-1]] for line in lines}
-    assert len({len(line) for line in lines}) == 1
+    cells = table_cells(results)
     assert list(cells)[2:] == ["test/iou (real data 0.925)", "test/other", "parameters", "seconds"]
     assert cells["test/iou (real data 0.925)"][:2] == ["0.6 ± 0.14", "0.7 ± 0.14"]
     assert cells["test/other"][:2] == ["1", "1"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from coordconv_apps.utils.tables import beside_real_reference, table
+from coordconv_apps.utils.tables import beside_real_data, table
 
 
 def test_table() -> None:
@@ -37,7 +37,7 @@ def test_values_of_real_data_stand_beside_their_metrics() -> None:
         "seconds": 5.0,
         "test/flooring": 6.0,
     }
-    assert beside_real_reference(metrics) == [
+    assert beside_real_data(metrics) == [
         ("test/b", 2.0, 0.2),
         ("test/a", 1.0, None),
         ("test/red/a", 3.0, 0.3),
@@ -46,4 +46,4 @@ def test_values_of_real_data_stand_beside_their_metrics() -> None:
         ("seconds", 5.0, None),
         ("test/flooring", 6.0, None),
     ]
-    assert beside_real_reference({}) == []
+    assert beside_real_data({}) == []

@@ -16,6 +16,7 @@ from typing import Any
 
 PARAMETERS = {"none": 1000, "xy": 1100, "xyr": 1150}
 GAIN = {"none": 0.0, "xy": 0.1, "xyr": 0.2}
+OTHERS = "val/error,val/f1,val/gap"  # metrics that come before the headline metric
 
 
 class Interrupted(Exception):
@@ -73,11 +74,11 @@ def _fit(args: dict[str, Any], folder: Path) -> dict[str, Any]:
     (folder / "config.yaml").write_text(f"trainer:\n  max_epochs: {epochs}\n")
     final = iou(args["model.coords"], args["seed_everything"]) + args["model.gain"]
     if first == 0:
-        (folder / "metrics.csv").write_text("epoch,step,train/loss,val/iou\n0,1,3.0,\n")
+        (folder / "metrics.csv").write_text(f"epoch,step,train/loss,{OTHERS},val/iou\n0,1,3.0,,,,\n")
     for epoch in range(first, epochs):
         time.sleep(args["model.delay"])
         with (folder / "metrics.csv").open("a") as file:
-            file.write(f"{epoch},{epoch + 1},,{final * (epoch + 1) / epochs}\n")
+            file.write(f"{epoch},{epoch + 1},,1,2,3,{final * (epoch + 1) / epochs}\n")
         last.write_text(str(epoch + 1))
     (folder / "checkpoints" / "best.ckpt").write_text(str(epochs))
     return {
@@ -113,6 +114,7 @@ def main() -> int:
         "device": "cpu: fake",
     }
     summary["parameters"] = PARAMETERS[args["model.coords"]]
+    (folder / "summary.json").write_text(json.dumps({**summary, "status": "running", "headline": "val/iou"}))
     status = 0
     try:
         if args["model.fail"] in (args["command"], f"{args['command']}:{args['name']}"):
