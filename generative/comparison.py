@@ -18,10 +18,10 @@ _GAP = 12
 
 
 def extend(results: Sequence[Result]) -> Extension:
-    """Return the coverage relative to real images, and the pictures of the first seed that all arms finished."""
+    """Return the coverage relative to that of real data, and the pictures of the first seed that all arms finished."""
     finished = [result for result in results if not result.error]
     ratios = {r.job: r.metrics[COVERAGE] / r.metrics[REAL_COVERAGE] for r in finished if r.metrics.get(REAL_COVERAGE)}
-    rows = [Row("coverage / coverage of real images", ratios, ".3f")] if ratios else []
+    rows = [Row("coverage / that of real data", ratios, ".3f")] if ratios else []
     figures, notes = {}, []
     arms = list(dict.fromkeys(result.job.arm for result in results))
     seeds = set.intersection(*({r.job.seed for r in finished if r.job.arm == arm} for arm in arms))

@@ -134,7 +134,7 @@ def _plot_latents(figure: SubFigure, walks: WalkMeasurements) -> list[int]:
     upper.set_title("path length of a centre over a whole walk, mean of both objects", fontsize=12)
     lower.plot(places, same[order].numpy(), "o", color=_SAME_SHAPES_COLOUR, label="both shapes stay the same")
     lower.plot(places, valid[order].numpy(), "x", color=_VALID_COLOUR, label="valid images")
-    lower.set(ylim=(-0.05, 1.05), ylabel="share", xlabel="latent, sorted by path length")
+    lower.set(ylim=(-0.05, 1.05), ylabel="fraction", xlabel="latent, sorted by path length")
     names = [str(axis) for axis in axes[order].tolist()]
     every = -(-len(names) // 25)  # labels must not overlap
     lower.set_xticks(list(places)[::every], names[::every], fontsize=9)

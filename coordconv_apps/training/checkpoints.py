@@ -27,6 +27,7 @@ from coordconv_apps.runs.folder import run_dir
 from coordconv_apps.training.lightning_internals import batches_that_stepped, load_loader_state, mark_as_not_restarting
 from coordconv_apps.training.signals import Interrupted, Interrupts
 from coordconv_apps.training.task import Task
+from coordconv_apps.training.trainer_access import only_checks_code
 
 Place = Literal["epoch", "batch", "validation", "validated"]
 
@@ -118,7 +119,7 @@ class Checkpoints(Checkpoint):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save ``best.ckpt`` if this is the best validation so far."""
-        if _training(trainer):
+        if _training(trainer) and not only_checks_code(trainer):
             self._save_if_best(trainer, cast(Task, pl_module))
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -163,7 +164,7 @@ class Checkpoints(Checkpoint):
 
     def _save(self, trainer: Trainer, name: Literal["best", "last"], place: Place) -> None:
         """Write a checkpoint to a temporary file, and rename it. All processes call this together."""
-        if getattr(trainer, "fast_dev_run", False):
+        if only_checks_code(trainer):
             return
         path = _path(trainer, name)
         aside = path.with_name(f".{name}.ckpt.new")

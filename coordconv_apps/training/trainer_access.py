@@ -21,3 +21,8 @@ def log_interval(trainer: Trainer) -> int:
     """Return the number of steps between two logs: the trainer's ``log_every_n_steps``."""
     steps: int = getattr(trainer, "log_every_n_steps", 50)
     return steps
+
+
+def only_checks_code(trainer: Trainer) -> bool:
+    """Return whether this is a ``fast_dev_run`` or a sanity check: a few batches, whose metrics do not matter."""
+    return bool(getattr(trainer, "fast_dev_run", False)) or trainer.sanity_checking

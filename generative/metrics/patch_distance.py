@@ -8,6 +8,8 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
+from generative.metrics.errors import TooFewImages
+
 SIDE = 7  # height and width of a patch, in pixels, as by Karras et al.
 MIN_IMAGES = 2  # smallest number of images on each side of a comparison
 _PATCHES = 16  # in each image
@@ -82,7 +84,7 @@ class PatchDistance(Metric):
         number = min(len(generated), len(real) // 2)
         if number < MIN_IMAGES:
             counts = f"{len(real)} real and {len(generated)} generated images"
-            raise ValueError(f"{counts}: must be at least {2 * MIN_IMAGES} and {MIN_IMAGES}")
+            raise TooFewImages(f"{counts}: must be at least {2 * MIN_IMAGES} and {MIN_IMAGES}")
         reference, other_half = real[:number], real[number : 2 * number]
         return {
             "patch_distance": _distance(reference, generated[:number]),

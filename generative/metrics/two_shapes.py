@@ -1,8 +1,8 @@
 """Metrics of how well generated two-shape images cover the data, exact over batches and processes.
 
-`TwoShapeMetrics` decodes real and generated images (`generative.two_shape_decoder`) and compares their objects.
-Equal numbers of images are compared. Each metric ``<name>`` comes with ``floor/<name>``, the real reference: the value
-that the same number of real images achieves.
+`TwoShapeMetrics` decodes real and generated images (`generative.two_shape_decoder`) and compares the objects of as
+many real and generated images (`COMPARED`) at a time. Each metric ``<name>`` comes with ``floor/<name>``, its
+value for real data: other real images take the place of the generated ones.
 """
 
 from __future__ import annotations
@@ -16,12 +16,17 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from generative.metrics.coverage import precision_recall_density_coverage
+from generative.metrics.errors import TooFewImages
 from generative.metrics.histograms import bins_per_axis, count_points, histogram_metrics
 from generative.metrics.intrinsic_dimension import SUBSET_SIZE, intrinsic_dimension, local_dimension
 from generative.metrics.sliced_wasserstein import sliced_wasserstein_distance
 from generative.metrics.support_size import support_size
 from generative.two_shape_decoder import decode
 from generative.two_shapes import COLOURS, SHAPES, check_size
+
+COMPARED = 500
+"""Number of real, and of generated, images in each comparison, so that the metrics of validations and tests of any size
+are comparable."""
 
 MIN_IMAGES = 10  # smallest number of images on each side of a comparison
 _FIELDS = 7  # of an image in the state: whether it is valid, four coordinates, two shapes
@@ -33,7 +38,6 @@ class DecodedImages(NamedTuple):
 
     Attributes:
         number: Number of images, valid or not.
-        invalid_share: Fraction of invalid images, in [0, 1], among all images, of which these may be a random sample.
         centers: float64 ``(n, 4)``: x and y of red, x and y of blue, in pixels.
         jittered_centers: The same, each coordinate moved by up to half a pixel at random. The integers of real images
             and the fractions of generated ones then count alike, and distances do not tie. (On the integers alone, the
@@ -42,7 +46,6 @@ class DecodedImages(NamedTuple):
     """
 
     number: int
-    invalid_share: float
     centers: Tensor
     jittered_centers: Tensor
     shapes: Tensor
@@ -51,25 +54,20 @@ class DecodedImages(NamedTuple):
 def compare_two_shapes(
     images: DecodedImages, reference: DecodedImages, image_size: int, radius: int
 ) -> dict[str, float]:
-    """Compute all metrics of a set of images against the same number of real images, the reference.
+    """Compute the metrics that compare a set of images with the same number of real images, the reference.
 
-    - ``invalid``: fraction of images that are not in the data set (`DecodedScenes.valid`), in [0, 1].
     - ``precision``, ``recall``, ``density`` and ``coverage`` of the four coordinates of both centres. Invalid images
       count as generated images outside every ball. Without a valid image all four are 0.
     - The metrics of `cloud_metrics`.
     - ``pairs/circle_square`` (red first) and so on: fractions of the four pairs of shapes. ``pairs_distance``: their
       total variation distance from the reference, in [0, 1]. Without a valid image they are 0 and 1.
-    - ``support_size``: an estimate of the number of different images. Images are equal if their shapes are the same and
-      their centres differ by at most half a pixel. Without a valid image it is 0.
     """
-    values = {"invalid": images.invalid_share}
-    values |= precision_recall_density_coverage(reference.jittered_centers, images.jittered_centers, images.number)
+    values = precision_recall_density_coverage(reference.jittered_centers, images.jittered_centers, images.number)
     values |= cloud_metrics(images, reference, image_size, radius)
-    shares, real_shares = (_pair_shares(side.shapes) for side in (images, reference))
+    fractions, real_fractions = (_pair_fractions(side.shapes) for side in (images, reference))
     pairs = [f"pairs/{red}_{blue}" for red in SHAPES for blue in SHAPES]
-    values |= dict(zip(pairs, shares.tolist(), strict=True))
-    values["pairs_distance"] = float((shares - real_shares).abs().sum()) / 2 if len(images.shapes) else 1.0
-    values["support_size"] = support_size(images.centers, images.shapes)
+    values |= dict(zip(pairs, fractions.tolist(), strict=True))
+    values["pairs_distance"] = float((fractions - real_fractions).abs().sum()) / 2 if len(images.shapes) else 1.0
     return values
 
 
@@ -111,7 +109,7 @@ def _point_clouds(centers: Tensor, image_size: int) -> dict[str, Tensor]:
     return {"red": red - middle, "blue": blue - middle, "difference": red - blue}
 
 
-def _pair_shares(shapes: Tensor) -> Tensor:
+def _pair_fractions(shapes: Tensor) -> Tensor:
     counts = torch.bincount(shapes[:, 0] * len(SHAPES) + shapes[:, 1], minlength=len(SHAPES) ** 2).double()
     return counts / max(len(shapes), 1)
 
@@ -119,9 +117,17 @@ def _pair_shares(shapes: Tensor) -> Tensor:
 class TwoShapeMetrics(Metric):
     """Compare generated two-shape images with real ones.
 
-    Equal numbers are compared: ``m = min(generated, real // 2)``. The reference is m real images. It is compared with m
-    generated images and, for ``floor/...``, with m other real images. All are drawn at random with a fixed seed after
-    sorting, so that the metrics depend neither on batches nor on processes. Only ``invalid`` uses all images.
+    - The metrics of `compare_two_shapes`: each is the mean over sets of `COMPARED` generated images, each compared with
+      as many real images. Images beyond the last whole set do not count. A coverage, for example, falls with the number
+      of compared images, because real images then have closer neighbours: its values are comparable if at least
+      ``2 * COMPARED`` real images are given. Otherwise there is one smaller set of ``m = min(generated, real // 2)``.
+    - ``invalid``: fraction of all images that are not in the data set (`DecodedScenes.valid`), in [0, 1].
+    - ``support_size``: an estimate of the number of different images, from m images. Images are equal if their shapes
+      are the same and their centres differ by at most half a pixel. Without a valid image it is 0.
+
+    Each metric ``<name>`` comes with ``floor/<name>``, its value for real data: m other real images take the place of
+    the generated ones. All images are drawn at random with a fixed seed after sorting, so that the metrics depend
+    neither on batches nor on processes.
 
     Args:
         image_size: Height and width of the images, in pixels.
@@ -176,34 +182,48 @@ class TwoShapeMetrics(Metric):
         (self.real if real else self.generated).append(rows)
 
     def compute(self) -> dict[str, Tensor]:
-        """Return the metrics of `compare_two_shapes` by name, and those of real images as ``floor/<name>``."""
+        """Return all metrics by name, and those of real data as ``floor/<name>``.
+
+        Raises:
+            TooFewImages: There are fewer than `MIN_IMAGES` generated or twice as many real images.
+            ValueError: Too few of the real images show two objects of this radius.
+        """
         real, generated = _sorted_rows(self.real), _sorted_rows(self.generated)
         for name, count, least in (("real", len(real), 2 * MIN_IMAGES), ("generated", len(generated), MIN_IMAGES)):
             if count < least:
-                raise ValueError(f"{count} {name} images: must be at least {least} to compare")
+                raise TooFewImages(f"{count} {name} images: must be at least {least} to compare")
         number = min(len(generated), len(real) // 2)
         generator = torch.Generator().manual_seed(self.seed)
         real_order, order = (torch.randperm(len(rows), generator=generator) for rows in (real, generated))
-        reference = self._decoded_images(real, real_order[:number], generator)
-        real_images = self._decoded_images(real, real_order[number : 2 * number], generator)
-        generated_images = self._decoded_images(generated, order[:number], generator)
-        if (fewest := min(len(reference.centers), len(real_images.centers))) < MIN_IMAGES:
-            raise ValueError(
-                f"real images: only {fewest} of {number} show a red and a blue object of radius {self.radius},"
-                f" must be at least {MIN_IMAGES}"
-            )
-        values = compare_two_shapes(generated_images, reference, self.image_size, self.radius)
-        real_values = compare_two_shapes(real_images, reference, self.image_size, self.radius)
-        values |= {f"floor/{name}": value for name, value in real_values.items()}
+        reference, other = real[real_order[:number]], real[real_order[number : 2 * number]]
+        chosen = generated[order[:number]]
+        size = min(number, COMPARED)
+        sets = zip(*(rows[: number // size * size].split(size) for rows in (reference, other, chosen)), strict=True)
+        found = [self._compare(*(_decoded_images(rows, generator) for rows in own)) for own in sets]
+        values = {name: sum(own[name] for own in found) / len(found) for name in found[0]}
+        for prefix, everything, drawn in (("", generated, chosen), ("floor/", real, other)):
+            valid = drawn[drawn[:, 0] > 0]
+            values[f"{prefix}invalid"] = float((everything[:, 0] == 0).double().mean())
+            values[f"{prefix}support_size"] = support_size(valid[:, 1:5], valid[:, 5:].long())
         return {name: torch.tensor(value, device=self.device) for name, value in values.items()}
 
-    def _decoded_images(self, rows: Tensor, chosen: Tensor, generator: torch.Generator) -> DecodedImages:
-        invalid_share = float((rows[:, 0] == 0).double().mean())
-        rows = rows[chosen]
-        valid = rows[rows[:, 0] > 0]
-        centers = valid[:, 1:5].contiguous()
-        jittered = centers + torch.rand(centers.shape, generator=generator, dtype=torch.float64) - 0.5
-        return DecodedImages(len(rows), invalid_share, centers, jittered, valid[:, 5:].long())
+    def _compare(self, reference: DecodedImages, other: DecodedImages, images: DecodedImages) -> dict[str, float]:
+        """Compare images and other real images with the reference, all of them equally many."""
+        if (fewest := min(len(reference.centers), len(other.centers))) < MIN_IMAGES:
+            raise ValueError(
+                f"real images: only {fewest} of {reference.number} show a red and a blue object of radius"
+                f" {self.radius}, must be at least {MIN_IMAGES}"
+            )
+        values = compare_two_shapes(images, reference, self.image_size, self.radius)
+        real_values = compare_two_shapes(other, reference, self.image_size, self.radius)
+        return values | {f"floor/{name}": value for name, value in real_values.items()}
+
+
+def _decoded_images(rows: Tensor, generator: torch.Generator) -> DecodedImages:
+    valid = rows[rows[:, 0] > 0]
+    centers = valid[:, 1:5].contiguous()
+    jittered = centers + torch.rand(centers.shape, generator=generator, dtype=torch.float64) - 0.5
+    return DecodedImages(len(rows), centers, jittered, valid[:, 5:].long())
 
 
 def _sorted_rows(state: list[Tensor] | Tensor) -> Tensor:

@@ -16,12 +16,13 @@ from coordconv_apps.nn.coords import Coords
 from coordconv_apps.training.evaluation import EvaluatedTask, Stage
 from coordconv_apps.training.optimizers import can_fuse, schedule_by_step
 from coordconv_apps.training.schedules import check_schedule, lr_factor
-from coordconv_apps.training.trainer_access import attached_datamodule
+from coordconv_apps.training.trainer_access import attached_datamodule, only_checks_code
 from coordconv_apps.utils.argument_checks import Allowed, check_ranges
 from coordconv_apps.utils.seeds import mix_seeds
 from generative.data import GenerativeData, IndexBatch, Split
 from generative.datasets import ImageBatch
 from generative.latent_walks import WalkMeasurements, measure_axis_walks, walk_metrics
+from generative.metrics.errors import TooFewImages
 from generative.metrics.patch_distance import MIN_IMAGES as MIN_FOLDER_IMAGES
 from generative.metrics.patch_distance import PatchDistance
 from generative.metrics.two_shapes import MIN_IMAGES, TwoShapeMetrics
@@ -143,8 +144,8 @@ class GenerativeTask(EvaluatedTask[ImageBatch, Metrics], ABC):
             raise ValueError(f"model.image_size={self.image_size}: the data have {data.image_size} (data.image_size)")
         splits: dict[str, Split] = {"fit": "val", "validate": "val", "test": "test"}
         least = 2 * (MIN_IMAGES if data.source == "shapes" else MIN_FOLDER_IMAGES)
-        if (split := splits.get(stage)) is not None and (number := data.num_samples(split)) < least:
-            raise ValueError(f"data.num_{split}={number}: must be at least {least}, to compare images with")
+        if (split := splits.get(stage)) is not None:
+            self._check_number(data, split, least)
         if data.source == "shapes":
             self.val_metrics: Metrics = TwoShapeMetrics(self.image_size, data.radius)
             self.test_metrics: Metrics = TwoShapeMetrics(self.image_size, data.radius)
@@ -155,6 +156,22 @@ class GenerativeTask(EvaluatedTask[ImageBatch, Metrics], ABC):
         if self.hparams["compile"] and stage == "fit":
             for name in self.trained_networks:
                 getattr(self, name).compile()
+
+    def _check_number(self, data: GenerativeData, split: Split, least: int) -> None:
+        """Raise `ValueError` if fewer than ``least`` real images are evaluated, unless that is a ``fast_dev_run``."""
+        number = data.num_samples(split)
+        if number < least:
+            raise ValueError(f"data.num_{split}={number}: must be at least {least}, to compare images with")
+        limit = self.trainer.limit_test_batches if split == "test" else self.trainer.limit_val_batches
+        size = data.eval_batch_size * self.trainer.world_size
+        evaluated = size * (int(-(-number // size) * limit) if isinstance(limit, float) else limit)
+        if 0 < evaluated < least and not only_checks_code(self.trainer):
+            overfit = split == "val" and getattr(self.trainer, "overfit_batches", 0) > 0
+            name = "overfit_batches" if overfit else f"limit_{split}_batches"
+            raise ValueError(
+                f"trainer.{name}={limit}: evaluates {evaluated} of"
+                f" {number} images (data.eval_batch_size={data.eval_batch_size}), must be at least {least} to compare"
+            )
 
     def _data(self) -> GenerativeData:
         return attached_datamodule(self.trainer, GenerativeData)
@@ -249,7 +266,12 @@ class GenerativeTask(EvaluatedTask[ImageBatch, Metrics], ABC):
 
     def evaluation_metrics(self, metrics: Metrics, stage: Stage) -> dict[str, Tensor]:
         """Compute the metrics over all processes: those of ``validation_metrics``, or all and those of walks."""
-        values: dict[str, Tensor] = metrics.compute()
+        values: dict[str, Tensor] = {}
+        try:
+            values = metrics.compute()
+        except TooFewImages:  # a check of the code may evaluate a single batch
+            if not only_checks_code(self.trainer):
+                raise
         metrics.reset()
         if stage == "val":
             return {name: values[name] for name in self.validation_metrics if name in values}

@@ -381,6 +381,17 @@ def assert_told_in_one_line(capsys: pytest.CaptureFixture[str], arguments: list[
     assert "\n" not in told
 
 
+@pytest.mark.usefixtures("no_pictures")
+@pytest.mark.parametrize("check", ["fast_dev_run=true", "num_sanity_val_steps=1"])
+def test_a_check_of_the_code_runs_with_too_few_images_to_compare(
+    tmp_path: Path, check: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["fit", f"--runs_dir={tmp_path}", *TINY, "--data.eval_batch_size=4", f"--trainer.{check}"])
+    summary = read_summary(run_folder(tmp_path, "default", 0))
+    assert summary["status"] == "finished"
+    assert ("val/coverage" in summary["metrics"]) == ("sanity" in check)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -395,6 +406,10 @@ def assert_told_in_one_line(capsys: pytest.CaptureFixture[str], arguments: list[
         (["--model=VAE", "--model.gradient_penalty=1"], "there is no argument --model.gradient_penalty"),
         (["--data.source=folder"], "data.folder=null: must be a folder of images with data.source=folder"),
         (["--data.num_val=10"], "data.num_val=10"),
+        (
+            ["--trainer.limit_val_batches=0.5", "--data.eval_batch_size=8"],
+            "trainer.limit_val_batches=0.5: evaluates 8 of 20 images (data.eval_batch_size=8), must be at least 20",
+        ),
         (["--trainer.gradient_clip_val=1"], "gradient_clip_val"),
         (["--trainer.accumulate_grad_batches=2"], "accumulate_grad_batches"),
     ],

@@ -21,7 +21,7 @@ def result(folder: Path, arm: str, seed: int, coverage: float, *, error: str = "
     return Result(Job(arm, seed), error=error, metrics={} if error else metrics, folders=(run, test))
 
 
-def test_coverage_is_shown_as_a_share_of_its_floor(tmp_path: Path) -> None:
+def test_coverage_is_shown_relative_to_that_of_real_data(tmp_path: Path) -> None:
     results = [result(tmp_path, "none", 0, 0.2), result(tmp_path, "xy", 0, 0.76)]
     (row,) = extend(results).rows
     assert row.values == {Job("none", 0): pytest.approx(0.25), Job("xy", 0): pytest.approx(0.95)}

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from generative.metrics import TwoShapeMetrics
+from generative.metrics import TwoShapeMetrics, two_shapes
 from generative.pixel_range import to_float
 from generative.two_shapes import Scenes, draw_scenes, render
 
@@ -128,7 +128,7 @@ def test_names_of_the_figures() -> None:
 
 
 @pytest.mark.parametrize(("image_size", "radius", "number"), [(32, 5, 400), (64, 10, 150)])
-def test_real_images_are_within_their_floor(image_size: int, radius: int, number: int) -> None:
+def test_real_images_have_the_values_of_real_data(image_size: int, radius: int, number: int) -> None:
     drawn = draw_scenes(3 * number, image_size, radius, generator(5))
     images = to_float(render(drawn, image_size, radius))
     values = measure(TwoShapeMetrics(image_size, radius), images[: -2 * number], images[-2 * number :])
@@ -310,6 +310,20 @@ def test_equal_numbers_are_compared() -> None:
         metric = TwoShapeMetrics(SIZE, RADIUS)
         values = measure(metric, made_up("data")[:generated], real_images()[:real])
         assert values["floor/support_size"] == values["support_size"] == number * (number - 1) / 2
+
+
+def test_metrics_hardly_depend_on_the_number_of_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a test of more images than a validation would find less covered by the same generator."""
+    monkeypatch.setattr(two_shapes, "COMPARED", 90)
+    few, many = (
+        measure(TwoShapeMetrics(SIZE, RADIUS), made_up("ring")[:number], real_images()[: 2 * number])
+        for number in (90, 360)
+    )
+    tolerances = {"coverage": 0.1, "recall": 0.1, "precision": 0.1, "js_divergence": 0.05, "different_bins": 0.15}
+    for name, tolerance in tolerances.items():
+        assert many[name] == pytest.approx(few[name], abs=tolerance), name
+        assert many[f"floor/{name}"] == pytest.approx(few[f"floor/{name}"], abs=tolerance), name
+    assert many["floor/support_size"] > 90 * 89 / 2, "of all images"
 
 
 @cache

@@ -260,3 +260,35 @@ def test_a_share_of_the_training_needs_an_end(tmp_path: Path) -> None:
 def test_a_schedule_needs_an_end(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="needs an end of training"):
         trainer(tmp_path, max_epochs=-1).fit(task(schedule="cosine"), data())
+
+
+@METHODS
+def test_metrics_of_a_check_of_the_code_are_left_out_if_there_are_too_few_images(
+    tmp_path: Path, method: type[GenerativeTask]
+) -> None:
+    one, there = task(method=method), data(eval_batch_size=4)
+    run = trainer(tmp_path, fast_dev_run=True)
+    run.test(one, there, verbose=False)
+    assert "test/coverage" not in run.callback_metrics
+    run = trainer(tmp_path)
+    run.test(one, there, verbose=False)
+    assert run.callback_metrics["test/coverage"].isfinite()
+
+
+@pytest.mark.parametrize(
+    ("limits", "message"),
+    [
+        ({"limit_val_batches": 4}, "limit_val_batches=4: evaluates 16 of 40 images"),
+        ({"limit_val_batches": 0.49}, "limit_val_batches=0.49: evaluates 16 of 40 images"),
+        ({"overfit_batches": 1}, "overfit_batches=1: evaluates 4 of 40 images"),
+        ({"limit_test_batches": 1}, "limit_test_batches=1: evaluates 4 of 40 images"),
+    ],
+)
+def test_limits_that_leave_too_few_images_to_compare_are_refused(
+    tmp_path: Path, limits: dict[str, Any], message: str
+) -> None:
+    run = trainer(tmp_path, **limits)
+    evaluate = run.test if "limit_test_batches" in limits else run.validate
+    expected = f"trainer.{message} (data.eval_batch_size=4), must be at least 20 to compare"
+    with pytest.raises(ValueError, match=f"^{re.escape(expected)}$"):
+        evaluate(task(), data(eval_batch_size=4))
