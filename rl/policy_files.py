@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import io
 import json
+import reprlib
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from stable_baselines3.common.policies import (
 from stable_baselines3.common.torch_layers import CombinedExtractor, NatureCNN
 from stable_baselines3.dqn.policies import CnnPolicy, DQNPolicy, MultiInputPolicy
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from coordconv_apps.runs.environment import package_versions
 from coordconv_apps.utils.errors import one_line
@@ -43,6 +46,13 @@ from rl.space_json import space_from_json, space_to_json
 
 FORMAT, VERSION = "coordconv-apps policy", 1
 DESCRIPTION_NAME, TENSORS_NAME = "policy.json", "tensors.pt"
+
+MAX_DESCRIPTION_BYTES = 2**20
+"""Upper bound for the description in a file that is loaded."""
+MAX_LAYERS = 64
+"""Upper bound for the layers of each head of a policy that is loaded."""
+MAX_SHARING = 3
+"""Upper bound for the bytes of all tensors over those in the file: SB3 names a shared extractor three times."""
 
 
 def _by_name(*classes: type) -> dict[str, Any]:
@@ -128,11 +138,15 @@ def export_safe(player: Player, path: Path | str) -> None:
 def load_safe(path: Path | str) -> BasePolicy:
     """Load a policy from the safe format. No code in the file runs, whoever wrote it.
 
+    Memory and time are bounded by the size of the file: its parts must be stored uncompressed, and building networks
+    stops at the first parameter that exceeds the number of values in the file. Spaces have at most 2**22 elements
+    in all, and heads at most 64 layers.
+
     Returns:
         The policy, in evaluation mode, on the CPU. Its optimizer is new, with a learning rate of 0.
 
     Raises:
-        ValueError: The file has another format, or names a class that is not listed here.
+        ValueError: The file has another format, names a class that is not listed here, or declares more than it holds.
 
     Example:
         >>> import tempfile
@@ -156,13 +170,15 @@ def load_safe(path: Path | str) -> BasePolicy:
         raise ValueError(f"{path}: {DESCRIPTION_NAME} in it must be an object, not a {type(description).__name__}")
     found = (description.get("format"), description.get("version"))
     if found != (FORMAT, VERSION):
-        raise ValueError(f"{path}: format and version are {found}; must be {(FORMAT, VERSION)}")
+        raise ValueError(f"{path}: format and version are {reprlib.repr(found)}; must be {(FORMAT, VERSION)}")
     try:
         tensors = torch.load(io.BytesIO(encoded), map_location="cpu", weights_only=True)
     except Exception as error:  # torch and pickle raise errors of many kinds
         raise ValueError(f"{path}: refused to load the tensors, because that would run code from the file") from error
     if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
         raise ValueError(f"{path}: must hold tensors by name")
+    if sum(value.nbytes for value in tensors.values()) > MAX_SHARING * len(encoded):
+        raise ValueError(f"{path}: the tensors declare more values than the file holds")
     return _build(path, description, tensors)
 
 
@@ -212,7 +228,8 @@ def _build(path: Path | str, description: dict[str, Any], tensors: dict[str, Ten
         observations, actions = (
             space_from_json(description[key], key) for key in ("observation_space", "action_space")
         )
-        with torch.random.fork_rng(devices=[]):  # the initial weights are overwritten
+        limit = sum(value.numel() for value in tensors.values())
+        with _limit_parameters(limit), torch.random.fork_rng(devices=[]):  # the initial weights are overwritten
             policy = kind(observations, actions, lambda _: 0.0, **arguments)
         policy.load_state_dict(tensors)
     # SB3 asserts that spaces fit its networks; torch raises a RuntimeError of many lines where shapes differ.
@@ -222,28 +239,56 @@ def _build(path: Path | str, description: dict[str, Any], tensors: dict[str, Ten
     return policy
 
 
+@contextmanager
+def _limit_parameters(limit: int) -> Iterator[None]:
+    """Raise `ValueError` when modules are built with more parameters than ``limit``, before any is initialized."""
+    count = 0
+
+    def add(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        nonlocal count
+        count += 0 if parameter is None else parameter.numel()
+        if count > limit:
+            raise ValueError(f"its networks have more parameters than the {limit:,} values in the file")
+
+    handle = register_module_parameter_registration_hook(add)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
 def _check(source: str, description: Mapping[str, Any]) -> None:
     """Raise `ValueError` where a description lacks an entry, or names a class that is not listed here."""
     for key, known in (("policy", POLICIES), ("activation", ACTIVATIONS), ("extractor", EXTRACTORS)):
         value = description.get(key)
         if not isinstance(value, str) or value not in known:
-            raise ValueError(f"{source}: {key}={value}: must be one of {', '.join(known)}")
+            raise ValueError(f"{source}: {key}={reprlib.repr(value)}: must be one of {', '.join(known)}")
     for key in ("normalize_images", "share_features_extractor"):
         if not isinstance(description.get(key), bool):
-            raise ValueError(f"{source}: {key}={description.get(key)}: must be true or false")
+            raise ValueError(f"{source}: {key}={reprlib.repr(description.get(key))}: must be true or false")
     arch = description.get("net_arch")
     heads = list(arch.values()) if isinstance(arch, dict) and set(arch) <= {"pi", "vf"} else [arch]
     if not all(
-        isinstance(head, list) and all(type(size) is int and 0 < size < 2**16 for size in head) for head in heads
+        isinstance(head, list)
+        and len(head) <= MAX_LAYERS
+        and all(type(size) is int and 0 < size < 2**16 for size in head)
+        for head in heads
     ):
-        raise ValueError(f"{source}: net_arch={arch}: must be a list of sizes, or one list each for pi and vf")
+        sizes = f"a list of at most {MAX_LAYERS} sizes"
+        raise ValueError(f"{source}: net_arch={reprlib.repr(arch)}: must be {sizes}, or one list each for pi and vf")
     arguments = description.get("extractor_arguments")
     if not isinstance(arguments, dict):
-        raise ValueError(f"{source}: extractor_arguments={arguments}: must be a dictionary of arguments")
+        raise ValueError(f"{source}: extractor_arguments={reprlib.repr(arguments)}: must be a dictionary of arguments")
     for key, value in arguments.items():
         if type(value) is not _EXTRACTOR_ARGUMENTS.get(key):
             allowed = ", ".join(f"{name} ({kind.__name__})" for name, kind in _EXTRACTOR_ARGUMENTS.items())
-            raise ValueError(f"{source}: extractor_arguments {key}={value!r}: must be one of {allowed}")
+            raise ValueError(f"{source}: extractor_arguments {key}={reprlib.repr(value)}: must be one of {allowed}")
+
+
+def _check_stored(entry: zipfile.ZipInfo, limit: int) -> None:
+    """Raise `BadZipFile` if a part of a zip is compressed, as `export_safe` writes none, or larger than a limit."""
+    if entry.compress_type != zipfile.ZIP_STORED or entry.file_size > limit:
+        raise zipfile.BadZipFile(f"{entry.filename}: {entry.file_size} bytes")
 
 
 def _read(path: Path | str) -> tuple[bytes, bytes]:
@@ -254,7 +299,13 @@ def _read(path: Path | str) -> tuple[bytes, bytes]:
             missing = [name for name in (DESCRIPTION_NAME, TENSORS_NAME) if name not in archive.namelist()]
             if missing:
                 raise ValueError(f"{path}: {expected}; the zip has no {' and no '.join(missing)}")
-            return archive.read(DESCRIPTION_NAME), archive.read(TENSORS_NAME)
+            for name, limit in ((DESCRIPTION_NAME, MAX_DESCRIPTION_BYTES), (TENSORS_NAME, Path(path).stat().st_size)):
+                _check_stored(archive.getinfo(name), limit)
+            description, tensors = archive.read(DESCRIPTION_NAME), archive.read(TENSORS_NAME)
+        with zipfile.ZipFile(io.BytesIO(tensors)) as archive:  # as torch.save writes it
+            for entry in archive.infolist():
+                _check_stored(entry, len(tensors))
+        return description, tensors
     # Damaged, encrypted, or compressed by a method that Python does not know.
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, RuntimeError) as error:
-        raise ValueError(f"{path}: {expected}; it is not a readable zip file") from error
+        raise ValueError(f"{path}: {expected}; it is not a readable, uncompressed zip file") from error

@@ -12,7 +12,7 @@ from coordconv_apps.utils.errors import one_line
 
 _ALLOWED = "must be a Box, Discrete, MultiDiscrete of one axis, MultiBinary, or a Dict of Boxes and Discretes"
 _KINDS = ("uint8", "int8", "int16", "int32", "int64", "float32", "float64")
-_MOST_ELEMENTS = 2**28
+_MAX_ELEMENTS = 2**22
 
 
 def space_to_json(space: spaces.Space[Any], name: str) -> dict[str, Any]:
@@ -43,6 +43,8 @@ def space_to_json(space: spaces.Space[Any], name: str) -> dict[str, Any]:
 def space_from_json(description: Any, name: str) -> spaces.Space[Any]:  # noqa: ANN401  # whatever a file holds
     """Build the space that `space_to_json` described; raise `ValueError` for anything else, as a file may contain.
 
+    Its arrays have at most 2**22 elements in all.
+
     Example:
         >>> space_from_json({"type": "Discrete", "n": 6, "start": 0}, "action_space")
         Discrete(6)
@@ -57,7 +59,7 @@ def _from_json(description: dict[str, Any], nested: bool) -> spaces.Space[Any]:
     kind = description["type"]
     if kind == "Box":
         shape, dtype = tuple(map(_natural, description["shape"])), description["dtype"]
-        if dtype not in _KINDS or math.prod(shape) > _MOST_ELEMENTS:
+        if dtype not in _KINDS or math.prod(shape) > _MAX_ELEMENTS:
             raise ValueError(dtype)
         low, high = (_bounds_from_json(description[key], shape, dtype) for key in ("low", "high"))
         return spaces.Box(low, high, shape, np.dtype(dtype).type)
@@ -69,12 +71,16 @@ def _from_json(description: dict[str, Any], nested: bool) -> spaces.Space[Any]:
     if kind == "MultiBinary" and not nested:
         return spaces.MultiBinary(_natural(description["n"]))
     if kind == "Dict" and not nested:
-        return spaces.Dict({str(key): _from_json(part, nested=True) for key, part in description["spaces"].items()})
+        parts = description["spaces"]
+        shapes = [map(_natural, part["shape"]) for part in parts.values() if part["type"] == "Box"]
+        if sum(map(math.prod, shapes)) > _MAX_ELEMENTS:
+            raise ValueError(len(parts))
+        return spaces.Dict({str(key): _from_json(part, nested=True) for key, part in parts.items()})
     raise ValueError(kind)
 
 
 def _natural(number: Any) -> int:  # noqa: ANN401  # whatever a file holds
-    if type(number) is not int or not 0 < number <= _MOST_ELEMENTS:
+    if type(number) is not int or not 0 < number <= _MAX_ELEMENTS:
         raise ValueError(number)
     return number
 

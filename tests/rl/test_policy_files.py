@@ -6,7 +6,9 @@ import io
 import json
 import os
 import pickle
+import resource
 import zipfile
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -222,6 +224,7 @@ BOX = {"type": "Box", "shape": [2, 40, 40], "dtype": "uint8", "low": 0, "high": 
         {"type": "Discrete", "n": 0, "start": 0},
         {"type": "Discrete", "n": 2.5, "start": 0},
         {"type": "Dict", "spaces": {"deep": {"type": "Dict", "spaces": {}}}},
+        {"type": "Dict", "spaces": {str(i): {**BOX, "shape": [2**20]} for i in range(5)}},
     ],
 )
 def test_no_other_description_becomes_a_space(description: Any) -> None:  # noqa: ANN401
@@ -248,6 +251,9 @@ def redescribe(path: Path, **changes: Any) -> None:  # noqa: ANN401
     rewrite(path, policy_json=json.dumps({**description, **changes}).encode())
 
 
+MORE_PARAMETERS = "does not describe a policy: its networks have more parameters than the "
+
+
 class Trap:
     """What writes a file when it is unpickled."""
 
@@ -263,24 +269,32 @@ class Trap:
     [
         ({"format": "something"}, "format and version are ('something', 1); must be"),
         ({"version": 2}, "; must be ('coordconv-apps policy', 1)"),
-        ({"policy": "os.system"}, "policy=os.system: must be one of rl.policies.CoordConvCnnPolicy, "),
+        ({"policy": "os.system"}, "policy='os.system': must be one of rl.policies.CoordConvCnnPolicy, "),
         ({"policy": None}, "policy=None: must be one of"),
         ({"policy": ["x"]}, "policy=['x']: must be one of"),
-        ({"extractor": "torch.load"}, "extractor=torch.load: must be one of rl.extractors.CoordConvNatureCNN, "),
-        ({"activation": "builtins.eval"}, "activation=builtins.eval: must be one of"),
+        ({"extractor": "torch.load"}, "extractor='torch.load': must be one of rl.extractors.CoordConvNatureCNN, "),
+        ({"activation": "builtins.eval"}, "activation='builtins.eval': must be one of"),
         ({"extractor_arguments": {"weights": "x.pt"}}, "extractor_arguments weights='x.pt': must be one of"),
         ({"extractor_arguments": {"features_dim": True}}, "extractor_arguments features_dim=True: must be"),
         ({"extractor_arguments": {"coords": "abc"}}, "coords='abc': must be one of 'none', 'xy', 'xyr'"),
         ({"extractor_arguments": {"features_dim": 8}}, "does not describe a policy: "),
         ({"extractor_arguments": None}, "extractor_arguments=None: must be a dictionary of arguments"),
-        ({"net_arch": [1 << 40]}, "must be a list of sizes, or one list each for pi and vf"),
-        ({"net_arch": {"qf": [2]}}, "must be a list of sizes, or one list each for pi and vf"),
+        ({"net_arch": [1 << 40]}, "must be a list of at most 64 sizes, or one list each for pi and vf"),
+        ({"net_arch": {"qf": [2]}}, "must be a list of at most 64 sizes, or one list each for pi and vf"),
         ({"normalize_images": 1}, "normalize_images=1: must be true or false"),
         ({"observation_space": {"type": "Box"}}, "observation_space: does not describe a space"),
         ({"observation_space": {**BOX, "shape": [2, 20, 20]}}, "does not describe a policy: "),
         ({"action_space": {"type": "Discrete", "n": 4, "start": 0}}, "size mismatch for action_net.weight"),
+        ({"action_space": {"type": "Discrete", "n": 2**22, "start": 0}}, MORE_PARAMETERS),
+        ({"observation_space": {**BOX, "shape": [1, 1000, 1000]}}, MORE_PARAMETERS),
+        ({"extractor_arguments": {"features_dim": 2**22}}, MORE_PARAMETERS),
+        ({"net_arch": [60_000] * 64}, MORE_PARAMETERS),
+        ({"net_arch": [2] * 65}, "must be a list of at most 64 sizes, or one list each for pi and vf"),
+        ({"net_arch": json.loads("[" * 500 + "]" * 500)}, "must be a list of at most 64 sizes"),
+        ({"policy": "x" * 2**20}, "not a readable, uncompressed zip file"),
     ],
 )
+@pytest.mark.usefixtures("two_gib_more")
 def test_changed_descriptions_are_refused_in_one_line(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     path = tmp_path / "policy.zip"
     export_safe(make_player("a2c"), path)
@@ -304,6 +318,47 @@ def test_loading_runs_no_code(tmp_path: Path) -> None:
     assert not trap.path.exists()
     pickle.loads(pickle.dumps(trap))
     assert trap.path.exists(), "the trap works"
+
+
+@pytest.fixture
+def two_gib_more() -> Iterator[None]:
+    """Let the process have 2 GiB more of address space than it has: larger allocations fail."""
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (used + 2**31, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+def compressed(content: bytes) -> bytes:
+    """Return the zip in ``content`` with its parts compressed."""
+    result = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as archive, zipfile.ZipFile(result, "w", zipfile.ZIP_DEFLATED) as target:
+        for name in archive.namelist():
+            target.writestr(name, archive.read(name))
+    return result.getvalue()
+
+
+@pytest.mark.parametrize("where", ["outside", "inside"])
+def test_compressed_files_are_refused_before_they_grow(tmp_path: Path, where: str) -> None:
+    path = tmp_path / "bomb.zip"
+    export_safe(make_player("a2c"), path)
+    if where == "outside":
+        path.write_bytes(compressed(path.read_bytes()))
+    else:
+        rewrite(path, tensors_pt=compressed(zipfile.ZipFile(path).read(TENSORS_NAME)))
+    with pytest.raises(ValueError, match="not a readable, uncompressed zip file"):
+        load_safe(path)
+
+
+def test_tensors_larger_than_their_file_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "expanded.zip"
+    export_safe(make_player("a2c"), path)
+    expanded = io.BytesIO()
+    torch.save({"weight": torch.zeros(1).expand(2**20, 2**20)}, expanded)
+    rewrite(path, tensors_pt=expanded.getvalue())
+    with pytest.raises(ValueError, match="the tensors declare more values than the file holds"):
+        load_safe(path)
 
 
 def foreign(path: Path, kind: str) -> None:
