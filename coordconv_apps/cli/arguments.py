@@ -191,13 +191,15 @@ class ArgumentsCLI(LightningCLI):
         if is_main_process():
             for change in changes:
                 print(f"changed: {change}")
-        epochs, max_epochs = self.restored["epochs"], self.config[command].trainer.max_epochs
-        if command == "fit" and max_epochs is not None and 0 <= max_epochs <= epochs:
-            assert self.checkpoint is not None
-            if is_main_process():
-                complete_summary(self.checkpoint.resolve().parents[1], self.restored)
-            trained = f"{self.checkpoint} has trained for {epochs} epochs"
-            raise AlreadyFinished(f"nothing to do: {trained}, and --trainer.max_epochs={max_epochs}")
+        limits = {"epochs": self.config[command].trainer.max_epochs, "steps": self.config[command].trainer.max_steps}
+        for name, limit in limits.items() if command == "fit" else ():
+            done = self.restored["epochs"] if name == "epochs" else self.restored["steps"]
+            if limit is not None and 0 <= limit <= done:
+                assert self.checkpoint is not None
+                if is_main_process():
+                    complete_summary(self.checkpoint.resolve().parents[1], self.restored)
+                trained = f"{self.checkpoint} has trained for {done} {name}"
+                raise AlreadyFinished(f"nothing to do: {trained}, and --trainer.max_{name}={limit}")
 
     def before_instantiate_classes(self) -> None:
         """Set the arguments that select initial weights to None if there is a checkpoint: their file may be gone."""

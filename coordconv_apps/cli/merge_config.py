@@ -23,13 +23,20 @@ def read_run_state(path: Path) -> RunState:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         if "run" in checkpoint:
             state: RunState = checkpoint["run"]
+            state.setdefault("steps", checkpoint["global_step"])  # which older ones lack
             return state
         saved = checkpoint.get("hyper_parameters", {})
         model = {"init_args": {k: v for k, v in saved.items() if not k.startswith("_")}}
         if "_class_path" in saved:  # saved by LightningCLI
             model["class_path"] = saved["_class_path"]
         return RunState(
-            place=None, epochs=checkpoint["epoch"], log_step=-1, metrics={}, best=None, config={"model": model}
+            place=None,
+            epochs=checkpoint["epoch"],
+            steps=checkpoint["global_step"],
+            log_step=-1,
+            metrics={},
+            best=None,
+            config={"model": model},
         )
     except Exception as error:  # other files raise errors of many kinds
         raise UserError(f"--ckpt_path={path}: not a readable checkpoint") from error

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, Timer
 
 from coordconv_apps.cli.trainer import SuiteTrainer
 from coordconv_apps.runs.environment import device_name, package_versions
@@ -17,6 +17,7 @@ from coordconv_apps.training.checkpoints import Checkpoints, RunState
 from coordconv_apps.training.lightning_internals import set_default_root_dir
 from coordconv_apps.training.progress import epoch_metrics
 from coordconv_apps.training.task import Task
+from coordconv_apps.training.trainer_access import complete_epochs
 from coordconv_apps.utils.distributed import is_main_process
 from coordconv_apps.utils.errors import one_line
 from coordconv_apps.utils.tables import beside_real_data, table
@@ -101,9 +102,9 @@ class RunReport:
             summary["headline"] = task.headline or task.monitor  # may depend on the data
             summary["run_facts"] = {**summary["run_facts"], **task.run_facts}
         if fit and trainer.global_step:
-            summary["epochs"] = trainer.current_epoch
+            summary["epochs"] = complete_epochs(trainer)
             summary["steps"] = trainer.global_step
-        best = self.folder / "checkpoints" / "best.ckpt"
+        best = self._checkpoint("best")
         if fit and self.checkpoints is not None and self.checkpoints.best is not None and best.is_file():
             summary["checkpoint"] = str(best)
             summary["best"] = {"checkpoint": str(best), **self.checkpoints.best}
@@ -126,24 +127,33 @@ class RunReport:
             print(table(rows))
         rows = list(summary["run_facts"].items())
         if summary["command"] == "fit" and (best := summary["best"]):
-            value = f" ({best['metric']} {best['value']:.5g}, epoch {best['epoch'] + 1})" if best["metric"] else ""
-            rows.append(("best", f"{best['checkpoint']}{value}"))
+            if best["metric"]:
+                value = f"{best['metric']} {best['value']:.5g}, epoch {best['epoch'] + 1}"
+                rows.append(("best", f"{best['checkpoint']} ({value})"))
+            else:
+                rows.append(("last", f"{self._checkpoint('last')} (there was no validation)"))
         elif summary["checkpoint"]:
             rows.append(("checkpoint", summary["checkpoint"]))
+        if summary["command"] == "fit" and (limit := _used_up_time(self.trainer)) is not None:
+            rows.append(("stopped", f"the time limit of {limit:.0f} s is used up; raise trainer.max_time"))
         rows.append(("summary", f"{self.folder}/summary.json"))
         if command := self._next_command():
             rows.append(("next", command))
         print(table(rows), flush=True)
 
+    def _checkpoint(self, name: Literal["best", "last"]) -> Path:
+        assert self.folder is not None
+        return self.folder / "checkpoints" / f"{name}.ckpt"
+
     def _next_command(self) -> str | None:
         """Return the command to type next, if there is one."""
         if self.summary["command"] != "fit" or self.folder is None:
             return None
-        interrupted = self.summary["status"] == "interrupted"
-        if not (self.folder / "checkpoints" / ("last.ckpt" if interrupted else "best.ckpt")).is_file():
+        interrupted, best = self.summary["status"] == "interrupted", self.summary["best"]
+        name: Literal["best", "last"] = "best" if not interrupted and best and best["metric"] else "last"
+        if not self._checkpoint(name).is_file():
             return None
-        words = ["python", "-m", self.package]
-        words += ["fit", "--ckpt_path", "last"] if interrupted else ["test", "--ckpt_path", "best"]
+        words = ["python", "-m", self.package, "fit" if interrupted else "test", "--ckpt_path", name]
         if self.summary["name"] != "default":
             words += ["--name", self.summary["name"]]
         runs_dir = str(self.folder.parents[2])
@@ -167,6 +177,14 @@ class ReportStart(Callback):
         self.report.running = True
 
     on_validation_start = on_test_start = on_predict_start = on_train_start
+
+
+def _used_up_time(trainer: Trainer | None) -> float | None:
+    """Return the time limit of the training, in seconds, if it is used up."""
+    for timer in trainer.callbacks if trainer is not None else ():  # type: ignore[attr-defined]  # declared nowhere
+        if isinstance(timer, Timer) and (left := timer.time_remaining()) is not None and left <= 0:
+            return timer.time_elapsed() + left
+    return None
 
 
 def complete_summary(folder: Path, state: RunState) -> None:

@@ -82,7 +82,10 @@ class SuiteCLI(ArgumentsCLI):
         callbacks: list[Callback] = [*(given.callbacks or []), ReportStart(self.report)]
         if given.enable_checkpointing is not False:
             # Save before other callbacks, such as pictures, can fail: Lightning moves `checkpoints` behind them.
-            callbacks = [LambdaCallback(on_train_end=checkpoints.on_train_end), *callbacks, checkpoints]
+            first = LambdaCallback(
+                on_train_epoch_end=checkpoints.before_train_epoch_end, on_train_end=checkpoints.on_train_end
+            )
+            callbacks = [first, *callbacks, checkpoints]
         if given.enable_progress_bar is not False:
             callbacks.append(BarProgress() if sys.stdout.isatty() else PlainProgress())
         return callbacks

@@ -1,14 +1,15 @@
 """Write ``checkpoints/best.ckpt`` and ``checkpoints/last.ckpt``, and stop a training so that it can resume exactly.
 
-A checkpoint is written at one of four places, at which it can hold everything that training depends on:
+A checkpoint is written at one of five places, at which it can hold everything that training depends on:
 
 - ``epoch``: after an epoch, with its validation (``last.ckpt``, after each).
 - ``batch``: after a batch that neither a validation nor the end of the epoch follows (an interruption).
+- ``stop``: after the last batch of a training that ends within an epoch, and its validation (``last.ckpt``).
 - ``validation``: within an interrupted validation, which is repeated from its beginning.
 - ``validated``: right after a validation (``best.ckpt``).
 
-Lightning's loops resume correctly from ``batch`` and ``validated``. For the two others, `Checkpoints` changes the
-loops' progress in the checkpoint to a form that Lightning resumes from correctly.
+Lightning's loops resume correctly from ``batch`` and ``validated``. For the others, `Checkpoints` changes the loops'
+progress in the checkpoint to a form that Lightning resumes from correctly.
 """
 
 from __future__ import annotations
@@ -24,12 +25,17 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.trainer.states import TrainerFn
 
 from coordconv_apps.runs.folder import run_dir
-from coordconv_apps.training.lightning_internals import batches_that_stepped, load_loader_state, mark_as_not_restarting
+from coordconv_apps.training.lightning_internals import (
+    batches_that_stepped,
+    load_loader_state,
+    mark_as_not_restarting,
+    rewind_to_batch_end,
+)
 from coordconv_apps.training.signals import Interrupted, Interrupts
 from coordconv_apps.training.task import Task
 from coordconv_apps.training.trainer_access import only_checks_code
 
-Place = Literal["epoch", "batch", "validation", "validated"]
+Place = Literal["epoch", "batch", "stop", "validation", "validated"]
 
 
 class RunState(TypedDict):
@@ -37,6 +43,7 @@ class RunState(TypedDict):
 
     place: Place | None  # None: by another callback, such as a ModelCheckpoint in trainer.callbacks
     epochs: int  # number of complete ones
+    steps: int  # of the optimizers
     log_step: int  # the last step whose logged metrics belong to this checkpoint
     metrics: dict[str, float]  # latest values
     best: dict[str, Any] | None  # metric, value and epoch of best.ckpt
@@ -57,6 +64,7 @@ class Checkpoints(Checkpoint):
         self._place: Place | None = None
         self._saved: tuple[int, Place | None] = (0, "epoch")
         self._stop = 0
+        self._stop_delayed = False  # whether the trainer stops once its gradients are used
         self._group: Any = None  # for `_asked_to_stop`; None is the default group
 
     # ------------------------------------------------------------- in training
@@ -93,6 +101,7 @@ class Checkpoints(Checkpoint):
         self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: object, batch_idx: int
     ) -> None:
         """Save after a signal, if training can resume exactly from here."""
+        self._delay_stop(trainer)
         if not self._asked_to_stop(trainer) or trainer.is_last_batch:
             return
         if not _gradients_pending(trainer) and not _validation_may_follow(trainer):
@@ -120,7 +129,17 @@ class Checkpoints(Checkpoint):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save ``best.ckpt`` if this is the best validation so far."""
         if _training(trainer) and not only_checks_code(trainer):
+            self._delay_stop(trainer)
             self._save_if_best(trainer, cast(Task, pl_module))
+
+    def before_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save a training that stops within an epoch, such as by ``max_steps``: a resumed one continues the epoch.
+
+        Call it before all hooks at the end of an epoch: they log its means, and drop what these are computed from.
+        """
+        if not trainer.is_last_batch:
+            self._save_without_validation(trainer, trainer.current_epoch, "stop")
+            self._save(trainer, "last", "stop")
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """End the epoch that a resumed run continued."""
@@ -130,6 +149,14 @@ class Checkpoints(Checkpoint):
         """Save the last epoch."""
         self._epoch_over(trainer)
         self.interrupts.deferred = False
+
+    def _delay_stop(self, trainer: Trainer) -> None:
+        """Let the trainer stop only after a batch whose gradients are used: no checkpoint holds accumulated ones."""
+        pending = _gradients_pending(trainer) and not trainer.is_last_batch
+        if trainer.should_stop and pending:
+            trainer.should_stop, self._stop_delayed = False, True
+        elif self._stop_delayed and not pending:
+            trainer.should_stop, self._stop_delayed = True, False
 
     def _asked_to_stop(self, trainer: Trainer) -> bool:
         """Return whether any process got a signal. All processes call this together."""
@@ -142,12 +169,16 @@ class Checkpoints(Checkpoint):
     # ----------------------------------------------------------------- saving
 
     def _epoch_over(self, trainer: Trainer) -> None:
-        if self._saved == (trainer.global_step, "epoch"):
+        if self._saved in ((trainer.global_step, "epoch"), (trainer.global_step, "stop")):
             return
-        if self.best is None or self.best["metric"] is None:  # there was no validation yet
-            self.best = {"metric": None, "value": None, "epoch": trainer.current_epoch - 1}
-            self._save(trainer, "best", "epoch")
+        self._save_without_validation(trainer, trainer.current_epoch - 1, "epoch")
         self._save(trainer, "last", "epoch")
+
+    def _save_without_validation(self, trainer: Trainer, epoch: int, place: Place) -> None:
+        """Save ``best.ckpt`` if there was no validation yet."""
+        if self.best is None or self.best["metric"] is None:
+            self.best = {"metric": None, "value": None, "epoch": epoch}
+            self._save(trainer, "best", place)
 
     def _save_if_best(self, trainer: Trainer, task: Task) -> None:
         metrics = trainer.callback_metrics
@@ -193,11 +224,16 @@ class Checkpoints(Checkpoint):
                 progress["is_last_batch"] = False
                 for count in (progress["total"], progress["current"]):
                     count.update(dict.fromkeys(("ready", "started"), count["processed"]))
+        elif self._place == "stop":
+            for count in loops["epoch_progress"].values():
+                count["processed"] -= 1  # the epoch is not over
+            rewind_to_batch_end(checkpoint["loops"])
         batches = batches_that_stepped(checkpoint["loops"])
         complete = self._place == "validated" and trainer.is_last_batch
         checkpoint["run"] = RunState(
             place=self._place,
             epochs=loops["epoch_progress"]["current"]["processed"] + complete,
+            steps=checkpoint["global_step"],
             log_step=batches - 1 if self._place == "epoch" else batches,
             metrics={name: value.item() for name, value in trainer.callback_metrics.items()},
             best=self.best,

@@ -40,6 +40,16 @@ def batches_that_stepped(loops: dict[str, Any]) -> int:
     return batches
 
 
+def rewind_to_batch_end(loops: dict[str, Any]) -> None:
+    """Change the ``loops`` of a checkpoint from after a batch to within its ``on_train_batch_end``.
+
+    From there Lightning resumes with the next batch, without another validation and with the right step for logging.
+    """
+    for count in ("total", "current"):
+        loops["fit_loop"]["epoch_loop.batch_progress"][count]["completed"] -= 1
+    loops["fit_loop"]["epoch_loop.state_dict"]["_batches_that_stepped"] -= 1
+
+
 def launched_processes(trainer: Trainer) -> list[subprocess.Popen[bytes]]:
     """Return the list in which the launcher keeps the processes that it started; empty for other launchers.
 

@@ -87,10 +87,16 @@ class Task(LightningModule):
             sums[1] += batch_size
 
     def on_train_epoch_end(self) -> None:
-        """Log the means of `log_train` over the epoch and all processes."""
+        """Log the means of `log_train` over the epoch and all processes.
+
+        Those of an epoch that the training stops within are reported but not logged: a resumed run completes them.
+        """
         for name, sums in sorted(self._train_sums.items()):
             total, weight = self.trainer.strategy.reduce(sums, reduce_op="sum").tolist()
-            self.log(name, total / weight, sync_dist=True)  # equal on all processes
+            if self.trainer.is_last_batch:
+                self.log(name, total / weight, sync_dist=True)  # equal on all processes
+            else:
+                self.trainer.callback_metrics[name] = torch.tensor(total / weight)
         self._train_sums.clear()
 
     # ----------------------------------------------------------------- resume
@@ -115,8 +121,10 @@ class Task(LightningModule):
         self._before_validation = random_state(self.device)
 
     def on_validation_end(self) -> None:
-        """Drop what `on_validation_start` has stored."""
-        self._before_validation = None
+        """Restore the random state: training does not depend on the number of validations."""
+        if self._before_validation is not None:
+            restore_random_state(self._before_validation, self.device)
+            self._before_validation = None
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the state of this class on every process to a checkpoint. All processes call this together."""

@@ -26,3 +26,10 @@ def log_interval(trainer: Trainer) -> int:
 def only_checks_code(trainer: Trainer) -> bool:
     """Return whether this is a ``fast_dev_run`` or a sanity check: a few batches, whose metrics do not matter."""
     return bool(getattr(trainer, "fast_dev_run", False)) or trainer.sanity_checking
+
+
+def complete_epochs(trainer: Trainer) -> int:
+    """Return the number of complete epochs; ``trainer.current_epoch`` also counts one within which training stopped."""
+    progress, last = trainer.fit_loop.epoch_progress.current, trainer.fit_loop.epoch_loop.batch_progress
+    stopped_within = progress.completed == progress.ready and last.current.ready > 0 and not last.is_last_batch
+    return progress.completed - stopped_within

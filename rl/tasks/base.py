@@ -164,6 +164,7 @@ class RLTask(Task, ABC):
         """Stop the trainer once all steps are done."""
         if self.timesteps >= self.total_timesteps:
             self.trainer.should_stop = True
+            self.trainer.fit_loop.epoch_loop.batch_progress.is_last_batch = True  # the epoch is whole, only shorter
 
     def raise_if_any_failed(self, failure: UserError | None, place: Literal["batch", "validation"]) -> None:
         """Raise this rank's failure or that of the first rank that has one, and save the training before.
