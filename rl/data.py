@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
 
 from coordconv_apps.data.datamodule import DataModule
@@ -145,6 +146,7 @@ class RLData(DataModule):
         self.eval_max_steps = eval_max_steps
         self.options = {name: value for name, value in options.items() if value is not None}
         self.training_options = {"episodic_life": episodic_life, "clip_rewards": clip_rewards}
+        self._kept_envs: VecEnv | None = None
 
     def setup(self, stage: str) -> None:
         """Check that every rank gets the same number of environments."""
@@ -215,6 +217,32 @@ class RLData(DataModule):
         """
         whole_games = {"episodic_life": False, "clip_rewards": False, "render_mode": render_mode}
         return open_envs(game, num_envs, seed, {**options, **self.options, **whole_games})
+
+    @contextmanager
+    def evaluation_envs(self, game: str, options: Mapping[str, Any], num_envs: int, seed: int) -> Iterator[VecEnv]:
+        """Yield environments of `open_evaluation_envs`, to be seeded and reset.
+
+        Those in processes of their own stay open for the next evaluation, because they take seconds to start.
+        """
+        env = self._kept_envs
+        if env is None:
+            env = self.open_evaluation_envs(game, options, num_envs, seed)
+        self._kept_envs = None
+        try:
+            yield env
+        except BaseException:
+            env.close()
+            raise
+        if self.options["processes"]:
+            self._kept_envs = env
+        else:
+            env.close()
+
+    def teardown(self, stage: str) -> None:
+        """Close the environments of evaluations."""
+        if self._kept_envs is not None:
+            self._kept_envs.close()
+            self._kept_envs = None
 
     def normalise(self, game: str, score: float) -> float | None:
         """Return an unclipped score on the scale where random actions have 0 and a human 1.

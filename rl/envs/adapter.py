@@ -15,6 +15,8 @@ from stable_baselines3.common.env_util import is_wrapped
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import VecEnv
 
+from rl.envs.actions import game_actions, zero_based
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -103,6 +105,8 @@ class VectorEnvAdapter(VecEnv):
     `Monitor` for the same environments. If the environments report "episode" themselves (`Monitor` or gymnasium's
     `RecordEpisodeStatistics` inside), it is kept, so that scores are sums of unmodified rewards.
 
+    Policies of Stable-Baselines3 count discrete actions from 0. The adapter converts these to the actions of the game.
+
     Autoreset modes: same-step mode is used as it is. In next-step and disabled mode, the adapter resets the
     environments that ended before it returns from the step, so that no step is lost or added. Wrappers that rely on the
     extra step of next-step mode, such as gymnasium's `RecordEpisodeStatistics`, are correct in same-step mode only; in
@@ -139,7 +143,8 @@ class VectorEnvAdapter(VecEnv):
         self._actions: Any = None
         self._stepping = False
         self._created = time.time()
-        super().__init__(vector_env.num_envs, vector_env.single_observation_space, vector_env.single_action_space)
+        actions = zero_based(vector_env.single_action_space)
+        super().__init__(vector_env.num_envs, vector_env.single_observation_space, actions)
         if "render_fps" in vector_env.metadata:
             cast("dict[str, Any]", self.metadata)["render_fps"] = vector_env.metadata["render_fps"]
         self._scores = np.zeros(self.num_envs, np.float64)
@@ -168,9 +173,9 @@ class VectorEnvAdapter(VecEnv):
 
     def step_async(self, actions: NDArray[Any]) -> None:
         """Start a step; it runs in the background if the vector environment supports that."""
-        self._actions = actions
+        self._actions = game_actions(actions, self.vector_env.single_action_space)
         if self._parallel is not None:
-            self._parallel[0](actions)
+            self._parallel[0](self._actions)
         self._stepping = True
 
     def step_wait(self) -> VecEnvStepReturn:

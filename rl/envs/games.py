@@ -21,6 +21,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecFram
 
 from coordconv_apps.utils.argument_checks import Allowed, check_ranges
 from coordconv_apps.utils.errors import one_line
+from rl.envs.actions import GameActions
 from rl.envs.catch import BALLS, GRID, GYMNASIUM_ID, PADDLE, CatchVecEnv
 from rl.envs.checks import GuardedVecEnv
 
@@ -96,7 +97,9 @@ def make_envs(game: str, num_envs: int, seed: int | None = None, **options: Any)
 
 
 def open_envs(game: str, num_envs: int, seed: int, options: Mapping[str, Any], first: int = 0) -> GuardedVecEnv:
-    """Open environments whose observations are one image each, channels first, and check each of their steps.
+    """Open environments for a policy: each observation is one image, channels first, and discrete actions count from 0.
+
+    Each step is checked, see `rl.envs.checks.GuardedVecEnv`.
 
     Arguments and errors are those of `make_envs`; ``first`` is the number of the first environment, for messages.
     """
@@ -108,7 +111,7 @@ def open_envs(game: str, num_envs: int, seed: int, options: Mapping[str, Any], f
         raise ValueError(f"model.game={game}: observations are {found}: must be one image, uint8 of 0 to 255")
     if not is_image_space_channels_first(space):
         env = VecTransposeImage(env)
-    return GuardedVecEnv(env, game, first)
+    return GuardedVecEnv(GameActions(env), game, first)
 
 
 _ALLOWED: dict[str, Allowed] = {

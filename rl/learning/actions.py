@@ -46,15 +46,16 @@ def sample_actions(
     Args:
         policy: The policy.
         observations: uint8 ``(N, C, H, W)`` on the policy's device.
-        noise: `action_noise` of this step for discrete actions, ``(N, num_actions)``; None for continuous actions,
-            which are drawn from torch's global generator.
+        noise: `action_noise` of this step for discrete actions, ``(N, num_actions)``; None for all others, which
+            are drawn from torch's global generator.
 
     Returns:
-        Actions int64 ``(N,)`` or float32 ``(N, A)``, and their values and log-probabilities, float32 ``(N,)``.
+        Actions int64 ``(N,)``, or for all other action spaces float32 ``(N, A)`` with flattened axes; and their values
+        and log-probabilities, float32 ``(N,)``.
     """
     if noise is None:
         actions, values, log_probs = policy(observations)
-        return actions, values.flatten().float(), log_probs.float()
+        return actions.reshape(len(actions), -1).float(), values.flatten().float(), log_probs.float()
     values, log_probs = _values_and_log_probs(policy, observations)
     sampled = (log_probs + noise).argmax(1, keepdim=True)
     return sampled[:, 0], values, log_probs.gather(1, sampled)[:, 0]

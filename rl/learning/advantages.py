@@ -18,7 +18,7 @@ class Rollout(NamedTuple):
 
     Attributes:
         observations: uint8 ``(T, N, C, H, W)``.
-        actions: int64 ``(T, N)``, or float32 ``(T, N, A)`` as the policy sampled them, before clipping.
+        actions: int64 ``(T, N)``, or float32 ``(T, N, A)`` as the policy sampled them: flattened, before clipping.
         log_probs: float32 ``(T, N)``, of the actions when they were sampled.
         advantages: float32 ``(T, E)``, of the environments of all ranks.
         values: float32 ``(T, E)``, of all ranks, as predicted when the actions were sampled.

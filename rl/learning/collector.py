@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import torch
 from gymnasium import spaces
+from stable_baselines3.common.preprocessing import get_action_dim
 from torch import Tensor
 
 from rl.learning.actions import sample_actions
@@ -56,7 +57,7 @@ class Collector:
         stored = torch.zeros(*shape, height, width, channels, dtype=torch.uint8, **on_device)
         self.observations = stored.permute(0, 1, 4, 2, 3)
         discrete = isinstance(space, spaces.Discrete)
-        action_shape = () if discrete else space.shape or ()
+        action_shape = () if discrete else (get_action_dim(space),)
         self.actions = torch.zeros(*shape, *action_shape, dtype=torch.int64 if discrete else torch.float32, **on_device)
         self.values, self.log_probs = torch.zeros(shape, **on_device), torch.zeros(shape, **on_device)
         # Transfers from pinned memory to a GPU run while the CPU works on. Fetching the actions waits for them.
@@ -74,7 +75,7 @@ class Collector:
         Args:
             policy: The policy, in evaluation mode.
             noise: `rl.learning.actions.action_noise` of these environments, ``(T, N, num_actions)``; None for
-                continuous actions.
+                all other actions.
             timings: Timings to which the time is added.
 
         Returns:
@@ -111,8 +112,8 @@ class Collector:
         """Take one step in each environment; return the mask of ended episodes or lives, and the infos."""
         started = time.perf_counter()
         sampled = sample_actions(policy, self._to_device(step), noise)
-        actions = sampled[0].cpu().numpy()
         space = self.env.action_space
+        actions = sampled[0].cpu().numpy().reshape(-1, *(space.shape or ()))
         if isinstance(space, spaces.Box):  # a Gaussian has no bounds
             actions = np.clip(actions, space.low, space.high)
         middle = time.perf_counter()

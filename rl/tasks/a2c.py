@@ -48,7 +48,7 @@ class A2C(OnPolicyTask):
         optimizer_eps: Epsilon in the optimizer's denominator.
 
     Raises:
-        ValueError: An argument is out of its range.
+        ValueError: An argument is out of its range, or the game's action space is not supported.
     """
 
     def __init__(

@@ -1,32 +1,29 @@
-"""Base task for RL: counters, logging, evaluation, checkpoints."""
+"""Base task for RL: arguments, counters, logging, export, checkpoints."""
 
 from __future__ import annotations
 
 import math
 import time
 from abc import ABC
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from coordconv_apps.nn.coords import Coords
-from coordconv_apps.training.checkpoints import save_before_error
-from coordconv_apps.training.task import Task
-from coordconv_apps.training.trainer_access import attached_datamodule, log_interval
+from coordconv_apps.training.trainer_access import log_interval
 from coordconv_apps.utils.argument_checks import Allowed, check_ranges
-from coordconv_apps.utils.distributed import gather_ranks
-from coordconv_apps.utils.errors import UserError
+from coordconv_apps.utils.errors import one_line
 from coordconv_apps.utils.seeds import mix_seeds
-from rl.data import EVALUATION_SEEDS, RLData
+from rl.envs.actions import has_supported_actions
 from rl.envs.games import open_envs
-from rl.evaluation.episodes import EpisodeScores, gather_episodes, play_episodes
 from rl.export import LogitsAndValues, export_policy
 from rl.extractors import SMALLEST_IMAGE
-from rl.learning.divergence import Diverged, raise_on_divergence
 from rl.learning.timings import Timings
 from rl.sb3_internals import get_updates, set_updates
 from rl.sb3_objects import build_algorithm
+from rl.tasks.evaluation import EvaluatedTask
+from rl.tasks.ranges import FRACTION, POSITIVE, POSITIVE_INT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,21 +34,13 @@ if TYPE_CHECKING:
     from stable_baselines3.common.base_class import BaseAlgorithm
     from stable_baselines3.common.policies import BasePolicy
 
-    from rl.data import Split
-    from rl.evaluation.episodes import Episodes, EpisodeShard
     from rl.evaluation.play import Player
 
 COUNTS = "rl"  # key of the counters in a checkpoint
 
-NON_NEGATIVE: Allowed = (lambda value: value >= 0, "at least 0")
-POSITIVE: Allowed = (lambda value: value > 0, "above 0")
-POSITIVE_INT: Allowed = (lambda value: value >= 1, "an integer of at least 1")
-FRACTION: Allowed = (lambda value: 0 <= value <= 1, "in [0, 1]")
-POSITIVE_FRACTION: Allowed = (lambda value: 0 < value <= 1, "above 0 and at most 1")
 
-
-class RLTask(Task, ABC):
-    """Base class of the RL tasks: policy, Stable-Baselines3's algorithm object, evaluation, counters of the training.
+class RLTask(EvaluatedTask, ABC):
+    """Base class of the RL tasks: policy, Stable-Baselines3's algorithm object, counters of the training.
 
     The arguments of a subclass include those that this class reads from ``self.hparams``. A subclass calls
     `create_algorithm` in ``__init__``, and trains in ``training_step``.
@@ -61,16 +50,13 @@ class RLTask(Task, ABC):
 
     Attributes:
         ranges: Allowed values of the arguments.
+        allowed_actions: Allowed action spaces of the game.
         algorithm: Stable-Baselines3's object.
         policy: The algorithm's policy.
-        env_options: How the game is shown to the policy: `rl.envs.games.GameOptions` by name.
         rollouts: Number of training steps so far; each is a rollout, or with DQN about `rl.tasks.dqn.CHUNK` steps.
         timings: Time spent so far.
-        last_evaluation: The episodes of the last evaluation, of all ranks; None before the first one.
     """
 
-    monitor: ClassVar[str] = "val/score"
-    monitor_mode: ClassVar[Literal["min", "max"]] = "max"
     replaced_trainer_args: ClassVar[Mapping[str, str]] = {"gradient_clip_val": "model.max_grad_norm"}
     find_unused_parameters: ClassVar[bool | None] = False  # every update uses all parameters
     precisions = ("32-true", "16-mixed", "bf16-mixed")  # images are converted to single precision
@@ -86,26 +72,32 @@ class RLTask(Task, ABC):
         "lr": POSITIVE,
         "optimizer_eps": POSITIVE,
     }
+    allowed_actions: ClassVar[Allowed] = (
+        has_supported_actions,
+        "Discrete, MultiDiscrete or MultiBinary of one axis, or a Box of floating-point numbers",
+    )
     policy: BasePolicy
 
     def __init__(self, coords: Coords) -> None:
         super().__init__(coords)
         self.save_hyperparameters()  # all arguments of the subclass
         check_ranges(self.hparams, self.ranges)
-        self.game: str = self.hparams["game"]
+        self.game = self.hparams["game"]
         names = ("frame_stack", "full_action_space", "image_size", "arguments")
         self.env_options = {name: self.hparams[name] for name in names}
         self.env_options["arguments"] = self.env_options["arguments"] or {}
         self.total_timesteps: int = self.hparams["total_timesteps"]
-        self.lr: float = self.hparams["lr"]
+        self.lr = self.hparams["lr"]
         env = open_envs(self.game, 1, 0, self.env_options)
         self.observation_space, self.action_space = env.observation_space, env.action_space
         env.close()
+        is_allowed, words = self.allowed_actions
+        if not is_allowed(self.action_space):
+            found = one_line(str(self.action_space))
+            raise ValueError(f"model.game={self.game}: actions are {found}: must be {words} for {type(self).__name__}")
         self.automatic_optimization = False  # a training step makes many updates
         self.timings = Timings()
         self.rollouts = 0
-        self.episodes = nn.ModuleDict({split: EpisodeScores() for split in ("val", "test")})
-        self.last_evaluation: Episodes | None = None
         self._epoch_started = (0.0, 0)
 
     def create_algorithm(self, kind: type[A2C | PPO | DQN], **arguments: Any) -> None:  # noqa: ANN401  # SB3's
@@ -134,18 +126,13 @@ class RLTask(Task, ABC):
         """Updates so far, as Stable-Baselines3 counts them: passes over a rollout, or DQN's gradient steps."""
         return get_updates(self.algorithm)
 
-    @property
-    def data(self) -> RLData:
-        """The trainer's data module."""
-        return attached_datamodule(self.trainer, RLData)
-
     def steps_per_training_step(self) -> int:
         """Return the number of environment steps in one training step, over all ranks."""
         raise NotImplementedError
 
     def on_train_start(self) -> None:
         """Set the epoch in which the training ends, and stop a resumed training that has all its steps."""
-        if self.global_rank:  # continuous actions are drawn from the global generator
+        if self.global_rank:  # actions that are not Discrete are drawn from the global generator
             torch.manual_seed(mix_seeds(torch.initial_seed(), self.global_rank))
         super().on_train_start()
         if self.timesteps >= self.total_timesteps and self.trainer.is_global_zero:
@@ -158,26 +145,13 @@ class RLTask(Task, ABC):
         done_in_epoch = loop.epoch_loop.batch_progress.current.ready if loop.restarting else 0
         epochs = self.trainer.current_epoch + math.ceil((done_in_epoch + left) / self.trainer.num_training_batches)
         loop.max_epochs = max(epochs, 1) if loop.max_epochs < 0 else min(loop.max_epochs, max(epochs, 1))
-        self._epoch_started = (time.perf_counter(), self.timesteps)
+        self._epoch_started, self.evaluation_seconds = (time.perf_counter(), self.timesteps), 0.0
 
     def stop_at_end(self) -> None:
         """Stop the trainer once all steps are done."""
         if self.timesteps >= self.total_timesteps:
             self.trainer.should_stop = True
             self.trainer.fit_loop.epoch_loop.batch_progress.is_last_batch = True  # the epoch is whole, only shorter
-
-    def raise_if_any_failed(self, failure: UserError | None, place: Literal["batch", "validation"]) -> None:
-        """Raise this rank's failure or that of the first rank that has one, and save the training before.
-
-        All ranks call this together. A training that has diverged is not saved. ``place`` is where a resumed run
-        continues, as in `coordconv_apps.training.checkpoints.save_before_error`.
-        """
-        failures = [each for each in gather_ranks(failure) if each is not None]
-        if not failures:
-            return
-        if not any(isinstance(each, Diverged) for each in failures):
-            save_before_error(self.trainer, place)
-        raise failure or failures[0]
 
     # ---------------------------------------------------------------- logging
 
@@ -217,83 +191,20 @@ class RLTask(Task, ABC):
         values = {
             "train/timesteps": float(self.timesteps),
             "lr": float(self.policy.optimizer.param_groups[0]["lr"]),
-            "time/fps": (self.timesteps - timesteps) / (now - started),
+            "time/fps": (self.timesteps - timesteps) / (now - started - self.evaluation_seconds),
             "time/acting": self.timings.acting,
             "time/environment": self.timings.environment,
             "time/updating": self.timings.updating,
         }
         self.log_dict(values, sync_dist=True)
-        self._epoch_started = (now, self.timesteps)
+        self._epoch_started, self.evaluation_seconds = (now, self.timesteps), 0.0
 
-    # ---------------------------------------------------------------- evaluation
+    # ------------------------------------------------------------------ export
 
     @property
     def player(self) -> Player:
         """The policy or algorithm that plays in evaluations."""
         return self.policy
-
-    def validation_step(self, batch: EpisodeShard, batch_idx: int) -> None:
-        """Play this rank's episodes of a validation."""
-        self._evaluate(batch, "val")
-
-    def test_step(self, batch: EpisodeShard, batch_idx: int) -> None:
-        """Play this rank's episodes of a test."""
-        self._evaluate(batch, "test")
-
-    def _evaluate(self, shard: EpisodeShard, split: Split) -> None:
-        started, episodes, failure = time.perf_counter(), None, None
-        try:
-            # In single precision, like films and predictions.
-            with torch.autocast(self.device.type, enabled=False), raise_on_divergence(self.lr):
-                episodes = self._play(shard, split)
-        except UserError as error:
-            failure = error
-        self.raise_if_any_failed(failure, "validation")
-        assert episodes is not None
-        cast("EpisodeScores", self.episodes[split]).update(episodes)
-        self.last_evaluation = gather_episodes(episodes)
-        # An evaluation does not count for the speed of the training.
-        self._epoch_started = (self._epoch_started[0] + time.perf_counter() - started, self._epoch_started[1])
-
-    def _play(self, shard: EpisodeShard, split: Split) -> Episodes:
-        """Play whole games: the same ones each time."""
-        data, seed = self.data, EVALUATION_SEEDS[split] + shard.first_env
-        env = data.open_evaluation_envs(self.game, self.env_options, max(shard.num_envs, 1), seed)
-        try:
-            return play_episodes(
-                self.player,
-                env,
-                shard.num_episodes,
-                deterministic=data.deterministic,
-                seed=seed,
-                max_steps=data.eval_max_steps,
-            )
-        finally:
-            env.close()
-
-    def on_validation_epoch_end(self) -> None:
-        """Log the metrics of a validation."""
-        self._log_episodes("val")
-
-    def on_test_epoch_end(self) -> None:
-        """Log the metrics of a test."""
-        self._log_episodes("test")
-
-    def _log_episodes(self, split: Split) -> None:
-        metric = cast("EpisodeScores", self.episodes[split])
-        figures = metric.compute()
-        metric.reset()
-        normalised = self.data.normalise(self.game, float(figures["score"]))
-        # Published scores are those of whole games; scores of games that data.eval_max_steps cut off differ.
-        if normalised is not None and self.last_evaluation is not None and self.last_evaluation.complete.all():
-            figures["human_normalised"] = torch.tensor(normalised, dtype=torch.float32)
-        self.log_dict({f"{split}/{name}": value.to(self.device) for name, value in figures.items()}, sync_dist=True)
-
-    def predict_step(self, batch: list[int], batch_idx: int) -> list[int]:
-        """Return the numbers of the episodes, which `rl.predictions.EpisodeWriter` plays and films."""
-        return batch
-
-    # ------------------------------------------------------------------ export
 
     def export_module(self) -> nn.Module:
         """Return a network from observations uint8 ``(B, C, H, W)`` to logits ``(B, A)`` and values ``(B,)``."""

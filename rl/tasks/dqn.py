@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import stable_baselines3
 import torch
+from gymnasium import spaces
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import CallbackList
@@ -30,7 +31,8 @@ from rl.learning.timings import TimedVecEnv
 from rl.policies import CoordConvDQNPolicy
 from rl.sb3_internals import start_dqn_learning
 from rl.sb3_objects import OptimizerName, Schedule
-from rl.tasks.base import COUNTS, FRACTION, NON_NEGATIVE, POSITIVE_FRACTION, POSITIVE_INT, RLTask
+from rl.tasks.base import COUNTS, RLTask
+from rl.tasks.ranges import FRACTION, NON_NEGATIVE, POSITIVE_FRACTION, POSITIVE_INT
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -81,7 +83,7 @@ class DQN(RLTask):
         optimizer_eps: Epsilon in the optimizer's denominator.
 
     Raises:
-        ValueError: An argument is out of its range, or the game's actions are not discrete.
+        ValueError: An argument is out of its range, or the game's action space is not Discrete.
     """
 
     mean_metrics = (*RLTask.mean_metrics, "train/exploration")
@@ -101,6 +103,7 @@ class DQN(RLTask):
         | {"buffer_size", "learning_starts", "batch_size", "tau", "train_freq", "gradient_steps"}
         | {"target_update_interval", "exploration_fraction", "exploration_final_eps"}
     )
+    allowed_actions = (lambda space: isinstance(space, spaces.Discrete), "Discrete")
     algorithm: stable_baselines3.DQN
     _env: TimedVecEnv | None = None
     _failure: BrokenEnvironment | None = None
@@ -140,8 +143,6 @@ class DQN(RLTask):
                 f"model.learning_starts={learning_starts}: must be below model.total_timesteps, which is"
                 f" {total_timesteps}"
             )
-        if not hasattr(self.action_space, "n"):
-            raise ValueError(f"model.game={game}: actions are {self.action_space}: must be discrete for DQN")
         self.create_algorithm(stable_baselines3.DQN, policy=CoordConvDQNPolicy)
         self.algorithm.replay_buffer = None  # created when a training starts
         self.policy.train()  # Lightning warns of networks in evaluation mode, such as SB3's target network

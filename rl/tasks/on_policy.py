@@ -18,7 +18,8 @@ from rl.learning.advantages import explained_variance
 from rl.learning.collector import Collector
 from rl.learning.divergence import Diverged, raise_on_divergence
 from rl.sb3_internals import set_updates
-from rl.tasks.base import FRACTION, NON_NEGATIVE, POSITIVE_INT, RLTask
+from rl.tasks.base import RLTask
+from rl.tasks.ranges import FRACTION, NON_NEGATIVE, POSITIVE_INT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -14,8 +14,8 @@ from rl.learning.losses import ppo_loss
 from rl.learning.minibatches import minibatches, order_generator
 from rl.policies import CoordConvCnnPolicy
 from rl.sb3_objects import OptimizerName, Schedule, make_schedule
-from rl.tasks.base import POSITIVE, POSITIVE_INT
 from rl.tasks.on_policy import OnPolicyTask
+from rl.tasks.ranges import POSITIVE, POSITIVE_INT
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -62,7 +62,7 @@ class PPO(OnPolicyTask):
         optimizer_eps: Epsilon in the optimizer's denominator.
 
     Raises:
-        ValueError: An argument is out of its range.
+        ValueError: An argument is out of its range, or the game's action space is not supported.
     """
 
     changeable_args: ClassVar[frozenset[str]] = OnPolicyTask.changeable_args | {

@@ -120,14 +120,14 @@ class Dots(VecEnv):
 class Steered(Dots):
     """Dots with continuous actions: how far to either side, from -1 to 1."""
 
-    def __init__(self, num_envs: int, seed: int) -> None:
+    def __init__(self, num_envs: int, seed: int, shape: tuple[int, ...] = (2,)) -> None:
         super().__init__(num_envs, seed)
-        self.action_space = spaces.Box(-1, 1, (2,), np.float32)
+        self.action_space = spaces.Box(-1, 1, shape, np.float32)
         self.actions_taken: list[Any] = []
 
     def step_async(self, actions: npt.NDArray[Any]) -> None:
         self.actions_taken.append(actions)
-        super().step_async((actions[:, 0] > 0).astype(np.int64))
+        super().step_async((actions.reshape(len(actions), -1)[:, 0] > 0).astype(np.int64))
 
 
 def make_dots(game: str, num_envs: int, seed: int | None = None, **options: Any) -> VecEnv:  # noqa: ANN401  # of games

@@ -10,13 +10,14 @@ import gymnasium
 import numpy as np
 import pytest
 from ale_py.vector_env import AtariVectorEnv
+from gymnasium.spaces import Discrete, MultiDiscrete
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.wrappers.vector import DictInfoToList, RecordEpisodeStatistics, TransformReward
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from rl.envs.adapter import VectorEnvAdapter
-from tests.rl.reference_envs import Walk, equal, play_both
+from tests.rl.reference_envs import Recorder, Walk, equal, play_both
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -159,6 +160,27 @@ def test_a_vector_environment_without_environments_says_so() -> None:
     for call in (lambda: ours.env_method("reset"), lambda: ours.set_attr("x", 1)):
         with pytest.raises(ValueError, match="has no environments inside"):
             call()
+
+
+@pytest.mark.parametrize(
+    ("space", "shown", "actions", "taken"),
+    [
+        (Discrete(3, start=1), Discrete(3), [0, 2], [1, 3]),
+        (MultiDiscrete([3, 2], start=[1, -1]), MultiDiscrete([3, 2]), [[0, 0], [2, 1]], [[1, -1], [3, 0]]),
+    ],
+)
+def test_policies_count_from_0_and_games_get_actions_of_their_own(
+    space: Any,  # noqa: ANN401  # of several kinds
+    shown: Any,  # noqa: ANN401
+    actions: list[Any],
+    taken: list[Any],
+) -> None:
+    games = SyncVectorEnv([lambda: Recorder(space)] * 2)
+    ours = VectorEnvAdapter(games)
+    assert ours.action_space == shown
+    ours.reset()
+    ours.step(np.array(actions))
+    assert [np.asarray(game.unwrapped.taken[0]).tolist() for game in games.envs] == taken  # type: ignore[attr-defined]  # of Recorder
 
 
 def test_pictures_are_tiled() -> None:

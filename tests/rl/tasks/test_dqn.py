@@ -258,7 +258,7 @@ def test_arguments_have_ranges(arguments: dict[str, Any], message: str) -> None:
 
 def test_actions_must_be_discrete(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rl.envs.games, "make_envs", lambda game, num_envs, seed, **options: Steered(num_envs, seed))
-    with pytest.raises(ValueError, match=r"^model.game=dots: actions are Box.*: must be discrete for DQN$"):
+    with pytest.raises(ValueError, match=r"^model.game=dots: actions are Box.*: must be Discrete for DQN$"):
         make_task()
 
 

@@ -11,20 +11,24 @@ import pytest
 import stable_baselines3
 import torch
 from lightning.pytorch import Trainer
+from stable_baselines3.common.callbacks import CallbackList
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
 from stable_baselines3.common.utils import FloatSchedule, LinearSchedule
+from stable_baselines3.common.vec_env import VecEnv
 
 import rl.envs.games
 from coordconv_apps.utils.warning_filters import filter_warnings
 from rl import CoordConvCnnPolicy
 from rl.data import RLData
 from rl.learning.advantages import Rollout
+from rl.learning.collector import Collector
 from rl.learning.minibatches import order_generator
+from rl.learning.timings import Timings
 from rl.tasks import A2C, PPO
 from tests.rl.rollouts import ENVIRONMENTS, STEPS, as_rollout, random_buffer
-from tests.rl.training import Dots, make_dots
+from tests.rl.training import Dots, Steered, make_dots
 
 AnyTask = TypeVar("AnyTask", A2C, PPO)
 
@@ -54,30 +58,46 @@ def update(task: A2C | PPO, rollout: Rollout, folder: Path) -> None:
         trainer.fit(task, datamodule=data)
 
 
-def sb3_update(
+def sb3_model(
     kind: type[stable_baselines3.A2C | stable_baselines3.PPO],
     task: A2C | PPO,
-    orders: Sequence[np.ndarray[Any, Any]],
+    env: VecEnv | None = None,
     **arguments: Any,  # noqa: ANN401  # of the algorithm
 ) -> OnPolicyAlgorithm:
-    """The same, by SB3's own ``train``, from the same weights."""
+    """SB3's own object with the weights of a task."""
     model = kind(
         CoordConvCnnPolicy,
-        Dots(ENVIRONMENTS, 0),
+        env or Dots(ENVIRONMENTS, 0),
         n_steps=STEPS,
         policy_kwargs={"features_extractor_kwargs": {"coords": "xy", "where": "first"}, **arguments.pop("policy", {})},
         device="cpu",
         **arguments,
     )
     model.policy.load_state_dict(task.policy.state_dict())
-    model.rollout_buffer = random_buffer()
     model.set_logger(Logger(None, []))
+    return model
+
+
+def sb3_train(model: OnPolicyAlgorithm, orders: Sequence[np.ndarray[Any, Any]]) -> None:
+    """An update by SB3's own ``train``, with its samples in given orders."""
     model._current_progress_remaining = PROGRESS
     coming = iter(orders)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(np.random, "permutation", lambda number: next(coming))
         model.train()
     assert len(list(coming)) == len(orders) - model._n_updates
+
+
+def sb3_update(
+    kind: type[stable_baselines3.A2C | stable_baselines3.PPO],
+    task: A2C | PPO,
+    orders: Sequence[np.ndarray[Any, Any]],
+    **arguments: Any,  # noqa: ANN401  # of the algorithm
+) -> OnPolicyAlgorithm:
+    """An update by SB3's own ``train``, from the weights of a task."""
+    model = sb3_model(kind, task, **arguments)
+    model.rollout_buffer = random_buffer()
+    sb3_train(model, orders)
     return model
 
 
@@ -86,11 +106,11 @@ def order_of_sb3(order: torch.Tensor) -> np.ndarray[Any, Any]:
     return (order % ENVIRONMENTS * STEPS + order // ENVIRONMENTS).numpy()
 
 
-def assert_same(task: A2C | PPO, model: OnPolicyAlgorithm, before: dict[str, torch.Tensor]) -> None:
+def assert_same(task: A2C | PPO, model: OnPolicyAlgorithm, before: dict[str, torch.Tensor], atol: float = 2e-6) -> None:
     after = model.policy.state_dict()
     for name, value in task.policy.state_dict().items():
         assert not torch.equal(value, before[name]), name
-        torch.testing.assert_close(value, after[name], rtol=1e-5, atol=2e-6, msg=name)
+        torch.testing.assert_close(value, after[name], rtol=1e-5, atol=atol, msg=name)
     assert task.updates == model._n_updates
 
 
@@ -151,6 +171,38 @@ def test_a_policy_that_has_come_too_far_is_left_as_with_sb3(tmp_path: Path) -> N
     assert model._n_updates == 1  # it stopped at the third batch of the first pass
     update(task, as_rollout(random_buffer()), tmp_path)
     assert_same(task, model, before)
+
+
+@pytest.mark.parametrize("shape", [(1,), (1, 1), (2, 2)], ids=str)
+@pytest.mark.parametrize("kind", [A2C, PPO])
+def test_losses_of_continuous_actions_of_every_shape_are_those_of_sb3(
+    kind: type[AnyTask], shape: tuple[int, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rl.envs.games, "make_envs", lambda game, number, seed, **_: Steered(number, seed, shape))
+    settings: dict[str, Any] = {"ent_coef": 0.01} | ({"n_epochs": 2, "batch_size": 8} if kind is PPO else {})
+    task, before = started(kind, **settings)
+    model = sb3_model(getattr(stable_baselines3, kind.__name__), task, Steered(ENVIRONMENTS, 7, shape), **settings)
+    _, callback = model._setup_learn(100, CallbackList([]))
+    torch.manual_seed(1)
+    model.collect_rollouts(model.env, callback, model.rollout_buffer, STEPS)  # type: ignore[arg-type]  # has one
+    torch.manual_seed(1)
+    discount = {"gamma": model.gamma, "gae_lambda": model.gae_lambda}
+    collector = Collector(Steered(ENVIRONMENTS, 7, shape), STEPS, **discount, device=torch.device("cpu"))
+    rollout = collector.collect(task.policy, None, Timings())
+    numbers = order_generator(0, 0)
+    passes = 2 if kind is PPO else 1
+    orders = [order_of_sb3(torch.randperm(STEPS * ENVIRONMENTS, generator=numbers)) for _ in range(passes)]
+    sb3_train(model, orders)
+    losses: dict[str, torch.Tensor] = {}
+    monkeypatch.setattr(task, "log_losses", lambda found, _: losses.update(found))
+    update(task, rollout, tmp_path)
+    names = {"value_loss": "value_loss", "entropy_loss": "entropy_loss"}
+    names["policy_loss"] = "policy_gradient_loss" if kind is PPO else "policy_loss"
+    for own, theirs in names.items():
+        assert float(losses[own]) == pytest.approx(model.logger.name_to_value[f"train/{theirs}"], rel=1e-4, abs=1e-5), (
+            own
+        )
+    assert_same(task, model, before, atol=2e-5)  # Adam amplifies the rounding of small gradients
 
 
 # ------------------------------------------------------------------ arguments

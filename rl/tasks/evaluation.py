@@ -1,0 +1,132 @@
+"""Evaluation of the policies of RL tasks: whole games in validations and tests, and their metrics."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
+
+import torch
+from torch import nn
+
+from coordconv_apps.nn.coords import Coords
+from coordconv_apps.training.checkpoints import save_before_error
+from coordconv_apps.training.task import Task
+from coordconv_apps.training.trainer_access import attached_datamodule
+from coordconv_apps.utils.distributed import gather_ranks
+from coordconv_apps.utils.errors import UserError
+from rl.data import EVALUATION_SEEDS, RLData
+from rl.evaluation.episodes import EpisodeScores, gather_episodes, play_episodes
+from rl.learning.divergence import Diverged, raise_on_divergence
+
+if TYPE_CHECKING:
+    from rl.data import Split
+    from rl.evaluation.episodes import Episodes, EpisodeShard
+    from rl.evaluation.play import Player
+
+
+class EvaluatedTask(Task, ABC):
+    """Play whole games in validations and tests, and log their scores.
+
+    Args:
+        coords: Coordinates that the policy's convolutions see.
+
+    Attributes:
+        game: Name of the game.
+        env_options: How the game is shown to the policy: `rl.envs.games.GameOptions` by name.
+        lr: Initial learning rate, for messages.
+        last_evaluation: The episodes of the last evaluation, of all ranks; None before the first one.
+        evaluation_seconds: Time spent in evaluations since the start of the training epoch.
+    """
+
+    monitor: ClassVar[str] = "val/score"
+    monitor_mode: ClassVar[Literal["min", "max"]] = "max"
+    game: str
+    env_options: dict[str, Any]
+    lr: float
+
+    def __init__(self, coords: Coords) -> None:
+        super().__init__(coords)
+        self.episodes = nn.ModuleDict({split: EpisodeScores() for split in ("val", "test")})
+        self.last_evaluation: Episodes | None = None
+        self.evaluation_seconds = 0.0
+
+    @property
+    @abstractmethod
+    def player(self) -> Player:
+        """The policy or algorithm that plays in evaluations."""
+
+    @property
+    def data(self) -> RLData:
+        """The trainer's data module."""
+        return attached_datamodule(self.trainer, RLData)
+
+    def validation_step(self, batch: EpisodeShard, batch_idx: int) -> None:
+        """Play this rank's episodes of a validation."""
+        self._evaluate(batch, "val")
+
+    def test_step(self, batch: EpisodeShard, batch_idx: int) -> None:
+        """Play this rank's episodes of a test."""
+        self._evaluate(batch, "test")
+
+    def predict_step(self, batch: list[int], batch_idx: int) -> list[int]:
+        """Return the numbers of the episodes, which `rl.predictions.EpisodeWriter` plays and films."""
+        return batch
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the metrics of a validation."""
+        self._log_episodes("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the metrics of a test."""
+        self._log_episodes("test")
+
+    def raise_if_any_failed(self, failure: UserError | None, place: Literal["batch", "validation"]) -> None:
+        """Raise this rank's failure or that of the first rank that has one, and save the training before.
+
+        All ranks call this together. A training that has diverged is not saved. ``place`` is where a resumed run
+        continues, as in `coordconv_apps.training.checkpoints.save_before_error`.
+        """
+        failures = [each for each in gather_ranks(failure) if each is not None]
+        if not failures:
+            return
+        if not any(isinstance(each, Diverged) for each in failures):
+            save_before_error(self.trainer, place)
+        raise failure or failures[0]
+
+    def _evaluate(self, shard: EpisodeShard, split: Split) -> None:
+        started, episodes, failure = time.perf_counter(), None, None
+        try:
+            # In single precision, like films and predictions.
+            with torch.autocast(self.device.type, enabled=False), raise_on_divergence(self.lr):
+                episodes = self._play(shard, split)
+        except UserError as error:
+            failure = error
+        self.raise_if_any_failed(failure, "validation")
+        assert episodes is not None
+        cast("EpisodeScores", self.episodes[split]).update(episodes)
+        self.last_evaluation = gather_episodes(episodes)
+        self.evaluation_seconds += time.perf_counter() - started
+
+    def _play(self, shard: EpisodeShard, split: Split) -> Episodes:
+        """Play whole games: the same ones each time."""
+        data, seed = self.data, EVALUATION_SEEDS[split] + shard.first_env
+        with data.evaluation_envs(self.game, self.env_options, max(shard.num_envs, 1), seed) as env:
+            return play_episodes(
+                self.player,
+                env,
+                shard.num_episodes,
+                deterministic=data.deterministic,
+                seed=seed,
+                max_steps=data.eval_max_steps,
+            )
+
+    def _log_episodes(self, split: Split) -> None:
+        metric = cast("EpisodeScores", self.episodes[split])
+        figures = metric.compute()
+        metric.reset()
+        normalised = self.data.normalise(self.game, float(figures["score"]))
+        # Published scores are those of whole games; scores of games that data.eval_max_steps cut off differ.
+        if normalised is not None and self.last_evaluation is not None and self.last_evaluation.complete.all():
+            figures["human_normalised"] = torch.tensor(normalised, dtype=torch.float32)
+        self.log_dict({f"{split}/{name}": value.to(self.device) for name, value in figures.items()}, sync_dist=True)
