@@ -13,7 +13,7 @@ from torch import nn
 from coordconv_apps.nn.coord_layer import CoordLayer
 from coordconv_apps.nn.coords import coords_for
 from coordconv_apps.nn.layers import COORD_CLASSES
-from coordconv_apps.nn.torch_internals import ConvNd, replaces_forward
+from coordconv_apps.nn.torch_internals import ConvNd
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +58,8 @@ def to_coordconv(
         ``model`` itself.
 
     Raises:
-        ValueError: If nothing matches ``where``, or ``where``, ``coords`` or ``init`` is none of the above.
+        ValueError: If ``where`` matches nothing, or only layers that have coordinates already; or if ``where``,
+            ``coords`` or ``init`` is none of the above.
         TypeError: If a layer that matches cannot be converted: subclasses with a forward of their own,
             parametrised, lazy or quantised layers. Nothing is changed then.
 
@@ -112,10 +113,12 @@ def choose_layers(model: nn.Module, where: Where) -> dict[str, nn.Module]:
         matches = _matcher(where)
         chosen = [layer for layer in names if any(matches(name, layer) for name in names[layer])]
     plain = {names[layer][0]: layer for layer in chosen if not isinstance(layer, CoordLayer)}
-    if not plain:
-        listed = ", ".join(name or "the model itself" for name, *_ in names.values()) or "none"
-        raise ValueError(f"where={where!r} selects no plain convolution of the model; its convolutions: {listed}")
-    return plain
+    if plain:
+        return plain
+    listed = ", ".join(names[layer][0] or "the model itself" for layer in chosen or names) or "none"
+    if chosen:
+        raise ValueError(f"where={where!r} selects only layers that have coordinates already: {listed}")
+    raise ValueError(f"where={where!r} selects no plain convolution of the model; its convolutions: {listed}")
 
 
 def _matcher(where: Where) -> Callable[[str, nn.Module], bool]:
@@ -142,10 +145,10 @@ def _why_not(layer: nn.Module) -> str | None:
     """Return why a convolution cannot be converted, or None if it can."""
     kind = type(layer)
     if kind in COORD_CLASSES:
-        if replaces_forward(layer):
+        if "forward" in vars(layer):
             return f"{kind.__name__} whose forward was replaced on the instance"
         if not isinstance(layer.weight, nn.Parameter):
-            return f"{kind.__name__} whose weight is computed (pruning or weight normalisation)"
+            return f"{kind.__name__} whose weight is computed; convert first, then prune or normalise"
         return None
     if torch.nn.utils.parametrize.is_parametrized(layer):
         return f"{kind.__name__} is parametrised; convert first, then parametrise"

@@ -1,6 +1,7 @@
 """Base of the CoordConv layers: their coordinate weight and its map, which is computed or taken from a cache.
 
-In evaluation on a CPU the map is cached until a parameter, the input size, dtype or memory format changes.
+In evaluation on a CPU a map that is small beside the batch is cached until a parameter, the input size, dtype or
+memory format changes.
 """
 
 from __future__ import annotations
@@ -13,18 +14,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from coordconv_apps.nn.coords import coord_channels, coord_sample
-from coordconv_apps.nn.functional import AddCoordMap, Geometry, coord_map, is_channels_last
+from coordconv_apps.nn.coords import add_coords, coord_channels, coord_sample
+from coordconv_apps.nn.functional import CHANNELS_LAST, AddCoordMap, Geometry, coord_map, is_channels_last
 from coordconv_apps.nn.torch_internals import (
     ConvNd,
-    conv_without_bias,
+    convolve,
+    convolve_is_replaced,
     forward_mode_active,
     functorch_active,
     repeated_padding,
     resolve_output_padding,
 )
-
-_CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
 class _Remembered(NamedTuple):
@@ -43,6 +43,14 @@ class _Remembered(NamedTuple):
         return self.key == key and _same(self.weight, weight) and _same(self.bias, bias)
 
 
+def _is_small(cached: Tensor, batch: Tensor) -> bool:
+    """Return whether a cached tensor takes little memory: 512 KiB, or a sixteenth of the layer's output.
+
+    A network holds the caches of all its layers, but the outputs of few of them, at the same time.
+    """
+    return cached.nbytes <= max(batch.nbytes // 16, 2**19)
+
+
 def _same(a: Tensor | None, b: Tensor | None) -> bool:
     return a is b or (a is not None and b is not None and a.dtype == b.dtype and torch.equal(a, b))
 
@@ -54,11 +62,15 @@ def _per_axis(value: int | tuple[int, ...], ndim: int) -> tuple[int, ...]:
 
 def _zero_missing_coord_weight(layer: nn.Module, state_dict: dict[str, Any], prefix: str, *_: object) -> None:
     """Add a coordinate weight of zeros to a plain convolution's state dict: the layer then gives its outputs."""
-    assert isinstance(layer, CoordLayer)
-    key, weight = prefix + "coord_weight", state_dict.get(prefix + "weight")
-    if weight is not None and key not in state_dict:
+    own = dict(layer.named_parameters())
+    if "coord_weight" not in own or prefix + "coord_weight" in state_dict:
+        return
+    # Weight and spectral normalisation and pruning save what they compute the weight from, under other names.
+    names = [prefix + name for name in own if "weight" in name and "coord_weight" not in name]
+    loaded = [state_dict[name] for name in names if name in state_dict]
+    if loaded:
         # With the loaded weight's type and device, which assign=True gives to the layer.
-        state_dict[key] = weight.new_zeros(layer.coord_weight.shape)
+        state_dict[prefix + "coord_weight"] = loaded[0].new_zeros(own["coord_weight"].shape)
 
 
 class CoordLayer(ConvNd):
@@ -83,6 +95,14 @@ class CoordLayer(ConvNd):
         self.coords = coords
         self.coord_weight = nn.Parameter(self.weight.new_empty((*shape, *self.kernel_size)))
         self.register_load_state_dict_pre_hook(_zero_missing_coord_weight)  # type: ignore[no-untyped-call]  # torch's
+
+    def remove_coords(self, plain: type[nn.Module]) -> None:
+        """Make this layer the ``plain`` convolution without bias, in place; everything else that is set on it stays."""
+        del self.coord_weight
+        self.bias = None
+        for name in ("coords", "_grid", "_remembered"):
+            vars(self).pop(name, None)
+        self.__class__ = plain  # type: ignore[assignment]  # the base class
 
     def reset_parameters(self) -> None:
         """Draw all weights as torch draws those of one convolution over features and coordinates together."""
@@ -144,7 +164,7 @@ class CoordLayer(ConvNd):
         return [side for total in reversed(totals) for side in (total // 2, total - total // 2)]
 
     def _remembered_grid(self, size: tuple[int, ...], like: Tensor) -> Tensor:
-        """Return the padded grid in the memory format of ``like``; the last one used is kept."""
+        """Return the padded grid in the memory format of the output ``like``; the last one used is kept if it pays."""
         channels_last = is_channels_last(like)
         settings = (self.padding, repeated_padding(self), self.padding_mode, self.dilation, self.coords)
         key = (size, self.coord_weight.dtype, like.device, channels_last, settings)
@@ -154,8 +174,10 @@ class CoordLayer(ConvNd):
         with torch.inference_mode(False), torch.no_grad():
             grid = self._padded_grid(size, like)
             if channels_last:
-                grid = grid.contiguous(memory_format=_CHANNELS_LAST[grid.dim()])
-        self._grid = (key, grid)
+                grid = grid.contiguous(memory_format=CHANNELS_LAST[grid.dim()])
+        # Training holds all layers' outputs anyway; and on other devices many small kernels take longer.
+        if torch.is_grad_enabled() or not like.is_cpu or _is_small(grid, like):
+            self._grid = (key, grid)
         return grid
 
     def _add_map(self, y: Tensor, input: Tensor) -> Tensor:
@@ -178,10 +200,10 @@ class CoordLayer(ConvNd):
         return y.add_(self._constant_map(y, input, weight, bias))
 
     def _constant_map(self, y: Tensor, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """Return the map where it needs no gradient; in evaluation it is cached."""
+        """Return the map where it needs no gradient; in evaluation it is cached if it pays."""
         # On other devices than the CPU, comparing values would synchronise with the device.
-        remember = not self.training and y.is_cpu
-        if remember:
+        cacheable = not self.training and y.is_cpu
+        if cacheable:
             settings = (self.stride, self.padding, self.dilation, self.padding_mode)
             key = (input.shape, y.shape, y.stride(), y.dtype, y.device, settings)
             remembered = self._remembered  # read once: another thread may replace it at any time
@@ -189,7 +211,7 @@ class CoordLayer(ConvNd):
                 return remembered.value
         with torch.inference_mode(False), torch.no_grad():  # a cached map may be used in any mode later
             value = self._map(y, self._remembered_grid(self._size(input), y), input)
-            if remember:
+            if cacheable and _is_small(value, y):
                 copies = (weight.detach().clone(), None if bias is None else bias.detach().clone())
                 self._remembered = _Remembered(value, key, *copies)
         return value
@@ -223,7 +245,16 @@ class CoordConv(CoordLayer):
 
     def forward(self, input: Tensor) -> Tensor:
         """Convolve features ``(B, C, *size)`` or ``(C, *size)`` and the coordinates."""
-        return self._add_map(conv_without_bias(self, input), input)
+        if convolve_is_replaced(self):
+            return self._forward_concatenated(input)
+        return self._add_map(convolve(self, input, self.weight, None), input)
+
+    def _forward_concatenated(self, input: Tensor) -> Tensor:
+        """Apply a convolution of unknown kind, as the paper draws the layer, to features and coordinates together."""
+        channel_axis = -self.ndim - 1
+        groups = [add_coords(group, self.coords) for group in input.chunk(self.groups, channel_axis)]
+        weight = torch.cat([self.weight, self.coord_weight], 1)
+        return convolve(self, torch.cat(groups, channel_axis), weight, self.bias)
 
 
 class CoordConvTranspose(CoordLayer):

@@ -13,6 +13,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from coordconv_apps.nn.functional import CHANNELS_LAST, is_channels_last
+
 Coords = Literal["none", "xy", "xyr"]
 """The switch of every application: no coordinates, x and y, or x, y and the radius."""
 
@@ -124,6 +126,27 @@ def coord_sample(
     return torch.cat(channels, dim=1)
 
 
+def add_coords(input: Tensor, coords: str) -> Tensor:
+    """Concatenate coordinate channels to ``(B, C, *size)`` or ``(C, *size)``, as `AddCoords` does.
+
+    Example:
+        >>> add_coords(torch.zeros(8, 16, 32, 32), "xyr").shape
+        torch.Size([8, 19, 32, 32])
+    """
+    ndim = len(coords.removesuffix("r"))
+    if input.dim() not in (ndim + 1, ndim + 2):
+        raise ValueError(
+            f"input has {input.dim()} axes; coords={coords!r} needs (C, *size) or (B, C, *size) "
+            f"with {ndim} spatial axes"
+        )
+    size = tuple(input.shape[-ndim:])
+    grid = coord_grid(size, r=coords.endswith("r"), dtype=input.dtype, device=input.device)
+    grid = grid.expand(*input.shape[: -ndim - 1], *grid.shape)
+    if input.dim() == ndim + 2 and is_channels_last(input):  # torch.cat keeps a memory format that all inputs have
+        grid = grid.contiguous(memory_format=CHANNELS_LAST[input.dim()])
+    return torch.cat([input, grid], dim=-ndim - 1)
+
+
 class AddCoords(nn.Module):
     """Concatenate coordinate channels to the input, as the paper draws it (Liu et al., 2018, figure 3).
 
@@ -133,7 +156,11 @@ class AddCoords(nn.Module):
         coords: ``"x"``, ``"xy"`` or ``"xyz"``, as many as the input has spatial axes, optionally followed by ``"r"``.
 
     Shape:
-        Input ``(B, C, *size)`` or ``(C, *size)``; output with ``C + len(coords)`` channels, the coordinates last.
+        Input ``(B, C, *size)`` or ``(C, *size)``; output with ``C + len(coords)`` channels, the coordinates last,
+        in the input's memory format.
+
+    Raises:
+        ValueError: If ``coords`` is none of these, or the input has another number of axes.
 
     Example:
         >>> AddCoords("x")(torch.zeros(1, 5))
@@ -150,14 +177,7 @@ class AddCoords(nn.Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """Append the coordinate channels."""
-        size = tuple(input.shape[-self.ndim :])
-        if input.dim() not in (self.ndim + 1, self.ndim + 2):
-            raise ValueError(
-                f"input has {input.dim()} axes; coords={self.coords!r} needs (C, *size) or (B, C, *size) "
-                f"with {self.ndim} spatial axes"
-            )
-        grid = coord_grid(size, r=self.coords.endswith("r"), dtype=input.dtype, device=input.device)
-        return torch.cat([input, grid.expand(*input.shape[: -self.ndim - 1], *grid.shape)], dim=-self.ndim - 1)
+        return add_coords(input, self.coords)
 
     def extra_repr(self) -> str:
         """Return the coordinates."""

@@ -12,41 +12,86 @@ from torch import Tensor, nn
 from coordconv_apps.nn.convert import coordconv_layers
 from coordconv_apps.nn.coord_layer import CoordLayer
 from coordconv_apps.nn.layers import COORD_CLASSES
-from coordconv_apps.nn.torch_internals import copy_forward_hooks
+from coordconv_apps.nn.torch_internals import ConvNd, convolve_is_replaced, move_forward_hooks, repeated_padding
 
 _PLAIN_CLASSES = {coord: plain for plain, coord in COORD_CLASSES.items()}
 
+_READ_ONLY = frozenset(
+    {
+        *("weight", "bias", "in_channels", "out_channels", "kernel_size", "stride", "padding", "output_padding"),
+        *("dilation", "groups", "padding_mode", "transposed"),
+    }
+)
 
-def _sizes(input: Tensor, output: Tensor, ndim: int) -> str:
-    """Return the spatial sizes of a layer's input and output as text, such as ``32x32_to_16x16``."""
-    return "_to_".join("x".join(str(s) for s in tensor.shape[-ndim:]) for tensor in (input, output))
+Sizes = tuple[tuple[int, ...], tuple[int, ...]]
+"""The spatial sizes of a layer's input and output."""
+
+
+def _sizes(input: Tensor, output: Tensor, ndim: int) -> Sizes:
+    # Sizes are tensors in torch.jit.trace and symbols in torch.compile; as integers they become constants there.
+    first, second = (tuple(int(s) for s in tensor.shape[-ndim:]) for tensor in (input, output))
+    return first, second
+
+
+def _text(sizes: Sizes) -> str:
+    """Return sizes as text, such as ``32x32_to_16x16``."""
+    return "_to_".join("x".join(map(str, size)) for size in sizes)
+
+
+def _settings(conv: nn.Module) -> tuple[Any, ...]:
+    """Return what a folded layer's map depends on, apart from sizes and weights."""
+    if not isinstance(conv, ConvNd):  # such as a LoRA layer around the convolution
+        return ()
+    names = (conv.stride, conv.padding, conv.dilation, conv.padding_mode)
+    return (*names, repeated_padding(conv), convolve_is_replaced(conv))
 
 
 class FoldedConv(nn.Module):
     """A plain convolution and a constant map added to its output; `fold` puts it in a CoordConv layer's place.
 
+    The convolution's weight and settings can be read here, too, but not set. There is no ``bias``: the map holds it.
+    Code that computes with ``weight`` and ``bias``, such as `torch.nn.utils.fuse_conv_bn_eval`, would lose the map.
+
     Args:
         conv: The convolution, without bias: the map holds it.
-        maps: The map of shape ``(C, *output size)`` by `_sizes`, for each that can occur; a transposed layer can make
-            outputs of several sizes from one input size.
+        maps: The map of shape ``(C, *output size)`` for each pair of an input and an output size that can occur; a
+            transposed layer can make outputs of several sizes from one input size.
     """
 
-    def __init__(self, conv: nn.Module, maps: dict[str, Tensor]) -> None:
+    def __init__(self, conv: nn.Module, maps: dict[Sizes, Tensor]) -> None:
         super().__init__()
         self.conv = conv
+        self._names = {sizes: f"map_{_text(sizes)}" for sizes in maps}
         for sizes, value in maps.items():
-            self.register_buffer(f"map_{sizes}", value)
+            self.register_buffer(self._names[sizes], value)
         self._ndim = value.dim() - 1
+        self._settings = _settings(conv)
 
     def forward(self, input: Tensor, *args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401 - the convolution's arguments
         """Convolve ``input`` of shape ``(B, C, *size)`` or ``(C, *size)`` and add the map for its spatial size."""
+        if _settings(self.conv) not in (self._settings, ()):
+            raise ValueError("the convolution of a folded layer was changed, and its map is for the old settings")
         y: Tensor = self.conv(input, *args, **kwargs)
         sizes = _sizes(input, y, self._ndim)
-        constant: Tensor | None = getattr(self, f"map_{sizes}", None)
-        if constant is None:
-            known = ", ".join(name.removeprefix("map_") for name, _ in self.named_buffers(recurse=False))
-            raise ValueError(f"spatial size {sizes} (input_to_output) is not one the model was folded for: {known}")
+        name = self._names.get(sizes)
+        if name is None:
+            known = ", ".join(_text(sizes) for sizes in self._names)
+            raise ValueError(
+                f"this layer's spatial size is {_text(sizes)} (input_to_output), and the model was folded for: {known};"
+                " fold it again for this input size, or for several sizes with forward=..."
+            )
+        constant: Tensor = getattr(self, name)
         return y + constant.to(y.dtype)  # autocast may have made y half-precision
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - torch's
+        if name == "bias":
+            raise AttributeError("a folded layer has no bias: its constant map holds bias and coordinates")
+        return getattr(self.conv, name) if name in _READ_ONLY else super().__getattr__(name)
+
+    def __setattr__(self, name: str, value: Any) -> None:  # noqa: ANN401 - torch's
+        if name in _READ_ONLY:
+            raise AttributeError(f"{name} of a folded layer is read-only: change the model, then fold it")
+        super().__setattr__(name, value)
 
 
 def fold(
@@ -67,8 +112,10 @@ def fold(
         A copy in evaluation mode. It raises a ValueError for an input of another size.
 
     Raises:
-        ValueError: If the model has no CoordConv layer, or the run does not reach one of them.
-        TypeError: If a layer is a subclass of a CoordConv layer, or is pruned or parametrised.
+        ValueError: If the model has no CoordConv layer, ``input_size`` is not the shape of an input that the model
+            takes, or the run does not reach one of the layers.
+        TypeError: If a layer is a subclass of a CoordConv layer, is pruned or parametrised, or its ``forward`` was
+            replaced.
 
     Example:
         >>> from coordconv_apps import CoordConv2d
@@ -88,9 +135,9 @@ def fold(
     )
     if refused:
         raise TypeError(f"fold cannot fold some of the model's layers: {refused}")
-    folded = copy.deepcopy(model).eval()
+    folded = _copy(model).eval()
     names = {layer: name for name, layer in coordconv_layers(folded).items()}
-    maps: dict[nn.Module, dict[str, Tensor]] = {layer: {} for layer in names}
+    maps: dict[nn.Module, dict[Sizes, Tensor]] = {layer: {} for layer in names}
 
     def record(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> None:
         assert isinstance(layer, CoordLayer)
@@ -102,8 +149,7 @@ def fold(
     # A model that torch.compile has compiled before does not call hooks.
     with torch.no_grad(), torch.compiler.set_stance("force_eager"):
         if forward is None:
-            example = next(folded.parameters())
-            folded(torch.zeros(tuple(input_size), dtype=example.dtype, device=example.device))
+            _run_on_zeros(folded, input_size)
         else:
             forward(folded)
     for handle in handles:
@@ -119,22 +165,52 @@ def _why_not_fold(layer: nn.Module) -> str | None:
     """Return why a CoordConv layer cannot be folded, or None if it can."""
     if type(layer) not in _PLAIN_CLASSES:
         return f"{type(layer).__name__} is a subclass with a forward of its own, or parametrised"
+    assert isinstance(layer, CoordLayer)
+    if "forward" in vars(layer) or convolve_is_replaced(layer):
+        return "its forward or _conv_forward was replaced; undo that first"
     values = (getattr(layer, name) for name in ("weight", "bias", "coord_weight"))
     if not all(value is None or isinstance(value, nn.Parameter) for value in values):
         return "its weights are computed (pruning or weight normalisation); make them permanent first"
     return None
 
 
-def _fold(layer: nn.Module, maps: dict[str, Tensor]) -> FoldedConv:
-    """Return the folded layer, with the layer's weight and its hooks, which may change its input and its output."""
+def _copy(model: nn.Module) -> nn.Module:
+    """Copy a model with the computed tensors that its modules hold; `copy.deepcopy` alone refuses these.
+
+    The old weight and spectral normalisation and pruning leave such tensors after a forward pass with gradients.
+    """
+    held = [value for module in model.modules() for value in vars(module).values() if isinstance(value, Tensor)]
+    return copy.deepcopy(model, {id(value): value.detach().clone() for value in held if not value.is_leaf})
+
+
+def _run_on_zeros(model: nn.Module, input_size: Sequence[int]) -> None:
+    """Run the model on zeros of a shape; raise `ValueError` if it is no shape or the model does not take it."""
+    example = next(model.parameters())
+    try:
+        shape = torch.Size(input_size)
+    except TypeError:
+        raise ValueError(
+            f"input_size={input_size!r}: must be the shape of one input, batch included, such as (1, 3, 224, 224)"
+        ) from None
+    try:
+        model(torch.zeros(shape, dtype=example.dtype, device=example.device))
+    except Exception as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(
+            f"input_size={tuple(shape)}: the model does not take zeros of this shape, which must be that of one input,"
+            f" batch included; pass forward=... for inputs of another kind. {type(error).__name__}: {reason}"
+        ) from error
+
+
+def _fold(layer: nn.Module, maps: dict[Sizes, Tensor]) -> FoldedConv:
+    """Return the folded layer, with the layer itself as its convolution, and the layer's hooks.
+
+    The hooks may change input and output, so they belong around the map.
+    """
     assert isinstance(layer, CoordLayer)
-    names = ["in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "padding_mode"]
-    if layer.transposed:
-        names.append("output_padding")
-    conv = _PLAIN_CLASSES[type(layer)](bias=False, device="meta", **{name: getattr(layer, name) for name in names})
-    conv.weight = layer.weight
-    folded = FoldedConv(conv, maps).train(layer.training)
-    copy_forward_hooks(layer, folded)
+    layer.remove_coords(_PLAIN_CLASSES[type(layer)])
+    folded = FoldedConv(layer, maps).train(layer.training)
+    move_forward_hooks(layer, folded)
     return folded
 
 

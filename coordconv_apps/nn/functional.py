@@ -16,6 +16,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
+"""The channels-last memory format of a batch, by its number of axes."""
+
 
 class Geometry(NamedTuple):
     """Arguments of `torch.convolution` with which a layer slides over its coordinate grid."""

@@ -25,12 +25,26 @@ def forward_mode_active() -> bool:
     return forward_ad._current_level >= 0
 
 
-def conv_without_bias(layer: ConvNd, input: Tensor) -> Tensor:
-    """Return the convolution of ``input`` without bias, padded as torch's own forward does.
+_CONV_FORWARDS = {1: nn.Conv1d._conv_forward, 2: nn.Conv2d._conv_forward, 3: nn.Conv3d._conv_forward}
+
+
+def convolve(layer: ConvNd, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Return the layer's convolution of ``input`` with any weight and bias, padded as torch's own forward does.
 
     The public functions know zero padding only; and a layer's forward always adds the bias.
     """
-    return layer._conv_forward(input, layer.weight, None)
+    return layer._conv_forward(input, weight, bias)
+
+
+def convolve_is_replaced(layer: ConvNd) -> bool:
+    """Return whether a program replaced the convolution within a layer's forward, such as for seamless tiling.
+
+    Such programs set ``_conv_forward`` on a layer or on its class; transposed layers do not use it.
+    """
+    if layer.transposed:
+        return False
+    own = _CONV_FORWARDS[len(layer.kernel_size)]
+    return "_conv_forward" in vars(layer) or type(layer)._conv_forward is not own
 
 
 def repeated_padding(layer: ConvNd) -> tuple[int, ...]:
@@ -51,13 +65,9 @@ def resolve_output_padding(layer: ConvNd, input: Tensor, output_size: Sequence[i
     )
 
 
-def replaces_forward(layer: nn.Module) -> bool:
-    """Return whether a convolution's forward, or the part of it above, was replaced on the instance."""
-    return bool({"forward", "_conv_forward"} & vars(layer).keys())
-
-
-def copy_forward_hooks(source: nn.Module, target: nn.Module) -> None:
-    """Register the forward hooks of one module on another, flags included. Registered hooks cannot be listed."""
+def move_forward_hooks(source: nn.Module, target: nn.Module) -> None:
+    """Move the forward hooks of one module to another, flags included. Registered hooks cannot be listed."""
     for name, hooks in vars(source).items():
         if name.startswith(("_forward_hooks", "_forward_pre_hooks")):
             getattr(target, name).update(hooks)
+            hooks.clear()

@@ -245,9 +245,13 @@ def test_conversion_may_be_repeated() -> None:
     assert list(coordconv_layers(model)) == UNET
     assert model.get_parameter("stem.0.coord_weight").shape[1] == 3
     assert model.get_parameter("stem.0.coord_weight").all()
-    for where in ("first", "all", "up"):
-        with pytest.raises(ValueError, match=f"where='{where}' selects no plain convolution"):
+    for where, names in [("first", "stem.0"), ("all", ", ".join(UNET)), ("up", "up")]:
+        with pytest.raises(
+            ValueError, match=f"where='{where}' selects only layers that have coordinates already: {names}$"
+        ):
             to_coordconv(model, where)
+    with pytest.raises(ValueError, match=r"coordinates already: the model itself$"):
+        to_coordconv(CoordConv2d(1, 2, 3))
 
 
 def test_what_was_replaced_is_logged(caplog: pytest.LogCaptureFixture) -> None:
@@ -312,9 +316,14 @@ def replaced_forward() -> nn.Conv2d:
     return layer
 
 
-def old_norm(norm: Callable[[nn.Module], nn.Module]) -> nn.Module:
-    with pytest.warns(FutureWarning, match="deprecated"):
-        return norm(nn.Conv2d(2, 2, 3))
+def older(norm: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """The older of torch's two functions of this name."""
+
+    def apply(layer: Any) -> Any:  # noqa: ANN401 - any module
+        with pytest.warns(FutureWarning, match="deprecated"):
+            return norm(layer)
+
+    return apply
 
 
 @pytest.mark.parametrize(
@@ -322,7 +331,7 @@ def old_norm(norm: Callable[[nn.Module], nn.Module]) -> nn.Module:
     [
         (lambda: parametrizations.weight_norm(nn.Conv2d(2, 2, 3)), "is parametrised; convert first"),
         (lambda: parametrizations.orthogonal(nn.ConvTranspose1d(2, 2, 3)), "is parametrised; convert first"),
-        (lambda: old_norm(nn.utils.weight_norm), "weight is computed"),
+        (lambda: older(nn.utils.weight_norm)(nn.Conv2d(2, 2, 3)), "weight is computed; convert first"),
         (lambda: prune.l1_unstructured(nn.Conv2d(2, 2, 3), "weight", 0.5), "weight is computed"),
         (lambda: nn.LazyConv2d(2, 3), "does not know its channels yet"),
         (lambda: nn.LazyConvTranspose2d(2, 3), "does not know its channels yet"),
@@ -375,3 +384,54 @@ def test_a_model_in_ddp_is_refused(tmp_path: Path) -> None:
         check_unchanged(model, before)
     finally:
         dist.destroy_process_group()
+
+
+COMPUTED_WEIGHTS: dict[str, Callable[[Any], Any]] = {
+    "weight_norm": parametrizations.weight_norm,
+    "spectral_norm": parametrizations.spectral_norm,
+    "orthogonal": parametrizations.orthogonal,
+    "old weight_norm": older(nn.utils.weight_norm),
+    "old spectral_norm": nn.utils.spectral_norm,
+    "pruned": lambda layer: prune.l1_unstructured(layer, "weight", 0.5),
+    "pruned channels": lambda layer: prune.ln_structured(layer, "weight", 0.5, n=2, dim=0),
+}
+
+
+@pytest.mark.parametrize("compute", COMPUTED_WEIGHTS.values(), ids=COMPUTED_WEIGHTS)
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("assign", [True, False])
+def test_checkpoints_of_plain_networks_with_computed_weights_load(
+    compute: Callable[[Any], Any], bias: bool, assign: bool
+) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, 6, 5)
+    plain = nn.Sequential(nn.ReLU(), compute(nn.Conv2d(3, 4, 3, bias=bias)))
+    plain(x)  # spectral normalisation moves its vectors
+    model = nn.Sequential(nn.ReLU(), nn.Conv2d(3, 4, 3, bias=bias))
+    compute(to_coordconv(model, init="default")[1])  # type: ignore[index]  # a Sequential
+    assert model.load_state_dict(plain.state_dict(), assign=assign) == ([], [])
+    assert not model.get_parameter("1.coord_weight").any()
+    torch.testing.assert_close(model.eval()(x), plain.eval()(x))
+    # A checkpoint of the model itself keeps its coordinates.
+    nn.init.ones_(model.get_parameter("1.coord_weight"))
+    model.load_state_dict({**model.state_dict()}, assign=assign)
+    assert model.get_parameter("1.coord_weight").all()
+
+
+@pytest.mark.parametrize("compute", COMPUTED_WEIGHTS.values(), ids=COMPUTED_WEIGHTS)
+def test_errors_of_loading_name_true_keys_only(compute: Callable[[Any], Any]) -> None:
+    """A weight that was normalised or pruned in one of the two networks only; coordinates that are."""
+    layer, file = compute(CoordConv2d(3, 4, 3)), nn.Conv2d(3, 4, 3).state_dict()
+    with pytest.raises(RuntimeError) as error:
+        layer.load_state_dict(file)
+    assert 'Unexpected key(s) in state_dict: "weight".' in str(error.value)
+    pruned = prune.l1_unstructured(CoordConv2d(3, 4, 3), "coord_weight", 0.5)
+    with pytest.raises(RuntimeError, match=r'Missing key\(s\) in state_dict: "coord_weight_orig"') as error:
+        pruned.load_state_dict(file)
+    assert "Unexpected" not in str(error.value)
+
+
+def test_a_file_without_the_weight_leaves_the_coordinates() -> None:
+    layer = CoordConv2d(3, 4, 3)
+    layer.load_state_dict({"bias": torch.zeros(4)}, strict=False)
+    assert layer.coord_weight.all()

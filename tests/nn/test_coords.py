@@ -113,6 +113,19 @@ def test_add_coords_appends_the_grid_to_every_sample(coords: str, shape: tuple[i
     torch.testing.assert_close(added, expected.expand_as(added))
 
 
+@pytest.mark.parametrize(
+    ("coords", "shape"), [("xyr", (2, 3, 4, 5)), ("xy", (2, 1, 4, 5)), ("xyzr", (2, 3, 4, 5, 6)), ("xyz", (3, 4, 5, 6))]
+)
+def test_add_coords_keeps_the_memory_format(coords: str, shape: tuple[int, ...]) -> None:
+    layer, x = AddCoords(coords), torch.randn(shape)
+    assert layer(x).is_contiguous()
+    if len(shape) == layer.ndim + 2:
+        form = torch.channels_last if layer.ndim == 2 else torch.channels_last_3d
+        y = layer(x.contiguous(memory_format=form))
+        assert y.is_contiguous(memory_format=form) or shape[1] == 1  # one channel is in both formats
+        assert torch.equal(y, layer(x))
+
+
 def test_add_coords_passes_gradients_and_names_its_coordinates() -> None:
     x = torch.randn(2, 3, 4, 5, requires_grad=True)
     weight = torch.randn(2, 6, 4, 5)

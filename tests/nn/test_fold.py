@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import copy
 import io
+import pickle
+import warnings
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import onnxruntime
 import pytest
 import torch
+import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
-from torch.nn.utils import parametrizations, prune
+from torch.nn.utils import fuse_conv_bn_eval, parametrizations, prune
 
 from coordconv_apps import CoordConv1d, CoordConv2d, CoordConvTranspose2d, coordconv_layers, fold, to_coordconv
 from tests.nn.networks import SharedConv, UNet, sequence_network, volume_network
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 
 def converted(model: nn.Module, coords: str = "xyr", where: str = "all") -> nn.Module:
@@ -101,7 +107,7 @@ def test_faster_rcnn_over_several_sizes() -> None:
         expected = run(model)
         assert len(expected[0]["boxes"])
         torch.testing.assert_close(run(folded), expected, rtol=1e-3, atol=1e-3)
-        with pytest.raises(ValueError, match="not one the model was folded for"):
+        with pytest.raises(ValueError, match="the model was folded for"):
             folded([torch.rand(3, 96, 64)])
 
 
@@ -152,8 +158,31 @@ def test_hooks_act_as_before() -> None:
 def test_another_input_size_is_refused() -> None:
     folded = fold(converted(UNet()), (1, 3, 8, 8))
     for size in [(8, 9), (4, 4)]:
-        with pytest.raises(ValueError, match=rf"spatial size {size[0]}x{size[1]}_to_.* folded for: 8x8_to_8x8"):
+        text = f"{size[0]}x{size[1]}"
+        with pytest.raises(ValueError, match=f"size is {text}_to_{text} .* folded for: 8x8_to_8x8; fold it again for"):
             folded(torch.randn(1, 3, *size))
+
+
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [
+        (8, "^input_size=8: must be the shape of one input, batch included, such as "),
+        ("8", "^input_size='8': must be the shape"),
+        (None, "^input_size=None: must be the shape"),
+        ((1, 3, 8.0, 8), r"^input_size=\(1, 3, 8.0, 8\): must be the shape"),
+        ((8, 8), r"^input_size=\(8, 8\): the model does not take zeros of this shape, which must be that of one input"),
+        ((1, 1, 8, 8), r"^input_size=\(1, 1, 8, 8\): .*RuntimeError: .* to have 3 channels"),
+        ((1, 3, -8, 8), r"^input_size=\(1, 3, -8, 8\): .*must be non-negative"),
+    ],
+)
+def test_a_wrong_input_size_is_named(size: Any, message: str) -> None:  # noqa: ANN401 - wrong on purpose
+    with pytest.raises(ValueError, match=message):
+        fold(to_coordconv(UNet()), size)
+
+
+def test_an_error_within_forward_is_the_caller_s() -> None:
+    with pytest.raises(AttributeError, match="no attribute `a`"):
+        fold(to_coordconv(UNet()), (), forward=lambda m: m.get_submodule("a.b"))
 
 
 def test_what_cannot_be_folded_is_refused() -> None:
@@ -188,6 +217,81 @@ def test_what_cannot_be_folded_is_refused() -> None:
         check(layer.eval(), fold(layer, shape), torch.randn(2, 3, 8, 8))
 
 
+def test_what_is_set_on_a_layer_stays() -> None:
+    model: Any = converted(nn.Sequential(nn.Conv2d(3, 4, 3, padding=1, padding_mode="circular")))
+    model[0].stride, model[0].scale = 2, 0.5
+    model[0]._reversed_padding_repeated_twice = [2, 2, 0, 0]  # as a layer of another padding has it
+    folded: Any = fold(model, (1, 3, 6, 5))
+    check(model, folded, torch.randn(2, 3, 6, 5))
+    assert type(folded[0].conv) is nn.Conv2d
+    assert folded[0].conv.scale == 0.5
+    assert set(folded.state_dict()) == {"0.conv.weight", "0.map_6x5_to_2x4"}
+
+
+@pytest.mark.parametrize("name", ["forward", "_conv_forward"])
+def test_a_replaced_forward_is_refused(name: str) -> None:
+    model: Any = converted(UNet())
+    setattr(model.down, name, lambda *args: args[0])
+    with pytest.raises(TypeError, match="layers: down: its forward or _conv_forward was replaced; undo that first"):
+        fold(model, (1, 3, 8, 8))
+
+
+def test_a_convolution_changed_after_folding_is_refused() -> None:
+    changes: list[Callable[[Any], object]] = [
+        lambda conv: setattr(conv, "_conv_forward", lambda input, weight, bias: F.conv2d(input, weight, bias, 1, 1)),
+        lambda conv: setattr(conv, "padding_mode", "circular"),
+        lambda conv: setattr(conv, "dilation", (2, 2)),
+    ]
+    for change in changes:
+        folded: Any = fold(CoordConv2d(3, 4, 3, padding=1), (1, 3, 8, 8))
+        change(folded.conv)
+        with pytest.raises(ValueError, match="the convolution of a folded layer was changed"):
+            folded(torch.randn(1, 3, 8, 8))
+
+
+def test_the_convolution_s_attributes_can_be_read_but_not_set() -> None:
+    layer = CoordConvTranspose2d(4, 6, 3, 2, output_padding=1, groups=2).half()
+    folded: Any = fold(layer, (1, 4, 6, 5))
+    names = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "output_padding", "dilation", "groups")
+    for name in (*names, "padding_mode", "transposed"):
+        assert getattr(folded, name) == getattr(layer, name)
+    assert torch.equal(folded.weight, layer.weight)
+    assert folded.weight.dtype == torch.float16
+    for name in ("weight", "stride", "bias"):
+        with pytest.raises(AttributeError, match=f"^{name} of a folded layer is read-only"):
+            setattr(folded, name, nn.Parameter(torch.zeros(4, 3, 3, 3)))
+    assert not hasattr(folded, "bias")
+    assert isinstance(pickle.loads(pickle.dumps(folded)), type(folded))
+
+
+def test_batch_normalisation_is_not_fused_into_a_folded_layer_alone() -> None:
+    folded: Any = fold(CoordConv2d(3, 4, 3, bias=False), (1, 3, 8, 8))
+    with pytest.raises(AttributeError, match="has no bias: its constant map holds bias and coordinates"):
+        fuse_conv_bn_eval(folded, nn.BatchNorm2d(4).eval())
+
+
+def test_batch_normalisation_is_fused_before_converting() -> None:
+    """The order that docs/layers.md gives."""
+    torch.manual_seed(0)
+    conv, norm = nn.Conv2d(3, 4, 3, bias=False).eval(), nn.BatchNorm2d(4)
+    x = torch.randn(2, 3, 8, 8)
+    norm(torch.randn(2, 4, 8, 8))  # moves its statistics
+    model = nn.Sequential(conv, norm.eval())
+    fused = to_coordconv(fuse_conv_bn_eval(conv, norm))
+    torch.testing.assert_close(fused(x), model(x))
+
+
+def test_computed_tensors_beside_a_layer_are_copied() -> None:
+    """Those of the old spectral normalisation, and what a program keeps on a module."""
+    torch.manual_seed(0)
+    model: Any = nn.Sequential(CoordConv2d(3, 4, 3), nn.utils.spectral_norm(nn.Conv2d(4, 4, 3)))
+    x = torch.randn(2, 3, 8, 8)
+    model[0].last_output = model(x)
+    folded = fold(model.eval(), (1, 3, 8, 8))
+    check(model, folded, x)
+    assert model[0].last_output.grad_fn is not None  # the model itself is not touched
+
+
 def test_a_folded_model_can_be_saved_copied_and_moved() -> None:
     first, second = converted(UNet()), converted(UNet())
     with torch.no_grad():
@@ -209,7 +313,21 @@ def test_a_folded_model_can_be_saved_copied_and_moved() -> None:
     assert "down.conv.bias" not in names  # the map holds it
 
 
-def test_a_folded_model_can_be_exported_and_traced() -> None:
+def test_a_folded_model_can_be_traced(tmp_path: Path) -> None:
+    model = converted(nn.Sequential(SharedConv(), nn.ConvTranspose2d(3, 2, 3, stride=2)))
+    folded, x = fold(model, (1, 3, 8, 8)), torch.randn(4, 3, 8, 8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # tracing is deprecated, and warns of every size that becomes part of the trace
+        check(model, torch.jit.trace(folded, (x[:2],)), x)
+        file = str(tmp_path / "model.onnx")
+        axes = {"x": {0: "batch"}}
+        torch.onnx.export(folded, (x[:2],), file, dynamo=False, input_names=["x"], dynamic_axes=axes)
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    (y,) = session.run(None, {"x": x.numpy()})
+    np.testing.assert_allclose(y, model(x).detach().numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_a_folded_model_can_be_exported() -> None:
     model = converted(UNet())
     folded = fold(model, (1, 3, 8, 8))
     x = torch.randn(4, 3, 8, 8)
@@ -229,6 +347,17 @@ def test_a_model_is_folded_that_was_compiled_and_used() -> None:
     with torch.no_grad():
         wanted = compiled(x)
         torch.testing.assert_close(fold(compiled, (1, 3, 8, 8))(x), wanted)
+
+
+def test_a_model_folded_for_several_sizes_can_be_compiled() -> None:
+    """The second size makes the sizes symbols within the compiled code."""
+    torch._dynamo.reset()
+    model = converted(nn.Sequential(nn.Conv2d(3, 4, 3, padding=1)))
+    inputs = [torch.randn(2, 3, size, size) for size in (8, 12)]
+    folded = fold(model, (), forward=lambda m: [m(x) for x in inputs])
+    compiled: Any = torch.compile(folded, backend="eager", fullgraph=True)
+    for x in inputs * 2:
+        check(model, compiled, x)
 
 
 def test_a_folded_layer_has_the_precision_of_autocast() -> None:

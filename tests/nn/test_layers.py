@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from types import MethodType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -18,6 +20,7 @@ from coordconv_apps import (
     CoordConvTranspose1d,
     CoordConvTranspose2d,
     CoordConvTranspose3d,
+    to_coordconv,
 )
 from tests.nn.reference import concatenated, fill
 
@@ -255,6 +258,46 @@ def test_plain_numbers_set_after_construction_work_as_in_torch(cls: type[CoordCo
     changed.stride, changed.padding, changed.dilation = 1, 1, 2  # type: ignore[assignment]  # torch allows it
     x = torch.randn(2, 2, 9, 7)
     assert torch.equal(changed(x), layer(x))
+
+
+def seamless(layer: nn.Conv2d, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """A convolution that pads with the opposite border, as programs for tiles put it into image generators."""
+    padded = F.pad(input, [1] * 4, mode="circular")
+    return F.conv2d(padded, weight, bias, layer.stride, 0, layer.dilation, layer.groups)
+
+
+@pytest.mark.parametrize("when", ["before conversion", "after conversion", "on the class"])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_a_replaced_convolution_is_honoured(when: str, groups: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    layer: Any = nn.Conv2d(4, 6, 3, stride=2, padding=1, groups=groups, dtype=torch.float64)
+    if when == "on the class":
+        monkeypatch.setattr(nn.Conv2d, "_conv_forward", seamless)
+    if when == "before conversion":
+        layer._conv_forward = MethodType(seamless, layer)
+    to_coordconv(layer, coords="xyr")
+    if when == "after conversion":
+        layer._conv_forward = MethodType(seamless, layer)
+    fill(layer)
+    circular = CoordConv2d(4, 6, 3, 2, 1, 1, groups, padding_mode="circular", coords="xyr", dtype=torch.float64)
+    circular.load_state_dict(layer.state_dict())
+    x = torch.randn(2, 4, 7, 8, dtype=torch.float64)
+    for training in (True, False):
+        layer.train(training)
+        for batch in (x, x[0]):
+            torch.testing.assert_close(layer(batch), concatenated(circular, batch))
+            with torch.no_grad():
+                torch.testing.assert_close(layer(batch), concatenated(circular, batch))
+    found, expected = (torch.autograd.grad(one(x).square().sum(), list(one.parameters())) for one in (layer, circular))
+    torch.testing.assert_close(found, expected)
+
+
+def test_a_replaced_convolution_is_compiled() -> None:
+    torch.compiler.reset()
+    layer, x = CoordConv2d(4, 6, 3, padding=1), torch.randn(2, 4, 7, 8)
+    compiled = torch.compile(layer, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(x), concatenated(layer, x))
+    layer._conv_forward = MethodType(seamless, layer)  # type: ignore[method-assign]  # as programs do
+    torch.testing.assert_close(compiled(x), layer(x))
 
 
 def test_the_paper_s_example_by_hand() -> None:

@@ -191,6 +191,27 @@ def test_sizes_and_batches_may_alternate() -> None:
         check(layer, torch.randn(shape, dtype=torch.float64))
 
 
+def test_large_maps_are_remembered_where_they_are_small_beside_the_batch() -> None:
+    """Otherwise a network remembers much more than it needs at once: it holds the output of one layer at a time."""
+    layer, large = CoordConv2d(1, 4, 1).eval(), torch.randn(16, 1, 256, 256)  # a map of 1 MiB
+    for batch in (1, 2, 15):
+        assert [convolutions(layer, large[:batch]) for _ in range(3)] == [2, 2, 2]
+    assert convolutions(layer, large[0]) == convolutions(layer, large[0]) == 2
+    assert layer._remembered is None
+    layer(large[:1])
+    assert layer._grid is not None
+    with torch.no_grad():
+        expected = layer(large)
+        for x in (large[:1], large[:1].contiguous(memory_format=torch.channels_last)):
+            torch.testing.assert_close(layer(x), expected[:1])
+    assert convolutions(layer, large) == 1
+    other = CoordConv2d(3, 1, 1).eval()
+    convolutions(other, torch.randn(1, 3, 300, 300))
+    assert other._grid is None, "coordinates are twice as large as the output"
+    for size in (32, 64):
+        assert [convolutions(layer, large[:1, :, :size, :size]) for _ in range(2)] == [2, 1]
+
+
 def test_inputs_of_several_sizes_may_give_one_output_size() -> None:
     layer = CoordConv2d(3, 4, 3, stride=2, padding=1, dtype=torch.float64).eval()
     for size in [(5, 5), (5, 6), (6, 5), (6, 6)] * 2:

@@ -5,6 +5,7 @@ A failure here names the function of `coordconv_apps.nn.torch_internals` that a 
 
 from __future__ import annotations
 
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -40,12 +41,13 @@ def test_forward_mode_active() -> None:
     assert not torch_internals.forward_mode_active()
 
 
-def test_conv_without_bias_and_its_padding() -> None:
+def test_convolve_and_its_padding() -> None:
     x = torch.randn(2, 3, 7, 6)
     for mode in ("zeros", "reflect"):
         layer = nn.Conv2d(3, 4, 3, padding=(1, 2), padding_mode=mode)
         padded = F.pad(x, (2, 2, 1, 1), mode="constant" if mode == "zeros" else mode)
-        torch.testing.assert_close(torch_internals.conv_without_bias(layer, x), F.conv2d(padded, layer.weight))
+        y = torch_internals.convolve(layer, x, layer.weight, None)
+        torch.testing.assert_close(y, F.conv2d(padded, layer.weight))
         assert torch_internals.repeated_padding(layer) == (2, 2, 1, 1)
 
 
@@ -57,21 +59,30 @@ def test_resolve_output_padding() -> None:
         assert list(F.conv_transpose2d(x, layer.weight, None, 2, 0, list(extra)).shape[2:]) == size
 
 
-def test_replaced_forward() -> None:
-    layer = nn.Conv2d(3, 4, 3)
-    assert not torch_internals.replaces_forward(layer)
-    layer._conv_forward = lambda *args: torch.zeros(1)  # type: ignore[method-assign]  # what is to be found
-    assert layer(torch.zeros(1, 3, 4, 4)).shape == (1,), "torch's forward calls it"
-    assert torch_internals.replaces_forward(layer)
+@pytest.mark.parametrize("kind", CONVOLUTIONS)
+def test_a_replaced_convolution(kind: type[nn.Conv2d]) -> None:
+    def replacement(*args: object) -> Tensor:
+        return torch.zeros(1)
+
+    transposed = "Transpose" in kind.__name__
+    own = type("Own", (kind,), {"_conv_forward": replacement})
+    for layer in (kind(3, 4, 3), own(3, 4, 3)):
+        assert torch_internals.convolve_is_replaced(layer) == (type(layer) is own and not transposed)
+        layer._conv_forward = replacement  # type: ignore[method-assign]  # what is to be found
+        assert torch_internals.convolve_is_replaced(layer) == (not transposed)
+        y = layer(torch.zeros(1, 3, *[4] * len(layer.kernel_size)))
+        assert (y.shape == (1,)) == (not transposed), "torch's forward calls it"
 
 
-def test_forward_hooks_are_copied_with_their_flags() -> None:
+def test_forward_hooks_are_moved_with_their_flags() -> None:
     source, target, calls = nn.Conv2d(1, 1, 1), nn.Conv2d(1, 1, 1), []
     source.register_forward_pre_hook(lambda module, args: calls.append("before"))
     source.register_forward_pre_hook(lambda module, args, kwargs: calls.append("keywords before"), with_kwargs=True)
     source.register_forward_hook(lambda module, args, output: calls.append("after"))
     source.register_forward_hook(lambda module, args, kwargs, output: calls.append("keywords after"), with_kwargs=True)
     source.register_forward_hook(lambda module, args, output: calls.append("always"), always_call=True)
-    torch_internals.copy_forward_hooks(source, target)
+    torch_internals.move_forward_hooks(source, target)
+    source(torch.zeros(1, 1, 2, 2))
+    assert not calls
     target(torch.zeros(1, 1, 2, 2))
     assert calls == ["before", "keywords before", "after", "keywords after", "always"]
