@@ -1,7 +1,7 @@
 """Tables of a comparison, as Markdown whose columns are aligned."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from coordconv_apps.compare.extension import Row
@@ -50,20 +50,25 @@ def _metric_rows(results: Sequence[Result]) -> list[Row]:
 def _cells(row: Row, arms: Sequence[str]) -> list[str]:
     by_arm = {arm: {job.seed: value for job, value in row.values.items() if job.arm == arm} for arm in arms}
     base = by_arm[arms[0]]
-    cells = [row.name, *(_mean_cell(list(by_arm[arm].values()), row.form) for arm in arms)]
+    name_seeds = len({frozenset(values) for values in by_arm.values() if values}) > 1  # means over different seeds
+    cells = [row.name, *(_mean_cell(by_arm[arm], row.form, name_seeds) for arm in arms)]
     for arm in arms[1:]:
         seeds = [seed for seed in base if seed in by_arm[arm]]
         cells.append(_difference_cell([base[s] for s in seeds], [by_arm[arm][s] for s in seeds], row.form))
     return cells
 
 
-def _mean_cell(values: Sequence[float], form: str) -> str:
-    if not values:
+def _mean_cell(by_seed: Mapping[int, float], form: str, name_seeds: bool) -> str:
+    if not by_seed:
         return "n/a"
+    values = list(by_seed.values())
     mean, deviation = mean_and_deviation(values)
-    if deviation is None or len(set(values)) == 1:  # such as the number of parameters
-        return f"{mean:{form}}"
-    return f"{mean:{form}} ± {deviation:.2g}"
+    text = f"{mean:{form}}"
+    if deviation is not None and len(set(values)) > 1:  # otherwise such as the number of parameters
+        text += f" ± {deviation:.2g}"
+    if name_seeds:
+        text += f" (seed{'' if len(values) == 1 else 's'} {', '.join(str(seed) for seed in sorted(by_seed))})"
+    return text
 
 
 def _difference_cell(base: Sequence[float], other: Sequence[float], form: str) -> str:

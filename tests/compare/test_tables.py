@@ -48,8 +48,9 @@ def test_differences_are_in_the_units_of_the_row_and_pair_the_seeds_that_both_ha
     ]
     cells = table_cells(results)
     assert cells[""] == ["none", "xy", "xyr", "xy - none", "xyr - none"]
-    assert cells["test/iou"] == ["0.6 ± 0.1", "0.6", "0.7667 ± 0.12", "+0.1", "+0.17 [-0.21, +0.55]"]
-    assert cells["parameters"] == ["1,000", "2,200", "2,400", "+1,200", "+1,400"], "always the same: no interval"
+    means = ["0.6 ± 0.1 (seeds 0, 1, 2)", "0.6 (seed 0)", "0.7667 ± 0.12 (seeds 0, 1, 2)"]
+    assert cells["test/iou"] == [*means, "+0.1", "+0.17 [-0.21, +0.55]"]
+    assert cells["parameters"][1:] == ["2,200 (seed 0)", "2,400 (seeds 0, 1, 2)", "+1,200", "+1,400"], "no interval"
     assert cells["seconds"][3:] == ["+0.0", "+0.0"]
     note = table_note(results)
     assert "(finished: none 3, xy 1, xyr 3)" in note

@@ -18,7 +18,7 @@ from coordconv_apps.compare.plots import ARM_COLOURS
 from coordconv_apps.compare.results import Result, collect
 from coordconv_apps.compare.tables import metric_table
 from coordconv_apps.coordinates.__main__ import main
-from coordconv_apps.coordinates.comparison import MEASURES, extend
+from coordconv_apps.coordinates.comparison import MEASURES, SAMPLED, extend
 from coordconv_apps.utils.plotting import as_png
 
 if TYPE_CHECKING:
@@ -97,6 +97,15 @@ def test_times_and_ratios_of_known_runs(accuracy: Runs) -> None:
         "speed-up of xy over none at accuracy 0.6: 16.5 times (means over 2 seeds)",  # (30 + 36) / (2 + 2)
         "parameters: none has 25 times as many as xy",
     ]
+
+
+def test_a_speed_up_by_more_than_the_layer_says_so(accuracy: Runs) -> None:
+    before = list(accuracy.extension().notes)
+    for result in accuracy.results:
+        (result.folders[0] / "config.yaml").write_text("model: {class_path: X, init_args: {loss: sampled}}\n")
+    assert list(accuracy.extension().notes) == [*before[:3], SAMPLED, *before[3:]]
+    baseline = [result for result in accuracy.results if result.job.arm == "none"]
+    assert SAMPLED not in extend(baseline).notes, "which ignores this argument"
 
 
 def test_an_arm_that_never_is_perfect_has_no_time_in_the_table(accuracy: Runs) -> None:
