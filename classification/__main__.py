@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from coordconv_apps.cli.start import check_command
 from coordconv_apps.utils.extras import required_extra
-
-with required_extra("classification"):
-    from classification.data import ClassificationData
-    from classification.pictures import ClassificationPictures
-    from classification.predictions import ClassificationPredictionWriter
-    from classification.tasks import Classifier
-    from coordconv_apps.cli.app import run
 
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run the application with command-line arguments; with those of the process if None."""
+    args = check_command("classification", args)
+    with required_extra("classification"):
+        from classification.data import ClassificationData
+        from classification.pictures import ClassificationPictures
+        from classification.predictions import ClassificationPredictionWriter
+        from classification.tasks import Classifier
+        from coordconv_apps.cli.app import run
+
     callbacks = (ClassificationPictures, ClassificationPredictionWriter)
     run("classification", Classifier, ClassificationData, args, callbacks=callbacks)
 

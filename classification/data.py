@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -44,7 +43,7 @@ from coordconv_apps.data.datamodule import DataModule
 from coordconv_apps.data.downloads import data_root
 from coordconv_apps.data.image_files import ImageFiles, OnBadImage, find_images
 from coordconv_apps.data.loaders import TrainLoader
-from coordconv_apps.utils.argument_checks import Allowed, check_ranges, one_of
+from coordconv_apps.utils.argument_checks import Allowed, check_ranges, one_of, optional_path
 from coordconv_apps.utils.seeds import mix_seeds
 
 Source = Literal["folder", "digits", "cifar10", "cifar100", "imagenet"]
@@ -140,7 +139,7 @@ class ClassificationData(DataModule):
         self.mean, self.std = mean, std
         self.val_fraction, self.split_seed = val_fraction, split_seed
         self.on_bad_image: OnBadImage = on_bad_image
-        self.predict_images = None if predict_images is None else Path(predict_images).expanduser()
+        self.predict_images = optional_path(predict_images, "data.predict_images")
         self.eval_batch_size = eval_batch_size
         self._source: FolderSource | InMemorySource | None = None
         self._predict_files: ImageFiles | None = None

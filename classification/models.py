@@ -22,6 +22,7 @@ from classification.pretrained import fit_head, load_weights, read_weights
 from coordconv_apps import CoordConv2d, to_coordconv
 from coordconv_apps.nn.convert import choose_layers
 from coordconv_apps.nn.coords import Coords
+from coordconv_apps.utils.argument_checks import optional_path
 
 logger = logging.getLogger(__name__)
 
@@ -211,8 +212,9 @@ def _torchvision(network: str, num_classes: int, weights: str | None, args: dict
 
 def _weights_source(network: str, weights: str | Path | None) -> str | Path | None:
     """Resolve ``weights`` to a file, the library's name of weights, or None."""
-    if weights is None or Path(weights).is_file():
-        return None if weights is None else Path(weights)
+    path = optional_path(weights, "weights")
+    if path is None or path.is_file():
+        return path
     named = ["DEFAULT"]
     if network in torchvision_classifiers():
         named += [member.name for member in tv_models.get_model_weights(network)]

@@ -17,6 +17,7 @@ from coordconv_apps.data.collate import identity_collate
 from coordconv_apps.data.datamodule import DataModule
 from coordconv_apps.data.downloads import data_root
 from coordconv_apps.data.image_files import list_images
+from coordconv_apps.utils.argument_checks import optional_path
 from detection.canvas import Canvases, CanvasSettings, TrueBoxes, draw_canvases
 from detection.glyph_sources import Source, check_source, fetch_mnist, load_class_names, load_glyphs
 from detection.glyphs import SPLITS, Split
@@ -170,15 +171,15 @@ class DetectionData(DataModule):
                 raise ValueError(f"data.{name}={number}: must be an integer of at least 1")
         self.source: Source = source
         self.root = data_root(root)
-        self.glyphs = None if glyphs is None else Path(glyphs).expanduser()
-        self.glyph_labels = None if glyph_labels is None else Path(glyph_labels).expanduser()
+        self.glyphs = optional_path(glyphs, "data.glyphs")
+        self.glyph_labels = optional_path(glyph_labels, "data.glyph_labels")
         check_source(source, self.glyphs, self.glyph_labels)
         self.ink: Ink = ink
         self.counts: dict[Split, int] = {"train": num_train, "val": num_val, "test": num_test}
         self.settings = CanvasSettings(
             canvas_size, crop, digits, min_size, max_size, min_visible, whole_pixels, true_boxes
         )
-        self.predict_images = None if predict_images is None else Path(predict_images).expanduser()
+        self.predict_images = optional_path(predict_images, "data.predict_images")
         self._canvases: dict[Split, Canvases] = {}
         self._image_paths: list[Path] = []
 

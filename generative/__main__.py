@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from coordconv_apps.cli.start import check_command
 from coordconv_apps.utils.extras import required_extra
-
-with required_extra("generative"):
-    from coordconv_apps.cli.app import run
-    from generative.data import GenerativeData
-    from generative.pictures import GenerativePictures
-    from generative.predictions import SampleWriter
-    from generative.tasks import GAN, GenerativeTask
 
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run the application with command-line arguments; with those of the process if None."""
+    args = check_command("generative", args)
+    with required_extra("generative"):
+        from coordconv_apps.cli.app import run
+        from generative.data import GenerativeData
+        from generative.pictures import GenerativePictures
+        from generative.predictions import SampleWriter
+        from generative.tasks import GAN, GenerativeTask
+
     callbacks = (GenerativePictures, SampleWriter)
     run("generative", GenerativeTask, GenerativeData, args, default_task=GAN, callbacks=callbacks)
 

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from coordconv_apps.data.collate import identity_collate
 from coordconv_apps.data.datamodule import DataModule
 from coordconv_apps.data.image_files import ImageFiles, OnBadImage, find_images
+from coordconv_apps.utils.argument_checks import optional_path
 from coordconv_apps.utils.seeds import mix_seeds
 from generative.datasets import ImageBatch, ImageFolderDataset, TwoShapeDataset, concatenate_batches, read_square_image
 from generative.two_shapes import Scenes, check_size, draw_scenes
@@ -85,7 +86,7 @@ class GenerativeData(DataModule):
                 raise ValueError(f"data.{name}={value}: must be an integer of at least {least}")
         _check_source(source, folder, flip, on_bad_image)
         self.source: Source = source
-        self.folder = None if folder is None else Path(folder).expanduser()
+        self.folder = optional_path(folder, "data.folder")
         self.image_size = image_size
         self.radius = radius
         self.num_predict = num_predict

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
+from coordconv_apps.cli.start import check_command
 from coordconv_apps.utils.extras import required_extra
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-with required_extra("rl"):
-    from coordconv_apps.cli.app import run
-    from rl.data import RLData
-    from rl.pictures import RLPictures
-    from rl.predictions import EpisodeWriter
-    from rl.tasks import A2C, RLTask
 
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run the application with these command-line arguments; with those of the process if None."""
+    args = check_command("rl", args)
+    with required_extra("rl"):
+        from coordconv_apps.cli.app import run
+        from rl.data import RLData
+        from rl.pictures import RLPictures
+        from rl.predictions import EpisodeWriter
+        from rl.tasks import A2C, RLTask
+
     run("rl", RLTask, RLData, args, default_task=A2C, callbacks=(RLPictures, EpisodeWriter))
 
 

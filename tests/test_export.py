@@ -15,6 +15,7 @@ from coordconv_apps import CoordConv2d
 from coordconv_apps.export import FILES, export
 from coordconv_apps.runs.summary import read_summary
 from coordconv_apps.utils.errors import UserError
+from tests.helpers.runs import last_command
 from tests.toy.__main__ import main
 from tests.toy.tasks import ToyTask
 
@@ -31,7 +32,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def exported(trained: Path) -> Path:
     main(["export", f"--runs_dir={trained}", "--ckpt_path=best", "--format=all"])
-    return trained / "toy" / "default" / "version_1" / "export"
+    return trained / "toy" / "default" / "version_0" / "export_0" / "export"
 
 
 def network(trained: Path) -> nn.Module:
@@ -83,8 +84,8 @@ def test_plain_weights_are_those_of_convolutions_and_maps(trained: Path, exporte
 
 def test_one_form(trained: Path) -> None:
     main(["export", f"--runs_dir={trained}", "--ckpt_path=best", "--format=plain", "--name=default"])
-    newest = max((trained / "toy" / "default").iterdir(), key=lambda path: int(path.name.split("_")[1]))
-    assert sorted(p.name for p in (newest / "export").iterdir()) == ["network_plain.pt2", "network_plain_weights.pt"]
+    folder = last_command(trained / "toy" / "default") / "export"
+    assert sorted(p.name for p in folder.iterdir()) == ["network_plain.pt2", "network_plain_weights.pt"]
 
 
 class TwoInputs(nn.Module):

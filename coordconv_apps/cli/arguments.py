@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import re
 import sys
-from argparse import SUPPRESS, ArgumentError
+from argparse import ArgumentError
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
+from jsonargparse import Namespace, get_loader, set_loader
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
-from coordconv_apps.cli.errors import parsing_error
-from coordconv_apps.cli.merge_config import merge_config
-from coordconv_apps.cli.model_class import COMMANDS, choices, class_path, preview, run_name
+from coordconv_apps.cli.errors import name_in_full, parsing_error
+from coordconv_apps.cli.help import ArgumentParser
+from coordconv_apps.cli.merge_config import check_imports, merge_config
+from coordconv_apps.cli.model_class import choices, class_path, name_folder, preview
 from coordconv_apps.cli.run_report import RunReport, complete_summary
+from coordconv_apps.cli.start import COMMANDS, configs_help
 from coordconv_apps.cli.trainer import SuiteTrainer
 from coordconv_apps.data.datamodule import DataModule
+from coordconv_apps.runs.folder import training_of
 from coordconv_apps.training.signals import Interrupts
 from coordconv_apps.training.task import Task
+from coordconv_apps.utils.config_files import check_yaml
 from coordconv_apps.utils.distributed import is_main_process
 from coordconv_apps.utils.errors import UserError
 
@@ -30,34 +36,24 @@ TRAINER_DEFAULTS = {
     "enable_model_summary": False,  # the command prints the number of parameters
     "log_every_n_steps": 10,
 }
+TRUSTED = ("lightning", "torch")
+"""Packages whose classes a checkpoint may name, beside the task's own."""
+
+
+_load_yaml = get_loader("yaml")
+
+
+def load_bounded_yaml(text: str) -> Any:  # noqa: ANN401  # any YAML value
+    """Load YAML as jsonargparse does, except texts that would expand without bounds."""
+    check_yaml(text, "a value or a file of the config")
+    return _load_yaml(text)
+
+
+set_loader("yaml", load_bounded_yaml, (yaml.YAMLError,))
 
 
 class AlreadyFinished(Exception):
     """The run to resume has finished already."""
-
-
-class ArgumentParser(LightningArgumentParser):
-    """Lightning's parser, whose ``--help`` ends with the arguments of one task class."""
-
-    task_class: type[Task] | None = None
-    others: Sequence[str] = ()  # names of the other task classes
-
-    def task_parser(self) -> LightningArgumentParser:
-        """Return a parser of the task's arguments alone."""
-        assert self.task_class is not None
-        parser = LightningArgumentParser(add_help=False, usage=SUPPRESS, description="")
-        parser.add_lightning_class_args(self.task_class, "model")
-        return parser
-
-    def format_help(self, *args: Any, **kwargs: Any) -> str:  # noqa: ANN401  # as argparse's
-        """Return the help of all arguments, those of the task class last."""
-        text = super().format_help(*args, **kwargs)
-        if self.task_class is None:
-            return text
-        text += f"\nArguments of --model={self.task_class.__name__}, the task:\n{self.task_parser().format_help()}"
-        if self.others:
-            text += f"\nOther tasks: {', '.join(self.others)}. Show their arguments with --model=NAME --help.\n"
-        return text
 
 
 class ArgumentsCLI(LightningCLI):
@@ -74,44 +70,74 @@ class ArgumentsCLI(LightningCLI):
         callbacks: Sequence[type[Callback]],
     ) -> None:
         self.report = report
+        self.base_class, self.data_class = task_class, datamodule_class
         self.interrupts = interrupts
         default = default_task or task_class
         self.task_class, self.command_line, self.checkpoint, self.restored = preview(
-            report.app, task_class, default, sys.argv[1:] if args is None else args
+            report.app, report.package, task_class, default, sys.argv[1:] if args is None else args
         )
         self.task_names = list(choices(task_class, default))
         self.callback_classes = callbacks
         self.name_dir = Path()  # folder of all runs of this name
-        super().__init__(
-            task_class,
-            datamodule_class,
-            save_config_callback=None,  # written together with the run folder
-            trainer_class=SuiteTrainer,
-            trainer_defaults=TRAINER_DEFAULTS,
-            parser_class=ArgumentParser,
-            subclass_mode_model=True,
-            seed_everything_default=0,
-            parser_kwargs={
-                "exit_on_error": False,
-                "prog": f"python -m {report.package}",
-                "description": f"{report.app}: train, test and use a network",
-                **{command: {"exit_on_error": False} for command in COMMANDS},
-            },
-            args=self.command_line,
-            auto_configure_optimizers=False,  # the optimizer's settings are arguments of the task
+        usage = f"python -m {report.package} {{}} [--config CONFIG] [--any.argument VALUE]"
+        commands = {
+            command: {"exit_on_error": False, "usage": usage.format(command), "description": COMMANDS[command]}
+            for command in self.subcommands()
+        }
+        try:
+            super().__init__(
+                task_class,
+                datamodule_class,
+                save_config_callback=None,  # written together with the run folder
+                trainer_class=SuiteTrainer,
+                trainer_defaults=TRAINER_DEFAULTS,
+                parser_class=ArgumentParser,
+                subclass_mode_model=True,
+                seed_everything_default=0,
+                parser_kwargs={
+                    "exit_on_error": False,
+                    "prog": f"python -m {report.package}",
+                    "description": f"{report.app}: train, test and use a network",
+                    **commands,
+                },
+                args=self.command_line,
+                auto_configure_optimizers=False,  # the optimizer's settings are arguments of the task
+            )
+        except ValueError as error:
+            if report.running or (full := self._name_in_full(str(error))) == str(error):
+                raise
+            raise ValueError(full) from error
+
+    def _name_in_full(self, message: str) -> str:
+        """Return a message in which the arguments of task, data and callbacks have the names of their flags."""
+        config = self.config[self.config.subcommand]
+        keys = ["data", *(section_key(callback) for callback in self.callback_classes)]
+        sections = {key: config[key] for key in keys if key in config}  # a callback may have no arguments
+        return name_in_full(message, {"model": config.model.init_args, **sections})
+
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]  # static in LightningCLI: all commands
+        """Return the command that is given, and the arguments of the trainer's methods that are not flags.
+
+        Each command has a parser of its own, whose construction takes a third of a second.
+        """
+        given = [arg for arg in self.command_line if arg in COMMANDS][:1]
+        return {command: {"model", "datamodule"} for command in given or COMMANDS}
+
+    def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add ``--seed_everything``."""
+        parser.add_argument(
+            "--seed_everything", type=bool | int, default=0, help="Seed of all random numbers; true for a random one."
         )
 
-    @staticmethod
-    def subcommands() -> dict[str, set[str]]:
-        """Return the commands, and the arguments of the trainer's methods that are not flags."""
-        return {command: {"model", "datamodule"} for command in COMMANDS}
-
-    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add the common flags, those of the application's callbacks, and the default of ``--model``."""
+    def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the arguments of task, data, command and callbacks, then the trainer's, of which there are most."""
         assert isinstance(parser, ArgumentParser)
         parser.task_class = self.task_class
         parser.others = [name for name in self.task_names if name != self.task_class.__name__]
+        parser.configs = configs_help(self.report.package)
+        parser.add_lightning_class_args(self.base_class, "model", subclass_mode=True)
         parser.set_defaults({"model": {"class_path": class_path(self.task_class)}})
+        parser.add_lightning_class_args(self.data_class, "data")
         parser.add_argument(
             "--name",
             type=str | None,
@@ -134,8 +160,9 @@ class ArgumentsCLI(LightningCLI):
             help="Allow validate, test, predict and export without --ckpt_path.",
         )
         for callback in self.callback_classes:
-            key = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", callback.__name__).lower()
-            parser.add_lightning_class_args(callback, key)
+            parser.add_lightning_class_args(callback, section_key(callback))
+        parser.add_lightning_class_args(self.trainer_class, "trainer")
+        parser.set_defaults({f"trainer.{name}": value for name, value in TRAINER_DEFAULTS.items()})
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:  # noqa: ANN401  # LightningCLI's
         """Parse the command line, and take all other arguments from the checkpoint, if there is one."""
@@ -172,7 +199,7 @@ class ArgumentsCLI(LightningCLI):
         if not 0 <= given.seed_everything < 2**32:
             allowed = f"must be an integer from 0 to {2**32 - 1}, or true for a random one"
             raise UserError(f"--seed_everything={given.seed_everything}: {allowed}")
-        self.name_dir = Path(given.runs_dir) / self.report.app / run_name(given.name, given.config or ())
+        self.name_dir = name_folder(given.runs_dir, self.report.app, given.name, given.config or ())
         if self.restored is None:
             if command != "fit" and not given.allow_random_weights:
                 raise UserError(
@@ -180,6 +207,11 @@ class ArgumentsCLI(LightningCLI):
                     f" {self.name_dir.name!r} in {self.name_dir.parent} (or --allow_random_weights)"
                 )
             return
+        assert self.checkpoint is not None
+        self._use_name_of_checkpoint(command, given)
+        typed = " ".join([*args, *(Path(str(path)).read_text(encoding="utf-8") for path in given.config or ())])
+        trusted = (*TRUSTED, *(self.task_class.__module__.split(".")[:1]), "coordconv_apps")
+        check_imports(self.restored["config"], self.checkpoint, trusted, self.task_class.import_args, typed)
         self.config[command], changes = merge_config(
             command,
             self.restored["config"],
@@ -195,11 +227,18 @@ class ArgumentsCLI(LightningCLI):
         for name, limit in limits.items() if command == "fit" else ():
             done = self.restored["epochs"] if name == "epochs" else self.restored["steps"]
             if limit is not None and 0 <= limit <= done:
-                assert self.checkpoint is not None
                 if is_main_process():
                     complete_summary(self.checkpoint.resolve().parents[1], self.restored)
                 trained = f"{self.checkpoint} has trained for {done} {name}"
                 raise AlreadyFinished(f"nothing to do: {trained}, and --trainer.max_{name}={limit}")
+
+    def _use_name_of_checkpoint(self, command: str, given: Namespace) -> None:
+        """Take the name of the run whose checkpoint is evaluated, so that the results are put below that run."""
+        training = training_of(self.checkpoint) if self.checkpoint is not None else None
+        if command == "fit" or training is None or given.name not in (None, training.parent.name):
+            return
+        if training.parents[1].resolve() == self.name_dir.parent.resolve():
+            self.name_dir = self.name_dir.with_name(training.parent.name)
 
     def before_instantiate_classes(self) -> None:
         """Set the arguments that select initial weights to None if there is a checkpoint: their file may be gone."""
@@ -210,3 +249,13 @@ class ArgumentsCLI(LightningCLI):
 
     def _parse_ckpt_path(self) -> None:
         """Do nothing: LightningCLI would replace the command line's arguments by the checkpoint's."""
+
+
+def section_key(callback: type[Callback]) -> str:
+    """Return the key of a callback's arguments, its name in snake case.
+
+    >>> class RLPictures(Callback): ...
+    >>> section_key(RLPictures)
+    'rl_pictures'
+    """
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", callback.__name__).lower()

@@ -8,9 +8,33 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jsonargparse import Namespace
 
 from coordconv_apps.utils.errors import one_line
+
+_OTHER_NAMES = {
+    "learning_rate": "lr",
+    "wd": "weight_decay",
+    "decay": "weight_decay",
+    "bs": "batch_size",
+    "epochs": "max_epochs",
+    "num_epochs": "max_epochs",
+    "n_epochs": "max_epochs",
+    "steps": "max_steps",
+    "seed": "seed_everything",
+    "gpus": "devices",
+    "workers": "num_workers",
+    "output_dir": "runs_dir",
+    "checkpoint": "ckpt_path",
+    "resume": "ckpt_path",
+    "pretrained": "weights",
+    "env": "game",
+    "env_id": "game",
+}
+"""Names that other programs give to arguments, for suggestions."""
 
 
 def parsing_error(message: str, args: Sequence[str], options: Sequence[str]) -> str:
@@ -43,7 +67,7 @@ def parsing_error(message: str, args: Sequence[str], options: Sequence[str]) -> 
 def _unknown(word: str, options: Sequence[str]) -> str:
     key = word.lstrip("-").partition("=")[0]
     last = key.rpartition(".")[2]
-    close = [option for option in options if option.rpartition(".")[2] == last]
+    close = [option for option in options if option.rpartition(".")[2] in (last, _OTHER_NAMES.get(last))]
     close += [o for o in difflib.get_close_matches(key, options, n=3, cutoff=0.6) if o not in close]
     suggestion = f" (close: {', '.join(f'--{option}' for option in close[:3])})" if close else ""
     return f"there is no argument --{key}{suggestion}"
@@ -69,3 +93,25 @@ def _plain_types(text: str) -> str:
     for name, plain in words.items():
         text = re.sub(rf"(?<![\[\w'\"]){name}\b", plain, text)
     return one_line(text)
+
+
+def name_in_full(message: str, sections: Mapping[str, Mapping[str, Any] | Namespace]) -> str:
+    """Return a message in which arguments have the names of their flags: ``model.lr=0`` instead of ``lr=0``.
+
+    Args:
+        message: Message of an error that a constructor or a function below it has raised.
+        sections: The arguments of each section by name. If several have an argument, the one with the value counts.
+
+    >>> name_in_full("lr=0: must be above 0", {"model": {"lr": 0}, "data": {"seed": 0}})
+    'model.lr=0: must be above 0'
+    """
+
+    def full(found: re.Match[str]) -> str:
+        name, value = found[0], message[found.end() + 1 :].lower()
+        homes = [section for section, arguments in sections.items() if name in arguments]
+        homes.sort(
+            key=lambda home: not value.startswith((str(sections[home][name]).lower(), repr(sections[home][name])))
+        )
+        return f"{homes[0]}.{name}" if homes else name
+
+    return re.sub(r"(?<![\w.\-/'\"])[a-z]\w*(?==)|^[a-z]\w*(?=: )", full, message)

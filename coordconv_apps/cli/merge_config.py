@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,3 +79,40 @@ def merge_config(
             changes.append(change)
         merged[key] = value
     return merged, changes
+
+
+def check_imports(
+    saved: dict[str, Any], checkpoint: Path, trusted: Sequence[str], import_args: Collection[str], typed: str
+) -> None:
+    """Raise `UserError` if a checkpoint's config names code outside of trusted packages, which would be imported.
+
+    Args:
+        saved: The config in the checkpoint, which may come from a stranger.
+        checkpoint: Its file.
+        trusted: Names of top-level packages whose code a checkpoint may name.
+        import_args: The task's arguments whose values may name code as ``module:name``.
+        typed: The command line and the config files. Code that they name as well is the user's own decision.
+    """
+    for key, name in _code_names(saved, "", {f".model.init_args.{argument}" for argument in import_args}):
+        if re.split("[.:]", name)[0] not in trusted and name not in typed:
+            argument = key.removeprefix(".").replace("init_args.", "")
+            raise UserError(
+                f"--ckpt_path={checkpoint}: its {argument}={name} would import code; if you trust it, name it on the"
+                " command line as well"
+            )
+
+
+def _code_names(value: object, key: str, import_args: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Yield key and value of what names code in a config: class paths, and texts of the trainer that may be some."""
+    if isinstance(value, dict):
+        for name, item in value.items():
+            yield from _code_names(item, f"{key}.{name}", import_args)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _code_names(item, key, import_args)
+    elif isinstance(value, str):
+        dotted = re.fullmatch(r"\w+(\.\w+)+", value) and not value[0].isdigit()
+        if (dotted and (key.endswith(".class_path") or key.startswith(".trainer."))) or (
+            key in import_args and ":" in value
+        ):
+            yield key, value

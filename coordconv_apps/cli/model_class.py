@@ -21,34 +21,40 @@ from jsonargparse import ArgumentParser
 
 from coordconv_apps.cli.launch import parent_launch
 from coordconv_apps.cli.merge_config import read_run_state
+from coordconv_apps.cli.start import COMMANDS
 from coordconv_apps.runs.folder import find_checkpoint
 from coordconv_apps.training.checkpoints import RunState
 from coordconv_apps.training.task import Task
+from coordconv_apps.utils.argument_checks import given_path
+from coordconv_apps.utils.config_files import check_yaml, find_config
 from coordconv_apps.utils.distributed import is_main_process
 from coordconv_apps.utils.errors import UserError
 
-COMMANDS = ("fit", "validate", "test", "predict", "export")
-
 
 def preview(
-    app: str, base: type[Task], default: type[Task], args: Sequence[str]
+    app: str, package: str, base: type[Task], default: type[Task], args: Sequence[str]
 ) -> tuple[type[Task], list[str], Path | None, RunState | None]:
     """Find the task class, a subclass of ``base``, and the checkpoint on the command line and in config files.
 
     Returns:
-        The task class; the command line with config files first, then ``--model``, then all other flags; the file that
-        ``--ckpt_path`` means, and the state of the run that wrote it, if given.
+        The task class; the command line with config files first, then ``--model``, ``--data`` and ``--trainer``, then
+        all other flags, so that a flag overrides them wherever it stands; the file that ``--ckpt_path`` means, and the
+        state of the run that wrote it, if given.
 
     Raises:
-        UserError: There is no such class, or the checkpoint has another one.
-        FileNotFoundError: There is no such checkpoint.
+        UserError: There is no such class, the checkpoint has another one, or a YAML text is too large or too deep.
+        FileNotFoundError: There is no such checkpoint or config.
     """
+    for arg in args:
+        flag, _, value = arg.partition("=") if arg.startswith("--") else ("a value on the command line", "", arg)
+        check_yaml(value, flag)
     command = next((i for i, arg in enumerate(args) if arg in COMMANDS), None)
     if command is None:
         return default, list(args), None, None
     flags, others = _parse_known(args[command + 1 :])
     if flags is None:  # a flag lacks its value: parsing the whole command line reports it
         return default, list(args), None, None
+    flags.config = [find_config(value, package) for value in flags.config]
     before, _ = _parse_known(args[:command])
     configs = [(path, _load(path).get(args[command]) or {}) for path in (before.config if before else ())]
     configs += [(path, _load(path)) for path in flags.config]
@@ -57,7 +63,7 @@ def preview(
         settings |= config
     for key in ("name", "runs_dir", "ckpt_path"):
         if (value := getattr(flags, key)) is not None:
-            settings[key] = yaml.safe_load(value)
+            settings[key] = yaml.safe_load(value) if value else value
     models = [_model(config.get("model"), path) for path, config in configs]
     flag_models = [_model(value) for value in flags.model]
     named = next((str(m["class_path"]) for m in reversed(models + flag_models) if m.get("class_path")), None)
@@ -66,19 +72,29 @@ def preview(
     launch = parent_launch()
     ckpt_path = settings.get("ckpt_path") if launch is None else launch["ckpt_path"]
     if ckpt_path is not None and "-h" not in args and "--help" not in args:
-        name_dir = Path(settings.get("runs_dir", "runs")) / app / run_name(settings.get("name"), flags.config)
+        name_dir = name_folder(settings.get("runs_dir", "runs"), app, settings.get("name"), flags.config)
         checkpoint = find_checkpoint(str(ckpt_path), name_dir)
         restored = read_run_state(checkpoint)
-        saved = _class_of(restored, checkpoint, base, task_class)
+        saved = _class_of(restored, checkpoint, package, base, task_class)
         if named is not None and saved is not task_class:
             raise UserError(f"--model={task_class.__name__}: the checkpoint {checkpoint} is of {saved.__name__}")
         task_class = saved
     _report_ignored(models + flag_models, task_class)
-    config_flags = [f"--config={path}" for path in flags.config]
+    sections = [f"--config={path}" for path in flags.config]
     mappings = [value for value, m in zip(flags.model, flag_models, strict=True) if list(m) != ["class_path"]]
-    model_flags = [f"--model={value}" for value in (*mappings, class_path(task_class))]
-    ordered = [*args[: command + 1], *config_flags, *model_flags, *others]
-    return task_class, ordered, checkpoint, restored
+    sections += [f"--model={value}" for value in (*mappings, class_path(task_class))]
+    sections += [f"--data={value}" for value in flags.data] + [f"--trainer={value}" for value in flags.trainer]
+    return task_class, [*args[: command + 1], *sections, *others], checkpoint, restored
+
+
+def name_folder(runs_dir: object, app: str, name: str | None, config_files: Sequence[object]) -> Path:
+    """Return the folder of all runs of a name: ``<runs_dir>/<app>/<name>``.
+
+    Raises:
+        ValueError: ``runs_dir`` is empty.
+        UserError: The name cannot be a folder's name.
+    """
+    return given_path(str(runs_dir), "--runs_dir") / app / run_name(name, config_files)
 
 
 def run_name(name: str | None, config_files: Sequence[object]) -> str:
@@ -137,14 +153,21 @@ def class_path(task_class: type[Task]) -> str:
     return f"{task_class.__module__}.{task_class.__qualname__}"
 
 
-def _class_of(state: RunState, checkpoint: Path, base: type[Task], chosen: type[Task]) -> type[Task]:
-    """Return the class that a checkpoint's config names; ``chosen`` if it names none, as with other programs."""
-    model = state["config"]["model"]
-    try:
-        return find_class(model.setdefault("class_path", class_path(chosen)), base, chosen)
-    except UserError as error:
-        reason = f"this is a checkpoint of {model['class_path']}, which is no task class of this application"
-        raise UserError(f"--ckpt_path={checkpoint}: {reason}") from error
+def _class_of(state: RunState, checkpoint: Path, package: str, base: type[Task], chosen: type[Task]) -> type[Task]:
+    """Return the class that a checkpoint's config names; ``chosen`` if it names none, as with other programs.
+
+    Nothing is imported for it: a checkpoint may come from a stranger.
+    """
+    path = str(state["config"]["model"].setdefault("class_path", class_path(chosen)))
+    known = {class_path(task_class): task_class for task_class in (*choices(base, chosen).values(), chosen)}
+    if path in known:
+        return known[path]
+    application = path.partition(".tasks.")[0]
+    if application in (path, package):
+        reason = f"which is no task class of this application; if it is your own, add --model={path}"
+    else:
+        reason = f"a task of another application: python -m {application}"
+    raise UserError(f"--ckpt_path={checkpoint}: this is a checkpoint of {path}, {reason}")
 
 
 def _parse_known(args: Sequence[str]) -> tuple[argparse.Namespace | None, list[str]]:
@@ -152,6 +175,8 @@ def _parse_known(args: Sequence[str]) -> tuple[argparse.Namespace | None, list[s
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("-c", "--config", action="append", default=[])
     parser.add_argument("--model", "--model.class_path", action="append", default=[])
+    for name in ("data", "trainer"):
+        parser.add_argument(f"--{name}", action="append", default=[])
     for name in ("name", "runs_dir", "ckpt_path"):
         parser.add_argument(f"--{name}")
     try:
@@ -164,10 +189,14 @@ def _parse_known(args: Sequence[str]) -> tuple[argparse.Namespace | None, list[s
 
 def _load(text: str) -> dict[str, Any]:
     """Return the mapping in a YAML file or text; an empty one if there is none, which parsing then reports."""
-    path = Path(text).expanduser()
     try:
-        loaded = yaml.safe_load(path.read_text(encoding="utf-8") if path.is_file() else text)
-    except (yaml.YAMLError, OSError, UnicodeDecodeError, ValueError):
+        path, source = Path(text).expanduser(), "a value on the command line"
+        if path.is_file():
+            source = str(path)
+            text = path.read_text(encoding="utf-8")
+        check_yaml(text, source)
+        loaded = yaml.safe_load(text)
+    except (yaml.YAMLError, OSError, ValueError, RuntimeError):
         return {}
     return loaded if isinstance(loaded, dict) else {}
 

@@ -42,6 +42,7 @@ class RunReport:
     def start(
         self,
         command: str,
+        name: str,
         folder: Path,
         seed: object,
         epochs: int,
@@ -55,7 +56,7 @@ class RunReport:
         self._seconds_before = before.get("seconds") or 0.0
         self.summary = {
             "app": self.app,
-            "name": folder.parent.name,
+            "name": name,
             "command": command,
             "status": "running",
             "error": None,
@@ -78,7 +79,7 @@ class RunReport:
         if is_main_process():
             write_summary(folder, self.summary)
             facts = f"{self.summary['parameters']:,} parameters, coords {task.coords}, seed {seed}"
-            print(f"{command} {self.app} {folder.parent.name!r} in {folder}")
+            print(f"{command} {self.app} {name!r} in {folder}")
             if command == "fit" and trainer.checkpoint is not None:
                 print(f"resumes {trainer.checkpoint}, after {epochs} complete epochs")
             print(f"{facts}, {self.summary['precision']} on {self.summary['device']}", flush=True)

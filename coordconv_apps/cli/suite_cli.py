@@ -21,7 +21,7 @@ from coordconv_apps.cli.trainer import SuiteTrainer, check_trainer_arguments, ch
 from coordconv_apps.data.datamodule import DataModule
 from coordconv_apps.export import Format
 from coordconv_apps.runs.csv_log import CsvLog
-from coordconv_apps.runs.folder import new_run_dir, next_run_dir
+from coordconv_apps.runs.folder import TRAINING, new_run_dir, next_run_dir, training_of
 from coordconv_apps.training.checkpoints import Checkpoints
 from coordconv_apps.training.progress import BarProgress, PlainProgress
 from coordconv_apps.training.task import Task
@@ -64,19 +64,23 @@ class SuiteCLI(ArgumentsCLI):
             {"run_dir": str(folder), "ckpt_path": None if self.checkpoint is None else str(self.checkpoint)}
         )
         seed = self._get(self.config, "seed_everything")
-        self.report.start(self.config.subcommand, folder, seed, epochs, trainer, self.model, checkpoints)
+        self.report.start(
+            self.config.subcommand, self.name_dir.name, folder, seed, epochs, trainer, self.model, checkpoints
+        )
         return trainer
 
     def _run_dir(self) -> Path:
-        """Return the run's folder: that of the run to resume, or a new one."""
+        """Return the folder of the command: that of the run to resume, or a new one, below the run that it uses."""
         launch = parent_launch()
         if launch is not None:
             return Path(launch["run_dir"])
-        if self.subcommand == "fit" and self.checkpoint is not None:
-            folder = self.checkpoint.parent.parent
-            if folder.parent.resolve() == self.name_dir.resolve() and self.checkpoint.parent.name == "checkpoints":
-                return self.name_dir / folder.name
-        return new_run_dir(self.name_dir) if is_main_process() else next_run_dir(self.name_dir)
+        parent, kind = self.name_dir, TRAINING if self.subcommand == "fit" else str(self.subcommand)
+        training = None if self.checkpoint is None else training_of(self.checkpoint)
+        if training is not None and training.parent.resolve() == self.name_dir.resolve():
+            parent = self.name_dir / training.name
+            if self.subcommand == "fit":
+                return parent
+        return new_run_dir(parent, kind) if is_main_process() else next_run_dir(parent, kind)
 
     def _callbacks(self, given: Namespace, checkpoints: Checkpoints) -> list[Callback]:
         callbacks: list[Callback] = [*(given.callbacks or []), ReportStart(self.report)]

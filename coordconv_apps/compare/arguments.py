@@ -5,13 +5,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn, get_args
+from typing import NoReturn
 
 from coordconv_apps.compare.application import find_module
 from coordconv_apps.compare.jobs import Job, Plan
-from coordconv_apps.nn.coords import Coords
 
-ARMS: tuple[str, ...] = get_args(Coords)
+ARMS = ("none", "xy", "xyr")  # the values of `coordconv_apps.nn.coords.Coords`, whose module imports torch
 SEED_LIMIT = 2**32  # every random number generator accepts seeds below it
 
 # The flags that compare sets itself, and what to use instead.

@@ -60,7 +60,7 @@ class Plan:
         return self.out / "logs" / f"{job.name}.log"
 
     def versions(self, job: Job) -> list[Path]:
-        """Return the folders of a job's runs, newest first."""
+        """Return the folders of a job's trainings, newest first."""
         return [folder for name in (self.out / "runs").glob(f"*/{job.name}") for folder in versions(name)]
 
     def fitted(self, job: Job) -> Path | None:
@@ -69,10 +69,9 @@ class Plan:
 
     def tested(self, job: Job) -> Path | None:
         """Return the folder of the finished test of a job's finished training, or None."""
-        folders = self.versions(job)
         fit = self.fitted(job)
-        later = [] if fit is None else folders[: folders.index(fit)]
-        return next((folder for folder in later if _finished(folder, "test")), None)
+        tests = [] if fit is None else versions(fit, "test")
+        return next((folder for folder in tests if _finished(folder, "test")), None)
 
     def stages(self, job: Job) -> list[Stage]:
         """Return the stages that a job has left: none, its test, or both."""

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
+from coordconv_apps.cli.start import COMMANDS, check_command
 from coordconv_apps.utils.extras import required_extra
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-with required_extra("coordinates"):
-    from coordconv_apps.cli.app import run
-    from coordconv_apps.coordinates.data import NotSoClevrData
-    from coordconv_apps.coordinates.pictures import CoordinatePictures
-    from coordconv_apps.coordinates.tasks import CoordinateClassification, CoordinateTask
 
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run the application with these command-line arguments; those of the process if None."""
+    commands = [command for command in COMMANDS if command != "predict"]  # every sample has a known answer
+    args = check_command("coordconv_apps.coordinates", args, commands)
+    with required_extra("coordinates"):
+        from coordconv_apps.cli.app import run
+        from coordconv_apps.coordinates.data import NotSoClevrData
+        from coordconv_apps.coordinates.pictures import CoordinatePictures
+        from coordconv_apps.coordinates.tasks import CoordinateClassification, CoordinateTask
+
     callbacks = (CoordinatePictures,)
     run("coordinates", CoordinateTask, NotSoClevrData, args, default_task=CoordinateClassification, callbacks=callbacks)
 

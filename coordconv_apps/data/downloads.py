@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from coordconv_apps.utils.argument_checks import given_path
 from coordconv_apps.utils.errors import one_line
 from coordconv_apps.utils.files import atomic_write
 
@@ -19,7 +20,8 @@ DOWNLOAD_TIMEOUT = 20.0
 
 def data_root(root: str | None = None) -> Path:
     """Return the folder that holds the data sets: ``root`` if given, else ``$COORDCONV_DATA``, else ``./data``."""
-    return Path(os.environ.get("COORDCONV_DATA", "data") if root is None else root).expanduser()
+    # A variable that is set to nothing counts as not set.
+    return given_path(os.environ.get("COORDCONV_DATA") or "data" if root is None else root, "data.root")
 
 
 def download_files(folder: Path, names: Sequence[str], download: Callable[[Path], Path], missing: str) -> None:

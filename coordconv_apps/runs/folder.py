@@ -1,7 +1,8 @@
-"""Find and create run folders: ``<runs_dir>/<app>/<name>/version_N/``, one for every command.
+"""Find and create run folders: ``<runs_dir>/<app>/<name>/version_N/``, one for every training.
 
 A folder holds ``config.yaml``, TensorBoard and CSV logs, ``checkpoints/{best,last}.ckpt``, ``pictures/`` and
-``summary.json``. A resumed ``fit`` continues in the folder of its run.
+``summary.json``. A resumed ``fit`` continues in the folder of its run. The other commands write to folders below that
+of the training whose checkpoint they use, such as ``version_0/test_0/``.
 """
 
 from __future__ import annotations
@@ -9,36 +10,41 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from coordconv_apps.utils.argument_checks import given_path
+
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
 
+TRAINING = "version"
+"""First part of the name of a training's folder; that of another command's folder is the command."""
+
 
 def run_dir(trainer: Trainer) -> Path:
-    """Return the run's folder."""
+    """Return the folder of the current command."""
     return Path(trainer.default_root_dir)
 
 
-def versions(name_dir: Path) -> list[Path]:
-    """Return the ``version_N`` folders in ``name_dir``, newest first."""
+def versions(parent: Path, kind: str = TRAINING) -> list[Path]:
+    """Return the folders ``<kind>_N`` in ``parent``, newest first."""
     numbered = [
         (int(number), path)
-        for path in (name_dir.iterdir() if name_dir.is_dir() else ())
-        if (number := path.name.removeprefix("version_")) != path.name and number.isdecimal()
+        for path in (parent.iterdir() if parent.is_dir() else ())
+        if (number := path.name.removeprefix(f"{kind}_")) != path.name and number.isdecimal()
     ]
     return [path for _, path in sorted(numbered, reverse=True)]
 
 
-def next_run_dir(name_dir: Path) -> Path:
-    """Return the next ``version_N`` folder in ``name_dir``, without creating it."""
-    newest = versions(name_dir)
-    number = int(newest[0].name.removeprefix("version_")) + 1 if newest else 0
-    return name_dir / f"version_{number}"
+def next_run_dir(parent: Path, kind: str = TRAINING) -> Path:
+    """Return the next folder ``<kind>_N`` in ``parent``, without creating it."""
+    newest = versions(parent, kind)
+    number = int(newest[0].name.removeprefix(f"{kind}_")) + 1 if newest else 0
+    return parent / f"{kind}_{number}"
 
 
-def new_run_dir(name_dir: Path) -> Path:
-    """Create the next ``version_N`` folder in ``name_dir``; safe when several processes do so at once."""
+def new_run_dir(parent: Path, kind: str = TRAINING) -> Path:
+    """Create the next folder ``<kind>_N`` in ``parent``; safe when several processes do so at once."""
     while True:
-        path = next_run_dir(name_dir)
+        path = next_run_dir(parent, kind)
         try:
             path.mkdir(parents=True)
         except FileExistsError:
@@ -48,14 +54,21 @@ def new_run_dir(name_dir: Path) -> Path:
             return path
 
 
+def training_of(checkpoint: Path) -> Path | None:
+    """Return the folder of the training that saved a checkpoint; None for a file outside of such folders."""
+    folder = checkpoint.absolute().parents[1]
+    return folder if checkpoint.absolute().parent.name == "checkpoints" and folder in versions(folder.parent) else None
+
+
 def find_checkpoint(ckpt_path: str, name_dir: Path) -> Path:
     """Return the checkpoint that ``--ckpt_path`` means: a file, or ``best`` or ``last`` of the newest run with one.
 
     Raises:
+        ValueError: The path is empty.
         FileNotFoundError: There is no such checkpoint.
     """
-    path = Path(ckpt_path).expanduser()
     if ckpt_path not in ("best", "last"):
+        path = given_path(ckpt_path, "--ckpt_path")
         if path.is_file():
             return path
         raise FileNotFoundError(f"--ckpt_path={ckpt_path}: no such file; must be a file, best or last")

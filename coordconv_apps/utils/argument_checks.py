@@ -1,8 +1,10 @@
-"""Check the ranges of a task's arguments."""
+"""Check the arguments of tasks, data modules and commands: ranges and paths."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, get_args
 
 Allowed = tuple[Callable[[Any], bool], str]
@@ -27,3 +29,26 @@ def check_ranges(arguments: Mapping[str, Any], allowed: Mapping[str, Allowed], p
         value = arguments[name]
         if value is not None and not is_allowed(value):
             raise ValueError(f"{prefix}.{name}={value}: must be {words}")
+
+
+def given_path(value: str | os.PathLike[str], argument: str) -> Path:
+    """Return the path that a user means by the value of an argument: ``~`` is the home folder.
+
+    Raises:
+        ValueError: The value is empty, or there is no such home folder. An empty value often comes from a variable that
+            is not set; without this check it would mean the working folder.
+
+    >>> given_path("~/runs", "--runs_dir") == Path.home() / "runs"
+    True
+    """
+    if not str(value).strip():
+        raise ValueError(f"{argument}={value}: must be a path, it is empty")
+    try:
+        return Path(value).expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"{argument}={value}: must be a path; this home folder does not exist") from error
+
+
+def optional_path(value: str | os.PathLike[str] | None, argument: str) -> Path | None:
+    """Return the path that a user means as `given_path` does, or None for None."""
+    return None if value is None else given_path(value, argument)

@@ -23,11 +23,10 @@ from classification.__main__ import main
 from classification.pictures import ClassificationPictures
 from classification.tasks import CLASS_NAMES_KEY, Classifier
 from coordconv_apps.data.image_decoding import read_image
-from coordconv_apps.runs.folder import versions
 from coordconv_apps.runs.summary import read_summary
 from tests.classification.images import CLASSES, damage, save_classes
 from tests.classification.tiny import ARGUMENTS, NETWORK, SIZE, data, save_noise, save_parts, trainer, weights_file
-from tests.helpers.runs import assert_same, assert_same_runs, load
+from tests.helpers.runs import assert_same, assert_same_runs, last_command, load
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = {path.stem: path for path in sorted((ROOT / "classification" / "configs").glob("*.yaml"))}
@@ -52,7 +51,7 @@ def run_folder(runs: Path, name: str, version: int) -> Path:
 
 
 def newest(runs: Path, name: str = "default") -> Path:
-    return versions(runs / "classification" / name)[0]
+    return last_command(runs / "classification" / name)
 
 
 def figures_of(folder: Path) -> dict[str, float]:
@@ -120,7 +119,7 @@ def test_config_trains_and_tests(
     if name == "finetune_resnet50":
         (tmp_path / "trained.pth").unlink()  # a checkpoint does without
     main(["test", "--ckpt_path=best", f"--name={name}", f"--runs_dir={tmp_path}", *CPU])
-    tested = run_folder(tmp_path, name, 1)
+    tested = newest(tmp_path, name)
     assert set(figures_of(tested)) == {f"test/{figure}" for figure in figures}
     pictures = {path.name for path in (tested / "pictures").iterdir()}
     assert pictures == {"confusion.png", "classes.png", "worst.png"}
@@ -236,6 +235,7 @@ import torch
 from lightning.pytorch import Callback
 
 import classification.__main__ as application
+import classification.pictures
 
 FOLDER, *ARGUMENTS = sys.argv[1:]
 
@@ -247,7 +247,7 @@ class ClassificationPictures(Callback):
         torch.save(pl_module.state_dict(), f"{FOLDER}/{trainer.global_rank}.pt")
 
 
-application.ClassificationPictures = ClassificationPictures
+classification.pictures.ClassificationPictures = ClassificationPictures
 
 if __name__ == "__main__":
     where = ARGUMENTS.index("--")
@@ -328,7 +328,7 @@ def test_two_processes_give_the_figures_of_one(pair: Path) -> None:
 def test_two_processes_predict_as_one(pair: Path) -> None:
     place = f"--data.predict_images={pair}/own"
     main(["predict", f"--runs_dir={pair}", "--ckpt_path=last", place, *CPU, "--trainer.strategy=auto"])
-    of_two, of_one = run_folder(pair, "default", 1), newest(pair)
+    of_two, of_one = run_folder(pair, "default", 0) / "predict_0", newest(pair)
     assert of_two != of_one
     assert read_summary(of_two)["world_size"] == 2
     tables = [

@@ -15,7 +15,6 @@ from classification.pictures import ClassificationPictures
 from classification.predictions import ClassificationPredictionWriter
 from classification.tasks import Classifier, Prediction
 from coordconv_apps.data.image_decoding import read_image
-from coordconv_apps.runs.folder import versions
 from coordconv_apps.runs.summary import read_summary
 from tests.classification.images import damage
 from tests.classification.tiny import (
@@ -29,6 +28,7 @@ from tests.classification.tiny import (
     trainer,
     weights_file,
 )
+from tests.helpers.runs import last_command
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -198,7 +198,7 @@ def test_predict_needs_no_pictures_but_those_to_look_at(
     damage(own / "a" / "01.png")
     arguments = ["predict", f"--runs_dir={trained}", "--ckpt_path=best", "--trainer.accelerator=cpu"]
     main([*arguments, f"--data.predict_images={own}", "--data.on_bad_image=skip", "--data.eval_batch_size=2"])
-    run = versions(trained / "classification" / "default")[0]
+    run = last_command(trained / "classification" / "default")
     assert f"4 images classified: {run}/predictions.csv" in capsys.readouterr().out
     assert read_summary(run)["run_facts"] == {"bad_images": 2}
     header, *rows = table(run)
@@ -226,7 +226,7 @@ def test_predict_looks_at_a_single_picture(trained: Path, tmp_path: Path) -> Non
     Image.new("L", (30, 20), 77).save(picture)
     arguments = ["predict", f"--runs_dir={trained}", "--ckpt_path=best", "--trainer.accelerator=cpu"]
     main([*arguments, f"--data.predict_images={picture}"])
-    _, row = table(versions(trained / "classification" / "default")[0])
+    _, row = table(last_command(trained / "classification" / "default"))
     assert row[0] == str(picture)
     assert {*row[1::2]} == {"ant", "bee, wild", "cat"}
 

@@ -16,8 +16,8 @@ import yaml
 
 from coordconv_apps.cli.app import run
 from coordconv_apps.nn.coords import Coords
-from coordconv_apps.runs.folder import versions
 from coordconv_apps.runs.summary import read_summary
+from tests.helpers.runs import last_command
 from tests.toy.__main__ import main
 from tests.toy.data import ToyData
 from tests.toy.tasks import ToyTask
@@ -110,7 +110,7 @@ def test_the_configuration_of_a_run_runs_again(trained: Path, tmp_path: Path) ->
 @pytest.mark.parametrize("command", ["validate", "test", "predict"])
 def test_a_command_needs_the_checkpoint_only(trained: Path, command: str, capsys: pytest.CaptureFixture[str]) -> None:
     main([command, f"--runs_dir={trained}", "--ckpt_path=best"])
-    run = versions(trained / "toy" / "default")[0]
+    run = last_command(trained / "toy" / "default")
     summary = read_summary(run)
     assert summary["command"] == command
     assert summary["status"] == "finished"
@@ -152,8 +152,10 @@ def test_names_and_versions(tmp_path: Path) -> None:
     folders = sorted(str(p.relative_to(tmp_path / "runs")) for p in (tmp_path / "runs").glob("*/*/*"))
     assert folders == ["toy/other/version_0", "toy/small/version_0", "toy/small/version_1"]
     main(["test", f"--config={config}", f"--runs_dir={tmp_path}/runs", "--ckpt_path=last"])
-    newest = read_summary(tmp_path / "runs" / "toy" / "small" / "version_2")["checkpoint"]
-    assert newest == str(tmp_path / "runs" / "toy" / "small" / "version_1" / "checkpoints" / "last.ckpt")
+    small = tmp_path / "runs" / "toy" / "small"
+    assert read_summary(small / "version_1" / "test_0")["checkpoint"] == str(
+        small / "version_1" / "checkpoints" / "last.ckpt"
+    )
 
 
 def test_the_seed_decides(tmp_path: Path) -> None:
@@ -177,7 +179,7 @@ def test_random_weights_are_refused(command: str, tmp_path: Path, capsys: pytest
 
 def test_random_weights_are_allowed_when_asked_for(tmp_path: Path) -> None:
     main(["test", f"--runs_dir={tmp_path}", "--allow_random_weights"])
-    summary = read_summary(tmp_path / "toy" / "default" / "version_0")
+    summary = read_summary(tmp_path / "toy" / "default" / "test_0")
     assert summary["checkpoint"] is None
     assert summary["metrics"]["test/distance"] > 0
 
@@ -203,7 +205,7 @@ def test_a_checkpoint_of_lightning_alone(trained: Path, tmp_path: Path, capsys: 
         del checkpoint[key]
     torch.save(checkpoint, tmp_path / "plain.ckpt")
     main(["test", f"--runs_dir={tmp_path}", f"--ckpt_path={tmp_path}/plain.ckpt"])
-    assert read_summary(tmp_path / "toy" / "default" / "version_0")["coords"] == "xy"
+    assert read_summary(tmp_path / "toy" / "default" / "test_0")["coords"] == "xy"
     assert "coords=none" in failing(
         ["test", f"--runs_dir={tmp_path}", f"--ckpt_path={tmp_path}/plain.ckpt", "--model.coords=none"], capsys
     )
@@ -254,8 +256,11 @@ def test_what_a_training_starts_from_may_be_gone_when_there_is_a_checkpoint(tmp_
     assert read_summary(runs / "version_0")["epochs"] == 2
     for command in (["test"], ["validate"], ["predict"], ["export", "--format=plain"]):
         started_main([*command, *checkpoint])
-    folders = versions(runs)
-    assert len(folders) == 5
+    folders = [
+        runs / "version_0",
+        *(runs / "version_0" / f"{kind}_0" for kind in ("test", "validate", "predict", "export")),
+    ]
+    assert sorted(path.parent for path in runs.rglob("summary.json")) == sorted(folders)
     for folder in folders:  # the record says where the training began
         assert read_summary(folder)["status"] == "finished"
         assert yaml.safe_load((folder / "config.yaml").read_text())["model"]["init_args"]["start"] == str(start)
@@ -286,7 +291,7 @@ def test_what_a_task_notes_is_in_the_summary_and_told(tmp_path: Path, capsys: py
     started_main(["fit", f"--runs_dir={tmp_path}", "--ckpt_path=last", "--trainer.max_epochs=2"])
     assert read_summary(first)["run_facts"] == {"start": "of itself", "after epoch 0": 0.25}
     started_main(["test", f"--runs_dir={tmp_path}", "--ckpt_path=last"])
-    assert read_summary(tmp_path / "toy" / "default" / "version_1")["run_facts"] == {}
+    assert read_summary(first / "test_0")["run_facts"] == {}
 
 
 def test_tasks_note_nothing_of_themselves(trained: Path) -> None:
@@ -428,7 +433,7 @@ def test_a_signal_outside_training(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with pytest.raises(SystemExit) as stopped:
         main(["test", f"--runs_dir={tmp_path}", "--allow_random_weights"])
     assert stopped.value.code == 130
-    assert read_summary(tmp_path / "toy" / "default" / "version_0")["status"] == "interrupted"
+    assert read_summary(tmp_path / "toy" / "default" / "test_0")["status"] == "interrupted"
 
 
 # --------------------------------------------------------------------------- imports

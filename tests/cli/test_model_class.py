@@ -123,7 +123,7 @@ def test_a_checkpoint_chooses(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     config = yaml.safe_load((folder / "version_0" / "config.yaml").read_text())
     assert config["model"]["class_path"] == HEATMAP
     main(["test", runs, "--ckpt_path=best"])
-    assert read_summary(folder / "version_1")["coords"] == "xy"
+    assert read_summary(folder / "version_0" / "test_0")["coords"] == "xy"
     main(["fit", runs, "--ckpt_path=last", "--trainer.max_epochs=2", "--model.temperature=2"])
     assert "changed: model.temperature=2.0 on the command line, 1.0 in the checkpoint" in capsys.readouterr().out
     assert read_summary(folder / "version_0")["epochs"] == 2
@@ -141,7 +141,7 @@ def test_a_checkpoint_chooses(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         del content[key]
     torch.save(content, tmp_path / "plain.ckpt")
     main(["test", runs, f"--ckpt_path={tmp_path / 'plain.ckpt'}"])
-    assert read_summary(folder / "version_2")["coords"] == "xy"
+    assert read_summary(folder / "test_0")["coords"] == "xy"
     content["hyper_parameters"]["_class_path"] = "elsewhere.Task"
     torch.save(content, tmp_path / "other.ckpt")
     error = failing(["test", runs, f"--ckpt_path={tmp_path / 'other.ckpt'}"], capsys)

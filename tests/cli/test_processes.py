@@ -18,10 +18,10 @@ from lightning.pytorch import Trainer
 from coordconv_apps.cli import launch as processes
 from coordconv_apps.cli.launch import end_processes
 from coordconv_apps.cli.run_report import ReportStart, RunReport
-from coordconv_apps.runs.folder import run_dir, versions
+from coordconv_apps.runs.folder import run_dir
 from coordconv_apps.runs.summary import read_summary
 from tests.helpers.processes import ROOT, TWO_PROCESSES, processes_with, run_module, run_pair
-from tests.helpers.runs import assert_same_runs, load
+from tests.helpers.runs import assert_same_runs, last_command, load
 from tests.toy.__main__ import main
 from tests.toy.tasks import ToyTask
 
@@ -60,11 +60,11 @@ def test_two_processes_share_a_folder(pair: Path) -> None:
 def test_two_processes_validate_like_one(pair: Path) -> None:
     best = read_summary(pair / "toy" / "default" / "version_0")["best"]["value"]
     main(["validate", f"--runs_dir={pair}", "--ckpt_path=best", "--trainer.devices=1"])
-    (alone,) = read_summary(versions(pair / "toy" / "default")[0])["metrics"].values()
+    (alone,) = read_summary(last_command(pair / "toy" / "default"))["metrics"].values()
     assert best == pytest.approx(alone, rel=1e-6)
     done = toy(pair, "test", "--ckpt_path=best", *TWO_PROCESSES)
     assert done.returncode == 0, done.stderr
-    summary = read_summary(versions(pair / "toy" / "default")[0])
+    summary = read_summary(last_command(pair / "toy" / "default"))
     assert summary["metrics"] == {"test/distance": pytest.approx(alone, rel=1e-6)}
     assert summary["world_size"] == 2
 

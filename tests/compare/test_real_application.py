@@ -33,13 +33,13 @@ def test_comparison_of_the_toy_application(
         best = read_summary(_runs(out, row["arm"]) / "version_0")["best"]
         # The toy's test set is its validation set.
         assert float(row["test/distance"]) == pytest.approx(best["value"], rel=1e-4)
-        assert f"pictures: {_runs(out, row['arm']) / 'version_1' / 'pictures'}" in printed
+        assert f"pictures: {_runs(out, row['arm']) / 'version_0' / 'test_0' / 'pictures'}" in printed
 
     # Killed after its last epoch, but before its end: there is nothing left to train, only to test.
     run = _runs(out, "xy") / "version_0"
     summary = read_summary(run)
     (run / "summary.json").write_text(json.dumps({**summary, "status": "running", "best": None, "metrics": {}}))
-    shutil.rmtree(run.with_name("version_1"))
+    shutil.rmtree(run / "test_0")
     assert compare.main(args) == 0, capsys.readouterr().out
     assert comparison.rows() == rows
     assert read_summary(run)["best"] == summary["best"]
@@ -68,7 +68,7 @@ def test_the_application_checks_its_arguments_before_any_run(
     assert (row["model.width"], row["status"], row["epochs"]) == ("5", "finished", "1")
     # Weights and biases of 3 x 3 convolutions: of an image with 2 coordinates, then of the width.
     assert int(row["parameters"]) == 5 * (27 + 1) + 2 * (9 * 5 + 1)
-    assert (comparison.out / "runs" / "toy" / "5-xy-seed0" / "version_1").is_dir()
+    assert (comparison.out / "runs" / "toy" / "5-xy-seed0" / "version_0" / "test_0").is_dir()
 
 
 def _runs(out: Path, arm: str) -> Path:

@@ -48,7 +48,7 @@ def test_comparison_of_two_arms_and_seeds(comparison: Comparison, capsys: pytest
     assert f"python -m coordconv_apps.compare {APP} --config" in markdown
     for name in names:
         assert f"finished {name}" in printed
-        assert str(comparison.out / "runs" / "fakeapp" / name / "version_1" / "pictures") in printed
+        assert str(comparison.out / "runs" / "fakeapp" / name / "version_0" / "test_0" / "pictures") in printed
         assert f"(log: {comparison.out / 'logs' / name}.log)" in printed
     for suffix in ("md", "csv", "png"):
         assert str(comparison.out / f"comparison.{suffix}") in printed
@@ -81,7 +81,7 @@ def test_one_seed_says_that_there_is_no_interval(comparison: Comparison) -> None
 
 def test_finished_runs_are_kept_and_new_seeds_added(comparison: Comparison, capsys: pytest.CaptureFixture[str]) -> None:
     assert comparison.run("--seeds", "0") == 0
-    shutil.rmtree(comparison.out / "runs" / "fakeapp" / "xy-seed0" / "version_1")  # its test
+    shutil.rmtree(comparison.out / "runs" / "fakeapp" / "xy-seed0" / "version_0" / "test_0")  # its test
     assert comparison.run("--seeds", "0", "1") == 0
     assert comparison.stages()[4:] == [
         "test xy-seed0",

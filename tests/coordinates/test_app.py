@@ -15,9 +15,9 @@ import yaml
 from coordconv_apps.coordinates.__main__ import main
 from coordconv_apps.coordinates.not_so_clevr import all_centers
 from coordconv_apps.coordinates.tasks import CoordinateClassification
-from coordconv_apps.runs.folder import versions
 from coordconv_apps.runs.summary import read_summary
 from tests.coordinates.harness import METRICS, TASKS, make_task
+from tests.helpers.runs import last_command
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted((ROOT / "coordconv_apps" / "coordinates" / "configs").glob("*.yaml"))
@@ -47,7 +47,7 @@ def run_folder(runs: Path, name: str, version: int) -> Path:
 
 
 def newest(runs: Path, name: str) -> Path:
-    return versions(runs / "coordinates" / name)[0]
+    return last_command(runs / "coordinates" / name)
 
 
 def summary_of(folder: Path) -> dict[str, Any]:
@@ -91,7 +91,7 @@ def test_config_trains_and_tests(tmp_path: Path, config: Path, coords: str) -> N
     names = {f"{prefix}{metric}" for prefix in ("", "train_") for metric in METRICS[name]}
     assert {f"val/{name}" for name in names} | {"val/seconds", "train/loss"} <= set(summary["metrics"])
     main(["test", "--ckpt_path=best", f"--name={config.stem}", f"--runs_dir={tmp_path}", *CPU])
-    tested = summary_of(run_folder(tmp_path, config.stem, 1))["metrics"]
+    tested = summary_of(newest(tmp_path, config.stem))["metrics"]
     assert set(tested) == {f"test/{name}" for name in names}
     # The sets that are evaluated in the training are those of the test.
     for metric in names:

@@ -307,6 +307,6 @@ def test_training_and_test_write_pictures(tmp_path: Path) -> None:
     sizes = [f"--{of}.{name}" for of in ("model", "data") for name in (f"canvas_size={SIZE}", f"square_size={SQUARE}")]
     main(["fit", f"--runs_dir={tmp_path}", "--trainer.max_epochs=1", "--trainer.accelerator=cpu", *sizes])
     main(["test", "--ckpt_path=best", f"--runs_dir={tmp_path}"])
-    for version in (0, 1):
-        folder = tmp_path / "coordinates" / "default" / f"version_{version}" / "pictures"
+    for command in ("version_0", "version_0/test_0"):
+        folder = tmp_path / "coordinates" / "default" / command / "pictures"
         assert sorted(path.name for path in folder.iterdir()) == ["centers.png", "probabilities.png"]

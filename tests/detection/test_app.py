@@ -19,6 +19,7 @@ from detection.__main__ import main
 from detection.canvas import CanvasSettings, draw_canvases
 from detection.glyph_sources import load_glyphs
 from detection.pictures import TRUE_COLOUR
+from tests.helpers.runs import last_command
 
 CONFIGS = sorted((Path(__file__).parents[2] / "detection" / "configs").glob("*.yaml"))
 SMALL = [
@@ -54,7 +55,7 @@ def test_config_trains_and_tests(tmp_path: Path, config: Path, coords: str) -> N
     assert summary["coords"] == coords
     assert summary["best"]["metric"] == task.monitor
     main(["test", "--ckpt_path=best", f"--name={config.stem}", f"--runs_dir={tmp_path}"])
-    test = run_folder(tmp_path, config.stem, 1)
+    test = fit / "test_0"
     metrics: dict[str, float] = dict(read_summary(test))["metrics"]
     figures = {"iou_proposals", "recall_iou"}
     if task_class is detection.FasterRCNN:
@@ -105,7 +106,7 @@ def test_predict_on_own_images(trained: Path, tmp_path: Path, capsys: pytest.Cap
     output = capsys.readouterr().out
     assert "left out 1 of 5 images" in output
     assert "broken.png" in output
-    folder = max((trained / "detection" / "a").glob("version_*"), key=lambda path: path.stat().st_mtime)
+    folder = last_command(trained / "detection" / "a")
     folder /= "predictions"
     found = json.loads((folder / "detections.json").read_text())
     assert f"{len(found['annotations'])} detections in 4 images" in output
@@ -144,7 +145,7 @@ def test_predict_on_small_and_16_bit_images(trained: Path, tmp_path: Path) -> No
     Image.fromarray(deep).save(tmp_path / "b.png")
     args = [f"--runs_dir={trained}", f"--data.predict_images={tmp_path}", "--ckpt_path=best", "--name=a"]
     main(["predict", *args])
-    folder = max((trained / "detection" / "a").glob("version_*"), key=lambda path: path.stat().st_mtime)
+    folder = last_command(trained / "detection" / "a")
     found = json.loads((folder / "predictions" / "detections.json").read_text())
     assert [(image["width"], image["height"]) for image in found["images"]] == [(40, 3), (40, 30)]
     of_the_small_one = [a["bbox"] for a in found["annotations"] if a["image_id"] == 0]
@@ -161,7 +162,7 @@ def test_predictions_open_in_coco_tools(trained: Path, tmp_path: Path) -> None:
     (tmp_path / "broken.png").unlink()
     args = [f"--runs_dir={trained}", f"--data.predict_images={tmp_path}", "--ckpt_path=best", "--name=a"]
     main(["predict", *args])
-    folder = max((trained / "detection" / "a").glob("version_*"), key=lambda path: path.stat().st_mtime)
+    folder = last_command(trained / "detection" / "a")
     coco = COCO(str(folder / "predictions" / "detections.json"))
     assert len(coco.getImgIds()) == 4
     assert len(coco.getCatIds()) == 10
@@ -229,8 +230,8 @@ def test_two_processes_train_and_give_the_figures_of_one(trained: Path, tmp_path
     metrics = []
     # An odd number of canvases: no process may see one twice.
     common = [f"--ckpt_path={checkpoint}", f"--runs_dir={tmp_path}", "--name=a", "--data.num_test=7"]
-    for number, (start, devices) in enumerate(((run_here, []), (command, two))):
+    for start, devices in ((run_here, []), (command, two)):
         start("test", *common, "--data.batch_size=2", *devices)
-        metrics.append(dict(read_summary(run_folder(tmp_path, "a", number)))["metrics"])
+        metrics.append(dict(read_summary(last_command(tmp_path / "detection" / "a")))["metrics"])
     assert metrics[0]
     assert metrics[1] == pytest.approx(metrics[0], abs=1e-6)

@@ -16,7 +16,6 @@ import torch
 import yaml
 from PIL import Image
 
-from coordconv_apps.runs.folder import versions
 from coordconv_apps.runs.summary import read_summary
 from generative.__main__ import main
 from generative.pictures import GenerativePictures
@@ -25,7 +24,7 @@ from generative.tasks import GAN, VAE, GenerativeTask
 from generative.tasks.base import PREDICTION_SEED
 from generative.two_shapes import draw_scenes, render
 from tests.generative.helpers import everywhere
-from tests.helpers.runs import assert_same_runs
+from tests.helpers.runs import assert_same_runs, last_command
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = {path.stem: path for path in sorted((ROOT / "generative" / "configs").glob("*.yaml"))}
@@ -52,7 +51,7 @@ def run_folder(runs: Path, name: str, version: int) -> Path:
 
 
 def newest(runs: Path, name: str) -> Path:
-    return versions(runs / "generative" / name)[0]
+    return last_command(runs / "generative" / name)
 
 
 def figures_of(folder: Path) -> dict[str, float]:
@@ -121,7 +120,7 @@ def test_config_trains_and_tests(
     of_folders = {"gan": "val/patch_distance", "vae": "val/loss"}
     assert summary["best"]["metric"] == (of_folders[method] if of_folder else task.monitor)
     main(["test", "--ckpt_path=best", f"--name={name}", f"--runs_dir={tmp_path}", *CPU])
-    tested = run_folder(tmp_path, name, 1)
+    tested = newest(tmp_path, name)
     names = set(figures_of(tested))
     if of_folder:
         parts = losses["vae"] if method == "vae" else ()
@@ -206,6 +205,7 @@ import torch
 from lightning.pytorch import Callback
 
 import generative.__main__ as application
+import generative.pictures
 from generative.tasks import GAN
 from tests.generative.helpers import everywhere
 
@@ -224,7 +224,7 @@ class GenerativePictures(Callback):
         torch.save({"state": state, "random": self.random}, f"{FOLDER}/{name}_{trainer.global_rank}.pt")
 
 
-application.GenerativePictures = GenerativePictures
+generative.pictures.GenerativePictures = GenerativePictures
 GAN.sample = lambda self, latents: everywhere(latents)  # images that show something; training stays the same
 
 if __name__ == "__main__":

@@ -56,3 +56,8 @@ def assert_same_runs(one: Path, other: Path) -> None:
     told_one, told_other = read_summary(one), read_summary(other)
     for key in ("metrics", "epochs", "steps", "status", "parameters"):
         assert told_one[key] == told_other[key], key
+
+
+def last_command(name_dir: Path) -> Path:
+    """Return the folder of the last command of a run's name: a training, or an evaluation below one."""
+    return max(name_dir.rglob("summary.json"), key=lambda path: path.stat().st_mtime_ns).parent

@@ -32,6 +32,7 @@ from rl.policy_files import load_safe
 from rl.predictions import EpisodeWriter
 from rl.tasks import A2C, PPO
 from rl.tasks.base import RLTask
+from tests.helpers.runs import last_command
 
 CONFIGS = {path.stem: path for path in sorted((Path(__file__).parents[2] / "rl" / "configs").glob("*.yaml"))}
 CPU = ["--trainer.accelerator=cpu", "--trainer.devices=1"]
@@ -52,7 +53,7 @@ def run_folder(runs: Path, name: str, version: int) -> Path:
 
 
 def newest(runs: Path, name: str) -> Path:
-    return versions(runs / "rl" / name)[0]
+    return last_command(runs / "rl" / name)
 
 
 def figures_of(folder: Path) -> dict[str, float]:
@@ -124,7 +125,7 @@ def test_config_trains_and_tests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         monkeypatch.setattr(RLPictures, "draw", lambda *unused: {})
         drawn = {"episode.gif"}
     main(["test", "--ckpt_path=best", f"--name={name}", f"--runs_dir={tmp_path}", *CPU])
-    tested = run_folder(tmp_path, name, 1)
+    tested = newest(tmp_path, name)
     assert set(figures_of(tested)) == {f"test/{figure}" for figure in figures}
     assert {path.name for path in (tested / "pictures").iterdir()} == drawn
     assert_all_is_written(tested, given["game"])

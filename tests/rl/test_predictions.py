@@ -181,6 +181,7 @@ import torch
 from lightning.pytorch import Callback
 
 import rl.__main__ as application
+import rl.pictures
 
 FOLDER, *ARGUMENTS = sys.argv[1:]
 
@@ -192,7 +193,7 @@ class RLPictures(Callback):
         torch.save(pl_module.state_dict(), f"{FOLDER}/{trainer.global_rank}.pt")
 
 
-application.RLPictures = RLPictures
+rl.pictures.RLPictures = RLPictures
 
 if __name__ == "__main__":
     while ARGUMENTS:  # to start takes longer than to play
@@ -262,7 +263,7 @@ def test_two_processes_end_with_the_same_weights(pair: tuple[Path, list[str]]) -
 def test_two_processes_play_the_games_of_one(pair: tuple[Path, list[str]]) -> None:
     folder, _ = pair
     main(["test", f"--runs_dir={folder}", "--ckpt_path=last", "--trainer.strategy=auto", *CPU])
-    alone, together = newest(folder, "default"), run_folder(folder, "default", 1)
+    alone, together = newest(folder, "default"), run_folder(folder, "default", 0) / "test_0"
     assert read_summary(together)["world_size"] == 2
     assert figures_of(alone) == pytest.approx(figures_of(together))
     assert episodes_of(alone) == episodes_of(together)
@@ -275,7 +276,7 @@ def test_two_processes_play_the_games_of_one(pair: tuple[Path, list[str]]) -> No
 
 def test_two_processes_share_a_prediction(pair: tuple[Path, list[str]]) -> None:
     folder, outputs = pair
-    predicted = run_folder(folder, "default", 2) / "predictions"
+    predicted = run_folder(folder, "default", 0) / "predict_0" / "predictions"
     assert sorted(path.name for path in predicted.iterdir()) == ["000.gif", "001.gif", "002.gif"]
     assert [re.findall(r"^episode (\d): score", output, re.MULTILINE) for output in outputs] == [["0", "2"], ["1"]]
 

@@ -188,14 +188,14 @@ def test_the_best_checkpoint_is_chosen_by_the_average_and_holds_it(uninterrupted
 def test_the_average_is_evaluated(tmp_path: Path, uninterrupted: Path, command: str, metric: str) -> None:
     checkpoint = uninterrupted / "checkpoints" / "last.ckpt"
     main([command, f"--runs_dir={tmp_path}", f"--ckpt_path={checkpoint}"])
-    message = read_summary(tmp_path / "toy" / "default" / "version_0")["metrics"]
+    message = read_summary(tmp_path / "toy" / "default" / f"{command}_0")["metrics"]
     assert message[metric] == pytest.approx(distance(load(uninterrupted)["state_dict"]), abs=1e-6)
 
 
 def test_the_average_is_exported(tmp_path: Path, uninterrupted: Path) -> None:
     checkpoint = uninterrupted / "checkpoints" / "last.ckpt"
     main(["export", f"--runs_dir={tmp_path}", f"--ckpt_path={checkpoint}", "--format=torch_export"])
-    (path,) = (tmp_path / "toy" / "default" / "version_0" / "export").glob("*.pt2")
+    (path,) = (tmp_path / "toy" / "default" / "export_0" / "export").glob("*.pt2")
     task = task_with(load(uninterrupted)["state_dict"])
     (images,) = task.example_inputs()
     with torch.no_grad():

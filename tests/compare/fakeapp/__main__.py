@@ -60,8 +60,8 @@ def _arguments() -> argparse.Namespace:
     return args
 
 
-def _new_folder(runs: Path) -> Path:
-    folder = runs / f"version_{len(list(runs.glob('version_*')))}"
+def _new_folder(parent: Path, kind: str) -> Path:
+    folder = parent / f"{kind}_{len(list(parent.glob(f'{kind}_*')))}"
     (folder / "checkpoints").mkdir(parents=True)
     (folder / "pid").write_text(str(os.getpid()))
     return folder
@@ -106,7 +106,8 @@ def main() -> int:
         os.kill(os.getpid(), signal.SIGKILL)
     runs = Path(args["runs_dir"], "fakeapp", args["name"])
     resumed = args["command"] == "fit" and args["ckpt_path"] is not None
-    folder = args["ckpt_path"].parent.parent if resumed else _new_folder(runs)
+    fit = runs if args["ckpt_path"] is None else args["ckpt_path"].parent.parent
+    folder = fit if resumed else _new_folder(fit, "version" if args["command"] == "fit" else "test")
     summary: dict[str, Any] = {
         "command": args["command"],
         "status": "finished",

@@ -250,7 +250,7 @@ def test_evaluations_play_the_same_games_each_time(trained: Path, tmp_path: Path
     figures = []
     for version in range(2):
         main(["test", f"--runs_dir={tmp_path}", f"--ckpt_path={best}", "--data.test_episodes=5"])
-        figures.append(read_summary(tmp_path / "rl" / "default" / f"version_{version}")["metrics"])
+        figures.append(read_summary(tmp_path / "rl" / "default" / f"test_{version}")["metrics"])
     assert figures[0]["test/episodes"] == 5
     assert figures[0] == figures[1]
 

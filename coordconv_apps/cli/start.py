@@ -1,0 +1,110 @@
+"""Answer what needs no task: ``--help``, a wrong command, and a training without a config.
+
+An application's ``__main__`` calls `check_command` before it imports torch and Lightning, which takes seconds.
+"""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+from coordconv_apps.utils.config_files import find_config, shipped_configs
+from coordconv_apps.utils.errors import UserError
+
+COMMANDS: Mapping[str, str] = {
+    "fit": "Train a network, or resume its training.",
+    "validate": "Evaluate a checkpoint on the validation data.",
+    "test": "Evaluate a checkpoint on the test data.",
+    "predict": "Use a checkpoint on data of your own.",
+    "export": "Write a checkpoint's network in forms that run without this package.",
+}
+"""The commands, with their help."""
+
+_LENGTHS = ("max_epochs", "max_steps", "max_time", "fast_dev_run", "total_timesteps")
+_HELP = ("-h", "--help")
+
+
+def check_command(
+    package: str, args: Sequence[str] | None = None, commands: Sequence[str] = tuple(COMMANDS)
+) -> list[str]:
+    """Check the command at the start of a command line.
+
+    Args:
+        package: The application, as in ``python -m <package>``.
+        args: The command line; ``sys.argv`` if None.
+        commands: The commands that the application has.
+
+    Returns:
+        The command line.
+
+    Raises:
+        SystemExit: With status 0 after printing the help; with status 2 after printing one line about a mistake.
+    """
+    args = list(sys.argv[1:] if args is None else args)
+    try:
+        command = _find_command(args, commands)
+        if command is None:
+            print(_help(package, commands))
+            raise SystemExit(0)
+        if command == "fit":
+            _check_fit(package, args)
+    except (UserError, ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    return args
+
+
+def config_values(args: Sequence[str]) -> list[str]:
+    """Return the values of ``--config`` and ``-c`` on a command line."""
+    joined = [arg.partition("=")[2] for arg in args if arg.startswith(("--config=", "-c="))]
+    return joined + [value for flag, value in pairwise(args) if flag in ("--config", "-c")]
+
+
+def configs_help(package: str) -> str:
+    """Return a line for the help that lists the configs that an application ships; empty if there are none."""
+    names = ", ".join(shipped_configs(package))
+    return f"Configs for --config NAME: {names}, or a YAML file of your own.\n" if names else ""
+
+
+def _find_command(args: Sequence[str], commands: Sequence[str]) -> str | None:
+    """Return the command; None if the help of all of them is asked for."""
+    known, values = ", ".join(commands), config_values(args)
+    for arg in args:
+        if arg in commands:
+            return arg
+        if arg in _HELP:
+            return None
+        if arg in ("--config", "-c") or arg.startswith(("--config=", "-c=")) or arg in values:
+            continue  # a config of several commands
+        if arg.startswith("-"):
+            raise UserError(f"{arg} before the command: a command comes first: {known}")
+        close = difflib.get_close_matches(arg, commands, n=1)
+        raise UserError(f"no command is called {arg!r}: choose from {known}" + (f" ({close[0]}?)" if close else ""))
+    raise UserError(f"a command is needed: {known}")
+
+
+def _check_fit(package: str, args: Sequence[str]) -> None:
+    """Raise an error if a training has neither a config nor a checkpoint nor a length: it would take 1,000 epochs."""
+    values = config_values(args)
+    for value in values:
+        find_config(value, package)
+    flags = [arg.partition("=")[0] for arg in args]
+    begun = {*_HELP, "--ckpt_path", "--print_config", "--trainer"}
+    stated = begun.intersection(flags) or any(flag.rpartition(".")[2] in _LENGTHS for flag in flags)
+    shipped = shipped_configs(package)
+    if shipped and not values and not stated:
+        raise UserError(
+            f"fit needs --config: {', '.join(shipped)}, or a YAML file of your own; or the length of the training,"
+            " such as --trainer.max_epochs=10"
+        )
+
+
+def _help(package: str, commands: Sequence[str]) -> str:
+    """Return the help of the whole application."""
+    about = (sys.modules[package].__doc__ or "").strip().partition("\n")[0] if package in sys.modules else ""
+    lines = [f"usage: python -m {package} COMMAND [--config CONFIG] [--any.argument VALUE]", "", about, "", "Commands:"]
+    lines += [f"  {command:<10}{COMMANDS[command]}" for command in commands]
+    lines += ["", *configs_help(package).splitlines(), f"Arguments of a command: python -m {package} fit --help"]
+    return "\n".join(lines)

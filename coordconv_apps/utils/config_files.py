@@ -1,0 +1,110 @@
+"""Find the configs that an application ships, and refuse YAML that would expand without bounds."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import re
+from pathlib import Path
+from typing import Any
+
+from coordconv_apps.utils.argument_checks import given_path
+from coordconv_apps.utils.errors import UserError
+
+MAX_BYTES = 1_000_000
+MAX_DEPTH = 50
+MAX_VALUES = 100_000
+"""Limits of a YAML text, the last one with every alias expanded; the largest config of this project has 60 values."""
+
+
+def shipped_configs(package: str) -> dict[str, Path]:
+    """Return the config files in the folder ``configs`` of a package by name; the package is not imported.
+
+    >>> sorted(shipped_configs("detection"))
+    ['mnist', 'mnist_proposals', 'quickstart']
+    """
+    spec = importlib.util.find_spec(package)
+    places = () if spec is None else spec.submodule_search_locations or ()
+    return {path.stem: path for place in places for path in sorted(Path(place, "configs").glob("*.yaml"))}
+
+
+def find_config(value: str, package: str) -> str:
+    """Return the config that a value of ``--config`` means to the application in ``package``.
+
+    Args:
+        value: A file; the name of a shipped config, such as ``mnist`` or ``detection:mnist``; or a YAML mapping.
+        package: The application.
+
+    Returns:
+        The path of the file, or the mapping as it is.
+
+    Raises:
+        ValueError: The value is empty.
+        FileNotFoundError: There is no such file or shipped config.
+
+    >>> Path(find_config("detection:mnist", "detection")).name
+    'mnist.yaml'
+    """
+    if "{" in value or ": " in value or ":\n" in value:  # a mapping, unless a file has such a name
+        return value
+    path = given_path(value, "--config")
+    if path.exists():
+        return str(path)
+    shipped = shipped_configs(package)
+    application, _, name = value.rpartition(":")
+    short = package.rpartition(".")[2]
+    if name in shipped and application in ("", short, package):
+        return str(shipped[name])
+    if re.fullmatch(r"[\w.]+:\w+", value) and application not in (short, package):
+        raise FileNotFoundError(f"--config={value}: no such file, and this is the application {short}")
+    close = difflib.get_close_matches(name.removesuffix(".yaml").rpartition("/")[2], shipped, n=3)
+    names = f"close: {', '.join(close)}" if close else f"the shipped configs are {', '.join(shipped)}"
+    raise FileNotFoundError(f"--config={value}: no such file{f' ({names})' if shipped else ''}")
+
+
+def check_yaml(text: str, source: str) -> None:
+    """Raise `UserError` if a YAML text is too large or too deeply nested, also once its aliases are expanded.
+
+    Loaders are recursive and end the process instead of raising an error. Other errors of the text are left to them.
+
+    Args:
+        text: The text.
+        source: Where it comes from, for the message.
+    """
+    if len(text) < MAX_DEPTH:
+        return
+    if len(text) > MAX_BYTES:
+        raise UserError(f"{source}: larger than {MAX_BYTES:,} characters, which no config is")
+    import yaml
+
+    sizes: dict[str, int] = {}  # number of values below each anchor
+    parents: list[tuple[str | None, int]] = []  # the open collections: anchor, and number of values so far
+    try:
+        for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+            size, anchor = _size(event, sizes, source), getattr(event, "anchor", None)
+            if isinstance(event, yaml.CollectionStartEvent):
+                parents.append((anchor, 1))
+                if len(parents) > MAX_DEPTH:
+                    raise UserError(f"{source}: nested more than {MAX_DEPTH} levels deep")
+                continue
+            if isinstance(event, yaml.CollectionEndEvent):
+                anchor, size = parents.pop()
+            if anchor is not None and not isinstance(event, yaml.AliasEvent):
+                sizes[anchor] = size
+            if parents:
+                parents[-1] = (parents[-1][0], parents[-1][1] + size)
+            if size > MAX_VALUES:
+                raise UserError(f"{source}: its aliases expand to more than {MAX_VALUES:,} values")
+    except yaml.YAMLError:
+        return
+
+
+def _size(event: Any, sizes: dict[str, int], source: str) -> int:  # noqa: ANN401  # of PyYAML, which has no base class
+    """Return the number of values that a scalar or an alias stands for."""
+    import yaml
+
+    if isinstance(event, yaml.AliasEvent):
+        if event.anchor not in sizes:
+            raise UserError(f"{source}: the alias *{event.anchor} is used within its own value, or has none")
+        return sizes[event.anchor]
+    return 1 if isinstance(event, yaml.ScalarEvent) else 0
