@@ -21,7 +21,7 @@ from jsonargparse import ArgumentParser
 
 from coordconv_apps.cli.launch import parent_launch
 from coordconv_apps.cli.merge_config import read_run_state
-from coordconv_apps.cli.start import COMMANDS
+from coordconv_apps.cli.start import COMMANDS, check_texts
 from coordconv_apps.runs.folder import find_checkpoint
 from coordconv_apps.training.checkpoints import RunState
 from coordconv_apps.training.task import Task
@@ -45,9 +45,7 @@ def preview(
         UserError: There is no such class, the checkpoint has another one, or a YAML text is too large or too deep.
         FileNotFoundError: There is no such checkpoint or config.
     """
-    for arg in args:
-        flag, _, value = arg.partition("=") if arg.startswith("--") else ("a value on the command line", "", arg)
-        check_yaml(value, flag)
+    check_texts(package, args)
     command = next((i for i, arg in enumerate(args) if arg in COMMANDS), None)
     if command is None:
         return default, list(args), None, None

@@ -9,8 +9,9 @@ import difflib
 import sys
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from pathlib import Path
 
-from coordconv_apps.utils.config_files import find_config, shipped_configs
+from coordconv_apps.utils.config_files import MAX_BYTES, check_yaml, find_config, shipped_configs
 from coordconv_apps.utils.errors import UserError
 
 COMMANDS: Mapping[str, str] = {
@@ -48,6 +49,7 @@ def check_command(
         if command is None:
             print(_help(package, commands))
             raise SystemExit(0)
+        check_texts(package, args)
         if command == "fit":
             _check_fit(package, args)
     except (UserError, ValueError, OSError) as error:
@@ -60,6 +62,18 @@ def config_values(args: Sequence[str]) -> list[str]:
     """Return the values of ``--config`` and ``-c`` on a command line."""
     joined = [arg.partition("=")[2] for arg in args if arg.startswith(("--config=", "-c="))]
     return joined + [value for flag, value in pairwise(args) if flag in ("--config", "-c")]
+
+
+def check_texts(package: str, args: Sequence[str]) -> None:
+    """Raise an error for a config that does not exist, and for a config or a value that YAML cannot load in bounds."""
+    for value in config_values(args):
+        path = Path(find_config(value, package))
+        if "{" not in value and path.is_file():
+            with path.open(encoding="utf-8", errors="replace") as file:
+                check_yaml(file.read(MAX_BYTES + 1), f"--config={value}")
+    for arg in args:
+        flag, _, value = arg.partition("=") if arg.startswith("--") else ("a value on the command line", "", arg)
+        check_yaml(value, flag)
 
 
 def configs_help(package: str) -> str:
@@ -87,14 +101,11 @@ def _find_command(args: Sequence[str], commands: Sequence[str]) -> str | None:
 
 def _check_fit(package: str, args: Sequence[str]) -> None:
     """Raise an error if a training has neither a config nor a checkpoint nor a length: it would take 1,000 epochs."""
-    values = config_values(args)
-    for value in values:
-        find_config(value, package)
     flags = [arg.partition("=")[0] for arg in args]
     begun = {*_HELP, "--ckpt_path", "--print_config", "--trainer"}
     stated = begun.intersection(flags) or any(flag.rpartition(".")[2] in _LENGTHS for flag in flags)
     shipped = shipped_configs(package)
-    if shipped and not values and not stated:
+    if shipped and not config_values(args) and not stated:
         raise UserError(
             f"fit needs --config: {', '.join(shipped)}, or a YAML file of your own; or the length of the training,"
             " such as --trainer.max_epochs=10"

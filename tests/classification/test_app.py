@@ -474,7 +474,7 @@ def assert_told_in_one_line(capsys: pytest.CaptureFixture[str], arguments: list[
         (["--model.schedule=step"], "model.schedule=step: must be cosine or constant"),
         (["--model.optimizer=adam"], "--model.optimizer=adam: expected 'sgd', 'adamw'"),
         (["--model.weights=none.pth"], "weights='none.pth': must be a file that exists, or of mobilenet_v2: default"),
-        (["--model.small_images=true"], "small_images=True: must be false for network='mobilenet_v2'"),
+        (["--model.small_images=true"], "model.small_images=True: must be false for model.network='mobilenet_v2'"),
         (["--model.network_args={depth: 3}"], "network_args={'depth': 3}: mobilenet_v2 does not take them"),
         (["--data.repeats=3"], "data.batch_size=8: must be a multiple of data.repeats=3"),
         (["--data.root=null"], "data.root=null: must be a folder of images with data.source=folder"),
