@@ -52,7 +52,9 @@ def _plot_curves(axes: "Axes", results: Sequence[Result], arms: Sequence[str]) -
         axes.plot(x, mean, color=ARM_COLOURS[arm], marker=marker, label=f"{arm} (n = {len(curves)})")
         axes.fill_between(x, mean - deviation, mean + deviation, color=ARM_COLOURS[arm], alpha=0.2, linewidth=0)
     axes.grid(alpha=0.3)
-    if axes.lines:
+    if not axes.lines:
+        axes.text(0.5, 0.5, "no run logged a validation", ha="center", va="center", transform=axes.transAxes)
+    else:
         axes.legend()
 
 

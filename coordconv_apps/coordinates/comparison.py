@@ -74,7 +74,9 @@ def extend(results: Sequence[Result]) -> Extension:
     runs = [_read(result, measure) for result in finished]
     rows, notes = _perfect(finished, arms)
     common = common_value(runs, measure)
-    if common is None:
+    if unvalidated := [run.job.name for run in runs if not len(run.test)]:
+        notes.append(f"no speed-up: {', '.join(unvalidated)} logged no validation")
+    elif common is None:
         limit = f"{measure.trivial:g}{measure.unit}"
         notes.append(f"no speed-up: the test {measure.label} of some run was never better than {limit}")
     else:
@@ -82,9 +84,8 @@ def extend(results: Sequence[Result]) -> Extension:
         seconds = {run.job: seconds_to(run, common, measure) for run in runs}
         rows.append(Row(f"seconds to {value}", seconds, ".1f"))
         notes.append(f"{value}: the best test value that every run reached at some validation")
-        notes += _speed_ups(seconds, arms, value)
-        if any(result.job.arm != arms[0] and result.argument("model.loss") == "sampled" for result in finished):
-            notes.append(SAMPLED)
+        speed_ups = _speed_ups(seconds, arms, value)
+        notes += [*speed_ups, SAMPLED] if speed_ups and any(map(_only_network_samples, finished)) else speed_ups
     notes += _parameter_ratios(finished, arms)
     drawn = [run for run in runs if len(run.test)]
     return Extension(rows, notes, _figures(drawn, arms, measure, common) if drawn else {})
@@ -96,6 +97,11 @@ def _read(result: Result, measure: Measure) -> Run:
     epochs = sorted(set.intersection(*(set(curve) for curve in curves)))
     values = np.array([[curve[epoch] for epoch in epochs] for curve in curves], dtype=np.float64)
     return Run(result.job, *values[:, np.isfinite(values).all(axis=0)])
+
+
+def _only_network_samples(result: Result) -> bool:
+    """Return whether the arms with coordinates have a sampled softmax, and the baseline is another network without."""
+    return result.argument("model.loss") == "sampled" and result.argument("model.baseline") is not None
 
 
 def common_value(runs: Sequence[Run], measure: Measure) -> float | None:

@@ -1,9 +1,12 @@
 """Tables of a comparison: the differences of arms, their intervals, and the notes under them."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from scipy import stats
 
+from coordconv_apps.compare import plots
 from coordconv_apps.compare.arguments import ARMS
 from coordconv_apps.compare.extension import Row
 from coordconv_apps.compare.jobs import Job
@@ -83,3 +86,12 @@ def test_table_shows_the_mean_of_real_data_beside_the_name() -> None:
 
 def test_every_arm_has_a_colour() -> None:
     assert set(ARM_COLOURS) == set(ARMS)
+
+
+def test_a_plot_without_validations_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts: list[list[str]] = []
+    monkeypatch.setattr(plots, "as_png", lambda figure: texts.append([t.get_text() for t in figure.axes[0].texts]))
+    result = Result(Job("none", 0), metrics={"test/iou": 0.5}, headline="val/iou")
+    plots.plot_results([result])
+    plots.plot_results([dataclasses.replace(result, curve={0: 0.4})])
+    assert texts == [["no run logged a validation"], []]

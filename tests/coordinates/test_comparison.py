@@ -99,13 +99,20 @@ def test_times_and_ratios_of_known_runs(accuracy: Runs) -> None:
     ]
 
 
-def test_a_speed_up_by_more_than_the_layer_says_so(accuracy: Runs) -> None:
+@pytest.mark.parametrize("baseline", ["deconv", "null"])
+def test_a_speed_up_by_more_than_the_layer_says_so(accuracy: Runs, baseline: str) -> None:
     before = list(accuracy.extension().notes)
     for result in accuracy.results:
-        (result.folders[0] / "config.yaml").write_text("model: {class_path: X, init_args: {loss: sampled}}\n")
-    assert list(accuracy.extension().notes) == [*before[:3], SAMPLED, *before[3:]]
-    baseline = [result for result in accuracy.results if result.job.arm == "none"]
-    assert SAMPLED not in extend(baseline).notes, "which ignores this argument"
+        (result.folders[0] / "config.yaml").write_text(f"model: {{loss: sampled, baseline: {baseline}}}\n")
+    more = [SAMPLED] if baseline == "deconv" else []  # otherwise both arms have it
+    assert list(accuracy.extension().notes) == [*before[:3], *more, *before[3:]]
+
+
+def test_runs_without_validations_are_named(accuracy: Runs) -> None:
+    (accuracy.results[2].folders[0] / "metrics.csv").unlink()  # as with --trainer.logger=false
+    extension = accuracy.extension()
+    assert extension.notes[1] == "no speed-up: none-seed1 logged no validation"
+    assert set(extension.figures) == {"train_test", "time"}, "of the other runs"
 
 
 def test_an_arm_that_never_is_perfect_has_no_time_in_the_table(accuracy: Runs) -> None:
