@@ -247,6 +247,16 @@ class Checkpoints(Checkpoint):
             self.best = checkpoint["run"]["best"]
 
 
+def raise_if_interrupted(trainer: Trainer) -> None:
+    """Raise `Interrupted` in a training that was asked to stop, for validation steps that take long.
+
+    Call `save_before_error` before the exception leaves the step.
+    """
+    for callback in trainer.checkpoint_callbacks:
+        if isinstance(callback, Checkpoints) and callback.interrupts.requested:
+            raise Interrupted(callback.interrupts.requested)
+
+
 def save_before_error(trainer: Trainer, place: Literal["batch", "validation"]) -> None:
     """Write ``last.ckpt``, so that a training that ends with an error can resume. All processes call this together.
 

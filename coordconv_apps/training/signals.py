@@ -18,8 +18,11 @@ class Interrupted(BaseException):
     """Raised when a signal asks this program to stop, which then has the exit status 128 + ``signum``."""
 
     def __init__(self, signum: int) -> None:
-        super().__init__(signal.Signals(signum).name)
+        super().__init__(signum)
         self.exit_status = 128 + signum
+
+    def __str__(self) -> str:
+        return signal.Signals(self.args[0]).name
 
 
 class Interrupts:

@@ -77,7 +77,14 @@ def shard_episodes(num_episodes: int, num_envs: int, rank: int = 0, world_size: 
 
 
 def play_episodes(
-    player: Player, env: VecEnv, num_episodes: int, *, deterministic: bool, seed: int, max_steps: int | None = None
+    player: Player,
+    env: VecEnv,
+    num_episodes: int,
+    *,
+    deterministic: bool,
+    seed: int,
+    max_steps: int | None = None,
+    before: Callable[[], None] | None = None,
 ) -> Episodes:
     """Play a number of episodes that is fixed beforehand for each environment, as `shard_episodes` describes.
 
@@ -91,6 +98,7 @@ def play_episodes(
         seed: Seed of the first environment, as for `rl.evaluation.play.play`.
         max_steps: Steps of each environment after which playing ends. Unfinished episodes then count with the rewards
             so far, as the environment returns them; episodes that have not begun are left out.
+        before: Called before each step; an exception ends playing.
 
     Example:
         >>> from rl import CoordConvCnnPolicy
@@ -110,7 +118,7 @@ def play_episodes(
     found: list[list[tuple[float, int, int, bool]]] = [[] for _ in range(count)]
     scores, lengths = np.zeros(count), np.zeros(count, dtype=np.int64)
     with evaluation_mode(player):
-        steps = play(player, env, deterministic=deterministic, seed=seed) if num_episodes else ()
+        steps = play(player, env, deterministic=deterministic, seed=seed, before=before) if num_episodes else ()
         for number, step in enumerate(steps, start=1):
             scores += step.rewards
             lengths += 1

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from coordconv_apps.nn.coords import Coords
-from coordconv_apps.training.checkpoints import save_before_error
+from coordconv_apps.training.checkpoints import raise_if_interrupted, save_before_error
+from coordconv_apps.training.signals import Interrupted
 from coordconv_apps.training.task import Task
 from coordconv_apps.training.trainer_access import attached_datamodule
 from coordconv_apps.utils.distributed import gather_ranks
@@ -81,8 +82,10 @@ class EvaluatedTask(Task, ABC):
         """Log the metrics of a test."""
         self._log_episodes("test")
 
-    def raise_if_any_failed(self, failure: UserError | None, place: Literal["batch", "validation"]) -> None:
-        """Raise this rank's failure or that of the first rank that has one, and save the training before.
+    def raise_if_any_failed(
+        self, failure: UserError | Interrupted | None, place: Literal["batch", "validation"]
+    ) -> None:
+        """Raise this rank's failure, or that of the first rank that has one, and save the training before.
 
         All ranks call this together. A training that has diverged is not saved. ``place`` is where a resumed run
         continues, as in `coordconv_apps.training.checkpoints.save_before_error`.
@@ -95,12 +98,13 @@ class EvaluatedTask(Task, ABC):
         raise failure or failures[0]
 
     def _evaluate(self, shard: EpisodeShard, split: Split) -> None:
-        started, episodes, failure = time.perf_counter(), None, None
+        started, episodes = time.perf_counter(), None
+        failure: UserError | Interrupted | None = None
         try:
             # In single precision, like films and predictions.
             with torch.autocast(self.device.type, enabled=False), raise_on_divergence(self.lr):
                 episodes = self._play(shard, split)
-        except UserError as error:
+        except (UserError, Interrupted) as error:
             failure = error
         self.raise_if_any_failed(failure, "validation")
         assert episodes is not None
@@ -119,6 +123,7 @@ class EvaluatedTask(Task, ABC):
                 deterministic=data.deterministic,
                 seed=seed,
                 max_steps=data.eval_max_steps,
+                before=lambda: raise_if_interrupted(self.trainer),
             )
 
     def _log_episodes(self, split: Split) -> None:

@@ -17,6 +17,8 @@ import yaml
 from lightning.pytorch import seed_everything
 from PIL import Image
 
+import rl.evaluation.episodes as episodes_module
+import rl.evaluation.play as play_module
 import rl.pictures
 from coordconv_apps.runs.folder import versions
 from coordconv_apps.runs.summary import read_summary
@@ -202,6 +204,29 @@ def test_a_training_stops_for_a_signal_goes_on_and_ends(
     assert "nothing to do" not in capsys.readouterr().out
     assert timesteps(run) == 80
     assert len(versions(run.parent)) == 1
+
+
+@pytest.mark.usefixtures("bare")
+def test_a_signal_ends_a_long_validation_at_its_next_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    step, played = play_module.play, [0]
+
+    def interrupted(*arguments: Any, **options: Any) -> Any:  # noqa: ANN401  # handed on
+        for played[0], each in enumerate(step(*arguments, **options), start=1):
+            if played[0] == 5:
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield each
+
+    with monkeypatch.context() as patch:
+        patch.setattr(episodes_module, "play", interrupted)
+        with pytest.raises(SystemExit) as stopped:
+            main(["fit", f"--runs_dir={tmp_path}", "--name=stopped", *PPO_TINY])
+    assert (stopped.value.code, played[0]) == (143, 5)
+    checkpoint = run_folder(tmp_path, "stopped", 0) / "checkpoints" / "last.ckpt"
+    assert torch.load(checkpoint, weights_only=True)["run"]["place"] == "validation"
+    main(["fit", f"--runs_dir={tmp_path}", "--name=stopped", "--ckpt_path=last"])
+    resumed = figures_of(run_folder(tmp_path, "stopped", 0))
+    assert resumed["train/timesteps"] == 48
+    assert resumed["val/episodes"] == 2  # data.eval_max_steps ends before the third
 
 
 def test_the_quickstart_learns(tmp_path: Path) -> None:
