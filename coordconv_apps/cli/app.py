@@ -21,7 +21,7 @@ from coordconv_apps.data.datamodule import DataModule
 from coordconv_apps.training.signals import Interrupted, Interrupts
 from coordconv_apps.training.task import Task
 from coordconv_apps.utils.distributed import is_first_here, is_main_process
-from coordconv_apps.utils.errors import debugging, is_user_error, one_line
+from coordconv_apps.utils.errors import UserError, debugging, is_user_error, one_line
 from coordconv_apps.utils.memory import keep_freed_memory
 from coordconv_apps.utils.warning_filters import filter_warnings
 
@@ -47,7 +47,8 @@ def run(
             snake case.
 
     Raises:
-        SystemExit: Status 2 for a user's mistake, 130 for Ctrl-C, 143 for SIGTERM, 1 for any other failure.
+        SystemExit: Status 2 for a user's mistake, 130 for Ctrl-C, 143 for SIGTERM, 1 for any other failure, such as a
+            training that has diverged.
     """
     report = RunReport(app, task_class.__module__.partition(".tasks")[0])
     interrupts = Interrupts()
@@ -77,7 +78,7 @@ def run(
             traceback.print_exc()  # at once, since the first process may end this one
         else:
             raise
-        status = 2 if mistake else 1
+        status = error.exit_status if isinstance(error, UserError) else 2 if mistake else 1
     finally:
         end_processes(report.trainer, failed=status != 0)
         interrupts.restore()

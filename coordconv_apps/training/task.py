@@ -5,7 +5,7 @@ A task reads top to bottom in one order: configure, one shared step, train/valid
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -14,6 +14,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from coordconv_apps.nn.coords import Coords
+from coordconv_apps.training.divergence import CHECK_EVERY, Diverged, Loss, find_divergence
 from coordconv_apps.training.resumed_settings import OptimizerSettings, apply_changed_settings, optimizer_settings
 from coordconv_apps.utils.distributed import gather_ranks
 from coordconv_apps.utils.random_state import RandomState, random_state, restore_random_state
@@ -64,6 +65,8 @@ class Task(LightningModule):
         self.coords: Coords = coords
         self.run_facts: dict[str, float | str] = {}
         self._train_sums: dict[str, Tensor] = {}
+        self._recent_losses: list[Loss] = []  # of the steps since the last check
+        self._unchecked_steps = 0
         self._fresh_settings: list[OptimizerSettings] = []
         self._restored: dict[str, Any] | None = None
         self._before_validation: RandomState | None = None
@@ -79,6 +82,9 @@ class Task(LightningModule):
 
         The mean is weighted by the batch size. Unlike that of ``self.log(..., on_epoch=True)``, it survives an
         interruption within an epoch.
+
+        Raises:
+            Diverged: A scalar of the latest steps is NaN or infinite.
         """
         for name, value in values.items():
             self.log(f"{name}_step", value, on_step=True, on_epoch=False, prog_bar=True, batch_size=batch_size)
@@ -88,12 +94,31 @@ class Task(LightningModule):
             sums = self._train_sums[name]
             sums[0] += value.detach().to(sums.dtype) * batch_size
             sums[1] += batch_size
+            self._recent_losses.append(Loss(self.global_step, name, value.detach()))
+        self._unchecked_steps += 1
+        if self._unchecked_steps >= CHECK_EVERY:
+            self._raise_if_diverged()
+
+    def _raise_if_diverged(self, weights: Iterable[Tensor] = ()) -> None:
+        """Raise `Diverged` if losses since the last check, or weights, are NaN or infinite.
+
+        All processes call this together. Only where a scaler skips bad steps do bad losses alone need the weights.
+        """
+        losses, self._recent_losses, self._unchecked_steps = self._recent_losses, [], 0
+        scaled = self._trainer is not None and self._trainer.precision == "16-mixed"
+        own = find_divergence(losses, self.parameters() if scaled else weights, scaled=scaled)
+        found = next((each for each in gather_ranks(own) if each is not None), None)
+        if found is not None:
+            rates = ", ".join(f"{optimizer.param_groups[0]['lr']:.3g}" for optimizer in self.trainer.optimizers)
+            given = f"model.lr={self.hparams.get('lr')}"
+            raise Diverged(f"{given}: training diverged ({found}, with learning rate {rates}); lower it")
 
     def on_train_epoch_end(self) -> None:
         """Log the means of `log_train` over the epoch and all processes.
 
         Those of an epoch that the training stops within are reported but not logged: a resumed run completes them.
         """
+        self._raise_if_diverged()
         for name, sums in sorted(self._train_sums.items()):
             total, weight = self.trainer.strategy.reduce(sums, reduce_op="sum").tolist()
             if self.trainer.is_last_batch:
@@ -121,6 +146,7 @@ class Task(LightningModule):
 
     def on_validation_start(self) -> None:
         """Store the random state: an interrupted validation is repeated from its beginning."""
+        self._raise_if_diverged()
         self._before_validation = random_state(self.device)
 
     def on_validation_end(self) -> None:
@@ -130,7 +156,12 @@ class Task(LightningModule):
             self._before_validation = None
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the state of this class on every process to a checkpoint. All processes call this together."""
+        """Add the state of this class on every process to a checkpoint. All processes call this together.
+
+        Raises:
+            Diverged: Losses or weights are NaN or infinite. Nothing is written then.
+        """
+        self._raise_if_diverged(self.parameters())
         own = {
             "random": self._before_validation or random_state(self.device),
             "train_sums": {name: sums.cpu() for name, sums in self._train_sums.items()},

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import ClassVar
 
 
 class UserError(Exception):
-    """A user's mistake, described in one line."""
+    """A user's mistake, described in one line.
+
+    Attributes:
+        exit_status: The status with which the program ends.
+    """
+
+    exit_status: ClassVar[int] = 2
 
 
 def debugging() -> bool:

@@ -31,7 +31,8 @@ class CanvasRoIAlign(MultiScaleRoIAlign):  # type: ignore[misc]  # torchvision i
         """Pool the R boxes of all images from the map "0": ``(R, C, output_size, output_size)``."""
         padded, real = pad_boxes(boxes)
         pooled = self.pool(x["0"], padded)
-        return pooled.flatten(0, 1) if len({len(b) for b in boxes}) == 1 else pooled[real]
+        # Without any box there is still one of padding in each image.
+        return pooled.flatten(0, 1) if all(len(b) == padded.shape[1] for b in boxes) else pooled[real]
 
     def pool(self, features: Tensor, boxes: Tensor) -> Tensor:
         """Pool boxes ``(B, K, 4)`` from features ``(B, C, h, w)``: ``(B, K, C, output_size, output_size)``."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from coordconv_apps.utils.errors import UserError
+from coordconv_apps.training import divergence
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-class Diverged(UserError):
+class Diverged(divergence.Diverged):
     """The policy produced NaN or infinity with this learning rate, so its weights are useless."""
 
     def __init__(self, lr: float) -> None:

@@ -42,7 +42,9 @@ def test_training_means_are_over_the_samples_of_all_processes(monkeypatch: pytes
     total = torch.stack(sums).sum(0)
     strategy = SimpleNamespace(reduce=lambda own, reduce_op: total if reduce_op == "sum" else total / len(sums))
     for task, values in zip(tasks, logged, strict=True):
-        task._trainer = SimpleNamespace(strategy=strategy, is_last_batch=True)  # type: ignore[assignment]  # nothing else is asked of it
+        task._trainer = SimpleNamespace(  # type: ignore[assignment]  # nothing else is asked of it
+            strategy=strategy, is_last_batch=True, precision="32-true"
+        )
         task.on_train_epoch_end()
         assert values["train/loss"] == (2 * 1.0 + 4.0 + 8.0) / 4
         assert task._train_sums == {}, "the next epoch starts anew"

@@ -137,6 +137,16 @@ def test_canvases_without_a_digit_train_and_evaluate() -> None:
     assert all(result["boxes"].shape[1:] == (4,) for result in found)
 
 
+@pytest.mark.parametrize("images", [1, 2])
+def test_without_proposals_nothing_is_found(images: int) -> None:
+    network = PaperFasterRCNN(num_classes=3).eval()
+    nn.init.constant_(network.rpn.head.box_out.bias, -50.0)  # every box leaves the canvas, as at a huge learning rate
+    found = detect(network, torch.rand(images, 1, 64, 64))
+    assert [len(each["boxes"]) for each in found.detections] == [0] * images
+    assert found.proposals is not None
+    assert [len(each) for each in found.proposals] == [0] * images
+
+
 def test_mixed_precision_keeps_boxes_in_float32() -> None:
     torch.manual_seed(0)
     network = PaperFasterRCNN(10)

@@ -143,7 +143,7 @@ def test_weights_that_are_no_numbers_are_not_saved(
         run_command("rl", RLTask, RLData, [*command, *more, "--model.lr=1e30"], default_task=A2C)
     reason = "training diverged (the policy produced NaN or infinity); lower the learning rate"
     message = f"error: model.lr=1e+30: {reason}\n"
-    assert (stopped.value.code, capsys.readouterr().err) == (2, message)
+    assert (stopped.value.code, capsys.readouterr().err) == (1, message)
     run_command("rl", RLTask, RLData, [*command, *more, "--model.lr=0.0001"], default_task=A2C)
     assert counts(tmp_path / "rl" / "default" / "version_0")["timesteps"] == 5 * epoch
 
