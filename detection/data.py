@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TypedDict
 
@@ -16,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from coordconv_apps.data.collate import identity_collate
 from coordconv_apps.data.datamodule import DataModule
 from coordconv_apps.data.downloads import data_root
-from coordconv_apps.data.image_files import list_images
+from coordconv_apps.data.image_files import ImageFiles, open_images
 from coordconv_apps.utils.argument_checks import optional_path
 from detection.canvas import Canvases, CanvasSettings, TrueBoxes, draw_canvases
 from detection.glyph_sources import Source, check_source, fetch_mnist, load_class_names, load_glyphs
@@ -56,7 +57,7 @@ class ImageBatch(TypedDict):
     """The user's own images.
 
     Attributes:
-        indices: Index of each image among all readable ones.
+        indices: Index of each image among all that can be opened; images that cannot be decoded are left out.
         paths: The file of each image.
         images: float32 ``(1, H, W)`` each, 0 (ground) to 1 (ink); the sizes differ. Images with a side below
             `MIN_IMAGE_SIDE` are padded with ground on the right and below.
@@ -86,27 +87,31 @@ class CanvasDataset(Dataset[DetectionBatch]):
 
 
 class ImageFileDataset(Dataset[ImageBatch]):
-    """Readable image files, read on demand."""
+    """Image files, read on demand as uint8 ``(H, W)``. Unreadable ones are left out."""
 
-    def __init__(self, paths: Sequence[Path], ink: Ink) -> None:
-        self.paths, self.ink = paths, ink
+    def __init__(self, files: ImageFiles) -> None:
+        self.files = files
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.files)
 
     def __getitems__(self, indices: Sequence[int]) -> ImageBatch:
         """Return a batch of images. The loader calls this once per batch."""
-        images = (torch.from_numpy(read_gray(self.paths[index], self.ink)) for index in indices)
+        read = {index: image for index in indices if (image := self.files.try_read(index)) is not None}
         return {
-            "indices": list(indices),
-            "paths": [str(self.paths[index]) for index in indices],
-            "images": [_pad_to_min_side(image).unsqueeze(0).float().div_(255) for image in images],
+            "indices": [*read],
+            "paths": [str(self.files.path(index)) for index in read],
+            "images": [_pad_to_min_side(image).unsqueeze(0).float().div_(255) for image in read.values()],
         }
 
 
 def _pad_to_min_side(image: Tensor) -> Tensor:
     height, width = image.shape
     return functional.pad(image, (0, max(MIN_IMAGE_SIDE - width, 0), 0, max(MIN_IMAGE_SIDE - height, 0)))
+
+
+def _read_gray_tensor(path: Path, ink: Ink) -> Tensor:
+    return torch.from_numpy(read_gray(path, ink))
 
 
 class DetectionData(DataModule):
@@ -136,7 +141,7 @@ class DetectionData(DataModule):
         whole_pixels: Whether sizes and positions of glyphs are whole numbers.
         true_boxes: "cut": boxes end at the border. "whole": boxes of the same glyphs may reach beyond it. "all": whole
             boxes of all glyphs, also of invisible ones beyond the border, as in the authors' data.
-        predict_images: Input of predict: an image file of any size and format, or a folder of them.
+        predict_images: Input of predict: an image of any size and format, or a folder of images with its subfolders.
         batch_size: Canvases or images per batch, on each process.
         num_workers: Worker processes that load batches, on each process; 0 loads in the main process.
         seed: Seed of the canvases and of the training order. The split of the glyphs does not depend on it.
@@ -181,12 +186,23 @@ class DetectionData(DataModule):
         )
         self.predict_images = optional_path(predict_images, "data.predict_images")
         self._canvases: dict[Split, Canvases] = {}
-        self._image_paths: list[Path] = []
+        self._predict_files: ImageFiles | None = None
+        self.left_out = 0  # images to predict on that could not be opened
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """Names of the classes; label ``i`` of a box has name ``i - 1``."""
         return load_class_names(self.source, self.glyphs, self.glyph_labels)
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return len(self.class_names)
+
+    @property
+    def unreadable(self) -> set[int]:
+        """Indices of images to predict on that this process and its workers could open, but not decode so far."""
+        return set() if self._predict_files is None else self._predict_files.bad
 
     def canvases(self, split: Split) -> Canvases:
         """Return the canvases of a split, which are drawn at the first call."""
@@ -207,7 +223,7 @@ class DetectionData(DataModule):
     def setup(self, stage: str) -> None:
         """Draw the canvases, or find the images, that a stage needs."""
         if stage == "predict":
-            self._image_paths = self._find_images()
+            self._predict_files = self._find_images()
             return
         needed: dict[str, list[Split]] = {"fit": ["train", "val"], "validate": ["val"], "test": ["test"]}
         self._draw(needed[stage])
@@ -229,28 +245,18 @@ class DetectionData(DataModule):
             rng = np.random.default_rng([self.seed, SPLITS.index(split)])
             self._canvases[split] = draw_canvases(loaded[split], self.counts[split], self.settings, rng)
 
-    def _find_images(self) -> list[Path]:
-        """Return the readable images to predict on, and print the names of the others."""
-        place = self.predict_images
+    def _find_images(self) -> ImageFiles:
+        place, argument = self.predict_images, "data.predict_images"
         if place is None:
-            raise ValueError("data.predict_images=null: predict needs an image file, or a folder of image files")
-        if not place.exists():
-            raise FileNotFoundError(f"data.predict_images={str(place)!r}: no such file or folder")
-        paths = [place]
-        if place.is_dir():
-            paths = [place / name for name in list_images(place, "data.predict_images", recursive=False)]
-        readable, failures = [], []
-        for path in paths:
-            try:
-                read_gray(path, self.ink)
-                readable.append(path)
-            except ValueError as error:
-                failures.append(str(error))
-        if not readable:
-            raise ValueError(f"none of {len(paths)} images can be read, the first: {failures[0]}")
-        if failures and (self.trainer is None or self.trainer.is_global_zero):
-            print("\n".join([f"left out {len(failures)} of {len(paths)} images:", *failures]))
-        return readable
+            raise ValueError(f"{argument}=null: predict needs an image, or a folder of images")
+        files, found = open_images(place, argument, "skip", partial(_read_gray_tensor, ink=self.ink))
+        self.left_out = found.left_out
+        self._print(found.message)
+        return files
+
+    def _print(self, line: str) -> None:
+        if line and (self.trainer is None or self.trainer.is_global_zero):
+            print(line)
 
     def train_dataloader(self) -> DataLoader[DetectionBatch]:
         """Return the loader of the training canvases."""
@@ -266,4 +272,5 @@ class DetectionData(DataModule):
 
     def predict_dataloader(self) -> DataLoader[ImageBatch]:
         """Return the loader of the user's own images."""
-        return self._loader(ImageFileDataset(self._image_paths, self.ink), train=False, collate_fn=identity_collate)
+        assert self._predict_files is not None
+        return self._loader(ImageFileDataset(self._predict_files), train=False, collate_fn=identity_collate)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
@@ -11,7 +12,7 @@ import torch
 from torchvision.datasets import MNIST
 
 from coordconv_apps.data.downloads import download_files
-from coordconv_apps.data.image_files import list_images
+from coordconv_apps.data.image_files import describe_others, list_files
 from detection.glyphs import SPLITS, Glyphs, Split, crop_to_ink, glyphs_from_images, pack_glyphs, shrink, split_by_class
 from detection.gray_images import Bytes, Ink, read_gray, read_idx
 
@@ -175,7 +176,10 @@ def _load_folder(folder: Path, ink: Ink, max_side: int) -> Glyphs:
     labels: list[int] = []
     classes = _class_folders(folder)
     for label, directory in enumerate(classes):
-        for name in list_images(directory, "glyphs", recursive=False):
+        files = list_files(directory, "glyphs")
+        if files.others:
+            warnings.warn(describe_others(directory, "glyphs", files), stacklevel=2)
+        for name in files.images:
             cropped, sizes = crop_to_ink(read_gray(directory / name, ink)[None], _FILE_INK_ABOVE)
             if sizes.min() < 1:
                 raise ValueError(f"{directory / name}: no ink in this image (ink={ink!r})")

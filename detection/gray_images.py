@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from coordconv_apps.data.image_decoding import decode_image, to_8_bits
+from coordconv_apps.data.image_decoding import decode_image, to_rgb
 
 Bytes = npt.NDArray[np.uint8]
 """Gray values, 0 to 255."""
@@ -37,20 +37,25 @@ def read_gray(path: Path, ink: Ink = "auto") -> Bytes:
 
 
 def to_gray(image: Image.Image) -> Bytes:
-    """Return the brightness ``(H, W)`` of an image of any mode; transparent parts become ground.
+    """Return the brightness ``(H, W)`` of an image of any mode, see `to_colour`.
 
     Example:
         >>> to_gray(Image.new("RGB", (2, 1), "white"))
         array([[255, 255]], dtype=uint8)
     """
-    if image.mode[0] in "IF":  # 16 bits and more: Pillow's own conversion clips them at 255
-        return to_8_bits(np.asarray(image))
-    if not image.has_transparency_data:
-        return np.array(image.convert("L"))
-    gray, alpha = (np.asarray(band, np.float64) for band in image.convert("LA").split())
-    # The ground takes the shade that contrasts with the visible parts; 1e-9: nothing may be visible.
-    ground = 255 if np.average(gray, weights=alpha + 1e-9) < 128 else 0
-    return np.round(ground + (gray - ground) * alpha / 255).astype(np.uint8)
+    return np.array(to_colour(image).convert("L"))
+
+
+def to_colour(image: Image.Image) -> Image.Image:
+    """Convert an image of any mode to RGB.
+
+    Transparent parts become ground: white or black, whichever contrasts with the visible parts.
+    """
+    if image.mode[0] in "IF" or not image.has_transparency_data:
+        return to_rgb(image)
+    gray, alpha = (np.asarray(band) for band in image.convert("RGBA").convert("LA").split())
+    # 1e-9: nothing may be visible.
+    return to_rgb(image, "white" if np.average(gray, weights=alpha + 1e-9) < 128 else "black")
 
 
 def read_idx(path: Path) -> Bytes:

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from torchvision.ops import clip_boxes_to_image
 from torchvision.transforms.v2.functional import pil_to_tensor
 
-from coordconv_apps.data.image_decoding import open_image
+from coordconv_apps.data.image_decoding import decode_image
 from coordconv_apps.runs.folder import run_dir
 from coordconv_apps.training.trainer_access import attached_datamodule
 from coordconv_apps.utils.distributed import gather_ranks
-from coordconv_apps.utils.files import atomic_write
+from coordconv_apps.utils.files import atomic_write, cut_file_name
 from detection.boxes import Detections, select
 from detection.data import DetectionData, ImageBatch
+from detection.gray_images import to_colour
 from detection.pictures import draw_boxes
 from detection.tasks import DetectionTask
 
@@ -26,6 +28,11 @@ FOLDER = "predictions"
 
 _SHOWN_SIDE = 480
 """Small images are enlarged by a whole number until the longer side has at least this many pixels."""
+
+
+class _ImageFound(NamedTuple):
+    image: dict[str, Any]  # of COCO's "images"
+    annotations: list[dict[str, Any]]  # of COCO's "annotations", without "id", best first
 
 
 class DetectionWriter(Callback):
@@ -37,12 +44,11 @@ class DetectionWriter(Callback):
     """
 
     def __init__(self) -> None:
-        self._images: list[dict[str, Any]] = []
-        self._annotations: list[dict[str, Any]] = []
+        self._found: list[_ImageFound] = []
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Drop the images of an earlier prediction."""
-        self._images, self._annotations = [], []
+        self._found = []
 
     def on_predict_batch_end(
         self,
@@ -56,38 +62,51 @@ class DetectionWriter(Callback):
         """Draw the images of a batch, and collect their detections for the JSON file."""
         assert isinstance(pl_module, DetectionTask)
         for index, path, detections in zip(batch["indices"], batch["paths"], outputs, strict=True):
-            image = pil_to_tensor(open_image(Path(path)))
+            try:
+                image = pil_to_tensor(decode_image(Path(path), to_colour))
+            except ValueError as error:  # the network has just seen it
+                warnings.warn(f"{error} any more: left out", stacklevel=2)
+                continue
             height, width = image.shape[-2:]
             detections = within(detections, width, height)
-            self._images.append({"id": index, "file_name": path, "width": width, "height": height})
-            self._annotations += coco_annotations(detections, index)
+            entry = {"id": index, "file_name": path, "width": width, "height": height}
+            self._found.append(_ImageFound(entry, coco_annotations(detections, index)))
             drawn = draw_boxes(
                 image,
                 found=detections["boxes"],
                 found_text=pl_module.captions(detections, attached_datamodule(trainer, DetectionData).class_names),
                 zoom=max(1, math.ceil(_SHOWN_SIDE / max(height, width))),
             )
-            with atomic_write(run_dir(trainer) / FOLDER / f"{index:04d}_{Path(path).stem}.png", "wb") as file:
+            name = f"{index:04d}_{cut_file_name(Path(path).stem, 200)}.png"
+            with atomic_write(run_dir(trainer) / FOLDER / name, "wb") as file:
                 drawn.save(file, format="PNG")
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the JSON file, with the images of all processes, and print where it is."""
-        gathered = gather_ranks((self._images, self._annotations))
-        if not trainer.is_global_zero:
-            return
-        assert isinstance(pl_module, DetectionTask)
-        images = sorted((image for part, _ in gathered for image in part), key=lambda image: image["id"])
-        annotations = sorted((a for _, part in gathered for a in part), key=lambda a: (a["image_id"], -a["score"]))
-        names = pl_module.category_names(attached_datamodule(trainer, DetectionData).class_names)
+        gathered = gather_ranks(self._found)
+        if trainer.is_global_zero:
+            self._write(trainer, pl_module, "detections.json", [one for found in gathered for one in found])
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Write the detections so far of this process: an error or interruption has ended it."""
+        if trainer.predicting and self._found:
+            name = "detections.json" if trainer.is_global_zero else f"detections_{trainer.global_rank}.json"
+            self._write(trainer, pl_module, name, self._found)
+
+    def _write(self, trainer: Trainer, task: LightningModule, name: str, found: list[_ImageFound]) -> None:
+        assert isinstance(task, DetectionTask)
+        found = sorted(found, key=lambda one: one.image["id"])
+        annotations = [annotation for one in found for annotation in one.annotations]
+        names = task.category_names(attached_datamodule(trainer, DetectionData).class_names)
         content = {
-            "images": images,
+            "images": [one.image for one in found],
             "categories": [{"id": number, "name": name} for number, name in enumerate(names, start=1)],
             "annotations": [{"id": number} | a for number, a in enumerate(annotations, start=1)],
         }
-        path = run_dir(trainer) / FOLDER / "detections.json"
+        path = run_dir(trainer) / FOLDER / name
         with atomic_write(path) as file:
             json.dump(content, file, indent=1)
-        print(f"{len(annotations)} detections in {len(images)} images: {path} and the pictures beside it")
+        print(f"{len(annotations)} detections in {len(found)} images: {path} and the pictures beside it")
 
 
 def within(detections: Detections, width: int, height: int) -> Detections:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -12,37 +14,43 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor
 
-from coordconv_apps.utils.errors import one_line
+from coordconv_apps.utils.errors import one_line, printable
 
 T = TypeVar("T")
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image, ground: str = "white") -> Image.Image:
     """Convert an image of any colour mode to RGB.
 
-    Transparent parts become white. Gray values above 255 are read as 16 bits, fractions as values up to 1.
+    Transparent parts get the colour ``ground``. Gray values above 255 are read as 16 bits, fractions as values up to 1.
     """
     if image.mode[0] in "IF":  # 16 bits and more: Pillow's own conversion clips them at 255
         return Image.fromarray(to_8_bits(np.asarray(image))).convert("RGB")
     if not image.has_transparency_data:
         return image.convert("RGB")
-    white = Image.new("RGBA", image.size, "white")
-    return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
+    behind = Image.new("RGBA", image.size, ground)
+    return Image.alpha_composite(behind, image.convert("RGBA")).convert("RGB")
 
 
 def to_8_bits(values: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
-    """Scale gray values of up to 65,535, up to 255, or (fractions) up to 1, to 0 to 255.
+    """Scale gray values of up to 65,535, up to 255, or (fractions) up to 1, to 0 to 255; NaN becomes 0.
 
     >>> to_8_bits(np.array([0, 257, 65535])).tolist(), to_8_bits(np.array([0.0, 0.5, 1.0])).tolist()
     ([0, 1, 255], [0, 128, 255])
     """
-    finite = np.nan_to_num(values.astype(np.float64))
-    highest = finite.max()
-    if np.issubdtype(values.dtype, np.floating):
-        scale = 1 / 255 if highest <= 1 else 1.0
-    else:
-        scale = 257.0 if highest > 255 else 1.0
-    return np.round(finite / scale).clip(0, 255).astype(np.uint8)
+    numbers = values.astype(np.float64)
+    highest = numbers.max(where=np.isfinite(numbers), initial=0)
+    scale = 257.0 if highest > 255 else 1.0
+    if np.issubdtype(values.dtype, np.floating) and highest <= 1:
+        scale = 1 / 255
+    return np.round(np.nan_to_num(numbers / scale)).clip(0, 255).astype(np.uint8)
+
+
+def open_file(path: Path) -> Image.Image:
+    """Open an image file without decoding it; opening a pipe or a device, which might wait forever, is an error."""
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise ValueError("not a regular file")
+    return Image.open(path)
 
 
 def decode_image(path: Path, convert: Callable[[Image.Image], T], draft: int | None = None) -> T:
@@ -60,12 +68,12 @@ def decode_image(path: Path, convert: Callable[[Image.Image], T], draft: int | N
         ValueError: The file is not a readable image.
     """
     try:
-        with Image.open(path) as opened:
+        with open_file(path) as opened:
             if draft is not None:
                 opened.draft(None, (draft, draft))
             return convert(ImageOps.exif_transpose(opened))
     except Exception as error:  # on a damaged file, decoders raise almost anything
-        raise ValueError(f"{path}: not a readable image ({one_line(error)})") from error
+        raise ValueError(f"{printable(path)}: not a readable image ({one_line(error)})") from error
 
 
 def open_image(path: Path, draft: int | None = None) -> Image.Image:

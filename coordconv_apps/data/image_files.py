@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -14,16 +15,17 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from coordconv_apps.data.image_decoding import read_image
-from coordconv_apps.utils.errors import UserError, one_line
-
-IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+from coordconv_apps.data.image_decoding import open_file, read_image
+from coordconv_apps.utils.errors import UserError, one_line, printable
 
 OnBadImage = Literal["error", "skip"]
 """Handling of an image file that cannot be read: stop with an error, or continue without it."""
 
 MAX_CHECKED = 20_000
 """Folders with at most this many images are checked completely before a run starts, which takes seconds."""
+
+_NOT_DECODED = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
+"""Formats that Pillow recognises but does not decode by itself."""
 
 _CHECK_THREADS = 8
 _MAX_NAMED = 5
@@ -40,13 +42,25 @@ class ImageFileError(UserError, ValueError):
 # ------------------------------------------------------------------ finding
 
 
+@cache
+def image_suffixes() -> tuple[str, ...]:
+    """Return the file name suffixes of all formats that Pillow decodes, in lower case.
+
+    >>> {".avif", ".jfif", ".jpg", ".png", ".ppm", ".tga"} <= set(image_suffixes())
+    True
+    """
+    suffixes = Image.registered_extensions()
+    decoded = {*Image.OPEN, "MPO"} - _NOT_DECODED  # MPO, which some cameras write, is opened as JPEG
+    return tuple(suffix for suffix, kind in suffixes.items() if kind in decoded)
+
+
 class FoundImages(NamedTuple):
     """The readable images of a folder.
 
     Attributes:
         names: Paths relative to the folder, without unreadable files.
         left_out: Number of unreadable files.
-        message: One line that names the unreadable files; empty if there are none.
+        message: Lines that count and name the files that are not used; empty if there are none.
     """
 
     names: list[str]
@@ -55,7 +69,7 @@ class FoundImages(NamedTuple):
 
 
 def find_images(folder: Path, argument: str, on_bad_image: OnBadImage) -> FoundImages:
-    """List the images of a folder and its subfolders, see `list_images`, and open each without decoding it.
+    """List the images of a folder and its subfolders, see `list_files`, and open each without decoding it.
 
     More than `MAX_CHECKED` images are not opened: unreadable ones are then found when they are read.
 
@@ -68,29 +82,43 @@ def find_images(folder: Path, argument: str, on_bad_image: OnBadImage) -> FoundI
         FileNotFoundError: The folder does not exist.
         ValueError: No image is readable, or some are unreadable and on_bad_image is "error".
     """
-    names = list_images(folder, argument)
+    files = list_files(folder, argument)
+    found = _check(folder, files.images, f"{argument}={str(folder)!r}", on_bad_image)
+    lines = [describe_others(folder, argument, files)] if files.others else []
+    return found._replace(message="\n".join([*lines, found.message] if found.message else lines))
+
+
+def _check(folder: Path, names: list[str], where: str, on_bad_image: OnBadImage) -> FoundImages:
     bad = find_unreadable(folder, names) if len(names) <= MAX_CHECKED else {}
     if not bad:
         return FoundImages(names, 0, "")
-    where, (first, reason) = f"{argument}={str(folder)!r}", next(iter(bad.items()))
+    first, reason = next(iter(bad.items()))
     if len(bad) == len(names):
-        raise ValueError(f"{where}: none of {len(names)} images can be read, the first: {first} ({reason})")
+        raise ValueError(f"{where}: none of {len(names)} images can be read, the first: {printable(first)} ({reason})")
     message = f"{where}: {len(bad)} of {len(names)} images cannot be read: {abbreviate_names(list(bad))}"
     if on_bad_image == "error":
         raise ValueError(f"{message}; data.on_bad_image=skip continues without them")
     return FoundImages([name for name in names if name not in bad], len(bad), f"{message}; left out")
 
 
-def list_images(folder: Path, argument: str, *, recursive: bool = True) -> list[str]:
-    """List the image files of a folder by their suffix.
+class FolderFiles(NamedTuple):
+    """The files of a folder and its subfolders: paths relative to the folder, in alphabetical order.
+
+    Attributes:
+        images: Files with the suffix of an image format that Pillow decodes, see `image_suffixes`.
+        others: All other files.
+    """
+
+    images: list[str]
+    others: list[str]
+
+
+def list_files(folder: Path, argument: str) -> FolderFiles:
+    """List the images and the other files of a folder and its subfolders, without hidden files and folders.
 
     Args:
         folder: The folder. Symbolic links are followed, and no folder is entered twice.
         argument: The argument that names the folder, for messages.
-        recursive: Whether to enter subfolders.
-
-    Returns:
-        Paths relative to ``folder`` in alphabetical order, without hidden files and folders.
 
     Raises:
         FileNotFoundError: The folder does not exist.
@@ -101,7 +129,7 @@ def list_images(folder: Path, argument: str, *, recursive: bool = True) -> list[
     def stop(error: OSError) -> None:
         raise ValueError(f"{argument}={str(folder)!r}: cannot list {error.filename!r} ({error.strerror})") from error
 
-    found: list[str] = []
+    found = FolderFiles([], [])
     entered: set[str] = set()
     for place, subfolders, files in os.walk(folder, onerror=stop, followlinks=True):
         real = os.path.realpath(place)
@@ -109,22 +137,31 @@ def list_images(folder: Path, argument: str, *, recursive: bool = True) -> list[
             subfolders.clear()
             continue
         entered.add(real)
-        subfolders[:] = sorted(name for name in subfolders if recursive and not name.startswith("."))
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
         relative = os.path.relpath(place, folder)
         prefix = "" if relative == os.curdir else relative + os.sep
-        found += [prefix + name for name in files if is_image_name(name)]
-    if not found:
-        raise ValueError(f"{argument}={str(folder)!r}: no images there ({', '.join(IMAGE_SUFFIXES)})")
-    return sorted(found)
+        for name in files:
+            if not name.startswith("."):
+                (found.images if is_image_name(name) else found.others).append(prefix + name)
+    if not found.images:
+        others = f", only {abbreviate_names(sorted(found.others))}" if found.others else ""
+        raise ValueError(f"{argument}={str(folder)!r}: no images there in a format that Pillow reads{others}")
+    return FolderFiles(sorted(found.images), sorted(found.others))
+
+
+def describe_others(folder: Path, argument: str, files: FolderFiles) -> str:
+    """Return a line that counts and names the files of a folder that are no images."""
+    count = f"{len(files.others)} of {len(files.images) + len(files.others)} files are no images that Pillow reads"
+    return f"{argument}={str(folder)!r}: {count}: {abbreviate_names(files.others)}; left out"
 
 
 def is_image_name(name: str) -> bool:
-    """Return whether a file name has an image suffix and is not hidden.
+    """Return whether a file name has the suffix of an image format, see `image_suffixes`.
 
-    >>> [is_image_name(name) for name in ("a.JPG", ".a.jpg", "notes.txt")]
-    [True, False, False]
+    >>> [is_image_name(name) for name in ("a.JPG", "notes.txt")]
+    [True, False]
     """
-    return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
+    return name.lower().endswith(image_suffixes())
 
 
 def check_folder(folder: Path, argument: str) -> None:
@@ -140,7 +177,7 @@ def find_unreadable(folder: Path, names: Sequence[str]) -> dict[str, str]:
 
     def try_open(name: str) -> str | None:
         try:
-            with Image.open(folder / name):
+            with open_file(folder / name):
                 return None
         except Exception as error:  # see `decode_image`
             return one_line(error)
@@ -157,7 +194,7 @@ def abbreviate_names(names: Sequence[str]) -> str:
     'a, b, c, d, e and 2 more'
     """
     more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
-    return ", ".join(names[:_MAX_NAMED]) + more
+    return ", ".join(printable(name) for name in names[:_MAX_NAMED]) + more
 
 
 # ------------------------------------------------------------------ reading many
@@ -235,3 +272,14 @@ class ImageFiles:
             self._is_bad[index] = True
             warnings.warn(f"{error}: {consequence}", stacklevel=2)
             return None
+
+
+def open_images(
+    place: Path, argument: str, on_bad_image: OnBadImage, read_file: Callable[[Path], Tensor] = read_image
+) -> tuple[ImageFiles, FoundImages]:
+    """Open an image file, or the images of a folder and its subfolders, see `find_images` and `ImageFiles`."""
+    if place.is_file():
+        folder, found = place.parent, _check(place.parent, [place.name], f"{argument}={str(place)!r}", on_bad_image)
+    else:
+        folder, found = place, find_images(place, argument, on_bad_image)
+    return ImageFiles(folder, found.names, argument, on_bad_image, read_file), found

@@ -43,3 +43,12 @@ def one_line(error: BaseException | str) -> str:
     """
     message = error.args[0] if isinstance(error, KeyError) and error.args else error
     return " ".join(str(message).split()) or type(error).__name__
+
+
+def printable(text: object) -> str:
+    r"""Return ``str(text)`` with escapes for what a terminal cannot print, as in file names that are not UTF-8.
+
+    >>> printable("new\nline, \udcff, é")
+    'new\\nline, \\udcff, é'
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))

@@ -18,7 +18,8 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     encoding = None if "b" in mode else "utf-8"
-    handle, aside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    # A file's name may be as long as the file system allows, and the temporary name is longer.
+    handle, aside = tempfile.mkstemp(prefix=f".{cut_file_name(path.name, 100)}.", dir=path.parent)
     try:
         with open(handle, mode, encoding=encoding) as file:
             yield file
@@ -28,3 +29,12 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     except BaseException:
         Path(aside).unlink(missing_ok=True)
         raise
+
+
+def cut_file_name(name: str, length: int) -> str:
+    """Return the beginning of a file name that has at most ``length`` bytes; file systems allow 255.
+
+    >>> cut_file_name("zwölf.png", 4)
+    'zw'
+    """
+    return os.fsencode(name)[:length].decode(errors="ignore")

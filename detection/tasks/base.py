@@ -14,6 +14,7 @@ from coordconv_apps.nn.coords import Coords
 from coordconv_apps.training.evaluation import EvaluatedTask, Stage
 from coordconv_apps.training.optimizers import can_fuse, schedule_by_step
 from coordconv_apps.training.schedules import check_schedule, lr_factor
+from coordconv_apps.utils.distributed import gather_ranks
 from detection.boxes import Detections, Found
 from detection.data import DetectionBatch, DetectionData, ImageBatch
 from detection.metrics import EvaluationMetrics
@@ -107,6 +108,11 @@ class DetectionTask(EvaluatedTask[DetectionBatch, EvaluationMetrics], ABC):
     def predict_step(self, batch: ImageBatch, batch_idx: int) -> list[Detections]:
         """Return the kept detections of each image, found one by one: the images may have any size."""
         return [self.kept(self.find(image[None]).detections[0]) for image in batch["images"]]
+
+    def on_predict_epoch_end(self) -> None:
+        """Count the images that no process could read."""
+        if (data := self.attached_data()) is not None:
+            self.run_facts["bad_images"] = data.left_out + len(set().union(*gather_ranks(data.unreadable)))
 
     def example_inputs(self) -> tuple[Tensor, ...]:
         """Return two canvases ``(2, 1, H, W)`` in [0, 1], of the size that the network was trained on."""

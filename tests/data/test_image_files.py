@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, features
 from torch.utils.data import DataLoader, Dataset
 
 from coordconv_apps.data import image_files as module
@@ -20,7 +20,9 @@ from coordconv_apps.data.image_files import (
     ImageFiles,
     find_images,
     find_unreadable,
-    list_images,
+    image_suffixes,
+    list_files,
+    open_images,
 )
 from coordconv_apps.utils.errors import is_user_error
 
@@ -50,13 +52,55 @@ def test_pictures_are_listed_in_every_sub_folder_and_in_order(tmp_path: Path) ->
     (tmp_path / "a/png").write_text("no suffix")
     (tmp_path / "folder.png").mkdir()
     save(tmp_path / "folder.png/1.bmp")
-    assert list_images(tmp_path, "data.folder") == [
-        "a/deep/er/1.webp",
-        "a/z.JPG",
-        "b.png",
-        "c.tiff",
-        "folder.png/1.bmp",
+    assert list_files(tmp_path, "data.folder") == (
+        ["a/deep/er/1.webp", "a/z.JPG", "b.png", "c.tiff", "folder.png/1.bmp"],
+        ["a/png", "notes.txt"],
+    )
+
+
+@pytest.mark.parametrize(
+    "suffix", ["avif", "bmp", "dib", "gif", "jfif", "jp2", "jpe", "pbm", "png", "tga", "tiff", "webp"]
+)
+def test_every_format_that_pillow_reads_is_used(suffix: str, tmp_path: Path) -> None:
+    written = {"jp2": "jpeg2000", "jpe": "jpeg", "jfif": "jpeg", "pbm": "ppm"}.get(suffix, suffix)
+    if (feature := {"avif": "avif", "jp2": "jpg_2000"}.get(suffix)) and not features.check(feature):
+        pytest.skip("this Pillow is built without it")
+    Image.new("1" if suffix == "pbm" else "RGB", (16, 16), 1).save(tmp_path / f"a.{suffix}", written)
+    found = find_images(tmp_path, "data.folder", "error")
+    assert found.names == [f"a.{suffix}"]
+    assert read_image(tmp_path / found.names[0]).shape == (3, 16, 16)
+
+
+def test_formats_that_pillow_does_not_decode_are_no_images() -> None:
+    assert not {".eps", ".pdf", ".h5", ".mpg", ".wmf"} & set(image_suffixes())
+
+
+def test_files_that_are_no_images_are_counted_and_named(tmp_path: Path) -> None:
+    save(tmp_path / "a.png")
+    for name in ("b.heic", "sub/c.svg", ".hidden"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    told = f"data.folder={str(tmp_path)!r}: 2 of 3 files are no images that Pillow reads: b.heic, sub/c.svg; left out"
+    assert find_images(tmp_path, "data.folder", "error") == (["a.png"], 0, told)
+    (tmp_path / "d.png").touch()
+    assert find_images(tmp_path, "data.folder", "skip").message.splitlines() == [
+        f"data.folder={str(tmp_path)!r}: 2 of 4 files are no images that Pillow reads: b.heic, sub/c.svg; left out",
+        f"data.folder={str(tmp_path)!r}: 1 of 2 images cannot be read: d.png; left out",
     ]
+
+
+def test_a_single_image_is_opened_as_a_folder_is(tmp_path: Path) -> None:
+    save(tmp_path / "a.png", (7, 8, 9))
+    save(tmp_path / "sub/b.png")
+    files, found = open_images(tmp_path / "a.png", "data.predict_images", "error")
+    assert (len(files), found) == (1, (["a.png"], 0, ""))
+    assert colour_of(files.read(0)) == [7, 8, 9]
+    assert open_images(tmp_path, "data.predict_images", "error")[1].names == ["a.png", "sub/b.png"]
+    (tmp_path / "c.png").touch()
+    with pytest.raises(
+        ValueError, match=r"^data\.predict_images='.*c\.png': none of 1 images can be read, the first: c"
+    ):
+        open_images(tmp_path / "c.png", "data.predict_images", "skip")
 
 
 def test_links_are_followed_and_never_in_circles(tmp_path: Path) -> None:
@@ -66,17 +110,20 @@ def test_links_are_followed_and_never_in_circles(tmp_path: Path) -> None:
     (inside / "link").symlink_to(outside)
     (outside / "up").symlink_to(inside)
     (inside / "same.png").symlink_to(inside / "1.png")
-    assert list_images(inside, "data.folder") == ["1.png", "link/2.png", "same.png"]
+    assert list_files(inside, "data.folder").images == ["1.png", "link/2.png", "same.png"]
 
 
 def test_folders_that_are_none_are_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"^data\.folder='.*nowhere': no such folder$"):
-        list_images(tmp_path / "nowhere", "data.folder")
+        list_files(tmp_path / "nowhere", "data.folder")
     with pytest.raises(ValueError, match=r"^data\.predict_images='.*1\.png': must be a folder, not a file$"):
-        list_images(save(tmp_path / "x/1.png"), "data.predict_images")
+        list_files(save(tmp_path / "x/1.png"), "data.predict_images")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match=r"^data\.folder='.*empty': no images there \(\.bmp, \.gif, "):
-        list_images(tmp_path / "empty", "data.folder")
+    with pytest.raises(ValueError, match=r"^data\.folder='.*empty': no images there in a format that Pillow reads$"):
+        list_files(tmp_path / "empty", "data.folder")
+    (tmp_path / "empty/a.heic").touch()
+    with pytest.raises(ValueError, match=r"in a format that Pillow reads, only a\.heic$"):
+        list_files(tmp_path / "empty", "data.folder")
 
 
 def test_a_folder_that_cannot_be_listed_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,7 +137,7 @@ def test_a_folder_that_cannot_be_listed_is_told(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr(os, "scandir", closed)
     with pytest.raises(ValueError, match=r"^data\.folder=.*: cannot list '.*sub' \(Permission denied\)$"):
-        list_images(tmp_path, "data.folder")
+        list_files(tmp_path, "data.folder")
 
 
 # ------------------------------------------------------------------ reading
@@ -107,6 +154,9 @@ MODES: dict[str, tuple[Callable[[], Image.Image], str, list[int]]] = {
     "32 bits": (lambda: Image.fromarray(np.full((6, 6), 100 * 257, np.int32)), "tiff", GRAY),
     "floats to 1": (lambda: Image.fromarray(np.full((6, 6), 100 / 255, np.float32)), "tiff", GRAY),
     "floats to 255": (lambda: Image.fromarray(np.full((6, 6), 100.2, np.float32)), "tiff", GRAY),
+    "floats of 16 bits": (lambda: Image.fromarray(np.full((6, 6), 25700.3, np.float32)), "tiff", GRAY),
+    "no numbers": (lambda: Image.fromarray(np.full((6, 6), np.nan, np.float32)), "tiff", [0, 0, 0]),
+    "LAB": (lambda: Image.merge("LAB", [Image.new("L", (6, 6), v) for v in (255, 128, 128)]), "tiff", [254, 255, 254]),
     "transparent": (lambda: Image.new("RGBA", (6, 6), (1, 2, 3, 0)), "png", [255, 255, 255]),
     "half transparent": (lambda: Image.new("RGBA", (6, 6), (255, 0, 0, 51)), "png", [255, 204, 204]),
     "gray and alpha": (lambda: Image.new("LA", (6, 6), (0, 51)), "png", [204, 204, 204]),
@@ -181,7 +231,7 @@ def test_unreadable_pictures_are_named_in_one_line(name: str, damaged: Path) -> 
 
 
 def test_pictures_that_cannot_be_opened_are_found(damaged: Path) -> None:
-    names = list_images(damaged, "data.folder")
+    names = list_files(damaged, "data.folder").images
     bad = find_unreadable(damaged, names)
     assert list(bad) == ["b.jpg", "c.png"]
     assert all(reason and "\n" not in reason for reason in bad.values())
@@ -230,7 +280,7 @@ def test_a_picture_that_cannot_be_read_is_replaced_by_the_next(tmp_path: Path) -
         save(tmp_path / name, colour)
     for name in ("b.png", "c.png", "e.png"):
         (tmp_path / name).touch()
-    files = ImageFiles(tmp_path, list_images(tmp_path, "data.folder"), "data.folder", "skip")
+    files = ImageFiles(tmp_path, list_files(tmp_path, "data.folder").images, "data.folder", "skip")
     with pytest.warns(UserWarning, match="not a readable image") as told:
         assert [int(files.read(number)[0, 0, 0]) for number in range(5)] == [1, 4, 4, 4, 1]
     assert [Path(str(one.message).split(":")[0]).name for one in told] == ["b.png", "c.png", "e.png"]

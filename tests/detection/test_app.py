@@ -11,14 +11,18 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from lightning.pytorch import Callback, LightningModule, Trainer
 from PIL import Image, PngImagePlugin
 
 import detection
 from coordconv_apps.runs.summary import read_summary
 from detection.__main__ import main
 from detection.canvas import CanvasSettings, draw_canvases
+from detection.data import DetectionData, ImageBatch
 from detection.glyph_sources import load_glyphs
 from detection.pictures import TRUE_COLOUR
+from detection.predictions import DetectionWriter
+from tests.classification.tiny import trainer
 from tests.helpers.runs import last_command
 
 CONFIGS = sorted((Path(__file__).parents[2] / "detection" / "configs").glob("*.yaml"))
@@ -104,8 +108,7 @@ def test_predict_on_own_images(trained: Path, tmp_path: Path, capsys: pytest.Cap
     own_images(tmp_path)
     main(["predict", "--ckpt_path=best", "--name=a", f"--runs_dir={trained}", f"--data.predict_images={tmp_path}"])
     output = capsys.readouterr().out
-    assert "left out 1 of 5 images" in output
-    assert "broken.png" in output
+    assert "1 of 5 images cannot be read: broken.png; left out" in output
     folder = last_command(trained / "detection" / "a")
     folder /= "predictions"
     found = json.loads((folder / "detections.json").read_text())
@@ -155,6 +158,47 @@ def test_predict_on_small_and_16_bit_images(trained: Path, tmp_path: Path) -> No
     assert 0.2 < (shades > 127).mean() < 0.8, "half of it is bright"
 
 
+def test_predict_writes_images_of_any_name(trained: Path, tmp_path: Path) -> None:
+    stems = ["a\nb", "n" * 250, "名" * 83]
+    for stem in stems:
+        Image.fromarray(np.zeros((40, 40), np.uint8)).save(tmp_path / f"{stem}.png")
+    args = [f"--runs_dir={trained}", f"--data.predict_images={tmp_path}", "--ckpt_path=best", "--name=a"]
+    main(["predict", *args])
+    folder = last_command(trained / "detection" / "a")
+    drawn = sorted(path.stem for path in folder.glob("predictions/*.png"))
+    assert drawn == ["0000_a\nb", f"0001_{'n' * 200}", f"0002_{'名' * 66}"]
+    images = json.loads((folder / "predictions" / "detections.json").read_text())["images"]
+    assert [image["file_name"] for image in images] == [str(tmp_path / f"{stem}.png") for stem in stems]
+
+
+class Disappearing(Callback):
+    """Moves an image away before it is drawn, and stops in the third batch."""
+
+    def on_predict_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: ImageBatch, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        if batch_idx == 1:
+            Path(batch["paths"][0]).rename(Path(batch["paths"][0]).with_suffix(".moved"))
+        if batch_idx == 2:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.filterwarnings("ignore:.*`isinstance.treespec, LeafSpec.` is deprecated")
+@pytest.mark.filterwarnings("ignore:The .* does not have many workers")
+def test_an_interruption_loses_no_detections(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png", "c.png"):
+        Image.fromarray(np.zeros((40, 40), np.uint8)).save(tmp_path / name)
+    data = DetectionData(predict_images=str(tmp_path), batch_size=1)
+    one = trainer(tmp_path, callbacks=[Disappearing(), DetectionWriter()])
+    with (
+        pytest.warns(UserWarning, match=r"b\.png: not a readable image .* any more: left out"),
+        pytest.raises(SystemExit),
+    ):
+        one.predict(detection.FasterRCNN(), data)
+    found = json.loads((tmp_path / "predictions" / "detections.json").read_text())
+    assert [Path(image["file_name"]).name for image in found["images"]] == ["a.png"]
+
+
 def test_predictions_open_in_coco_tools(trained: Path, tmp_path: Path) -> None:
     from faster_coco_eval import COCO
 
@@ -169,7 +213,7 @@ def test_predictions_open_in_coco_tools(trained: Path, tmp_path: Path) -> None:
 
 
 def test_predict_needs_images(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for place, message in ((None, "data.predict_images=null"), (tmp_path / "none", "no such file or folder")):
+    for place, message in ((None, "data.predict_images=null"), (tmp_path / "none", "no such folder")):
         args = [] if place is None else [f"--data.predict_images={place}"]
         with pytest.raises(SystemExit) as stopped:
             main(["predict", "--ckpt_path=best", "--name=a", f"--runs_dir={trained}", *args])

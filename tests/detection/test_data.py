@@ -11,6 +11,7 @@ from PIL import Image
 
 from detection.data import DetectionBatch, DetectionData, ImageBatch
 from detection.glyphs import SPLITS, Split
+from tests.classification.images import damage
 
 
 def small(**changes: Any) -> DetectionData:  # noqa: ANN401  # any argument of the data module
@@ -170,7 +171,9 @@ class TestPredict:
         for number, (h, w) in enumerate([(30, 40), (64, 64), (50, 20)]):
             picture = np.zeros((h, w), np.uint8)
             picture[5:-5, 5:-5] = rng.integers(0, 256, (h - 10, w - 10))
-            Image.fromarray(255 - picture if number == 0 else picture).save(tmp_path / f"{number}.png")
+            name = "sub/2.png" if number == 2 else f"{number}.png"
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            Image.fromarray(255 - picture if number == 0 else picture).save(tmp_path / name)
         (tmp_path / "1-broken.png").write_bytes(b"no picture at all")
         (tmp_path / "readme.txt").write_text("not looked at")
         return tmp_path
@@ -182,18 +185,28 @@ class TestPredict:
 
     def test_unreadable_images_are_named_and_left_out(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         first, second = self.load(folder, batch_size=2)
-        told = capsys.readouterr().out.splitlines()
-        assert told[0] == "left out 1 of 4 images:"
-        assert told[1].startswith(f"{folder / '1-broken.png'}: not a readable image")
-        assert len(told) == 2
+        where = f"data.predict_images={str(folder)!r}"
+        assert capsys.readouterr().out.splitlines() == [
+            f"{where}: 1 of 5 files are no images that Pillow reads: readme.txt; left out",
+            f"{where}: 1 of 4 images cannot be read: 1-broken.png; left out",
+        ]
         assert first["indices"] + second["indices"] == [0, 1, 2]
-        assert first["paths"] + second["paths"] == [str(folder / f"{number}.png") for number in range(3)]
+        assert first["paths"] + second["paths"] == [str(folder / name) for name in ("0.png", "1.png", "sub/2.png")]
         images = first["images"] + second["images"]
         assert [image.shape for image in images] == [(1, 30, 40), (1, 64, 64), (1, 50, 20)]
         for image in images:
             assert image.dtype == torch.float32
             assert image.max() > 0.9
             assert not image[:, :5].any()  # a black ground, also where it was white
+
+    def test_a_damaged_image_is_left_out_when_it_is_read(self, folder: Path) -> None:
+        damage(folder / "0.png")
+        data = small(predict_images=str(folder), batch_size=1)
+        data.setup("predict")
+        with pytest.warns(UserWarning, match=r"0\.png: not a readable image \(.+\): left out$"):
+            batches = list(data.predict_dataloader())
+        assert [batch["indices"] for batch in batches] == [[], [1], [2]]
+        assert (data.left_out, data.unreadable) == (1, {0})
 
     def test_one_picture_and_ink(self, folder: Path) -> None:
         (bright,) = self.load(folder / "1.png")
@@ -202,12 +215,12 @@ class TestPredict:
 
     def test_mistakes(self, folder: Path) -> None:
         data = small()
-        with pytest.raises(ValueError, match=r"^data.predict_images=null: predict needs an image file, or a folder"):
+        with pytest.raises(ValueError, match=r"^data.predict_images=null: predict needs an image, or a folder"):
             data.setup("predict")
-        with pytest.raises(FileNotFoundError, match=r"nowhere': no such file or folder$"):
+        with pytest.raises(FileNotFoundError, match=r"nowhere': no such folder$"):
             self.load(folder / "nowhere")
         (folder / "empty").mkdir()
-        with pytest.raises(ValueError, match=r"no images there \(.bmp, "):
+        with pytest.raises(ValueError, match=r"no images there in a format that Pillow reads$"):
             self.load(folder / "empty")
-        with pytest.raises(ValueError, match=r"^none of 1 images can be read, the first: .*1-broken.png: not a"):
+        with pytest.raises(ValueError, match=r": none of 1 images can be read, the first: 1-broken\.png \(cannot"):
             self.load(folder / "1-broken.png")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detection.gray_images import Bytes, read_gray
+from detection.gray_images import Bytes, read_gray, to_colour
 
 EXPECTED = np.zeros((12, 16), np.uint8)
 EXPECTED[3:9, 4:12] = 255
@@ -25,11 +25,21 @@ EXPECTED[3:9, 4:12] = 255
         (lambda gray: Image.merge("LA", [Image.new("L", (16, 12), 0), Image.fromarray(gray)]), "ink.png"),
         (lambda gray: Image.merge("LA", [Image.new("L", (16, 12), 255), Image.fromarray(gray)]), "chalk.png"),
         (lambda gray: Image.fromarray(gray).convert("CMYK"), "print.jpg"),
+        (lambda gray: Image.fromarray(gray.astype(np.float32) / 255), "floats.tiff"),
+        (lambda gray: Image.merge("LAB", [Image.fromarray(gray)] + [Image.new("L", (16, 12), 128)] * 2), "lab.tiff"),
+        (lambda gray: Image.fromarray(gray), "ink.ppm"),
     ],
 )
 def test_all_kinds_give_bright_ink_on_black(tmp_path: Path, make: Callable[[Bytes], Image.Image], name: str) -> None:
     make(EXPECTED).save(tmp_path / name)
     np.testing.assert_allclose(read_gray(tmp_path / name), EXPECTED, atol=60 if name.endswith("jpg") else 0)
+
+
+@pytest.mark.parametrize(("ink", "ground"), [(0, 255), (255, 0)])
+def test_transparent_parts_are_shown_as_the_ground_that_the_network_sees(ink: int, ground: int) -> None:
+    picture = Image.merge("LA", [Image.new("L", (16, 12), ink), Image.fromarray(EXPECTED)])
+    shown = np.asarray(to_colour(picture))
+    np.testing.assert_array_equal(shown, np.where(EXPECTED[..., None] > 0, ink, ground).repeat(3, -1))
 
 
 def test_ink_can_be_told(tmp_path: Path) -> None:
