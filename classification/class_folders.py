@@ -15,7 +15,6 @@ from torch.utils.data import Dataset
 from classification.imagenet import imagenet_class_names
 from classification.splits import SPLITS, Split, split_by_class
 from coordconv_apps.data.image_files import (
-    IMAGE_SUFFIXES,
     ImageFiles,
     OnBadImage,
     abbreviate_names,
@@ -31,13 +30,11 @@ class LabelledImage(NamedTuple):
         image: uint8 ``(3, H, W)`` of any size, RGB.
         label: Its class, from 0.
         image_index: Its index in the split, from 0.
-        name: Its file, or another description for messages.
     """
 
     image: Tensor
     label: int
     image_index: int
-    name: str
 
 
 @dataclass(eq=False)
@@ -66,7 +63,7 @@ class ClassFolder(Dataset[LabelledImage]):
         return None if image is None else self._labelled(image, index)
 
     def _labelled(self, image: Tensor, index: int) -> LabelledImage:
-        return LabelledImage(image, int(self.labels[index]), index, str(self.files.path(index)))
+        return LabelledImage(image, int(self.labels[index]), index)
 
 
 # ------------------------------------------------------------------ layout
@@ -141,7 +138,7 @@ class ClassImages(NamedTuple):
         names: Paths relative to the folder, class by class.
         labels: int64 ``(N,)``: the class of each.
         left_out: Number of unreadable files.
-        message: One line that names the unreadable files; empty if there are none.
+        message: Lines that count and name the files that are not used; empty if there are none.
     """
 
     names: list[str]
@@ -165,9 +162,13 @@ def find_class_images(folder: Path, class_names: Sequence[str], on_bad_image: On
     counts = torch.bincount(found_labels, minlength=len(class_names)).tolist()
     empty = [name for name, count in zip(class_names, counts, strict=True) if not count]
     if empty:
-        what = f"no readable images ({', '.join(IMAGE_SUFFIXES)})"
-        raise ValueError(f"data.root={str(folder)!r}: {what} in the class folder {abbreviate_names(empty)}")
-    return ClassImages([name for _, name in samples], found_labels, found.left_out, found.message)
+        message = f"data.root={str(folder)!r}: no readable images in the class folder {abbreviate_names(empty)}"
+        raise ValueError("; ".join([message, *found.message.splitlines()]))
+    lines = [found.message] if found.message else []
+    if outside := [name for name in found.names if name.split(os.sep, 1)[0] not in labels]:
+        count = f"{len(outside)} of {len(found.names)} images are in no class folder"
+        lines.append(f"data.root={str(folder)!r}: {count}: {abbreviate_names(outside)}; left out")
+    return ClassImages([name for _, name in samples], found_labels, found.left_out, "\n".join(lines))
 
 
 @dataclass
@@ -178,7 +179,7 @@ class FolderSource:
 
     Attributes:
         is_imagenet: Whether the class folders are named by ImageNet's identifiers.
-        messages: Lines about unreadable files in the splits asked for so far.
+        messages: Lines about files that are not used, in the splits asked for so far.
 
     Raises:
         FileNotFoundError: The folder does not exist.

@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
-from torch import Tensor
 from torch.utils.data import DataLoader
 
 from classification.cifar import download_cifar
@@ -35,13 +34,13 @@ from classification.transforms import (
     EvalTransform,
     TrainTransform,
     Triple,
-    denormalize,
-    normalize,
+    default_eval_resize,
+    to_unit_range,
 )
 from coordconv_apps.data.collate import identity_collate
 from coordconv_apps.data.datamodule import DataModule
 from coordconv_apps.data.downloads import data_root
-from coordconv_apps.data.image_files import ImageFiles, OnBadImage, find_images
+from coordconv_apps.data.image_files import ImageFiles, OnBadImage, open_images
 from coordconv_apps.data.loaders import TrainLoader
 from coordconv_apps.utils.argument_checks import Allowed, check_ranges, one_of, optional_path
 from coordconv_apps.utils.seeds import mix_seeds
@@ -74,9 +73,10 @@ class ClassificationData(DataModule):
             COORDCONV_DATA, else ./data.
         image_size: Height and width of training images, in pixels.
         eval_size: Height and width of images for evaluation and prediction, in pixels; by default image_size.
-        eval_resize: The shorter side of images before the centre crop to eval_size, in pixels; null keeps the size.
-        crop: How training images are cropped: "resized" resizes a random part of random size and shape; "padded" adds
-            a black border and takes a random square, for small images.
+        eval_resize: The shorter side of images before the centre crop to eval_size, in pixels; by default eval_size
+            with crop=padded, and 232/224 of it with crop=resized, so that evaluation sees what training sees.
+        crop: How training images are cropped: "resized" resizes a random part of random size and shape; "padded"
+            resizes the shorter side to image_size, adds a black border and takes a random square, for small images.
         padding: Width of the border with crop=padded, in pixels; by default an eighth of image_size.
         scale: Smallest and largest fraction of the image's area with crop=resized.
         ratio: Smallest and largest aspect ratio (width to height) with crop=resized.
@@ -86,8 +86,9 @@ class ClassificationData(DataModule):
         mixup: Parameter of MixUp's beta distribution; 0 turns MixUp off.
         cutmix: Parameter of CutMix's beta distribution; 0 turns CutMix off. With both, each batch gets one at random.
         repeats: Copies of each image in a batch, each augmented separately. The epoch is longer by this factor.
-        mean: Mean of red, green and blue, in [0, 1], subtracted from images.
-        std: Standard deviation of red, green and blue, which images are divided by.
+        mean: Mean of red, green and blue, in [0, 1], which a network that is trained on these data subtracts from
+            images; a trained network keeps its own.
+        std: Standard deviation of red, green and blue, which it divides them by.
         val_fraction: Fraction of each class of the training images that is held out for validation, unless root has
             train and val. With 0, digits and CIFAR are validated on their test images.
         split_seed: Seed of the held-out images; separate from seed, so that all runs are tested on the same images.
@@ -132,7 +133,7 @@ class ClassificationData(DataModule):
         self.root = data_root(root)
         self.image_size = image_size
         self.eval_size = image_size if eval_size is None else eval_size
-        self.eval_resize = eval_resize
+        self.eval_resize = default_eval_resize(crop, self.eval_size) if eval_resize is None else eval_resize
         padding = image_size // 8 if padding is None else padding
         self.augmentation = Augmentation(image_size, crop, padding, scale, ratio, flip, augment, erasing, mean)
         self.mixup, self.cutmix, self.repeats = mixup, cutmix, repeats
@@ -149,9 +150,9 @@ class ClassificationData(DataModule):
             raise ValueError(f"data.root=null: must be a folder of images with data.source={source}")
         if batch_size % repeats:
             raise ValueError(f"data.batch_size={batch_size}: must be a multiple of data.repeats={repeats}")
-        if eval_resize is not None and eval_resize < self.eval_size:
+        if self.eval_resize < self.eval_size:
             raise ValueError(f"data.eval_resize={eval_resize}: must be at least data.eval_size={self.eval_size}")
-        self._eval_transform = EvalTransform(self.eval_size, eval_resize)
+        self._eval_transform = EvalTransform(self.eval_size, self.eval_resize)
 
     # ------------------------------------------------------------------ images and classes
 
@@ -182,13 +183,9 @@ class ClassificationData(DataModule):
         return len(self._images(split).labels)
 
     def images_at(self, indices: Sequence[int], split: Split = "test") -> LabelledBatch:
-        """Return the images at ``indices`` of a split as they are evaluated, normalised like those that a task gets."""
+        """Return the images at ``indices`` of a split as a task gets them to evaluate."""
         batch = EvalDataset(self._images(split), self._eval_transform).__getitems__(indices)
-        return batch._replace(images=normalize(batch.images, self.mean, self.std))
-
-    def denormalize(self, images: Tensor) -> Tensor:
-        """Return the images of a task's batch for display: float32 ``(B, 3, H, W)`` in [0, 1]."""
-        return denormalize(images, self.mean, self.std)
+        return batch._replace(images=to_unit_range(batch.images))
 
     # ------------------------------------------------------------------ stages and loaders
 
@@ -241,10 +238,10 @@ class ClassificationData(DataModule):
     # ------------------------------------------------------------------ batches on the device
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:  # noqa: ANN401  # Lightning's
-        """Normalise the images of a batch on the device, in the trainer's precision."""
+        """Convert the images of a batch on the device to [0, 1], in the trainer's precision."""
         if not isinstance(batch, (LabelledBatch, ImageBatch)) or batch.images.dtype != torch.uint8:
             return batch
-        images = normalize(batch.images, self.mean, self.std)
+        images = to_unit_range(batch.images)
         if self.trainer is not None:  # it converted the batch before this hook, when images were still bytes
             images = self.trainer.precision_plugin.convert_input(images)
         return batch._replace(images=images)
@@ -274,7 +271,8 @@ class ClassificationData(DataModule):
 
     def _eval_loader(self, split: Split) -> DataLoader[LabelledBatch]:
         dataset = EvalDataset(self._images(split), self._eval_transform)
-        return self._loader(dataset, train=False, collate_fn=identity_collate, batch_size=self.eval_batch_size)
+        size = self.eval_batch_size
+        return self._loader(dataset, train=False, shuffled=True, collate_fn=identity_collate, batch_size=size)
 
     def _images(self, split: Split) -> Images:
         source = self._get_source()
@@ -288,12 +286,9 @@ class ClassificationData(DataModule):
             place, argument = self.predict_images, "data.predict_images"
             if place is None:
                 raise ValueError(f"{argument}=null: predict needs an image, or a folder of images")
-            if place.is_file():
-                place, names = place.parent, [place.name]
-            else:
-                names, self._left_out_of_predict, message = find_images(place, argument, self.on_bad_image)
-                self._print(message)
-            self._predict_files = ImageFiles(place, names, argument, self.on_bad_image)
+            self._predict_files, found = open_images(place, argument, self.on_bad_image)
+            self._left_out_of_predict = found.left_out
+            self._print(found.message)
         return self._predict_files
 
     def _print(self, line: str) -> None:

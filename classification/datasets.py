@@ -20,7 +20,7 @@ class LabelledBatch(NamedTuple):
     """Images and their classes.
 
     Attributes:
-        images: ``(B, 3, S, S)``, RGB: uint8 as a loader makes them; normalised float32 on the device, as a task gets
+        images: ``(B, 3, S, S)``, RGB: uint8 as a loader makes them; float32 in [0, 1] on the device, as a task gets
             them.
         labels: int64 ``(B,)``: the classes, from 0.
         indices: int64 ``(B,)``: the index of each image in its split, from 0.
@@ -71,10 +71,10 @@ class TrainDataset(_SplitDataset):
     def __getitem__(self, index: int) -> LabelledBatch:
         """Return the augmented copies of an image."""
         if isinstance(self.source, ClassFolder):
-            image, label, index, name = self.source[index]
+            image, label, index = self.source[index]
         else:
-            image, label, name = self.source.images[index], int(self.source.labels[index]), f"image {index}"
-        images = torch.stack([self.transform(image, name) for _ in range(self.repeats)])
+            image, label = self.source.images[index], int(self.source.labels[index])
+        images = torch.stack([self.transform(image) for _ in range(self.repeats)])
         return LabelledBatch(images, torch.full((self.repeats,), label), torch.full((self.repeats,), index))
 
 
@@ -89,7 +89,7 @@ class BatchedTrainDataset(_SplitDataset):
         """Return a batch of images, each given by index and seed."""
         indices, seeds = torch.tensor([index for index, _ in keys]), [seed for _, seed in keys]
         if isinstance(self.source, InMemoryImages):
-            images = self.transform.batch(self.source.images[indices], seeds, self.repeats, _any_of(indices))
+            images = self.transform.batch(self.source.images[indices], seeds, self.repeats)
         else:
             read = [self.source[index] for index, _ in keys]
             indices = torch.tensor([one.image_index for one in read])  # another one where a file is unreadable
@@ -99,9 +99,9 @@ class BatchedTrainDataset(_SplitDataset):
 
     def _augment(self, read: Sequence[LabelledImage], seeds: Sequence[int]) -> Tensor:
         if len({one.image.shape for one in read}) == 1:
-            return self.transform.batch(torch.stack([one.image for one in read]), seeds, self.repeats, read[0].name)
+            return self.transform.batch(torch.stack([one.image for one in read]), seeds, self.repeats)
         one_by_one = zip(read, seeds, strict=True)
-        return torch.cat([self.transform.batch(one.image[None], [s], self.repeats, one.name) for one, s in one_by_one])
+        return torch.cat([self.transform.batch(one.image[None], [s], self.repeats) for one, s in one_by_one])
 
 
 @dataclass(eq=False)
@@ -114,10 +114,10 @@ class EvalDataset(_SplitDataset):
         """Return a batch of images."""
         chosen = torch.as_tensor(indices)
         if isinstance(self.source, InMemoryImages):
-            images = self.transform(self.source.images[chosen], _any_of(chosen))
+            images = self.transform(self.source.images[chosen])
         else:
             read = [one for one in map(self.source.get, indices) if one is not None]
-            images = _stack([self.transform(one.image, one.name) for one in read], self.transform.size)
+            images = _stack([self.transform(one.image) for one in read], self.transform.size)
             chosen = torch.tensor([one.image_index for one in read], dtype=torch.int64)
         return LabelledBatch(images, self.source.labels[chosen], chosen)
 
@@ -134,10 +134,10 @@ class PredictDataset(Dataset[ImageBatch]):
 
     def __getitems__(self, indices: Sequence[int]) -> ImageBatch:
         """Return a batch of images."""
-        read = [(index, image) for index in indices if (image := self.files.try_read(index)) is not None]
-        paths = [str(self.files.path(index)) for index, _ in read]
-        cropped = [self.transform(image, path) for (_, image), path in zip(read, paths, strict=True)]
-        return ImageBatch(_stack(cropped, self.transform.size), torch.tensor([i for i, _ in read]).long(), paths)
+        read = {index: image for index in indices if (image := self.files.try_read(index)) is not None}
+        images = _stack([self.transform(image) for image in read.values()], self.transform.size)
+        paths = [str(self.files.path(index)) for index in read]
+        return ImageBatch(images, torch.tensor([*read], dtype=torch.int64), paths)
 
 
 def concatenate(batches: Sequence[LabelledBatch]) -> LabelledBatch:
@@ -148,8 +148,3 @@ def concatenate(batches: Sequence[LabelledBatch]) -> LabelledBatch:
 
 def _stack(images: Sequence[Tensor], size: int) -> Tensor:
     return torch.stack(list(images)) if images else torch.zeros(0, 3, size, size, dtype=torch.uint8)
-
-
-def _any_of(indices: Tensor) -> str:
-    # Images in memory are all of one size, so any of them is as good an example.
-    return f"image {int(indices[0])}"

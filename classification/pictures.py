@@ -63,7 +63,7 @@ class ClassificationPictures(Pictures):
         names = complete_names(datamodule.class_names, len(report.confusion))
         batch = datamodule.images_at([example.image_index for example in report.worst], split)
         # Files that have become unreadable are left out.
-        images = dict(zip(batch.indices.tolist(), datamodule.denormalize(batch.images), strict=True))
+        images = dict(zip(batch.indices.tolist(), batch.images, strict=True))
         arm = "plain convolutions" if task.coords == "none" else f"CoordConv (coords={task.coords})"
         count = f"{int(report.confusion.sum()):,} {_SPLIT_NAMES[split]} images"
         pictures = {

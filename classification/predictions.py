@@ -15,6 +15,7 @@ from coordconv_apps.utils.files import atomic_write
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from lightning.pytorch import LightningModule, Trainer
 
@@ -58,14 +59,21 @@ class ClassificationPredictionWriter(Callback):
         """Write the predictions of all processes, and print the path of the file."""
         gathered = gather_ranks(self._rows)
         self._rows = []
-        if not trainer.is_global_zero:
-            return
-        rows = [row for _, row in sorted(row for rows in gathered for row in rows)]
+        if trainer.is_global_zero:
+            self._write(run_dir(trainer) / "predictions.csv", [row for rows in gathered for row in rows])
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Write the predictions so far of this process: an error or interruption has ended it."""
+        if trainer.predicting and self._rows:
+            name = "predictions.csv" if trainer.is_global_zero else f"predictions_{trainer.global_rank}.csv"
+            self._write(run_dir(trainer) / name, self._rows)
+
+    def _write(self, path: Path, indexed: Sequence[tuple[int, list[str]]]) -> None:
+        rows = [row for _, row in sorted(indexed)]
         columns = (max((len(row) for row in rows), default=1) - 1) // 2
         header = ["picture", *(f"{name}_{place}" for place in range(1, columns + 1) for name in ("class", "score"))]
         # File names may have bytes that are not text.
         lines = [[os.fsencode(cell).decode("utf-8", "backslashreplace") for cell in row] for row in rows]
-        path = run_dir(trainer) / "predictions.csv"
         with atomic_write(path) as file:
             csv.writer(file, lineterminator="\n").writerows([header, *lines])
         print(f"{len(rows)} images classified: {path}")

@@ -144,7 +144,7 @@ class Classifier(EvaluatedTask[LabelledBatch, ClassificationMetrics]):
             small_images=small_images,
             network_args=network_args,
         ).to(memory_format=self.memory_format)
-        # Properties of the training data, which exported networks need.
+        # Properties of the training data, which forward and exported networks need.
         self.register_buffer("image_size", torch.tensor(224))
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN))
         self.register_buffer("std", torch.tensor(IMAGENET_STD))
@@ -158,9 +158,11 @@ class Classifier(EvaluatedTask[LabelledBatch, ClassificationMetrics]):
         return [] if self.average is None else [Averaging(self.average)]
 
     def setup(self, stage: str) -> None:
-        """Compile the network, and take class names, image size and normalisation from the data."""
+        """Compile the network, and check the number of classes."""
         if self._compile:
             self.network.compile()
+        if self.class_names is None:
+            self._normalise_as(self._data())
         if stage == "predict":
             return
         data = self._data()
@@ -168,11 +170,18 @@ class Classifier(EvaluatedTask[LabelledBatch, ClassificationMetrics]):
             raise ValueError(
                 f"model.num_classes={self.num_classes}: must be {data.num_classes}, the number of classes of the data"
             )
-        if stage == "fit":
-            self.class_names = data.class_names
-            self.image_size.fill_(data.eval_size)
-            self.mean.copy_(torch.tensor(data.mean))
-            self.std.copy_(torch.tensor(data.std))
+
+    def on_fit_start(self) -> None:
+        """Take class names, image size and normalisation from the data, also where a checkpoint has others."""
+        super().on_fit_start()
+        data = self._data()
+        self.class_names = data.class_names
+        self.image_size.fill_(data.eval_size)
+        self._normalise_as(data)
+
+    def _normalise_as(self, data: ClassificationData) -> None:
+        self.mean.copy_(torch.tensor(data.mean))
+        self.std.copy_(torch.tensor(data.std))
 
     def _data(self) -> ClassificationData:
         return attached_datamodule(self.trainer, ClassificationData)
@@ -180,8 +189,9 @@ class Classifier(EvaluatedTask[LabelledBatch, ClassificationMetrics]):
     # ------------------------------------------------------------------ steps
 
     def forward(self, images: Tensor) -> Tensor:
-        """Run the network: normalised images ``(B, 3, H, W)`` to logits ``(B, num_classes)``."""
-        logits: Tensor = self.network(images.contiguous(memory_format=self.memory_format))
+        """Normalise RGB images ``(B, 3, H, W)`` in [0, 1], and run the network: logits ``(B, num_classes)``."""
+        normalised = (images - self.mean.view(3, 1, 1)).div_(self.std.view(3, 1, 1))
+        logits: Tensor = self.network(normalised.contiguous(memory_format=self.memory_format))
         return logits
 
     def on_train_epoch_end(self) -> None:

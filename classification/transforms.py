@@ -16,7 +16,6 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.transforms import v2
 
-from coordconv_apps.data.image_files import ImageFileError
 from coordconv_apps.utils.argument_checks import Allowed, one_of
 
 Crop = Literal["resized", "padded"]
@@ -51,7 +50,7 @@ class Augmentation(NamedTuple):
 
     Attributes:
         size: Height and width of the result, in pixels.
-        crop: With "padded", the shorter side of larger images is resized to ``size`` before the border is added.
+        crop: With "padded", the shorter side of the image is resized to ``size`` before the border is added.
         augment: "trivial": TrivialAugmentWide (Mueller and Hutter, 2021). "rand": RandAugment (Cubuk et al., 2020).
         erasing: Probability that a rectangle is erased (Zhong et al., 2020).
         fill: Colour of the erased rectangle, in [0, 1].
@@ -93,40 +92,27 @@ class TrainTransform:
             steps.append(v2.RandomErasing(settings.erasing, value=[round(255 * mean) for mean in settings.fill]))
         self._steps = v2.Compose(steps)
 
-    def __call__(self, image: Tensor, name: str) -> Tensor:
-        """Augment an image, uint8 ``(3, H, W)`` to ``(3, size, size)``, with torch's global generator.
-
-        Raises:
-            ImageFileError: The image ``name`` is too small for crop="padded".
-        """
+    def __call__(self, image: Tensor) -> Tensor:
+        """Augment an image, uint8 ``(3, H, W)`` to ``(3, size, size)``, with torch's global generator."""
         if self.settings.crop == "padded":
-            image = self.shrink(image, name)
+            image = resize_shorter(image, self.settings.size)
         out: Tensor = self._steps(image)
         return out
 
-    def shrink(self, images: Tensor, name: str) -> Tensor:
-        """Resize the shorter side of larger images, uint8 ``(..., 3, H, W)``, to ``size``.
-
-        Raises:
-            ImageFileError: The images are smaller; the message names them ``name``.
-        """
-        check_large_enough(images, self.settings.size, "data.image_size", "data.crop=resized", name)
-        return resize_shorter(images, self.settings.size)
-
-    def batch(self, images: Tensor, seeds: Sequence[int], repeats: int, name: str) -> Tensor:
+    def batch(self, images: Tensor, seeds: Sequence[int], repeats: int) -> Tensor:
         """Augment a batch at once, with the result of seeding torch's global generator and calling image by image.
 
         Args:
             images: uint8 ``(B, 3, H, W)``.
             seeds: A seed for each image.
             repeats: Number of augmented copies of each image.
-            name: Name of the images, for messages.
 
         Returns:
             uint8 ``(B * repeats, 3, size, size)``; copies of an image stand side by side.
         """
         assert self.settings.is_batched
-        images, pad, size = self.shrink(images, name), self.settings.padding, self.settings.size
+        pad, size = self.settings.padding, self.settings.size
+        images = resize_shorter(images, size)
         spare_y, spare_x = (side + 2 * pad - size for side in images.shape[-2:])
         generator = torch.Generator()
         drawn = []
@@ -161,64 +147,53 @@ def crop_padded(images: Tensor, drawn: Tensor, padding: int, size: int) -> Tenso
 
 @dataclass(frozen=True)
 class EvalTransform:
-    """Crop the centre of images.
+    """Resize images and crop the centre.
 
     Attributes:
         size: Height and width of the result, in pixels.
-        resize: Size of the shorter side before the crop, in pixels; None keeps the size.
+        resize: Size of the shorter side before the crop, in pixels, at least ``size``.
     """
 
     size: int
-    resize: int | None
+    resize: int
 
-    def __call__(self, images: Tensor, name: str) -> Tensor:
-        """Crop the centre, uint8 ``(..., 3, H, W)`` to ``(..., 3, size, size)``.
-
-        Raises:
-            ImageFileError: The image ``name`` is smaller, and there is no ``resize``.
-        """
-        if self.resize is not None:
-            images = resize_shorter(images, self.resize)
-        check_large_enough(images, self.size, "data.eval_size", "data.eval_resize", name)
-        out: Tensor = tv.center_crop(images, [self.size, self.size])
+    def __call__(self, images: Tensor) -> Tensor:
+        """Transform images, uint8 ``(..., 3, H, W)`` to ``(..., 3, size, size)``."""
+        out: Tensor = tv.center_crop(resize_shorter(images, self.resize), [self.size, self.size])
         return out
 
 
+def default_eval_resize(crop: Crop, eval_size: int) -> int:
+    """Return the size of the shorter side with which evaluation sees what training with ``crop`` sees.
+
+    With "padded", training sees the whole shorter side; with "resized", random parts of the image, for which
+    torchvision's recipes evaluate at 232 to 224 pixels.
+
+    >>> default_eval_resize("padded", 32), default_eval_resize("resized", 224)
+    (32, 232)
+    """
+    return eval_size if crop == "padded" else round(eval_size * 232 / 224)
+
+
 def resize_shorter(images: Tensor, size: int) -> Tensor:
-    """Resize (bilinear, anti-aliased) uint8 ``(..., 3, H, W)`` so that the shorter side has ``size`` pixels."""
-    if min(images.shape[-2:]) == size:
+    """Resize (bilinear, anti-aliased) uint8 ``(..., 3, H, W)`` so that the shorter side has ``size`` pixels.
+
+    The ends of images that are more than 20 times as long as wide are cut off: resized, they might not fit into memory.
+    """
+    height, width = images.shape[-2:]
+    shorter, longest = min(height, width), 20 * min(height, width)
+    if max(height, width) > longest:
+        images = tv.center_crop(images, [min(height, longest), min(width, longest)])
+    if shorter == size:
         return images
     out: Tensor = tv.resize(images, [size], antialias=True)
     return out
 
 
-def check_large_enough(images: Tensor, size: int, argument: str, instead: str, name: str) -> None:
-    """Raise `ImageFileError` unless a square of side ``size`` fits into images ``(..., H, W)``.
+def to_unit_range(images: Tensor) -> Tensor:
+    """Convert images uint8 to float32 in [0, 1].
 
-    The message names the ``argument`` that sets ``size``, the one that enlarges images ``instead``, and the image.
+    >>> to_unit_range(torch.tensor([0, 51, 255], dtype=torch.uint8))
+    tensor([0.0000, 0.2000, 1.0000])
     """
-    height, width = images.shape[-2:]
-    if min(height, width) < size:
-        raise ImageFileError(
-            f"{argument}={size}: must be at most {min(height, width)} for {name}, which has {width} x {height} pixels"
-            f" ({instead} enlarges images)"
-        )
-
-
-def normalize(images: Tensor, mean: Triple, std: Triple) -> Tensor:
-    """Normalise images for a network: uint8 ``(B, 3, H, W)`` to float32 ``(images / 255 - mean) / std``.
-
-    >>> normalize(torch.full((1, 3, 1, 1), 255, dtype=torch.uint8), (0.5, 0.5, 0.5), (0.5, 0.25, 0.125)).flatten()
-    tensor([1., 2., 4.])
-    """
-    shift, scale = ([255 * value for value in values] for values in (mean, std))
-    pixels = images.to(torch.float32)
-    for channel in range(3):  # with plain numbers, so that nothing is copied to the device
-        pixels[:, channel].sub_(shift[channel]).div_(scale[channel])
-    return pixels
-
-
-def denormalize(images: Tensor, mean: Triple, std: Triple) -> Tensor:
-    """Undo `normalize`, for display: float32 ``(B, 3, H, W)`` in [0, 1]."""
-    shift, scale = (images.new_tensor(values).view(3, 1, 1) for values in (mean, std))
-    return (images * scale + shift).clamp(0, 1)
+    return images.to(torch.float32).div_(255)

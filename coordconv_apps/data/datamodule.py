@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -41,13 +41,14 @@ class DataModule(LightningDataModule):
         collate_fn: Callable[[list[Any]], Any] | None = None,
         random_samples: bool = False,
         drop_last: bool = False,
+        shuffled: bool = False,
         batch_size: int | None = None,
     ) -> DataLoader[Any]:
         """Return a loader for ``dataset``.
 
         For training, the order of samples depends on ``seed`` and the epoch alone, every process has the same number of
         batches, and an interrupted run resumes with the batches that it has not seen. For evaluation, samples come in
-        order, and each of them on one process only.
+        order or always in the same random order, and each of them on one process only.
 
         Args:
             dataset: Samples by index.
@@ -56,6 +57,8 @@ class DataModule(LightningDataModule):
             random_samples: Whether ``dataset`` draws random numbers (augmentation). It then draws the same ones for the
                 same seed, epoch and index, whatever the number of workers and processes. For training only.
             drop_last: Whether to leave out a last batch that is smaller than the others. For training only.
+            shuffled: Whether samples come in a random order, the same in every run, so that a part of the batches
+                (``trainer.limit_val_batches``) is a fair sample of ``dataset``. For evaluation only.
             batch_size: Samples in a batch, on each process; that of the data module if not given.
         """
         shared: dict[str, Any] = {
@@ -75,10 +78,13 @@ class DataModule(LightningDataModule):
                     f"trainer.devices: {world_size} processes for {len(dataset)} samples to evaluate or predict:"
                     " must be at most the number of samples"
                 )
+            order: Sequence[int] = range(len(dataset))
+            if shuffled:
+                order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(0)).tolist()
             return DataLoader(
                 dataset,  # type: ignore[arg-type]  # torch asks for its Dataset class, and uses len and [] only
                 batch_size=batch_size,
-                sampler=range(rank, len(dataset), world_size),
+                sampler=order[rank::world_size],
                 **shared,
             )
         batches = TrainBatches(

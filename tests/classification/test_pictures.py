@@ -112,7 +112,7 @@ def test_the_sheet_shows_the_images_of_the_evaluated_part_the_worst_first(
     one = evaluated(made_up([[0, 1], [1, 1]], worst), part)
     sheet = np.asarray(ClassificationPictures().draw(one, data)["worst"])
     expected = data.images_at(order, part)
-    pixels = (data.denormalize(expected.images) * 255).round().byte().permute(0, 2, 3, 1).numpy()
+    pixels = (expected.images * 255).round().byte().permute(0, 2, 3, 1).numpy()
     zoom = 160 // SIZE
     for place in range(2):
         left, top = GAP + place * (160 + GAP), 2 * BAR + GAP
@@ -129,7 +129,7 @@ def test_pictures_that_cannot_be_read_are_left_out(tmp_path: Path) -> None:
     worst = [WorstExample(number, 0, 1, 0.9, 3.0) for number in (1, 2, 0)]
     both = ClassificationPictures().draw(evaluated(made_up([[0, 2], [1, 1]], worst)), data)
     assert set(both) == {"confusion", "classes", "worst"}
-    one = draw_worst(list(data.denormalize(data.images_at([2], "val").images)), worst[1:2], CLASSES, "")
+    one = draw_worst(list(data.images_at([2], "val").images), worst[1:2], CLASSES, "")
     assert both["worst"].height == one.height
     none = ClassificationPictures().draw(evaluated(made_up([[0, 2], [1, 1]], worst[::2])), data)
     assert set(none) == {"confusion", "classes"}

@@ -11,8 +11,10 @@ import torch
 from lightning.pytorch import Callback, Trainer, seed_everything
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, log_loss
 from torch import Tensor, nn
+from torchvision.transforms import v2
 
 from classification.tasks import Classifier
+from classification.transforms import IMAGENET_MEAN, IMAGENET_STD
 from coordconv_apps import CoordConv2d
 from coordconv_apps.training.weight_averaging import Averaging
 from tests.classification.images import damage
@@ -78,7 +80,8 @@ def test_the_loss_is_the_cross_entropy_with_mixed_and_smoothed_targets(
         # Each class of a picture gets its share of 0.7, and every class a third of 0.3.
         smoothed = 0.7 * targets + 0.1
         with torch.no_grad():
-            expected = -(smoothed * network(images).log_softmax(1)).sum(1).mean()
+            normalised = v2.functional.normalize(images, list(IMAGENET_MEAN), list(IMAGENET_STD))
+            expected = -(smoothed * network(normalised).log_softmax(1)).sum(1).mean()
         assert loss == pytest.approx(float(expected), rel=1e-5)
         assert batch.indices.unique_consecutive(return_counts=True)[1].tolist() == [repeats] * (8 // repeats)
     assert any(is_mixed) == bool(mixup or cutmix)

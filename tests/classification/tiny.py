@@ -62,6 +62,9 @@ def weights_file(path: Path, num_classes: int = 3) -> Path:
     with torch.no_grad():
         for _ in range(3):
             network(torch.randn(16, 3, SIZE, SIZE))
+    for layer in norms:  # channels that hardly vary would amplify rounding errors
+        assert layer.running_var is not None
+        layer.running_var.clamp_(min=0.01)
     torch.save(network.state_dict(), path)
     return path
 
