@@ -21,7 +21,7 @@ from coordconv_apps.nn.coords import Coords
 from coordconv_apps.training.evaluation import EvaluatedTask, Stage
 from coordconv_apps.training.optimizers import schedule_by_step
 from coordconv_apps.training.schedules import Schedule, check_schedule, lr_factor
-from coordconv_apps.training.task import Task
+from coordconv_apps.training.task import ExportInterface, Task
 from coordconv_apps.training.trainer_access import attached_datamodule
 from coordconv_apps.training.weight_averaging import Averaging
 from coordconv_apps.utils.argument_checks import Allowed, check_ranges
@@ -263,6 +263,14 @@ class Classifier(EvaluatedTask[LabelledBatch, ClassificationMetrics]):
     def export_module(self) -> nn.Module:
         """Return a module from images ``(B, 3, H, W)`` in [0, 1] to probabilities ``(B, num_classes)``."""
         return ExportedClassifier(self.network, self.mean, self.std)
+
+    def export_interface(self) -> ExportInterface:
+        """Name and describe the tensors of `export_module`."""
+        return ExportInterface(
+            inputs={"images": "RGB images in [0, 1], of this size; the network contains the normalisation"},
+            outputs={"probabilities": "probability of each class; each row sums to 1"},
+            class_names=dict(enumerate(self.class_names or ())),
+        )
 
     def example_inputs(self) -> tuple[Tensor, ...]:
         """Return two images of the size that the network was evaluated at, ``(2, 3, H, W)`` in [0, 1]."""

@@ -1,13 +1,14 @@
 """Export networks to files that run without this package: ONNX, torch.export, and plain convolutions.
 
 Each file is written to a temporary folder, loaded again, compared with the network at two batch sizes, and then moved
-into place.
+into place. ``network.json`` describes inputs and outputs; the ONNX file contains the same description.
 """
 
 from __future__ import annotations
 
 import copy
 import importlib.util
+import json
 import os
 import shutil
 from collections.abc import Callable, Sequence
@@ -19,7 +20,9 @@ from torch import Tensor, nn
 
 from coordconv_apps.nn.convert import coordconv_layers
 from coordconv_apps.nn.fold import fold
+from coordconv_apps.training.task import ExportInterface
 from coordconv_apps.utils.errors import UserError
+from coordconv_apps.utils.files import atomic_write
 
 Format = Literal["default", "onnx", "plain", "torch_export", "all"]
 Inputs = tuple[Tensor, ...]
@@ -27,21 +30,26 @@ Network = Callable[..., object]  # tensors in, tensors out
 
 FORMATS: dict[Format, tuple[str, ...]] = {"default": ("onnx", "plain"), "all": ("onnx", "plain", "torch_export")}
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+ONNX_BYTES_INSIDE = 2**30
+"""Larger weights get a file of their own. ONNX requires it above 2 GiB; the rest is room for the graph."""
 TOLERANCE = 1e-4
 """Largest difference allowed, relative to the largest output, or to 1 if that is larger."""
 
 
-def export(module: nn.Module, inputs: Inputs, formats: Sequence[str], folder: Path) -> dict[Path, float]:
-    """Write ``module`` in several formats and verify each.
+def export(
+    module: nn.Module, inputs: Inputs, formats: Sequence[str], folder: Path, interface: ExportInterface
+) -> dict[Path, float]:
+    """Write ``module`` in several formats and verify each, and write ``network.json``.
 
     Args:
         module: Network in evaluation mode on the CPU: tensors in, tensors out, batch dimensions first.
         inputs: Its inputs, in the sizes to export for; the batch size stays dynamic.
         formats: Any of ``"onnx"``, ``"plain"``, ``"torch_export"``.
         folder: Folder for the files; it is created if needed.
+        interface: Names and descriptions of inputs and outputs, for ONNX and ``network.json``.
 
     Returns:
-        The files, and for each the largest difference from the module's outputs.
+        The verified files, and for each the largest difference from the module's outputs.
 
     Raises:
         UserError: A package is missing, or the outputs of a file differ from the module's.
@@ -53,6 +61,8 @@ def export(module: nn.Module, inputs: Inputs, formats: Sequence[str], folder: Pa
     folder.mkdir(parents=True, exist_ok=True)
     aside = folder / ".new"
     inputs = _batch(inputs, 2)  # torch.export specialises to a batch of one
+    with torch.no_grad():
+        description = _description(inputs, _tensors(module(*inputs)), interface)
     files: dict[Path, float] = {}
     for form in formats:
         source = module
@@ -63,25 +73,67 @@ def export(module: nn.Module, inputs: Inputs, formats: Sequence[str], folder: Pa
             shutil.rmtree(aside, ignore_errors=True)
             aside.mkdir()
             try:
-                write(source, inputs, aside / name)
+                write(_Source(source, inputs, description), aside / name)
                 difference = _difference(path, module, load(aside / name, source), inputs)
                 for file in sorted(aside.iterdir()):  # the weights of a large ONNX graph have a file of their own
                     os.replace(file, folder / file.name)
                     files[folder / file.name] = difference
             finally:
                 shutil.rmtree(aside, ignore_errors=True)
+    with atomic_write(folder / "network.json") as stream:
+        json.dump(description, stream, indent=2, ensure_ascii=False)
     return files
 
 
+def _description(inputs: Inputs, outputs: Sequence[Tensor], interface: ExportInterface) -> dict[str, Any]:
+    """Return the content of ``network.json``."""
+
+    def describe(texts: dict[str, str], tensors: Sequence[Tensor]) -> dict[str, Any]:
+        return {
+            name: {
+                "dtype": str(tensor.dtype).removeprefix("torch."),
+                "shape": ["batch", *tensor.shape[1:]],
+                "description": text,
+            }
+            for (name, text), tensor in zip(texts.items(), tensors, strict=True)
+        }
+
+    return {
+        "inputs": describe(interface.inputs, inputs),
+        "outputs": describe(interface.outputs, outputs),
+        "class_names": {str(label): name for label, name in interface.class_names.items()},
+    }
+
+
+class _Source(NamedTuple):
+    """A network to write, and what `_description` says of it."""
+
+    module: nn.Module
+    inputs: Inputs
+    description: dict[str, Any]
+
+
 def _free_batch(inputs: Inputs) -> Any:  # noqa: ANN401  # as torch.export takes it
-    return tuple({0: torch.export.Dim("batch")} for _ in inputs)
+    # The axes of further inputs turn out to be the same one; the ONNX exporter warns where each has a name.
+    return ({0: torch.export.Dim("batch")}, *({0: torch.export.Dim.AUTO} for _ in inputs[1:]))
 
 
-def _write_onnx(module: nn.Module, inputs: Inputs, path: Path) -> None:
-    large = sum(t.numel() * t.element_size() for t in module.state_dict().values()) > 2**30
-    shapes = _free_batch(inputs)
-    # Above 2 GiB, ONNX cannot keep the weights in the same file; the limit here leaves room for the graph.
-    torch.onnx.export(module, inputs, path, dynamo=True, dynamic_shapes=shapes, external_data=large, verbose=False)
+def _write_onnx(source: _Source, path: Path) -> None:
+    module, inputs, described = source
+    program = torch.onnx.export(
+        module,
+        inputs,
+        dynamo=True,
+        dynamic_shapes=_free_batch(inputs),
+        input_names=list(described["inputs"]),
+        output_names=list(described["outputs"]),
+        verbose=False,
+    )
+    assert program is not None  # dynamo=True
+    program.model.metadata_props.update({k: json.dumps(v, ensure_ascii=False) for k, v in described.items()})
+    for value in (*program.model.graph.inputs, *program.model.graph.outputs):
+        value.doc_string = (described["inputs"] | described["outputs"])[value.name]["description"]
+    program.save(path, external_data=sum(t.nbytes for t in module.state_dict().values()) > ONNX_BYTES_INSIDE)
 
 
 def _load_onnx(path: Path, module: nn.Module) -> Network:
@@ -97,8 +149,13 @@ def _load_onnx(path: Path, module: nn.Module) -> Network:
     return network
 
 
-def _write_program(module: nn.Module, inputs: Inputs, path: Path) -> None:
+def _write_program(source: _Source, path: Path) -> None:
+    module, inputs, _ = source
     torch.export.save(torch.export.export(module, inputs, dynamic_shapes=_free_batch(inputs)), path)
+
+
+def _write_weights(source: _Source, path: Path) -> None:
+    torch.save(source.module.state_dict(), path)
 
 
 def _load_program(path: Path, module: nn.Module) -> Network:
@@ -113,7 +170,7 @@ def _load_weights(path: Path, module: nn.Module) -> Network:
 
 class _File(NamedTuple):
     name: str
-    write: Callable[[nn.Module, Inputs, Path], None]
+    write: Callable[[_Source, Path], None]
     load: Callable[[Path, nn.Module], Network]
 
 
@@ -122,7 +179,7 @@ FILES: dict[str, list[_File]] = {
     "torch_export": [_File("network.pt2", _write_program, _load_program)],
     "plain": [
         _File("network_plain.pt2", _write_program, _load_program),
-        _File("network_plain_weights.pt", lambda module, _, path: torch.save(module.state_dict(), path), _load_weights),
+        _File("network_plain_weights.pt", _write_weights, _load_weights),
     ],
 }
 

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from stable_baselines3.common.policies import BasePolicy
 
 
+OBSERVATIONS = {"observations": "pixels from 0 to 255; the frames of a stack are channels, the newest last"}
+"""The input of both networks, for `ExportInterface`."""
+
+
 class LogitsAndValues(nn.Module):
     """Map observations uint8 ``(B, C, H, W)`` to a policy's logits ``(B, A)`` and values ``(B,)``."""
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 import torch
 from torch import Tensor, nn
@@ -14,12 +19,14 @@ from torch import Tensor, nn
 from coordconv_apps import CoordConv2d
 from coordconv_apps.export import FILES, export
 from coordconv_apps.runs.summary import read_summary
+from coordconv_apps.training.task import ExportInterface
 from coordconv_apps.utils.errors import UserError
 from tests.helpers.runs import last_command
 from tests.toy.__main__ import main
 from tests.toy.tasks import ToyTask
 
 NAMES = ["network.onnx", "network_plain.pt2", "network_plain_weights.pt", "network.pt2"]
+INTERFACE = ExportInterface({"images": "in [0, 1]"}, {"features": "of any size"})
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +47,7 @@ def network(trained: Path) -> nn.Module:
 
 
 def test_the_command_writes_all_forms(trained: Path, exported: Path) -> None:
-    assert sorted(path.name for path in exported.iterdir()) == sorted(NAMES)
+    assert sorted(path.name for path in exported.iterdir()) == sorted([*NAMES, "network.json"])
     summary = read_summary(exported.parent)
     assert summary["command"] == "export"
     assert summary["status"] == "finished"
@@ -50,8 +57,6 @@ def test_the_command_writes_all_forms(trained: Path, exported: Path) -> None:
 
 @pytest.mark.parametrize("batch", [1, 4])
 def test_onnx(trained: Path, exported: Path, batch: int) -> None:
-    import onnxruntime
-
     session = onnxruntime.InferenceSession(exported / "network.onnx", providers=["CPUExecutionProvider"])
     images = torch.rand(batch, 1, 8, 8)
     (found,) = session.run(None, {session.get_inputs()[0].name: images.numpy()})
@@ -85,7 +90,24 @@ def test_plain_weights_are_those_of_convolutions_and_maps(trained: Path, exporte
 def test_one_form(trained: Path) -> None:
     main(["export", f"--runs_dir={trained}", "--ckpt_path=best", "--format=plain", "--name=default"])
     folder = last_command(trained / "toy" / "default") / "export"
-    assert sorted(p.name for p in folder.iterdir()) == ["network_plain.pt2", "network_plain_weights.pt"]
+    names = ["network.json", "network_plain.pt2", "network_plain_weights.pt"]
+    assert sorted(p.name for p in folder.iterdir()) == names
+
+
+def test_inputs_outputs_and_classes_are_described(exported: Path) -> None:
+    described = json.loads((exported / "network.json").read_text(encoding="utf-8"))
+    assert described == {
+        "inputs": {"images": {"dtype": "float32", "shape": ["batch", 1, 8, 8], "description": "in [0, 1]"}},
+        "outputs": {"positions": {"dtype": "float32", "shape": ["batch", 2], "description": "of the dot"}},
+        "class_names": {"0": "Punkt", "7": "점"},
+    }
+    session = onnxruntime.InferenceSession(exported / "network.onnx", providers=["CPUExecutionProvider"])
+    assert [x.name for x in session.get_inputs()] == ["images"]
+    assert [y.name for y in session.get_outputs()] == ["positions"]
+    metadata = session.get_modelmeta().custom_metadata_map
+    assert {key: json.loads(metadata[key]) for key in described} == described
+    graph = onnx.load(exported / "network.onnx").graph
+    assert [value.doc_string for value in (*graph.input, *graph.output)] == ["in [0, 1]", "of the dot"]
 
 
 class TwoInputs(nn.Module):
@@ -103,32 +125,36 @@ class TwoInputs(nn.Module):
 def test_several_inputs_and_outputs(tmp_path: Path) -> None:
     module = TwoInputs().eval()
     inputs = (torch.rand(1, 2, 5, 6), torch.rand(1))
-    files = export(module, inputs, ["plain", "torch_export"], tmp_path)
-    assert set(files.values()) == {0.0}
+    interface = ExportInterface({"images": "in [0, 1]", "shift": ""}, {"means": "", "brightest": "index of a pixel"})
+    files = export(module, inputs, ["onnx", "plain", "torch_export"], tmp_path, interface)
+    assert max(files.values()) < 1e-5
+    session = onnxruntime.InferenceSession(tmp_path / "network.onnx", providers=["CPUExecutionProvider"])
+    assert [(x.name, x.shape[0]) for x in session.get_inputs()] == [("images", "batch"), ("shift", "batch")]
+    assert [(y.name, y.shape) for y in session.get_outputs()] == [("means", ["batch", 3]), ("brightest", ["batch"])]
+    outputs = json.loads((tmp_path / "network.json").read_text())["outputs"]
+    assert {name: (one["dtype"], one["shape"]) for name, one in outputs.items()} == {
+        "means": ("float32", ["batch", 3]),
+        "brightest": ("int64", ["batch"]),
+    }
     program = torch.export.load(tmp_path / "network_plain.pt2").module()
     batch = (torch.rand(7, 2, 5, 6), torch.rand(7))
     torch.testing.assert_close(program(*batch), module(*batch))
 
 
 def test_the_baseline_is_plain_already(tmp_path: Path) -> None:
-    files = export(nn.Conv2d(1, 2, 3).eval(), (torch.rand(2, 1, 6, 6),), ["plain"], tmp_path)
+    files = export(nn.Conv2d(1, 2, 3).eval(), (torch.rand(2, 1, 6, 6),), ["plain"], tmp_path, INTERFACE)
     assert len(files) == 2
 
 
 def test_weights_in_a_file_of_their_own_come_with_the_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As ONNX has it above 2 GiB."""
-    write = torch.onnx.export
-    monkeypatch.setattr(
-        torch.onnx, "export", lambda *args, **options: write(*args, **options | {"external_data": True})
-    )
+    monkeypatch.setattr("coordconv_apps.export.ONNX_BYTES_INSIDE", 100)
     module = nn.Conv2d(1, 64, 3).eval()
-    files = export(module, (torch.rand(2, 1, 6, 6),), ["onnx"], tmp_path)
+    files = export(module, (torch.rand(2, 1, 6, 6),), ["onnx"], tmp_path, INTERFACE)
     assert sorted(path.name for path in files) == ["network.onnx", "network.onnx.data"]
-    assert sorted(tmp_path.iterdir()) == sorted(files)
+    assert sorted(tmp_path.iterdir()) == sorted([*files, tmp_path / "network.json"])
     moved = tmp_path.with_name("moved")
     tmp_path.rename(moved)
-    import onnxruntime
-
     session = onnxruntime.InferenceSession(moved / "network.onnx", providers=["CPUExecutionProvider"])
     x = torch.rand(3, 1, 6, 6)
     (found,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
@@ -137,12 +163,12 @@ def test_weights_in_a_file_of_their_own_come_with_the_graph(tmp_path: Path, monk
 
 @pytest.mark.parametrize("form", ["plain", "torch_export"])
 def test_a_file_that_differs_is_not_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str) -> None:
-    def broken(module: nn.Module, inputs: tuple[Tensor, ...], path: Path) -> None:
+    def broken(source: Any, path: Path) -> None:  # noqa: ANN401  # the network and what belongs to it
         with torch.no_grad():
-            next(module.parameters()).add_(0.01)
-        write(module, inputs, path)
+            next(source.module.parameters()).add_(0.01)
+        write(source, path)
         with torch.no_grad():
-            next(module.parameters()).sub_(0.01)
+            next(source.module.parameters()).sub_(0.01)
 
     file, *rest = FILES[form]
     write = file.write
@@ -150,7 +176,7 @@ def test_a_file_that_differs_is_not_left(tmp_path: Path, monkeypatch: pytest.Mon
     good = tmp_path / file.name
     good.write_text("the file of an earlier export")
     with pytest.raises(UserError, match=f"{file.name} was not written: output 0 at batch size 1 differs"):
-        export(CoordConv2d(1, 2, 3).eval(), (torch.rand(2, 1, 6, 6),), [form], tmp_path)
+        export(CoordConv2d(1, 2, 3).eval(), (torch.rand(2, 1, 6, 6),), [form], tmp_path, INTERFACE)
     assert [path.name for path in tmp_path.iterdir()] == [file.name]
     assert good.read_text() == "the file of an earlier export"
 
@@ -159,7 +185,8 @@ def test_a_missing_package_is_named(
     trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnxscript", None)
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "onnxscript" else object())
+    find = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "onnxscript" else find(name))
     with pytest.raises(SystemExit) as stopped:
         main(["export", f"--runs_dir={trained}", "--ckpt_path=best"])
     assert stopped.value.code == 2

@@ -78,7 +78,8 @@ class SuiteTrainer(Trainer):
         module, inputs = model.export_module().cpu().eval(), tuple(x.cpu() for x in model.example_inputs())
         module = module.to(memory_format=torch.contiguous_format)  # torch.export.save warns otherwise
         folder = Path(self.default_root_dir) / "export"
-        return export(module, inputs, FORMATS.get(format, (format,)), folder) | model.export_more(folder)
+        files = export(module, inputs, FORMATS.get(format, (format,)), folder, model.export_interface())
+        return files | model.export_more(folder)
 
 
 def check_trainer_arguments(given: Namespace, task: Task) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from lightning.pytorch import LightningModule
@@ -20,6 +20,20 @@ from coordconv_apps.utils.distributed import gather_ranks
 from coordconv_apps.utils.random_state import RandomState, random_state, restore_random_state
 
 CHECKPOINT_KEY = "coordconv_apps"
+
+
+class ExportInterface(NamedTuple):
+    """What users of an exported network need to know.
+
+    Attributes:
+        inputs: Meaning and range of each input by name, in the order of the network's arguments.
+        outputs: Meaning and range of each output by name, in order.
+        class_names: Name of each class by label; empty if there are no classes or their names are unknown.
+    """
+
+    inputs: dict[str, str]
+    outputs: dict[str, str]
+    class_names: dict[int, str] = {}  # noqa: RUF012  # never changed
 
 
 class Task(LightningModule):
@@ -180,6 +194,10 @@ class Task(LightningModule):
 
     def example_inputs(self) -> tuple[Tensor, ...]:
         """Return inputs of `export_module`, in the sizes that the exported files take."""
+        raise ValueError(f"export: {type(self).__name__} has no exportable network")
+
+    def export_interface(self) -> ExportInterface:
+        """Return names and descriptions of the inputs and outputs of `export_module`."""
         raise ValueError(f"export: {type(self).__name__} has no exportable network")
 
     def export_more(self, folder: Path) -> dict[Path, float]:

@@ -14,12 +14,17 @@ from coordconv_apps.nn.coords import Coords
 from coordconv_apps.training.evaluation import EvaluatedTask, Stage
 from coordconv_apps.training.optimizers import can_fuse, schedule_by_step
 from coordconv_apps.training.schedules import check_schedule, lr_factor
+<<<<<<< Updated upstream
 from coordconv_apps.utils.distributed import gather_ranks
+=======
+from coordconv_apps.training.task import ExportInterface
+>>>>>>> Stashed changes
 from detection.boxes import Detections, Found
 from detection.data import DetectionBatch, DetectionData, ImageBatch
 from detection.metrics import EvaluationMetrics
 
 Optimizer = Literal["adam", "adamw", "sgd"]
+CLASS_NAMES_KEY = "class_names"
 
 
 class DetectionTask(EvaluatedTask[DetectionBatch, EvaluationMetrics], ABC):
@@ -43,6 +48,7 @@ class DetectionTask(EvaluatedTask[DetectionBatch, EvaluationMetrics], ABC):
         super().__init__(coords)
         # Height and width of the training canvases; exported networks are made for this size.
         self.register_buffer("canvas_size", torch.tensor([64, 64]))
+        self.class_names: tuple[str, ...] = ()  # of the training data, from label 1
 
     def check_optimizer_args(self) -> None:
         """Raise `ValueError` if an argument of the optimizer or its schedule is out of range."""
@@ -52,10 +58,21 @@ class DetectionTask(EvaluatedTask[DetectionBatch, EvaluationMetrics], ABC):
         check_schedule(args["warmup"], args["lr_milestones"] or [], args["lr_gamma"])
 
     def setup(self, stage: str) -> None:
-        """Store the size of the training canvases."""
+        """Store the size of the training canvases, and the names of their classes."""
         data = self.attached_data()
         if stage == "fit" and data is not None:
             self.canvas_size.fill_(data.settings.image_size)
+            self.class_names = tuple(self.category_names(data.class_names))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the class names."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint[CLASS_NAMES_KEY] = self.class_names
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restore the class names."""
+        super().on_load_checkpoint(checkpoint)
+        self.class_names = checkpoint.get(CLASS_NAMES_KEY, ())
 
     def attached_data(self) -> DetectionData | None:
         """Return the trainer's data module, or None if it has another class: the task works with any batches."""
@@ -109,10 +126,24 @@ class DetectionTask(EvaluatedTask[DetectionBatch, EvaluationMetrics], ABC):
         """Return the kept detections of each image, found one by one: the images may have any size."""
         return [self.kept(self.find(image[None]).detections[0]) for image in batch["images"]]
 
+<<<<<<< Updated upstream
     def on_predict_epoch_end(self) -> None:
         """Count the images that no process could read."""
         if (data := self.attached_data()) is not None:
             self.run_facts["bad_images"] = data.left_out + len(set().union(*gather_ranks(data.unreadable)))
+=======
+    def export_interface(self) -> ExportInterface:
+        """Name and describe the tensors of `export_module`."""
+        return ExportInterface(
+            inputs={"images": "gray canvases in [0, 1], of this size; 0 is the background"},
+            outputs={
+                "boxes": "x1, y1, x2, y2 in pixels",
+                "scores": "in [0, 1], best first; 0 in unused places at the end",
+                "labels": "numbers of the classes, from 1; 0 in unused places at the end",
+            },
+            class_names=dict(enumerate(self.class_names, start=1)),
+        )
+>>>>>>> Stashed changes
 
     def example_inputs(self) -> tuple[Tensor, ...]:
         """Return two canvases ``(2, 1, H, W)`` in [0, 1], of the size that the network was trained on."""

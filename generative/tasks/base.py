@@ -16,6 +16,7 @@ from coordconv_apps.nn.coords import Coords
 from coordconv_apps.training.evaluation import EvaluatedTask, Stage
 from coordconv_apps.training.optimizers import can_fuse, schedule_by_step
 from coordconv_apps.training.schedules import check_schedule, lr_factor
+from coordconv_apps.training.task import ExportInterface
 from coordconv_apps.training.trainer_access import attached_datamodule, only_checks_code
 from coordconv_apps.utils.argument_checks import Allowed, check_ranges
 from coordconv_apps.utils.seeds import mix_seeds
@@ -78,6 +79,7 @@ class GenerativeTask(EvaluatedTask[ImageBatch, Metrics], ABC):
 
     Attributes:
         ranges: Allowed values of the arguments that only the subclass has.
+        prior: Distribution of the latents, in words, for exported files.
         walk_reach: Walks through the latent space go from ``-walk_reach`` to ``walk_reach``.
         folder_monitor: The metric that selects the best checkpoint for a folder; smaller is better.
         trained_networks: Names of the trained networks.
@@ -90,6 +92,7 @@ class GenerativeTask(EvaluatedTask[ImageBatch, Metrics], ABC):
     monitor_mode: ClassVar[Literal["min", "max"]] = "max"
     precisions: ClassVar[tuple[str, ...] | None] = ("32-true", "16-mixed", "bf16-mixed")  # long sums need float32
     ranges: ClassVar[Mapping[str, Allowed]] = {}
+    prior: ClassVar[str]
     walk_reach: ClassVar[float]
     folder_monitor: ClassVar[str]
     trained_networks: ClassVar[tuple[str, ...]]
@@ -292,6 +295,13 @@ class GenerativeTask(EvaluatedTask[ImageBatch, Metrics], ABC):
     def export_module(self) -> nn.Module:
         """Return the generator: latents ``(B, latent_size)`` in, images ``(B, 3, H, W)`` in [-1, 1] out."""
         return ImageGenerator(self._image_network("generator"))
+
+    def export_interface(self) -> ExportInterface:
+        """Name and describe the tensors of `export_module`."""
+        return ExportInterface(
+            inputs={"latents": self.prior},
+            outputs={"images": "RGB images in [-1, 1]; (images + 1) / 2 is in [0, 1]"},
+        )
 
     def example_inputs(self) -> tuple[Tensor, ...]:
         """Return two latents, ``(2, latent_size)``."""

@@ -56,6 +56,7 @@ class GAN(GenerativeTask):
         lr_gamma: Factor of the learning rates at each of lr_milestones, with "step".
     """
 
+    prior: ClassVar[str] = "draws from the uniform distribution over [-1, 1]"
     walk_reach: ClassVar[float] = 1.0  # the ends of the uniform prior
     folder_monitor: ClassVar[str] = "val/patch_distance"
     trained_networks: ClassVar[tuple[str, ...]] = ("generator", "discriminator")

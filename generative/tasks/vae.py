@@ -54,6 +54,7 @@ class VAE(GenerativeTask):
         lr_gamma: Factor of the learning rate at each of lr_milestones, with "step".
     """
 
+    prior: ClassVar[str] = "draws from the standard normal distribution"
     walk_reach: ClassVar[float] = 2.0  # 95 % of the standard normal prior
     folder_monitor: ClassVar[str] = "val/loss"
     trained_networks: ClassVar[tuple[str, ...]] = ("generator", "encoder")

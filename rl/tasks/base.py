@@ -8,16 +8,18 @@ from abc import ABC
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
+from gymnasium import spaces
 from torch import Tensor, nn
 
 from coordconv_apps.nn.coords import Coords
+from coordconv_apps.training.task import ExportInterface
 from coordconv_apps.training.trainer_access import log_interval
 from coordconv_apps.utils.argument_checks import Allowed, check_ranges
 from coordconv_apps.utils.errors import one_line
 from coordconv_apps.utils.seeds import mix_seeds
 from rl.envs.actions import has_supported_actions
 from rl.envs.games import open_envs
-from rl.export import LogitsAndValues, export_policy
+from rl.export import OBSERVATIONS, LogitsAndValues, export_policy
 from rl.extractors import SMALLEST_IMAGE
 from rl.learning.timings import Timings
 from rl.sb3_internals import get_updates, set_updates
@@ -209,6 +211,12 @@ class RLTask(EvaluatedTask, ABC):
     def export_module(self) -> nn.Module:
         """Return a network from observations uint8 ``(B, C, H, W)`` to logits ``(B, A)`` and values ``(B,)``."""
         return LogitsAndValues(self.policy)
+
+    def export_interface(self) -> ExportInterface:
+        """Name and describe the tensors of `export_module`."""
+        continuous = isinstance(self.policy.action_space, spaces.Box)
+        actions = {"means": "of the actions"} if continuous else {"logits": "of the actions"}
+        return ExportInterface(OBSERVATIONS, actions | {"values": "the critic's value of each observation"})
 
     def example_inputs(self) -> tuple[Tensor, ...]:
         """Return two observations of random pixels."""

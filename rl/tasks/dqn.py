@@ -21,10 +21,11 @@ from stable_baselines3.common.logger import Logger
 from torch import nn
 
 from coordconv_apps.nn.coords import Coords
+from coordconv_apps.training.task import ExportInterface
 from coordconv_apps.utils.errors import UserError
 from coordconv_apps.utils.seeds import mix_seeds
 from rl.envs.checks import BrokenEnvironment
-from rl.export import QValues
+from rl.export import OBSERVATIONS, QValues
 from rl.extractors import CoordInit, Where
 from rl.learning.divergence import Diverged
 from rl.learning.timings import TimedVecEnv
@@ -281,6 +282,11 @@ class DQN(RLTask):
     def export_module(self) -> nn.Module:
         """Return a network from observations uint8 ``(B, C, H, W)`` to Q-values ``(B, A)`` and the largest ``(B,)``."""
         return QValues(self.algorithm.q_net)
+
+    def export_interface(self) -> ExportInterface:
+        """Name and describe the tensors of `export_module`."""
+        outputs = {"q_values": "Q-value of each action", "values": "the largest Q-value of each observation"}
+        return ExportInterface(OBSERVATIONS, outputs)
 
     def export_more(self, folder: Path) -> dict[Path, float]:
         """Write the forms of all methods; in Stable-Baselines3's zip, DQN explores as in evaluations."""

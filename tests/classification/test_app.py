@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -373,7 +374,10 @@ def test_exported_files_take_pixels_and_give_probabilities(trained: Path, name: 
     files = newest(trained, name) / "export"
     plain = {"network_plain.pt2", "network_plain_weights.pt"}
     expected_files = {"onnx": {"network.onnx"}, "plain": plain, "torch_export": {"network.pt2"}}[format_]
-    assert {path.name for path in files.iterdir()} == expected_files
+    assert {path.name for path in files.iterdir()} == expected_files | {"network.json"}
+    described = json.loads((files / "network.json").read_text(encoding="utf-8"))
+    class_names = enumerate(loaded(trained, name).class_names or ())
+    assert described["class_names"] == {str(label): class_name for label, class_name in class_names}
     images = torch.rand(5, 3, 20, 20, generator=torch.Generator().manual_seed(1))
     mean, std = (torch.tensor(values)[:, None, None] for values in ((0.5, 0.4, 0.3), (0.3, 0.2, 0.1)))
     with torch.no_grad():
@@ -386,8 +390,9 @@ def test_exported_files_take_pixels_and_give_probabilities(trained: Path, name: 
         import onnxruntime
 
         session = onnxruntime.InferenceSession(files / "network.onnx", providers=["CPUExecutionProvider"])
-        (found,) = session.run(None, {session.get_inputs()[0].name: images.numpy()})
+        (found,) = session.run(["probabilities"], {"images": images.numpy()})
         np.testing.assert_allclose(found, expected.numpy(), rtol=1e-3, atol=1e-4)
+        assert json.loads(session.get_modelmeta().custom_metadata_map["class_names"]) == described["class_names"]
 
 
 @pytest.mark.usefixtures("no_pictures")

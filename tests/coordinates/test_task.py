@@ -396,6 +396,9 @@ def test_example_inputs_are_for_the_exported_network(name: Any) -> None:  # noqa
     middle = torch.full((2, objects, 2), 4)
     expected = one(middle) / 8 if name == "regression" else one(middle)
     torch.testing.assert_close(outputs, expected, rtol=1e-4, atol=1e-5)
+    names = {"classification": ["centers", "logits"], "regression": ["images", "positions"]}
+    inputs, described, _ = one.export_interface()
+    assert [*inputs, *described] == names.get(name, ["centers", "logits"])
 
 
 # ------------------------------------------------------------------ mistakes

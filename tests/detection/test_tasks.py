@@ -254,7 +254,13 @@ def test_predictions_are_for_images_of_any_size(kind: Kind) -> None:
 def test_exported_network_finds_what_the_task_finds(tmp_path: Path, kind: Kind) -> None:
     seed_everything(0)
     task = kind(coords="xy")
-    trainer(tmp_path, max_epochs=2, limit_val_batches=0).fit(task, data(crop=72))
+    run = trainer(tmp_path, max_epochs=2, limit_val_batches=0)
+    run.fit(task, data(crop=72))
+    run.save_checkpoint(tmp_path / "a.ckpt")
+    interface = kind.load_from_checkpoint(tmp_path / "a.ckpt", weights_only=True).export_interface()
+    assert [*interface.inputs, *interface.outputs] == ["images", "boxes", "scores", "labels"]
+    digits = {label: str(label - 1) for label in range(1, 11)}
+    assert interface.class_names == ({1: "object"} if kind is RegionProposals else digits)
     (images,) = task.example_inputs()
     assert images.shape == (2, 1, 72, 72), "the size that it was trained on"
     boxes, scores, labels = task.export_module()(images)

@@ -335,7 +335,7 @@ def test_exported_files_give_the_images(trained: Path, network: str, format_: st
     import onnxruntime
 
     session = onnxruntime.InferenceSession(files / "network.onnx", providers=["CPUExecutionProvider"])
-    (found,) = session.run(None, {session.get_inputs()[0].name: latents.numpy()})
+    (found,) = session.run(["images"], {"latents": latents.numpy()})
     np.testing.assert_allclose(found, expected.numpy(), rtol=1e-4, atol=1e-5)
 
 

@@ -323,7 +323,7 @@ def test_exported_files_play_the_same_actions(trained: Path, name: str, format_:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(files / "network.onnx", providers=["CPUExecutionProvider"])
-    outputs = session.run(None, {session.get_inputs()[0].name: images})
+    outputs = session.run(["logits", "values"], {"observations": images})
     for output, wanted in zip(outputs, (preferences, values), strict=True):
         np.testing.assert_allclose(output, wanted, rtol=1e-4, atol=1e-5)
 

@@ -16,7 +16,7 @@ from torchmetrics import MeanMetric
 from coordconv_apps import to_coordconv
 from coordconv_apps.nn.coords import Coords
 from coordconv_apps.training.pictures import Pictures
-from coordconv_apps.training.task import Task
+from coordconv_apps.training.task import ExportInterface, Task
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningDataModule, LightningModule
@@ -143,6 +143,9 @@ class ToyTask(DotTask):
 
     def export_module(self) -> nn.Module:
         return self.net
+
+    def export_interface(self) -> ExportInterface:
+        return ExportInterface({"images": "in [0, 1]"}, {"positions": "of the dot"}, {0: "Punkt", 7: "점"})
 
     def example_inputs(self) -> tuple[Tensor, ...]:
         return (torch.rand(2, 1, self.size, self.size, generator=torch.Generator().manual_seed(0)),)

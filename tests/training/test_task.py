@@ -67,7 +67,7 @@ def test_defaults() -> None:
     toy = ToyTask(width=3)
     frozen = next(iter(toy.parameters())).requires_grad_(False)
     assert toy.parameter_count() == sum(p.numel() for p in toy.parameters()) - frozen.numel()
-    for hook in (task.export_module, task.example_inputs):
+    for hook in (task.export_module, task.example_inputs, task.export_interface):
         with pytest.raises(ValueError, match="Task has no exportable network"):
             hook()
 

@@ -13,6 +13,7 @@ from torch import nn
 from coordconv_apps.training.evaluation import EvaluatedTask
 from coordconv_apps.training.optimizers import can_fuse, parameter_groups, schedule_by_step
 from coordconv_apps.training.schedules import check_schedule, lr_factor
+from coordconv_apps.training.task import ExportInterface
 from coordconv_apps.utils.argument_checks import check_ranges
 
 if TYPE_CHECKING:
@@ -189,6 +190,13 @@ class CoordinateTask(EvaluatedTask["NotSoClevrBatch", nn.ModuleList], ABC):
     def export_module(self) -> nn.Module:
         """Return the network: centres ``(B, 2 * objects)`` or one-hot images ``(B, 1, H, W)`` in, as in `models`."""
         return self.network
+
+    def export_interface(self) -> ExportInterface:
+        """Name and describe the tensors of `export_module`."""
+        return ExportInterface(
+            inputs={"centers": "x and y of each object's centre in pixels, from 0 to the canvas size minus 1"},
+            outputs={"logits": "of each pixel (y, x)"},
+        )
 
     def example_inputs(self) -> tuple[Tensor, ...]:
         """Return two samples in the middle of the canvas."""

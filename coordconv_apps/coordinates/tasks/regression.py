@@ -13,6 +13,7 @@ from coordconv_apps.coordinates.not_so_clevr import one_hot
 from coordconv_apps.coordinates.tasks.base import CoordinateTask
 from coordconv_apps.nn.coords import Coords
 from coordconv_apps.training.schedules import Schedule
+from coordconv_apps.training.task import ExportInterface
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -101,6 +102,13 @@ class CoordinateRegression(CoordinateTask):
     def is_perfect(self, value: float) -> bool:
         """Return whether a mean distance, in pixels, is perfect."""
         return value < self.perfect_value
+
+    def export_interface(self) -> ExportInterface:
+        """Name and describe the tensors of `export_module`."""
+        return ExportInterface(
+            inputs={"images": "one-hot images: 1 at the centre, 0 elsewhere"},
+            outputs={"positions": "x and y as fractions of the canvas size"},
+        )
 
     def example_inputs(self) -> tuple[Tensor, ...]:
         """Return two images with the centre in the middle."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -293,6 +294,7 @@ def test_the_config_of_atari_trains_tests_and_exports(tmp_path: Path) -> None:
     main(["export", f"--runs_dir={tmp_path / 'three'}", f"--ckpt_path={last}"])
     files = tmp_path / "three" / "rl" / "default" / "version_0" / "export"
     loaded, safe = stable_baselines3.DQN.load(files / "policy.zip", device="cpu"), load_safe(files / "policy.safe.zip")
+    assert set(json.loads((files / "network.json").read_text())["outputs"]) == {"q_values", "values"}
     assert (files / "network.onnx").is_file()
     assert loaded.buffer_size == 64
     assert loaded.exploration_rate == pytest.approx(0.01)
