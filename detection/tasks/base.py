@@ -14,11 +14,8 @@ from coordconv_apps.nn.coords import Coords
 from coordconv_apps.training.evaluation import EvaluatedTask, Stage
 from coordconv_apps.training.optimizers import can_fuse, schedule_by_step
 from coordconv_apps.training.schedules import check_schedule, lr_factor
-<<<<<<< Updated upstream
-from coordconv_apps.utils.distributed import gather_ranks
-=======
 from coordconv_apps.training.task import ExportInterface
->>>>>>> Stashed changes
+from coordconv_apps.utils.distributed import gather_ranks
 from detection.boxes import Detections, Found
 from detection.data import DetectionBatch, DetectionData, ImageBatch
 from detection.metrics import EvaluationMetrics
@@ -126,12 +123,11 @@ class DetectionTask(EvaluatedTask[DetectionBatch, EvaluationMetrics], ABC):
         """Return the kept detections of each image, found one by one: the images may have any size."""
         return [self.kept(self.find(image[None]).detections[0]) for image in batch["images"]]
 
-<<<<<<< Updated upstream
     def on_predict_epoch_end(self) -> None:
         """Count the images that no process could read."""
         if (data := self.attached_data()) is not None:
             self.run_facts["bad_images"] = data.left_out + len(set().union(*gather_ranks(data.unreadable)))
-=======
+
     def export_interface(self) -> ExportInterface:
         """Name and describe the tensors of `export_module`."""
         return ExportInterface(
@@ -143,7 +139,6 @@ class DetectionTask(EvaluatedTask[DetectionBatch, EvaluationMetrics], ABC):
             },
             class_names=dict(enumerate(self.class_names, start=1)),
         )
->>>>>>> Stashed changes
 
     def example_inputs(self) -> tuple[Tensor, ...]:
         """Return two canvases ``(2, 1, H, W)`` in [0, 1], of the size that the network was trained on."""
