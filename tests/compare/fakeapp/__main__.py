@@ -97,6 +97,12 @@ def _test(args: dict[str, Any], folder: Path) -> dict[str, Any]:
     return {"metrics": {"test/loss": 1 - value, "test/iou": value, "test/undefined": float("nan")}}
 
 
+def _write_summary(folder: Path, summary: dict[str, Any]) -> None:
+    aside = folder / ".summary.json"
+    aside.write_text(json.dumps(summary))
+    aside.replace(folder / "summary.json")
+
+
 def main() -> int:
     """Runs a command; returns the exit status."""
     started = time.time()
@@ -113,9 +119,10 @@ def main() -> int:
         "status": "finished",
         "seconds": 2.0,
         "device": "cpu: fake",
+        "headline": "val/iou",
     }
     summary["parameters"] = PARAMETERS[args["model.coords"]]
-    (folder / "summary.json").write_text(json.dumps({**summary, "status": "running", "headline": "val/iou"}))
+    _write_summary(folder, {**summary, "status": "running"})
     status = 0
     try:
         if args["model.fail"] in (args["command"], f"{args['command']}:{args['name']}"):
@@ -128,7 +135,7 @@ def main() -> int:
         summary["status"] = "failed"
         print(f"error: {error}\nsome last words", file=sys.stderr)
         status = 1
-    (folder / "summary.json").write_text(json.dumps(summary))
+    _write_summary(folder, summary)
     call = {"args": sys.argv[1:], "start": started, "end": time.time(), "env": dict(os.environ)}
     with Path(os.environ["FAKEAPP_CALLS"]).open("a") as file:
         file.write(json.dumps(call) + "\n")
