@@ -12,7 +12,8 @@ from coordconv_apps.data.datamodule import DataModule
 from coordconv_apps.utils.argument_checks import check_ranges
 from coordconv_apps.utils.seeds import mix_seeds
 from rl.envs.catch import BALLS, PADDLE
-from rl.envs.games import check_options, find_kind, open_envs
+from rl.envs.game_options import GameOptions, check_kind, check_options
+from rl.envs.games import find_kind, open_envs
 from rl.evaluation.episodes import EpisodeShard, shard_episodes
 from rl.evaluation.scores import human_normalised
 
@@ -83,7 +84,8 @@ class RLData(DataModule):
         num_threads: Atari: number of games that are stepped at the same time; 0 for all of them.
         balls: Catch: balls in an episode; null for the game's own number.
         paddle: Catch: width of the paddle in cells; null for the game's own.
-        processes: Gymnasium: whether each environment runs in a process of its own.
+        processes: Gymnasium: whether each environment runs in a process of its own, of about 250 MB. Training and
+            validations have processes of their own, which stay open until the command ends.
         seed: Seed of the environments, the sampled actions and the order of minibatches. Null for the value of
             seed_everything, so that different values of it are independent trainings.
 
@@ -125,7 +127,7 @@ class RLData(DataModule):
             "eval_max_steps": eval_max_steps,
         }
         check_ranges(counts, dict.fromkeys(counts, (lambda count: count >= 1, "an integer of at least 1")), "data")
-        options = {
+        options: dict[str, Any] = {
             "frame_skip": frame_skip,
             "noop_max": noop_max,
             "repeat_action_probability": repeat_action_probability,
@@ -149,7 +151,12 @@ class RLData(DataModule):
         self._kept_envs: VecEnv | None = None
 
     def setup(self, stage: str) -> None:
-        """Check that every rank gets the same number of environments."""
+        """Check that no option is for another kind of game, and that every rank gets as many environments."""
+        chosen = GameOptions(**self.options)
+        if chosen != GameOptions():
+            assert self.trainer is not None
+            game: str = cast("Any", self.trainer.lightning_module).game
+            check_kind(game, find_kind(game), chosen)
         world_size = self._processes()[1]
         if stage == "fit" and self.num_envs % world_size:
             raise ValueError(
@@ -215,8 +222,11 @@ class RLData(DataModule):
 
         With render_mode "rgb_array", Atari games render in colour.
         """
+        options = {**options, **self.options}
+        if num_envs == 1:  # a film: a process of its own would only take time to start
+            options["processes"] = False
         whole_games = {"episodic_life": False, "clip_rewards": False, "render_mode": render_mode}
-        return open_envs(game, num_envs, seed, {**options, **self.options, **whole_games})
+        return open_envs(game, num_envs, seed, {**options, **whole_games})
 
     @contextmanager
     def evaluation_envs(self, game: str, options: Mapping[str, Any], num_envs: int, seed: int) -> Iterator[VecEnv]:

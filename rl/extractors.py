@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from coordconv_apps import to_coordconv
 from coordconv_apps.nn.coords import Coords
+from rl.envs.images import SMALLEST_IMAGE, has_unclear_channels, is_channels_last
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,9 +30,6 @@ Where = Literal["first", "all"]
 """Choices of the convolutions that get coordinates: the first, or all three."""
 CoordInit = Literal["random", "zero"]
 """Choices of the initial coordinate weights."""
-
-SMALLEST_IMAGE = 36
-"""Smallest height and width for NatureCNN: from its last layer, 1 + 2 = 3, 2 (3 - 1) + 4 = 8, 4 (8 - 1) + 8 = 36."""
 
 
 class CoordConvNatureCNN(NatureCNN):
@@ -225,16 +223,12 @@ def _as_images(space: spaces.Space[Any], normalized_image: bool, name: str = "ob
         height, width = space.shape[1:] if space.shape[0] == min(space.shape) else space.shape[:2]
         least = f"{SMALLEST_IMAGE}x{SMALLEST_IMAGE}"
         raise ValueError(f"{name}={_describe(space)}: images must be at least {least}, not {height}x{width}")
+    if has_unclear_channels(space):
+        raise ValueError(
+            f"{name}={_describe(space)}: Stable-Baselines3 has taken rows for channels; stack fewer than"
+            f" {SMALLEST_IMAGE} channels, or images whose channels are last"
+        )
     return space
-
-
-def is_channels_last(images: spaces.Box) -> bool:
-    """Return whether images have their channels last: the axis that is too short for an image holds the channels.
-
-    SB3's ``is_image_space_channels_first`` looks for the shortest axis instead. SB3 has applied that rule to uint8
-    images already; applied again, it would transpose an image with more channels than columns a second time.
-    """
-    return min(images.shape[1:]) < SMALLEST_IMAGE
 
 
 def _channels_first(images: spaces.Box) -> spaces.Box:

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
 
+SETTABLE = ("clip_rewards", "episodic_life")
+"""Attributes of a game that `AtariVecEnv.set_attr` can set; they take effect with the next step."""
+
+
 class AtariVecEnv(VecEnv):
     """Many Atari games at once on ale-py's native emulators, as a `VecEnv` of Stable-Baselines3 (SB3).
 
@@ -49,6 +53,8 @@ class AtariVecEnv(VecEnv):
     - `reset` always starts new games, so that seeds take effect. In `make_atari_env` it continues with the next life.
     - A game that ends in a hidden step is reported with the step before it. In `make_atari_env` its score is lost.
     - The emulator draws sticky actions, for each frame. Their distribution is the same.
+    - In Air Raid, the emulator's grey differs from the grey of its colours in 98 % of the pixels (ale-py's palettes).
+      SB3's `WarpFrame` converts the colours.
 
     Sources: Mnih et al. (2015), Methods, for the preprocessing; Machado et al. (2018), section 5, for sticky actions;
     SB3's `AtariWrapper` for the order of operations.
@@ -111,6 +117,7 @@ class AtariVecEnv(VecEnv):
             raise ValueError(f"render_mode={render_mode}: must be rgb_array or None")
         options: dict[str, Any] = {
             "steps": max_episode_steps,
+            "clip_rewards": clip_rewards,
             "frame_skip": frame_skip,
             "episodic_life": episodic_life,
             "stack_num": frame_stack,
@@ -122,7 +129,6 @@ class AtariVecEnv(VecEnv):
         }
         uncounted, kind = starting_frames(self.game), Game if render_mode is None else ColourGame
         self._games = [kind(self.game, uncounted, **options) for _ in range(num_envs)]
-        self.clip_rewards = clip_rewards
         actions = self._games[0].get_action_meanings()
         self._no_op = actions.index("NOOP") if "NOOP" in actions else 0
         self._first_actions = (1, 2) if use_fire_reset and actions[1] == "FIRE" else ()
@@ -183,7 +189,7 @@ class AtariVecEnv(VecEnv):
     def _end_step(self, index: int, game: Game) -> None:
         """Set the learner's reward, observation and info."""
         reward = game.reward
-        self._rewards[index] = (reward > 0) - (reward < 0) if self.clip_rewards else reward
+        self._rewards[index] = (reward > 0) - (reward < 0) if game.clip_rewards else reward
         terminated = game.over or game.life_lost
         info = self._infos[index]
         info |= game.info()
@@ -267,7 +273,9 @@ class AtariVecEnv(VecEnv):
         return [getattr(game, attr_name) for game in self._chosen(indices)]
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:  # noqa: ANN401  # as in SB3
-        """Set an attribute of each game."""
+        """Set one of the `SETTABLE` attributes of each game; raise `AttributeError` for others, which are fixed."""
+        if attr_name not in SETTABLE:
+            raise AttributeError(f"attr_name={attr_name!r}: must be {' or '.join(SETTABLE)}; all others are fixed")
         for game in self._chosen(indices):
             setattr(game, attr_name, value)
 

@@ -69,6 +69,7 @@ class Game:
         uncounted: Frames at the start of a game that do not count, see `starting_frames`.
         steps: Steps after which a game is cut off, or None.
         episodic_life: Whether to report lost lives.
+        clip_rewards: Whether the learner gets the sign of each reward; `reward` and `score` are not clipped.
         frame_skip: Number of frames for which an action is repeated.
         options: Other arguments of `AtariVectorEnv`.
     """
@@ -80,13 +81,14 @@ class Game:
         *,
         steps: int | None,
         episodic_life: bool,
+        clip_rewards: bool = True,
         frame_skip: int,
         **options: Any,  # noqa: ANN401  # passed on
     ) -> None:
         self.frame_skip, self.options = frame_skip, options
         self._emulator = _open_emulator(name, frame_skip, options)
         self._ale = self._emulator.ale
-        self.uncounted, self.episodic_life = uncounted, episodic_life
+        self.uncounted, self.episodic_life, self.clip_rewards = uncounted, episodic_life, clip_rewards
         self.frame_limit = math.inf if steps is None else steps * frame_skip
         self._observation: NDArray[np.uint8] = np.zeros(0, np.uint8)
         self.reward = self.score = 0.0

@@ -9,9 +9,8 @@ import difflib
 import importlib
 import re
 import signal
-from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, cast
 
 import gymnasium
 from gymnasium import spaces
@@ -19,11 +18,12 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.preprocessing import is_image_space, is_image_space_channels_first
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecFrameStack, VecTransposeImage
 
-from coordconv_apps.utils.argument_checks import Allowed, check_ranges
 from coordconv_apps.utils.errors import one_line
 from rl.envs.actions import GameActions
-from rl.envs.catch import BALLS, GRID, GYMNASIUM_ID, PADDLE, CatchVecEnv
+from rl.envs.catch import GYMNASIUM_ID, CatchVecEnv
 from rl.envs.checks import GuardedVecEnv
+from rl.envs.game_options import GameOptions, Kind, check_kind
+from rl.envs.images import is_channels_last
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -31,40 +31,7 @@ if TYPE_CHECKING:
     from gymnasium.envs.registration import EnvSpec
     from stable_baselines3.common.vec_env import VecEnv
 
-Kind = Literal["catch", "atari", "gymnasium"]
-
 _MINIGRID = ("MiniGrid-", "BabyAI-")
-
-
-@dataclass(frozen=True)
-class GameOptions:
-    """Options of the environments. An option for one kind of game does not affect the others.
-
-    Options not listed are those of `rl.envs.atari.AtariVecEnv` and `rl.envs.catch.CatchVecEnv`.
-
-    Args:
-        frame_stack: Number of frames in an observation. None: 4 for Atari games, 1 for others.
-        render_mode: Atari: "rgb_array" to render in colour. Other games always render if they can.
-        processes: Gymnasium: whether each environment runs in its own process. This is faster for environments that
-            take longer than the transfer of their observations, such as CarRacing.
-        arguments: Gymnasium: arguments of the environment, such as ``continuous: false`` for CarRacing.
-    """
-
-    episodic_life: bool = True
-    clip_rewards: bool = True
-    frame_skip: int = 4
-    frame_stack: int | None = None
-    noop_max: int = 30
-    repeat_action_probability: float = 0.0
-    full_action_space: bool = False
-    image_size: int = 84
-    max_episode_steps: int | None = 27_000
-    num_threads: int = 0
-    render_mode: Literal["rgb_array"] | None = None
-    balls: int = BALLS
-    paddle: int = PADDLE
-    processes: bool = False
-    arguments: dict[str, Any] = field(default_factory=dict)
 
 
 def make_envs(game: str, num_envs: int, seed: int | None = None, **options: Any) -> VecEnv:  # noqa: ANN401  # of many types
@@ -78,10 +45,10 @@ def make_envs(game: str, num_envs: int, seed: int | None = None, **options: Any)
         **options: Fields of `GameOptions`.
 
     Returns:
-        Environments with uint8 observations, their axes in the game's own order.
+        Environments whose observations are uint8 images, with their channels first.
 
     Raises:
-        ValueError: The game does not exist or shows no images, or an option is out of its range.
+        ValueError: The game does not exist or shows no images, or an option is out of its range, or for other games.
         ImportError: The game needs a package that is not installed.
 
     Example:
@@ -93,7 +60,9 @@ def make_envs(game: str, num_envs: int, seed: int | None = None, **options: Any)
         raise ValueError(f"data.num_envs={num_envs}: must be an integer of at least 1")
     if chosen.frame_stack is not None and chosen.frame_stack < 1:
         raise ValueError(f"model.frame_stack={chosen.frame_stack}: must be an integer of at least 1, or null")
-    return _MAKERS[find_kind(game)](game, num_envs, seed, chosen)
+    kind = find_kind(game)
+    check_kind(game, kind, chosen)
+    return _MAKERS[kind](game, num_envs, seed, chosen)
 
 
 def open_envs(game: str, num_envs: int, seed: int, options: Mapping[str, Any], first: int = 0) -> GuardedVecEnv:
@@ -104,29 +73,12 @@ def open_envs(game: str, num_envs: int, seed: int, options: Mapping[str, Any], f
     Arguments and errors are those of `make_envs`; ``first`` is the number of the first environment, for messages.
     """
     env = make_envs(game, num_envs, seed, **options)
-    space = env.observation_space
-    if not (isinstance(space, spaces.Box) and is_image_space(space)):
+    try:
+        _check_images(game, env.observation_space)
+    except ValueError:
         env.close()
-        found = one_line(str(space))
-        raise ValueError(f"model.game={game}: observations are {found}: must be one image, uint8 of 0 to 255")
-    if not is_image_space_channels_first(space):
-        env = VecTransposeImage(env)
+        raise
     return GuardedVecEnv(GameActions(env), game, first)
-
-
-_ALLOWED: dict[str, Allowed] = {
-    "frame_skip": (lambda value: value >= 1, "an integer of at least 1"),
-    "noop_max": (lambda value: value >= 0, "an integer of at least 0"),
-    "num_threads": (lambda value: value >= 0, "an integer of at least 0"),
-    "balls": (lambda value: value >= 1, "an integer of at least 1"),
-    "repeat_action_probability": (lambda value: 0 <= value <= 1, "in [0, 1]"),
-    "paddle": (lambda value: 1 <= value < GRID, f"an integer from 1 to {GRID - 1}"),
-}
-
-
-def check_options(options: Mapping[str, Any]) -> None:
-    """Raise `ValueError` for an option out of its range, whichever game it is for; None is the default."""
-    check_ranges(options, _ALLOWED, prefix="data")
 
 
 def find_kind(game: str) -> Kind:
@@ -201,11 +153,7 @@ def _make_gymnasium(game: str, num_envs: int, seed: int | None, options: GameOpt
         raise ValueError(f"model.game={game} with model.arguments={arguments}: {one_line(error)}") from error
     space, modes = first.observation_space, first.metadata.get("render_modes", ())
     first.close()
-    if not any(map(is_image_space, space.values() if isinstance(space, spaces.Dict) else [space])):
-        raise ValueError(
-            f"model.game={game}: observations are {one_line(str(space))}, must be images, uint8 (height, width,"
-            " channels) or (channels, height, width) of 0 to 255, or a dictionary with one"
-        )
+    _check_images(game, space)
     if "rgb_array" in modes:
         arguments = {"render_mode": "rgb_array", **arguments}
     make: Callable[[], gymnasium.Env[Any, Any]] = partial(_make_one, spec, arguments, own_process=options.processes)
@@ -227,7 +175,24 @@ def _make_one(spec: EnvSpec, arguments: Mapping[str, Any], *, own_process: bool 
 
 
 def _stack_frames(envs: VecEnv, options: GameOptions) -> VecEnv:
-    return envs if options.frame_stack in (None, 1) else VecFrameStack(envs, options.frame_stack)
+    """Stack frames with their channels first, where their order is known: a stack may have more channels than rows."""
+    space = cast("spaces.Box", envs.observation_space)
+    last = is_channels_last(space)
+    if last and not is_image_space_channels_first(space):  # otherwise the policy itself transposes
+        envs, last = VecTransposeImage(envs), False
+    if options.frame_stack in (None, 1):
+        return envs
+    return VecFrameStack(envs, options.frame_stack, channels_order="last" if last else "first")
+
+
+def _check_images(game: str, space: spaces.Space[Any]) -> None:
+    """Raise `ValueError` for observations that a policy of `rl.tasks` cannot process."""
+    if isinstance(space, spaces.Box) and is_image_space(space):
+        return
+    words = "must be one image, uint8 (height, width, channels) or (channels, height, width) of 0 to 255"
+    if isinstance(space, spaces.Dict):
+        words += "; for a Dict with images, use rl.CoordConvMultiInputPolicy in plain Stable-Baselines3"
+    raise ValueError(f"model.game={game}: observations are {one_line(str(space))}: {words}")
 
 
 _MAKERS = {"catch": _make_catch, "atari": _make_atari, "gymnasium": _make_gymnasium}

@@ -12,6 +12,7 @@ from stable_baselines3.common.preprocessing import is_image_space
 
 from coordconv_apps.utils.errors import one_line
 from coordconv_apps.utils.files import atomic_write
+from rl.envs.images import is_channels_last
 from rl.evaluation.play import evaluation_mode, observation_at, play
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def newest_frame(observation: Any, space: spaces.Space[Any]) -> NDArray[np.uint8
         if not np.isfinite([low, high]).all():
             low, high = float(image.min()), float(image.max())
         image = ((image - low) / max(high - low, 1e-6) * 255).clip(0, 255).round().astype(np.uint8)
-    image = np.moveaxis(image, int(np.argmin(image.shape)), -1)  # channels are the smallest axis, as for SB3
+    image = np.moveaxis(image, -1 if is_channels_last(box) else 0, -1)
     image = image[..., -3:] if image.shape[-1] % 3 == 0 else image[..., -1:]
     picture: NDArray[np.uint8] = np.broadcast_to(image, (*image.shape[:2], 3)).copy()
     return picture

@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from coordconv_apps.nn.coord_layer import CoordLayer
+from rl.envs.images import is_channels_last
 from rl.evaluation.films import image_key
 from rl.evaluation.play import evaluation_mode, observation_at, play, required_policy
-from rl.extractors import is_channels_last
 from rl.learning.actions import values_and_logits
 
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ from coordconv_apps.utils.errors import one_line
 from coordconv_apps.utils.seeds import mix_seeds
 from rl.envs.actions import has_supported_actions
 from rl.envs.games import open_envs
+from rl.envs.images import SMALLEST_IMAGE
 from rl.export import OBSERVATIONS, LogitsAndValues, export_policy
-from rl.extractors import SMALLEST_IMAGE
 from rl.learning.timings import Timings
 from rl.sb3_internals import get_updates, set_updates
 from rl.sb3_objects import build_algorithm

@@ -34,7 +34,7 @@ class EvaluatedTask(Task, ABC):
 
     Attributes:
         game: Name of the game.
-        env_options: How the game is shown to the policy: `rl.envs.games.GameOptions` by name.
+        env_options: How the game is shown to the policy: `rl.envs.game_options.GameOptions` by name.
         lr: Initial learning rate, for messages.
         last_evaluation: The episodes of the last evaluation, of all ranks; None before the first one.
         evaluation_seconds: Time spent in evaluations since the start of the training epoch.

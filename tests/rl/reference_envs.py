@@ -188,12 +188,14 @@ class Recorder(gymnasium.Env[Any, Any]):
         self.observation_space = spaces.Box(0, 255, image, np.uint8)
         self.action_space = action_space
         self.taken: list[Any] = []
+        self.seeds: list[int] = []
 
     def observe(self) -> Any:  # noqa: ANN401  # an array
         return np.zeros(self.observation_space.shape or (), np.uint8)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         super().reset(seed=seed)
+        self.seeds += [] if seed is None else [seed]
         return self.observe(), {}
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:  # noqa: ANN401  # any kind

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import pickle
+from typing import Any
 
 import numpy as np
 import pytest
@@ -310,3 +311,22 @@ def test_copies_pickles_and_compiled_extractors_give_the_same_features(space: sp
     assert torch.equal(pickle.loads(pickle.dumps(extractor))(x), expected)
     compiled = torch.compile(extractor, backend="eager", fullgraph=True)
     assert torch.allclose(compiled(x), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(("shape", "channels"), [((40, 40, 48), 48), ((48, 40, 40), 48), ((90, 84, 84), 90)])
+def test_a_stack_with_more_channels_than_rows_keeps_its_axes(shape: tuple[int, int, int], channels: int) -> None:
+    extractor = CoordConvNatureCNN(spaces.Box(0, 255, shape, np.uint8), features_dim=8)
+    layer: Any = extractor.cnn[0]
+    assert layer.in_channels == channels
+    seen: list[tuple[int, ...]] = []
+    layer.register_forward_pre_hook(lambda _, inputs: seen.append(tuple(inputs[0].shape)))
+    extractor(torch.rand(2, *shape))
+    height, width = sorted(shape)[:2]
+    assert seen == [(2, channels, height, width)]
+
+
+def test_a_stack_that_sb3_has_transposed_wrongly_is_refused() -> None:
+    with pytest.raises(
+        ValueError, match=r"^observation_space=Box\([^\n]*: Stable-Baselines3 has taken rows for channels"
+    ):
+        CoordConvNatureCNN(images(40, 48, 40))

@@ -87,6 +87,7 @@ class Scripted:
         self.over = self.cut_off = self.life_lost = False
         self.score = self.reward = 0.0
         self.length = self.lives = 0
+        self.clip_rewards = True
 
     @property
     def finished(self) -> bool:
@@ -321,3 +322,16 @@ def test_steps_need_a_reset_and_open_games() -> None:
     envs.close()
     with pytest.raises(RuntimeError, match="the environment is closed"):
         envs.reset()
+
+
+def test_attributes_that_are_set_take_effect_and_others_are_refused() -> None:
+    envs = AtariVecEnv("space_invaders", 2, 1, noop_max=0, max_episode_steps=200)
+    envs.reset()
+    envs.set_attr("clip_rewards", False, indices=[1])
+    assert envs.get_attr("clip_rewards") == [True, False]
+    rewards = np.array([envs.step(np.full(2, 1 + step // 4 % 3))[1] for step in range(120)])
+    assert set(rewards[:, 0]) == {0, 1}
+    assert rewards[:, 1].max() >= 5
+    for name in ("frame_skip", "num_envs", "no_such_attribute"):
+        with pytest.raises(AttributeError, match=f"^attr_name='{name}': must be clip_rewards or episodic_life"):
+            envs.set_attr(name, 1)

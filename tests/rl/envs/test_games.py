@@ -1,6 +1,7 @@
 """Environments by name: of which kind a name is, what options reach, and what is said of names that are none."""
 
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterator
@@ -24,7 +25,7 @@ SPACES: dict[str, spaces.Space[Any]] = {
     "Tests/Dictionary-v0": spaces.Dict({"picture": IMAGES, "speed": spaces.Box(-1, 1, (2,))}),
     "Tests/Vector-v0": spaces.Box(-1, 1, (4,)),
     "Tests/Floats-v0": spaces.Box(0, 1, (36, 40, 3)),
-    "Tests/Numbers-v0": spaces.Dict({"speed": spaces.Box(-1, 1, (2,))}),
+    "Tests/Wide-v0": spaces.Box(0, 255, (40, 96, 96), np.uint8),
 }
 
 
@@ -170,9 +171,9 @@ def test_every_option_of_atari_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_processes_leave_an_interruption_by_the_terminal_to_the_first_one() -> None:
     envs = make_envs("Tests/Picture-v0", 1, 0, processes=True)
-    assert isinstance(envs, SubprocVecEnv)
+    assert isinstance(envs.unwrapped, SubprocVecEnv)
     envs.reset()
-    pid = envs.processes[0].pid
+    pid = envs.unwrapped.processes[0].pid
     assert pid is not None
     os.kill(pid, signal.SIGINT)
     envs.step(np.zeros(1, np.int64))
@@ -182,12 +183,12 @@ def test_processes_leave_an_interruption_by_the_terminal_to_the_first_one() -> N
 @pytest.mark.parametrize(("processes", "num_envs"), [(False, 3), (True, 1)])
 def test_gymnasiums_games_are_seeded_one_by_one_and_tell_their_episodes(processes: bool, num_envs: int) -> None:
     envs = make_envs("Tests/Picture-v0", num_envs, 20, arguments={"reward": 0.5}, processes=processes)
-    assert isinstance(envs, SubprocVecEnv if processes else DummyVecEnv)
+    assert isinstance(envs.unwrapped, SubprocVecEnv if processes else DummyVecEnv)
     try:
         images = envs.reset()
         for game in range(num_envs):
             alone = Game(IMAGES).reset(seed=20 + game)[0]
-            np.testing.assert_array_equal(np.asarray(images)[game], alone)
+            np.testing.assert_array_equal(np.asarray(images)[game], alone.transpose(2, 0, 1))
         for _ in range(4):
             _, rewards, done, infos = envs.step(np.zeros(num_envs, np.int64))
             assert rewards.tolist() == [0.5] * num_envs
@@ -198,18 +199,21 @@ def test_gymnasiums_games_are_seeded_one_by_one_and_tell_their_episodes(processe
         envs.close()
 
 
-@pytest.mark.parametrize(("game", "shape"), [("Tests/Picture-v0", (36, 40, 6)), ("catch", (2, 84, 84))])
-def test_frames_are_stacked_on_request(game: str, shape: tuple[int, ...]) -> None:
-    envs = make_envs(game, 1, 0, frame_stack=2)
+@pytest.mark.parametrize(
+    ("game", "frames", "shape"),
+    [
+        ("Tests/Picture-v0", 2, (6, 36, 40)),
+        ("Tests/Picture-v0", 16, (48, 36, 40)),  # more channels than rows
+        ("Tests/Wide-v0", 2, (80, 96, 96)),
+        ("catch", 2, (2, 84, 84)),
+        ("catch", 90, (90, 84, 84)),
+    ],
+)
+def test_frames_are_stacked_on_request(game: str, frames: int, shape: tuple[int, ...]) -> None:
+    envs = make_envs(game, 1, 0, frame_stack=frames)
     assert isinstance(envs, VecFrameStack)
     assert envs.observation_space.shape == shape
     assert make_envs(game, 1, 0).observation_space.shape != shape
-    envs.close()
-
-
-def test_a_dictionary_with_an_image_is_taken() -> None:
-    envs = make_envs("Tests/Dictionary-v0", 1)
-    assert envs.observation_space == SPACES["Tests/Dictionary-v0"]
     envs.close()
 
 
@@ -218,10 +222,10 @@ def test_a_dictionary_with_an_image_is_taken() -> None:
 
 @pytest.mark.parametrize(
     ("game", "space"),
-    [("Tests/Vector-v0", "Box"), ("Tests/Floats-v0", "Box"), ("Tests/Numbers-v0", "Dict"), ("CartPole-v1", "Box")],
+    [("Tests/Vector-v0", "Box"), ("Tests/Floats-v0", "Box"), ("Tests/Dictionary-v0", "Dict"), ("CartPole-v1", "Box")],
 )
 def test_observations_that_are_no_images_are_told_in_one_line(game: str, space: str) -> None:
-    message = rf"^model\.game={game}: observations are {space}\([^\n]*\), must be images, uint8 [^\n]*$"
+    message = rf"^model\.game={game}: observations are {space}\([^\n]*\): must be one image, uint8 [^\n]*$"
     with pytest.raises(ValueError, match=message):
         make_envs(game, 1)
 
@@ -263,5 +267,21 @@ def test_a_game_that_lacks_its_library_says_what_to_install(monkeypatch: pytest.
 
 def test_a_game_of_a_module_is_found_after_importing_it() -> None:
     envs = make_envs(f"{__name__}:Tests/Picture-v0", 1)
-    assert envs.observation_space == IMAGES
+    assert envs.observation_space.shape == (3, 36, 40)
     envs.close()
+
+
+@pytest.mark.parametrize(
+    ("game", "options", "message"),
+    [
+        ("pong", {"arguments": {"mode": 1}}, "model.arguments={'mode': 1}: is for Gymnasium environments only"),
+        ("catch", {"arguments": {"balls": 3}}, "model.arguments={'balls': 3}: is for Gymnasium environments only"),
+        ("catch", {"processes": True}, "data.processes=True: is for Gymnasium environments only"),
+        ("catch", {"image_size": 40}, "model.image_size=40: is for Atari games only"),
+        ("Tests/Picture-v0", {"frame_skip": 2}, "data.frame_skip=2: is for Atari games only"),
+        ("Tests/Picture-v0", {"paddle": 5}, "data.paddle=5: is for Catch only"),
+    ],
+)
+def test_options_that_a_game_would_ignore_are_refused(game: str, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}; model.game={game} would ignore it$"):
+        make_envs(game, 1, **options)

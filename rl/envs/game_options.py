@@ -1,0 +1,87 @@
+"""Options of the environments, their ranges, and the kinds of games that each is for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Literal
+
+from coordconv_apps.utils.argument_checks import Allowed, check_ranges
+from rl.envs.catch import BALLS, GRID, PADDLE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Kind = Literal["catch", "atari", "gymnasium"]
+
+
+@dataclass(frozen=True)
+class GameOptions:
+    """Options of the environments.
+
+    Options not listed are those of `rl.envs.atari.AtariVecEnv` and `rl.envs.catch.CatchVecEnv`.
+
+    Args:
+        frame_stack: Number of frames in an observation. None: 4 for Atari games, 1 for others.
+        render_mode: Atari: "rgb_array" to render in colour. Other games always render if they can.
+        processes: Gymnasium: whether each environment runs in its own process. This is faster for environments that
+            take longer than the transfer of their observations, such as CarRacing.
+        arguments: Gymnasium: arguments of the environment, such as ``continuous: false`` for CarRacing.
+    """
+
+    episodic_life: bool = True
+    clip_rewards: bool = True
+    frame_skip: int = 4
+    frame_stack: int | None = None
+    noop_max: int = 30
+    repeat_action_probability: float = 0.0
+    full_action_space: bool = False
+    image_size: int = 84
+    max_episode_steps: int | None = 27_000
+    num_threads: int = 0
+    render_mode: Literal["rgb_array"] | None = None
+    balls: int = BALLS
+    paddle: int = PADDLE
+    processes: bool = False
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+
+_ONLY_FOR: dict[str, Kind] = {
+    **dict.fromkeys(("frame_skip", "noop_max", "repeat_action_probability", "num_threads"), "atari"),
+    **dict.fromkeys(("full_action_space", "image_size"), "atari"),
+    **dict.fromkeys(("balls", "paddle"), "catch"),
+    **dict.fromkeys(("processes", "arguments"), "gymnasium"),
+}
+"""Options that one kind of game has. Those of lives, rewards and pictures are left out: evaluations set them always."""
+
+_GAMES: dict[Kind, str] = {"catch": "Catch", "atari": "Atari games", "gymnasium": "Gymnasium environments"}
+_OF_THE_TASK = ("full_action_space", "image_size", "arguments")
+
+_ALLOWED: dict[str, Allowed] = {
+    "frame_skip": (lambda value: value >= 1, "an integer of at least 1"),
+    "noop_max": (lambda value: value >= 0, "an integer of at least 0"),
+    "num_threads": (lambda value: value >= 0, "an integer of at least 0"),
+    "balls": (lambda value: value >= 1, "an integer of at least 1"),
+    "repeat_action_probability": (lambda value: 0 <= value <= 1, "in [0, 1]"),
+    "paddle": (lambda value: 1 <= value < GRID, f"an integer from 1 to {GRID - 1}"),
+}
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """Raise `ValueError` for an option out of its range, whichever game it is for; None is the default."""
+    check_ranges(options, _ALLOWED, prefix="data")
+
+
+def check_kind(game: str, kind: Kind, options: GameOptions) -> None:
+    """Raise `ValueError` for an option that this kind of game would ignore, unless it has its default value.
+
+    >>> check_kind("pong", "atari", GameOptions(balls=3))
+    Traceback (most recent call last):
+        ...
+    ValueError: data.balls=3: is for Catch only; model.game=pong would ignore it
+    """
+    defaults = GameOptions()
+    for name in (option.name for option in fields(options)):
+        value, only = getattr(options, name), _ONLY_FOR.get(name, kind)
+        if only != kind and value != getattr(defaults, name):
+            prefix = "model" if name in _OF_THE_TASK else "data"
+            raise ValueError(f"{prefix}.{name}={value}: is for {_GAMES[only]} only; model.game={game} would ignore it")
