@@ -12,6 +12,7 @@ def main(args: Sequence[str] | None = None) -> None:
     """Run the application with these command-line arguments; with those of the process if None."""
     args = check_command("rl", args)
     with required_extra("rl"):
+        import rl.registration  # noqa: F401  # not done yet within `python -m rl`
         from coordconv_apps.cli.app import run
         from rl.data import RLData
         from rl.pictures import RLPictures

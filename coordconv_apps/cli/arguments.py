@@ -7,7 +7,7 @@ import sys
 from argparse import ArgumentError
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import yaml
 from jsonargparse import Namespace, get_loader, set_loader
@@ -175,7 +175,8 @@ class ArgumentsCLI(LightningCLI):
             assert isinstance(command_parser, ArgumentParser)
             options = [*command_parser.get_defaults().keys(), *command_parser.task_parser().get_defaults().keys()]
             options = [key for key in options if not key.startswith(("model.class_path", "model.init_args."))]
-            text = parsing_error(str(error), self.command_line, options)
+            types = _types("model", self.task_class) | _types("data", self.data_class)
+            text = parsing_error(str(error), self.command_line, options, types)
             if text.startswith("there is no argument --model.") and len(self.task_names) > 1:
                 text += f" with --model={self.task_class.__name__}"
             raise UserError(text) from error
@@ -259,3 +260,11 @@ def section_key(callback: type[Callback]) -> str:
     'rl_pictures'
     """
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", callback.__name__).lower()
+
+
+def _types(section: str, owner: type) -> dict[str, object]:
+    """Return the types of the constructor's arguments of a class by the names of their flags."""
+    try:
+        return {f"{section}.{name}": hint for name, hint in get_type_hints(owner.__init__).items()}
+    except NameError:  # a type that is imported for type checkers only
+        return {}

@@ -9,12 +9,22 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from itertools import pairwise
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
 from jsonargparse import Namespace
 
 from coordconv_apps.utils.errors import one_line
 
+_WORDS = {
+    "NoneType": "null",
+    "bool": "true or false",
+    "int": "an integer",
+    "float": "a number",
+    "str": "a text",
+    "Any": "any value",
+}
 _OTHER_NAMES = {
     "learning_rate": "lr",
     "wd": "weight_decay",
@@ -37,23 +47,30 @@ _OTHER_NAMES = {
 """Names that other programs give to arguments, for suggestions."""
 
 
-def parsing_error(message: str, args: Sequence[str], options: Sequence[str]) -> str:
+def parsing_error(message: str, args: Sequence[str], options: Sequence[str], types: Mapping[str, object]) -> str:
     """Return one line for a message of jsonargparse, which has many lines and names Python's types.
 
-    It suggests some of ``options``: names of all arguments, without dashes.
+    Args:
+        message: The message.
+        args: The command line.
+        options: Names of all arguments, without dashes, of which some are suggested.
+        types: Types of arguments by name; those of other arguments are taken from the message.
     """
     if found := re.search(r"unrecognized arguments: (.*)", message, re.DOTALL):
         return "; ".join(_unknown(word, options) for word in found[1].split() if word.startswith("-")) or (
             f"not understood: {one_line(found[1])}"
         )
+    if re.search(r"argument \S+: expected one argument", message):
+        alone = [a for a, b in pairwise([*args, "--"]) if a.startswith("--") and "=" not in a and b.startswith("--")]
+        return f"{alone[0]}: has no value" if alone else one_line(message)
     if found := re.search(r"does not accept (?:option|nested key|key) '([^']*)'", message):
         return _unknown(found[1], options)
     if found := re.search(r'Parser key "model":.*?Option \'([^\']*)\' is not accepted', message, re.DOTALL):
         return _unknown(f"model.{found[1]}", options)
     if found := re.search(r'Parser key "model":.*?Parser key "([^"]+)":\s*(.*?)\n    - Expected', message, re.DOTALL):
-        return _wrong_value(f"model.{found[1]}", found[2])
+        return _wrong_value(f"model.{found[1]}", found[2], types.get(f"model.{found[1]}"))
     if found := re.search(r'Parser key "([^"]+)":\s*(.*)', message, re.DOTALL):
-        return _wrong_value(found[1], found[2])
+        return _wrong_value(found[1], found[2], types.get(found[1]))
     if found := re.search(r'expected "subcommand" to be one of \{([^}]*)\}', message):
         return f"a command is needed: {found[1].replace(',', ', ')}"
     if found := re.search(r"argument subcommand: invalid choice: (\S+) \(choose from (.*)\)", message):
@@ -73,15 +90,51 @@ def _unknown(word: str, options: Sequence[str]) -> str:
     return f"there is no argument --{key}{suggestion}"
 
 
-def _wrong_value(key: str, text: str) -> str:
+def _wrong_value(key: str, text: str, hint: object) -> str:
     """Return one line for ``Expected a <class 'int'>. Got value: 1.5``, or for the many lines about a union."""
     if found := re.search(r"Problem with given class_path '([^']*)':\s*(.*?)\n", text):
         return f"--{key}={found[1]}: {one_line(found[2])}"
-    value = re.search(r"(?:Given|Got) value: (.*)", text, re.DOTALL)
+    if found := re.search(r"Unable to load config '([^']*)'", text):
+        return f"--{key}={found[1]}: must be a YAML file of arguments, or a mapping such as {{name: value}}"
+    values = re.findall(r"Given value: ([^\n]*)", text)[-1:] or re.findall(r"Got value: ([^\n]*)", text)[:1]
     expected = re.search(r"Subtypes: \[(.*?)\]\n", text, re.DOTALL) or re.search(r"Expected an? (.*?)\. Got", text)
-    if value is None or expected is None:
+    if not values or expected is None:
         return f"--{key}: {one_line(text)}"
-    return f"--{key}={one_line(value[1])}: expected {_plain_types(expected[1])}"
+    given = values[0].strip()
+    words = _plain_types(expected[1]) if hint is None else describe_type(hint)
+    in_brackets = ""
+    if hint is not None and "[" in words and not given.startswith("["):
+        in_brackets = f"; in brackets: --{key}={_example(hint)}"
+    return f"--{key}={given}: expected {words}{in_brackets}"
+
+
+def describe_type(hint: object) -> str:
+    """Describe the values that a type of an argument allows, in the words of the command line.
+
+    >>> describe_type(tuple[float, float] | None)
+    '[a number, a number], null'
+    """
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return ", ".join(map(repr, parts))
+    if origin in (Union, UnionType):
+        return ", ".join(describe_type(part) for part in parts)
+    if origin in (list, tuple, Sequence):
+        listed = ", ".join(describe_type(part) for part in parts if part is not ...)
+        return f"[{listed}{', ...' if origin is not tuple or ... in parts else ''}]"
+    if origin in (dict, Mapping):
+        return f"{{name: {' or '.join(describe_type(part) for part in get_args(parts[1]) or (parts[1],))}, ...}}"
+    return _WORDS.get(getattr(hint, "__name__", ""), getattr(hint, "__name__", str(hint)))
+
+
+def _example(hint: object) -> str:
+    """Return an example of a list or tuple."""
+    for part in (hint, *get_args(hint)):
+        if get_origin(part) in (list, tuple, Sequence):
+            values = {int: "1", float: "0.5", str: "a"}
+            items = [values.get(item, "...") for item in get_args(part) if item is not ...]
+            return f"[{', '.join(items if len(items) > 1 else items * 2)}]"
+    return "[...]"
 
 
 def _plain_types(text: str) -> str:
@@ -89,8 +142,7 @@ def _plain_types(text: str) -> str:
     text = re.sub(r"<class '([^']+)'>", r"\1", text)
     text = re.sub(r"\b(?:\w+\.)+(?=\w)", "", text)
     text = re.sub(r"(?:Literal|Union|Optional)\[([^\[\]]*)\]", r"\1", text)
-    words = {"NoneType": "null", "bool": "true or false", "int": "an integer", "float": "a number", "str": "a text"}
-    for name, plain in words.items():
+    for name, plain in _WORDS.items():
         text = re.sub(rf"(?<![\[\w'\"]){name}\b", plain, text)
     return one_line(text)
 

@@ -6,6 +6,7 @@ An application's ``__main__`` calls `check_command` before it imports torch and 
 from __future__ import annotations
 
 import difflib
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -46,15 +47,16 @@ def check_command(
     args = list(sys.argv[1:] if args is None else args)
     try:
         command = _find_command(args, commands)
-        if command is None:
-            print(_help(package, commands))
-            raise SystemExit(0)
         check_texts(package, args)
         if command == "fit":
             _check_fit(package, args)
     except (UserError, ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        if os.environ.get("LOCAL_RANK", "0") == "0":  # printed once
+            print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+    if command is None:
+        print(_help(package, commands))
+        raise SystemExit(0)
     return args
 
 

@@ -125,4 +125,10 @@ def _device_count(devices: list[int] | str | int) -> int:
         return len(devices)
     if isinstance(devices, str) and "," in devices:
         return sum(bool(part.strip()) for part in devices.split(","))
-    return max(torch.cuda.device_count(), 1) if str(devices) in ("auto", "-1") else int(devices)
+    if str(devices) in ("auto", "-1"):
+        return max(torch.cuda.device_count(), 1)
+    try:
+        return int(devices)
+    except ValueError:
+        allowed = "must be a number of devices, a list such as [0, 1], auto or -1"
+        raise UserError(f"--trainer.devices={devices}: {allowed}") from None
