@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from lightning.pytorch.callbacks import Callback
@@ -20,7 +20,7 @@ from classification.transforms import IMAGENET_MEAN, IMAGENET_STD
 from coordconv_apps.nn.coords import Coords
 from coordconv_apps.training.evaluation import EvaluatedTask, Stage
 from coordconv_apps.training.optimizers import schedule_by_step
-from coordconv_apps.training.schedules import Schedule, check_schedule, lr_factor
+from coordconv_apps.training.schedules import check_schedule, lr_factor
 from coordconv_apps.training.task import ExportInterface, Task
 from coordconv_apps.training.trainer_access import attached_datamodule
 from coordconv_apps.training.weight_averaging import Averaging
@@ -33,6 +33,7 @@ _ALLOWED: dict[str, Allowed] = {
     **ALLOWED,
     "num_classes": (lambda value: value >= 2, "an integer of at least 2"),
     "label_smoothing": (lambda value: 0 <= value < 1, "in [0, 1)"),
+    "schedule": (lambda value: value in ("cosine", "constant"), "cosine or constant"),
     "average": (lambda value: 0 <= value < 1, "in [0, 1)"),
 }
 
@@ -117,7 +118,7 @@ class Classifier(EvaluatedTask[LabelledBatch, ClassificationMetrics]):
         momentum: float = 0.9,
         nesterov: bool = False,
         betas: tuple[float, float] = (0.9, 0.999),
-        schedule: Schedule = "cosine",
+        schedule: Literal["cosine", "constant"] = "cosine",
         warmup: float = 0.0,
         average: float | None = None,
         channels_last: bool = True,
@@ -127,8 +128,6 @@ class Classifier(EvaluatedTask[LabelledBatch, ClassificationMetrics]):
         self.save_hyperparameters(ignore="weights")  # a checkpoint opens without their file
         check_ranges(self.hparams, _ALLOWED)
         check_schedule(warmup, [], 0.1)
-        if schedule == "step":
-            raise ValueError("model.schedule=step: must be cosine or constant")
         self.num_classes, self.label_smoothing = num_classes, label_smoothing
         self.optimizer, self.lr, self.scale_lr, self.weight_decay = optimizer, lr, scale_lr, weight_decay
         self.momentum, self.nesterov, self.betas = momentum, nesterov, betas

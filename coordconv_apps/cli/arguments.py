@@ -210,7 +210,8 @@ class ArgumentsCLI(LightningCLI):
             return
         assert self.checkpoint is not None
         self._use_name_of_checkpoint(command, given)
-        typed = " ".join([*args, *(Path(str(path)).read_text(encoding="utf-8") for path in given.config or ())])
+        words = [arg for arg in args if not arg.startswith("--ckpt_path")]  # its name may come from a stranger, too
+        typed = " ".join([*words, *(Path(str(path)).read_text(encoding="utf-8") for path in given.config or ())])
         trusted = (*TRUSTED, *(self.task_class.__module__.split(".")[:1]), "coordconv_apps")
         check_imports(self.restored["config"], self.checkpoint, trusted, self.task_class.import_args, typed)
         self.config[command], changes = merge_config(
@@ -265,6 +266,7 @@ def section_key(callback: type[Callback]) -> str:
 def _types(section: str, owner: type) -> dict[str, object]:
     """Return the types of the constructor's arguments of a class by the names of their flags."""
     try:
-        return {f"{section}.{name}": hint for name, hint in get_type_hints(owner.__init__).items()}
+        init = owner.__init__  # type: ignore[misc]  # of this very class
+        return {f"{section}.{name}": hint for name, hint in get_type_hints(init).items()}
     except NameError:  # a type that is imported for type checkers only
         return {}

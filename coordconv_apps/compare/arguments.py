@@ -9,6 +9,8 @@ from typing import NoReturn
 
 from coordconv_apps.compare.application import find_module
 from coordconv_apps.compare.jobs import Job, Plan
+from coordconv_apps.utils.argument_checks import given_path
+from coordconv_apps.utils.config_files import find_config
 
 ARMS = ("none", "xy", "xyr")  # the values of `coordconv_apps.nn.coords.Coords`, whose module imports torch
 SEED_LIMIT = 2**32  # every random number generator accepts seeds below it
@@ -52,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("app", metavar="APP", help="the application, as in `python -m APP fit`")
-    config_help = "a config of the application; later files override earlier ones"
+    config_help = "a config of the application: a file, or the name of a shipped one; later ones override earlier ones"
     parser.add_argument("--config", action="append", metavar="FILE", required=True, help=config_help)
     parser.add_argument(
         "--arms", nargs="+", default=["none", "xy"], metavar="ARM",
@@ -84,10 +86,11 @@ def parse(args: Sequence[str] | None = None) -> Settings:
         FileNotFoundError: A config file is missing.
     """
     known, flags = _parser().parse_known_args(args)
-    configs = tuple(Path(config) for config in known.config)
+    module = find_module(known.app)
+    configs = tuple(Path(find_config(config, module)) for config in known.config)
     for config in configs:
         if not config.is_file():
-            raise FileNotFoundError(f"--config {config}: no such file")
+            raise FileNotFoundError(f"--config={config}: no such file")
     _check_unique("--arms", known.arms)
     _check_unique("--seeds", known.seeds)
     for arm in known.arms:
@@ -101,12 +104,12 @@ def parse(args: Sequence[str] | None = None) -> Settings:
     _check_flags(flags)
     over, values = _parse_over(known.over, flags)
     names = [known.app, *(config.stem for config in configs), *([] if over is None else [over])]
-    out = Path(known.out or f"runs/compare/{'-'.join(names)}")
+    out = given_path(f"runs/compare/{'-'.join(names)}" if known.out is None else known.out, "--out")
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out {out}: is a file, not a folder")
     return Settings(
         app=known.app,
-        plan=Plan(find_module(known.app), configs, tuple(flags), out, over),
+        plan=Plan(module, configs, tuple(flags), out, over),
         jobs=tuple(Job(arm, seed, value) for seed in known.seeds for value in values for arm in known.arms),
         parallel=known.jobs,
         fresh=known.fresh,

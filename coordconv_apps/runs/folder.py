@@ -56,8 +56,9 @@ def new_run_dir(parent: Path, kind: str = TRAINING) -> Path:
 
 def training_of(checkpoint: Path) -> Path | None:
     """Return the folder of the training that saved a checkpoint; None for a file outside of such folders."""
-    folder = checkpoint.absolute().parents[1]
-    return folder if checkpoint.absolute().parent.name == "checkpoints" and folder in versions(folder.parent) else None
+    checkpoints = checkpoint.absolute().parent
+    folder = checkpoints.parent
+    return folder if checkpoints.name == "checkpoints" and folder in versions(folder.parent) else None
 
 
 def find_checkpoint(ckpt_path: str, name_dir: Path) -> Path:

@@ -477,7 +477,7 @@ def assert_told_in_one_line(capsys: pytest.CaptureFixture[str], arguments: list[
         (["--model.label_smoothing=1"], "model.label_smoothing=1.0: must be in [0, 1)"),
         (["--model.coords=xyr", "--model.where=no.such.layer"], "'no.such.layer'"),
         (["--model.coords=yx"], "--model.coords=yx: expected 'none', 'xy', 'xyr'"),
-        (["--model.schedule=step"], "model.schedule=step: must be cosine or constant"),
+        (["--model.schedule=step"], "--model.schedule=step: expected 'cosine', 'constant'"),
         (["--model.optimizer=adam"], "--model.optimizer=adam: expected 'sgd', 'adamw'"),
         (["--model.weights=none.pth"], "weights='none.pth': must be a file that exists, or of mobilenet_v2: default"),
         (["--model.small_images=true"], "model.small_images=True: must be false for model.network='mobilenet_v2'"),

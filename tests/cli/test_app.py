@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -126,6 +127,29 @@ def test_a_command_needs_the_checkpoint_only(trained: Path, command: str, capsys
         assert summary["metrics"] == {f"{prefix}/distance": pytest.approx(best, rel=1e-6)}
         assert f"{prefix}/distance" in capsys.readouterr().out
     assert (run / "pictures" / "dot.png").is_file() == (command != "predict")
+
+
+@pytest.mark.parametrize(
+    ("args", "folder"),
+    [
+        ([], "toy/mine/version_0/test_0"),
+        (["--name=mine"], "toy/mine/version_0/test_0"),
+        (["--config=other.yaml"], "toy/mine/version_0/test_0"),  # it names no run
+        (["--name=other"], "toy/other/test_0"),
+        (["--runs_dir=elsewhere"], "../elsewhere/toy/default/test_0"),
+    ],
+)
+def test_an_evaluation_is_below_the_training_of_its_checkpoint(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, args: list[str], folder: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("other.yaml").write_text("data: {val_samples: 11}")
+    checkpoints = Path("version_0", "checkpoints")
+    shutil.copytree(trained / "toy" / "default" / checkpoints, Path("runs", "toy", "mine") / checkpoints)
+    main(["test", "--ckpt_path=runs/toy/mine/version_0/checkpoints/best.ckpt", *args])
+    (written,) = Path().rglob("test_*")
+    assert written.resolve() == (tmp_path / "runs" / folder).resolve()
+    assert read_summary(written)["name"] == ("default" if "elsewhere" in folder else folder.split("/")[1])
 
 
 def test_what_a_training_tells(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -146,6 +146,7 @@ def test_a_checkpoint_chooses(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     torch.save(content, tmp_path / "other.ckpt")
     error = failing(["test", runs, f"--ckpt_path={tmp_path / 'other.ckpt'}"], capsys)
     assert "this is a checkpoint of elsewhere.Task, which is no task class of this application" in error
+    assert "add --model=elsewhere.Task" in error
     del content["hyper_parameters"]["_class_path"]
     torch.save(content, tmp_path / "bare.ckpt")
     main(["test", runs, f"--ckpt_path={tmp_path / 'bare.ckpt'}", "--model=ToyHeatmap"])

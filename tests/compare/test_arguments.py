@@ -1,12 +1,15 @@
 """Mistakes in the arguments of a comparison, and what its folder may hold."""
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from coordconv_apps.compare import __main__ as compare
 from coordconv_apps.compare.application import find_module
-from coordconv_apps.compare.arguments import parse
+from coordconv_apps.compare.arguments import ARMS, parse
+from coordconv_apps.nn.coords import Coords
+from coordconv_apps.utils.config_files import shipped_configs
 from tests.compare.harness import APP, Comparison
 
 GOOD = [APP, "--config", "CONFIG"]  # arguments; a test puts its file in the place of CONFIG
@@ -18,7 +21,10 @@ GOOD = [APP, "--config", "CONFIG"]  # arguments; a test puts its file in the pla
         (["no_such_app", "--config", "CONFIG"], "APP no_such_app: no such application"),
         (["a/b", "--config", "CONFIG"], "APP a/b: no such application"),
         (["coordconv_apps.nn.coords", "--config", "CONFIG"], "APP coordconv_apps.nn.coords: no such application"),
-        ([APP, "--config", "missing.yaml"], "--config missing.yaml: no such file"),
+        ([APP, "--config", "missing.yaml"], "--config=missing.yaml: no such file"),
+        (["detection", "--config", "mnst"], "--config=mnst: no such file (close: mnist"),
+        ([APP, "--config="], "--config=: must be a path, it is empty"),
+        ([*GOOD, "--out="], "--out=: must be a path, it is empty"),
         ([APP], "the following arguments are required: --config"),
         ([*GOOD, "--seeds", "0", "1", "0"], "--seeds 0: given more than once"),
         ([*GOOD, "--seeds", "-1"], "--seeds -1: must be an integer from 0 to 4294967295"),
@@ -116,3 +122,17 @@ def test_default_folder_is_named_by_application_and_config(comparison: Compariso
     assert settings.plan.flags == ("--model.delay", "3")
     settings = parse([APP, "--config", str(comparison.config), "--over", "model.gain", "1", "2"])
     assert settings.plan.out == Path("runs/compare/tests.compare.fakeapp-toy-model.gain")
+
+
+def test_arms_are_the_coordinates_of_the_layers() -> None:
+    assert get_args(Coords) == ARMS
+
+
+def test_shipped_configs_have_names_and_paths_a_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "own.yaml").touch()
+    plan = parse(["detection", "--config", "mnist", "--config", "~/own.yaml", "--out=~/out"]).plan
+    assert plan.configs == (shipped_configs("detection")["mnist"], tmp_path / "own.yaml")
+    assert plan.out == tmp_path / "out"
+    settings = parse(["coordinates", "--config", "coordinates:classification_paper"])
+    assert settings.plan.out == Path("runs/compare/coordinates-classification_paper")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from coordconv_apps.runs.folder import find_checkpoint, new_run_dir, versions
+from coordconv_apps.runs.folder import find_checkpoint, new_run_dir, training_of, versions
 
 
 def test_versions_are_numbers(tmp_path: Path) -> None:
@@ -24,3 +24,21 @@ def test_the_newest_run_with_a_checkpoint_counts(tmp_path: Path) -> None:
     assert find_checkpoint("best", tmp_path).parent.parent.name == "version_0"
     with pytest.raises(FileNotFoundError, match=r"last\.ckpt"):
         find_checkpoint("last", tmp_path)
+
+
+def test_commands_are_numbered_apart_from_trainings(tmp_path: Path) -> None:
+    training = new_run_dir(tmp_path)
+    assert [new_run_dir(training, "test").name for _ in range(2)] == ["test_0", "test_1"]
+    assert new_run_dir(training, "predict") == training / "predict_0"
+    assert versions(training) == []
+    assert versions(training, "test") == [training / "test_1", training / "test_0"]
+
+
+def test_the_training_of_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoints = new_run_dir(tmp_path) / "checkpoints"
+    checkpoints.mkdir()
+    assert training_of(checkpoints / "best.ckpt") == tmp_path / "version_0"
+    monkeypatch.chdir(checkpoints)
+    assert training_of(Path("best.ckpt")) == tmp_path / "version_0"
+    for elsewhere in (tmp_path / "best.ckpt", tmp_path / "version_0" / "best.ckpt", Path("/a.ckpt")):
+        assert training_of(elsewhere) is None

@@ -1,0 +1,80 @@
+"""A checkpoint's config imports no code: it may come from a stranger."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from coordconv_apps.cli.merge_config import check_imports
+from coordconv_apps.utils.errors import UserError
+from tests.cli.test_app import failing
+from tests.toy.__main__ import main
+from tests.toy.tasks import DotTask
+
+PLANTED = "raise SystemExit('the planted module was imported')"
+
+SAVED: list[tuple[dict[str, Any], str]] = [
+    ({"trainer": {"callbacks": [{"class_path": "planted.Callback"}]}}, "trainer.callbacks.class_path=planted.Callback"),
+    ({"trainer": {"callbacks": ["planted.Callback"]}}, "trainer.callbacks=planted.Callback"),
+    ({"trainer": {"strategy": "planted.Strategy"}}, "trainer.strategy=planted.Strategy"),
+    ({"trainer": {"logger": {"class_path": "planted.a.Logger"}}}, "trainer.logger.class_path=planted.a.Logger"),
+    ({"model": {"init_args": {"x": {"a": {"class_path": "planted.A"}}}}}, "model.x.a.class_path=planted.A"),
+    ({"model": {"init_args": {"game": "planted:Game-v0"}}}, "model.game=planted:Game-v0"),
+    ({"data": {"x": [{"class_path": "os.system"}]}}, "data.x.class_path=os.system"),
+]
+
+
+def check(saved: dict[str, Any], typed: str = "") -> None:
+    check_imports(saved, Path("a.ckpt"), ("lightning", "torch", "rl"), {"game"}, typed)
+
+
+@pytest.mark.parametrize(("saved", "named"), SAVED, ids=[named for _, named in SAVED])
+def test_code_of_others_is_refused_unless_the_user_names_it(saved: dict[str, Any], named: str) -> None:
+    with pytest.raises(UserError, match=f"^--ckpt_path=a.ckpt: its {named} would import code"):
+        check(saved)
+    check(saved, f"--some.flag={named.partition('=')[2]}")
+
+
+def test_code_of_lightning_and_of_the_task_is_used() -> None:
+    callbacks = [{"class_path": "lightning.pytorch.callbacks.EarlyStopping", "init_args": {"monitor": "val/a.b"}}]
+    model = {"class_path": "rl.PPO", "init_args": {"game": "CarRacing-v3", "file": "planted.pt", "where": "a.b"}}
+    check({"trainer": {"callbacks": callbacks, "strategy": "ddp", "devices": "0,1"}, "model": model, "data": {}})
+
+
+@pytest.fixture
+def planted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[dict[str, Any]], None]], list[str]]:
+    """Plants a module on the path, and in the checkpoint of a training what names it."""
+    (tmp_path / "planted.py").write_text(PLANTED)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    main(["fit", f"--runs_dir={tmp_path}", "--trainer.max_epochs=1"])
+
+    def plant(change: Callable[[dict[str, Any]], None]) -> list[str]:
+        path = tmp_path / "toy" / "default" / "version_0" / "checkpoints" / "last.ckpt"
+        checkpoint = torch.load(path, weights_only=True)
+        change(checkpoint["run"]["config"])
+        torch.save(checkpoint, path)
+        return [f"--runs_dir={tmp_path}", "--ckpt_path=last", "--trainer.max_epochs=2"]
+
+    return plant
+
+
+def test_no_command_imports_what_a_checkpoint_names(
+    planted: Callable[[Callable[[dict[str, Any]], None]], list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    args = planted(lambda config: config["trainer"].update(callbacks=[{"class_path": "planted.Callback"}]))
+    assert "would import code" in failing(["fit", *args], capsys)
+    with pytest.raises(SystemExit, match="the planted module was imported"):
+        main(["fit", *args, "--trainer.callbacks=planted.Callback"])
+    monkeypatch.setattr(DotTask, "import_args", frozenset({"trouble"}))
+    args = planted(lambda config: config["model"]["init_args"].update(trouble="planted:Game-v0"))
+    for command in ("fit", "validate", "test", "predict", "export"):
+        assert "model.trouble=planted:Game-v0 would import code" in failing([command, *args], capsys)
+    args = planted(lambda config: config["model"].update(class_path="planted.tasks.Task"))
+    error = failing(["test", *args], capsys)
+    assert "this is a checkpoint of planted.tasks.Task, a task of another application: python -m planted" in error
