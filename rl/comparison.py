@@ -1,6 +1,6 @@
-"""Extend reports of `coordconv_apps.compare` with interquartile means, intervals over seeds, and aggregates over games.
+"""Extend reports of `coordconv_apps.compare` with intervals over seeds, and aggregates over games.
 
-The statistics are those of Agarwal et al. (2021, "Deep Reinforcement Learning at the Edge of the Statistical
+The aggregates are those of Agarwal et al. (2021, "Deep Reinforcement Learning at the Edge of the Statistical
 Precipice"). ``--over model.game`` compares several games.
 """
 
@@ -15,7 +15,7 @@ from coordconv_apps.compare.extension import NOTHING, Extension, Row
 from coordconv_apps.compare.plots import ARM_COLOURS
 from coordconv_apps.compare.results import by_value
 from coordconv_apps.utils.plotting import as_png
-from coordconv_apps.utils.statistics import Estimate, bootstrap
+from coordconv_apps.utils.statistics import MIN_RUNS, Estimate, confidence_interval
 from rl.evaluation.statistics import interquartile_mean, probability_of_improvement
 
 if TYPE_CHECKING:
@@ -32,12 +32,10 @@ SCORE = "test/score"
 NORMALISED = "test/human_normalised"
 GAME = "model.game"
 
-ENOUGH_SEEDS = 10  # with fewer, intervals are more than 5 % too narrow
-
 SCALE = "normalised score: random actions score 0, a human 1; for Catch, the best possible score is 1"
+QUARTERS = "the interquartile mean leaves out the lowest and highest quarter of the scores (Agarwal et al., 2021)"
 MEANING = (
-    "intervals: 95 % stratified bootstrap over seeds; the interquartile mean leaves out the lowest and highest quarter"
-    " of the scores (Agarwal et al., 2021)"
+    "intervals: 95 %, by Student's t with jackknife standard errors, from 3 seeds on; runs that are all equal give none"
 )
 
 
@@ -76,7 +74,7 @@ class Games(NamedTuple):
 
 
 def extend(results: Sequence[Result]) -> Extension:
-    """Return the row of normalised scores and each arm's interquartile mean with its interval, for one game.
+    """Return the row of normalised scores and each arm's mean with its interval, for one game.
 
     The arm of the first result is the baseline.
     """
@@ -106,25 +104,24 @@ def extend_over(results: Sequence[Result]) -> Extension:
     games, notes = _all_games(results)
     if games is None:
         return Extension(notes=[*notes, *caveats])
-    generator = np.random.default_rng(0)
     arms = list(games.scores)
     count = f"{_many(len(games.names), 'game')}, {_many(len(games.seeds), 'seed')} of each"
     aggregates = {
-        name: {arm: bootstrap(figure, games.scores[arm], generator=generator) for arm in arms}
+        name: {arm: confidence_interval(figure, games.scores[arm]) for arm in arms}
         for name, figure in AGGREGATES.items()
     }
     for name, of_arms in aggregates.items():
         values = ", ".join(f"{arm} {_interval(estimate, '.3f')}" for arm, estimate in of_arms.items())
         notes.append(f"{name} of normalised scores ({count}): {values}")
-    differences = {arm: _differences(games, arm, generator) for arm in arms[1:]}
+    differences = {arm: _differences(games, arm) for arm in arms[1:]}
     for arm, by_game in differences.items():
-        better = bootstrap(probability_of_improvement, games.scores[arm], games.scores[arms[0]], generator=generator)
+        better = _better(games.scores[arm], games.scores[arms[0]])
         notes.append(f"{_improvement(arm, arms[0], better)}, mean over games")
         notes.append(f"{arm} against {arms[0]}: {_tally(by_game)}")
     figures = {"aggregates": as_png(_draw_aggregates(aggregates, count))}
     if differences:
         figures["games"] = as_png(_draw_games(differences, arms[0]))
-    return Extension(notes=[*notes, *caveats], figures=figures)
+    return Extension(notes=[*notes, QUARTERS, *caveats], figures=figures)
 
 
 def _arms(results: Sequence[Result]) -> list[str]:
@@ -162,59 +159,52 @@ def _all_games(results: Sequence[Result]) -> tuple[Games | None, list[str]]:
 
 
 def _one_game(finished: Sequence[Result], arms: Sequence[str]) -> list[str]:
-    generator = np.random.default_rng(0)
     columns = {arm: np.array([[r.metrics[SCORE]] for r in finished if r.job.arm == arm]) for arm in arms}
     columns = {arm: column for arm, column in columns.items() if len(column)}
-    means = {arm: bootstrap(interquartile_mean, column, generator=generator) for arm, column in columns.items()}
+    means = {arm: confidence_interval(_mean, column) for arm, column in columns.items()}
     values = [f"{arm} {_interval(mean, '.5g')} ({_many(len(columns[arm]), 'seed')})" for arm, mean in means.items()]
-    lines = [f"interquartile mean of {SCORE}: {', '.join(values)}"]
+    lines = [f"mean of {SCORE}: {', '.join(values)}"]
     base = arms[0]
     for arm in columns if base in columns else ():
         if arm != base:
-            better = bootstrap(probability_of_improvement, columns[arm], columns[base], generator=generator)
-            lines.append(_improvement(arm, base, better))
+            lines.append(_improvement(arm, base, _better(columns[arm], columns[base])))
     return lines
+
+
+def _better(scores: Scores, others: Scores) -> Estimate:
+    return confidence_interval(probability_of_improvement, scores, others, bounds=(0, 1))
 
 
 def _improvement(arm: str, base: str, probability: Estimate) -> str:
     return f"probability that a run of {arm} scores higher than a run of {base}: {_interval(probability, '.2f')}"
 
 
-def _differences(games: Games, arm: str, generator: np.random.Generator) -> dict[str, Estimate]:
+def _differences(games: Games, arm: str) -> dict[str, Estimate]:
     """Return, for each game, an arm's mean normalised score minus that of the first arm."""
     own, base = games.scores[arm], next(iter(games.scores.values()))
     return {
-        name: bootstrap(lambda a, b: _mean(a) - _mean(b), own[:, [place]], base[:, [place]], generator=generator)
+        name: confidence_interval(lambda a, b: _mean(a) - _mean(b), own[:, [place]], base[:, [place]])
         for place, name in enumerate(games.names)
     }
 
 
 def _tally(differences: dict[str, Estimate]) -> str:
     """Count the games in which an arm is better and worse, as Liu et al. (2018) do."""
-    if any(np.isnan(estimate.low) for estimate in differences.values()):
+    if all(np.isnan(estimate.low) for estimate in differences.values()):
         higher, lower = (sum(sign * e.value > 0 for e in differences.values()) for sign in (1, -1))
         equal = len(differences) - higher - lower
-        return f"higher in {higher}, lower in {lower}, equal in {equal} games; one seed cannot rule out chance"
+        return f"higher in {higher}, lower in {lower}, equal in {equal} games; no intervals to rule out chance"
     higher = sum(estimate.low > 0 for estimate in differences.values())
     lower = sum(estimate.high < 0 for estimate in differences.values())
     rest = len(differences) - higher - lower
-    return f"better in {higher}, worse in {lower}, undecided by the interval in {rest} games"
+    return f"better in {higher}, worse in {lower}, undecided in {rest} games"
 
 
 def _caveats(finished: Sequence[Result]) -> list[str]:
-    """Explain the intervals, and how reliable they are with few seeds."""
-    counts = Counter((result.job.value, result.job.arm) for result in finished)
-    fewest = min(counts.values())
-    if max(counts.values()) == 1:
-        return ["too few seeds for intervals: they need at least 2, found 1"]
-    lines = [MEANING]
-    if fewest == 1:
-        lines.append("too few seeds for some intervals: an arm with one seed has none")
-    elif fewest < ENOUGH_SEEDS:
-        # The variance of a mean of n draws with replacement is (n - 1) / n of that of n new runs.
-        share = np.sqrt((fewest - 1) / fewest)
-        lines.append(f"few seeds: with {fewest} seeds, intervals are about {share:.2f} times as wide as they should be")
-    return lines
+    """Explain the intervals, or why there are none."""
+    fewest = min(Counter((result.job.value, result.job.arm) for result in finished).values())
+    missing = f"too few seeds for intervals: they need at least {MIN_RUNS}, and some arm has {fewest}"
+    return [missing if fewest < MIN_RUNS else MEANING]
 
 
 def _interval(estimate: Estimate, form: str) -> str:

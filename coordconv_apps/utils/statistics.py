@@ -18,9 +18,6 @@ error is known from a single difference only."""
 
 ROUNDING = 1e-9  # relative to the largest score: a standard error up to this is that of equal runs
 
-RESAMPLES = 10_000
-"""Number of resamples: with these, the ends of an interval vary by about a hundredth of its width."""
-
 
 class Estimate(NamedTuple):
     """A statistic and the ends of its confidence interval: both NaN where the runs give none."""
@@ -134,57 +131,6 @@ def _without_each_score(statistic: Statistic, arrays: Sequence[Scores]) -> Itera
                 without[:, column] = np.repeat(np.delete(array[:, column], run), runs)
                 values.append(statistic(*arrays[:place], without, *arrays[place + 1 :]))
             yield np.array(values, np.float64)
-
-
-def bootstrap(
-    statistic: Callable[..., Scores],
-    *scores: npt.ArrayLike,
-    generator: np.random.Generator,
-    paired: bool = False,
-    confidence: float = 0.95,
-    resamples: int = RESAMPLES,
-) -> Estimate:
-    """Estimate a statistic with its percentile bootstrap interval over runs, which is too narrow for fewer than ten.
-
-    By default the bootstrap is stratified (Agarwal et al., 2021, section 4.1): the runs of each column are resampled
-    with replacement on their own, and so are those of each array. With ``paired``, whole rows are resampled: the
-    effect of a seed on all columns cancels in their difference.
-
-    Args:
-        statistic: Function from arrays ``(..., runs, columns)`` to ``(...)``.
-        scores: Arrays ``(runs, columns)``, one for each argument of the statistic.
-        generator: Source of random numbers.
-        paired: Whether to resample whole rows.
-        confidence: Fraction of the resampled statistics inside the interval, in (0, 1).
-        resamples: Number of resamples.
-
-    Raises:
-        ValueError: An argument is out of its range, or an array is not ``(runs, columns)`` of finite numbers.
-
-    Example:
-        >>> mean = lambda scores: scores.mean(axis=(-2, -1))
-        >>> bootstrap(mean, [[1.0], [2.0], [3.0]], generator=np.random.default_rng(0))
-        Estimate(value=2.0, low=1.0, high=3.0)
-    """
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence={confidence}: must be in (0, 1)")
-    if resamples < 1:
-        raise ValueError(f"resamples={resamples}: must be an integer of at least 1")
-    arrays = [check_scores("scores", array, matrix=True) for array in scores]
-    value = float(statistic(*arrays))
-    if any(len(array) == 1 for array in arrays):
-        return Estimate(value, float("nan"), float("nan"))
-    drawn = statistic(*(_resample(array, resamples, generator, paired) for array in arrays))
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(drawn, [tail, 1 - tail])
-    return Estimate(value, float(low), float(high))
-
-
-def _resample(scores: Scores, resamples: int, generator: np.random.Generator, paired: bool) -> Scores:
-    """Return ``(resamples, runs, columns)``: runs drawn with replacement."""
-    runs, columns = scores.shape
-    drawn = generator.integers(runs, size=(resamples, runs, 1 if paired else columns))
-    return scores[drawn, np.arange(columns)]
 
 
 def check_scores(name: str, scores: npt.ArrayLike, matrix: bool = False) -> Scores:

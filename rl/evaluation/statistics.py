@@ -1,7 +1,8 @@
 """Statistics over seeds and games: interquartile means and the probability of improvement.
 
 Both are from Agarwal et al. (2021, "Deep Reinforcement Learning at the Edge of the Statistical Precipice"), whose
-library rliable needs pandas, seaborn and arch. Their intervals come from `coordconv_apps.utils.statistics.bootstrap`.
+library rliable needs pandas, seaborn and arch. Their intervals are those of
+`coordconv_apps.utils.statistics`.
 
 Scores are arrays ``(..., runs, games)``, one row for each seed and one column for each game, for example from
 `rl.evaluation.scores.human_normalised`; results are ``(...)``.

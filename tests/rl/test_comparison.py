@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,13 +12,14 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
+from scipy import stats
 
 from coordconv_apps.compare.extension import NOTHING, find_extension
 from coordconv_apps.compare.jobs import Job
 from coordconv_apps.compare.results import Result
 from coordconv_apps.utils.plotting import as_png
 from rl import comparison
-from rl.comparison import AGGREGATES, MEANING, SCALE, extend, extend_over
+from rl.comparison import AGGREGATES, MEANING, QUARTERS, SCALE, extend, extend_over
 from rl.envs.catch import BEST_SCORE, RANDOM_SCORE
 from rl.evaluation.scores import ATARI_SCORES, human_normalised
 
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
 
-TOO_FEW = "too few seeds for intervals: they need at least 2, found 1"
+TOO_FEW = "too few seeds for intervals: they need at least 3, and some arm has {}"
 
 
 class Runs:
@@ -68,53 +70,42 @@ def values(row: Mapping[Job, float]) -> dict[str, float]:
 # ------------------------------------------------------------------ one game
 
 
-def test_a_game_has_normalised_scores_and_interquartile_means_with_intervals(runs: Runs) -> None:
-    runs.add("pong", "none", [1, 2])
-    runs.add("pong", "xy", [5, 4])
+def test_a_game_has_normalised_scores_and_means_with_intervals_of_student(runs: Runs) -> None:
+    runs.add("pong", "none", [1, 2, 3])
+    runs.add("pong", "xy", [5, 4, 9])
     extension = extend(runs.results)
     [row] = extension.rows
-    expected = {"none-seed0": 21.7, "none-seed1": 22.7, "xy-seed0": 25.7, "xy-seed1": 24.7}
-    assert values(row.values) == pytest.approx({name: score / 35.3 for name, score in expected.items()})
-    # Of two seeds a quarter of the resamples has one of them twice: the interval goes from one to the other.
+    expected = {"none": (21.7, 22.7, 23.7), "xy": (25.7, 24.7, 29.7)}
+    normalised = {
+        f"{arm}-seed{seed}": score / 35.3 for arm, scores in expected.items() for seed, score in enumerate(scores)
+    }
+    assert values(row.values) == pytest.approx(normalised)
+    low, high = stats.ttest_1samp([5, 4, 9], 0).confidence_interval()
     assert list(extension.notes) == [
-        "interquartile mean of test/score: none 1.5 [1, 2] (2 seeds), xy 4.5 [4, 5] (2 seeds)",
-        "probability that a run of xy scores higher than a run of none: 1.00 [1.00, 1.00]",
+        f"mean of test/score: none 2 [-0.48414, 4.4841] (3 seeds), xy 6 [{low:.5g}, {high:.5g}] (3 seeds)",
+        "probability that a run of xy scores higher than a run of none: 1.00",  # all pairs: nothing varies
         MEANING,
-        "few seeds: with 2 seeds, intervals are about 0.71 times as wide as they should be",  # the square root of 1 / 2
         SCALE,
     ]
     assert extension.figures == {}
 
 
-def test_the_quarters_at_the_ends_do_not_count_and_ten_seeds_are_enough(runs: Runs) -> None:
-    runs.add("pong", "none", [-1000, *[3.0] * 6, 4, 1000, 2000])
-    runs.add("pong", "xy", [3.0] * 10)
+def test_an_interval_of_a_probability_stays_within_0_and_1(runs: Runs) -> None:
+    runs.add("pong", "none", [1, 2, 3, 4])
+    runs.add("pong", "xy", [3.5, 5, 6, 7])
+    note = extend(runs.results).notes[1]
+    assert re.fullmatch(r"probability that .* than a run of none: 0\.94 \[0\.\d\d, 1\.00\]", note)
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_one_or_two_seeds_have_no_interval(runs: Runs, seeds: int) -> None:
+    runs.add("pong", "none", [1, 2][:seeds])
+    runs.add("pong", "xy", [0, 0, 4])
+    mean = {1: "1 (1 seed)", 2: "1.5 (2 seeds)"}[seeds]
     notes = extend(runs.results).notes
-    middle = (3 * 5 + 4) / 6  # two are left out at each end
-    assert notes[0].startswith(f"interquartile mean of test/score: none {middle:.5g} [")
-    assert notes[0].endswith("xy 3 [3, 3] (10 seeds)")
-    share = (1 * 10 + 6 * 10 / 2) / 100  # of pairs in which xy is higher, and half of those that tie
-    assert notes[1].startswith(f"probability that a run of xy scores higher than a run of none: {share:.2f} [")
-    assert list(notes[2:]) == [MEANING, SCALE]
-
-
-def test_one_seed_has_no_interval(runs: Runs) -> None:
-    runs.add("pong", "none", [1])
-    runs.add("pong", "xy", [0])
-    assert list(extend(runs.results).notes) == [
-        "interquartile mean of test/score: none 1 (1 seed), xy 0 (1 seed)",
-        "probability that a run of xy scores higher than a run of none: 0.00",
-        TOO_FEW,
-        SCALE,
-    ]
-
-
-def test_an_arm_with_one_seed_has_no_interval_beside_one_that_has(runs: Runs) -> None:
-    runs.add("pong", "none", [1])
-    runs.add("pong", "xy", [3, 4])
-    notes = extend(runs.results).notes
-    assert notes[0] == "interquartile mean of test/score: none 1 (1 seed), xy 3.5 [3, 4] (2 seeds)"
-    assert "too few seeds for some intervals: an arm with one seed has none" in notes
+    assert notes[0].startswith(f"mean of test/score: none {mean}, xy 1.3333 [")
+    assert "[" not in notes[1]
+    assert list(notes[2:]) == [TOO_FEW.format(seeds), SCALE]
 
 
 def test_catch_is_normalised_by_random_and_best_play(runs: Runs) -> None:
@@ -127,7 +118,7 @@ def test_a_game_without_published_scores_has_no_normalised_ones(runs: Runs) -> N
     runs.add("CarRacing-v3", "none", [800, 900])
     extension = extend(runs.results)
     assert list(extension.rows) == []
-    assert extension.notes[0] == "interquartile mean of test/score: none 850 [800, 900] (2 seeds)"
+    assert extension.notes[0] == "mean of test/score: none 850 (2 seeds)"
     assert SCALE not in extension.notes
 
 
@@ -136,7 +127,7 @@ def test_failed_runs_count_nowhere(runs: Runs) -> None:
     runs.add("pong", "xy", [50, 60], error="test failed")
     extension = extend(runs.results)
     assert list(values(extension.rows[0].values)) == ["none-seed0", "none-seed1"]
-    assert list(extension.notes[:2]) == ["interquartile mean of test/score: none 1.5 [1, 2] (2 seeds)", MEANING]
+    assert list(extension.notes[:2]) == ["mean of test/score: none 1.5 (2 seeds)", TOO_FEW.format(2)]
     failed = [result for result in runs.results if result.error]
     assert extend(failed) == extend_over(failed) == NOTHING
     assert extend([Result(Job("none", 0))]) == NOTHING, "finished, but there is no score"
@@ -148,13 +139,13 @@ def test_failed_runs_count_nowhere(runs: Runs) -> None:
 @pytest.fixture
 def games(runs: Runs) -> Runs:
     """Normalised scores: xy is better at the first game, worse at the second, and either at the third."""
-    runs.add_normalised("pong", none=[0.1, 0.2], xy=[0.5, 0.7])
-    runs.add_normalised("breakout", none=[0.8, 1.0], xy=[0.2, 0.4])
-    runs.add_normalised("qbert", none=[1.5, 3.0], xy=[2.0, 2.5])
+    runs.add_normalised("pong", none=[0.1, 0.2, 0.3], xy=[0.5, 0.7, 0.6])
+    runs.add_normalised("breakout", none=[0.8, 1.0, 0.9], xy=[0.2, 0.4, 0.3])
+    runs.add_normalised("qbert", none=[1.5, 3.0, 2.4], xy=[2.0, 2.5, 1.8])
     return runs
 
 
-def told(notes: Sequence[str], name: str, count: str = "3 games, 2 seeds of each") -> str:
+def told(notes: Sequence[str], name: str, count: str = "3 games, 3 seeds of each") -> str:
     start = f"{name} of normalised scores ({count}): "
     [line] = [line for line in notes if line.startswith(start)]
     return line.removeprefix(start)
@@ -163,11 +154,11 @@ def told(notes: Sequence[str], name: str, count: str = "3 games, 2 seeds of each
 @pytest.mark.parametrize(
     ("name", "none", "xy"),
     [
-        # In order: 0.1 | 0.2 0.8 1.0 1.5 | 3.0 and 0.2 | 0.4 0.5 0.7 2.0 | 2.5
-        ("interquartile mean", 3.5 / 4, 3.6 / 4),
-        ("mean", 6.6 / 6, 6.3 / 6),
+        # In order: 0.1 0.2 | 0.3 0.8 0.9 1.0 1.5 | 2.4 3.0 and 0.2 0.3 | 0.4 0.5 0.6 0.7 1.8 | 2.0 2.5
+        ("interquartile mean", 4.5 / 5, 4.0 / 5),
+        ("mean", 10.2 / 9, 9.0 / 9),
         ("median of the games' means", 0.9, 0.6),
-        ("optimality gap", (0.9 + 0.8 + 0.2) / 6, (0.5 + 0.3 + 0.8 + 0.6) / 6),
+        ("optimality gap", (0.9 + 0.8 + 0.7 + 0.2 + 0.1) / 9, (0.5 + 0.3 + 0.4 + 0.8 + 0.6 + 0.7) / 9),
     ],
 )
 def test_figures_of_all_games_are_those_by_hand(games: Runs, name: str, none: float, xy: float) -> None:
@@ -179,24 +170,22 @@ def test_figures_of_all_games_are_those_by_hand(games: Runs, name: str, none: fl
         assert low < mean < high
 
 
-def test_the_interval_of_the_mean_agrees_with_every_resample(games: Runs) -> None:
-    scores = np.array([[0.1, 0.8, 1.5], [0.2, 1.0, 3.0]])
-    # Of each game, which run is drawn first and which second.
-    drawn = np.stack(np.meshgrid(*[[0, 1]] * 6), axis=-1).reshape(-1, 2, 3)
-    every = np.take_along_axis(scores[None], drawn, axis=1).mean(axis=(1, 2))
-    low, high = np.quantile(every, [0.025, 0.975], method="inverted_cdf")
-    assert told(extend_over(games.results).notes, "mean").startswith(f"none 1.100 [{low:.3f}, {high:.3f}], xy ")
+def test_the_interval_of_the_mean_over_games_is_welchs(games: Runs) -> None:
+    scores = np.array([[0.1, 0.8, 1.5], [0.2, 1.0, 3.0], [0.3, 0.9, 2.4]])
+    variances = scores.var(axis=0, ddof=1) / 3 / 9  # of a game's part in the mean
+    freedom = variances.sum() ** 2 / (variances**2 / 2).sum()
+    low, high = stats.t.interval(0.95, freedom, scores.mean(), np.sqrt(variances.sum()))
+    assert told(extend_over(games.results).notes, "mean").startswith(f"none 1.133 [{low:.3f}, {high:.3f}], xy ")
 
 
 def test_arms_are_compared_by_pairs_of_runs_and_by_games(games: Runs) -> None:
     notes = extend_over(games.results).notes
-    share = (4 + 0 + 2) / 4 / 3
+    share = (9 + 0 + 4) / 9 / 3
     start = f"probability that a run of xy scores higher than a run of none: {share:.2f} ["
     [line] = [line for line in notes if line.startswith(start)]
     assert line.endswith("], mean over games")
-    assert "xy against none: better in 1, worse in 1, undecided by the interval in 1 games" in notes
-    assert notes[-1] == SCALE
-    assert MEANING in notes
+    assert "xy against none: better in 1, worse in 1, undecided in 1 games" in notes
+    assert list(notes[-3:]) == [QUARTERS, MEANING, SCALE]
 
 
 def test_with_one_seed_games_are_counted_without_intervals(runs: Runs) -> None:
@@ -205,20 +194,20 @@ def test_with_one_seed_games_are_counted_without_intervals(runs: Runs) -> None:
     runs.add_normalised("qbert", none=[0.5], xy=[0.7])
     runs.add_normalised("freeway", none=[0.0], xy=[0.0])
     notes = extend_over(runs.results).notes
-    line = "xy against none: higher in 2, lower in 1, equal in 1 games; one seed cannot rule out chance"
+    line = "xy against none: higher in 2, lower in 1, equal in 1 games; no intervals to rule out chance"
     assert line in notes
-    assert TOO_FEW in notes
+    assert TOO_FEW.format(1) in notes
     assert told(notes, "mean", "4 games, 1 seed of each") == "none 0.350, xy 0.350"
 
 
 def test_only_seeds_and_games_that_all_arms_finished_are_put_together(games: Runs) -> None:
     before = extend_over(games.results).notes
-    games.add_normalised("seaquest", none=[0.3, 0.4])
+    games.add_normalised("seaquest", none=[0.3, 0.4, 0.5])
     games.add("CarRacing-v3", "none", [800], "CarRacing-v3")
     games.add("CarRacing-v3", "xy", [900], "CarRacing-v3")
     games.add("enduro", "none", [1], "enduro", error="test failed")
     metrics = {"test/score": 7.0, "test/human_normalised": 0.8}
-    games.results.append(Result(Job("xy", 2, "pong"), "", metrics, folders=games.results[0].folders))
+    games.results.append(Result(Job("xy", 3, "pong"), "", metrics, folders=games.results[0].folders))
     notes = extend_over(games.results).notes
     names = ["seaquest (no seed finished by all arms)", "CarRacing-v3 (no normalised scores)"]
     names += ["enduro (no seed finished by all arms)"]
@@ -240,7 +229,7 @@ def test_values_of_another_argument_are_not_put_together(runs: Runs) -> None:
         runs.add("pong", "none", [1, 2], value)
         runs.add("pong", "xy", [3, 4], value)
     extension = extend_over(runs.results)
-    assert list(extension.notes)[::2] == [MEANING, SCALE]
+    assert list(extension.notes) == [TOO_FEW.format(2), SCALE]
     assert extension.figures == {}
 
 
@@ -248,7 +237,7 @@ def test_a_report_over_games_explains_itself_once(games: Runs) -> None:
     notes = find_extension("rl", games.results).notes
     for line in (MEANING, SCALE):
         assert sum(line in note for note in notes) == 1
-    assert sum(note.startswith("qbert: interquartile mean of test/score: none ") for note in notes) == 1
+    assert sum(note.startswith("qbert: mean of test/score: none ") for note in notes) == 1
 
 
 # ------------------------------------------------------------------ figures
@@ -280,12 +269,13 @@ def test_the_figure_of_games_shows_each_difference_from_best_to_worst(games: Run
             assert picture.width > 1000
     [axes] = drawn[1].axes
     assert [label.get_text() for label in axes.get_yticklabels()] == ["pong", "qbert", "breakout"]
-    assert [width for _, width in bars(axes)] == pytest.approx([0.45, 0, -0.6])
+    assert [width for _, width in bars(axes)] == pytest.approx([0.4, -0.2, -0.6])
     [intervals] = axes.collections
     assert isinstance(intervals, LineCollection)
     ends = np.array([np.asarray(segment)[:, 0] for segment in intervals.get_segments()])
-    # Of two runs in each arm: from one's lower less the other's higher to the opposite.
-    assert ends == pytest.approx(np.array([[0.3, 0.6], [-1, 1], [-0.8, -0.4]]))
+    arms = [([0.5, 0.7, 0.6], [0.1, 0.2, 0.3]), ([2.0, 2.5, 1.8], [1.5, 3.0, 2.4]), ([0.2, 0.4, 0.3], [0.8, 1.0, 0.9])]
+    welch = [stats.ttest_ind(*pair, equal_var=False).confidence_interval() for pair in arms]
+    assert ends == pytest.approx(np.array(welch))
 
 
 def test_the_figure_of_all_games_shows_each_arm_in_each_panel(games: Runs, drawn: list[Figure]) -> None:

@@ -1,6 +1,5 @@
 """Statistics over runs, and confidence intervals against scipy's and against how often they contain the truth."""
 
-import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -9,8 +8,6 @@ import pytest
 from scipy import stats
 
 from coordconv_apps.utils.statistics import (
-    Estimate,
-    bootstrap,
     confidence_interval,
     mean_and_deviation,
     paired_difference,
@@ -104,85 +101,6 @@ def test_ends_lie_within_the_bounds() -> None:
     assert list(found) == pytest.approx([2 / 3, 0, 1])
 
 
-def estimate(scores: npt.ArrayLike, seed: int = 0, confidence: float = 0.95, resamples: int = 10_000) -> Estimate:
-    generator = np.random.default_rng(seed)
-    return bootstrap(trimmed_mean, scores, generator=generator, confidence=confidence, resamples=resamples)
-
-
-def test_an_interval_is_that_of_all_resamples() -> None:
-    scores = np.array([[0.0, 10.0], [1.0, 30.0], [5.0, 20.0]])
-    choices = list(itertools.product(range(3), repeat=3))
-    every = [
-        trimmed_mean(np.stack([scores[list(first), 0], scores[list(second), 1]], axis=1))
-        for first, second in itertools.product(choices, choices)  # the columns' runs are drawn separately
-    ]
-    value, low, high = estimate(scores, confidence=0.9, resamples=100_000)
-    assert value == pytest.approx(trimmed_mean(scores))
-    # Few values are possible, and at these percentiles one of them for more than 1 % to either side.
-    assert low == pytest.approx(np.quantile(every, 0.05, method="inverted_cdf"))
-    assert high == pytest.approx(np.quantile(every, 0.95, method="inverted_cdf"))
-
-
-@pytest.mark.parametrize("confidence", [0.95, 0.5])
-def test_an_interval_of_one_game_is_scipys(confidence: float) -> None:
-    scores = draw(12, 1)
-    ours = estimate(scores, confidence=confidence, resamples=20_000)
-    theirs = stats.bootstrap(
-        (scores[:, 0],),
-        lambda drawn, axis: stats.trim_mean(drawn, 0.25, axis=axis),
-        n_resamples=20_000,
-        confidence_level=confidence,
-        method="percentile",
-        rng=np.random.default_rng(1),
-    ).confidence_interval
-    width = theirs.high - theirs.low
-    assert ours.low == pytest.approx(theirs.low, abs=0.05 * width)
-    assert ours.high == pytest.approx(theirs.high, abs=0.05 * width)
-
-
-def test_columns_are_strata() -> None:
-    # Without noise within columns nothing is left to vary, however different the columns are.
-    assert estimate(np.tile([0.0, 1.0, 50.0, 100.0], (5, 1))) == (25.5, 25.5, 25.5)
-
-
-def test_an_interval_holds_the_truth_as_often_as_it_says() -> None:
-    samples = np.random.default_rng(0).normal(size=(200, 40, 1))
-    held = [low <= 0 <= high for _, low, high in (estimate(sample, resamples=500) for sample in samples)]
-    assert 0.88 <= np.mean(held) <= 0.99
-
-
-def test_a_generator_fixes_an_interval() -> None:
-    scores = draw(5, 3)
-    assert estimate(scores, seed=3) == estimate(scores, seed=3)
-    assert estimate(scores, seed=3) != estimate(scores, seed=4)
-
-
-def test_one_run_has_no_interval() -> None:
-    value, low, high = estimate([[1.0, 2.0, 3.0]])
-    assert value == 2
-    assert np.isnan([low, high]).all()
-
-
-def test_pairs_are_resampled_together() -> None:
-    base = draw(9, 1)
-    scores = np.concatenate([base, base + 0.5], axis=1)
-
-    def difference(scores: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        means = scores.mean(axis=-2)
-        return np.asarray(means[..., 1] - means[..., 0])
-
-    paired, stratified = (
-        bootstrap(difference, scores, generator=np.random.default_rng(0), paired=paired) for paired in (True, False)
-    )
-    assert paired == pytest.approx((0.5, 0.5, 0.5)), "what a seed does to both cancels"
-    assert stratified.low < 0.4 < 0.6 < stratified.high
-    # The same draws as with indices of rows.
-    rows = np.random.default_rng(0).integers(9, size=(10_000, 9))
-    expected = np.quantile(trimmed_mean(scores[rows]), [0.025, 0.975])
-    found = bootstrap(trimmed_mean, scores, generator=np.random.default_rng(0), paired=True)
-    assert [found.low, found.high] == pytest.approx(expected.tolist())
-
-
 @pytest.mark.parametrize(
     ("scores", "message"),
     [
@@ -194,16 +112,10 @@ def test_pairs_are_resampled_together() -> None:
 )
 def test_wrong_scores_are_refused_in_one_line(scores: npt.ArrayLike, message: str) -> None:
     with pytest.raises(ValueError, match=f"^{message}$"):
-        estimate(scores)
-    with pytest.raises(ValueError, match=f"^{message}$"):
         confidence_interval(np.mean, scores)
 
 
 def test_wrong_arguments_are_refused_in_one_line() -> None:
-    with pytest.raises(ValueError, match=r"^confidence=1.0: must be in \(0, 1\)$"):
-        estimate(draw(2, 2), confidence=1.0)
-    with pytest.raises(ValueError, match=r"^resamples=0: must be an integer of at least 1$"):
-        estimate(draw(2, 2), resamples=0)
     with pytest.raises(ValueError, match=r"^confidence=1.0: must be in \(0, 1\)$"):
         paired_difference([1.0], [2.0], confidence=1.0)
     with pytest.raises(ValueError, match=r"^scores: \[3, 4\] runs, must be as many in all arrays with paired=True$"):
