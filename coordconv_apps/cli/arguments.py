@@ -6,6 +6,7 @@ import re
 import sys
 from argparse import ArgumentError
 from collections.abc import Sequence
+from enum import Enum
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -41,6 +42,8 @@ TRUSTED = ("lightning", "torch")
 
 
 _load_yaml = get_loader("yaml")
+# jsonargparse writes arguments as YAML, which does not know enumerations, such as a default of the callback Timer.
+yaml.SafeDumper.add_multi_representer(Enum, lambda dumper, value: dumper.represent_data(value.value))
 
 
 def load_bounded_yaml(text: str) -> Any:  # noqa: ANN401  # any YAML value

@@ -11,13 +11,19 @@ import yaml
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import Callback, LambdaCallback
+from lightning.pytorch.callbacks import Callback, LambdaCallback, ProgressBar
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
 from coordconv_apps.cli.arguments import ArgumentsCLI
 from coordconv_apps.cli.launch import parent_launch, pass_to_launched
 from coordconv_apps.cli.run_report import ReportStart
-from coordconv_apps.cli.trainer import SuiteTrainer, check_trainer_arguments, choose_strategy, trainer_error
+from coordconv_apps.cli.trainer import (
+    SuiteTrainer,
+    check_trainer_arguments,
+    choose_strategy,
+    given_callbacks,
+    trainer_error,
+)
 from coordconv_apps.data.datamodule import DataModule
 from coordconv_apps.export import Format
 from coordconv_apps.runs.csv_log import CsvLog
@@ -40,12 +46,12 @@ class SuiteCLI(ArgumentsCLI):
         left_out = ("config", "ckpt_path", "allow_random_weights")
         config = {key: value for key, value in self.config_dump.items() if key not in left_out}
         config["name"] = self.name_dir.name
-        folder = self._run_dir()
         checkpoints = Checkpoints(self.interrupts, config)
-        kwargs["default_root_dir"] = folder
         kwargs["callbacks"] = self._callbacks(given, checkpoints)
-        if given.logger in (None, True):
-            kwargs["logger"] = self._loggers(folder)
+        kwargs["default_root_dir"] = folder = self._run_dir()
+        if given.logger is not False:  # those of the configuration are added to the run's own
+            added = () if given.logger in (None, True) else given.logger
+            kwargs["logger"] = [*self._loggers(folder), *([added] if isinstance(added, Logger) else added)]
         kwargs["strategy"] = choose_strategy(given, self.model)
         if given.max_epochs is None and given.max_steps == -1 and given.max_time is None:
             kwargs["max_epochs"] = 1000  # Lightning's default, without its warning
@@ -83,14 +89,14 @@ class SuiteCLI(ArgumentsCLI):
         return new_run_dir(parent, kind) if is_main_process() else next_run_dir(parent, kind)
 
     def _callbacks(self, given: Namespace, checkpoints: Checkpoints) -> list[Callback]:
-        callbacks: list[Callback] = [*(given.callbacks or []), ReportStart(self.report)]
+        callbacks: list[Callback] = [*given_callbacks(given), ReportStart(self.report)]
         if given.enable_checkpointing is not False:
             # Save before other callbacks, such as pictures, can fail: Lightning moves `checkpoints` behind them.
             first = LambdaCallback(
                 on_train_epoch_end=checkpoints.before_train_epoch_end, on_train_end=checkpoints.on_train_end
             )
             callbacks = [first, *callbacks, checkpoints]
-        if given.enable_progress_bar is not False:
+        if given.enable_progress_bar is not False and not any(isinstance(each, ProgressBar) for each in callbacks):
             callbacks.append(BarProgress() if sys.stdout.isatty() else PlainProgress())
         return callbacks
 

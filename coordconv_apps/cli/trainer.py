@@ -9,9 +9,11 @@ from typing import Any
 import torch
 from jsonargparse import Namespace
 from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch.callbacks import BatchSizeFinder, Callback, LearningRateFinder
 
 from coordconv_apps.export import FORMATS, Format, export
 from coordconv_apps.training.task import Task
+from coordconv_apps.utils.argument_checks import Allowed
 from coordconv_apps.utils.errors import UserError, one_line
 
 
@@ -82,10 +84,43 @@ class SuiteTrainer(Trainer):
         return files | model.export_more(folder)
 
 
+FINDERS = {BatchSizeFinder: "data.batch_size", LearningRateFinder: "model.lr"}
+"""Callbacks that change an argument after the configuration was saved and the schedules were created."""
+
+UNLIMITED: Allowed = (lambda value: value in (None, -1) or value >= 1, "an integer of at least 1, or -1 for no limit")
+
+RANGES: dict[str, Allowed] = {
+    "max_epochs": UNLIMITED,
+    "max_steps": UNLIMITED,
+    "accumulate_grad_batches": (lambda value: value >= 1, "an integer of at least 1"),
+    "limit_train_batches": (lambda value: value != 0, "a number of batches or a fraction of them, above 0"),
+    "check_val_every_n_epoch": (
+        lambda value: value is None or value >= 1,
+        "an integer of at least 1, or null to count the batches of val_check_interval over all epochs",
+    ),
+    "val_check_interval": (
+        lambda value: value != 0,
+        "a number of batches or a fraction of an epoch, above 0; without validation: --trainer.limit_val_batches=0",
+    ),
+}
+
+
+def given_callbacks(given: Namespace) -> list[Callback]:
+    """Return the callbacks of the configuration: one, several or none."""
+    return [given.callbacks] if isinstance(given.callbacks, Callback) else [*(given.callbacks or ())]
+
+
 def check_trainer_arguments(given: Namespace, task: Task) -> None:
     """Raise `UserError` for an argument that the task or the command line's own flags do not allow."""
     if given.default_root_dir is not None:
         raise UserError(f"--trainer.default_root_dir={given.default_root_dir}: choose the folder with --runs_dir")
+    for name, (is_allowed, range_) in RANGES.items():
+        if not is_allowed(given[name]):
+            raise UserError(f"--trainer.{name}={given[name]}: must be {range_}")
+    for kind, own in FINDERS.items():
+        if any(isinstance(callback, kind) for callback in given_callbacks(given)):
+            reason = f"not supported, since config.yaml must state {own}"
+            raise UserError(f"--trainer.callbacks={kind.__name__}: {reason}; choose {own} yourself")
     if re.search("spawn|fork|notebook", str(given.strategy)):
         raise UserError(f"--trainer.strategy={given.strategy}: choose ddp, whose processes get the same arguments")
     long_names = {"32": "32-true", "16": "16-mixed", "bf16": "bf16-mixed", "64": "64-true"}
@@ -96,9 +131,11 @@ def check_trainer_arguments(given: Namespace, task: Task) -> None:
         return
     for name, allowed in (("gradient_clip_val", None), ("accumulate_grad_batches", 1)):
         if given[name] not in (None, allowed):
-            own = task.replaced_trainer_args.get(name)
+            replaced_by = task.replaced_trainer_args.get(name)
             must = f"must be {'null' if allowed is None else allowed} for a task that steps its optimizers itself"
-            raise UserError(f"--trainer.{name}={given[name]}: {must}{'' if own is None else f'; choose {own}'}")
+            raise UserError(
+                f"--trainer.{name}={given[name]}: {must}{'' if replaced_by is None else f'; choose {replaced_by}'}"
+            )
 
 
 def choose_strategy(given: Namespace, task: Task) -> Any:  # noqa: ANN401  # a name, or an object from the config
@@ -115,8 +152,9 @@ def choose_strategy(given: Namespace, task: Task) -> Any:  # noqa: ANN401  # a n
 def trainer_error(error: Exception, given: dict[str, Any]) -> UserError:
     """Return Lightning's error about an impossible argument with the arguments whose values it mentions."""
     message = one_line(error)
-    about = [f"--trainer.{k}={v}" for k, v in given.items() if re.search(rf"(?<!\w){re.escape(str(v))}(?!\w)", message)]
-    return UserError(f"{', '.join(about) or 'trainer'}: {message}")
+    named = [key for key in given if key in message]
+    about = named or [k for k, v in given.items() if re.search(rf"(?<!\w){re.escape(str(v))}(?!\w)", message)]
+    return UserError(f"{', '.join(f'--trainer.{key}={given[key]}' for key in about) or 'trainer'}: {message}")
 
 
 def _device_count(devices: list[int] | str | int) -> int:

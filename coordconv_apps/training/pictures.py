@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
@@ -17,12 +18,20 @@ from coordconv_apps.training.trainer_access import attached_datamodule
 from coordconv_apps.utils.files import atomic_write
 
 
+@runtime_checkable
+class ImageLogger(Protocol):
+    """A logger that takes pictures, such as Lightning's for Weights & Biases."""
+
+    def log_image(self, key: str, images: list[Any], step: int | None = None) -> None:
+        """Log pictures under a name."""
+
+
 class Pictures(Callback):
     """Draw pictures during ``fit`` and at its end, and at the end of ``validate`` and ``test``.
 
-    Each picture is written to ``pictures/<name>.png`` in the run's folder, which it replaces, and to TensorBoard. A
-    subclass implements `draw`. Only rank 0 draws, with the network in evaluation mode, without gradients, and without a
-    change of the global random state.
+    Each picture is written to ``pictures/<name>.png`` in the run's folder, which it replaces, to TensorBoard, and to
+    other loggers that take pictures. A subclass implements `draw`. Only rank 0 draws, with the network in evaluation
+    mode, without gradients, and without a change of the global random state.
 
     Args:
         every_n_epochs: Number of epochs between pictures during ``fit``; 0 draws at its end only.
@@ -68,9 +77,12 @@ class Pictures(Callback):
                 module.training = True
         from torchvision.transforms.v2.functional import pil_to_tensor
 
-        boards = [logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
         for name, picture in pictures.items():
             with atomic_write(run_dir(trainer) / "pictures" / f"{name}.png", "wb") as file:
                 picture.save(file, format="PNG")
-            for board in boards:
-                board.add_image(f"pictures/{name}", pil_to_tensor(picture.convert("RGB")), trainer.global_step)
+            for logger in trainer.loggers:
+                if isinstance(logger, TensorBoardLogger):
+                    pixels = pil_to_tensor(picture.convert("RGB"))
+                    logger.experiment.add_image(f"pictures/{name}", pixels, trainer.global_step)
+                elif isinstance(logger, ImageLogger):
+                    logger.log_image(f"pictures/{name}", [picture], step=trainer.global_step)

@@ -6,6 +6,9 @@ import os
 import sys
 from typing import ClassVar
 
+USER_ERRORS = ("loading state_dict", "conditioned on metric", "could not find the monitored key")
+"""Parts of messages about users' mistakes that torch and Lightning raise during a run as errors of general types."""
+
 
 class UserError(Exception):
     """A user's mistake, described in one line.
@@ -27,7 +30,7 @@ def is_user_error(error: Exception, running: bool) -> bool:
 
     ``running`` is whether training or evaluation had begun: wrong arguments are found before that.
     """
-    if isinstance(error, UserError) or (isinstance(error, RuntimeError) and "loading state_dict" in str(error)):
+    if isinstance(error, UserError) or any(text in str(error) for text in USER_ERRORS):
         return True
     kinds: tuple[type[Exception], ...] = (ValueError, TypeError, OSError, ImportError)
     if (lightning := sys.modules.get("lightning.fabric.utilities.exceptions")) is not None:  # not imported for this

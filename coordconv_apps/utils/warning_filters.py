@@ -6,6 +6,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from coordconv_apps.utils.errors import debugging
 
@@ -22,21 +23,39 @@ HARMLESS = (
 )
 
 
+LEVELS = {
+    "lightning.pytorch": logging.WARNING,
+    "lightning.fabric": logging.WARNING,
+    # Callbacks and profilers report what the user has asked for.
+    "lightning.pytorch.callbacks": logging.INFO,
+    "lightning.pytorch.profilers": logging.INFO,
+    "lightning.pytorch.utilities.rank_zero": logging.INFO,  # all modules share it; see `_is_asked_for`
+}
+
+
+def _is_asked_for(record: logging.LogRecord) -> bool:
+    """Return whether a message is a warning, or that of a callback which the user has configured."""
+    module = Path(record.pathname)
+    return record.levelno > logging.INFO or (module.parent.name == "callbacks" and module.stem != "weight_averaging")
+
+
 @contextmanager
 def filter_warnings() -> Iterator[None]:
-    """Hide Lightning's notes and harmless warnings, unless debugging."""
+    """Hide Lightning's notes, except those of callbacks and profilers, and harmless warnings, unless debugging."""
     if debugging():
         yield
         return
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    loggers = [logging.getLogger(name) for name in LEVELS]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():
         for message in HARMLESS:
             warnings.filterwarnings("ignore", message)
-        for logger in loggers:
-            logger.setLevel(logging.WARNING)
+        for logger, level in zip(loggers, LEVELS.values(), strict=True):
+            logger.setLevel(level)
+        loggers[-1].addFilter(_is_asked_for)
         try:
             yield
         finally:
+            loggers[-1].removeFilter(_is_asked_for)
             for logger, level in zip(loggers, levels, strict=True):
                 logger.setLevel(level)

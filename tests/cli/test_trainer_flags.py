@@ -1,0 +1,142 @@
+"""Flags of the trainer: values that cannot work, and what the user asks for beside the package's own."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import yaml
+from lightning.pytorch.callbacks import TQDMProgressBar
+from lightning.pytorch.loggers import CSVLogger
+
+from tests.helpers.runs import rows
+from tests.toy.__main__ import main
+
+EPOCH = ["--trainer.max_epochs=1", "--trainer.log_every_n_steps=1"]
+CALLBACK = "--trainer.callbacks"
+
+
+class PictureLogger(CSVLogger):
+    """Takes pictures, as the logger for Weights & Biases does.
+
+    Args:
+        save_dir: Folder of the logs.
+    """
+
+    pictures: ClassVar[list[tuple[str, int]]] = []
+
+    def __init__(self, save_dir: str) -> None:
+        super().__init__(save_dir)
+
+    def log_image(self, key: str, images: list[Any], step: int | None = None) -> None:
+        assert step is not None
+        self.pictures.append((key, step))
+
+
+class SilentBar(TQDMProgressBar):
+    """A progress bar of the user's own, which prints nothing."""
+
+    def __init__(self) -> None:
+        super().__init__(refresh_rate=0)
+
+
+def failing(runs: Path, *args: str, capsys: pytest.CaptureFixture[str]) -> str:
+    """Return the one line with which a training ends that cannot work."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stopped:
+        main(["fit", f"--runs_dir={runs}", *EPOCH, *args])
+    assert stopped.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    return error.removeprefix("error: ")
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (
+            ["--trainer.val_check_interval=0"],
+            "--trainer.val_check_interval=0: must be a number of batches or a fraction",
+        ),
+        (
+            ["--trainer.val_check_interval=0.0"],
+            "--trainer.val_check_interval=0.0: must be a number of batches or a frac",
+        ),
+        (["--trainer.val_check_interval=-1"], "--trainer.val_check_interval=-1: You have passed invalid value"),
+        (
+            ["--trainer.check_val_every_n_epoch=0"],
+            "--trainer.check_val_every_n_epoch=0: must be an integer of at least 1",
+        ),
+        (["--trainer.max_steps=0"], "--trainer.max_steps=0: must be an integer of at least 1, or -1 for no limit"),
+        (["--trainer.max_epochs=0"], "--trainer.max_epochs=0: must be an integer of at least 1, or -1 for no limit"),
+        (["--trainer.limit_train_batches=0"], "--trainer.limit_train_batches=0: must be a number of batches or a frac"),
+        (
+            ["--trainer.accumulate_grad_batches=0"],
+            "--trainer.accumulate_grad_batches=0: must be an integer of at least 1",
+        ),
+        (
+            [f"{CALLBACK}=LearningRateFinder"],
+            "--trainer.callbacks=LearningRateFinder: not supported, since config.yaml",
+        ),
+        ([f"{CALLBACK}=BatchSizeFinder"], "choose data.batch_size yourself"),
+    ],
+)
+def test_impossible_values(args: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert message in failing(tmp_path, *args, capsys=capsys)
+    assert not list(tmp_path.rglob("version_*"))
+
+
+@pytest.mark.parametrize("callback", ["EarlyStopping", "ModelCheckpoint"])
+def test_an_unknown_metric_to_monitor(callback: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    error = failing(tmp_path, f"{CALLBACK}={callback}", f"{CALLBACK}.monitor=val/iou", capsys=capsys)
+    assert callback in error
+    assert "val/iou" in error
+    assert "val/distance" in error
+
+
+def test_a_timer_has_the_default_interval(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["fit", f"--runs_dir={tmp_path}", *EPOCH, f"{CALLBACK}=Timer", f"{CALLBACK}.duration=00:00:00:00"])
+    assert "the time limit of 0 s is used up" in capsys.readouterr().out
+
+
+def test_what_is_asked_for_comes_beside_the_runs_own(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trainer = {
+        "callbacks": {  # a single one
+            "class_path": "EarlyStopping",
+            "init_args": {"monitor": "val/distance", "verbose": True},
+        },
+        "logger": {
+            "class_path": "tests.cli.test_trainer_flags.PictureLogger",
+            "init_args": {"save_dir": str(tmp_path)},
+        },
+        "profiler": "simple",
+        "enable_model_summary": True,
+    }
+    config = tmp_path / "own.yaml"
+    config.write_text(yaml.safe_dump({"trainer": trainer}))
+    PictureLogger.pictures.clear()
+    logging.getLogger("lightning.pytorch").addHandler(caplog.handler)
+    try:
+        main(["fit", f"--runs_dir={tmp_path}", f"--config={config}", *EPOCH])
+    finally:
+        logging.getLogger("lightning.pytorch").removeHandler(caplog.handler)
+    for words in ("Metric val/distance improved", "FIT Profiler Report", "Trainable params"):
+        assert words in caplog.text
+    assert "GPU available" not in caplog.text
+    run = tmp_path / "toy" / "own" / "version_0"
+    (added,) = (tmp_path / "lightning_logs").glob("version_0/metrics.csv")
+    losses = [row["train/loss_step"] for row in rows(run) if row["train/loss_step"]]
+    assert len(losses) == 5
+    assert added.read_text().count("\n") >= 5
+    assert PictureLogger.pictures == [("pictures/dot", 5)]
+    assert (run / "pictures" / "dot.png").is_file()
+
+
+def test_a_progress_bar_of_ones_own_replaces_the_packages(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["fit", f"--runs_dir={tmp_path}", *EPOCH, f"{CALLBACK}=tests.cli.test_trainer_flags.SilentBar"])
+    assert "epoch 1/1" not in capsys.readouterr().out
