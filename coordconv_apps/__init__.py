@@ -18,6 +18,8 @@ if TYPE_CHECKING:
         CoordConvTranspose3d,
     )
 
+__version__ = "0.1.0"
+
 __all__ = [
     "AddCoords",
     "CoordConv1d",
@@ -27,6 +29,7 @@ __all__ = [
     "CoordConvTranspose2d",
     "CoordConvTranspose3d",
     "Coords",
+    "__version__",
     "axis_coords",
     "coord_grid",
     "coordconv_layers",

@@ -270,15 +270,39 @@ def test_batch_normalisation_is_not_fused_into_a_folded_layer_alone() -> None:
         fuse_conv_bn_eval(folded, nn.BatchNorm2d(4).eval())
 
 
-def test_batch_normalisation_is_fused_before_converting() -> None:
-    """The order that docs/layers.md gives."""
+def test_batch_normalisation_is_fused_before_converting_or_with_the_coordinates() -> None:
+    """As docs/layers.md says."""
     torch.manual_seed(0)
-    conv, norm = nn.Conv2d(3, 4, 3, bias=False).eval(), nn.BatchNorm2d(4)
+    conv: nn.Conv2d = nn.Conv2d(3, 4, 3, bias=False).eval()
+    norm: Any = nn.BatchNorm2d(4)
     x = torch.randn(2, 3, 8, 8)
     norm(torch.randn(2, 4, 8, 8))  # moves its statistics
     model = nn.Sequential(conv, norm.eval())
     fused = to_coordconv(fuse_conv_bn_eval(conv, norm))
     torch.testing.assert_close(fused(x), model(x))
+    layer: Any = converted(conv)
+    trained: Any = fuse_conv_bn_eval(conv, norm)
+    scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+    trained.coord_weight = nn.Parameter(layer.coord_weight * scale.view(-1, 1, 1, 1))
+    torch.testing.assert_close(trained(x), model(x))
+
+
+def test_an_adapter_may_be_put_around_the_convolution() -> None:
+    """As LoRA does."""
+
+    class Adapter(nn.Module):
+        def __init__(self, base_layer: nn.Module) -> None:
+            super().__init__()
+            self.base_layer, self.added = base_layer, nn.Conv2d(3, 4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y: Tensor = self.base_layer(x) + self.added(x)
+            return y
+
+    layer = converted(nn.Conv2d(3, 4, 3))
+    folded, x = fold(layer, (1, 3, 8, 8)), torch.randn(2, 3, 8, 8)
+    folded.conv = adapter = Adapter(folded.conv)  # type: ignore[arg-type]  # a module
+    torch.testing.assert_close(folded(x), layer(x) + adapter.added(x))
 
 
 def test_computed_tensors_beside_a_layer_are_copied() -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from pathlib import Path
 
-from tests.packaging.environments import isolated_environment, run_isolated
+from tests.packaging.environments import isolated_environment, metadata, run_isolated
 from tests.packaging.source import PACKAGES, ROOT
 
 EXTRAS = {
@@ -47,12 +48,19 @@ def test_layers_run_with_torch_alone(wheel: Path, tmp_path: Path) -> None:
         assert torch.allclose(model(x), expected, atol=1e-6)
         assert torch.allclose(fold(model, x.shape)(x), model(x), atol=1e-6)
         import coordconv_apps, pkgutil
+        assert coordconv_apps.__version__ == sys.argv[1]
         for module in pkgutil.iter_modules(coordconv_apps.nn.__path__, "coordconv_apps.nn."):
             importlib.import_module(module.name)
         print("passed")
     """
-    result = run_isolated(isolated_environment(tmp_path, wheel), textwrap.dedent(code))
+    # The example of the README, as it stands, without the names that are imported above.
+    example = re.search(r"## The layer\n\n```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S)
+    assert example is not None
+    version = f"sys.argv = ['', {metadata(wheel).version!r}]\n"
+    code = version + textwrap.dedent(code) + f"exec({example[1]!r}, {{}})\n"
+    result = run_isolated(isolated_environment(tmp_path, wheel), code)
     assert result.stdout == "passed\n", result.stderr
+    assert not result.returncode, result.stderr
 
 
 def test_applications_name_their_missing_extra(wheel: Path, tmp_path: Path) -> None:
