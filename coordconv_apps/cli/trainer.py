@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +112,26 @@ def given_callbacks(given: Namespace) -> list[Callback]:
     return [given.callbacks] if isinstance(given.callbacks, Callback) else [*(given.callbacks or ())]
 
 
+LAUNCHERS = ("MASTER_ADDR", "SLURM_JOB_ID", "LSB_JOBID", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
+"""Variables of which launchers of several machines set at least one."""
+
+
+def check_devices(given: Namespace, environment: Mapping[str, str] = os.environ) -> None:
+    """Raise `UserError` for a number of devices or machines that could only wait, or fill this machine.
+
+    On a GPU, Lightning compares the number with the devices.
+    """
+    if given.num_nodes > 1 and not any(name in environment for name in LAUNCHERS):
+        how = "start the same command on each machine with torchrun or srun, see docs/many-machines.md"
+        raise UserError(
+            f"--trainer.num_nodes={given.num_nodes}: no launcher of several machines has started this; {how}"
+        )
+    on_cpu = given.accelerator == "cpu" or (given.accelerator == "auto" and not torch.accelerator.is_available())
+    cores = os.cpu_count() or 1
+    if on_cpu and _device_count(given.devices) > cores:
+        raise UserError(f"--trainer.devices={given.devices}: must be at most {cores}, the CPU cores of this machine")
+
+
 def check_trainer_arguments(given: Namespace, task: Task) -> None:
     """Raise `UserError` for an argument that the task or the command line's own flags do not allow."""
     if given.default_root_dir is not None:
@@ -123,6 +145,7 @@ def check_trainer_arguments(given: Namespace, task: Task) -> None:
             raise UserError(f"--trainer.callbacks={kind.__name__}: {reason}; choose {own} yourself")
     if re.search("spawn|fork|notebook", str(given.strategy)):
         raise UserError(f"--trainer.strategy={given.strategy}: choose ddp, whose processes get the same arguments")
+    check_devices(given)
     long_names = {"32": "32-true", "16": "16-mixed", "bf16": "bf16-mixed", "64": "64-true"}
     precision = long_names.get(str(given.precision or 32), str(given.precision))
     if task.precisions is not None and precision not in task.precisions:

@@ -75,7 +75,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_there_is_a_config_for_each_purpose() -> None:
-    assert set(CONFIGS) == set(SHRUNK)
+    assert set(CONFIGS) >= set(SHRUNK)
 
 
 @pytest.mark.parametrize("coords", ["none", "xyr"])
@@ -85,12 +85,19 @@ def test_config_trains_and_tests(
 ) -> None:
     changes: dict[str, Any] = {"coords": coords}
     arguments = [f"--config={CONFIGS[name]}", f"--runs_dir={tmp_path}", f"--model.coords={coords}"]
-    if name == "quickstart":
+    digits = yaml.safe_load(CONFIGS[name].read_text())["data"]["source"] == "digits"
+    if digits:
         arguments += [f"--trainer.limit_train_batches={1 if coords == 'none' else 16}", "--data.val_fraction=0.05"]
     else:
         changes |= {**NARROW, "num_classes": 3}
         arguments += ["--model.network=resnet50", "--model.network_args={width_per_group: 4}", "--model.num_classes=3"]
-        arguments += [f"--data.root={folder}", "--data.batch_size=8", "--data.num_workers=0", "--trainer.max_epochs=1"]
+        arguments += [
+            "--data.source=folder",
+            f"--data.root={folder}",
+            "--data.batch_size=8",
+            "--data.num_workers=0",
+            "--trainer.max_epochs=1",
+        ]
     if name == "finetune_resnet50":
         trained = get_model("resnet50", width_per_group=4, num_classes=7)
         torch.save(trained.state_dict(), tmp_path / "trained.pth")
@@ -98,21 +105,21 @@ def test_config_trains_and_tests(
         changes["weights"] = None
     with monkeypatch.context() as patch:
         patch.setattr(ClassificationPictures, "draw", lambda *unused: {})
-        main(["fit", *arguments, *SHRUNK[name], *CPU])
+        main(["fit", *arguments, *SHRUNK.get(name, ["--data.image_size=24"]), *CPU])
     fit = run_folder(tmp_path, name, 0)
     names = torch.load(fit / "checkpoints" / "best.ckpt", weights_only=True)[CLASS_NAMES_KEY]
-    assert names == ([str(digit) for digit in range(10)] if name == "quickstart" else list(CLASSES))
+    assert names == ([str(digit) for digit in range(10)] if digits else list(CLASSES))
     summary = read_summary(fit)
     given: dict[str, Any] = yaml.safe_load(CONFIGS[name].read_text())["model"]["init_args"]
     assert summary["parameters"] == Classifier(**(given | changes)).parameter_count()
     assert summary["coords"] == coords
     assert summary["best"]["metric"] == "val/accuracy"
-    figures = FIGURES | ({"accuracy_top5"} if name == "quickstart" else set())
+    figures = FIGURES | ({"accuracy_top5"} if digits else set())
     assert set(summary["metrics"]) == {"train/loss", *(f"val/{figure}" for figure in figures)}
     # After a few steps, the statistics that an untrained network is evaluated with may be far off.
     assert np.isfinite(summary["metrics"]["train/loss"])
     assert 0 <= summary["metrics"]["val/accuracy"] <= 1
-    batch_size = 64 if name == "quickstart" else 8
+    batch_size = 64 if digits else 8
     assert summary["run_facts"]["global_batch_size"] == batch_size
     assert summary["run_facts"]["peak_lr"] == pytest.approx(given["lr"] * batch_size / 256)
     if coords == "none":

@@ -71,7 +71,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 def test_there_is_a_config_for_each_purpose() -> None:
     tasks = [f"{task}_{split}" for task in METRICS for split in ("uniform", "quadrant")]
-    assert {path.stem for path in CONFIGS} == {*tasks, "classification_paper"}
+    assert {*tasks, "classification_paper"} <= {path.stem for path in CONFIGS}
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
@@ -81,8 +81,9 @@ def test_config_trains_and_tests(tmp_path: Path, config: Path, coords: str) -> N
     fit = run_folder(tmp_path, config.stem, 0)
     torch.load(fit / "checkpoints" / "best.ckpt", weights_only=True)
     given: dict[str, Any] = yaml.safe_load(config.read_text())["model"]
-    name = next(name for name in TASKS if config.stem.startswith(name))
-    assert given["class_path"] == f"coordconv_apps.coordinates.{TASKS[name].__name__}"
+    name = next(
+        name for name, task in TASKS.items() if given["class_path"] == f"coordconv_apps.coordinates.{task.__name__}"
+    )
     task = make_task(name, **{**given["init_args"], "coords": coords, "canvas_size": 16, "square_size": 3})
     summary = summary_of(fit)
     assert summary["parameters"] == task.parameter_count()

@@ -144,7 +144,7 @@ def test_films_and_pictures_do_not_change_a_training(
     tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rl.pictures, "_OBSERVATIONS", 1)
-    main(["fit", f"--runs_dir={tmp_path}", *TINY, *GAMES, "--rlpictures.every_n_epochs=1"])
+    main(["fit", f"--runs_dir={tmp_path}", *TINY, *GAMES, "--rl_pictures.every_n_epochs=1"])
     drawn = {path.name for path in (run_folder(tmp_path, "default", 0) / "pictures").iterdir()}
     assert drawn == {"attention.png", "coordinates.png", "episode.gif"}
     states = [
