@@ -32,6 +32,9 @@ def plot_results(results: Sequence[Result], title: str = "") -> bytes:
     _plot_curves(curves, [result for result in finished if result.curve], arms)
     curves.set(xlabel="epoch", ylabel=headline or "", title="Validation: mean and standard deviation over seeds")
     curves.xaxis.set_major_locator(MaxNLocator(integer=True))
+    epochs = [epoch + 1 for result in finished for epoch in result.curve]
+    if len(set(epochs)) == 1:  # otherwise the axis shows a small part of an epoch
+        curves.set_xlim(epochs[0] - 1, epochs[0] + 1)
     name = headline_metric(finished)
     _plot_final(final, finished, arms, name)
     final.set(xlabel="arm", ylabel=name, title="Test: each seed, mean and deviation")

@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar, TQDMProgressBar
+from lightning.pytorch.callbacks.progress.tqdm_progress import convert_inf
+
+from coordconv_apps.training.task import Task
 
 
 class BarProgress(TQDMProgressBar):
-    """Progress bar for a terminal."""
+    """Progress bar for a terminal, with the metric that selects the best checkpoint."""
+
+    def on_train_epoch_start(self, trainer: Trainer, *_: Any) -> None:  # noqa: ANN401  # Lightning's
+        """Start the bar of an epoch; epochs are counted from 1, as in the summary."""
+        self.train_progress_bar.reset()
+        self.train_progress_bar.total = convert_inf(self.total_train_batches)
+        self.train_progress_bar.set_description(epoch_position(trainer))
 
     def get_metrics(
         self, trainer: Trainer, pl_module: LightningModule
     ) -> dict[str, int | str | float | dict[str, float]]:
-        """Return Lightning's metrics without the version number of the run."""
+        """Return Lightning's metrics without the version number of the run, and the latest of the task's `monitor`."""
         metrics = super().get_metrics(trainer, pl_module)
         metrics.pop("v_num", None)
+        if isinstance(pl_module, Task) and (value := trainer.callback_metrics.get(pl_module.monitor)) is not None:
+            metrics[pl_module.monitor] = value.item()
         return metrics
 
 
@@ -28,6 +40,7 @@ class PlainProgress(ProgressBar):
         self.seconds = seconds  # longest interval without a line
         self._enabled = True
         self._over = ""  # the finished epoch that is not printed yet
+        self._validated = False  # whether there was a validation since the last line of an epoch
         self._started = self._printed = time.monotonic()
 
     def disable(self) -> None:
@@ -43,11 +56,6 @@ class PlainProgress(ProgressBar):
         if time.monotonic() - self._printed >= self.seconds:
             self._print(stage, f"batch {batch}" if batches == float("inf") else f"batch {batch}/{batches:.0f}")
 
-    def _epoch(self, trainer: Trainer) -> str:
-        last = trainer.max_epochs
-        number = trainer.current_epoch + 1
-        return f"epoch {number}" if last is None or last < 0 else f"epoch {number}/{last}"
-
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""
         self._started = self._printed = time.monotonic()
@@ -56,7 +64,7 @@ class PlainProgress(ProgressBar):
         self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: object, batch_idx: int
     ) -> None:
         """Print the position in the epoch, after each interval."""
-        self._print_after_interval(self._epoch(trainer), batch_idx + 1, self.total_train_batches)
+        self._print_after_interval(epoch_position(trainer), batch_idx + 1, self.total_train_batches)
 
     def on_validation_batch_end(
         self,
@@ -78,21 +86,33 @@ class PlainProgress(ProgressBar):
             stage, batches = "validating", self.total_val_batches_current_dataloader
         self._print_after_interval(stage, batch_idx + 1, batches)
 
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Record that there are new validation metrics."""
+        self._validated = True
+
     on_test_batch_end = on_predict_batch_end = on_validation_batch_end
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Record that an epoch is over; its metrics are complete only after this."""
-        self._over = self._epoch(trainer)
+        self._over = epoch_position(trainer)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Print the previous epoch with its metrics."""
+        """Print the previous epoch with its metrics; those of an earlier validation are left out."""
         if self._over:
-            self._print(self._over, *(f"{name} {value:.4g}" for name, value in epoch_metrics(trainer).items()))
-            self._over = ""
+            metrics = epoch_metrics(trainer).items()
+            own = [(name, value) for name, value in metrics if self._validated or not name.startswith("val/")]
+            self._print(self._over, *(f"{name} {value:.4g}" for name, value in own))
+            self._over, self._validated = "", False
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the last epoch."""
         self.on_train_epoch_start(trainer, pl_module)
+
+
+def epoch_position(trainer: Trainer) -> str:
+    """Return the current epoch, counted from 1, such as ``"epoch 3/10"``."""
+    last, number = trainer.max_epochs, trainer.current_epoch + 1
+    return f"epoch {number}" if last is None or last < 0 else f"epoch {number}/{last}"
 
 
 def epoch_metrics(trainer: Trainer) -> dict[str, float]:

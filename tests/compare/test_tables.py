@@ -95,3 +95,14 @@ def test_a_plot_without_validations_says_so(monkeypatch: pytest.MonkeyPatch) -> 
     plots.plot_results([result])
     plots.plot_results([dataclasses.replace(result, curve={0: 0.4})])
     assert texts == [["no run logged a validation"], []]
+
+
+@pytest.mark.parametrize(("epochs", "shown"), [([0], (0, 2)), ([7], (7, 9)), ([0, 1], (0.95, 2.05))])
+def test_the_axis_of_a_single_epoch_shows_whole_epochs(
+    monkeypatch: pytest.MonkeyPatch, epochs: list[int], shown: tuple[float, float]
+) -> None:
+    limits: list[tuple[float, float]] = []
+    monkeypatch.setattr(plots, "as_png", lambda figure: limits.append(figure.axes[0].get_xlim()))
+    result = Result(Job("none", 0), metrics={"test/iou": 0.5}, headline="val/iou", curve=dict.fromkeys(epochs, 0.4))
+    plots.plot_results([result])
+    assert limits == [pytest.approx(shown)]
