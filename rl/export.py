@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from rl.learning.actions import values_and_logits
+from rl.plain_policy import export_plain_zip
 from rl.policy_files import export_safe, export_zip, load_safe
 
 if TYPE_CHECKING:
@@ -48,20 +49,25 @@ class QValues(nn.Module):
 
 
 def export_policy(algorithm: BaseAlgorithm, observations: Tensor, folder: Path) -> dict[Path, float]:
-    """Write ``policy.zip`` (Stable-Baselines3's) and ``policy.safe.zip``, and load them again.
+    """Write ``policy.zip`` (Stable-Baselines3's), ``policy_plain.zip`` and ``policy.safe.zip``, and load them again.
 
-    Moves the policy to the CPU. Returns for each file the largest difference of the loaded policy's logits for these
-    observations, uint8 ``(B, C, H, W)`` on the CPU.
+    ``policy_plain.zip`` opens without this package. Moves the policy to the CPU.
+
+    Returns for each file the largest difference of the loaded policy's logits for these observations, uint8
+    ``(B, C, H, W)`` on the CPU.
     """
-    of_sb3, safe = folder / "policy.zip", folder / "policy.safe.zip"
+    of_sb3, plain, safe = (folder / f"policy{end}.zip" for end in ("", "_plain", ".safe"))
     folder.mkdir(parents=True, exist_ok=True)
+    expected = values_and_logits(algorithm.policy.cpu(), observations)[1]
     export_zip(algorithm, of_sb3)
+    export_plain_zip(algorithm, plain)
     export_safe(algorithm, safe)
     with torch.no_grad():
-        expected = values_and_logits(algorithm.policy.cpu(), observations)[1]
-        # DQN's replay buffer would take gigabytes.
-        loaded = type(algorithm).load(of_sb3, device="cpu", custom_objects={"buffer_size": 1})
-        policies = {of_sb3: loaded.policy, safe: load_safe(safe)}
+        small = {"buffer_size": 1}  # DQN's replay buffer would take gigabytes
+        policies = {
+            path: type(algorithm).load(path, device="cpu", custom_objects=small).policy for path in (of_sb3, plain)
+        }
+        policies[safe] = load_safe(safe)
         return {
             path: float((values_and_logits(policy, observations)[1] - expected).abs().max())
             for path, policy in policies.items()

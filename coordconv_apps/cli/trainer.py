@@ -75,6 +75,8 @@ class SuiteTrainer(Trainer):
             format: ``onnx``: a graph for any ONNX runtime. ``plain``: plain convolutions and constant maps for one
                 input size, as a torch.export program and as weights. ``torch_export``: the network itself as a
                 torch.export program. ``default``: onnx and plain. ``all``: all of them. The batch size is dynamic.
+                In addition, rl writes ``policy.zip`` for Stable-Baselines3 with this package installed,
+                ``policy_plain.zip`` without it, and ``policy.safe.zip``.
 
         Returns:
             The files, in the run's folder, and for each the largest difference from the network's outputs.

@@ -227,7 +227,7 @@ class RLTask(EvaluatedTask, ABC):
         return (torch.randint(256, (2, *shape), generator=generator, dtype=torch.uint8).to(self.device),)
 
     def export_more(self, folder: Path) -> dict[Path, float]:
-        """Write ``policy.zip`` (Stable-Baselines3's) and ``policy.safe.zip``, and compare their logits."""
+        """Write the zips of `rl.export.export_policy`, and compare their logits."""
         (observations,) = self.example_inputs()
         return export_policy(self.algorithm, observations.cpu(), folder)
 

@@ -313,7 +313,8 @@ def test_exported_files_play_the_same_actions(trained: Path, name: str, format_:
     torch.testing.assert_close(plain.policy.optimizer.state_dict()["state"], optimizer, msg="it goes on from there")
     safe = load_safe(files / "policy.safe.zip")
     np.testing.assert_array_equal(safe.predict(images, deterministic=True)[0], expected)
-    for loaded in (plain.policy, safe):
+    without_package = type(plain).load(files / "policy_plain.zip", device="cpu").policy
+    for loaded in (plain.policy, safe, without_package):
         found = loaded.predict_values(torch.from_numpy(images)).detach().numpy()[:, 0]  # type: ignore[operator]
         np.testing.assert_allclose(found, values, rtol=1e-4, atol=1e-5)
     if format_ == "plain":

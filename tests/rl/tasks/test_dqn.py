@@ -286,13 +286,14 @@ def test_the_config_of_atari_trains_tests_and_exports(tmp_path: Path) -> None:
     task = DQN.load_from_checkpoint(last, weights_only=True)
     assert any("q_net_target" in name for name in task.state_dict())
     figures = []
-    for name in ("one", "two"):
-        main(["test", f"--runs_dir={tmp_path / name}", f"--ckpt_path={last}", "--data.test_episodes=4"])
-        figures.append(read_summary(tmp_path / name / "rl" / "default" / "version_0")["metrics"])
+    of_the_run = [f"--runs_dir={tmp_path}", "--name=dqn_atari", "--ckpt_path=last"]
+    for number in range(2):
+        main(["test", *of_the_run, "--data.test_episodes=4"])
+        figures.append(read_summary(run / f"test_{number}")["metrics"])
     assert figures[0]["test/episodes"] == 4
     assert figures[0] == figures[1]
-    main(["export", f"--runs_dir={tmp_path / 'three'}", f"--ckpt_path={last}"])
-    files = tmp_path / "three" / "rl" / "default" / "version_0" / "export"
+    main(["export", *of_the_run])
+    files = run / "export_0" / "export"
     loaded, safe = stable_baselines3.DQN.load(files / "policy.zip", device="cpu"), load_safe(files / "policy.safe.zip")
     assert set(json.loads((files / "network.json").read_text())["outputs"]) == {"q_values", "values"}
     assert (files / "network.onnx").is_file()
