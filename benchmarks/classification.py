@@ -44,6 +44,7 @@ from classification.data import ClassificationData
 from classification.models import build_classifier
 from classification.optimizers import make_optimizer
 from classification.tasks import Classifier
+from classification.transforms import normalize
 from coordconv_apps.runs.environment import device_name
 from coordconv_apps.utils.memory import keep_freed_memory
 
@@ -241,9 +242,9 @@ def save_pictures(folder: Path, count: int, size: int, suffix: str) -> None:
         Image.fromarray(noisy).save(place, quality=90)  # PNG ignores the quality
 
 
-def deliver(data: ClassificationData) -> int:
-    """Iterate over an epoch of the training loader, and return the number of images."""
-    return sum(len(data.on_after_batch_transfer(batch, 0).images) for batch in data.train_dataloader())
+def deliver(data: ClassificationData, task: Classifier) -> int:
+    """Iterate over an epoch of the training loader, normalise, and return the number of images."""
+    return sum(len(normalize(batch.images, task.mean, task.std)) for batch in data.train_dataloader())
 
 
 def loading_row(config: str, root: Path | None, batch: int, seconds: float) -> tuple[float, float, float]:
@@ -259,14 +260,14 @@ def loading_row(config: str, root: Path | None, batch: int, seconds: float) -> t
     data = ClassificationData(**settings["data"] | {"num_workers": 0, "root": None if root is None else str(root)})
     data.setup("fit")
     torch.manual_seed(0)
-    task = Classifier(**settings["model"]["init_args"] | {"weights": None})
+    task = Classifier(**settings["model"]["init_args"] | {"num_classes": data.num_classes, "weights": None})
     optimizer = make_optimizer(
         task.optimizer, task.network, 1e-3, task.weight_decay, nesterov=task.nesterov, fused=True
     )
-    images, labels, _ = data.on_after_batch_transfer(next(iter(data.train_dataloader())), 0)
-    images = images[:batch].contiguous(memory_format=task.memory_format)
+    pixels, labels, _ = next(iter(data.train_dataloader()))
+    images = normalize(pixels[:batch], task.mean, task.std).contiguous(memory_format=task.memory_format)
     runs: dict[str, Callable[[], object]] = {
-        "load": partial(deliver, data),
+        "load": partial(deliver, data, task),
         "train": partial(train_step, task.network, optimizer, images, labels[:batch], task.label_smoothing),
     }
     loading, training = in_turns(runs, seconds).values()

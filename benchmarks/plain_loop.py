@@ -24,7 +24,7 @@ from classification.pictures import ClassificationPictures
 from classification.predictions import ClassificationPredictionWriter
 from classification.splits import Split
 from classification.tasks import Classifier
-from classification.transforms import to_unit_range
+from classification.transforms import normalize
 from coordconv_apps.cli.app import run
 from coordconv_apps.cli.model_class import class_path
 from coordconv_apps.training.schedules import lr_factor
@@ -120,8 +120,7 @@ class PlainLoop(Callback):
 
     def _step(self) -> Tensor:
         pictures, labels, _ = next(self.batches)
-        mean, std = self.task.mean.view(3, 1, 1), self.task.std.view(3, 1, 1)
-        images = ((to_unit_range(pictures) - mean) / std).contiguous(memory_format=self.task.memory_format)
+        images = normalize(pictures, self.task.mean, self.task.std).contiguous(memory_format=self.task.memory_format)
         loss = train_step(self.network, self.optimizer, images, labels, self.task.label_smoothing)
         self.scheduler.step()
         return loss

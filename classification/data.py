@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-import torch
 from lightning.pytorch.trainer.states import TrainerFn
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from classification.cifar import download_cifar
@@ -35,7 +35,6 @@ from classification.transforms import (
     TrainTransform,
     Triple,
     default_eval_resize,
-    to_unit_range,
 )
 from coordconv_apps.data.collate import identity_collate
 from coordconv_apps.data.datamodule import DataModule
@@ -184,8 +183,7 @@ class ClassificationData(DataModule):
 
     def images_at(self, indices: Sequence[int], split: Split = "test") -> LabelledBatch:
         """Return the images at ``indices`` of a split as a task gets them to evaluate."""
-        batch = EvalDataset(self._images(split), self._eval_transform).__getitems__(indices)
-        return batch._replace(images=to_unit_range(batch.images))
+        return EvalDataset(self._images(split), self._eval_transform).__getitems__(indices)
 
     # ------------------------------------------------------------------ stages and loaders
 
@@ -235,28 +233,15 @@ class ClassificationData(DataModule):
         dataset = PredictDataset(self._get_predict_files(), self._eval_transform)
         return self._loader(dataset, train=False, collate_fn=identity_collate, batch_size=self.eval_batch_size)
 
-    # ------------------------------------------------------------------ batches on the device
-
-    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:  # noqa: ANN401  # Lightning's
-        """Convert the images of a batch on the device to [0, 1], in the trainer's precision."""
-        if not isinstance(batch, (LabelledBatch, ImageBatch)) or batch.images.dtype != torch.uint8:
-            return batch
-        images = to_unit_range(batch.images)
-        if self.trainer is not None:  # it converted the batch before this hook, when images were still bytes
-            images = self.trainer.precision_plugin.convert_input(images)
-        return batch._replace(images=images)
-
-    def mix_batch(self, batch: LabelledBatch, epoch: int, batch_idx: int) -> MixedBatch:
-        """Mix the images of a task's training batch by MixUp or CutMix, if the arguments ask for it.
+    def mix_batch(self, images: Tensor, labels: Tensor, epoch: int, batch_idx: int) -> MixedBatch:
+        """Mix the images of a training batch, floats ``(B, 3, S, S)``, by MixUp or CutMix, if the arguments ask for it.
 
         The result depends only on the seed, the epoch, the batch and the process, so a resumed run mixes the same.
         """
         # -1, because the orders of training images use the numbers from 0 on.
         seed = mix_seeds(self.seed, -1, epoch, batch_idx, self._processes()[0])
         # The copies of an image are neighbours; each is mixed with another image.
-        return mix_batch(
-            batch.images, batch.labels, self.num_classes, self.mixup, self.cutmix, seed, shift=self.repeats
-        )
+        return mix_batch(images, labels, self.num_classes, self.mixup, self.cutmix, seed, shift=self.repeats)
 
     # ------------------------------------------------------------------ parts
 

@@ -20,8 +20,7 @@ class LabelledBatch(NamedTuple):
     """Images and their classes.
 
     Attributes:
-        images: ``(B, 3, S, S)``, RGB: uint8 as a loader makes them; float32 in [0, 1] on the device, as a task gets
-            them.
+        images: uint8 ``(B, 3, S, S)``, RGB.
         labels: int64 ``(B,)``: the classes, from 0.
         indices: int64 ``(B,)``: the index of each image in its split, from 0.
 
@@ -37,7 +36,7 @@ class ImageBatch(NamedTuple):
     """Images to predict.
 
     Attributes:
-        images: ``(B, 3, S, S)``, as in `LabelledBatch`.
+        images: uint8 ``(B, 3, S, S)``, RGB.
         indices: int64 ``(B,)``: the index of each image, from 0.
         paths: The file of each.
     """

@@ -191,7 +191,7 @@ def draw_worst(
 ) -> Image.Image:
     """Draw images, each with its true and predicted class and the probabilities of both, in a grid.
 
-    There is at least one image, ``(3, S, S)`` in [0, 1]; all are of one size.
+    There is at least one image, uint8 ``(3, S, S)``; all are of one size.
     """
     tiles = [_draw_tile(image, one, names) for image, one in zip(images, examples, strict=True)]
     legend = [(colour, f"{text}, probability") for text, colour in _LEGEND]
@@ -203,8 +203,7 @@ def _draw_tile(image: Tensor, example: WorstExample, names: Sequence[str]) -> Im
     size = image.shape[-1]
     side = size * max(1, round(_SIDE / size)) if size <= _MAX_SIDE else _MAX_SIDE
     method = Image.Resampling.NEAREST if side >= size else Image.Resampling.BOX
-    # Rounded to bytes here: to_pil_image cuts off fractions.
-    picture: Image.Image = to_pil_image((image.float().clamp(0, 1) * 255).round().byte().cpu())
+    picture: Image.Image = to_pil_image(image)
     tile = Image.new("RGB", (side, side + 2 * _LINE), (GROUND,) * 3)
     tile.paste(picture.resize((side, side), method))
     draw, font = ImageDraw.Draw(tile), ImageFont.load_default(13)

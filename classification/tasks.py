@@ -16,7 +16,7 @@ from classification.export import ExportedClassifier
 from classification.metrics import ClassificationMetrics, ClassificationReport
 from classification.models import build_classifier
 from classification.optimizers import ALLOWED, OptimizerName, make_optimizer, scaled_lr
-from classification.transforms import IMAGENET_MEAN, IMAGENET_STD
+from classification.transforms import IMAGENET_MEAN, IMAGENET_STD, normalize
 from coordconv_apps.nn.coords import Coords
 from coordconv_apps.training.evaluation import EvaluatedTask, Stage
 from coordconv_apps.training.optimizers import schedule_by_step
@@ -59,7 +59,7 @@ class Classifier(EvaluatedTask[LabelledBatch, ClassificationMetrics]):
         coords: Coordinates that the chosen layers see: "none" is the plain-convolution baseline, "xy", or "xyr" with
             the distance from the centre, as in the paper.
         network: Name of one of torchvision's classifiers, or "timm/<name>" for one of timm's, if that is installed.
-        num_classes: Number of classes; must be that of the data.
+        num_classes: Number of classes; on the command line by default that of the data.
         where: Layers that see coordinates. "stem": the paper's extra 1x1 convolution with 8 channels before the
             network, which coords=none has too, without coordinates. "first", "all" or a regular expression:
             convolutions of the network, whose outputs are unchanged until training.
@@ -96,6 +96,7 @@ class Classifier(EvaluatedTask[LabelledBatch, ClassificationMetrics]):
         *("channels_last", "compile", "weights"),
     }
     initial_weight_args = frozenset({"weights"})
+    args_from_data = frozenset({"num_classes"})
 
     image_size: Tensor
     mean: Tensor
@@ -105,7 +106,7 @@ class Classifier(EvaluatedTask[LabelledBatch, ClassificationMetrics]):
         self,
         coords: Coords = "none",
         network: str = "resnet50",
-        num_classes: int = 1000,
+        num_classes: int | None = None,
         where: str = "stem",
         weights: str | None = None,
         small_images: bool = False,
@@ -127,6 +128,8 @@ class Classifier(EvaluatedTask[LabelledBatch, ClassificationMetrics]):
         super().__init__(coords)
         self.save_hyperparameters(ignore="weights")  # a checkpoint opens without their file
         check_ranges(self.hparams, _ALLOWED)
+        if num_classes is None:
+            raise ValueError("model.num_classes=null: must be the number of classes of the data")
         check_schedule(warmup, [], 0.1)
         self.num_classes, self.label_smoothing = num_classes, label_smoothing
         self.optimizer, self.lr, self.scale_lr, self.weight_decay = optimizer, lr, scale_lr, weight_decay
@@ -188,8 +191,10 @@ class Classifier(EvaluatedTask[LabelledBatch, ClassificationMetrics]):
     # ------------------------------------------------------------------ steps
 
     def forward(self, images: Tensor) -> Tensor:
-        """Normalise RGB images ``(B, 3, H, W)`` in [0, 1], and run the network: logits ``(B, num_classes)``."""
-        normalised = (images - self.mean.view(3, 1, 1)).div_(self.std.view(3, 1, 1))
+        """Return the logits ``(B, num_classes)`` of RGB images ``(B, 3, H, W)``, uint8 or floats in [0, 1]."""
+        return self._logits(normalize(images, self.mean, self.std))
+
+    def _logits(self, normalised: Tensor) -> Tensor:
         logits: Tensor = self.network(normalised.contiguous(memory_format=self.memory_format))
         return logits
 
@@ -200,8 +205,9 @@ class Classifier(EvaluatedTask[LabelledBatch, ClassificationMetrics]):
 
     def training_step(self, batch: LabelledBatch, batch_idx: int) -> Tensor:
         """Return the mean cross-entropy of a batch, which is mixed by MixUp or CutMix if the data ask for it."""
-        images, targets = self._data().mix_batch(batch, self.current_epoch, batch_idx)
-        loss = F.cross_entropy(self(images), targets, label_smoothing=self.label_smoothing)
+        normalised = normalize(batch.images, self.mean, self.std)
+        images, targets = self._data().mix_batch(normalised, batch.labels, self.current_epoch, batch_idx)
+        loss = F.cross_entropy(self._logits(images), targets, label_smoothing=self.label_smoothing)
         self.log_train({"train/loss": loss.detach()}, len(images))
         return loss
 

@@ -190,10 +190,16 @@ def resize_shorter(images: Tensor, size: int) -> Tensor:
     return out
 
 
-def to_unit_range(images: Tensor) -> Tensor:
-    """Convert images uint8 to float32 in [0, 1].
+def normalize(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """Normalise images ``(B, 3, H, W)``, uint8 or floats in [0, 1], by ``mean`` and ``std``, each ``(3,)``.
 
-    >>> to_unit_range(torch.tensor([0, 51, 255], dtype=torch.uint8))
-    tensor([0.0000, 0.2000, 1.0000])
+    Returns:
+        ``(images - mean) / std`` of images in [0, 1], in the data type of ``mean``.
+
+    >>> white = torch.full((1, 3, 1, 1), 255, dtype=torch.uint8)
+    >>> normalize(white, torch.tensor([0.5, 0.5, 0.5]), torch.tensor([0.5, 0.25, 0.125])).flatten()
+    tensor([1., 2., 4.])
     """
-    return images.to(torch.float32).div_(255)
+    most = 1 if images.is_floating_point() else 255
+    shift, scale = (most * values.float().view(3, 1, 1) for values in (mean, std))
+    return (images.float() - shift).div_(scale).to(mean.dtype)

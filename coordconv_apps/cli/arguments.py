@@ -246,8 +246,17 @@ class ArgumentsCLI(LightningCLI):
             self.name_dir = self.name_dir.with_name(training.parent.name)
 
     def before_instantiate_classes(self) -> None:
-        """Set the arguments that select initial weights to None if there is a checkpoint: their file may be gone."""
-        self._dump_config()  # config.yaml keeps them
+        """Complete the task's arguments from the data, and drop those that select initial weights if they are not used.
+
+        With a checkpoint, the file of the initial weights may be gone.
+        """
+        config = self.config[self.subcommand]
+        if unset := [name for name in self.task_class.args_from_data if config.model.init_args[name] is None]:
+            assert self.datamodule_class is not None
+            datamodule = self.datamodule_class(**config.data.as_dict())
+            for name in unset:
+                config.model.init_args[name] = getattr(datamodule, name)
+        self._dump_config()  # config.yaml keeps the initial weights
         if self.checkpoint is not None:
             for name in self.task_class.initial_weight_args:
                 self.config[self.subcommand].model.init_args[name] = None

@@ -54,6 +54,8 @@ class Task(LightningModule):
             None. They are set to None when a checkpoint is loaded.
         import_args: Names of constructor arguments whose values may name code to import, as ``module:name``. From a
             checkpoint, which may come from a stranger, such a value is refused unless the user gives it, too.
+        args_from_data: Names of constructor arguments whose default, None, the command line replaces by the data's
+            attribute of the same name.
         replaced_trainer_args: For a task that steps its optimizers itself: the trainer's arguments that do not work
             then, with the task's own argument, such as ``{"gradient_clip_val": "model.max_grad_norm"}``.
         find_unused_parameters: Whether DDP looks for parameters that a backward pass does not use; None: only if the
@@ -69,6 +71,7 @@ class Task(LightningModule):
     headline: str | None = None
     changeable_args: ClassVar[frozenset[str]] = frozenset({"lr", "weight_decay"})
     initial_weight_args: ClassVar[frozenset[str]] = frozenset()
+    args_from_data: ClassVar[frozenset[str]] = frozenset()
     import_args: ClassVar[frozenset[str]] = frozenset()
     replaced_trainer_args: ClassVar[Mapping[str, str]] = {}
     find_unused_parameters: ClassVar[bool | None] = None

@@ -30,7 +30,7 @@ class FasterRCNN(DetectionTask):
             the distance from the centre.
         network: "paper" is the paper's small network with a second stage. Any other value is the name of a torchvision
             detection network, such as "fasterrcnn_resnet50_fpn", built without downloads.
-        num_classes: Number of classes, background not counted.
+        num_classes: Number of classes, background not counted; on the command line by default that of the data.
         padding: Padding of the paper network's 5x5 layers: "same" pads with zeros, "valid" does not pad.
         coord_layers: Layers that get coordinates: "paper" (those that the paper names; the first layer of a torchvision
             network), "first", "all", or a regular expression on layer names.
@@ -52,13 +52,14 @@ class FasterRCNN(DetectionTask):
     """
 
     monitor: ClassVar[str] = "val/map"
+    args_from_data: ClassVar[frozenset[str]] = frozenset({"num_classes"})
     changeable_args: ClassVar[frozenset[str]] = DetectionTask.changeable_args | {"score_threshold"}
 
     def __init__(
         self,
         coords: Coords = "none",
         network: str = "paper",
-        num_classes: int = 10,
+        num_classes: int | None = None,
         padding: Padding = "same",
         coord_layers: str = "paper",
         coord_init: CoordInit = "random",
@@ -79,6 +80,8 @@ class FasterRCNN(DetectionTask):
         self.check_optimizer_args()
         if not 0 <= score_threshold <= 1:
             raise ValueError(f"score_threshold={score_threshold}: must be in [0, 1]")
+        if num_classes is None:
+            raise ValueError("model.num_classes=null: must be the number of classes of the data")
         if num_classes < 1:
             raise ValueError(f"num_classes={num_classes}: must be at least 1")
         self.num_classes = num_classes

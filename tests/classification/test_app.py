@@ -42,7 +42,8 @@ SHRUNK: dict[str, list[str]] = {
     # As it is, but for a shorter training: the second arm is to learn something.
     "quickstart": ["--trainer.max_epochs=1"],
     "resnet18_small": ["--data.image_size=8", "--data.padding=1"],
-    "resnet50_imagefolder": ["--data.image_size=16", "--data.eval_size=24"],
+    # In bfloat16, torch's CPU gradient of a 3x3 convolution of maps of 1 x 1 pixel reads memory that nobody wrote.
+    "resnet50_imagefolder": ["--data.image_size=64", "--data.eval_size=80"],
     "finetune_resnet50": ["--data.image_size=24"],
 }
 
@@ -83,14 +84,15 @@ def test_there_is_a_config_for_each_purpose() -> None:
 def test_config_trains_and_tests(
     tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, coords: str
 ) -> None:
-    changes: dict[str, Any] = {"coords": coords}
+    changes: dict[str, Any] = {"coords": coords, "num_classes": 3}
     arguments = [f"--config={CONFIGS[name]}", f"--runs_dir={tmp_path}", f"--model.coords={coords}"]
     digits = yaml.safe_load(CONFIGS[name].read_text())["data"]["source"] == "digits"
     if digits:
+        changes["num_classes"] = 10
         arguments += [f"--trainer.limit_train_batches={1 if coords == 'none' else 16}", "--data.val_fraction=0.05"]
     else:
-        changes |= {**NARROW, "num_classes": 3}
-        arguments += ["--model.network=resnet50", "--model.network_args={width_per_group: 4}", "--model.num_classes=3"]
+        changes |= NARROW
+        arguments += ["--model.network=resnet50", "--model.network_args={width_per_group: 4}"]
         arguments += [
             "--data.source=folder",
             f"--data.root={folder}",
@@ -542,5 +544,5 @@ def test_mistakes_in_folders_are_told_in_one_line(
     runs = tmp_path / "runs"
     arguments = ["fit", f"--runs_dir={runs}", f"--data.root={tmp_path}/pictures", *TINY, *CPU]
     assert_told_in_one_line(capsys, arguments, message)
-    assert read_summary(newest(runs))["status"] == "failed"
+    assert {read_summary(path.parent)["status"] for path in runs.rglob("summary.json")} <= {"failed"}
     assert not list(runs.rglob("*.ckpt"))

@@ -13,7 +13,6 @@ import pytest
 import torch
 import torchvision.transforms.v2.functional as tv
 import yaml
-from lightning.pytorch import LightningModule
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -22,11 +21,10 @@ from classification import data as module
 from classification.data import ClassificationData, Source
 from classification.datasets import BatchedTrainDataset, ImageBatch, LabelledBatch, concatenate
 from classification.splits import SPLITS, Split
-from classification.transforms import EvalTransform, TrainTransform, to_unit_range
+from classification.transforms import EvalTransform, TrainTransform
 from coordconv_apps.data.image_decoding import read_image
 from coordconv_apps.data.loaders import SeededSamples, TrainLoader
 from tests.classification.images import CLASSES, colours, damage, save_class, save_classes
-from tests.classification.tiny import OWN_TRAINER, trainer
 
 STAGES: dict[Split, str] = {"train": "fit", "val": "validate", "test": "test"}
 PLAIN: dict[str, Any] = {"crop": "padded", "padding": 0, "flip": 0.0}
@@ -332,52 +330,7 @@ def test_no_image_is_alone_in_a_batch(batch_size: int, repeats: int, sizes: list
     assert len(loader(data, "train")) == len(sizes)
 
 
-# ------------------------------------------------------------------ on the device
-
-
-class Seeing(LightningModule):
-    """Keeps what a task gets."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = torch.nn.Linear(1, 1)
-        self.seen: list[LabelledBatch] = []
-
-    def training_step(self, batch: LabelledBatch, batch_idx: int) -> Tensor:
-        self.seen.append(batch)
-        return self.layer(batch.images[:, 0, 0, :1]).mean()  # type: ignore[no-any-return]  # torch's
-
-    def validation_step(self, batch: LabelledBatch, batch_idx: int) -> None:
-        self.seen.append(batch)
-
-    def predict_step(self, batch: ImageBatch, batch_idx: int) -> list[str]:
-        assert batch.images.dtype == torch.float32
-        return batch.paths
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.SGD(self.parameters(), 0.1)
-
-
-def own_trainer(test: Any) -> Any:  # noqa: ANN401  # any test
-    for mark in OWN_TRAINER:
-        test = mark(test)
-    return test
-
-
-@own_trainer
-@pytest.mark.parametrize(("precision", "dtype"), [("32-true", torch.float32), ("bf16-true", torch.bfloat16)])
-def test_a_task_gets_numbers_from_0_to_1_of_its_precision(
-    precision: str, dtype: torch.dtype, folder: Path, tmp_path: Path
-) -> None:
-    task, data = Seeing(), of_folder(folder, mean=(0.1, 0.2, 0.3))
-    limits: dict[str, Any] = {"limit_train_batches": 1, "limit_val_batches": 1}
-    trainer(tmp_path, precision=precision, **limits).fit(task, datamodule=data)
-    for seen, stage in zip(task.seen, ("train", "val"), strict=True):
-        assert isinstance(seen, LabelledBatch)
-        assert seen.images.dtype == dtype
-        pixels = next(iter(data.train_dataloader() if stage == "train" else data.val_dataloader()))
-        assert torch.equal(seen.images, to_unit_range(pixels.images).to(dtype))
-        assert torch.equal(seen.labels, pixels.labels)
+# ------------------------------------------------------------------ for the task
 
 
 def test_images_to_look_at_are_those_of_the_evaluation(folder: Path) -> None:
@@ -385,8 +338,7 @@ def test_images_to_look_at_are_those_of_the_evaluation(folder: Path) -> None:
     batch = data.images_at([4, 2], "val")
     assert batch.labels.tolist() == [1, 1]
     assert same(batch, data.images_at([4, 2], "val")), "never augmented"
-    pixels = (batch.images * 255).round().to(torch.uint8)
-    assert colours(batch._replace(images=pixels)) == [(1, 2), (1, 0)]
+    assert colours(batch) == [(1, 2), (1, 0)]
 
 
 def test_mixing_depends_on_seed_epoch_batch_and_process(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -395,7 +347,7 @@ def test_mixing_depends_on_seed_epoch_batch_and_process(folder: Path, monkeypatc
     def mixed(epoch: int = 2, batch_idx: int = 3, rank: int = 0, **changes: int) -> Tensor:
         data = of_folder(folder, mixup=0.5, cutmix=1.0, **changes)
         monkeypatch.setattr(data, "_processes", lambda: (rank, 2))
-        images, targets = data.mix_batch(batch, epoch, batch_idx)
+        images, targets = data.mix_batch(batch.images / 255, batch.labels, epoch, batch_idx)
         assert targets.shape == (6, 3)
         torch.testing.assert_close(targets.sum(1), torch.ones(6))
         return images
@@ -406,7 +358,7 @@ def test_mixing_depends_on_seed_epoch_batch_and_process(folder: Path, monkeypatc
     assert torch.equal(mixed(), one)
     for other in (mixed(epoch=1), mixed(batch_idx=2), mixed(rank=1), mixed(seed=1)):
         assert not torch.equal(other, one)
-    plain = of_folder(folder).mix_batch(batch, 0, 0)
+    plain = of_folder(folder).mix_batch(batch.images, batch.labels, 0, 0)
     assert torch.equal(plain.images, batch.images)
     assert torch.equal(plain.targets.argmax(1), batch.labels)
 
@@ -510,16 +462,6 @@ def test_predict_looks_at_a_single_picture(own: Path) -> None:
     (batch,) = data.predict_dataloader()
     assert batch.paths == [str(own / "b/c.png")]
     assert batch.images.shape == (1, 3, 8, 8)
-
-
-@own_trainer
-def test_a_task_gets_numbers_of_pictures_to_predict(own: Path, tmp_path: Path) -> None:
-    data = of_folder(own, predict_images=str(own), eval_size=4)
-    predicted = trainer(tmp_path).predict(Seeing(), datamodule=data)
-    assert predicted == [
-        [str(own / name) for name in ("a.png", "b/c.png", "b/d/e.png")],
-        [str(own / name) for name in ("b/d/f.png", "z.png")],
-    ]
 
 
 def test_pictures_to_predict_that_cannot_be_read(own: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -112,7 +112,7 @@ def test_the_sheet_shows_the_images_of_the_evaluated_part_the_worst_first(
     one = evaluated(made_up([[0, 1], [1, 1]], worst), part)
     sheet = np.asarray(ClassificationPictures().draw(one, data)["worst"])
     expected = data.images_at(order, part)
-    pixels = (expected.images * 255).round().byte().permute(0, 2, 3, 1).numpy()
+    pixels = expected.images.permute(0, 2, 3, 1).numpy()
     zoom = 160 // SIZE
     for place in range(2):
         left, top = GAP + place * (160 + GAP), 2 * BAR + GAP

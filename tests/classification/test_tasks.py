@@ -75,16 +75,37 @@ def test_the_loss_is_the_cross_entropy_with_mixed_and_smoothed_targets(
     assert len(watch.losses) == 3 * repeats
     is_mixed = []
     for number, (batch, network, loss) in enumerate(zip(watch.batches, watch.networks, watch.losses, strict=True)):
-        images, targets = there.mix_batch(batch, 0, number)
-        is_mixed.append(not torch.equal(images, batch.images))  # a box of CutMix may have no area
+        pixels = v2.functional.to_dtype(batch.images, torch.float32, scale=True)
+        normalised = v2.functional.normalize(pixels, list(IMAGENET_MEAN), list(IMAGENET_STD))
+        images, targets = there.mix_batch(normalised.clone(), batch.labels, 0, number)
+        is_mixed.append(not torch.equal(images, normalised))  # a box of CutMix may have no area
         # Each class of a picture gets its share of 0.7, and every class a third of 0.3.
         smoothed = 0.7 * targets + 0.1
         with torch.no_grad():
-            normalised = v2.functional.normalize(images, list(IMAGENET_MEAN), list(IMAGENET_STD))
-            expected = -(smoothed * network(normalised).log_softmax(1)).sum(1).mean()
+            expected = -(smoothed * network(images).log_softmax(1)).sum(1).mean()
         assert loss == pytest.approx(float(expected), rel=1e-5)
         assert batch.indices.unique_consecutive(return_counts=True)[1].tolist() == [repeats] * (8 // repeats)
     assert any(is_mixed) == bool(mixup or cutmix)
+
+
+def test_a_trained_network_normalises_images_itself(folder: Path, tmp_path: Path) -> None:
+    """By the mean and deviation of its training, whatever the data say later."""
+    one, colours = task(coords="xyr"), {"mean": (0.1, 0.2, 0.3), "std": (0.4, 0.5, 0.6)}
+    run = trainer(tmp_path)
+    run.fit(one, data(folder, **colours))
+    run.save_checkpoint(tmp_path / "a.ckpt")
+    run.validate(one, data(folder), verbose=False)
+    opened = Classifier.load_from_checkpoint(tmp_path / "a.ckpt", map_location="cpu").eval()
+    batch = data(folder).images_at(range(11), "val")
+    images = v2.functional.to_dtype(batch.images, torch.float32, scale=True)
+    with torch.no_grad():
+        expected = opened.network(v2.functional.normalize(images, *map(list, colours.values())))
+        for network in (one.eval(), opened):
+            torch.testing.assert_close(network(images), expected, rtol=1e-3, atol=1e-3)
+            torch.testing.assert_close(network(batch.images), expected, rtol=1e-3, atol=1e-3)
+    untrained = task()
+    run.validate(untrained, data(folder, **colours), verbose=False)
+    assert untrained.std.tolist() == pytest.approx([0.4, 0.5, 0.6])
 
 
 @pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true"])
@@ -276,6 +297,7 @@ def test_nothing_is_counted_where_unreadable_pictures_are_errors(folder: Path, t
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ({"num_classes": None}, "model.num_classes=null: must be the number of classes of the data"),
         ({"num_classes": 1}, "model.num_classes=1: must be an integer of at least 2"),
         ({"lr": 0.0}, "model.lr=0.0: must be above 0"),
         ({"lr": float("nan")}, "model.lr=nan: must be above 0"),

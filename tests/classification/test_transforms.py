@@ -12,10 +12,12 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from classification.transforms import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
     Augmentation,
     EvalTransform,
     TrainTransform,
-    to_unit_range,
+    normalize,
 )
 
 PADDED: dict[str, Any] = {"crop": "padded", "padding": 2, "flip": 0.5}
@@ -116,7 +118,7 @@ def test_what_is_erased_has_the_mean_colour() -> None:
     count = sum(bool(one.any()) for one in changed)
     assert abs(count / 200 - 0.6) < 4 * math.sqrt(0.6 * 0.4 / 200)
     for out, where in zip(erased, changed, strict=True):
-        values = to_unit_range(out)[:, where] - torch.tensor(fill)[:, None]
+        values = (out / 255)[:, where] - torch.tensor(fill)[:, None]
         assert values.abs().max() <= 0.5 / 255 + 1e-6 if where.any() else torch.equal(out, image)
 
 
@@ -154,9 +156,15 @@ def test_the_middle_is_cut_out(shape: tuple[int, int], resize: int) -> None:
 # ------------------------------------------------------------------ for the network
 
 
-def test_colours_are_between_0_and_1() -> None:
-    images = noise(4, 3, 5, 6)
-    values = to_unit_range(images)
-    assert values.dtype == torch.float32
-    torch.testing.assert_close(values, v2.functional.to_dtype(images, torch.float32, scale=True))
-    assert images.dtype == torch.uint8
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_colours_are_normalised_as_torchvision_does(dtype: torch.dtype) -> None:
+    images, mean, std = noise(4, 3, 5, 6), torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
+    values = v2.functional.to_dtype(images, torch.float32, scale=True)
+    expected = v2.functional.normalize(values, list(IMAGENET_MEAN), list(IMAGENET_STD)).to(dtype)
+    tolerance = 1e-5 if dtype == torch.float32 else 0.02
+    for given in (images, values):
+        before = given.clone()
+        torch.testing.assert_close(
+            normalize(given, mean.to(dtype), std.to(dtype)), expected, rtol=tolerance, atol=tolerance
+        )
+        assert torch.equal(given, before)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 # A MobileNetV2 of a tenth of its channels: batch norm and dropout, and a step in a hundredth of a second.
 NETWORK: dict[str, Any] = {"network": "mobilenet_v2", "network_args": {"width_mult": 0.1}, "num_classes": 3}
-ARGUMENTS = ["--model.network=mobilenet_v2", "--model.network_args={width_mult: 0.1}", "--model.num_classes=3"]
+ARGUMENTS = ["--model.network=mobilenet_v2", "--model.network_args={width_mult: 0.1}"]
 SIZE = 16
 """Of the images to train on. The pictures have 24 x 20 pixels."""
 

@@ -54,7 +54,8 @@ def test_config_trains_and_tests(tmp_path: Path, config: Path, coords: str) -> N
     summary: dict[str, Any] = dict(read_summary(fit))
     given = yaml.safe_load(config.read_text())["model"]
     task_class = getattr(detection, given["class_path"].removeprefix("detection."))
-    task = task_class(**{**given["init_args"], "coords": coords})
+    classes = {"num_classes": 10} if task_class is detection.FasterRCNN else {}
+    task = task_class(**{**given["init_args"], **classes, "coords": coords})
     assert summary["parameters"] == task.parameter_count()
     assert summary["coords"] == coords
     assert summary["best"]["metric"] == task.monitor
@@ -194,7 +195,7 @@ def test_an_interruption_loses_no_detections(tmp_path: Path) -> None:
         pytest.warns(UserWarning, match=r"b\.png: not a readable image .* any more: left out"),
         pytest.raises(SystemExit),
     ):
-        one.predict(detection.FasterRCNN(), data)
+        one.predict(detection.FasterRCNN(num_classes=10), data)
     found = json.loads((tmp_path / "predictions" / "detections.json").read_text())
     assert [Path(image["file_name"]).name for image in found["images"]] == ["a.png"]
 

@@ -22,6 +22,12 @@ from detection.tasks import FasterRCNN, RegionProposals
 
 Kind = type[FasterRCNN] | type[RegionProposals]
 KINDS = (FasterRCNN, RegionProposals)
+
+
+def make(kind: Kind, **arguments: Any) -> Any:  # noqa: ANN401  # a task of this kind with any arguments
+    return kind(**({"num_classes": 10} if kind is FasterRCNN else {}) | arguments)
+
+
 Dicts = list[dict[str, Tensor]]
 
 pytestmark = [
@@ -68,7 +74,7 @@ def batch_of(*counts: int, size: int = 64) -> DetectionBatch:
 
 def test_methods_train_their_own_losses() -> None:
     batch = batch_of(3, 0)
-    faster_rcnn = FasterRCNN()
+    faster_rcnn = make(FasterRCNN)
     assert isinstance(faster_rcnn.network, PaperFasterRCNN)
     assert set(faster_rcnn.losses(batch)) == {
         "loss_objectness",
@@ -94,7 +100,7 @@ def test_package_has_the_classes_but_loads_lightning_only_for_them() -> None:
 def test_every_parameter_is_trained(kind: Kind, coords: Coords) -> None:
     """Also what DistributedDataParallel asks for."""
     torch.manual_seed(0)
-    task = kind(coords=coords)
+    task = make(kind, coords=coords)
     torch.stack(list(task.losses(batch_of(3, 2)).values())).sum().backward()
     without = [name for name, p in task.named_parameters() if p.grad is None]
     assert without == []
@@ -103,7 +109,7 @@ def test_every_parameter_is_trained(kind: Kind, coords: Coords) -> None:
 def test_arms_differ_by_the_coordinate_weights_alone() -> None:
     counts = {}
     for coords in ("none", "xy", "xyr"):
-        counts[coords] = FasterRCNN(coords=coords).parameter_count()
+        counts[coords] = make(FasterRCNN, coords=coords).parameter_count()
     per_channel = 32 * 25 + 32 * 9 + 36
     assert counts["xy"] - counts["none"] == 2 * per_channel
     assert counts["xyr"] - counts["none"] == 3 * per_channel
@@ -119,7 +125,7 @@ def test_best_checkpoint_is_chosen_by_the_metric_of_the_method() -> None:
 
 def test_logged_values_are_those_of_the_metrics(tmp_path: Path) -> None:
     seed_everything(0)
-    task, datamodule = FasterRCNN(coords="xy", score_threshold=0.2), data()
+    task, datamodule = make(FasterRCNN, coords="xy", score_threshold=0.2), data()
     for name, parameter in task.named_parameters():
         if name.endswith("cls_score.weight"):
             torch.nn.init.normal_(parameter, std=0.3)
@@ -151,7 +157,7 @@ def test_region_proposals_log_their_metrics(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_canvases_without_a_digit_train_and_evaluate(tmp_path: Path, kind: Kind) -> None:
     run = trainer(tmp_path, max_epochs=1)
-    run.fit(kind(coords="xy"), data(digits=0))
+    run.fit(make(kind, coords="xy"), data(digits=0))
     values = {name: float(value) for name, value in run.callback_metrics.items()}
     assert values["val/recall_iou"] == 0
     assert math.isfinite(values["train/loss"])
@@ -166,7 +172,7 @@ def test_same_seed_gives_the_same_weights(tmp_path: Path, kind: Kind) -> None:
     states = []
     for seed in (1, 1, 2):
         seed_everything(seed)
-        task = kind(coords="xy")
+        task = make(kind, coords="xy")
         trainer(tmp_path, max_epochs=1, limit_val_batches=0).fit(task, data())
         states.append(torch.cat([p.detach().flatten() for p in task.network.parameters()]))
     assert torch.equal(states[0], states[1])
@@ -175,7 +181,7 @@ def test_same_seed_gives_the_same_weights(tmp_path: Path, kind: Kind) -> None:
 
 def test_training_lowers_the_loss(tmp_path: Path) -> None:
     seed_everything(0)
-    task, datamodule = FasterRCNN(coords="xy", lr=2e-3, schedule="constant"), data(num_train=4)
+    task, datamodule = make(FasterRCNN, coords="xy", lr=2e-3, schedule="constant"), data(num_train=4)
     datamodule.setup("fit")
     batch = next(iter(datamodule.train_dataloader()))
 
@@ -202,7 +208,7 @@ def test_optimizers_get_their_settings(
     tmp_path: Path, arguments: dict[str, Any], kind: type[torch.optim.Optimizer], settings: dict[str, Any]
 ) -> None:
     run = trainer(tmp_path, max_epochs=1, limit_val_batches=0)
-    run.fit(FasterRCNN(schedule="constant", **arguments), data(num_train=4))
+    run.fit(make(FasterRCNN, schedule="constant", **arguments), data(num_train=4))
     (optimizer,) = run.optimizers
     assert type(optimizer) is kind
     assert {key: optimizer.param_groups[0][key] for key in settings} == settings
@@ -210,7 +216,7 @@ def test_optimizers_get_their_settings(
 
 def test_a_schedule_without_an_end_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"schedule='cosine' needs .* trainer\.max_epochs"):
-        trainer(tmp_path, max_epochs=-1).fit(FasterRCNN(), data())
+        trainer(tmp_path, max_epochs=-1).fit(make(FasterRCNN), data())
 
 
 # ------------------------------------------------------------------ torchvision's networks
@@ -225,7 +231,7 @@ def test_a_schedule_without_an_end_is_refused(tmp_path: Path) -> None:
 )
 def test_torchvision_networks_by_name(tmp_path: Path, name: str, args: dict[str, int], figures: set[str]) -> None:
     seed_everything(0)
-    task = FasterRCNN(coords="xy", network=name, network_args=dict(args))
+    task = make(FasterRCNN, coords="xy", network=name, network_args=dict(args))
     run = trainer(tmp_path, max_epochs=1)
     run.fit(task, data(num_train=2, num_val=1, batch_size=2))
     always = {"val/iou", "val/recall_iou", "val/map", "val/map_50", "val/map_75", "train/loss", "train/loss_step"}
@@ -239,7 +245,7 @@ def test_torchvision_networks_by_name(tmp_path: Path, name: str, args: dict[str,
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_predictions_are_for_images_of_any_size(kind: Kind) -> None:
-    task = (FasterRCNN(score_threshold=0.05) if kind is FasterRCNN else kind()).eval()
+    task = (make(FasterRCNN, score_threshold=0.05) if kind is FasterRCNN else make(kind)).eval()
     images = [torch.rand(1, 40, 90), torch.rand(1, 130, 64)]
     results = task.predict_step({"indices": [0, 1], "paths": ["a", "b"], "images": images}, 0)
     for image, result in zip(images, results, strict=True):
@@ -253,7 +259,7 @@ def test_predictions_are_for_images_of_any_size(kind: Kind) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_exported_network_finds_what_the_task_finds(tmp_path: Path, kind: Kind) -> None:
     seed_everything(0)
-    task = kind(coords="xy")
+    task = make(kind, coords="xy")
     run = trainer(tmp_path, max_epochs=2, limit_val_batches=0)
     run.fit(task, data(crop=72))
     run.save_checkpoint(tmp_path / "a.ckpt")
@@ -291,7 +297,7 @@ def test_exported_network_finds_what_the_task_finds(tmp_path: Path, kind: Kind) 
 )
 def test_impossible_values_are_refused_in_one_line(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message) as error:
-        FasterRCNN(**arguments)
+        make(FasterRCNN, **arguments)
     assert "\n" not in str(error.value)
 
 
@@ -301,6 +307,6 @@ def test_number_of_classes_must_be_that_of_the_data(tmp_path: Path) -> None:
 
 
 def test_evaluation_takes_no_gradients() -> None:
-    task = FasterRCNN().eval()
+    task = make(FasterRCNN).eval()
     found, _ = task.find(torch.rand(1, 1, 64, 64))
     assert not any(value.requires_grad for value in found[0].values() if isinstance(value, Tensor))
