@@ -99,9 +99,10 @@ class PlainProgress(ProgressBar):
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the previous epoch with its metrics; those of an earlier validation are left out."""
         if self._over:
-            metrics = epoch_metrics(trainer).items()
-            own = [(name, value) for name, value in metrics if self._validated or not name.startswith("val/")]
-            self._print(self._over, *(f"{name} {value:.4g}" for name, value in own))
+            metrics = epoch_metrics(trainer)
+            chosen = pl_module.epoch_line if isinstance(pl_module, Task) and pl_module.epoch_line else metrics
+            own = [name for name in chosen if name in metrics and (self._validated or not name.startswith("val/"))]
+            self._print(self._over, *(f"{name} {metrics[name]:.4g}" for name in own))
             self._over, self._validated = "", False
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -48,6 +48,7 @@ class Task(LightningModule):
         monitor_mode: Whether the largest (``"max"``) or the smallest (``"min"``) value is best; the latest of equal
             ones wins.
         headline: Metric that comparisons plot; None for `monitor`.
+        epoch_line: Metrics in the line that is printed after an epoch, in this order; None for all of them.
         changeable_args: Names of constructor arguments that may differ from the checkpoint's; other differences are
             errors.
         initial_weight_args: Names of constructor arguments that only select the weights to start from, and may be
@@ -69,6 +70,7 @@ class Task(LightningModule):
     monitor: ClassVar[str] = "val/loss"
     monitor_mode: ClassVar[Literal["min", "max"]] = "min"
     headline: str | None = None
+    epoch_line: ClassVar[tuple[str, ...] | None] = None
     changeable_args: ClassVar[frozenset[str]] = frozenset({"lr", "weight_decay"})
     initial_weight_args: ClassVar[frozenset[str]] = frozenset()
     args_from_data: ClassVar[frozenset[str]] = frozenset()

@@ -63,6 +63,7 @@ class RLTask(EvaluatedTask, ABC):
     find_unused_parameters: ClassVar[bool | None] = False  # every update uses all parameters
     precisions = ("32-true", "16-mixed", "bf16-mixed")  # images are converted to single precision
     import_args: ClassVar[frozenset[str]] = frozenset({"game"})  # Gymnasium's module:name
+    epoch_line = ("train/timesteps", "train/score", "train/loss", "val/score", "val/human_normalised", "time/fps")
     mean_metrics: ClassVar[tuple[str, ...]] = ("train/score", "train/length")  # of values that an epoch may lack
     changeable_args: ClassVar[frozenset[str]] = frozenset(
         {"total_timesteps", "gamma", "max_grad_norm", "lr", "lr_schedule"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -175,6 +176,22 @@ def test_everything_is_logged(trained: Path) -> None:
     assert expected <= names
     assert logged(trained, "val/episodes") == [3, 3, 3]
     assert 3 <= logged(trained, "train/length")[0] <= 8
+
+
+def test_the_line_of_an_epoch_has_the_metrics_that_matter(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fit(
+        tmp_path,
+        *SMALL,
+        "--model.total_timesteps=40",
+        "--data.steps_per_epoch=20",
+        "--trainer.check_val_every_n_epoch=2",
+    )
+    lines = re.findall(r"^\[ .*?\] epoch (.*)$", capsys.readouterr().out, re.MULTILINE)
+    found = [re.sub(r" -?[\d.e+]+(?= |$)", "", line) for line in lines]
+    assert found == [
+        "1/2 train/timesteps train/score train/loss time/fps",
+        "2/2 train/timesteps train/score train/loss val/score time/fps",
+    ]
 
 
 def test_the_learning_rate_falls_with_the_steps_played(trained: Path) -> None:
