@@ -13,6 +13,7 @@ import torch
 from lightning.pytorch import Trainer
 
 from coordconv_apps.training.lightning_internals import launched_processes
+from coordconv_apps.training.signals import STOPPING_SIGNALS
 from coordconv_apps.utils.distributed import is_first_here
 
 LAUNCH_VARIABLE = "COORDCONV_LAUNCH"
@@ -30,6 +31,27 @@ class Launch(TypedDict):
 def pass_to_launched(launch: Launch) -> None:
     """Pass values to the processes that Lightning is about to start with the same arguments."""
     os.environ[LAUNCH_VARIABLE] = json.dumps(launch)
+
+
+def hold_signals_until_connected(trainer: Trainer) -> None:
+    """Block SIGINT and SIGTERM until the processes that Lightning starts are connected. They inherit the block.
+
+    A process that a signal ends while it starts would have Lightning kill the first one, and a process that waits for
+    another one to connect cannot handle signals.
+    """
+    strategy = trainer.strategy
+    if strategy.launcher is None and parent_launch() is None:
+        return
+    connect = strategy.setup_environment
+
+    def connect_and_release() -> None:
+        try:
+            connect()
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING_SIGNALS)
+
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING_SIGNALS)
+    strategy.setup_environment = connect_and_release  # type: ignore[method-assign]  # there is no hook after it
 
 
 def parent_launch() -> Launch | None:

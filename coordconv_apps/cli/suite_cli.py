@@ -15,7 +15,7 @@ from lightning.pytorch.callbacks import Callback, LambdaCallback, ProgressBar
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
 from coordconv_apps.cli.arguments import ArgumentsCLI
-from coordconv_apps.cli.launch import parent_launch, pass_to_launched
+from coordconv_apps.cli.launch import hold_signals_until_connected, parent_launch, pass_to_launched
 from coordconv_apps.cli.run_report import ReportStart
 from coordconv_apps.cli.trainer import (
     SuiteTrainer,
@@ -69,6 +69,7 @@ class SuiteCLI(ArgumentsCLI):
         pass_to_launched(
             {"run_dir": str(folder), "ckpt_path": None if self.checkpoint is None else str(self.checkpoint)}
         )
+        hold_signals_until_connected(trainer)
         seed = self._get(self.config, "seed_everything")
         self.report.start(
             self.config.subcommand, self.name_dir.name, folder, seed, epochs, trainer, self.model, checkpoints

@@ -160,11 +160,13 @@ class Checkpoints(Checkpoint):
 
     def _asked_to_stop(self, trainer: Trainer) -> bool:
         """Return whether any process got a signal. All processes call this together."""
-        if trainer.world_size > 1:
-            requested = torch.tensor(self.interrupts.requested)
-            torch.distributed.all_reduce(requested, torch.distributed.ReduceOp.MAX, group=self._group)
-            self.interrupts.requested = int(requested)
-        return self.interrupts.requested != 0
+        if trainer.world_size == 1:
+            return self.interrupts.requested != 0
+        requested = torch.tensor(self.interrupts.requested)
+        torch.distributed.all_reduce(requested, torch.distributed.ReduceOp.MAX, group=self._group)
+        if agreed := int(requested):
+            self.interrupts.requested = agreed
+        return agreed != 0  # a signal that came meanwhile counts the next time, on all processes
 
     # ----------------------------------------------------------------- saving
 

@@ -13,6 +13,8 @@ from types import FrameType
 
 from coordconv_apps.utils.distributed import is_first_here
 
+STOPPING_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
 
 class Interrupted(BaseException):
     """Raised when a signal asks this program to stop, which then has the exit status 128 + ``signum``."""
@@ -37,12 +39,14 @@ class Interrupts:
     def install(self) -> None:
         """Handle the signals from now on. Call it again after another handler was installed."""
         if threading.current_thread() is threading.main_thread():
-            for signum in (signal.SIGINT, signal.SIGTERM):
+            for signum in STOPPING_SIGNALS:
                 before = signal.signal(signum, self)
                 self._before.setdefault(signum, before)
 
     def restore(self) -> None:
-        """Restore the previous handlers."""
+        """Restore the previous handlers, for signals that are blocked, too."""
+        if threading.current_thread() is threading.main_thread():
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING_SIGNALS)
         for signum, before in self._before.items():
             signal.signal(signum, before if before is not None else signal.SIG_DFL)  # type: ignore[arg-type]  # as got
         self._before.clear()

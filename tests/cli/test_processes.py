@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -163,6 +164,25 @@ def test_a_signal_from_outside(tmp_path: Path) -> None:
     run = tmp_path / "toy" / "default" / "version_0"
     assert read_summary(run)["status"] == "interrupted"
     assert torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] >= 15
+
+
+@pytest.mark.parametrize("moment", ["start", "training"])
+def test_a_signal_to_all_processes_ends_them_in_time(tmp_path: Path, moment: str) -> None:
+    marker = f"--runs_dir={tmp_path}"
+    command = [sys.executable, "-m", "tests.toy", "fit", marker, "--trainer.max_epochs=100000", *DATA, *TWO_PROCESSES]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    assert process.stdout is not None
+    if moment == "training":
+        assert any("epoch 3/" in line for line in process.stdout)
+    else:
+        while len(list(processes_with(marker))) < 2:
+            time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert list(processes_with(marker)) == []
+    saved = (tmp_path / "toy" / "default" / "version_0" / "checkpoints" / "last.ckpt").is_file()
+    assert saved == (moment == "training")
 
 
 def test_a_second_signal_does_not_wait(tmp_path: Path) -> None:

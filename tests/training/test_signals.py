@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
+import torch
+from lightning.pytorch import Trainer
+from torch import Tensor
 
+from coordconv_apps.training.checkpoints import Checkpoints
 from coordconv_apps.training.signals import Interrupted, Interrupts
 
 
@@ -28,3 +34,15 @@ def test_the_first_signal_waits_and_the_second_does_not(capfd: pytest.CaptureFix
     finally:
         interrupts.restore()
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_a_signal_while_processes_ask_one_another_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoints, trainer = Checkpoints(), cast(Trainer, SimpleNamespace(world_size=2))
+
+    def reduce(requested: Tensor, *unused: object, **options: object) -> None:
+        checkpoints.interrupts.requested = signal.SIGTERM  # all processes sent 0
+
+    monkeypatch.setattr(torch.distributed, "all_reduce", reduce)
+    assert not checkpoints._asked_to_stop(trainer), "the other processes go on"
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda *unused, **options: None)
+    assert checkpoints._asked_to_stop(trainer)
