@@ -120,15 +120,14 @@ def make_steps(
     }
     if compiled and not training:  # as deployed
         layers["folded"] = fold(layers["CoordConv2d"], (1, *x.shape[1:]))
+    layers = {name: layer.to(device).to(memory_format=layout).train(training) for name, layer in layers.items()}
+    with torch.no_grad():
+        grad = torch.randn_like(layers["Conv2d"](x))  # the others stay unused, so that their first step is measured
     steps = {}
     for name, layer in layers.items():
-        layer = layer.to(device).to(memory_format=layout)
         # Compiled layers are followed by a ReLU: the compiler fuses the addition with the next operation, and chooses
         # another memory layout for a convolution without one.
         run = torch.compile(nn.Sequential(layer, nn.ReLU()), fullgraph=True) if compiled else layer
-        with torch.no_grad():
-            grad = torch.randn_like(layer.train()(x))
-        layer.train(training)
         steps[name] = make_step(run, layer, x, grad, training)
     return steps
 
