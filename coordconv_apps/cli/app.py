@@ -81,6 +81,7 @@ def run(
         status = error.exit_status if isinstance(error, UserError) else 2 if mistake else 1
     finally:
         end_processes(report.trainer, failed=status != 0)
+        report.lock.release()
         interrupts.restore()
     if status:
         sys.exit(status)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zipfile
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,15 @@ def read_run_state(path: Path) -> RunState:
     """Return the `RunState` in a checkpoint; for a checkpoint of another Lightning program, its model arguments only.
 
     Raises:
-        UserError: The file is not a checkpoint.
+        UserError: The file is not a checkpoint, or it is damaged.
     """
     try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()  # torch does not check the checksums
+        if damaged is not None:
+            raise UserError(
+                f"--ckpt_path={path}: damaged, the checksum of {damaged} is wrong; choose another checkpoint"
+            )
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         if "run" in checkpoint:
             state: RunState = checkpoint["run"]
@@ -39,6 +46,8 @@ def read_run_state(path: Path) -> RunState:
             best=None,
             config={"model": model},
         )
+    except UserError:
+        raise
     except Exception as error:  # other files raise errors of many kinds
         raise UserError(f"--ckpt_path={path}: not a readable checkpoint") from error
 

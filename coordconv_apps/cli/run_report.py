@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import shlex
 import time
 from pathlib import Path
@@ -12,6 +14,7 @@ from lightning.pytorch.callbacks import Callback, Timer
 
 from coordconv_apps.cli.trainer import SuiteTrainer
 from coordconv_apps.runs.environment import device_name, package_versions
+from coordconv_apps.runs.lock import RunLock
 from coordconv_apps.runs.summary import read_summary, write_summary
 from coordconv_apps.training.checkpoints import Checkpoints, RunState
 from coordconv_apps.training.lightning_internals import set_default_root_dir
@@ -35,6 +38,7 @@ class RunReport:
         self.folder: Path | None = None
         self.trainer: Trainer | None = None
         self.checkpoints: Checkpoints | None = None
+        self.lock = RunLock()
         self.running = False  # whether training or evaluation has begun
         self._began = time.monotonic()
         self._seconds_before = 0.0
@@ -74,6 +78,7 @@ class RunReport:
             "device": device_name(trainer.strategy.root_device, trainer.world_size),
             "precision": str(trainer.precision),
             "world_size": trainer.world_size,
+            "process": f"process {os.getpid()} on {platform.node()}",
             "versions": package_versions(),
         }
         if is_main_process():

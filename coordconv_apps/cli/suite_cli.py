@@ -49,6 +49,8 @@ class SuiteCLI(ArgumentsCLI):
         checkpoints = Checkpoints(self.interrupts, config)
         kwargs["callbacks"] = self._callbacks(given, checkpoints)
         kwargs["default_root_dir"] = folder = self._run_dir()
+        if self.subcommand == "fit" and is_main_process():
+            self.report.lock.acquire(folder)
         if given.logger is not False:  # those of the configuration are added to the run's own
             added = () if given.logger in (None, True) else given.logger
             kwargs["logger"] = [*self._loggers(folder), *([added] if isinstance(added, Logger) else added)]

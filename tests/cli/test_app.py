@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import signal
@@ -43,6 +44,7 @@ SUMMARY_KEYS = {
     "device",
     "precision",
     "world_size",
+    "process",
     "versions",
 }
 
@@ -53,6 +55,12 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     runs = tmp_path_factory.mktemp("runs")
     main(["fit", f"--runs_dir={runs}", "--trainer.max_epochs=2", "--model.coords=xy", "--data.val_samples=11"])
     return runs
+
+
+def load_weights(checkpoint: bytearray) -> list[bytes]:
+    """The weights in a checkpoint, each as the bytes that are in its file."""
+    state = torch.load(io.BytesIO(checkpoint), weights_only=True)["state_dict"]
+    return [value.numpy().tobytes() for value in state.values()]
 
 
 def failing(args: Sequence[str], capsys: pytest.CaptureFixture[str]) -> str:
@@ -408,6 +416,19 @@ def test_a_file_that_is_no_checkpoint(content: bytes, tmp_path: Path, capsys: py
     path.write_bytes(content)
     error = failing(["test", f"--ckpt_path={path}", f"--runs_dir={tmp_path}"], capsys)
     assert error == f"--ckpt_path={path}: not a readable checkpoint"
+
+
+@pytest.mark.parametrize("command", ["fit", "test"])
+def test_a_damaged_checkpoint_is_refused(
+    command: str, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "damaged.ckpt"
+    content = bytearray((trained / "toy" / "default" / "version_0" / "checkpoints" / "last.ckpt").read_bytes())
+    start = content.index(next(iter(load_weights(content))))
+    content[start + 5] ^= 1
+    path.write_bytes(content)
+    error = failing([command, f"--ckpt_path={path}", f"--runs_dir={tmp_path}"], capsys)
+    assert error.startswith(f"--ckpt_path={path}: damaged, the checksum of ")
 
 
 def test_names_of_runs_are_told(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:

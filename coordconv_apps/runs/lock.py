@@ -1,0 +1,60 @@
+"""Lock a run's folder, so that two commands do not train the same run at once."""
+
+from __future__ import annotations
+
+import errno
+import os
+import weakref
+from pathlib import Path
+
+from coordconv_apps.runs.summary import read_summary
+from coordconv_apps.utils.errors import UserError
+
+try:
+    import fcntl
+except ImportError:  # Windows cannot lock folders
+    fcntl = None  # type: ignore[assignment]
+
+
+class RunLock:
+    """A lock of one run's folder, which the operating system releases when this process ends in any way.
+
+    Processes that this one forks, such as a loader's workers, do not keep the lock. File systems that cannot lock
+    folders are used without a lock.
+    """
+
+    def __init__(self) -> None:
+        self._descriptor: int | None = None
+        _locks.add(self)
+
+    def acquire(self, folder: Path) -> None:
+        """Lock the folder; raise `UserError` if another command trains the run in it."""
+        if fcntl is None:
+            return
+        self._descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self.release()
+            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                holder = read_summary(folder).get("process", "another process")
+                reason = f"{holder} is training this run; stop it, or wait until it ends"
+                raise UserError(f"--ckpt_path: {folder} is in use: {reason}") from None
+
+    def release(self) -> None:
+        """Unlock the folder."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+_locks: weakref.WeakSet[RunLock] = weakref.WeakSet()
+
+
+def _release_all() -> None:
+    for lock in _locks:
+        lock.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_release_all)  # closes the child's descriptors: the parent keeps its locks

@@ -1,0 +1,68 @@
+"""Two commands do not train the same run at once."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from coordconv_apps.runs.lock import RunLock
+from coordconv_apps.runs.summary import write_summary
+from coordconv_apps.utils.errors import UserError
+from tests.cli.test_resume import fit, interrupted_fit
+from tests.helpers.runs import load
+
+
+def test_a_lock_is_held_by_one(tmp_path: Path) -> None:
+    first, second = RunLock(), RunLock()
+    write_summary(tmp_path, {"process": "process 12 on there"})
+    first.acquire(tmp_path)
+    with pytest.raises(UserError, match=rf"{tmp_path} is in use: process 12 on there is training this run; stop it"):
+        second.acquire(tmp_path)
+    first.release()
+    second.acquire(tmp_path)
+    second.release()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork")
+def test_a_process_that_is_forked_does_not_keep_the_lock(tmp_path: Path) -> None:
+    lock = RunLock()
+    lock.acquire(tmp_path)
+    wait, end = os.pipe()
+    forked, started = os.pipe()
+    if (child := os.fork()) == 0:
+        os.close(end)
+        os.write(started, b"1")
+        os.read(wait, 1)
+        os._exit(0)
+    os.read(forked, 1)
+    with pytest.raises(UserError):
+        RunLock().acquire(tmp_path)  # this process still has it
+    lock.release()
+    again = RunLock()
+    try:
+        again.acquire(tmp_path)
+    finally:
+        again.release()
+        os.close(end)
+        os.waitpid(child, 0)
+
+
+def test_a_run_that_is_being_trained_is_not_resumed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = interrupted_fit(tmp_path, "SIGINT@train3")
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    lock = RunLock()
+    lock.acquire(run)
+    capsys.readouterr()
+    try:
+        with pytest.raises(SystemExit) as stopped:
+            fit(tmp_path, "--ckpt_path=last", "--model.trouble=null")
+    finally:
+        lock.release()
+    assert stopped.value.code == 2
+    assert f"{run} is in use: process {os.getpid()} on " in capsys.readouterr().err
+    assert before == {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    fit(tmp_path, "--ckpt_path=last", "--model.trouble=null")
+    assert load(run)["run"]["epochs"] == 3
