@@ -24,7 +24,7 @@ from rl.export import OBSERVATIONS, LogitsAndValues, export_policy
 from rl.learning.timings import Timings
 from rl.sb3_internals import get_updates, set_updates
 from rl.sb3_objects import build_algorithm
-from rl.tasks.evaluation import EvaluatedTask
+from rl.tasks.evaluation import EpisodeEvaluation
 from rl.tasks.ranges import FRACTION, POSITIVE, POSITIVE_INT
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 COUNTS = "rl"  # key of the counters in a checkpoint
 
 
-class RLTask(EvaluatedTask, ABC):
+class RLTask(EpisodeEvaluation, ABC):
     """Base class of the RL tasks: policy, Stable-Baselines3's algorithm object, counters of the training.
 
     The arguments of a subclass include those that this class reads from ``self.hparams``. A subclass calls

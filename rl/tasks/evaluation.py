@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from rl.evaluation.play import Player
 
 
-class EvaluatedTask(Task, ABC):
-    """Play whole games in validations and tests, and log their scores.
+class EpisodeEvaluation(Task, ABC):
+    """Base of the RL tasks: play whole games in validations and tests, and log their scores.
 
     Args:
         coords: Coordinates that the policy's convolutions see.

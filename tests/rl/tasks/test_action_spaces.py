@@ -62,7 +62,7 @@ def games(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> li
     opened: list[Recorder] = []
 
     def make() -> Monitor[Any, Any]:
-        opened.append(Recorder(request.getfixturevalue("space")))
+        opened.append(Recorder(request.getfixturevalue("space"), image=(1, 36, 36)))
         return Monitor(opened[-1])
 
     def make_envs(game: str, num_envs: int, seed: int | None = None, **options: Any) -> VecEnv:  # noqa: ANN401
