@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 
 from lightning.pytorch.callbacks import Callback
 
@@ -69,7 +70,8 @@ def run(
         # Lightning kills the first process if one that it started exits with a status other than 0.
         status = signal.exit_status if is_first_here() else 0
     except Exception as error:
-        report.finish("failed", error)
+        with suppress(OSError):  # such as a full disk, which is often this error
+            report.finish("failed", error)
         mistake = is_user_error(error, report.running)
         if mistake and not debugging():
             if is_first_here():  # printed once

@@ -124,9 +124,10 @@ class SuiteCLI(ArgumentsCLI):
 
 def _write_config(path: Path, config: dict[str, Any], epochs: int) -> None:
     """Write ``config.yaml``; if a resumed run had another one, keep it as ``config_until_epoch_<epochs>.yaml``."""
+    content = yaml.safe_dump(config, sort_keys=False)
     if path.is_file():
-        if yaml.safe_load(path.read_text(encoding="utf-8")) == config:
+        if path.read_bytes() == content.encode():
             return
         path.rename(path.with_name(f"config_until_epoch_{epochs}.yaml"))
     with atomic_write(path) as file:
-        yaml.safe_dump(config, file, sort_keys=False)
+        file.write(content)

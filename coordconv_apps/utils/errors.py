@@ -32,6 +32,8 @@ def is_user_error(error: Exception, running: bool) -> bool:
     """
     if isinstance(error, UserError) or any(text in str(error) for text in USER_ERRORS):
         return True
+    if isinstance(error, OSError) and error.filename is not None:  # the message names the file
+        return True
     kinds: tuple[type[Exception], ...] = (ValueError, TypeError, OSError, ImportError)
     if (lightning := sys.modules.get("lightning.fabric.utilities.exceptions")) is not None:  # not imported for this
         kinds += (lightning.MisconfigurationException,)
