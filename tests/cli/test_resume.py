@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
@@ -10,14 +9,11 @@ from typing import ClassVar
 import pytest
 import torch
 import yaml
-from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 
 from coordconv_apps.cli.app import run
 from coordconv_apps.runs.summary import read_summary
 from coordconv_apps.training.schedules import lr_factor
-from coordconv_apps.training.weight_averaging import Averaging
 from tests.helpers.runs import assert_same, assert_same_runs, load, rows
 from tests.toy.__main__ import main
 from tests.toy.data import ToyBatch, ToyData
@@ -95,25 +91,6 @@ class ScheduledTask(ToyTask):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-class AveragedToyTask(ToyTask):
-    """Averages its weights, and draws random numbers in validations.
-
-    Args:
-        lr: Learning rate at the beginning.
-        dropout: Share of the channels left out in training.
-    """
-
-    def __init__(self, lr: float = 0.01, dropout: float = 0.2) -> None:
-        super().__init__(lr=lr, dropout=dropout)
-
-    def validation_step(self, batch: ToyBatch, batch_idx: int) -> None:
-        torch.rand(3)
-        super().validation_step(batch, batch_idx)
-
-    def configure_callbacks(self) -> list[Callback]:
-        return [Averaging(0.9)]
-
-
 def plateau_main(args: list[str]) -> None:
     run("toy", PlateauTask, ToyData, args)
 
@@ -124,10 +101,6 @@ def manual_main(args: list[str]) -> None:
 
 def scheduled_main(args: list[str]) -> None:
     run("toy", ScheduledTask, ToyData, args)
-
-
-def averaged_main(args: list[str]) -> None:
-    run("toy", AveragedToyTask, ToyData, args)
 
 
 def fit(runs: Path, *args: str, main: Main = main) -> Path:
@@ -327,131 +300,3 @@ def test_a_crash_resumes_from_the_last_epoch(tmp_path: Path, uninterrupted: Path
     assert summary["error"] == "ValueError: a defect of the program"
     assert len(rows(run)) > len([row for row in rows(uninterrupted) if int(row["step"]) < 5])
     assert_same_runs(resumed_fit(tmp_path), uninterrupted)
-
-
-# ------------------------------------------------------------- a stop within an epoch
-
-
-class StopAt(Callback):
-    """Asks the trainer to stop as ``max_time`` does: after a batch, counted over all epochs.
-
-    Args:
-        batch: The batch's number, from 1.
-    """
-
-    def __init__(self, batch: int) -> None:
-        self.batch = batch
-
-    def on_train_batch_end(self, trainer: Trainer, *_: object) -> None:
-        trainer.should_stop |= trainer.fit_loop.total_batch_idx + 1 == self.batch
-
-
-def assert_resumes_exactly(
-    runs: Path, stop: list[str], goes_on: list[str], *args: str, main: Main = main, epochs: int = 1
-) -> None:
-    """Assert that a training which ended by ``stop`` after ``epochs`` whole ones, and was resumed, equals a whole one.
-
-    The validation that Lightning adds where a callback stops a training is not part of the whole one.
-    """
-    whole = fit(runs / "whole", *goes_on, *args, main=main)
-    stopped = fit(runs / "parts", *stop, *args, main=main)
-    assert load(stopped)["run"]["place"] == "stop"
-    assert load(stopped)["run"]["epochs"] == read_summary(stopped)["epochs"] == epochs
-    assert read_summary(stopped)["status"] == "finished"
-    assert fit(runs / "parts", "--ckpt_path=last", *goes_on, main=main) == stopped
-    assert read_summary(stopped)["epochs"] == EPOCHS
-    if "StopAt" not in str(stop):
-        assert_same_runs(stopped, whole)
-        return
-    for key in ("state_dict", "optimizer_states", "lr_schedulers", "coordconv_apps", "global_step"):
-        assert_same(load(stopped)[key], load(whole)[key], key)
-    assert [row for row in rows(stopped) if not row["val/distance"]] == [
-        row for row in rows(whole) if not row["val/distance"]
-    ]
-
-
-@pytest.mark.parametrize(
-    "args",
-    [
-        [],
-        ["--trainer.val_check_interval=2"],
-        ["--trainer.check_val_every_n_epoch=null", "--trainer.val_check_interval=4"],
-        ["--data.num_workers=1"],
-    ],
-)
-def test_stopped_by_max_steps(tmp_path: Path, args: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert_resumes_exactly(tmp_path, ["--trainer.max_steps=7"], ["--trainer.max_steps=15"], *args)
-    main(["fit", f"--runs_dir={tmp_path / 'parts'}", "--ckpt_path=last", "--trainer.max_epochs=9"])
-    assert "last.ckpt has trained for 15 steps, and --trainer.max_steps=15" in capsys.readouterr().out
-
-
-def test_a_used_up_time_limit_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    fit(tmp_path, "--trainer.max_time=00:00:00:00")
-    assert "stopped  the time limit of 0 s is used up; raise trainer.max_time" in capsys.readouterr().out
-
-
-def test_without_validation_the_last_checkpoint_is_announced(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    run = fit(tmp_path, "--trainer.max_steps=3")
-    out = capsys.readouterr().out
-    assert f"last     {run}/checkpoints/last.ckpt (there was no validation)" in out
-    assert "test --ckpt_path last" in out
-    assert "best.ckpt" not in out
-
-
-@pytest.mark.parametrize("main", [plateau_main, manual_main, averaged_main])
-def test_stopped_with_other_optimizers(tmp_path: Path, main: Main) -> None:
-    scale = 3 if main is manual_main else 1  # it makes three steps in a batch
-    steps = [f"--trainer.max_steps={7 * scale - scale // 2}"], [f"--trainer.max_steps={15 * scale}"]
-    assert_resumes_exactly(tmp_path, *steps, main=main)
-
-
-EARLY = ["--trainer.callbacks=EarlyStopping", "--trainer.callbacks.monitor=val/distance"]
-
-
-@pytest.mark.parametrize(
-    ("stop", "args", "epochs"),
-    [
-        ([*EARLY, "--trainer.callbacks.stopping_threshold=9"], ["--trainer.val_check_interval=2"], 0),
-        (["--trainer.callbacks=tests.cli.test_resume.StopAt", "--trainer.callbacks.batch=7"], [], 1),
-        (
-            ["--trainer.callbacks=tests.cli.test_resume.StopAt", "--trainer.callbacks.batch=8"],
-            ["--trainer.accumulate_grad_batches=2"],
-            1,
-        ),
-    ],
-)
-def test_stopped_by_a_callback(tmp_path: Path, stop: list[str], args: list[str], epochs: int) -> None:
-    assert_resumes_exactly(tmp_path, stop, ["--trainer.callbacks=null"], *args, epochs=epochs)
-
-
-@pytest.mark.parametrize(
-    "name", ["config.yaml", "metrics.csv", "summary.json", "checkpoints/best.ckpt", ".last.ckpt.new"]
-)
-def test_a_folder_in_the_place_of_a_file(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run = fit(tmp_path, "--trainer.max_epochs=1")
-    path = run / "checkpoints" / name if name.startswith(".") else run / name
-    path.unlink(missing_ok=True)
-    path.mkdir()
-    before = load(run)["run"]["steps"]
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as stopped:
-        fit(tmp_path, "--ckpt_path=last", "--model.dropout=0")
-    error = capsys.readouterr().err
-    assert stopped.value.code == 2, error
-    assert error.startswith("error: ")
-    assert error.count("\n") == 1
-    assert f"{path}" in error
-    shutil.rmtree(path)
-    assert load(run)["run"]["steps"] >= before
-    fit(tmp_path, "--ckpt_path=last")
-    assert read_summary(run)["epochs"] == EPOCHS
-
-
-def test_a_damaged_config_file_of_a_run_is_kept_aside(tmp_path: Path) -> None:
-    run = fit(tmp_path, "--trainer.max_epochs=1")
-    (run / "config.yaml").write_bytes(bytes(100))
-    fit(tmp_path, "--ckpt_path=last")
-    assert (run / "config_until_epoch_1.yaml").read_bytes() == bytes(100)
-    assert yaml.safe_load((run / "config.yaml").read_text())["trainer"]["max_epochs"] == EPOCHS

@@ -1,0 +1,44 @@
+"""Files of a run that are damaged, or folders: one line, and nothing is lost."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from coordconv_apps.runs.summary import read_summary
+from tests.cli.test_resume import EPOCHS, fit
+from tests.helpers.runs import load
+
+
+@pytest.mark.parametrize(
+    "name", ["config.yaml", "metrics.csv", "summary.json", "checkpoints/best.ckpt", ".last.ckpt.new"]
+)
+def test_a_folder_in_the_place_of_a_file(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = fit(tmp_path, "--trainer.max_epochs=1")
+    path = run / "checkpoints" / name if name.startswith(".") else run / name
+    path.unlink(missing_ok=True)
+    path.mkdir()
+    before = load(run)["run"]["steps"]
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stopped:
+        fit(tmp_path, "--ckpt_path=last", "--model.dropout=0")
+    error = capsys.readouterr().err
+    assert stopped.value.code == 2, error
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert f"{path}" in error
+    shutil.rmtree(path)
+    assert load(run)["run"]["steps"] >= before
+    fit(tmp_path, "--ckpt_path=last")
+    assert read_summary(run)["epochs"] == EPOCHS
+
+
+def test_a_damaged_config_file_of_a_run_is_kept_aside(tmp_path: Path) -> None:
+    run = fit(tmp_path, "--trainer.max_epochs=1")
+    (run / "config.yaml").write_bytes(bytes(100))
+    fit(tmp_path, "--ckpt_path=last")
+    assert (run / "config_until_epoch_1.yaml").read_bytes() == bytes(100)
+    assert yaml.safe_load((run / "config.yaml").read_text())["trainer"]["max_epochs"] == EPOCHS
