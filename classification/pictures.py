@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from torchvision.transforms.v2.functional import to_pil_image
 
 from classification.data import ClassificationData
@@ -13,7 +13,8 @@ from classification.metrics import ClassificationReport, WorstExample
 from classification.predictions import complete_names
 from classification.tasks import Classifier
 from coordconv_apps.training.pictures import Pictures
-from coordconv_apps.utils.contact_sheet import GROUND, contact_sheet
+from coordconv_apps.utils.contact_sheet import GROUND, Grid, contact_sheet
+from coordconv_apps.utils.fonts import pillow_font, readable
 from coordconv_apps.utils.plotting import as_picture
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ _MAX_NAMED = 100  # up to this many classes, each row is named
 _NAME_LENGTH = 24
 _DPI = 110
 _SIDE, _MAX_SIDE = 160, 256  # small images are enlarged to about the first, large ones shrunk to the second; pixels
-_COLUMNS, _LINE = 6, 18
+_COLUMNS, _LINE, _TEXT_SIZE = 6, 18, 13
 _LEGEND = (("true class", TRUE_COLOUR), ("predicted class", PREDICTED_COLOUR))
 _SPLIT_NAMES = {"val": "validation", "test": "test"}
 
@@ -60,7 +61,7 @@ class ClassificationPictures(Pictures):
         report, split = task.last_evaluation, task.evaluated_split
         if report is None or not report.worst:
             return {}
-        names = complete_names(datamodule.class_names, len(report.confusion))
+        names = [readable(name) for name in complete_names(datamodule.class_names, len(report.confusion))]
         batch = datamodule.images_at([example.image_index for example in report.worst], split)
         # Files that have become unreadable are left out.
         images = dict(zip(batch.indices.tolist(), batch.images, strict=True))
@@ -195,7 +196,7 @@ def draw_worst(
     """
     tiles = [_draw_tile(image, one, names) for image, one in zip(images, examples, strict=True)]
     legend = [(colour, f"{text}, probability") for text, colour in _LEGEND]
-    return contact_sheet(tiles, title=title, legend=legend, columns=_COLUMNS)
+    return contact_sheet([Grid(tiles, _COLUMNS)], title=title, legend=legend)
 
 
 def _draw_tile(image: Tensor, example: WorstExample, names: Sequence[str]) -> Image.Image:
@@ -206,17 +207,17 @@ def _draw_tile(image: Tensor, example: WorstExample, names: Sequence[str]) -> Im
     picture: Image.Image = to_pil_image(image)
     tile = Image.new("RGB", (side, side + 2 * _LINE), (GROUND,) * 3)
     tile.paste(picture.resize((side, side), method))
-    draw, font = ImageDraw.Draw(tile), ImageFont.load_default(13)
+    draw = ImageDraw.Draw(tile)
     found = (names[example.label], math.exp(-example.loss)), (names[example.predicted], example.probability)
     for line, ((name, probability), (_, colour)) in enumerate(zip(found, _LEGEND, strict=True)):
-        text = _shorten_to_width(name, f": {percent(probability)}", side - 2, font)
-        draw.text((1, side + line * _LINE + 1), text, fill=colour, font=font)
+        text = _shorten_to_width(name, f": {percent(probability)}", side - 2)
+        draw.text((1, side + line * _LINE + 1), text, fill=colour, font=pillow_font(text, _TEXT_SIZE))
     return tile
 
 
-def _shorten_to_width(name: str, end: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
+def _shorten_to_width(name: str, end: str, width: int) -> str:
     """Return ``name + end``, with the name shortened if that is too wide."""
-    text, length = name + end, len(name)
+    text, length, font = name + end, len(name), pillow_font(name + end, _TEXT_SIZE)
     while length > 1 and font.getlength(text) > width:
         length -= 1
         text = name[:length] + "..." + end

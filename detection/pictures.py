@@ -8,13 +8,14 @@ from collections.abc import Sequence
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.trainer.states import TrainerFn
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from torch import Tensor
 from torchvision.transforms.v2.functional import to_dtype, to_pil_image
 from torchvision.utils import draw_bounding_boxes
 
 from coordconv_apps.training.pictures import Pictures
-from coordconv_apps.utils.contact_sheet import contact_sheet
+from coordconv_apps.utils.contact_sheet import Grid, contact_sheet
+from coordconv_apps.utils.fonts import pillow_font, readable
 from detection.data import DetectionData
 from detection.tasks import DetectionTask
 
@@ -68,7 +69,8 @@ def _draw_tag(picture: Image.Image, x: float, y: float, text: str, colour: str, 
     """
     if not text:
         return
-    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(13)
+    text = readable(text)
+    draw, font = ImageDraw.Draw(picture), pillow_font(text, 13)
     width, height = math.ceil(draw.textlength(text, font=font)) + 4, 16
     x, y = (x - width, y) if end else (x, y - height)
     x, y = min(max(x, 0), picture.width - width), min(max(y, 0), picture.height - height)
@@ -114,4 +116,4 @@ class DetectionPictures(Pictures):
         steps = f", {task.trainer.global_step} steps" if task.trainer.state.fn == TrainerFn.FITTING else ""
         title = f"{kind} (coords={task.coords}){steps}: test canvases"
         legend = [(TRUE_COLOUR, "true box and class"), (FOUND_COLOUR, task.legend)]
-        return {"detections": contact_sheet(pictures, title=title, legend=legend, columns=4)}
+        return {"detections": contact_sheet([Grid(pictures, 4)], title=title, legend=legend)}

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
-from torchvision.utils import make_grid
 
 from coordconv_apps.training.pictures import Pictures
+from coordconv_apps.utils.contact_sheet import Grid, contact_sheet
 from coordconv_apps.utils.plotting import as_picture
 from generative.data import GenerativeData
 from generative.latent_walks import in_batches, walk_latents
@@ -26,44 +25,12 @@ _COLUMNS, _REAL_ROWS, _RECONSTRUCTIONS = 8, 2, 32
 _WALK_ROWS, _WALK_STEPS = 8, 9
 _MIN_SIDE = 96  # pixels; smaller images are enlarged by a whole number
 
-_GAP, _BAR, _LABEL_WIDTH = 6, 32, 84
-_GROUND, _INK = 36, "#eceff1"
 
-
-class ImageGrid(NamedTuple):
-    """One part of a contact sheet."""
-
-    caption: str  # above the images
-    images: Tensor  # (N, 3, H, W) in [-1, 1], row by row
-    columns: int  # number of images in a row
-    labels: Sequence[str] = ()  # beside each row; may be empty
-
-
-def contact_sheet(title: str, grids: Sequence[ImageGrid]) -> Image.Image:
-    """Arrange images of one size in grids, one below the other; small images are enlarged by a whole number."""
-    zoom = max(1, math.ceil(_MIN_SIDE / grids[0].images.shape[-1]))
-    side = zoom * grids[0].images.shape[-2]
-    pictures = []
-    for grid in grids:
-        images = to_uint8(grid.images).repeat_interleave(zoom, 2).repeat_interleave(zoom, 3)
-        pictures.append(to_pil_image(make_grid(images, nrow=grid.columns, padding=_GAP, pad_value=_GROUND)))
-    font, large = ImageFont.load_default(15), ImageFont.load_default(18)
-    left = _LABEL_WIDTH if any(grid.labels for grid in grids) else 0
-    width = max(left + max(picture.width for picture in pictures), 2 * _GAP + math.ceil(large.getlength(title)))
-    height = _BAR + sum(_BAR + picture.height for picture in pictures)
-    sheet = Image.new("RGB", (width, height), (_GROUND, _GROUND, _GROUND))
-    draw = ImageDraw.Draw(sheet)
-    draw.text((_GAP, 8), title, fill=_INK, font=large)
-    top = _BAR
-    for grid, picture in zip(grids, pictures, strict=True):
-        draw.text((left + _GAP, top + 10), grid.caption, fill=_INK, font=font)
-        top += _BAR
-        sheet.paste(picture, (left, top))
-        for row, label in enumerate(grid.labels):
-            middle = top + _GAP + row * (side + _GAP) + side // 2
-            draw.text((_GAP, middle), label, fill=_INK, font=font, anchor="lm")
-        top += picture.height
-    return sheet
+def image_grid(caption: str, images: Tensor, columns: int, labels: Sequence[str] = ()) -> Grid:
+    """Make a grid of images ``(N, 3, H, W)`` in [-1, 1]; small ones are enlarged by a whole number."""
+    zoom = max(1, math.ceil(_MIN_SIDE / images.shape[-1]))
+    enlarged = to_uint8(images).repeat_interleave(zoom, 2).repeat_interleave(zoom, 3)
+    return Grid([to_pil_image(image) for image in enlarged], columns, caption, labels)
 
 
 class GenerativePictures(Pictures):
@@ -101,8 +68,8 @@ class GenerativePictures(Pictures):
     def _samples(self, task: GenerativeTask, datamodule: GenerativeData) -> Image.Image:
         images = _apply(task.sample, task.draw_latents(self.samples, SEED))
         real = datamodule.example_images(_REAL_ROWS * _COLUMNS)
-        grids = [ImageGrid("generated", images, _COLUMNS), ImageGrid("real, from the test set", real, _COLUMNS)]
-        return contact_sheet(_title(task, "samples"), grids)
+        grids = [image_grid("generated", images, _COLUMNS), image_grid("real, from the test set", real, _COLUMNS)]
+        return contact_sheet(grids, title=_title(task, "samples"))
 
     def _plots(self, task: GenerativeTask, datamodule: GenerativeData) -> dict[str, Image.Image]:
         radius = datamodule.radius
@@ -138,8 +105,8 @@ def _reconstructions(task: VAE, datamodule: GenerativeData) -> Image.Image:
     if len(real) % _COLUMNS and len(real) > _COLUMNS:
         rows = rows[:-2]  # whole rows only, so that each reconstruction is below its image
     labels = ["real", "decoded"] * (len(rows) // 2)
-    grid = ImageGrid("images of the test set, each above its reconstruction", torch.cat(rows), len(rows[0]), labels)
-    return contact_sheet(_title(task, "reconstructions"), [grid])
+    grid = image_grid("images of the test set, each above its reconstruction", torch.cat(rows), len(rows[0]), labels)
+    return contact_sheet([grid], title=_title(task, "reconstructions"))
 
 
 def strongest_latents(sample: Callable[[Tensor], Tensor], latents: Tensor, reach: float, number: int) -> list[int]:
@@ -166,5 +133,5 @@ def _walks(task: GenerativeTask) -> Image.Image:
     directions = torch.eye(latents.shape[1], dtype=latents.dtype, device=latents.device)[axes]
     images = _apply(task.sample, walk_latents(latents, directions, _WALK_STEPS, reach).flatten(0, 1))
     caption = f"one latent changes along each row, from {-reach:g} to {reach:g}; the latents that change images most"
-    grid = ImageGrid(caption, images, _WALK_STEPS, [f"latent {axis}" for axis in axes])
-    return contact_sheet(_title(task, "walks"), [grid])
+    grid = image_grid(caption, images, _WALK_STEPS, [f"latent {axis}" for axis in axes])
+    return contact_sheet([grid], title=_title(task, "walks"))

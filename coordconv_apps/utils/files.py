@@ -34,7 +34,7 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
 def cut_file_name(name: str, length: int) -> str:
     """Return the beginning of a file name that has at most ``length`` bytes; file systems allow 255.
 
-    >>> cut_file_name("zwölf.png", 4)
+    >>> cut_file_name("zwölf.png", 3)
     'zw'
     """
     return os.fsencode(name)[:length].decode(errors="ignore")

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 from gymnasium import spaces
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from stable_baselines3.common.preprocessing import is_image_space
 
 from coordconv_apps.utils.errors import one_line
 from coordconv_apps.utils.files import atomic_write
+from coordconv_apps.utils.fonts import pillow_font, readable
 from rl.envs.images import is_channels_last
 from rl.evaluation.play import evaluation_mode, observation_at, play
 
@@ -204,9 +205,8 @@ def _titled(frame: NDArray[np.uint8], text: str, zoom: int) -> Image.Image:
     height, width = frame.shape[:2]
     picture = Image.new("RGB", (width * zoom, height * zoom + _BAR), _BACKGROUND)
     picture.paste(Image.fromarray(frame).resize((width * zoom, height * zoom), Image.Resampling.NEAREST), (0, _BAR))
-    ImageDraw.Draw(picture).text(
-        (_MARGIN, _BAR // 2), text, _TEXT_COLOUR, ImageFont.load_default(_FONT_SIZE), anchor="lm"
-    )
+    text = readable(text)
+    ImageDraw.Draw(picture).text((_MARGIN, _BAR // 2), text, _TEXT_COLOUR, pillow_font(text, _FONT_SIZE), anchor="lm")
     return picture
 
 

@@ -31,7 +31,7 @@ from classification.pictures import (
 )
 from classification.predictions import complete_names
 from coordconv_apps.utils.contact_sheet import BAR, GAP, GROUND
-from tests.classification.images import CLASSES, damage, save_classes
+from tests.classification.images import CLASSES, damage, save_class, save_classes
 from tests.classification.tiny import task
 from tests.toy.data import ToyData
 from tests.toy.tasks import ToyTask
@@ -248,11 +248,25 @@ def test_texts_of_the_sheet_stay_below_their_images() -> None:
 
 def test_names_are_cut_to_fit_and_what_follows_is_not() -> None:
     font = ImageFont.load_default(13)
-    assert _shorten_to_width("cat", ": 1.0 %", 160, font) == "cat: 1.0 %"
-    cut = _shorten_to_width("cat" * 30, ": 1.0 %", 160, font)
+    assert _shorten_to_width("cat", ": 1.0 %", 160) == "cat: 1.0 %"
+    cut = _shorten_to_width("cat" * 30, ": 1.0 %", 160)
     assert cut.startswith("catcat")
     assert cut.endswith("...: 1.0 %")
     assert 140 < font.getlength(cut) <= 160
+
+
+def test_names_of_any_script_are_drawn(tmp_path: Path) -> None:
+    """Without warnings, which are errors here, and without boxes in place of characters that no font has."""
+    for part, name in itertools.product(("train", "val"), ("кот", "日本", "a\nb")):
+        save_class(tmp_path / part, 0, 1)
+        (tmp_path / part / CLASSES[0]).rename(tmp_path / part / name)
+    data = ClassificationData(root=str(tmp_path), image_size=SIZE)
+    report = made_up(torch.eye(3, dtype=torch.int64), [WorstExample(0, 0, 1, 0.5, 2.0)])
+    drawn = ClassificationPictures().draw(evaluated(report), data)
+    assert set(drawn) == {"confusion", "classes", "worst"}
+    boxes = draw_worst([torch.zeros(3, 32, 32, dtype=torch.uint8)] * 2, [report.worst[0]] * 2, ["кот", "собака"], "т")
+    others = draw_worst([torch.zeros(3, 32, 32, dtype=torch.uint8)] * 2, [report.worst[0]] * 2, ["код", "собака"], "т")
+    assert not np.array_equal(np.asarray(boxes), np.asarray(others))
 
 
 def test_texts() -> None:

@@ -1,6 +1,7 @@
 """Boxes, their text and the sheet of pictures."""
 
 import numpy as np
+import pytest
 import torch
 
 from detection.pictures import FOUND_COLOUR, TRUE_COLOUR, draw_boxes
@@ -35,3 +36,11 @@ def test_without_boxes_the_picture_is_only_enlarged() -> None:
     image = torch.randint(0, 256, (3, 5, 7), dtype=torch.uint8)
     drawn = np.asarray(draw_boxes(image, found=torch.zeros(0, 4), found_text=[], zoom=3))
     assert np.array_equal(drawn, image.permute(1, 2, 0).numpy().repeat(3, 0).repeat(3, 1))
+
+
+@pytest.mark.parametrize("names", [("кот", "код"), ("日本", "日元"), ("a\nb", "a\tb"), ("\udcff", "\udcfe")])
+def test_text_of_any_script_is_drawn(names: tuple[str, str]) -> None:
+    """Not as a row of equal boxes for characters that a font lacks."""
+    box = torch.tensor([[0.0, 20.0, 4.0, 30.0]])
+    one, other = (np.asarray(draw_boxes(BLACK, found=box, found_text=[name], zoom=3)) for name in names)
+    assert not np.array_equal(one, other)

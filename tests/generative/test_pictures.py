@@ -11,8 +11,9 @@ from PIL import Image
 from torch import Tensor
 
 from coordconv_apps.training.task import Task
+from coordconv_apps.utils.contact_sheet import Grid, contact_sheet
 from generative.data import GenerativeData
-from generative.pictures import GenerativePictures, ImageGrid, contact_sheet, strongest_latents
+from generative.pictures import GenerativePictures, image_grid, strongest_latents
 from generative.pixel_range import to_uint8
 from generative.two_shapes import draw_scenes, render
 from tests.generative.helpers import MADE_UP, RADIUS, SIZE, MadeUpGAN, MadeUpVAE, everywhere
@@ -89,7 +90,7 @@ def test_sheet_shows_images_enlarged_in_rows(side: int, zoom: int) -> None:
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(5, 3, side, side, generator=generator) * 2 - 1
     other = torch.rand(2, 3, side, side, generator=generator) * 2 - 1
-    sheet = contact_sheet("a title", [ImageGrid("above", images, 3), ImageGrid("below", other, 3)])
+    sheet = contact_sheet([image_grid("above", images, 3), image_grid("below", other, 3)], title="a title")
     places = pasted(sheet, side * zoom)
     assert len(places) == 9
     for image, (x, y) in zip((*images, None, *other, None), places, strict=True):
@@ -100,9 +101,9 @@ def test_sheet_shows_images_enlarged_in_rows(side: int, zoom: int) -> None:
 
 def test_sheet_has_room_for_its_title_and_labels() -> None:
     images = torch.ones(2, 3, 32, 32)
-    narrow, wide = (contact_sheet("t" * length, [ImageGrid("", images, 1)]) for length in (1, 60))
+    narrow, wide = (contact_sheet([image_grid("", images, 1)], title="t" * length) for length in (1, 60))
     assert narrow.width < 120 < 300 < wide.width
-    labelled = contact_sheet("t", [ImageGrid("", images, 1, ["first", "second"])])
+    labelled = contact_sheet([image_grid("", images, 1, ["first", "second"])], title="t")
     (x, first), (_, second) = pasted(labelled, 96)
     ink = (pixels(labelled)[:, : x - 1] != GROUND).any(2)
     assert ink[first : first + 96].any()
@@ -228,9 +229,9 @@ def test_pictures_of_a_folder(folder: Path, made_up: type[MadeUpGAN | MadeUpVAE]
 def test_titles_tell_what_was_trained(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     titles: list[str] = []
 
-    def note(title: str, grids: Sequence[ImageGrid]) -> Image.Image:
+    def note(grids: Sequence[Grid], *, title: str) -> Image.Image:
         titles.append(title)
-        return contact_sheet(title, grids)
+        return contact_sheet(grids, title=title)
 
     monkeypatch.setattr("generative.pictures.contact_sheet", note)
     draw(MadeUpGAN(coords="xyr"), folder_data(folder))
