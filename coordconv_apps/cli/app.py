@@ -22,7 +22,7 @@ from coordconv_apps.data.datamodule import DataModule
 from coordconv_apps.training.signals import Interrupted, Interrupts
 from coordconv_apps.training.task import Task
 from coordconv_apps.utils.distributed import is_first_here, is_main_process
-from coordconv_apps.utils.errors import UserError, debugging, is_user_error, one_line
+from coordconv_apps.utils.errors import UserError, as_storage_error, debugging, is_user_error, one_line
 from coordconv_apps.utils.memory import keep_freed_memory
 from coordconv_apps.utils.warning_filters import filter_warnings
 
@@ -48,8 +48,8 @@ def run(
             snake case.
 
     Raises:
-        SystemExit: Status 2 for a user's mistake, 130 for Ctrl-C, 143 for SIGTERM, 1 for any other failure, such as a
-            training that has diverged.
+        SystemExit: Status 2 for a user's mistake, 3 for a full or read-only disk, 130 for Ctrl-C, 143 for SIGTERM, 1
+            for any other failure, such as a training that has diverged.
     """
     report = RunReport(app, task_class.__module__.partition(".tasks")[0])
     interrupts = Interrupts()
@@ -70,17 +70,19 @@ def run(
         # Lightning kills the first process if one that it started exits with a status other than 0.
         status = signal.exit_status if is_first_here() else 0
     except Exception as error:
+        full = as_storage_error(error, report.folder)
+        told = full or error
         with suppress(OSError):  # such as a full disk, which is often this error
             report.finish("failed", error)
-        mistake = is_user_error(error, report.running)
+        mistake = full is not None or is_user_error(error, report.running)
         if mistake and not debugging():
             if is_first_here():  # printed once
-                print(f"error: {one_line(error)}", file=sys.stderr)
+                print(f"error: {one_line(told)}", file=sys.stderr)
         elif mistake or not is_first_here():
             traceback.print_exc()  # at once, since the first process may end this one
         else:
             raise
-        status = error.exit_status if isinstance(error, UserError) else 2 if mistake else 1
+        status = told.exit_status if isinstance(told, UserError) else 2 if mistake else 1
     finally:
         end_processes(report.trainer, failed=status != 0)
         report.lock.release()

@@ -10,7 +10,7 @@ from typing import Any
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from coordconv_apps.utils.files import atomic_write
+from coordconv_apps.utils.files import atomic_write, named_in_errors
 
 
 class CsvLog(Logger):
@@ -64,7 +64,7 @@ class CsvLog(Logger):
         names = set().union(*rows) - {"step", "epoch"}
         columns = ["epoch", "step", *sorted(names)]
         if columns == self._columns:
-            with self.file.open("a", encoding="utf-8", newline="") as file:
+            with named_in_errors(self.file), self.file.open("a", encoding="utf-8", newline="") as file:
                 csv.DictWriter(file, columns).writerows(rows[self._written :])
         else:
             with atomic_write(self.file) as file:

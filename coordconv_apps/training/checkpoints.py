@@ -34,6 +34,7 @@ from coordconv_apps.training.lightning_internals import (
 from coordconv_apps.training.signals import Interrupted, Interrupts
 from coordconv_apps.training.task import Task
 from coordconv_apps.training.trainer_access import only_checks_code
+from coordconv_apps.utils.files import named_in_errors
 
 Place = Literal["epoch", "batch", "stop", "validation", "validated"]
 
@@ -202,7 +203,12 @@ class Checkpoints(Checkpoint):
         path = _path(trainer, name)
         aside = path.with_name(f".{name}.ckpt.new")
         self._place = place
-        trainer.save_checkpoint(aside)
+        try:
+            with named_in_errors(path):
+                trainer.save_checkpoint(aside)
+        except BaseException:
+            aside.unlink(missing_ok=True)
+            raise
         self._place = None
         self._saved = (trainer.global_step, place)
         if trainer.is_global_zero:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from typing import ClassVar
@@ -18,6 +19,34 @@ class UserError(Exception):
     """
 
     exit_status: ClassVar[int] = 2
+
+
+class StorageError(UserError):
+    """A file cannot be written: the disk is full, over its quota or read-only."""
+
+    exit_status = 3
+
+
+_STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+
+
+def as_storage_error(error: BaseException, folder: object = None) -> StorageError | None:
+    """Return the `StorageError` behind an error, its causes included; None if there is none.
+
+    ``folder`` is named if the error does not name a file.
+    """
+    unknown = "a file" if folder is None else f"a file in {folder}"
+    cause: BaseException | None = error
+    seen: list[BaseException] = []  # errors that are raised again may be in a circle
+    while cause is not None and cause not in seen:
+        seen.append(cause)
+        if isinstance(cause, OSError) and cause.errno in _STORAGE:
+            place = cause.filename or unknown
+            return StorageError(f"{place}: cannot be written: {os.strerror(cause.errno).lower()}")
+        if isinstance(cause, RuntimeError) and "PytorchStreamWriter failed" in str(cause):
+            return StorageError(f"{unknown}: cannot be written: {one_line(cause)}")
+        cause = cause.__cause__ or cause.__context__
+    return None
 
 
 def debugging() -> bool:

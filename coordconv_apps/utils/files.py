@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
@@ -16,18 +17,30 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
 
     The folder is created if needed. ``mode`` is ``"w"`` for text and ``"wb"`` for bytes.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     encoding = None if "b" in mode else "utf-8"
-    # A file's name may be as long as the file system allows, and the temporary name is longer.
-    handle, aside = tempfile.mkstemp(prefix=f".{cut_file_name(path.name, 100)}.", dir=path.parent)
+    with named_in_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # A file's name may be as long as the file system allows, and the temporary name is longer.
+        handle, aside = tempfile.mkstemp(prefix=f".{cut_file_name(path.name, 100)}.", dir=path.parent)
+        try:
+            with open(handle, mode, encoding=encoding) as file:
+                yield file
+            os.umask(umask := os.umask(0))  # the only way to read it
+            os.chmod(aside, 0o666 & ~umask)
+            os.replace(aside, path)
+        except BaseException:
+            Path(aside).unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def named_in_errors(path: Path) -> Iterator[None]:
+    """Name the file that is written in each `OSError` of a full disk, which names none, or a temporary file."""
     try:
-        with open(handle, mode, encoding=encoding) as file:
-            yield file
-        os.umask(umask := os.umask(0))  # the only way to read it
-        os.chmod(aside, 0o666 & ~umask)
-        os.replace(aside, path)
-    except BaseException:
-        Path(aside).unlink(missing_ok=True)
+        yield
+    except OSError as error:
+        if error.filename is None or error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            error.filename = str(path)
         raise
 
 

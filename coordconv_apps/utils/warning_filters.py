@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from coordconv_apps.utils.errors import debugging
+from coordconv_apps.utils.errors import as_storage_error, debugging
 
 HARMLESS = (
     # num_workers is an argument of every application, described in its help.
@@ -47,6 +48,13 @@ def filter_warnings() -> Iterator[None]:
         return
     loggers = [logging.getLogger(name) for name in LEVELS]
     levels = [logger.level for logger in loggers]
+    threads = threading.excepthook
+
+    def in_thread(arguments: threading.ExceptHookArgs) -> None:
+        if arguments.exc_value is None or as_storage_error(arguments.exc_value) is None:
+            threads(arguments)
+
+    threading.excepthook = in_thread
     with warnings.catch_warnings():
         for message in HARMLESS:
             warnings.filterwarnings("ignore", message)
@@ -56,6 +64,7 @@ def filter_warnings() -> Iterator[None]:
         try:
             yield
         finally:
+            threading.excepthook = threads
             loggers[-1].removeFilter(_is_asked_for)
             for logger, level in zip(loggers, levels, strict=True):
                 logger.setLevel(level)

@@ -1,0 +1,109 @@
+"""A full disk: one line that names the file, a status of its own, no leftovers, and the checkpoint before survives."""
+
+from __future__ import annotations
+
+import errno
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import torch
+from lightning.pytorch import Trainer
+
+from coordconv_apps.cli import run_report
+from coordconv_apps.runs.csv_log import CsvLog
+from coordconv_apps.runs.summary import read_summary
+from coordconv_apps.utils.errors import as_storage_error
+from coordconv_apps.utils.files import atomic_write
+from coordconv_apps.utils.warning_filters import filter_warnings
+from tests.toy.__main__ import main
+
+FULL = "cannot be written: no space left on device"
+
+
+def full(path: object = None) -> OSError:
+    """What Python raises where writing needs more space than there is."""
+    return OSError(errno.ENOSPC, "No space left on device", *([] if path is None else [str(path)]))
+
+
+def test_a_file_is_named_and_its_temporary_one_removed(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    error = full(tmp_path / "temporary")
+    with suppress(OSError), atomic_write(path) as file:
+        file.write("a part")
+        raise error
+    assert error.filename == str(path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_device(tmp_path: Path) -> None:
+    log = CsvLog(tmp_path)
+    log.log_metrics({"loss": 1.0}, 0)
+    log.save()
+    log.file.unlink()
+    log.file.symlink_to("/dev/full")
+    log.log_metrics({"loss": 2.0}, 1)
+    with pytest.raises(OSError, match=r"metrics\.csv"):
+        log.save()
+
+
+def test_errors_of_a_full_disk_are_found_behind_others() -> None:
+    error = RuntimeError("saving failed")
+    error.__cause__ = full("/runs/a.ckpt")
+    assert str(as_storage_error(error)) == f"/runs/a.ckpt: {FULL}"
+    assert str(as_storage_error(full(), "runs/version_0")) == f"a file in runs/version_0: {FULL}"
+    assert str(as_storage_error(OSError(errno.EROFS, "", "/a"))) == "/a: cannot be written: read-only file system"
+    assert (
+        as_storage_error(RuntimeError("PytorchStreamWriter failed writing file data/3: file write failed")) is not None
+    )
+    assert as_storage_error(OSError(errno.ENOENT, "", "/a")) is None
+    assert as_storage_error(ValueError("lr")) is None
+    circle = ValueError("raised again")
+    circle.__cause__ = OSError(errno.ENOENT, "", "/a")
+    circle.__cause__.__context__ = circle
+    assert as_storage_error(circle) is None
+
+
+def test_a_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["fit", f"--runs_dir={tmp_path}", "--trainer.max_epochs=1"])
+    run = tmp_path / "toy" / "default" / "version_0"
+    before = (run / "checkpoints" / "last.ckpt").read_bytes()
+    capsys.readouterr()
+
+    def save(trainer: object, path: Path) -> None:
+        path.write_bytes(b"half of it")
+        raise full()
+
+    monkeypatch.setattr(Trainer, "save_checkpoint", save)
+    later = iter([None])  # only the first summary can be written
+    monkeypatch.setattr(run_report, "write_summary", lambda *_: next(later, True) and _raise(full()))
+    with pytest.raises(SystemExit) as stopped:
+        main(["fit", f"--runs_dir={tmp_path}", "--ckpt_path=last", "--trainer.max_epochs=2"])
+    assert stopped.value.code == 3
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {tmp_path}")
+    assert error.endswith(f"checkpoints/best.ckpt: {FULL}\n") or error.endswith(f"checkpoints/last.ckpt: {FULL}\n")
+    assert error.count("\n") == 1
+    assert (run / "checkpoints" / "last.ckpt").read_bytes() == before
+    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
+    monkeypatch.undo()
+    main(["fit", f"--runs_dir={tmp_path}", "--ckpt_path=last", "--trainer.max_epochs=2"])
+    assert read_summary(run)["epochs"] == 2
+    assert torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["run"]["epochs"] == 2
+
+
+def _raise(error: Exception) -> bool:
+    raise error
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_threads_of_loggers_are_quiet(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threading, "excepthook", threading.__excepthook__)
+    for error, shown in ((full(), False), (ValueError("a defect"), True)):
+        with filter_warnings():
+            thread = threading.Thread(target=_raise, args=(error,))
+            thread.start()
+            thread.join()
+        assert ("Traceback" in capsys.readouterr().err) == shown
+    assert threading.excepthook is threading.__excepthook__
