@@ -7,8 +7,6 @@ import json
 import os
 import pickle
 import resource
-import subprocess
-import sys
 import zipfile
 from collections.abc import Iterator
 from importlib import metadata
@@ -31,7 +29,6 @@ from rl import (
     CoordConvNatureCNN,
 )
 from rl.learning.actions import values_and_logits
-from rl.plain_policy import export_plain_zip, plain_algorithm
 from rl.policy_files import DESCRIPTION_NAME, TENSORS_NAME, export_safe, export_zip, load_safe
 from rl.space_json import space_from_json, space_to_json
 from tests.rl.tiny import SIDE, make_a2c, make_dqn, make_env
@@ -432,48 +429,3 @@ def test_zip_of_a_training_goes_on_in_sb3_and_tells_nothing_of_the_machine(tmp_p
         assert torch.equal(again.policy.optimizer.state_dict()["state"][name]["exp_avg"], value["exp_avg"])
     again.learn(24, reset_num_timesteps=False)
     assert again.num_timesteps == 48
-
-
-# ------------------------------------------------------------ without this package
-
-WITHOUT_THIS_PACKAGE = """
-import sys
-sys.modules["rl"] = sys.modules["coordconv_apps"] = None  # as if they were not installed
-import numpy as np, stable_baselines3
-folder = sys.argv[1]
-for kind, name in (("a2c", "A2C"), ("all", "A2C"), ("dqn", "DQN"), ("continuous", "A2C")):
-    model = getattr(stable_baselines3, name).load(f"{folder}/{kind}.zip", device="cpu")
-    actions, _ = model.predict(np.load(f"{folder}/images.npy"), deterministic=True)
-    np.testing.assert_allclose(actions, np.load(f"{folder}/{kind}.npy"), atol=1e-4)
-    model.save(f"{folder}/again.zip")
-    print(type(model.policy).__module__, type(model.policy).__name__)
-"""
-
-
-def test_plain_zip_opens_and_plays_without_this_package(tmp_path: Path) -> None:
-    for kind in ("a2c", "all", "dqn", "continuous"):
-        player = make_player(kind)
-        images = observe(player)
-        np.save(tmp_path / "images.npy", images)
-        np.save(tmp_path / f"{kind}.npy", player.predict(images, deterministic=True)[0])
-        export_plain_zip(player, tmp_path / f"{kind}.zip")
-    command = [sys.executable, "-c", WITHOUT_THIS_PACKAGE, str(tmp_path)]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
-    own = "stable_baselines3.common.policies ActorCriticCnnPolicy"
-    assert done.stdout.splitlines() == [own, own, "stable_baselines3.dqn.policies CnnPolicy", own]
-
-
-def test_a_plain_policy_gives_the_same_values_and_leaves_the_other_alone() -> None:
-    player = make_player("all")
-    before = {name: value.clone() for name, value in player.policy.state_dict().items()}
-    tensors, _ = player.policy.obs_to_tensor(observe(player))
-    with torch.no_grad():
-        for ours, plain in zip(
-            values_and_logits(player.policy, tensors),
-            values_and_logits(plain_algorithm(player).policy, tensors),
-            strict=True,
-        ):
-            torch.testing.assert_close(plain, ours, rtol=1e-5, atol=1e-5)
-    assert all(torch.equal(value, before[name]) for name, value in player.policy.state_dict().items())
-    assert player.policy_class is CoordConvCnnPolicy
