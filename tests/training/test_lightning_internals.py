@@ -42,6 +42,15 @@ def test_a_checkpoint_counts_the_batches_that_stepped() -> None:
     assert internals.batches_that_stepped(loops) == 0
 
 
+def test_a_checkpoint_is_rewound_to_the_end_of_its_batch() -> None:
+    loops = {"fit_loop": make_trainer().fit_loop.state_dict()}
+    internals.rewind_to_batch_end(loops)
+    assert internals.batches_that_stepped(loops) == -1
+    progress = loops["fit_loop"]["epoch_loop.batch_progress"]
+    assert [progress[count]["completed"] for count in ("total", "current")] == [-1, -1]
+    assert [progress[count]["processed"] for count in ("total", "current")] == [0, 0]
+
+
 def test_the_launchers_processes() -> None:
     assert internals.launched_processes(make_trainer()) == []
     trainer = make_trainer(strategy="ddp", devices=2)
