@@ -80,6 +80,11 @@ class Canvases:
     def __len__(self) -> int:
         return len(self.images)
 
+    @property
+    def most_objects(self) -> int:
+        """Largest number of objects on a canvas."""
+        return int(self.starts.diff().max())
+
     def objects(self, index: int) -> tuple[Tensor, Tensor]:
         """Return the boxes ``(n, 4)`` and labels ``(n,)`` of one canvas; n may be 0."""
         own = slice(int(self.starts[index]), int(self.starts[index + 1]))

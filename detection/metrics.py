@@ -86,6 +86,9 @@ class AveragePrecision(MeanAveragePrecision):
     Torchmetrics gathers image by image, which hangs if processes hold different numbers of images. Here each process
     gathers the images of all processes as objects and computes the value itself.
 
+    Args:
+        max_detections: Number of detections of an image that count, those with the highest scores; 100 in COCO.
+
     Example:
         >>> metric = AveragePrecision()
         >>> box, label = torch.tensor([[2.0, 2.0, 9.0, 9.0]]), torch.tensor([1])
@@ -96,9 +99,10 @@ class AveragePrecision(MeanAveragePrecision):
         {'map': tensor(1.), 'map_50': tensor(1.), 'map_75': tensor(1.)}
     """
 
-    def __init__(self) -> None:
-        super().__init__(backend="faster_coco_eval", sync_on_compute=False)
-        self.warn_on_many_detections = False
+    def __init__(self, max_detections: int = 100) -> None:
+        thresholds = [1, 10, max_detections]
+        super().__init__(max_detection_thresholds=thresholds, backend="faster_coco_eval", sync_on_compute=False)
+        self.warn_on_many_detections = False  # that the best ones count is COCO's rule; the task warns of many objects
 
     def compute(self) -> dict[str, Tensor]:
         """Return "map", "map_50" and "map_75" of the images of all processes; -1 if there is no true box at all."""
@@ -160,17 +164,17 @@ class DetectionMetrics(EvaluationMetrics):
 
     - ``iou``: `KeptBoxIoU` of the final detections with a score of at least ``score_threshold``.
     - ``recall_iou``: `TrueBoxIoU` among these.
-    - ``map``, ``map_50``, ``map_75``: COCO's average precision of all final detections, whatever their score.
+    - ``map``, ``map_50``, ``map_75``: COCO's average precision of the ``max_detections`` best detections of each image.
     - ``iou_proposals``: `KeptBoxIoU` of the kept proposals, the paper's metric, for networks with proposals.
     """
 
-    def __init__(self, *, proposals: bool, score_threshold: float) -> None:
+    def __init__(self, *, proposals: bool, score_threshold: float, max_detections: int = 100) -> None:
         super().__init__()
         self.score_threshold = score_threshold
         self.recall_iou = TrueBoxIoU()
         self.iou_proposals = KeptBoxIoU() if proposals else None
         self.iou = KeptBoxIoU()
-        self.average_precision = AveragePrecision()
+        self.average_precision = AveragePrecision(max_detections)
 
     def update(self, found: Found, targets: Sequence[DetectionTarget]) -> None:
         """Add images."""

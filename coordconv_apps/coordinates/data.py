@@ -94,7 +94,9 @@ class NotSoClevrData(DataModule):
         """Return the loaders of both sets, test and train."""
         batch_size = self.eval_batch_size
         return [
-            self._loader(CenterDataset(centers), train=False, collate_fn=identity_collate, batch_size=batch_size)
+            self._loader(
+                CenterDataset(centers), train=False, shuffled=True, collate_fn=identity_collate, batch_size=batch_size
+            )
             for centers in (self.centers.test, self.centers.train)
         ]
 

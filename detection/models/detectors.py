@@ -37,6 +37,7 @@ def build_detector(
     num_classes: int = 10,
     padding: Padding = "same",
     network_args: Mapping[str, int | float] | None = None,
+    max_detections: int | None = None,
 ) -> nn.Module:
     """Build a detector of plain convolutions with torchvision's detection interface, without downloads.
 
@@ -45,6 +46,7 @@ def build_detector(
         num_classes: Number of classes, background not counted.
         padding: Padding of the paper's backbone.
         network_args: Keyword arguments of torchvision's builder, such as ``min_size``.
+        max_detections: Largest number of detections in an image; None for 20 with "paper", else torchvision's number.
 
     Raises:
         ValueError: If the name is unknown, or the network does not take an argument.
@@ -57,7 +59,7 @@ def build_detector(
     if network == "paper":
         if args:
             raise ValueError(f"network_args={args!r} is for torchvision networks, not network='paper'")
-        return PaperFasterRCNN(num_classes, padding=padding)
+        return PaperFasterRCNN(num_classes, padding=padding, max_detections=max_detections or 20)
     known = torchvision_detectors()
     if network not in known:
         close = difflib.get_close_matches(network, ["paper", *known], n=3, cutoff=0.4) or ["paper", *known]
@@ -71,6 +73,10 @@ def build_detector(
     if unknown := [name for name in args if name not in allowed]:
         raise ValueError(
             f"network_args={args!r}: {network} does not take {unknown[0]!r}; allowed: {', '.join(allowed)}"
+        )
+    if max_detections is not None:
+        args[next(name for name in ("box_detections_per_img", "detections_per_img") if name in allowed)] = (
+            max_detections
         )
     built: nn.Module = builder(weights=None, weights_backbone=None, num_classes=num_classes + 1, **args)
     return built

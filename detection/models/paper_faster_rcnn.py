@@ -192,7 +192,7 @@ class PaperFasterRCNN(FasterRCNN):  # type: ignore[misc]  # as above
     with a few small objects: fewer proposals and samples, and proposals are positive above the paper's IoU of 0.5.
     """
 
-    def __init__(self, num_classes: int, padding: Padding = "same") -> None:
+    def __init__(self, num_classes: int, padding: Padding = "same", max_detections: int = 20) -> None:
         backbone = PaperBackbone(padding)
         super().__init__(
             backbone,
@@ -202,15 +202,15 @@ class PaperFasterRCNN(FasterRCNN):  # type: ignore[misc]  # as above
             rpn_bg_iou_thresh=0.3,
             rpn_batch_size_per_image=64,
             rpn_pre_nms_top_n_train=300,
-            rpn_pre_nms_top_n_test=600,
+            rpn_pre_nms_top_n_test=max(600, 6 * max_detections),
             rpn_post_nms_top_n_train=100,
-            rpn_post_nms_top_n_test=100,
+            rpn_post_nms_top_n_test=max(100, max_detections),
             rpn_nms_thresh=NMS_IOU,
             box_roi_pool=CanvasRoIAlign(5, FIRST_CENTRE[padding], STRIDE),
             box_head=TwoMLPHead(backbone.out_channels * 5 * 5, 128),
             box_predictor=BoxPredictor(128, num_classes + 1),
             box_batch_size_per_image=32,
-            box_detections_per_img=20,
+            box_detections_per_img=max_detections,
         )
         self.transform = CanvasTransform()
         init_like_paper(self)

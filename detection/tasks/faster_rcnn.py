@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +38,8 @@ class FasterRCNN(DetectionTask):
         coord_init: Initial coordinate weights: "random" as in the paper, or "zero".
         network_args: Keyword arguments of torchvision's builder, such as {min_size: 128}, for networks other than
             "paper".
+        max_detections: Largest number of detections in an image; null for 20 with network=paper, else for torchvision's
+            number, such as 100. COCO's metrics count at most 100, or this number if it is larger.
         score_threshold: Lowest score of detections that are drawn, predicted, and counted by iou and recall_iou, in
             [0, 1]. COCO's metrics use all detections.
         optimizer: Update rule.
@@ -51,6 +54,7 @@ class FasterRCNN(DetectionTask):
         lr_gamma: Factor of the learning rate at each of lr_milestones, with "step", in (0, 1].
     """
 
+    val_metrics: DetectionMetrics
     monitor: ClassVar[str] = "val/map"
     args_from_data: ClassVar[frozenset[str]] = frozenset({"num_classes"})
     changeable_args: ClassVar[frozenset[str]] = DetectionTask.changeable_args | {"score_threshold"}
@@ -64,6 +68,7 @@ class FasterRCNN(DetectionTask):
         coord_layers: str = "paper",
         coord_init: CoordInit = "random",
         network_args: dict[str, int | float] | None = None,
+        max_detections: int | None = None,
         score_threshold: float = 0.5,
         optimizer: Optimizer = "adam",
         lr: float = 0.001,
@@ -84,21 +89,44 @@ class FasterRCNN(DetectionTask):
             raise ValueError("model.num_classes=null: must be the number of classes of the data")
         if num_classes < 1:
             raise ValueError(f"num_classes={num_classes}: must be at least 1")
+        if max_detections is not None and max_detections < 1:
+            raise ValueError(f"model.max_detections={max_detections}: must be at least 1")
         self.num_classes = num_classes
         self.score_threshold = score_threshold
-        self.network = build_detector(network, num_classes=num_classes, padding=padding, network_args=network_args)
+        self.network = build_detector(
+            network,
+            num_classes=num_classes,
+            padding=padding,
+            network_args=network_args,
+            max_detections=max_detections,
+        )
         add_coords(self.network, coords, coord_layers, coord_init)
         self.network.to(memory_format=torch.channels_last)  # in which CPUs and GPUs convolve fastest
-        has_proposals = hasattr(self.network, "rpn")
-        self.val_metrics = DetectionMetrics(proposals=has_proposals, score_threshold=score_threshold)
-        self.test_metrics = DetectionMetrics(proposals=has_proposals, score_threshold=score_threshold)
+        self.val_metrics, self.test_metrics = (
+            DetectionMetrics(
+                proposals=hasattr(self.network, "rpn"),
+                score_threshold=score_threshold,
+                max_detections=max(100, max_detections or 0),
+            )
+            for _ in range(2)
+        )
 
     def setup(self, stage: str) -> None:
-        """Check that data and network have the same number of classes."""
+        """Check that the network suits the data: its number of classes, and the number of detections of an image."""
         super().setup(stage)
         data = self.attached_data()
         if data is not None and len(data.class_names) != self.num_classes:
             raise ValueError(f"num_classes={self.num_classes}: the data have {len(data.class_names)} classes")
+        if data is not None and stage != "predict":
+            most = data.canvases("test" if stage == "test" else "val").most_objects
+            heads: Any = getattr(self.network, "roi_heads", self.network)
+            limit = min(heads.detections_per_img, self.val_metrics.average_precision.max_detection_thresholds[-1])
+            if most > limit:
+                warnings.warn(
+                    f"model.max_detections: {limit} detections of an image count, and a canvas has {most} objects:"
+                    f" must be at least {most} to find all of them",
+                    stacklevel=2,
+                )
 
     def losses(self, batch: DetectionBatch) -> dict[str, Tensor]:
         """Return torchvision's losses of a batch by name, scalars."""

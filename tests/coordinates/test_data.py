@@ -66,12 +66,13 @@ def test_every_sample_comes_once_in_an_epoch() -> None:
         assert as_list(seen) == as_list(data.centers.train)
 
 
-def test_both_sets_are_evaluated_in_order_test_set_first() -> None:
+def test_both_sets_are_evaluated_in_a_fixed_random_order_test_set_first() -> None:
     data = NotSoClevrData("uniform", **SMALL, eval_batch_size=7)
     for loaders in (data.val_dataloader(), data.test_dataloader()):
-        test, train = map(everything, loaders)
-        assert torch.equal(test, data.centers.test)
-        assert torch.equal(train, data.centers.train)
+        for found, centers in zip(map(everything, loaders), (data.centers.test, data.centers.train), strict=True):
+            order = torch.randperm(len(centers), generator=torch.Generator().manual_seed(0))
+            assert torch.equal(found, centers[order])
+            assert not torch.equal(found, centers)
 
 
 def test_the_seed_fixes_the_order_of_training() -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from detection.metrics import KeptBoxIoU, TrueBoxIoU
+from detection.metrics import AveragePrecision, KeptBoxIoU, TrueBoxIoU
 
 
 def loop_iou(a: list[float], b: list[float]) -> float:
@@ -90,3 +90,16 @@ def test_reset_forgets() -> None:
 def test_images_must_pair_up() -> None:
     with pytest.raises(ValueError, match="argument 2 is shorter"):
         KeptBoxIoU().update([torch.zeros(0, 4)], [])
+
+
+@pytest.mark.parametrize(("limit", "expected"), [(100, 2 / 3), (150, 1.0)])
+def test_average_precision_counts_as_many_detections_as_asked_for(limit: int, expected: float) -> None:
+    """All of 150 objects are found: COCO's rule counts the 100 with the highest scores."""
+    corner = torch.stack(torch.meshgrid(torch.arange(15.0), torch.arange(10.0), indexing="ij"), -1).view(-1, 2) * 20
+    boxes, labels = torch.cat((corner, corner + 10), 1), torch.ones(150, dtype=torch.int64)
+    metric = AveragePrecision(limit)
+    metric.update(
+        [{"boxes": boxes, "scores": torch.linspace(1, 0.5, 150), "labels": labels}],
+        [{"boxes": boxes, "labels": labels}],
+    )
+    assert float(metric.compute()["map"]) == pytest.approx(expected, abs=0.01)

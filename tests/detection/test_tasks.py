@@ -310,3 +310,18 @@ def test_evaluation_takes_no_gradients() -> None:
     task = make(FasterRCNN).eval()
     found, _ = task.find(torch.rand(1, 1, 64, 64))
     assert not any(value.requires_grad for value in found[0].values() if isinstance(value, Tensor))
+
+
+def test_more_objects_than_detections_are_warned_of_and_found_if_asked_for(tmp_path: Path) -> None:
+    crowded = {"digits": 150, "min_size": 8, "max_size": 9, "crop": None, "num_train": 4, "num_val": 2}
+    with pytest.warns(
+        UserWarning, match=r"^model\.max_detections: 20 detections .* has 150 objects: must be at least 150"
+    ):
+        trainer(tmp_path).validate(make(FasterRCNN), data(**crowded), verbose=False)
+    task = make(FasterRCNN, max_detections=150, score_threshold=0.0)
+    trainer(tmp_path).validate(task, data(**crowded), verbose=False)
+    assert len(task.eval().find(torch.rand(1, 1, 120, 120)).detections[0]["boxes"]) > 100
+    other = make(FasterRCNN, network="fasterrcnn_mobilenet_v3_large_320_fpn", max_detections=7)
+    assert other.network.roi_heads.detections_per_img == 7
+    with pytest.raises(ValueError, match=r"^model\.max_detections=0: must be at least 1$"):
+        make(FasterRCNN, max_detections=0)
