@@ -21,34 +21,48 @@ class Diverged(UserError):
     exit_status = 1
 
 
+class Moment(NamedTuple):
+    """A step of the training, and the learning rates of its optimizers."""
+
+    step: int
+    rates: tuple[float, ...]
+
+    def __str__(self) -> str:
+        return f"step {self.step} with learning rate {', '.join(f'{rate:.3g}' for rate in self.rates)}"
+
+
 class Loss(NamedTuple):
     """A loss of one step, a scalar."""
 
-    step: int
+    at: Moment
     name: str
     value: Tensor
 
 
-def find_divergence(losses: Sequence[Loss], weights: Iterable[Tensor], *, scaled: bool = False) -> str | None:
+def find_divergence(
+    losses: Sequence[Loss], weights: Iterable[Tensor], now: Moment, *, scaled: bool = False
+) -> str | None:
     """Describe the first loss that is NaN or infinite, or else such weights; None if all are finite.
 
     Args:
         losses: Losses in the order of the steps.
         weights: The weights after these steps.
+        now: The moment of the weights.
         scaled: Whether a gradient scaler skips a step whose gradients are NaN or infinite. A single bad loss then does
             no harm, unless a weight is bad.
 
-    >>> losses = [Loss(7, "train/loss", torch.tensor(2.5)), Loss(8, "train/loss", torch.tensor(math.nan))]
-    >>> find_divergence(losses, [])
-    'train/loss is nan at step 8'
-    >>> find_divergence(losses, [torch.ones(3)], scaled=True) is None
+    >>> at = Moment(8, (0.1,))
+    >>> losses = [Loss(at, "train/a", torch.tensor(2.5)), Loss(at, "train/b", torch.tensor(math.nan))]
+    >>> find_divergence(losses, [], at)
+    'train/b is nan at step 8 with learning rate 0.1'
+    >>> find_divergence(losses, [torch.ones(3)], at, scaled=True) is None
     True
-    >>> find_divergence([], [torch.tensor([1.0, math.inf])])
-    'a weight is NaN or infinite'
+    >>> find_divergence([], [torch.tensor([1.0, math.inf])], at)
+    'a weight is NaN or infinite at step 8 with learning rate 0.1'
     """
     values = torch.stack([loss.value.detach().float() for loss in losses]).tolist() if losses else []
     bad = [
-        f"{loss.name} is {value} at step {loss.step}"
+        f"{loss.name} is {value} at {loss.at}"
         for loss, value in zip(losses, values, strict=True)
         if not math.isfinite(value)
     ]
@@ -56,5 +70,5 @@ def find_divergence(losses: Sequence[Loss], weights: Iterable[Tensor], *, scaled
         return bad[0]
     finite = [weight.detach().isfinite().all() for weight in weights]
     if finite and not torch.stack(finite).all():
-        return bad[0] if bad else "a weight is NaN or infinite"
+        return bad[0] if bad else f"a weight is NaN or infinite at {now}"
     return None

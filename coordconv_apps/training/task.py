@@ -14,7 +14,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from coordconv_apps.nn.coords import Coords
-from coordconv_apps.training.divergence import CHECK_EVERY, Diverged, Loss, find_divergence
+from coordconv_apps.training.divergence import CHECK_EVERY, Diverged, Loss, Moment, find_divergence
 from coordconv_apps.training.resumed_settings import OptimizerSettings, apply_changed_settings, optimizer_settings
 from coordconv_apps.utils.distributed import gather_ranks
 from coordconv_apps.utils.random_state import RandomState, random_state, restore_random_state
@@ -105,6 +105,7 @@ class Task(LightningModule):
         Raises:
             Diverged: A scalar of the latest steps is NaN or infinite.
         """
+        now = self._moment()
         for name, value in values.items():
             self.log(f"{name}_step", value, on_step=True, on_epoch=False, prog_bar=True, batch_size=batch_size)
             if name not in self._train_sums:
@@ -113,7 +114,7 @@ class Task(LightningModule):
             sums = self._train_sums[name]
             sums[0] += value.detach().to(sums.dtype) * batch_size
             sums[1] += batch_size
-            self._recent_losses.append(Loss(self.global_step, name, value.detach()))
+            self._recent_losses.append(Loss(now, name, value.detach()))
         self._unchecked_steps += 1
         if self._unchecked_steps >= CHECK_EVERY:
             self._raise_if_diverged()
@@ -125,12 +126,14 @@ class Task(LightningModule):
         """
         losses, self._recent_losses, self._unchecked_steps = self._recent_losses, [], 0
         scaled = self._trainer is not None and self._trainer.precision == "16-mixed"
-        own = find_divergence(losses, self.parameters() if scaled else weights, scaled=scaled)
+        own = find_divergence(losses, self.parameters() if scaled else weights, self._moment(), scaled=scaled)
         found = next((each for each in gather_ranks(own) if each is not None), None)
         if found is not None:
-            rates = ", ".join(f"{optimizer.param_groups[0]['lr']:.3g}" for optimizer in self.trainer.optimizers)
-            given = f"model.lr={self.hparams.get('lr')}"
-            raise Diverged(f"{given}: training diverged ({found}, with learning rate {rates}); lower it")
+            raise Diverged(f"model.lr={self.hparams.get('lr')}: training diverged ({found}); lower it")
+
+    def _moment(self) -> Moment:
+        optimizers = [] if self._trainer is None else self._trainer.optimizers
+        return Moment(self.global_step, tuple(optimizer.param_groups[0]["lr"] for optimizer in optimizers))
 
     def on_train_epoch_end(self) -> None:
         """Log the means of `log_train` over the epoch and all processes.

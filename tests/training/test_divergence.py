@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from coordconv_apps.runs.summary import read_summary
-from coordconv_apps.training.divergence import CHECK_EVERY, Diverged, Loss, find_divergence
+from coordconv_apps.training.divergence import CHECK_EVERY, Diverged, Loss, Moment, find_divergence
 from coordconv_apps.training.task import Task
 from tests.cli.test_resume import fit
 from tests.helpers.runs import load
@@ -37,7 +37,7 @@ def test_a_loss_that_is_nan_ends_a_training(tmp_path: Path, capsys: pytest.Captu
     before = load(run)["state_dict"]
     error = failing_fit(tmp_path, "--ckpt_path=last", "--model.lr=1e30", capsys=capsys)
     assert error == (
-        "model.lr=1e+30: training diverged (train/loss is inf at step 6, with learning rate 7.37e+29); lower it"
+        "model.lr=1e+30: training diverged (train/loss is inf at step 6 with learning rate 8.33e+29); lower it"
     )
     assert load(run)["run"]["epochs"] == 1
     assert all(torch.equal(value, before[name]) for name, value in load(run)["state_dict"].items())
@@ -52,7 +52,7 @@ def test_weights_that_are_nan_are_not_saved(
 
     monkeypatch.setattr(ToyTask, "on_train_batch_end", damage)
     error = failing_fit(tmp_path, "--trainer.limit_val_batches=0", capsys=capsys)
-    assert "training diverged (a weight is NaN or infinite, with learning rate" in error
+    assert "training diverged (a weight is NaN or infinite at step 10 with learning rate 0.00737)" in error
     assert load(tmp_path / "toy" / "default" / "version_0")["run"]["epochs"] == 1
 
 
@@ -73,16 +73,17 @@ def test_losses_are_checked_now_and_then_within_an_epoch(monkeypatch: pytest.Mon
     ("values", "weight", "scaled", "expected"),
     [
         ([1.0, 2.0], 1.0, False, None),
-        ([1.0, torch.inf, torch.nan], 1.0, False, "loss is inf at step 1"),
+        ([1.0, torch.inf, torch.nan], 1.0, False, "loss is inf at step 1 with learning rate 0.1"),
         ([1.0, torch.nan], 1.0, True, None),  # the scaler has skipped that step
-        ([1.0, torch.nan], torch.nan, True, "loss is nan at step 1"),
-        ([torch.nan, torch.nan], 1.0, True, "loss is nan at step 0"),
-        ([], -torch.inf, False, "a weight is NaN or infinite"),
+        ([1.0, torch.nan], torch.nan, True, "loss is nan at step 1 with learning rate 0.1"),
+        ([torch.nan, torch.nan], 1.0, True, "loss is nan at step 0 with learning rate 0.1"),
+        ([], -torch.inf, False, "a weight is NaN or infinite at step 9 with learning rate 0.2, 0.3"),
     ],
 )
 def test_what_divergence_is(values: list[float], weight: float, scaled: bool, expected: str | None) -> None:
-    losses = [Loss(step, "loss", torch.tensor(value)) for step, value in enumerate(values)]
-    assert find_divergence(losses, iter([torch.zeros(2), torch.tensor([weight])]), scaled=scaled) == expected
+    losses = [Loss(Moment(step, (0.1,)), "loss", torch.tensor(value)) for step, value in enumerate(values)]
+    weights = iter([torch.zeros(2), torch.tensor([weight])])
+    assert find_divergence(losses, weights, Moment(9, (0.2, 0.3)), scaled=scaled) == expected
 
 
 def test_the_exit_status_is_that_of_a_failure() -> None:

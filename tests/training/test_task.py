@@ -43,7 +43,7 @@ def test_training_means_are_over_the_samples_of_all_processes(monkeypatch: pytes
     strategy = SimpleNamespace(reduce=lambda own, reduce_op: total if reduce_op == "sum" else total / len(sums))
     for task, values in zip(tasks, logged, strict=True):
         task._trainer = SimpleNamespace(  # type: ignore[assignment]  # nothing else is asked of it
-            strategy=strategy, is_last_batch=True, precision="32-true"
+            strategy=strategy, is_last_batch=True, precision="32-true", optimizers=[], global_step=3
         )
         task.on_train_epoch_end()
         assert values["train/loss"] == (2 * 1.0 + 4.0 + 8.0) / 4
