@@ -82,9 +82,10 @@ def _without_markup(text: str) -> str:
     text = re.sub(r":\w+:`~?(?:[\w.]*\.)?(\w+)`", r"\1", text)
     text = re.sub(r"`([^`<]+?)\s*<([^`>]+)>`_+", r"\1 (\2)", text)
     text = re.sub(r"\b(?:[a-z_]\w*\.)+(?=[A-Z])", "", text)  # modules of classes, which are found without
+    within = r"\[((?:[^\[\]]|\[[^\[\]]*\])*)\]"  # brackets, with such as list[int] in them
     before = ""
     while text != before:  # from the inside
         before = text
-        text = re.sub(r"Optional\[([^\[\]]*)\]", r"\1 | null", text)
-        text = re.sub(r"(?:Union|Literal)\[([^\[\]]*)\]", lambda found: found[1].replace(", ", " | "), text)
+        text = re.sub(rf"Optional{within}", r"\1 | null", text)
+        text = re.sub(rf"(?:Union|Literal){within}", lambda found: re.sub(r", (?![^\[]*\])", " | ", found[1]), text)
     return text.replace("`", "")

@@ -107,6 +107,16 @@ def test_help_shows_the_arguments_of_the_chosen_task(capsys: pytest.CaptureFixtu
         assert not stopped.value.code
         texts.append(" ".join(capsys.readouterr().out.split()))
     default, heatmap = texts
+    order = [
+        "--config CONFIG",
+        "--model.coords",
+        "--data.size",
+        "--toy_pictures.every_n_epochs",
+        "--trainer.max_epochs",
+    ]
+    assert sorted(order, key=default.index) == order, "Lightning's arguments come last"
+    for markup in ("``", ":class:", "`_", "lightning.pytorch.", "Union[", "Optional["):
+        assert markup not in default
     assert "--model.coords {none,xy,xyr} Which coordinates the network sees." in default
     assert "--model.width WIDTH Channels. (type: int, default: 4)" in default
     assert "--model.temperature" not in default
@@ -158,3 +168,14 @@ def test_a_top_level_config(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     with pytest.raises(SystemExit):
         main([f"--config={path}", "fit", "--model.temperature=2", "--print_config"])
     assert yaml.safe_load(capsys.readouterr().out)["model"]["init_args"]["temperature"] == 2
+
+
+def test_flags_override_whole_sections_in_any_order(capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--data.size=6", "--trainer.max_epochs=3"]
+    sections = ["--data={size: 5, samples: 7}", "--trainer={max_epochs: 2, max_steps: 9}"]
+    for args in ([*flags, *sections], [*sections, *flags]):
+        with pytest.raises(SystemExit):
+            main(["fit", *args, "--print_config"])
+        config = yaml.safe_load(capsys.readouterr().out)
+        assert (config["data"]["size"], config["data"]["samples"]) == (6, 7)
+        assert (config["trainer"]["max_epochs"], config["trainer"]["max_steps"]) == (3, 9)
