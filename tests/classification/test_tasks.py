@@ -90,7 +90,8 @@ def test_the_loss_is_the_cross_entropy_with_mixed_and_smoothed_targets(
 
 def test_a_trained_network_normalises_images_itself(folder: Path, tmp_path: Path) -> None:
     """By the mean and deviation of its training, whatever the data say later."""
-    one, colours = task(coords="xyr"), {"mean": (0.1, 0.2, 0.3), "std": (0.4, 0.5, 0.6)}
+    weights = str(weights_file(tmp_path / "weights.pth"))
+    one, colours = task(coords="xyr", weights=weights), {"mean": (0.1, 0.2, 0.3), "std": (0.4, 0.5, 0.6)}
     run = trainer(tmp_path)
     run.fit(one, data(folder, **colours))
     run.save_checkpoint(tmp_path / "a.ckpt")
