@@ -19,7 +19,7 @@ from classification.optimizers import ALLOWED, OptimizerName, make_optimizer, sc
 from classification.transforms import IMAGENET_MEAN, IMAGENET_STD, normalize
 from coordconv_apps.nn.coords import Coords
 from coordconv_apps.training.evaluation import EvaluatedTask, Stage
-from coordconv_apps.training.optimizers import schedule_by_step
+from coordconv_apps.training.optimizers import can_fuse, schedule_by_step
 from coordconv_apps.training.schedules import check_schedule, lr_factor
 from coordconv_apps.training.task import ExportInterface, Task
 from coordconv_apps.training.trainer_access import attached_datamodule
@@ -291,8 +291,7 @@ class Classifier(EvaluatedTask[LabelledBatch, ClassificationMetrics]):
         lr, batch_size = self.lr, self._data().batch_size
         if self.scale_lr:
             lr = scaled_lr(lr, batch_size, trainer.world_size, accumulate)
-        # Lightning cannot clip the gradients of a fused optimizer in mixed precision.
-        fused = not (trainer.gradient_clip_val and str(trainer.precision).endswith("mixed"))
+        fused = can_fuse(self, momentum=self.optimizer == "sgd")
         settings = (lr, self.weight_decay, self.momentum, self.betas)
         optimizer = make_optimizer(self.optimizer, self.network, *settings, nesterov=self.nesterov, fused=fused)
         steps = trainer.estimated_stepping_batches

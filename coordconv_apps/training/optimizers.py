@@ -38,11 +38,14 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
 
 
-def can_fuse(task: LightningModule) -> bool:
+def can_fuse(task: LightningModule, *, momentum: bool = False) -> bool:
     """Return whether a fused optimizer, one call for all parameters, works on the task's device with its trainer.
 
-    Lightning cannot clip the gradients of fused optimizers in half precision.
+    Lightning cannot clip the gradients of fused optimizers in half precision. ``momentum`` is that of SGD: if the
+    gradient scaler of 16-mixed precision skips the first step, torch's fused SGD leaves its momentum uninitialised.
     """
+    if momentum and str(task.trainer.precision) == "16-mixed":
+        return False
     return task.device.type in ("cpu", "cuda") and not task.trainer.gradient_clip_val
 
 

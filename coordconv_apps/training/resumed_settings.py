@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from lightning.pytorch import Trainer
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 Settings = dict[str, float | bool | str | None]
@@ -31,6 +33,8 @@ def apply_changed_settings(trainer: Trainer, old: list[OptimizerSettings], new: 
             for key, value in wanted.items():
                 if key in was and was[key] != value:
                     _set(group, key, value)
+            if wanted.get("fused"):
+                _move_step_counters(optimizer, group["params"])
         schedule = schedules.get(id(optimizer))
         if isinstance(schedule, LambdaLR):
             bases = [float(group["initial_lr"]) for group in optimizer.param_groups]
@@ -38,6 +42,14 @@ def apply_changed_settings(trainer: Trainer, old: list[OptimizerSettings], new: 
             schedule.load_state_dict({**schedule.state_dict(), "base_lrs": bases, "_last_lr": rates})
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 _set(group, "lr", rate)
+
+
+def _move_step_counters(optimizer: Optimizer, parameters: list[nn.Parameter]) -> None:
+    """Move step counters to the device of their parameters, as fused optimizers need; others keep them on the CPU."""
+    for parameter in parameters:
+        state = optimizer.state.get(parameter, {})
+        if isinstance(step := state.get("step"), Tensor):
+            state["step"] = step.to(parameter.device, torch.float32)
 
 
 def _plain(group: dict[str, Any]) -> Settings:

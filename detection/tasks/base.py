@@ -151,7 +151,8 @@ class DetectionTask(EvaluatedTask[DetectionBatch, EvaluationMetrics], ABC):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return the optimizer, and the learning rate schedule that is applied after every step."""
         args = self.hparams
-        fused = self.device.type == "cpu" and can_fuse(self)  # half a millisecond less per step
+        # Half a millisecond less per step.
+        fused = self.device.type == "cpu" and can_fuse(self, momentum=args["optimizer"] == "sgd")
         shared: dict[str, Any] = {"lr": args["lr"], "weight_decay": args["weight_decay"], "fused": fused}
         parameters = self.network.parameters()
         optimizer: torch.optim.Optimizer

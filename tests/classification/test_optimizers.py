@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
+from unittest import mock
 
 import pytest
 import torch
+from lightning.pytorch import LightningModule
 from torch import nn
 
 from classification.models import build_classifier
 from classification.optimizers import OptimizerName, make_optimizer, scaled_lr
-from coordconv_apps.training.optimizers import parameter_groups
+from coordconv_apps.training.optimizers import can_fuse, parameter_groups
 
 
 class Everything(nn.Module):
@@ -130,6 +133,25 @@ def test_fused_steps_are_those_of_single_calls(name: OptimizerName) -> None:
             optimizer.step()
         results.append(model.weight.detach())
     torch.testing.assert_close(results[0], results[1])
+
+
+@pytest.mark.parametrize(("precision", "fused"), [("16-mixed", False), ("bf16-mixed", True), ("32-true", True)])
+def test_sgd_is_fused_only_where_no_step_is_skipped(precision: str, fused: bool) -> None:
+    trainer = SimpleNamespace(precision=precision, gradient_clip_val=None)
+    task = cast(LightningModule, SimpleNamespace(device=torch.device("cpu"), trainer=trainer))
+    assert can_fuse(task, momentum=True) == fused
+    assert can_fuse(task)
+
+
+def test_fused_sgd_of_torch_still_needs_this_rule() -> None:
+    """A first step that a gradient scaler skips leaves the momentum of torch's fused SGD uninitialised."""
+    parameter = nn.Parameter(torch.ones(3))
+    optimizer, scaler = torch.optim.SGD([parameter], 0.1, momentum=0.9, fused=True), torch.amp.GradScaler("cpu")
+    scaler.scale((parameter * torch.inf).sum()).backward()
+    with mock.patch.object(torch, "empty_like", side_effect=lambda t: torch.full_like(t, 7.0)):
+        scaler.step(optimizer)
+    assert torch.equal(parameter, torch.ones(3)), "the step is skipped"
+    assert optimizer.state[parameter]["momentum_buffer"].tolist() == [7.0, 7.0, 7.0], "delete the rule in can_fuse"
 
 
 def test_learning_rate_grows_with_the_global_batch() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch.utilities.types import LRSchedulerConfig
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import SGD, Adam, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
@@ -91,3 +91,16 @@ def test_weight_decay_changes_and_the_optimizers_memory_stays() -> None:
     (group,) = trainer.optimizers[0].param_groups
     assert group["lr"] == 0.4
     assert group["weight_decay"] == pytest.approx(0.04)
+
+
+def test_step_counters_follow_an_optimizer_that_is_now_fused() -> None:
+    """Adam has them on the CPU, fused Adam on the device of the parameters."""
+    settings = []
+    for fused in (False, True):
+        parameter = nn.Parameter(torch.empty(1, device="meta"))
+        trainer: Any = SimpleNamespace(optimizers=[Adam([parameter], fused=fused)], lr_scheduler_configs=[])
+        settings.append(optimizer_settings(trainer))
+    (optimizer,) = trainer.optimizers
+    optimizer.state[parameter] = {"step": torch.tensor(3.0)}
+    apply_changed_settings(trainer, *settings)
+    assert optimizer.state[parameter]["step"].device == parameter.device
