@@ -30,7 +30,9 @@ sys.meta_path.insert(0, Look())
 """Python runs this before anything else, if it is its sitecustomize module."""
 
 
-@pytest.mark.parametrize(("command", "spins"), [(["-m", "rl", "--help"], str(SPINS)), (["-c", "import rl"], "None")])
+@pytest.mark.parametrize(
+    ("command", "spins"), [(["-m", "rl", "fit", "--help"], str(SPINS)), (["-c", "import rl"], "None")]
+)
 def test_the_command_shares_the_cores_before_torch_is_loaded(command: list[str], spins: str, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(LOOK)
     environment = {name: value for name, value in os.environ.items() if name not in CHOICES}
