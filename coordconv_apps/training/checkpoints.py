@@ -190,7 +190,7 @@ class Checkpoints(Checkpoint):
             raise KeyError(f"{type(task).__name__}.monitor={task.monitor!r} is not logged; these are: {names}")
         value = metrics[task.monitor].item()
         best = self.best["value"] if self.best is not None else None
-        # Of equal values the later one wins: a saturated metric does not show that training still improves.
+        # Among equal values, the later one wins: a saturated metric does not show that training still improves.
         better = best is None or best != best or (value >= best if task.monitor_mode == "max" else value <= best)
         if trainer.strategy.broadcast(better):
             self.best = {"metric": task.monitor, "value": value, "epoch": trainer.current_epoch}
