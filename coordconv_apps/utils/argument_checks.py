@@ -10,6 +10,12 @@ from typing import Any, get_args
 Allowed = tuple[Callable[[Any], bool], str]
 """A test of a value, and a description of the allowed ones."""
 
+NON_NEGATIVE: Allowed = (lambda value: value >= 0, "at least 0")
+POSITIVE: Allowed = (lambda value: value > 0, "above 0")
+POSITIVE_INT: Allowed = (lambda value: value >= 1, "an integer of at least 1")
+FRACTION: Allowed = (lambda value: 0 <= value <= 1, "in [0, 1]")
+POSITIVE_FRACTION: Allowed = (lambda value: 0 < value <= 1, "above 0 and at most 1")
+
 
 def one_of(literal: object) -> Allowed:
     """Allow the values of a ``Literal`` type."""
@@ -20,7 +26,7 @@ def one_of(literal: object) -> Allowed:
 def check_ranges(arguments: Mapping[str, Any], allowed: Mapping[str, Allowed], prefix: str = "model") -> None:
     """Raise `ValueError` for the first argument that is out of its range; None is always allowed.
 
-    >>> check_ranges({"lr": -1.0}, {"lr": (lambda value: value > 0, "above 0")})
+    >>> check_ranges({"lr": -1.0}, {"lr": POSITIVE})
     Traceback (most recent call last):
         ...
     ValueError: model.lr=-1.0: must be above 0

@@ -18,7 +18,7 @@ from coordconv_apps.training.optimizers import can_fuse, schedule_by_step
 from coordconv_apps.training.schedules import check_schedule, lr_factor
 from coordconv_apps.training.task import ExportInterface
 from coordconv_apps.training.trainer_access import attached_datamodule, only_checks_code
-from coordconv_apps.utils.argument_checks import Allowed, check_ranges
+from coordconv_apps.utils.argument_checks import POSITIVE, POSITIVE_INT, Allowed, check_ranges
 from coordconv_apps.utils.seeds import mix_seeds
 from generative.data import GenerativeData, IndexBatch, Split
 from generative.datasets import ImageBatch
@@ -32,14 +32,11 @@ from generative.tasks.moving_average import moving_average
 
 EVALUATION_SEED = 1  # seed of the latents of every evaluation
 PREDICTION_SEED = 2  # seed of the latents of ``predict``
-POSITIVE_INTEGER: Allowed = (lambda value: value >= 1, "an integer of at least 1")
-POSITIVE: Allowed = (lambda value: value > 0, "above 0")
-NOT_NEGATIVE: Allowed = (lambda value: value >= 0, "at least 0")
 BELOW_ONE: Allowed = (lambda value: 0 <= value < 1, "in [0, 1)")
 
 _SHARED_RANGES: Mapping[str, Allowed] = {
     "image_size": (lambda value: value >= 8 and value & (value - 1) == 0, "a power of two of at least 8"),
-    **dict.fromkeys(("latent_size", "width", "baseline_width"), POSITIVE_INTEGER),
+    **dict.fromkeys(("latent_size", "width", "baseline_width"), POSITIVE_INT),
     **dict.fromkeys(("gain", "lr", "baseline_lr"), POSITIVE),
     **dict.fromkeys(("beta1", "beta2", "average"), BELOW_ONE),
 }

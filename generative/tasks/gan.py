@@ -14,11 +14,11 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from coordconv_apps.nn.coords import Coords
 from coordconv_apps.training.schedules import Schedule
-from coordconv_apps.utils.argument_checks import Allowed
+from coordconv_apps.utils.argument_checks import NON_NEGATIVE, POSITIVE, POSITIVE_INT, Allowed
 from generative.datasets import ImageBatch
 from generative.losses import discriminator_loss, feature_matching_loss, generator_loss, gradient_penalty
 from generative.models import Network, build_discriminator
-from generative.tasks.base import NOT_NEGATIVE, POSITIVE, POSITIVE_INTEGER, GenerativeTask
+from generative.tasks.base import GenerativeTask
 
 
 class GAN(GenerativeTask):
@@ -62,8 +62,8 @@ class GAN(GenerativeTask):
     trained_networks: ClassVar[tuple[str, ...]] = ("generator", "discriminator")
     image_networks: ClassVar[tuple[str, ...]] = ("generator",)
     ranges: ClassVar[Mapping[str, Allowed]] = {
-        **dict.fromkeys(("discriminator_width", "generator_steps", "penalty_every"), POSITIVE_INTEGER),
-        **dict.fromkeys(("feature_matching", "gradient_penalty"), NOT_NEGATIVE),
+        **dict.fromkeys(("discriminator_width", "generator_steps", "penalty_every"), POSITIVE_INT),
+        **dict.fromkeys(("feature_matching", "gradient_penalty"), NON_NEGATIVE),
         "discriminator_lr": POSITIVE,
     }
     changeable_args: ClassVar[frozenset[str]] = frozenset(

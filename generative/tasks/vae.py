@@ -14,11 +14,11 @@ from torchmetrics import MeanMetric
 from coordconv_apps.nn.coords import Coords
 from coordconv_apps.training.evaluation import Stage
 from coordconv_apps.training.schedules import Schedule
-from coordconv_apps.utils.argument_checks import Allowed
+from coordconv_apps.utils.argument_checks import NON_NEGATIVE, POSITIVE_INT, Allowed
 from generative.datasets import ImageBatch
 from generative.losses import Reconstruction, reconstruction_loss
 from generative.models import Network, Posterior, build_encoder
-from generative.tasks.base import BELOW_ONE, NOT_NEGATIVE, POSITIVE_INTEGER, GenerativeTask, Metrics
+from generative.tasks.base import BELOW_ONE, GenerativeTask, Metrics
 
 
 class VAE(GenerativeTask):
@@ -60,9 +60,9 @@ class VAE(GenerativeTask):
     trained_networks: ClassVar[tuple[str, ...]] = ("generator", "encoder")
     image_networks: ClassVar[tuple[str, ...]] = ("generator", "encoder")
     ranges: ClassVar[Mapping[str, Allowed]] = {
-        "encoder_width": POSITIVE_INTEGER,
+        "encoder_width": POSITIVE_INT,
         "channel_weights": (lambda value: len(value) == 3 and min(value) >= 0, "three numbers of at least 0"),
-        "kl_weight": NOT_NEGATIVE,
+        "kl_weight": NON_NEGATIVE,
         "kl_warmup": BELOW_ONE,
     }
     changeable_args: ClassVar[frozenset[str]] = frozenset(

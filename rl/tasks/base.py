@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from coordconv_apps.nn.coords import Coords
 from coordconv_apps.training.task import ExportInterface
 from coordconv_apps.training.trainer_access import log_interval
-from coordconv_apps.utils.argument_checks import Allowed, check_ranges
+from coordconv_apps.utils.argument_checks import FRACTION, POSITIVE, POSITIVE_INT, Allowed, check_ranges
 from coordconv_apps.utils.errors import one_line
 from coordconv_apps.utils.seeds import mix_seeds
 from rl.envs.actions import has_supported_actions
@@ -25,7 +25,6 @@ from rl.learning.timings import Timings
 from rl.sb3_internals import get_updates, set_updates
 from rl.sb3_objects import build_algorithm
 from rl.tasks.evaluation import EpisodeEvaluation
-from rl.tasks.ranges import FRACTION, POSITIVE, POSITIVE_INT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -22,6 +22,7 @@ from torch import nn
 
 from coordconv_apps.nn.coords import Coords
 from coordconv_apps.training.task import ExportInterface
+from coordconv_apps.utils.argument_checks import FRACTION, NON_NEGATIVE, POSITIVE_FRACTION, POSITIVE_INT
 from coordconv_apps.utils.errors import UserError
 from coordconv_apps.utils.seeds import mix_seeds
 from rl.envs.checks import BrokenEnvironment
@@ -33,7 +34,6 @@ from rl.policies import CoordConvDQNPolicy
 from rl.sb3_internals import start_dqn_learning
 from rl.sb3_objects import OptimizerName, Schedule
 from rl.tasks.base import COUNTS, RLTask
-from rl.tasks.ranges import FRACTION, NON_NEGATIVE, POSITIVE_FRACTION, POSITIVE_INT
 
 if TYPE_CHECKING:
     from pathlib import Path

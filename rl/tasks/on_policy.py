@@ -11,6 +11,7 @@ from gymnasium import spaces
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 
+from coordconv_apps.utils.argument_checks import FRACTION, NON_NEGATIVE, POSITIVE_INT
 from coordconv_apps.utils.distributed import gather_ranks
 from coordconv_apps.utils.errors import UserError
 from rl.learning.actions import action_noise, values_and_logits
@@ -19,7 +20,6 @@ from rl.learning.collector import Collector
 from rl.learning.divergence import Diverged, raise_on_divergence
 from rl.sb3_internals import set_updates
 from rl.tasks.base import RLTask
-from rl.tasks.ranges import FRACTION, NON_NEGATIVE, POSITIVE_INT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -8,6 +8,7 @@ import stable_baselines3
 import torch
 
 from coordconv_apps.nn.coords import Coords
+from coordconv_apps.utils.argument_checks import POSITIVE, POSITIVE_INT
 from rl.extractors import CoordInit, Where
 from rl.learning.actions import evaluate_actions
 from rl.learning.losses import ppo_loss
@@ -15,7 +16,6 @@ from rl.learning.minibatches import minibatches, order_generator
 from rl.policies import CoordConvCnnPolicy
 from rl.sb3_objects import OptimizerName, Schedule, make_schedule
 from rl.tasks.on_policy import OnPolicyTask
-from rl.tasks.ranges import POSITIVE, POSITIVE_INT
 
 if TYPE_CHECKING:
     from torch import Tensor

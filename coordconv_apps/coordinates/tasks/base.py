@@ -14,7 +14,7 @@ from coordconv_apps.training.evaluation import EvaluatedTask
 from coordconv_apps.training.optimizers import can_fuse, parameter_groups, schedule_by_step
 from coordconv_apps.training.schedules import check_schedule, lr_factor
 from coordconv_apps.training.task import ExportInterface
-from coordconv_apps.utils.argument_checks import check_ranges
+from coordconv_apps.utils.argument_checks import NON_NEGATIVE, POSITIVE, check_ranges
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,16 +31,14 @@ if TYPE_CHECKING:
 CLOCK_KEY = "coordinates_clock"  # in checkpoints
 SET_PREFIXES = ("", "train_")  # of the metric names of the two evaluated sets: the test set first
 
-POSITIVE: Allowed = (lambda value: value > 0, "above 0")
-NOT_NEGATIVE: Allowed = (lambda value: value >= 0, "at least 0")
 
 _ALLOWED: dict[str, Allowed] = {
     "lr": POSITIVE,
     "baseline_lr": POSITIVE,
     "beta2": (lambda value: 0 <= value < 1, "in [0, 1)"),
-    "weight_decay": NOT_NEGATIVE,
-    "baseline_weight_decay": NOT_NEGATIVE,
-    "coord_gain": NOT_NEGATIVE,
+    "weight_decay": NON_NEGATIVE,
+    "baseline_weight_decay": NON_NEGATIVE,
+    "coord_gain": NON_NEGATIVE,
 }
 
 

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Literal, get_args
 from coordconv_apps.coordinates.losses import full_cross_entropy, sampled_cross_entropy
 from coordconv_apps.coordinates.metrics import PixelAccuracy
 from coordconv_apps.coordinates.models import PixelClassifier, PixelNetworkName, build_classifier
-from coordconv_apps.coordinates.tasks.base import NOT_NEGATIVE, POSITIVE, CoordinateTask
+from coordconv_apps.coordinates.tasks.base import CoordinateTask
 from coordconv_apps.nn.coords import Coords
 from coordconv_apps.training.schedules import Schedule
+from coordconv_apps.utils.argument_checks import NON_NEGATIVE, POSITIVE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 SAMPLING_ARGS = frozenset({"loss", "near", "others", "others_weight"})
 SAMPLING_RANGES: Mapping[str, Allowed] = {
     "gain": POSITIVE,
-    "near": (NOT_NEGATIVE[0], "an integer of at least 0"),
+    "near": (NON_NEGATIVE[0], "an integer of at least 0"),
     "others": (lambda value: value >= 1, "an integer of at least 1"),
     "others_weight": (lambda value: 0 <= value <= 1, "in [0, 1]"),
 }

@@ -11,10 +11,11 @@ from coordconv_apps.coordinates.metrics import PixelIoU
 from coordconv_apps.coordinates.models import PixelNetworkName, PixelRenderer, build_renderer
 from coordconv_apps.coordinates.models.pixel_networks import HALO
 from coordconv_apps.coordinates.not_so_clevr import render
-from coordconv_apps.coordinates.tasks.base import NOT_NEGATIVE, CoordinateTask
+from coordconv_apps.coordinates.tasks.base import CoordinateTask
 from coordconv_apps.coordinates.tasks.classification import SAMPLING_ARGS, SAMPLING_RANGES
 from coordconv_apps.nn.coords import Coords
 from coordconv_apps.training.schedules import Schedule
+from coordconv_apps.utils.argument_checks import NON_NEGATIVE
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -65,7 +66,7 @@ class CoordinateRendering(CoordinateTask):
     ranges: ClassVar = {
         **SAMPLING_RANGES,
         "objects": (lambda value: value in (1, 2), "1 or 2"),
-        "center_weight": NOT_NEGATIVE,
+        "center_weight": NON_NEGATIVE,
     }
     metric = PixelIoU
     monitor = "val/train_iou"
