@@ -10,10 +10,10 @@ STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lint bench clean
+.PHONY: help env demo test test-slow lint bench clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 env: $(STAMP) ## Make .venv with the versions of constraints.txt (a few GB); does nothing when it is up to date
 
@@ -33,6 +33,9 @@ demo: env ## Train and compare Faster R-CNN with and without coordinates: built-
 
 test: env ## Run the tests (ARGS="-k compare" picks some, TEST_WORKERS=0 uses one process)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(TEST_WORKERS) $(ARGS)
+
+test-slow: env ## Run the long tests, which make test leaves out (up to 40 minutes on two cores)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow --numprocesses $(TEST_WORKERS) $(ARGS)
 
 lint: env ## Check style, format and types
 	$(BIN)/python -m ruff check
