@@ -9,6 +9,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchvision.transforms.v2.functional import pil_to_tensor
 
 from classification.data import ClassificationData
 from classification.datasets import ImageBatch, LabelledBatch
@@ -16,7 +17,9 @@ from classification.export import ExportedClassifier
 from classification.metrics import ClassificationMetrics, ClassificationReport
 from classification.models import build_classifier
 from classification.optimizers import ALLOWED, OptimizerName, make_optimizer, scaled_lr
-from classification.transforms import IMAGENET_MEAN, IMAGENET_STD, normalize
+from classification.transforms import IMAGENET_MEAN, IMAGENET_STD, EvalTransform, normalize
+from coordconv_apps.data.image_decoding import to_rgb
+from coordconv_apps.data.image_inputs import Images, pil_images
 from coordconv_apps.nn.coords import Coords
 from coordconv_apps.training.evaluation import EvaluatedTask, Stage
 from coordconv_apps.training.optimizers import can_fuse, schedule_by_step
@@ -27,7 +30,7 @@ from coordconv_apps.training.weight_averaging import Averaging
 from coordconv_apps.utils.argument_checks import Allowed, check_ranges
 from coordconv_apps.utils.distributed import gather_ranks
 
-CLASS_NAMES_KEY = "class_names"
+CLASS_NAMES_KEY, EVAL_RESIZE_KEY = "class_names", "eval_resize"
 
 _ALLOWED: dict[str, Allowed] = {
     **ALLOWED,
@@ -151,6 +154,7 @@ class Classifier(EvaluatedTask[LabelledBatch, ClassificationMetrics]):
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN))
         self.register_buffer("std", torch.tensor(IMAGENET_STD))
         self.class_names: list[str] | None = None
+        self._eval_resize: int | None = None  # of the training data; None: no border is cut off
         self.val_metrics, self.test_metrics = ClassificationMetrics(num_classes), ClassificationMetrics(num_classes)
         self.last_evaluation: ClassificationReport | None = None
         self.evaluated_split: Stage = "val"
@@ -179,6 +183,7 @@ class Classifier(EvaluatedTask[LabelledBatch, ClassificationMetrics]):
         data = self._data()
         self.class_names = data.class_names
         self.image_size.fill_(data.eval_size)
+        self._eval_resize = data.eval_resize
         self._normalise_as(data)
 
     def _normalise_as(self, data: ClassificationData) -> None:
@@ -230,6 +235,32 @@ class Classifier(EvaluatedTask[LabelledBatch, ClassificationMetrics]):
             return Prediction(torch.zeros(0, self.num_classes), batch.indices, batch.paths)
         return Prediction(self(batch.images).float().softmax(1).cpu(), batch.indices.cpu(), batch.paths)
 
+    def predict(self, images: Images, batch_size: int = 64) -> Tensor:
+        """Return the class probabilities of images of any size, as the command ``predict`` computes them.
+
+        Args:
+            images: Images, see `coordconv_apps.data.image_inputs.Images`. They are resized and cropped as in the
+                evaluations of the training.
+            batch_size: Number of images to compute at once.
+
+        Returns:
+            float32 ``(N, num_classes)`` on the CPU; column ``i`` belongs to ``class_names[i]``.
+
+        Example:
+            >>> classifier = Classifier(network="mobilenet_v2", num_classes=3)  # or .load_from_checkpoint(path)
+            >>> classifier.predict(torch.rand(2, 3, 48, 64)).shape
+            torch.Size([2, 3])
+        """
+        size = int(self.image_size)
+        transform = EvalTransform(size, self._eval_resize or size)
+        cropped = [transform(pil_to_tensor(to_rgb(image))) for image in pil_images(images)]
+        found = [torch.zeros(0, self.num_classes)]
+        with self.inference():
+            for start in range(0, len(cropped), batch_size):
+                batch = torch.stack(cropped[start : start + batch_size]).to(self.device)
+                found.append(self(batch).float().softmax(1).cpu())
+        return torch.cat(found)
+
     def on_predict_epoch_end(self) -> None:
         """Count unreadable images."""
         self._count_bad_images()
@@ -243,14 +274,15 @@ class Classifier(EvaluatedTask[LabelledBatch, ClassificationMetrics]):
     # ------------------------------------------------------------------ checkpoints
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Save the class names."""
+        """Save the class names, and the size before the crop."""
         super().on_save_checkpoint(checkpoint)
-        checkpoint[CLASS_NAMES_KEY] = self.class_names
+        checkpoint |= {CLASS_NAMES_KEY: self.class_names, EVAL_RESIZE_KEY: self._eval_resize}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Load the class names; raise `ValueError` if the data have other classes."""
         super().on_load_checkpoint(checkpoint)
         self.class_names = known = checkpoint.get(CLASS_NAMES_KEY)
+        self._eval_resize = checkpoint.get(EVAL_RESIZE_KEY)
         # Only the data of training and evaluation have classes.
         if known is None or self._trainer is None or self._trainer.predicting:
             return

@@ -5,7 +5,8 @@ A task reads top to bottom in one order: configure, one shared step, train/valid
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -93,6 +94,18 @@ class Task(LightningModule):
     def parameter_count(self) -> int:
         """Return the number of trainable parameters."""
         return sum(p.numel() for p in self.parameters() if p.requires_grad)
+
+    @contextmanager
+    def inference(self) -> Iterator[None]:
+        """Put the networks into evaluation mode without gradients, and return them to their modes on exit."""
+        training = [module for module in self.modules() if module.training]
+        self.eval()
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            for module in training:
+                module.training = True
 
     # ---------------------------------------------------------------- logging
 

@@ -289,6 +289,28 @@ class GenerativeTask(EvaluatedTask[ImageBatch, Metrics], ABC):
         latents = self.draw_latents(int(batch.indices.max()) + 1, PREDICTION_SEED)[batch.indices.cpu()]
         return Samples(batch.indices, latents, self.sample(latents))
 
+    def predict(self, latents: int | Tensor, seed: int = PREDICTION_SEED) -> Tensor:
+        """Generate images as the command ``predict`` does.
+
+        Args:
+            latents: Latents ``(N, latent_size)``, or the number of latents to draw from the prior.
+            seed: Seed of these latents. With the default, the images are those of the command.
+
+        Returns:
+            RGB images, float32 ``(N, 3, image_size, image_size)`` in [0, 1] on the CPU.
+
+        Example:
+            >>> from generative import GAN
+            >>> GAN(image_size=16, width=4).predict(2).shape  # or GAN.load_from_checkpoint(path)
+            torch.Size([2, 3, 16, 16])
+        """
+        if isinstance(latents, int):
+            if latents < 1:
+                raise ValueError(f"latents={latents}: must be at least 1")
+            latents = self.draw_latents(latents, seed)
+        with self.inference():
+            return self.sample(latents).cpu().add_(1).div_(2).clamp_(0, 1)
+
     def export_module(self) -> nn.Module:
         """Return the generator: latents ``(B, latent_size)`` in, images ``(B, 3, H, W)`` in [-1, 1] out."""
         return ImageGenerator(self._image_network("generator"))

@@ -21,6 +21,8 @@ from rl.evaluation.episodes import EpisodeScores, gather_episodes, play_episodes
 from rl.learning.divergence import Diverged, raise_on_divergence
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from rl.data import Split
     from rl.evaluation.episodes import Episodes, EpisodeShard
     from rl.evaluation.play import Player
@@ -51,6 +53,38 @@ class EpisodeEvaluation(Task, ABC):
         self.episodes = nn.ModuleDict({split: EpisodeScores() for split in ("val", "test")})
         self.last_evaluation: Episodes | None = None
         self.evaluation_seconds = 0.0
+
+    def predict(
+        self,
+        observation: Any,  # noqa: ANN401  # an array, or a dict of them
+        state: tuple[NDArray[Any], ...] | None = None,
+        episode_start: NDArray[Any] | None = None,
+        deterministic: bool = False,
+    ) -> tuple[NDArray[Any], tuple[NDArray[Any], ...] | None]:
+        """Return the actions of the policy, as ``predict`` of Stable-Baselines3's algorithms does.
+
+        A task can therefore stand wherever Stable-Baselines3 takes an algorithm to play, such as in its
+        ``evaluate_policy``.
+
+        Args:
+            observation: An observation of the game as `rl.envs.games.open_envs` makes it, or a batch of them.
+            state: Hidden state of a recurrent policy, which the policies of this package have not.
+            episode_start: Whether each observation is the first of its episode, for recurrent policies.
+            deterministic: Whether to return the most probable action (with DQN, the one of the largest Q-value)
+                instead of a random one.
+
+        Returns:
+            The action, or an array of actions ``(N, ...)``, and the next hidden state.
+
+        Example:
+            >>> from rl import A2C
+            >>> task = A2C(game="catch")  # or A2C.load_from_checkpoint(path)
+            >>> action, _ = task.predict(task.observation_space.sample(), deterministic=True)
+            >>> int(action) in range(3)
+            True
+        """
+        with self.inference():
+            return self.player.predict(observation, state, episode_start, deterministic)
 
     @property
     @abstractmethod

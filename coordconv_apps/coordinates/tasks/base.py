@@ -17,9 +17,10 @@ from coordconv_apps.training.task import ExportInterface
 from coordconv_apps.utils.argument_checks import NON_NEGATIVE, POSITIVE, check_ranges
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from lightning.pytorch.utilities.types import OptimizerLRScheduler
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from coordconv_apps.coordinates.data import NotSoClevrBatch
@@ -165,6 +166,42 @@ class CoordinateTask(EvaluatedTask["NotSoClevrBatch", nn.ModuleList], ABC):
             self.log_dict(self.time_to_perfect, sync_dist=True, reduce_fx="max")
         if perfect and self.hparams["stop_when_perfect"]:
             self.trainer.should_stop = True
+
+    def read_out(self, outputs: Tensor) -> Tensor:
+        """Turn outputs of `forward` into what `predict` returns: by default the outputs themselves."""
+        return outputs
+
+    def predict(self, centers: Tensor | NDArray[Any] | Sequence[Any]) -> Tensor:
+        """Return the network's answers for centres.
+
+        Args:
+            centers: x and y of centres in pixels, integers from 0 to the canvas size minus 1: ``(N, 2)``, or
+                ``(N, 2, 2)`` with two objects.
+
+        Returns:
+            float32 on the CPU. Classification: the probability that a pixel is the centre, ``(N, H, W)``, with a sum of
+            1. Rendering: the probability that a pixel is white, ``(N, H, W)``. Regression: x and y in pixels,
+            ``(N, 2)``.
+
+        Raises:
+            ValueError: The centres have another shape or range.
+
+        Example:
+            >>> from coordconv_apps.coordinates import CoordinateClassification
+            >>> task = CoordinateClassification(coords="xy")  # or CoordinateClassification.load_from_checkpoint(path)
+            >>> task.predict([(10, 20), (32, 32)]).shape
+            torch.Size([2, 64, 64])
+        """
+        pixels = torch.as_tensor(centers)
+        shape, most = tuple(pixels.shape), self.canvas_size - 1
+        if shape[1:] not in ((2,), (self.objects, 2)) or (len(shape) == 2 and self.objects > 1):
+            wanted = "(N, 2)" if self.objects == 1 else f"(N, {self.objects}, 2)"
+            raise ValueError(f"centers of shape {shape}: must be {wanted}")
+        if pixels.is_floating_point() or not ((pixels >= 0) & (pixels <= most)).all():
+            raise ValueError(f"centers={pixels.tolist()}: must be integers from 0 to {most}")
+        with self.inference():
+            answers = self(pixels.to(self.device, torch.int64).view(-1, self.objects, 2))
+            return self.read_out(answers.float()).cpu()
 
     def is_perfect(self, value: float) -> bool:
         """Return whether a value of the headline metric is perfect."""

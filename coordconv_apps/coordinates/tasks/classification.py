@@ -119,6 +119,10 @@ class CoordinateClassification(CoordinateTask):
         logits: Tensor = self.network(centers.flatten(1).to(self.dtype))
         return logits
 
+    def read_out(self, outputs: Tensor) -> Tensor:
+        """Return the probability of each pixel."""
+        return outputs.flatten(1).softmax(1).view_as(outputs)
+
     def training_loss(self, centers: Tensor) -> Tensor:
         """Return the cross-entropy over all pixels, or over a sample of them."""
         if self.loss == "sampled" and isinstance(self.network, PixelClassifier):

@@ -130,6 +130,10 @@ class CoordinateRendering(CoordinateTask):
         logits: Tensor = self.network(centers.flatten(1).to(self.dtype))
         return logits
 
+    def read_out(self, outputs: Tensor) -> Tensor:
+        """Return the probability that each pixel is white."""
+        return outputs.sigmoid()
+
     def training_loss(self, centers: Tensor) -> Tensor:
         """Return the loss of the pixels of the image, and of the softmax inside the paper's network."""
         network = self.network
