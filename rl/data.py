@@ -74,6 +74,7 @@ class RLData(DataModule):
         eval_episodes: Episodes of a validation.
         test_episodes: Episodes of a test.
         predict_episodes: Episodes that predict plays and films.
+        render_mode: "human" shows the episodes of predict in a window while they are played.
         deterministic: Whether evaluations take the most probable actions instead of sampling them.
         eval_max_steps: Steps of each environment after which an evaluation ends. Null for no limit.
         episodic_life: Atari: whether a lost life ends the episode for the learner, while the game continues.
@@ -101,6 +102,7 @@ class RLData(DataModule):
         eval_episodes: int = 16,
         test_episodes: int = 100,
         predict_episodes: int = 1,
+        render_mode: Literal["human"] | None = None,
         deterministic: bool = False,
         eval_max_steps: int | None = None,
         episodic_life: bool = True,
@@ -144,6 +146,7 @@ class RLData(DataModule):
         self.num_eval_envs = num_eval_envs
         self.num_episodes: dict[Split, int] = {"val": eval_episodes, "test": test_episodes}
         self.predict_episodes = predict_episodes
+        self.render_mode = render_mode
         self.deterministic = deterministic
         self.eval_max_steps = eval_max_steps
         self.options = {name: value for name, value in options.items() if value is not None}

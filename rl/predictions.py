@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,12 +15,16 @@ from rl.data import EVALUATION_SEEDS, RLData
 from rl.envs.games import find_kind
 from rl.evaluation.episodes import write_episodes
 from rl.evaluation.films import film_episode, write_gif
+from rl.evaluation.window import Window
 from rl.tasks.base import RLTask
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
+    import numpy as np
     from lightning.pytorch import LightningModule, Trainer
+    from numpy.typing import NDArray
 
 MAX_FILM_STEPS = 30_000
 """Largest number of steps of a film if ``data.eval_max_steps`` sets none. Atari games are cut off before."""
@@ -65,11 +70,15 @@ class EpisodeWriter(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Film the episodes of this rank and print their scores."""
-        for number in outputs:
-            path = run_dir(trainer) / "predictions" / f"{number:03d}.gif"
-            score, length = _write_film(trainer, pl_module, path, RLData.prediction_seed(number))
-            print(f"episode {number}: score {score:g} in {length} steps: {path}")
+        """Film the episodes of this rank, show them with ``data.render_mode=human``, and print their scores."""
+        with ExitStack() as stack:
+            show = None
+            if attached_datamodule(trainer, RLData).render_mode == "human":
+                show = stack.enter_context(Window(_rl_task(pl_module).game)).show
+            for number in outputs:
+                path = run_dir(trainer) / "predictions" / f"{number:03d}.gif"
+                score, length = _write_film(trainer, pl_module, path, RLData.prediction_seed(number), show)
+                print(f"episode {number}: score {score:g} in {length} steps: {path}")
 
     def _film_first(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.film and trainer.is_global_zero:
@@ -90,8 +99,14 @@ def _rl_task(pl_module: LightningModule) -> RLTask:
     return pl_module
 
 
-def _write_film(trainer: Trainer, pl_module: LightningModule, path: Path, seed: int) -> tuple[float, int]:
-    """Play and film one episode, and return its score and its length in steps."""
+def _write_film(
+    trainer: Trainer,
+    pl_module: LightningModule,
+    path: Path,
+    seed: int,
+    show: Callable[[NDArray[np.uint8]], None] | None = None,
+) -> tuple[float, int]:
+    """Play and film one episode, and return its score and its length in steps. Each frame is passed to ``show``."""
     data, task = attached_datamodule(trainer, RLData), _rl_task(pl_module)
     in_colour = find_kind(task.game) == "atari"  # its observations are small and grey
     env = data.open_evaluation_envs(task.game, task.env_options, 1, seed, "rgb_array" if in_colour else None)
@@ -104,6 +119,7 @@ def _write_film(trainer: Trainer, pl_module: LightningModule, path: Path, seed: 
                 seed=seed,
                 max_steps=data.eval_max_steps or MAX_FILM_STEPS,
                 rendered=in_colour,
+                show=show,
             )
     finally:
         env.close()

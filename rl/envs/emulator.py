@@ -39,6 +39,17 @@ def screen_size(game: str) -> tuple[int, int]:
     return int(height), int(width)
 
 
+def available_settings(game: str) -> dict[str, list[int]]:
+    """Return the modes and difficulties of a game's console, the default ones first.
+
+    Example:
+        >>> available_settings("pong")
+        {'mode': [0, 1], 'difficulty': [0, 1, 2, 3]}
+    """
+    ale = _loaded(game)
+    return {"mode": list(ale.getAvailableModes()), "difficulty": list(ale.getAvailableDifficulties())}
+
+
 def _loaded(game: str) -> ALEInterface:
     ALEInterface.setLoggerMode(LoggerMode.Error)
     ale = ALEInterface()

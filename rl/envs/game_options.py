@@ -25,7 +25,8 @@ class GameOptions:
         render_mode: Atari: "rgb_array" to render in colour. Other games always render if they can.
         processes: Gymnasium: whether each environment runs in its own process. This is faster for environments that
             take longer than the transfer of their observations, such as CarRacing.
-        arguments: Gymnasium: arguments of the environment, such as ``continuous: false`` for CarRacing.
+        arguments: Gymnasium: arguments of the environment, such as ``continuous: false`` for CarRacing. Atari: ``mode``
+            and ``difficulty`` of the game, which is slower than the default ones.
     """
 
     episodic_life: bool = True
@@ -45,13 +46,14 @@ class GameOptions:
     arguments: dict[str, Any] = field(default_factory=dict)
 
 
-_ONLY_FOR: dict[str, Kind] = {
-    **dict.fromkeys(("frame_skip", "noop_max", "repeat_action_probability", "num_threads"), "atari"),
-    **dict.fromkeys(("full_action_space", "image_size"), "atari"),
-    **dict.fromkeys(("balls", "paddle"), "catch"),
-    **dict.fromkeys(("processes", "arguments"), "gymnasium"),
+_ONLY_FOR: dict[str, tuple[Kind, ...]] = {
+    **dict.fromkeys(("frame_skip", "noop_max", "repeat_action_probability", "num_threads"), ("atari",)),
+    **dict.fromkeys(("full_action_space", "image_size"), ("atari",)),
+    **dict.fromkeys(("balls", "paddle"), ("catch",)),
+    "processes": ("gymnasium",),
+    "arguments": ("gymnasium", "atari"),
 }
-"""Options that one kind of game has. Those of lives, rewards and pictures are left out: evaluations set them always."""
+"""Options that some kinds of games have. Those of lives, rewards and pictures are left out: evaluations set them."""
 
 _GAMES: dict[Kind, str] = {"catch": "Catch", "atari": "Atari games", "gymnasium": "Gymnasium environments"}
 _OF_THE_TASK = ("full_action_space", "image_size", "arguments")
@@ -81,7 +83,7 @@ def check_kind(game: str, kind: Kind, options: GameOptions) -> None:
     """
     defaults = GameOptions()
     for name in (option.name for option in fields(options)):
-        value, only = getattr(options, name), _ONLY_FOR.get(name, kind)
-        if only != kind and value != getattr(defaults, name):
-            prefix = "model" if name in _OF_THE_TASK else "data"
-            raise ValueError(f"{prefix}.{name}={value}: is for {_GAMES[only]} only; model.game={game} would ignore it")
+        value, kinds = getattr(options, name), _ONLY_FOR.get(name, (kind,))
+        if kind not in kinds and value != getattr(defaults, name):
+            prefix, games = "model" if name in _OF_THE_TASK else "data", " and ".join(_GAMES[each] for each in kinds)
+            raise ValueError(f"{prefix}.{name}={value}: is for {games} only; model.game={game} would ignore it")

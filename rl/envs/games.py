@@ -9,6 +9,7 @@ import difflib
 import importlib
 import re
 import signal
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -23,7 +24,7 @@ from rl.envs.actions import GameActions
 from rl.envs.catch import GYMNASIUM_ID, CatchVecEnv
 from rl.envs.checks import GuardedVecEnv
 from rl.envs.game_options import GameOptions, Kind, check_kind
-from rl.envs.images import is_channels_last
+from rl.envs.images import as_bytes, is_channels_last
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -40,6 +41,7 @@ def make_envs(game: str, num_envs: int, seed: int | None = None, **options: Any)
     Args:
         game: "catch"; an Atari game in any spelling, such as ``pong`` or ``ALE/Pong-v5``; or the name of a Gymnasium
             environment whose observations are images, such as ``CarRacing-v3``. MiniGrid's show the whole grid.
+            Floating-point images are scaled from the bounds of their space to 0 to 255.
         num_envs: Number of environments.
         seed: Environment ``i`` is seeded with ``seed + i``. None: random seeds.
         **options: Fields of `GameOptions`.
@@ -131,10 +133,14 @@ def _make_catch(game: str, num_envs: int, seed: int | None, options: GameOptions
 
 def _make_atari(game: str, num_envs: int, seed: int | None, options: GameOptions) -> VecEnv:
     from rl.envs.atari import AtariVecEnv
+    from rl.envs.atari_modes import make_atari_modes
 
+    frames = 4 if options.frame_stack is None else options.frame_stack
+    if options.arguments:
+        return _stack_frames(make_atari_modes(game, num_envs, seed, options), replace(options, frame_stack=frames))
     others = ("balls", "paddle", "processes", "arguments")
     arguments = {name: value for name, value in vars(options).items() if name not in others}
-    arguments["frame_stack"] = 4 if options.frame_stack is None else options.frame_stack
+    arguments["frame_stack"] = frames
     return AtariVecEnv(game, num_envs, seed, **arguments)
 
 
@@ -171,7 +177,7 @@ def _make_one(spec: EnvSpec, arguments: Mapping[str, Any], *, own_process: bool 
         # Images of the whole grid, 8 pixels per cell, instead of codes of the visible cells.
         wrappers = importlib.import_module("minigrid.wrappers")
         game = wrappers.ImgObsWrapper(wrappers.RGBImgObsWrapper(game))
-    return Monitor(game)
+    return Monitor(as_bytes(game))
 
 
 def _stack_frames(envs: VecEnv, options: GameOptions) -> VecEnv:

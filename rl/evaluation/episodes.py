@@ -7,6 +7,7 @@ Scores are those of the whole game, not clipped: Stable-Baselines3's `Monitor` a
 from __future__ import annotations
 
 import csv
+import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from rl.evaluation.play import Player
 
-COLUMNS = ("game", "episode", "seed", "score", "length", "human_normalised", "complete")
+COLUMNS = ("game", "episode", "seed", "score", "length", "human_normalised", "complete", "success")
 """Columns of the table of episodes."""
 
 
@@ -41,12 +42,15 @@ class Episodes(NamedTuple):
             in steps.
         seeds: int64 ``(N,)``, seed of the environment of each episode.
         complete: bool ``(N,)``, false for episodes that ``max_steps`` cut off.
+        successes: float64 ``(N,)``, 1 or 0 where the environment reports ``is_success`` at the end, as SB3 expects it;
+            NaN for other episodes.
     """
 
     scores: NDArray[np.float64]
     lengths: NDArray[np.int64]
     seeds: NDArray[np.int64]
     complete: NDArray[np.bool_]
+    successes: NDArray[np.float64]
 
 
 class EpisodeShard(NamedTuple):
@@ -115,7 +119,7 @@ def play_episodes(
         raise ValueError(f"max_steps={max_steps}: must be an integer of at least 1")
     count = env.num_envs
     wanted = [(num_episodes + i) // count for i in range(count)]
-    found: list[list[tuple[float, int, int, bool]]] = [[] for _ in range(count)]
+    found: list[list[tuple[float, int, int, bool, float]]] = [[] for _ in range(count)]
     scores, lengths = np.zeros(count), np.zeros(count, dtype=np.int64)
     with evaluation_mode(player):
         steps = play(player, env, deterministic=deterministic, seed=seed, before=before) if num_episodes else ()
@@ -125,14 +129,17 @@ def play_episodes(
             last = number == max_steps
             for i in range(count) if last else np.flatnonzero(step.over).tolist():
                 if len(found[i]) < wanted[i]:
-                    reported = step.infos[i].get("episode", {}) if step.over[i] else {}
+                    info = step.infos[i] if step.over[i] else {}
+                    reported = info.get("episode", {})
                     score, length = reported.get("r", scores[i]), reported.get("l", lengths[i])
-                    found[i].append((float(score), int(length), seed + i, bool(step.over[i])))
+                    success = float(info.get("is_success", np.nan))
+                    found[i].append((float(score), int(length), seed + i, bool(step.over[i]), success))
                 scores[i], lengths[i] = 0.0, 0
             if last or all(len(f) >= w for f, w in zip(found, wanted, strict=True)):
                 break
-    dtype = [("scores", np.float64), ("lengths", np.int64), ("seeds", np.int64), ("complete", np.bool_)]
-    table = np.array([row for rows in found for row in rows], dtype)
+    types = (np.float64, np.int64, np.int64, np.bool_, np.float64)
+    rows = [row for rows in found for row in rows]
+    table = np.array(rows, list(zip(Episodes._fields, types, strict=True)))
     return Episodes(*(table[name].copy() for name in Episodes._fields))
 
 
@@ -154,9 +161,10 @@ def write_episodes(
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         columns = (column.tolist() for column in episodes)
-        for number, (score, length, seed, complete) in enumerate(zip(*columns, strict=True)):
+        for number, (score, length, seed, complete, success) in enumerate(zip(*columns, strict=True)):
             normalised = normalise(game, score) if complete and normalise is not None else None
-            writer.writerow([game, number, seed, score, length, normalised, int(complete)])
+            successful = None if math.isnan(success) else int(success)
+            writer.writerow([game, number, seed, score, length, normalised, int(complete), successful])
 
 
 class EpisodeScores(Metric):
@@ -166,11 +174,13 @@ class EpisodeScores(Metric):
     - ``score_median``, and ``score_iqm``, the mean of the middle half (Agarwal et al., 2021, section 4.3).
     - ``length``: mean length, in the unit of `Episodes`.
     - ``episodes``: number of episodes.
+    - ``success_rate``: fraction of successful episodes among those whose environment reports it; left out if none do.
 
     Example:
         >>> import numpy as np
         >>> metric = EpisodeScores()
-        >>> metric.update(Episodes(np.array([1.0, 5.0]), np.array([59, 59]), np.array([0, 1]), np.array([True, True])))
+        >>> scores, unknown = np.array([1.0, 5.0]), np.array([np.nan, np.nan])
+        >>> metric.update(Episodes(scores, np.array([59, 59]), np.array([0, 1]), np.array([True, True]), unknown))
         >>> {name: value.item() for name, value in metric.compute().items()}  # doctest: +NORMALIZE_WHITESPACE
         {'score': 3.0, 'score_std': 2.0, 'score_median': 3.0, 'score_iqm': 3.0, 'length': 59.0, 'episodes': 2.0}
     """
@@ -181,11 +191,13 @@ class EpisodeScores(Metric):
 
     scores: list[Tensor]
     lengths: list[Tensor]
+    successes: list[Tensor]
 
     def __init__(self) -> None:
         super().__init__()
         self.add_state("scores", [], dist_reduce_fx="cat")
         self.add_state("lengths", [], dist_reduce_fx="cat")
+        self.add_state("successes", [], dist_reduce_fx="cat")
 
     def update(self, episodes: Episodes) -> None:
         """Add episodes; there may be none."""
@@ -193,11 +205,14 @@ class EpisodeScores(Metric):
             # Single precision, since not every device has doubles. It represents integers up to 16 million.
             self.scores.append(torch.as_tensor(episodes.scores, dtype=torch.float32, device=self.device))
             self.lengths.append(torch.as_tensor(episodes.lengths, dtype=torch.float32, device=self.device))
+            self.successes.append(torch.as_tensor(episodes.successes, dtype=torch.float32, device=self.device))
 
     def compute(self) -> dict[str, Tensor]:
         """Return the scalars by name; before the first episode all but ``episodes`` are NaN."""
-        states = (self.scores, self.lengths)
-        scores, lengths = (dim_zero_cat(s).cpu().double() if len(s) else torch.zeros(0).double() for s in states)
+        states = (self.scores, self.lengths, self.successes)
+        scores, lengths, successes = (
+            dim_zero_cat(state).cpu().double() if len(state) else torch.zeros(0).double() for state in states
+        )
         cut = len(scores) // 4
         figures = {
             "score": scores.mean(),
@@ -207,4 +222,6 @@ class EpisodeScores(Metric):
             "length": lengths.mean(),
             "episodes": torch.tensor(float(len(scores))),
         }
+        if len(reported := successes[~successes.isnan()]):
+            figures["success_rate"] = reported.mean()
         return {name: value.to(self.device, torch.float32) for name, value in figures.items()}

@@ -17,7 +17,7 @@ from rl.envs.images import is_channels_last
 from rl.evaluation.play import evaluation_mode, observation_at, play
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -96,6 +96,7 @@ def film_episode(
     max_frames: int = 600,
     max_steps: int = 30_000,
     rendered: bool = False,
+    show: Callable[[NDArray[np.uint8]], None] | None = None,
 ) -> Film:
     """Play one episode in the first environment and record its frames.
 
@@ -112,6 +113,7 @@ def film_episode(
         rendered: Whether to film what the environment renders instead of the player's observations. After the end, an
             environment renders the next episode already, so that the last frame is the one before the last step, with
             the final score.
+        show: Called with the frame of every step, uint8 ``(H, W, 3)``, before the film is complete.
 
     Raises:
         ValueError: A number is out of its range, or ``rendered`` is set and the environment renders no images.
@@ -137,8 +139,12 @@ def film_episode(
         for number, step in enumerate(steps):
             if number % every == 0 and len(frames) == max_frames - 1:  # one is for the end
                 frames, scores, every = frames[::2], scores[::2], 2 * every
+            if number % every == 0 or show is not None:
+                frame = rendering[0] if rendered else newest_frame(observation_at(step.observations, 0), space)
+            if show is not None:
+                show(frame)
             if number % every == 0:
-                frames.append(rendering[0] if rendered else newest_frame(observation_at(step.observations, 0), space))
+                frames.append(frame)
                 scores.append(score)
             score += float(step.rewards[0])
             if step.over[0] or number + 1 == max_steps:

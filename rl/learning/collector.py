@@ -40,6 +40,7 @@ class Collector:
     Attributes:
         scores: Unclipped scores of the games that ended in the latest rollout.
         lengths: Lengths of these games, in steps.
+        successes: Whether these games succeeded, for those whose environment reports ``is_success``.
     """
 
     def __init__(self, env: VecEnv, steps: int, *, gamma: float, gae_lambda: float, device: torch.device) -> None:
@@ -66,6 +67,7 @@ class Collector:
         self._starts = np.zeros(shape, bool)
         self.scores: list[float] = []
         self.lengths: list[int] = []
+        self.successes: list[float] = []
         self._last: NDArray[np.uint8] | None = None
         self._last_starts = np.ones(env.num_envs, bool)
 
@@ -86,7 +88,7 @@ class Collector:
         """
         if self._last is None:
             self._last = cast("NDArray[np.uint8]", self.env.reset())
-        self.scores, self.lengths = [], []
+        self.scores, self.lengths, self.successes = [], [], []
         truncated: list[tuple[int, int, NDArray[np.uint8]]] = []
         if noise is not None:
             noise = noise.to(self.device)
@@ -98,6 +100,8 @@ class Collector:
                     if "episode" in info:
                         self.scores.append(float(info["episode"]["r"]))
                         self.lengths.append(int(info["episode"]["l"]))
+                        if "is_success" in info:
+                            self.successes.append(float(info["is_success"]))
                     if info.get("TimeLimit.truncated", False) and info.get("terminal_observation") is not None:
                         truncated.append((step, number, info["terminal_observation"]))
             started = time.perf_counter()

@@ -62,8 +62,20 @@ class RLTask(EpisodeEvaluation, ABC):
     find_unused_parameters: ClassVar[bool | None] = False  # every update uses all parameters
     precisions = ("32-true", "16-mixed", "bf16-mixed")  # images are converted to single precision
     import_args: ClassVar[frozenset[str]] = frozenset({"game"})  # Gymnasium's module:name
-    epoch_line = ("train/timesteps", "train/score", "train/loss", "val/score", "val/human_normalised", "time/fps")
-    mean_metrics: ClassVar[tuple[str, ...]] = ("train/score", "train/length")  # of values that an epoch may lack
+    epoch_line = (
+        "train/timesteps",
+        "train/score",
+        "train/loss",
+        "val/score",
+        "val/human_normalised",
+        "val/success_rate",
+        "time/fps",
+    )
+    mean_metrics: ClassVar[tuple[str, ...]] = (
+        "train/score",
+        "train/length",
+        "train/success_rate",
+    )  # of values that an epoch may lack
     changeable_args: ClassVar[frozenset[str]] = frozenset(
         {"total_timesteps", "gamma", "max_grad_norm", "lr", "lr_schedule"}
     )
@@ -169,8 +181,10 @@ class RLTask(EpisodeEvaluation, ABC):
         added = [torch.as_tensor(value).to(self.device, precise) for value in (total, count)]
         self._train_sums[name] += torch.stack(added)
 
-    def add_games(self, scores: list[float], lengths: list[int]) -> None:
+    def add_games(self, scores: list[float], lengths: list[int], successes: list[float]) -> None:
         """Add the games that ended in a training step to the means of the epoch."""
+        if successes:
+            self.add_to_mean("train/success_rate", sum(successes), len(successes))
         if scores:
             self.add_to_mean("train/score", sum(scores), len(scores))
             self.add_to_mean("train/length", float(sum(lengths)), len(lengths))

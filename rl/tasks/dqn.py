@@ -64,7 +64,8 @@ class DQN(RLTask):
         frame_stack: Number of stacked frames in an observation; null: 4 for Atari games, 1 for others.
         full_action_space: Atari: whether to offer all 18 actions instead of those that do something in the game.
         image_size: Atari: height and width of observations, in pixels.
-        arguments: Gymnasium: arguments of the environment, such as {continuous: false} of CarRacing.
+        arguments: Gymnasium: arguments of the environment, such as {continuous: false} of CarRacing. Atari: mode and
+            difficulty of the game, such as {mode: 1, difficulty: 2}, which is slower.
         total_timesteps: Steps of all environments in the training.
         buffer_size: Capacity of the replay buffer, in steps of all environments.
         learning_starts: Steps with random actions before the first update.
@@ -184,7 +185,8 @@ class DQN(RLTask):
         started, end = self.timesteps, min(self.timesteps + self.steps_per_training_step(), self.total_timesteps)
         losses: list[float] = []
         env = self._start() if self._env is None else self._env
-        self.algorithm.ep_info_buffer = deque()  # the games that end in this part
+        # The games that end in this part.
+        self.algorithm.ep_info_buffer, self.algorithm.ep_success_buffer = deque(), deque()
         optimizer = self.optimizers()
         assert isinstance(optimizer, LightningOptimizer)
         own, self.policy.optimizer = self.policy.optimizer, cast("Optimizer", optimizer)  # Lightning counts its steps
@@ -263,7 +265,8 @@ class DQN(RLTask):
     def _log(self, losses: list[float], steps: int) -> None:
         """Add a part's games, losses and exploration to the means of the epoch."""
         games = self.algorithm.ep_info_buffer or ()
-        self.add_games([float(game["r"]) for game in games], [int(game["l"]) for game in games])
+        successes = [float(success) for success in self.algorithm.ep_success_buffer or ()]
+        self.add_games([float(game["r"]) for game in games], [int(game["l"]) for game in games], successes)
         if losses:
             self.add_to_mean("train/loss", sum(losses), len(losses))
         self.add_to_mean("train/exploration", self.algorithm.exploration_rate * torch.tensor(float(steps)), steps)

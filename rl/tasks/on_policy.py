@@ -98,7 +98,7 @@ class OnPolicyTask(RLTask, ABC):
         assert self._collector is not None
         self.rollouts += 1
         self.algorithm.num_timesteps += gathered[0].numel()
-        self.add_games(self._collector.scores, self._collector.lengths)
+        self.add_games(self._collector.scores, self._collector.lengths, self._collector.successes)
         explained = explained_variance(gathered[1], gathered.sum(0))
         self.add_to_mean("train/explained_variance", explained.nan_to_num(), explained.isfinite())
         self._last_observations = own.observations[-1]

@@ -39,7 +39,8 @@ class PPO(OnPolicyTask):
         frame_stack: Number of stacked frames in an observation; null: 4 for Atari games, 1 for others.
         full_action_space: Atari: whether to offer all 18 actions instead of those that do something in the game.
         image_size: Atari: height and width of observations, in pixels.
-        arguments: Gymnasium: arguments of the environment, such as {continuous: false} of CarRacing.
+        arguments: Gymnasium: arguments of the environment, such as {continuous: false} of CarRacing. Atari: mode and
+            difficulty of the game, such as {mode: 1, difficulty: 2}, which is slower.
         total_timesteps: Steps of all environments in the training. It ends with the rollout that completes them.
         n_steps: Steps of each environment in a rollout.
         n_epochs: Epochs of updates on each rollout.

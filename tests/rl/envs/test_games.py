@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from gymnasium import spaces
+from stable_baselines3.common.env_util import make_atari_env
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecFrameStack
 
@@ -24,7 +25,8 @@ SPACES: dict[str, spaces.Space[Any]] = {
     "Tests/Picture-v0": IMAGES,
     "Tests/Dictionary-v0": spaces.Dict({"picture": IMAGES, "speed": spaces.Box(-1, 1, (2,))}),
     "Tests/Vector-v0": spaces.Box(-1, 1, (4,)),
-    "Tests/Floats-v0": spaces.Box(0, 1, (36, 40, 3)),
+    "Tests/Floats-v0": spaces.Box(-1, 1, (36, 40, 3)),
+    "Tests/Unbounded-v0": spaces.Box(-np.inf, np.inf, (36, 40, 3)),
     "Tests/Wide-v0": spaces.Box(0, 255, (40, 96, 96), np.uint8),
 }
 
@@ -222,7 +224,12 @@ def test_frames_are_stacked_on_request(game: str, frames: int, shape: tuple[int,
 
 @pytest.mark.parametrize(
     ("game", "space"),
-    [("Tests/Vector-v0", "Box"), ("Tests/Floats-v0", "Box"), ("Tests/Dictionary-v0", "Dict"), ("CartPole-v1", "Box")],
+    [
+        ("Tests/Vector-v0", "Box"),
+        ("Tests/Unbounded-v0", "Box"),
+        ("Tests/Dictionary-v0", "Dict"),
+        ("CartPole-v1", "Box"),
+    ],
 )
 def test_observations_that_are_no_images_are_told_in_one_line(game: str, space: str) -> None:
     message = rf"^model\.game={game}: observations are {space}\([^\n]*\): must be one image, uint8 [^\n]*$"
@@ -274,8 +281,11 @@ def test_a_game_of_a_module_is_found_after_importing_it() -> None:
 @pytest.mark.parametrize(
     ("game", "options", "message"),
     [
-        ("pong", {"arguments": {"mode": 1}}, "model.arguments={'mode': 1}: is for Gymnasium environments only"),
-        ("catch", {"arguments": {"balls": 3}}, "model.arguments={'balls': 3}: is for Gymnasium environments only"),
+        (
+            "catch",
+            {"arguments": {"balls": 3}},
+            "model.arguments={'balls': 3}: is for Gymnasium environments and Atari games only",
+        ),
         ("catch", {"processes": True}, "data.processes=True: is for Gymnasium environments only"),
         ("catch", {"image_size": 40}, "model.image_size=40: is for Atari games only"),
         ("Tests/Picture-v0", {"frame_skip": 2}, "data.frame_skip=2: is for Atari games only"),
@@ -285,3 +295,56 @@ def test_a_game_of_a_module_is_found_after_importing_it() -> None:
 def test_options_that_a_game_would_ignore_are_refused(game: str, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(message)}; model.game={game} would ignore it$"):
         make_envs(game, 1, **options)
+
+
+def test_floating_point_images_are_scaled_to_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = np.linspace(-1, 1, 36 * 40 * 3, dtype=np.float32).reshape(36, 40, 3)
+    monkeypatch.setattr(Game, "look", lambda self: pixels)
+    envs = make_envs("Tests/Floats-v0", 2)
+    assert envs.observation_space == spaces.Box(0, 255, (3, 36, 40), np.uint8)
+    seen = envs.reset()
+    assert isinstance(seen, np.ndarray)
+    assert seen.dtype == np.uint8
+    assert np.abs(seen[1] / 127.5 - 1 - pixels.transpose(2, 0, 1)).max() <= 0.5001 / 127.5
+    envs.close()
+
+
+def test_a_mode_of_an_atari_game_plays_stable_baselines3s_episodes() -> None:
+    settings: dict[str, Any] = {"mode": 4, "difficulty": 1}
+    envs = make_envs("breakout", 2, 3, arguments=settings, image_size=40, noop_max=5, max_episode_steps=30)
+    wrapper = {"noop_max": 5, "screen_size": 40}
+    arguments = {**settings, "frameskip": 1, "repeat_action_probability": 0.0, "max_num_frames_per_episode": 120}
+    theirs = VecFrameStack(make_atari_env("ALE/Breakout-v5", 2, 3, wrapper_kwargs=wrapper, env_kwargs=arguments), 4)
+    assert envs.observation_space.shape == (4, 40, 40)
+    actions = np.random.default_rng(0)
+    seen, expected = envs.reset(), theirs.reset()
+    ended = 0
+    for _ in range(80):
+        assert isinstance(expected, np.ndarray)
+        assert np.array_equal(seen, expected.transpose(0, 3, 1, 2))
+        action = actions.integers(4, size=2)
+        seen, rewards, dones, infos = envs.step(action)
+        expected, their_rewards, their_dones, their_infos = theirs.step(action)
+        assert (rewards.tolist(), dones.tolist()) == (their_rewards.tolist(), their_dones.tolist())
+        for info, other in zip(infos, their_infos, strict=True):
+            ended += "episode" in info
+            assert info.get("episode", {}).get("r") == other.get("episode", {}).get("r")
+    assert ended >= 2
+    envs.close()
+    theirs.close()
+    plain = make_envs("breakout", 2, 3, image_size=40, noop_max=5)
+    assert not np.array_equal(plain.reset(), make_envs("breakout", 2, 3, arguments=settings, image_size=40).reset())
+    plain.close()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"rules": 1}, "model.arguments={'rules': 1}: rules must be mode or difficulty for Atari games"),
+        ({"mode": 9}, "model.arguments={'mode': 9}: mode=9 must be one of 0, 1 for pong"),
+        ({"mode": 1, "difficulty": "1"}, "difficulty=1 must be one of 0, 1, 2, 3 for pong"),
+    ],
+)
+def test_modes_that_a_game_does_not_have_are_refused(arguments: dict[str, int], message: str) -> None:
+    with pytest.raises(ValueError, match=f"{re.escape(message)}$"):
+        make_envs("pong", 1, arguments=arguments)

@@ -185,25 +185,27 @@ def test_shares_of_nothing_are_refused(episodes: int, environments: int) -> None
 # ------------------------------------------------------------------------- files
 
 
-def some(scores: list[float]) -> Episodes:
+def some(scores: list[float], successes: list[float] | None = None) -> Episodes:
     count = len(scores)
-    return Episodes(
-        np.array(scores, np.float64), np.arange(count) + 1, np.full(count, 9), np.arange(count) != count - 1
-    )
+    complete = np.arange(count) != count - 1
+    reported = np.full(count, np.nan) if successes is None else np.array(successes, np.float64)
+    return Episodes(np.array(scores, np.float64), np.arange(count) + 1, np.full(count, 9), complete, reported)
 
 
 def test_file_has_a_line_for_each_episode(tmp_path: Path) -> None:
     path = tmp_path / "new" / "episodes.csv"
-    write_episodes(path, "pong", some([20.0, -3.5]), lambda game, score: score / 10 if game == "pong" else None)
+    write_episodes(
+        path, "pong", some([20.0, -3.5], [1.0, np.nan]), lambda game, score: score / 10 if game == "pong" else None
+    )
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.reader(file))
     assert rows == [
         list(COLUMNS),
-        ["pong", "0", "9", "20.0", "1", "2.0", "1"],
-        ["pong", "1", "9", "-3.5", "2", "", "0"],
+        ["pong", "0", "9", "20.0", "1", "2.0", "1", "1"],
+        ["pong", "1", "9", "-3.5", "2", "", "0", ""],
     ]
     write_episodes(path, "catch", some([1.0]))
-    assert path.read_text(encoding="utf-8").splitlines()[1:] == ["catch,0,9,1.0,1,,0"]
+    assert path.read_text(encoding="utf-8").splitlines()[1:] == ["catch,0,9,1.0,1,,0,"]
     assert [p.name for p in path.parent.iterdir()] == ["episodes.csv"]
 
 
@@ -231,6 +233,14 @@ def test_figures_are_those_of_numpy_and_scipy(count: int) -> None:
     figures = {name: value.item() for name, value in metric.compute().items()}
     assert figures.pop("episodes") == 0
     assert all(np.isnan(value) for value in figures.values())
+
+
+def test_the_success_rate_counts_the_episodes_that_report_it() -> None:
+    metric = EpisodeScores()
+    metric.update(some([1.0, 2.0]))
+    assert "success_rate" not in metric.compute()
+    metric.update(some([1.0, 2.0, 3.0, 4.0], [1.0, 0.0, np.nan, 1.0]))
+    assert metric.compute()["success_rate"].item() == pytest.approx(2 / 3)
 
 
 def _of_two(rank: int, folder: str, results: Any) -> None:  # noqa: ANN401  # a queue
