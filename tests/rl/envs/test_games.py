@@ -317,10 +317,10 @@ def test_a_mode_of_an_atari_game_plays_stable_baselines3s_episodes() -> None:
     theirs = VecFrameStack(make_atari_env("ALE/Breakout-v5", 2, 3, wrapper_kwargs=wrapper, env_kwargs=arguments), 4)
     assert envs.observation_space.shape == (4, 40, 40)
     actions = np.random.default_rng(0)
-    seen, expected = envs.reset(), theirs.reset()
+    seen: Any = envs.reset()
+    expected: Any = theirs.reset()
     ended = 0
     for _ in range(80):
-        assert isinstance(expected, np.ndarray)
         assert np.array_equal(seen, expected.transpose(0, 3, 1, 2))
         action = actions.integers(4, size=2)
         seen, rewards, dones, infos = envs.step(action)
@@ -332,9 +332,6 @@ def test_a_mode_of_an_atari_game_plays_stable_baselines3s_episodes() -> None:
     assert ended >= 2
     envs.close()
     theirs.close()
-    plain = make_envs("breakout", 2, 3, image_size=40, noop_max=5)
-    assert not np.array_equal(plain.reset(), make_envs("breakout", 2, 3, arguments=settings, image_size=40).reset())
-    plain.close()
 
 
 @pytest.mark.parametrize(

@@ -59,19 +59,10 @@ def test_predict_shows_each_step_and_films_as_without_a_window(
 ) -> None:
     shown: list[tuple[int, ...]] = []
     monkeypatch.setattr(Window, "show", lambda self, frame: shown.append(frame.shape))
-    short = ["--data.balls=1", "--data.eval_max_steps=null"]
+    arguments = ["--allow_random_weights", *TINY, "--data.balls=1", "--data.eval_max_steps=null"]
     texts = []
     for mode in ("null", "human"):
-        main(
-            [
-                "predict",
-                "--allow_random_weights",
-                *TINY,
-                *short,
-                f"--data.render_mode={mode}",
-                f"--runs_dir={tmp_path / mode}",
-            ]
-        )
+        main(["predict", *arguments, f"--data.render_mode={mode}", f"--runs_dir={tmp_path / mode}"])
         texts.append(capsys.readouterr().out)
     films = [next((tmp_path / mode).rglob("000.gif")).read_bytes() for mode in ("null", "human")]
     assert films[0] == films[1]
