@@ -6,8 +6,9 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from coordconv_apps.nn.add_coords import AddCoords
     from coordconv_apps.nn.convert import coordconv_layers, to_coordconv
-    from coordconv_apps.nn.coords import AddCoords, Coords, axis_coords, coord_grid
+    from coordconv_apps.nn.coords import Coordinates, Coords, axis_coords, coord_grid
     from coordconv_apps.nn.fold import fold
     from coordconv_apps.nn.layers import (
         CoordConv1d,
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
         CoordConvTranspose2d,
         CoordConvTranspose3d,
     )
+    from coordconv_apps.nn.strides import measure_strides
+    from coordconv_apps.nn.windows import WindowedModel, coord_window
 
 __version__ = "0.1.0"
 
@@ -28,16 +31,20 @@ __all__ = [
     "CoordConvTranspose1d",
     "CoordConvTranspose2d",
     "CoordConvTranspose3d",
+    "Coordinates",
     "Coords",
+    "WindowedModel",
     "__version__",
     "axis_coords",
     "coord_grid",
+    "coord_window",
     "coordconv_layers",
     "fold",
+    "measure_strides",
     "to_coordconv",
 ]
 
-_MODULES = ("layers", "convert", "fold", "coords")
+_MODULES = ("layers", "convert", "fold", "coords", "add_coords", "windows", "strides")
 
 
 def __getattr__(name: str) -> object:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from coordconv_apps.nn.coord_layer import CoordLayer
-from coordconv_apps.nn.coords import coords_for
+from coordconv_apps.nn.coords import Coordinates, CoordsLike, coords_for
 from coordconv_apps.nn.layers import COORD_CLASSES
 from coordconv_apps.nn.torch_internals import ConvNd
 
@@ -35,7 +35,12 @@ def coordconv_layers(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def to_coordconv(
-    model: nn.Module, where: Where = "first", coords: str = "xy", init: Literal["zero", "default"] = "zero"
+    model: nn.Module,
+    where: Where = "first",
+    coords: CoordsLike = "xy",
+    init: Literal["zero", "default"] = "zero",
+    *,
+    on_unsupported: Literal["error", "skip"] = "error",
 ) -> nn.Module:
     """Turn convolutions of a model into CoordConv layers, in place.
 
@@ -50,9 +55,11 @@ def to_coordconv(
             searched for in layer names (as in ``model.named_modules()``), or a function of name and layer that
             returns whether to convert the layer.
         coords: ``"xy"``, or ``"xyr"`` to add the distance from the centre. Layers over one axis get ``x``, over
-            three ``xyz``.
+            three ``xyz``. `Coordinates` for other choices. ``"none"`` leaves the model as it is.
         init: ``"zero"`` starts the coordinate weights at 0: the model's outputs do not change until training changes
             them. ``"default"`` draws them as `CoordConv2d` does; the other weights stay.
+        on_unsupported: ``"error"``, or ``"skip"`` to leave selected layers that cannot be converted as they are. Each
+            is logged as a warning with the reason.
 
     Returns:
         ``model`` itself.
@@ -61,7 +68,8 @@ def to_coordconv(
         ValueError: If ``where`` matches nothing, or only layers that have coordinates already; or if ``where``,
             ``coords`` or ``init`` is none of the above.
         TypeError: If a layer that matches cannot be converted: subclasses with a forward of their own,
-            parametrised, lazy or quantised layers. Nothing is changed then.
+            parametrised, lazy or quantised layers; with ``on_unsupported="skip"``, if none can. Nothing is changed
+            then.
 
     Example:
         >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3)).eval()
@@ -73,21 +81,31 @@ def to_coordconv(
         >>> model[0]
         CoordConv2d(3, 8, kernel_size=(3, 3), stride=(1, 1), coords='xyr')
     """
+    if on_unsupported not in ("error", "skip"):
+        raise ValueError(f"on_unsupported={on_unsupported!r} is not one of 'error', 'skip'")
     if init not in ("zero", "default"):
         raise ValueError(f"init={init!r} is not one of 'zero', 'default'")
-    coords_for(coords, 2)  # reject a bad value even if there is nothing to convert
+    if coords == "none":
+        return model
+    if isinstance(coords, str):
+        coords_for(coords, 2)  # reject a bad value even if there is nothing to convert
     classes = {kind.__name__ for module in model.modules() for kind in type(module).__mro__}
     if wrapped := sorted(classes & _WRAPPERS):
         raise TypeError(f"the model is wrapped in {wrapped[0]}, which would not see the new parameters; convert first")
     chosen = choose_layers(model, where)
     refused = {name: reason for name, layer in chosen.items() if (reason := _why_not(layer))}
-    if refused:
+    if refused and (on_unsupported == "error" or len(refused) == len(chosen)):
         listed = "; ".join(f"{name or 'the model itself'}: {reason}" for name, reason in refused.items())
         raise TypeError(
             f"to_coordconv cannot convert {len(refused)} of the layers that where={where!r} selects: {listed}"
         )
-    for name, layer in chosen.items():
-        _convert(layer, coords, init)
+    for name, reason in refused.items():
+        logger.warning("%s is not converted: %s", name or "the model", reason)
+    # Coordinates that do not fit a layer raise an error before any layer changes.
+    convertible = {name: layer for name, layer in chosen.items() if name not in refused}
+    translated = {name: coords_for(coords, _ndim(layer)) for name, layer in convertible.items()}
+    for name, layer in convertible.items():
+        _convert(layer, translated[name], init)
         logger.info("%s is now %s", name or "the model", layer)
     return model
 
@@ -157,11 +175,16 @@ def _why_not(layer: nn.Module) -> str | None:
     return f"{kind.__module__}.{kind.__qualname__} is not one of torch's own floating-point convolutions"
 
 
-def _convert(layer: nn.Module, coords: str, init: Literal["zero", "default"]) -> None:
+def _convert(layer: nn.Module, coords: str | Coordinates, init: Literal["zero", "default"]) -> None:
     layer.__class__ = COORD_CLASSES[type(layer)]
     assert isinstance(layer, CoordLayer)
-    layer.add_coords(coords_for(coords, layer.ndim))
+    layer.add_coords(coords)
     if init == "zero":
         nn.init.zeros_(layer.coord_weight)
     else:
         layer.draw(layer.coord_weight)
+
+
+def _ndim(layer: nn.Module) -> int:
+    assert isinstance(layer, ConvNd)
+    return len(layer.kernel_size)

@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from coordconv_apps.nn.coords import add_coords, coord_channels, coord_sample
+from coordconv_apps.nn.add_coords import concatenate_coords
+from coordconv_apps.nn.coords import Coordinates, CoordsLike, as_coordinates, coord_channels, layer_coords
 from coordconv_apps.nn.functional import CHANNELS_LAST, AddCoordMap, Geometry, coord_map, is_channels_last
 from coordconv_apps.nn.torch_internals import (
     ConvNd,
@@ -25,6 +26,7 @@ from coordconv_apps.nn.torch_internals import (
     repeated_padding,
     resolve_output_padding,
 )
+from coordconv_apps.nn.window_layer import SeesWindows
 
 
 class _Remembered(NamedTuple):
@@ -73,26 +75,27 @@ def _zero_missing_coord_weight(layer: nn.Module, state_dict: dict[str, Any], pre
         state_dict[prefix + "coord_weight"] = loaded[0].new_zeros(own["coord_weight"].shape)
 
 
-class CoordLayer(ConvNd):
+class CoordLayer(SeesWindows, ConvNd):
     """Base of all CoordConv layers: holds the coordinate weight, computes its map and adds it to the output."""
 
-    coords: str
+    coords: str | Coordinates
     coord_weight: nn.Parameter
-    ndim: ClassVar[int]
 
     _grid: tuple[tuple[Any, ...], Tensor] | None = None
     _remembered: _Remembered | None = None
 
-    def __init__(self, *args: Any, coords: str, **options: Any) -> None:  # noqa: ANN401 - torch's arguments
+    not_copied = SeesWindows.not_copied | {"_grid", "_remembered"}
+
+    def __init__(self, *args: Any, coords: CoordsLike, **options: Any) -> None:  # noqa: ANN401 - torch's arguments
         super().__init__(*args, **options)
         self.add_coords(coords)
         self.reset_parameters()
 
-    def add_coords(self, coords: str) -> None:
+    def add_coords(self, coords: CoordsLike) -> None:
         """Create the coordinate weight of a constructed convolution, without initial values."""
         channels = coord_channels(coords, self.ndim)
         shape = (channels, self.out_channels) if self.transposed else (self.out_channels, channels)
-        self.coords = coords
+        self.coords = layer_coords(coords, self.ndim)
         self.coord_weight = nn.Parameter(self.weight.new_empty((*shape, *self.kernel_size)))
         self.register_load_state_dict_pre_hook(_zero_missing_coord_weight)  # type: ignore[no-untyped-call]  # torch's
 
@@ -100,7 +103,7 @@ class CoordLayer(ConvNd):
         """Make this layer the ``plain`` convolution without bias, in place; everything else that is set on it stays."""
         del self.coord_weight
         self.bias = None
-        for name in ("coords", "_grid", "_remembered"):
+        for name in ("coords", "sampling", *self.not_copied):
             vars(self).pop(name, None)
         self.__class__ = plain  # type: ignore[assignment]  # the base class
 
@@ -144,7 +147,15 @@ class CoordLayer(ConvNd):
         """
         double = self.coord_weight.dtype in (torch.float64, torch.complex128)
         dtype = torch.float64 if double else torch.float32
-        grid = coord_sample(size, r=self.coords.endswith("r"), dtype=dtype, device=like.device)
+        window = self.window
+        grid = as_coordinates(self.coords).sample(size, window=window, dtype=dtype, device=like.device)
+        if (
+            window is not None
+            and grid.shape[0] != 1
+            and (like.dim() != self.ndim + 2 or grid.shape[0] != like.shape[0])
+        ):
+            batch = like.shape[0] if like.dim() == self.ndim + 2 else 1
+            raise ValueError(f"origin or full_size names {grid.shape[0]} windows, and the input has batch size {batch}")
         padding = self._grid_padding()
         mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
         return F.pad(grid, padding, mode=mode) if any(padding) else grid
@@ -166,7 +177,7 @@ class CoordLayer(ConvNd):
     def _remembered_grid(self, size: tuple[int, ...], like: Tensor) -> Tensor:
         """Return the padded grid in the memory format of the output ``like``; the last one used is kept if it pays."""
         channels_last = is_channels_last(like)
-        settings = (self.padding, repeated_padding(self), self.padding_mode, self.dilation, self.coords)
+        settings = (self.padding, repeated_padding(self), self.padding_mode, self.dilation, self.coords, self.window)
         key = (size, self.coord_weight.dtype, like.device, channels_last, settings)
         remembered = self._grid  # read once: another thread may replace it at any time
         if remembered is not None and remembered[0] == key:
@@ -189,6 +200,7 @@ class CoordLayer(ConvNd):
             or type(y) is not Tensor
             or forward_mode_active()  # input or any parameter may be a dual number
             or (y.is_cuda and torch.cuda.is_current_stream_capturing())  # a graph must own all that it reads
+            or (self.window is not None and isinstance(self.window.origin, Tensor))  # comparing would synchronise
         ):
             return y + self._map(y, self._padded_grid(self._size(input), y), input)
         weight, bias = self.coord_weight, self.bias
@@ -204,7 +216,7 @@ class CoordLayer(ConvNd):
         # On other devices than the CPU, comparing values would synchronise with the device.
         cacheable = not self.training and y.is_cpu
         if cacheable:
-            settings = (self.stride, self.padding, self.dilation, self.padding_mode)
+            settings = (self.stride, self.padding, self.dilation, self.padding_mode, self.window)
             key = (input.shape, y.shape, y.stride(), y.dtype, y.device, settings)
             remembered = self._remembered  # read once: another thread may replace it at any time
             if remembered is not None and remembered.fits(key, weight, bias):
@@ -226,10 +238,6 @@ class CoordLayer(ConvNd):
             self._remembered = None
         return super().train(mode)
 
-    def __getstate__(self) -> dict[str, Any]:
-        # Copies and pickles leave out cached values, which can be computed again.
-        return {k: v for k, v in self.__dict__.items() if k not in ("_grid", "_remembered")}
-
     def extra_repr(self) -> str:
         """Return the convolution's own description and the coordinates."""
         return f"{super().extra_repr()}, coords={self.coords!r}"  # type: ignore[no-untyped-call]  # torch's
@@ -245,6 +253,7 @@ class CoordConv(CoordLayer):
 
     def forward(self, input: Tensor) -> Tensor:
         """Convolve features ``(B, C, *size)`` or ``(C, *size)`` and the coordinates."""
+        self.next_window()
         if convolve_is_replaced(self):
             return self._forward_concatenated(input)
         return self._add_map(convolve(self, input, self.weight, None), input)
@@ -252,7 +261,10 @@ class CoordConv(CoordLayer):
     def _forward_concatenated(self, input: Tensor) -> Tensor:
         """Apply a convolution of unknown kind, as the paper draws the layer, to features and coordinates together."""
         channel_axis = -self.ndim - 1
-        groups = [add_coords(group, self.coords) for group in input.chunk(self.groups, channel_axis)]
+        groups = [
+            concatenate_coords(group, self.coords, self.ndim, self.window)
+            for group in input.chunk(self.groups, channel_axis)
+        ]
         weight = torch.cat([self.weight, self.coord_weight], 1)
         return convolve(self, torch.cat(groups, channel_axis), weight, self.bias)
 
@@ -274,6 +286,7 @@ class CoordConvTranspose(CoordLayer):
 
         ``output_size`` is the spatial size wanted, where the stride allows several; as in `torch.nn.ConvTranspose2d`.
         """
+        self.next_window()
         extra = resolve_output_padding(self, input, output_size)
         y = self._transposed(input, self.weight, None, self.stride, self.padding, extra, self.groups, self.dilation)
         return self._add_map(y, input)

@@ -13,6 +13,7 @@ from coordconv_apps.nn.convert import coordconv_layers
 from coordconv_apps.nn.coord_layer import CoordLayer
 from coordconv_apps.nn.layers import COORD_CLASSES
 from coordconv_apps.nn.torch_internals import ConvNd, convolve_is_replaced, move_forward_hooks, repeated_padding
+from coordconv_apps.nn.window_layer import SeesWindows
 
 _PLAIN_CLASSES = {coord: plain for plain, coord in COORD_CLASSES.items()}
 
@@ -137,6 +138,7 @@ def fold(
         raise TypeError(f"fold cannot fold some of the model's layers: {refused}")
     folded = _copy(model).eval()
     names = {layer: name for name, layer in coordconv_layers(folded).items()}
+    _copy_windows(model, folded)
     maps: dict[nn.Module, dict[Sizes, Tensor]] = {layer: {} for layer in names}
 
     def record(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> None:
@@ -181,6 +183,16 @@ def _copy(model: nn.Module) -> nn.Module:
     """
     held = [value for module in model.modules() for value in vars(module).values() if isinstance(value, Tensor)]
     return copy.deepcopy(model, {id(value): value.detach().clone() for value in held if not value.is_leaf})
+
+
+def _copy_windows(model: nn.Module, folded: nn.Module) -> None:
+    """Let the copy see the window that `coord_window` has set, which copies leave out."""
+    for layer, twin in zip(model.modules(), folded.modules(), strict=True):
+        if isinstance(layer, SeesWindows) and isinstance(twin, SeesWindows):
+            for place in (value for window in layer.windows for value in window if isinstance(value, Tensor)):
+                if place.dim() == 2 and len(place) > 1:
+                    raise ValueError(f"fold needs one window for all samples, and this model sees {len(place)}")
+            twin.set_windows(layer.windows)
 
 
 def _run_on_zeros(model: nn.Module, input_size: Sequence[int]) -> None:

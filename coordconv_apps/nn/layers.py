@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from coordconv_apps.nn.coord_layer import CoordConv, CoordConvTranspose, CoordLayer
+from coordconv_apps.nn.coords import CoordsLike
 
 PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
 
@@ -17,7 +18,7 @@ class CoordConv1d(CoordConv, nn.Conv1d):
     """`torch.nn.Conv1d` that also sees positions: `CoordConv2d` for one axis.
 
     Args:
-        coords: ``"x"`` or ``"xr"``; all other arguments are those of `torch.nn.Conv1d`.
+        coords: ``"x"`` or ``"xr"``, or `Coordinates`; all other arguments are those of `torch.nn.Conv1d`.
 
     Example:
         >>> CoordConv1d(3, 4, kernel_size=3, padding=1)(torch.rand(2, 3, 9)).shape
@@ -40,7 +41,7 @@ class CoordConv1d(CoordConv, nn.Conv1d):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         *,
-        coords: str = "x",
+        coords: CoordsLike = "x",
     ) -> None:
         shape = (in_channels, out_channels, kernel_size, stride, padding, dilation)
         super().__init__(*shape, groups, bias, padding_mode, device, dtype, coords=coords)
@@ -65,15 +66,15 @@ class CoordConv2d(CoordConv, nn.Conv2d):
         padding_mode: ``"zeros"``, ``"reflect"``, ``"replicate"`` or ``"circular"``.
         device: Device of the parameters.
         dtype: Type of the parameters.
-        coords: ``"xy"`` or ``"xyr"``.
+        coords: ``"xy"`` or ``"xyr"``, or `Coordinates` for other choices.
 
     Attributes:
         weight: ``(out_channels, in_channels / groups, kH, kW)``, as in `torch.nn.Conv2d`.
         bias: ``(out_channels,)`` or None.
-        coord_weight: ``(out_channels, 2 or 3, kH, kW)``: the weight of the coordinate channels.
+        coord_weight: ``(out_channels, coordinates, kH, kW)``: the weight of the coordinate channels.
 
     Raises:
-        ValueError: If ``coords`` is neither of the two, or `torch.nn.Conv2d` rejects an argument.
+        ValueError: If ``coords`` is none of these, or `torch.nn.Conv2d` rejects an argument.
 
     Shape:
         Input ``(B, in_channels, H, W)`` or ``(in_channels, H, W)``; output as in `torch.nn.Conv2d`.
@@ -102,7 +103,7 @@ class CoordConv2d(CoordConv, nn.Conv2d):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         *,
-        coords: str = "xy",
+        coords: CoordsLike = "xy",
     ) -> None:
         shape = (in_channels, out_channels, kernel_size, stride, padding, dilation)
         super().__init__(*shape, groups, bias, padding_mode, device, dtype, coords=coords)
@@ -112,7 +113,7 @@ class CoordConv3d(CoordConv, nn.Conv3d):
     """`torch.nn.Conv3d` that also sees positions: `CoordConv2d` for three axes.
 
     Args:
-        coords: ``"xyz"`` or ``"xyzr"``; all other arguments are those of `torch.nn.Conv3d`.
+        coords: ``"xyz"`` or ``"xyzr"``, or `Coordinates`; all other arguments are those of `torch.nn.Conv3d`.
 
     Example:
         >>> CoordConv3d(3, 4, kernel_size=3, padding=1)(torch.rand(2, 3, 7, 8, 9)).shape
@@ -135,7 +136,7 @@ class CoordConv3d(CoordConv, nn.Conv3d):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         *,
-        coords: str = "xyz",
+        coords: CoordsLike = "xyz",
     ) -> None:
         shape = (in_channels, out_channels, kernel_size, stride, padding, dilation)
         super().__init__(*shape, groups, bias, padding_mode, device, dtype, coords=coords)
@@ -145,7 +146,7 @@ class CoordConvTranspose1d(CoordConvTranspose, nn.ConvTranspose1d):
     """`torch.nn.ConvTranspose1d` that also sees positions: `CoordConvTranspose2d` for one axis.
 
     Args:
-        coords: ``"x"`` or ``"xr"``; all other arguments are those of `torch.nn.ConvTranspose1d`.
+        coords: ``"x"`` or ``"xr"``, or `Coordinates`; all other arguments are those of `torch.nn.ConvTranspose1d`.
 
     Example:
         >>> CoordConvTranspose1d(3, 4, kernel_size=2, stride=2)(torch.rand(2, 3, 9)).shape
@@ -170,7 +171,7 @@ class CoordConvTranspose1d(CoordConvTranspose, nn.ConvTranspose1d):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         *,
-        coords: str = "x",
+        coords: CoordsLike = "x",
     ) -> None:
         shape = (in_channels, out_channels, kernel_size, stride, padding, output_padding)
         super().__init__(*shape, groups, bias, dilation, padding_mode, device, dtype, coords=coords)
@@ -182,15 +183,15 @@ class CoordConvTranspose2d(CoordConvTranspose, nn.ConvTranspose2d):
     Equal, to rounding, to a transposed convolution of the input with its coordinate channels concatenated to it.
 
     Args:
-        coords: ``"xy"`` or ``"xyr"``; all other arguments are those of `torch.nn.ConvTranspose2d`.
+        coords: ``"xy"`` or ``"xyr"``, or `Coordinates`; all other arguments are those of `torch.nn.ConvTranspose2d`.
 
     Attributes:
         weight: ``(in_channels, out_channels / groups, kH, kW)``, as in `torch.nn.ConvTranspose2d`.
         bias: ``(out_channels,)`` or None.
-        coord_weight: ``(2 or 3, out_channels, kH, kW)``: the weight of the coordinate channels.
+        coord_weight: ``(coordinates, out_channels, kH, kW)``: the weight of the coordinate channels.
 
     Raises:
-        ValueError: If ``coords`` is neither of the two, or `torch.nn.ConvTranspose2d` rejects an argument.
+        ValueError: If ``coords`` is none of these, or `torch.nn.ConvTranspose2d` rejects an argument.
 
     Example:
         >>> layer = CoordConvTranspose2d(8, 3, kernel_size=4, stride=2, padding=1)
@@ -216,7 +217,7 @@ class CoordConvTranspose2d(CoordConvTranspose, nn.ConvTranspose2d):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         *,
-        coords: str = "xy",
+        coords: CoordsLike = "xy",
     ) -> None:
         shape = (in_channels, out_channels, kernel_size, stride, padding, output_padding)
         super().__init__(*shape, groups, bias, dilation, padding_mode, device, dtype, coords=coords)
@@ -226,7 +227,7 @@ class CoordConvTranspose3d(CoordConvTranspose, nn.ConvTranspose3d):
     """`torch.nn.ConvTranspose3d` that also sees positions: `CoordConvTranspose2d` for three axes.
 
     Args:
-        coords: ``"xyz"`` or ``"xyzr"``; all other arguments are those of `torch.nn.ConvTranspose3d`.
+        coords: ``"xyz"`` or ``"xyzr"``, or `Coordinates`; all other arguments are those of `torch.nn.ConvTranspose3d`.
 
     Example:
         >>> CoordConvTranspose3d(3, 4, kernel_size=2, stride=2)(torch.rand(2, 3, 7, 8, 9)).shape
@@ -251,7 +252,7 @@ class CoordConvTranspose3d(CoordConvTranspose, nn.ConvTranspose3d):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         *,
-        coords: str = "xyz",
+        coords: CoordsLike = "xyz",
     ) -> None:
         shape = (in_channels, out_channels, kernel_size, stride, padding, output_padding)
         super().__init__(*shape, groups, bias, dilation, padding_mode, device, dtype, coords=coords)

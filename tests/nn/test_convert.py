@@ -276,7 +276,8 @@ def test_what_was_replaced_is_logged(caplog: pytest.LogCaptureFixture) -> None:
         ({"where": lambda name, layer: False}, "selects no plain convolution"),
         ({"where": "("}, r"where='\(' is not 'first', 'all' or a regular expression: "),
         ({"where": None}, "where=None is not 'first', 'all' or a regular expression"),
-        ({"coords": "none"}, "coords='none' is not one of 'xy', 'xyr'"),
+        ({"coords": "None"}, "coords='None' is not one of 'xy', 'xyr'; Coordinates\\(\\.\\.\\.\\) names other choices"),
+        ({"on_unsupported": "warn"}, "on_unsupported='warn' is not one of 'error', 'skip'"),
         ({"coords": "x"}, "coords='x' is not one of 'xy', 'xyr'"),
         ({"init": "ones"}, "init='ones' is not one of 'zero', 'default'"),
     ],
@@ -287,6 +288,15 @@ def test_wrong_arguments_are_refused(options: dict[str, Any], message: str) -> N
     with pytest.raises(ValueError, match=message):
         to_coordconv(model, **options)
     check_unchanged(model, before)
+
+
+def test_no_coordinates_leave_the_model_as_it_is() -> None:
+    for model in (UNet(), nn.Linear(2, 2), nn.LazyConv2d(2, 3)):
+        types = [type(module) for module in model.modules()]
+        assert to_coordconv(model, "all", coords="none") is model
+        assert [type(module) for module in model.modules()] == types
+    with pytest.raises(ValueError, match="init='ones'"):
+        to_coordconv(UNet(), coords="none", init="ones")  # type: ignore[arg-type]  # wrong on purpose
 
 
 def test_a_model_without_convolutions_is_refused() -> None:
@@ -354,6 +364,20 @@ def test_what_cannot_be_converted_is_refused_and_nothing_is_changed(make: Callab
         assert list(model.state_dict()) == keys
     to_coordconv(model, "^[02]$")
     assert list(coordconv_layers(model)) == ["0", "2"]
+
+
+def test_what_cannot_be_converted_may_be_skipped(caplog: pytest.LogCaptureFixture) -> None:
+    norm = parametrizations.weight_norm(nn.Conv2d(2, 2, 3))
+    model = nn.Sequential(nn.Conv2d(3, 2, 3), PaddedConv(2, 2, 3), norm, nn.Conv2d(2, 2, 3))
+    to_coordconv(model, "all", on_unsupported="skip")
+    assert list(coordconv_layers(model)) == ["0", "3"]
+    assert type(model[1]) is PaddedConv
+    warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert len(warnings) == 2
+    assert re.match(r"1 is not converted: .*PaddedConv is not one of torch's own", warnings[0])
+    assert re.match(r"2 is not converted: .*is parametrised; convert first", warnings[1])
+    with pytest.raises(TypeError, match="cannot convert 2 of the layers that where='1.2' selects: 1: "):
+        to_coordconv(model, "1|2", on_unsupported="skip")
 
 
 def test_lazy_layers_are_converted_once_they_know_their_channels() -> None:
