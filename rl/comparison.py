@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from coordconv_apps.compare.extension import NOTHING, Extension, Row
-from coordconv_apps.compare.plots import ARM_COLOURS
 from coordconv_apps.compare.results import by_value
+from coordconv_apps.report.charts import ARM_COLOURS
 from coordconv_apps.utils.plotting import as_png
 from coordconv_apps.utils.statistics import MIN_RUNS, Estimate, confidence_interval
 from rl.evaluation.statistics import interquartile_mean, probability_of_improvement

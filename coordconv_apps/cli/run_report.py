@@ -6,6 +6,7 @@ import os
 import platform
 import shlex
 import time
+import traceback
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -13,6 +14,8 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, Timer
 
 from coordconv_apps.cli.trainer import SuiteTrainer
+from coordconv_apps.report.page import pages_wanted
+from coordconv_apps.report.run_page import write_run_page
 from coordconv_apps.runs.environment import device_name, package_versions
 from coordconv_apps.runs.lock import RunLock
 from coordconv_apps.runs.summary import read_summary, write_summary
@@ -22,7 +25,7 @@ from coordconv_apps.training.progress import epoch_metrics
 from coordconv_apps.training.task import Task
 from coordconv_apps.training.trainer_access import complete_epochs
 from coordconv_apps.utils.distributed import is_main_process
-from coordconv_apps.utils.errors import one_line
+from coordconv_apps.utils.errors import debugging, one_line
 from coordconv_apps.utils.tables import beside_real_data, table
 
 Status = Literal["running", "finished", "interrupted", "failed"]
@@ -60,6 +63,7 @@ class RunReport:
         self._seconds_before = before.get("seconds") or 0.0
         self.summary = {
             "app": self.app,
+            "package": self.package,
             "name": name,
             "command": command,
             "status": "running",
@@ -71,6 +75,7 @@ class RunReport:
             "parameters": task.parameter_count(),
             "coords": task.coords,
             "headline": task.headline or task.monitor,
+            "monitor_mode": task.monitor_mode,
             "seed": seed,
             "epochs": before.get("epochs", epochs),
             "steps": before.get("steps", 0),
@@ -116,11 +121,24 @@ class RunReport:
             summary["best"] = {"checkpoint": str(best), **self.checkpoints.best}
         if is_main_process():
             write_summary(self.folder, summary)
+            page = self._write_page() if self.running else None
             if status != "failed":
-                self._print()
+                self._print(page)
 
-    def _print(self) -> None:
-        """Print the metrics, the checkpoint, and the next command."""
+    def _write_page(self) -> Path | str | None:
+        """Write ``report.html``; return it, the reason why it cannot be written, or None if it is not wanted."""
+        assert self.folder is not None
+        if self.summary["command"] not in ("fit", "validate", "test") or not pages_wanted():
+            return None
+        try:
+            return write_run_page(self.folder, self._next_command())
+        except Exception as error:  # the training is done and saved; a drawing must not make it a failed one
+            if debugging():
+                traceback.print_exc()
+            return f"could not be written ({type(error).__name__}: {one_line(error)})"
+
+    def _print(self, page: Path | str | None = None) -> None:
+        """Print the metrics, the checkpoint, the page, and the next command."""
         summary = self.summary
         print(f"\n{summary['command']} {summary['status']} after {summary['seconds']:.1f} s")
         if summary["metrics"]:
@@ -143,6 +161,8 @@ class RunReport:
         if summary["command"] == "fit" and (limit := _used_up_time(self.trainer)) is not None:
             rows.append(("stopped", f"the time limit of {limit:.0f} s is used up; raise trainer.max_time"))
         rows.append(("summary", f"{self.folder}/summary.json"))
+        if page is not None:
+            rows.append(("report", str(page)))
         if command := self._next_command():
             rows.append(("next", command))
         print(table(rows), flush=True)

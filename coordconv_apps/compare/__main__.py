@@ -19,12 +19,16 @@ with required_extra("compare"):
     from coordconv_apps.compare.arguments import Settings, parse
     from coordconv_apps.compare.extension import NOTHING, Extension, find_extension
     from coordconv_apps.compare.gpus import job_environments, requested_gpus, visible_gpus
+    from coordconv_apps.compare.html_page import write_comparison_page
     from coordconv_apps.compare.jobs import Job, Plan
     from coordconv_apps.compare.output_folder import claim_folder, lock_folder
     from coordconv_apps.compare.processes import run_jobs, stop_signals
     from coordconv_apps.compare.report_files import write_report
     from coordconv_apps.compare.results import Result, collect
     from coordconv_apps.compare.tables import metric_table, overview_table, sections, table_note
+    from coordconv_apps.compare.verdict import verdict
+    from coordconv_apps.report.page import PAGE, pages_wanted
+    from coordconv_apps.utils.errors import one_line
 
 
 def compare(settings: Settings) -> int:
@@ -77,10 +81,11 @@ def _show(settings: Settings, results: Sequence[Result]) -> bool:
     """Write and print the report; return whether it is complete."""
     plan = settings.plan
     files, extension, mistake = _write(settings, results)
+    page, undrawn = _write_page(settings, results, extension)
     lines = []
     for section in sections(results, extension.rows, plan.over):
         lines += [] if plan.over is None else [section.heading]
-        lines += [metric_table(section.results, section.rows), table_note(section.results)]
+        lines += [metric_table(section.results, section.rows), table_note(section.results), *verdict(section.results)]
         lines += [] if plan.over is None else [""]
     if plan.over is not None:  # last, so that a terminal still shows it
         lines.append(overview_table(results, plan.over))
@@ -92,21 +97,20 @@ def _show(settings: Settings, results: Sequence[Result]) -> bool:
         print("          the same command runs the failed ones again")
     if mistake:
         print(f"failed:   {plan.module}.comparison, so the report is without its extension: {mistake}")
+    if undrawn:
+        print(f"failed:   {plan.out / PAGE}: {undrawn}")
     print(f"table:    {files[0]}\nruns:     {files[1]}")
     for file in files[2:]:
         print(f"figure:   {file}")
-    for result in results:
-        # The test's pictures, or the training's where the application draws none in its test.
-        pictures = [folder / "pictures" for folder in result.folders if (folder / "pictures").is_dir()]
-        if pictures:
-            print(f"pictures: {pictures[-1]}")
-    return not mistake
+    if page is not None:
+        print(f"report:   {page} (open it in a browser: tables, curves, pictures of all arms)")
+    return not mistake and not undrawn
 
 
 def _write(settings: Settings, results: Sequence[Result]) -> tuple[list[Path], Extension, str]:
     """Write the report, then once more with the application's extension; return files, extension and its error."""
     plan = settings.plan
-    title = f"{settings.app}: {' '.join(str(config) for config in plan.configs)}"
+    title = _title(settings)
     command = _command(settings)
     files = write_report(plan.out, title, command, results, over=plan.over)
     try:
@@ -116,8 +120,26 @@ def _write(settings: Settings, results: Sequence[Result]) -> tuple[list[Path], E
     except Exception as error:  # no error in an extension may lose the report of hours of training
         if os.environ.get("COORDCONV_DEBUG") == "1":
             raise
-        return files, NOTHING, f"{type(error).__name__}: {' '.join(str(error).split())}"
+        return files, NOTHING, f"{type(error).__name__}: {one_line(error)}"
     return files, extension, ""
+
+
+def _write_page(settings: Settings, results: Sequence[Result], extension: Extension) -> tuple[Path | None, str]:
+    """Write `report.html`, unless the user does without; return the file and the error that prevented it."""
+    if not pages_wanted():
+        return None, ""
+    plan = settings.plan
+    try:
+        page = write_comparison_page(plan.out, _title(settings), _command(settings), results, extension, plan.over)
+    except Exception as error:  # the other files of the report are there
+        if os.environ.get("COORDCONV_DEBUG") == "1":
+            raise
+        return None, f"{type(error).__name__}: {one_line(error)}"
+    return page, ""
+
+
+def _title(settings: Settings) -> str:
+    return f"{settings.app}: {' '.join(str(config) for config in settings.plan.configs)}"
 
 
 def _command(settings: Settings) -> str:

@@ -1,77 +1,99 @@
-"""The plot of a comparison: validation curves, and the test metric of each run."""
+"""The figure of a comparison: learning curves, the test metric of each run, and a picture of each arm."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
+from PIL import Image
 
+from coordconv_apps.compare.gather import arms_of, curves_by_name, final_values, headline_of, pictures_by_arm
 from coordconv_apps.compare.results import Result
 from coordconv_apps.compare.tables import headline_metric
+from coordconv_apps.report.charts import ARM_COLOURS, draw_curves, draw_final
+from coordconv_apps.report.curves import Curve
 from coordconv_apps.utils.plotting import as_png
-from coordconv_apps.utils.statistics import mean_and_deviation
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+    from matplotlib.figure import FigureBase
 
-ARM_COLOURS = {"none": "#555555", "xy": "#0072b2", "xyr": "#d55e00"}  # the colour-blind can tell them apart
+WIDTH, TALLEST_PICTURE = 11.0, 5.5
+"""Of the figure and of a picture in it, in inches."""
+
+OTHERS = {"val/": 2, "train/": 1}
+"""Number of curves below that of the headline metric, by the beginning of their names."""
 
 
 def plot_results(results: Sequence[Result], title: str = "") -> bytes:
-    """Plot the headline validation metric by epoch, and its test counterpart by arm; return a PNG file's content."""
+    """Plot the curves of all runs, their test metric, and the first picture of each arm; return a PNG file's content.
+
+    The largest panel is the headline metric of the validation.
+    """
     # Imported here, because the import takes a second and an error in the arguments should be reported at once.
     from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
+    from matplotlib.lines import Line2D
 
     finished = [result for result in results if not result.error]
-    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    curves, headline = curves_by_name(results), headline_of(results)
+    others = _others([name for name in curves if name != headline])
+    pictures = _first_pictures(results)
+    heights = [4.0, *([2.4] if others else []), *([_picture_height(pictures)] if pictures else [])]
+    figure = Figure(figsize=(WIDTH, sum(heights)), layout="constrained")
+    rows = iter(figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0])
+    left, right = next(rows).subplots(1, 2, width_ratios=(3, 2))
+    draw_curves(left, _headline_curves(results), headline or "")
+    draw_final(right, final_values(results, headline_metric(finished)), headline_metric(finished))
+    if others:
+        for axes, name in zip(next(rows).subplots(1, len(others), squeeze=False)[0], others, strict=True):
+            draw_curves(axes, curves[name], name)
+    if pictures:
+        _show_pictures(next(rows), pictures)
+    counts = {arm: sum(result.job.arm == arm for result in finished) for arm in arms_of(results)}
+    handles = [Line2D([], [], color=ARM_COLOURS[arm], linewidth=2.2, label=_label(arm, n)) for arm, n in counts.items()]
+    figure.legend(handles=handles, loc="outside upper left", ncols=len(handles), frameon=False)
     if title:
-        figure.suptitle(title)
-    curves, final = figure.subplots(1, 2, width_ratios=(2, 1))
-    arms = list(dict.fromkeys(result.job.arm for result in results))
-    headline = next((result.headline for result in finished if result.headline), None)
-    _plot_curves(curves, [result for result in finished if result.curve], arms)
-    curves.set(xlabel="epoch", ylabel=headline or "", title="Validation: mean and standard deviation over seeds")
-    curves.xaxis.set_major_locator(MaxNLocator(integer=True))
-    epochs = [epoch + 1 for result in finished for epoch in result.curve]
-    if len(set(epochs)) == 1:  # otherwise the axis shows a small part of an epoch
-        curves.set_xlim(epochs[0] - 1, epochs[0] + 1)
-    name = headline_metric(finished)
-    _plot_final(final, finished, arms, name)
-    final.set(xlabel="arm", ylabel=name, title="Test: each seed, mean and deviation")
+        figure.suptitle(title, parse_math=False)
     return as_png(figure)
 
 
-def _plot_curves(axes: "Axes", results: Sequence[Result], arms: Sequence[str]) -> None:
-    for arm in arms:
-        curves = [result.curve for result in results if result.job.arm == arm]
-        epochs = sorted({epoch for curve in curves for epoch in curve})
-        if not epochs:
-            continue
-        points = [mean_and_deviation([curve[epoch] for curve in curves if epoch in curve]) for epoch in epochs]
-        x = np.array(epochs) + 1
-        mean = np.array([point[0] for point in points])
-        deviation = np.array([point[1] or 0.0 for point in points])
-        marker = "o" if len(epochs) == 1 else ""
-        axes.plot(x, mean, color=ARM_COLOURS[arm], marker=marker, label=f"{arm} (n = {len(curves)})")
-        axes.fill_between(x, mean - deviation, mean + deviation, color=ARM_COLOURS[arm], alpha=0.2, linewidth=0)
-    axes.grid(alpha=0.3)
-    if not axes.lines:
-        axes.text(0.5, 0.5, "no run logged a validation", ha="center", va="center", transform=axes.transAxes)
-    else:
-        axes.legend()
+def _others(names: Sequence[str]) -> list[str]:
+    return [name for start, most in OTHERS.items() for name in [n for n in names if n.startswith(start)][:most]]
 
 
-def _plot_final(axes: "Axes", results: Sequence[Result], arms: Sequence[str], name: str) -> None:
-    by_seed: dict[int, list[tuple[int, float]]] = {}
-    for place, arm in enumerate(arms):
-        values = {r.job.seed: r.metrics[name] for r in results if r.job.arm == arm and name in r.metrics}
-        for seed, value in values.items():
-            by_seed.setdefault(seed, []).append((place, value))
-        if values:
-            mean, deviation = mean_and_deviation(list(values.values()))
-            axes.errorbar(place + 0.12, mean, yerr=deviation, fmt="D", capsize=5, color=ARM_COLOURS[arm])
-    for points in by_seed.values():
-        axes.plot(*zip(*points, strict=True), "o-", color="#999999", alpha=0.6, markersize=4, linewidth=0.8)
-    axes.set_xticks(range(len(arms)), arms)
-    axes.set_xlim(-0.5, len(arms) - 0.5)
-    axes.grid(axis="y", alpha=0.3)
+def _label(arm: str, count: int) -> str:
+    return f"{arm} ({count} seed{'' if count == 1 else 's'})"
+
+
+def _headline_curves(results: Sequence[Result]) -> dict[str, list[Curve]]:
+    """Return the curves of the headline metric by arm; all arms are there."""
+    found: dict[str, list[Curve]] = {arm: [] for arm in arms_of(results)}
+    for result in results:
+        points = {epoch + 1.0: value for epoch, value in result.curve.items() if math.isfinite(value)}
+        if points and not result.error:
+            found[result.job.arm].append(Curve("epoch", list(points), list(points.values())))
+    return found
+
+
+def _first_pictures(results: Sequence[Result]) -> dict[str, Image.Image]:
+    """Return a picture of each arm, of the first name that all of them have; nothing if there is none."""
+    _, found = pictures_by_arm(results)
+    of_arms: list[Mapping[str, Path]] = list(found.values())
+    for name in of_arms[0] if of_arms else ():
+        if all(name in own for own in of_arms):
+            try:
+                return {arm: Image.open(own[name]).convert("RGB") for arm, own in found.items()}
+            except OSError:  # no picture
+                continue
+    return {}
+
+
+def _picture_height(pictures: Mapping[str, Image.Image]) -> float:
+    shape = max(picture.height / picture.width for picture in pictures.values())
+    return min(TALLEST_PICTURE, WIDTH / len(pictures) * shape) + 0.35
+
+
+def _show_pictures(figure: "FigureBase", pictures: Mapping[str, Image.Image]) -> None:
+    for axes, (arm, picture) in zip(figure.subplots(1, len(pictures), squeeze=False)[0], pictures.items(), strict=True):
+        axes.imshow(picture)
+        axes.set_title(arm)
+        axes.set_axis_off()

@@ -18,6 +18,7 @@ from coordconv_apps.compare.tables import (
     sections,
     table_note,
 )
+from coordconv_apps.compare.verdict import verdict
 from coordconv_apps.utils.files import atomic_write
 
 
@@ -94,8 +95,9 @@ def _body(results: Sequence[Result], extension: Extension, over: str | None) -> 
     figures = [f"![{name}](comparison_{name}.png)" for name in extension.figures]
     body = []
     for section in sections(results, extension.rows, over):
-        shown, said = metric_table(section.results, section.rows), table_note(section.results)
-        picture = f"![Validation by epoch, and the test metric]({_figure_name(section)})"
+        shown = metric_table(section.results, section.rows)
+        said = "\n".join([table_note(section.results), *verdict(section.results)])
+        picture = f"![Learning curves, the test metric, and pictures of each arm]({_figure_name(section)})"
         body += [f"## {section.heading}", shown, said, picture]
     if over is None:
         _, shown, said, picture = body

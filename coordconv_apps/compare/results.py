@@ -1,15 +1,13 @@
 """Read the results of a comparison from the run folders that the application writes."""
 
-import csv
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from coordconv_apps.compare.jobs import Job, Plan
+from coordconv_apps.runs.reading import read_argument, read_curve
 from coordconv_apps.runs.summary import read_summary
 
 
@@ -27,6 +25,7 @@ class Result:
     curve: dict[int, float] = field(default_factory=dict)  # that metric by epoch
     folders: tuple[Path, ...] = ()  # of the training and of the test
     device: str = ""  # where it was trained
+    mode: str | None = None  # `max` if large values of the headline metric are good, `min` if small ones are
     fit_metrics: dict[str, float] = field(default_factory=dict)  # the last ones of the training
 
     @property
@@ -68,6 +67,7 @@ def collect(plan: Plan, job: Job, error: str = "") -> Result:
         curve=read_curve(fit, headline) if fit is not None and headline else {},
         folders=tuple(folder for folder in (fit, test) if folder is not None),
         device=str(training.get("device", "")),
+        mode=training.get("monitor_mode"),
         fit_metrics=_metrics(training),
     )
 
@@ -75,31 +75,3 @@ def collect(plan: Plan, job: Job, error: str = "") -> Result:
 def _metrics(summary: Mapping[str, Any]) -> dict[str, float]:
     metrics = {name: float(value) for name, value in (summary.get("metrics") or {}).items() if value is not None}
     return {name: value for name, value in metrics.items() if math.isfinite(value)}
-
-
-def read_curve(folder: Path, metric: str) -> dict[int, float]:
-    """Read a metric of a run by epoch (from 0) from its `metrics.csv`; empty where there is none."""
-    return {int(row["epoch"]): row[metric] for row in read_metrics(folder) if metric in row and "epoch" in row}
-
-
-def read_argument(folder: Path, name: str) -> object:
-    """Read an argument of a run, such as `model.game`, from its `config.yaml`; None where the file does not have it."""
-    try:
-        value: Any = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-        for key in name.split("."):
-            if key not in value:  # an argument of a class
-                value = value["init_args"]
-            value = value[key]
-    except (OSError, yaml.YAMLError, KeyError, TypeError):
-        return None
-    found: object = value
-    return found
-
-
-def read_metrics(folder: Path) -> list[dict[str, float]]:
-    """Read the rows of a run's `metrics.csv`, each without its empty columns; no rows while it cannot be read."""
-    try:
-        with (folder / "metrics.csv").open(newline="", encoding="utf-8") as file:
-            return [{name: float(text) for name, text in row.items() if text} for row in csv.DictReader(file)]
-    except (OSError, ValueError):  # not there yet, or its last row is being written
-        return []

@@ -16,7 +16,12 @@ def metric_names(results: Sequence[Result]) -> list[str]:
 
 
 def metric_table(results: Sequence[Result], further: Sequence[Row] = ()) -> str:
-    """Return the table of all metrics and further rows.
+    """Return the table of all metrics and further rows as aligned Markdown: see `metric_cells`."""
+    return aligned(metric_cells(results, further))
+
+
+def metric_cells(results: Sequence[Result], further: Sequence[Row] = ()) -> list[list[str]]:
+    """Return the cells of the table of all metrics and further rows, header first.
 
     It has the mean and deviation of each arm, and the difference from the first arm, that of the first result.
     """
@@ -26,7 +31,7 @@ def metric_table(results: Sequence[Result], further: Sequence[Row] = ()) -> str:
     parameters = {r.job: float(r.parameters) for r in finished if r.parameters is not None}
     seconds = {r.job: r.seconds for r in finished if r.seconds is not None}
     rows += [Row("parameters", parameters, ",.0f"), Row("seconds", seconds, ".1f"), *further]
-    return aligned([_header("", arms), *(_cells(row, arms) for row in rows)])
+    return [_header("", arms), *(_cells(row, arms) for row in rows)]
 
 
 def _arms(results: Sequence[Result]) -> list[str]:
@@ -54,7 +59,7 @@ def _cells(row: Row, arms: Sequence[str]) -> list[str]:
     cells = [row.name, *(_mean_cell(by_arm[arm], row.form, name_seeds) for arm in arms)]
     for arm in arms[1:]:
         seeds = [seed for seed in base if seed in by_arm[arm]]
-        cells.append(_difference_cell([base[s] for s in seeds], [by_arm[arm][s] for s in seeds], row.form))
+        cells.append(difference_text([base[s] for s in seeds], [by_arm[arm][s] for s in seeds], row.form))
     return cells
 
 
@@ -71,7 +76,7 @@ def _mean_cell(by_seed: Mapping[int, float], form: str, name_seeds: bool) -> str
     return text
 
 
-def _difference_cell(base: Sequence[float], other: Sequence[float], form: str) -> str:
+def difference_text(base: Sequence[float], other: Sequence[float], form: str) -> str:
     """Return the mean paired difference and its 95 % interval, to two digits of the interval's half width."""
     if not base:
         return "n/a"
@@ -140,7 +145,12 @@ def sections(results: Sequence[Result], further: Sequence[Row] = (), over: str |
 
 
 def overview_table(results: Sequence[Result], over: str) -> str:
-    """Return the table of the headline metric: a row for each value of the argument of `--over`."""
+    """Return the table of the headline metric as aligned Markdown: see `overview_cells`."""
+    return aligned(overview_cells(results, over))
+
+
+def overview_cells(results: Sequence[Result], over: str) -> list[list[str]]:
+    """Return the cells of the table of the headline metric: a row for each value of the argument of `--over`."""
     arms = _arms(results)
     finished = [result for result in results if not result.error]
     name = headline_metric(finished)
@@ -148,7 +158,7 @@ def overview_table(results: Sequence[Result], over: str) -> str:
     for section in sections(results):
         values = {r.job: r.metrics[name] for r in section.results if not r.error and name in r.metrics}
         rows.append(_cells(Row(str(section.value), values, ".4g"), arms))
-    return aligned([_header(f"{name} by {over}", arms), *rows])
+    return [_header(f"{name} by {over}", arms), *rows]
 
 
 def headline_metric(finished: Sequence[Result]) -> str:

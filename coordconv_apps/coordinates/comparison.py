@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from coordconv_apps.compare.extension import Extension, Row
-from coordconv_apps.compare.plots import ARM_COLOURS
+from coordconv_apps.report.charts import ARM_COLOURS
 from coordconv_apps.utils.plotting import as_png
 
 if TYPE_CHECKING:

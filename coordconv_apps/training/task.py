@@ -48,7 +48,7 @@ class Task(LightningModule):
         monitor: Metric that selects ``checkpoints/best.ckpt``, such as ``"val/iou"``.
         monitor_mode: Whether the largest (``"max"``) or the smallest (``"min"``) value is best; the latest of equal
             ones wins.
-        headline: Metric that comparisons plot; None for `monitor`.
+        headline: Metric that comparisons plot, and in which `monitor_mode` values are best; None for `monitor`.
         epoch_line: Metrics in the line that is printed after an epoch, in this order; None for all of them.
         changeable_args: Names of constructor arguments that may differ from the checkpoint's; other differences are
             errors.

@@ -1,8 +1,11 @@
-"""Render matplotlib figures as PNG files and pictures."""
+"""Render matplotlib figures as PNG files, pictures, and SVG elements of a page."""
 
 from __future__ import annotations
 
 import io
+import re
+from collections.abc import Mapping
+from html import escape
 from typing import TYPE_CHECKING
 
 from PIL import Image
@@ -24,6 +27,36 @@ def as_png(figure: Figure, dpi: float = 150) -> bytes:
 def as_picture(figure: Figure, dpi: float = 150) -> Image.Image:
     """Return a figure as a picture, for `coordconv_apps.training.pictures.Pictures`."""
     return Image.open(io.BytesIO(as_png(figure, dpi))).convert("RGB")
+
+
+def as_svg(figure: Figure, name: str, label: str, colours: Mapping[str, str] | None = None) -> str:
+    """Return a figure as an ``<svg>`` element for an HTML page; its texts stay texts, in the page's font.
+
+    Args:
+        figure: The figure; its background becomes transparent.
+        name: Begins the ids within the element, which must not occur twice on a page.
+        label: The element's accessible name, as the ``alt`` of an image.
+        colours: CSS colours, such as ``var(--ink)``, by the matplotlib colour that they replace, as ``#rrggbb``.
+    """
+    from matplotlib import rc_context
+
+    _set_fonts(figure)
+    buffer = io.StringIO()
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]  # without the XML declaration and document type, which HTML does not have
+    text = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", text, count=1, flags=re.DOTALL)  # for the whole page
+    text = re.sub(r"font-family: [^;\"]*; ?", "", text)
+    text = re.sub(r"\n\s*", "\n", text)
+    text = re.sub(r'\bid="', f'id="{name}-', text)
+    text = re.sub(r'(href="#|url\(#)', rf"\g<1>{name}-", text)
+    for colour, css in (colours or {}).items():
+        text = re.sub(colour, css, text, flags=re.IGNORECASE)
+    size = re.search(r'viewBox="[^"]*"', text)
+    head = f'<svg role="img" aria-label="{escape(label)}" {size[0] if size else ""} xmlns="http://www.w3.org/2000/svg" '
+    return head + 'xmlns:xlink="http://www.w3.org/1999/xlink">' + text[text.index(">") + 1 :].strip()
 
 
 def _set_fonts(figure: Figure) -> None:

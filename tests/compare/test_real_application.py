@@ -13,12 +13,14 @@ from coordconv_apps.compare.gpus import requested_gpus
 from coordconv_apps.compare.jobs import Job, Plan
 from coordconv_apps.runs.summary import read_summary
 from tests.compare.harness import Comparison
+from tests.helpers.html import check_page
 
 
 def test_comparison_of_the_toy_application(
     comparison: Comparison, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(compare, "merged_config", lambda plan, job: {})  # it takes seconds
+    monkeypatch.delenv("COORDCONV_REPORT")
     out = comparison.out
     args = ["tests.toy", "--config", str(comparison.config), "--out", str(out), "--trainer.accelerator=cpu"]
     assert compare.main([*args, "--jobs", "2"]) == 0, capsys.readouterr().out
@@ -33,7 +35,16 @@ def test_comparison_of_the_toy_application(
         best = read_summary(_runs(out, row["arm"]) / "version_0")["best"]
         # The toy's test set is its validation set.
         assert float(row["test/distance"]) == pytest.approx(best["value"], rel=1e-4)
-        assert f"pictures: {_runs(out, row['arm']) / 'version_0' / 'test_0' / 'pictures'}" in printed
+        check_page(_runs(out, row["arm"]) / "version_0" / "report.html")
+        check_page(_runs(out, row["arm"]) / "version_0" / "test_0" / "report.html")
+    page = check_page(out / "report.html")
+    assert f"report:   {out / 'report.html'} (open it" in printed
+    assert {image["alt"] for image in page.attributes("img")} == {"dot of none", "dot of xy"}
+    assert "argument none xy model.coords none xy" in page.text
+    assert "test/distance: xy is " in page.text
+    for line in printed.splitlines():
+        assert not line.startswith("test/distance: xy is ") or line in page.text
+    monkeypatch.setenv("COORDCONV_REPORT", "0")
 
     # Killed after its last epoch, but before its end: there is nothing left to train, only to test.
     run = _runs(out, "xy") / "version_0"

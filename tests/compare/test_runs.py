@@ -48,7 +48,6 @@ def test_comparison_of_two_arms_and_seeds(comparison: Comparison, capsys: pytest
     assert f"python -m coordconv_apps.compare {APP} --config" in markdown
     for name in names:
         assert f"finished {name}" in printed
-        assert str(comparison.out / "runs" / "fakeapp" / name / "version_0" / "test_0" / "pictures") in printed
         assert f"(log: {comparison.out / 'logs' / name}.log)" in printed
     for suffix in ("md", "csv", "png"):
         assert str(comparison.out / f"comparison.{suffix}") in printed

@@ -10,9 +10,9 @@ from coordconv_apps.compare import plots
 from coordconv_apps.compare.arguments import ARMS
 from coordconv_apps.compare.extension import Row
 from coordconv_apps.compare.jobs import Job
-from coordconv_apps.compare.plots import ARM_COLOURS
 from coordconv_apps.compare.results import Result
 from coordconv_apps.compare.tables import metric_table, table_note
+from coordconv_apps.report.charts import ARM_COLOURS
 
 
 def table_cells(results: list[Result], *rows: Row) -> dict[str, list[str]]:

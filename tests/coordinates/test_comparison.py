@@ -14,11 +14,11 @@ from PIL import Image
 
 from coordconv_apps.compare.extension import Extension
 from coordconv_apps.compare.jobs import Job, Plan
-from coordconv_apps.compare.plots import ARM_COLOURS
 from coordconv_apps.compare.results import Result, collect
 from coordconv_apps.compare.tables import metric_table
 from coordconv_apps.coordinates.__main__ import main
 from coordconv_apps.coordinates.comparison import MEASURES, SAMPLED, extend
+from coordconv_apps.report.charts import ARM_COLOURS
 from coordconv_apps.utils.plotting import as_png
 
 if TYPE_CHECKING:

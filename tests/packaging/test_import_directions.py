@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CORE = tuple(
-    f"coordconv_apps.{name}" for name in ("nn", "utils", "data", "runs", "training", "export", "cli", "compare")
+    f"coordconv_apps.{name}"
+    for name in ("nn", "utils", "data", "runs", "report", "training", "export", "cli", "compare")
 )
 """The parts of the core, each of which may import those before it."""
 
@@ -23,7 +24,14 @@ APPLICATIONS = ("coordconv_apps.coordinates", "classification", "detection", "ge
 STRICTER = {
     "coordconv_apps.nn": (),
     "coordconv_apps.utils": (),  # it serves everybody and knows nobody
-    "coordconv_apps.compare": ("coordconv_apps.nn", "coordconv_apps.utils", "coordconv_apps.runs"),  # it reads folders
+    # They read the folders of runs.
+    "coordconv_apps.report": ("coordconv_apps.utils", "coordconv_apps.runs"),
+    "coordconv_apps.compare": (
+        "coordconv_apps.nn",
+        "coordconv_apps.utils",
+        "coordconv_apps.runs",
+        "coordconv_apps.report",
+    ),
 }
 """Packages that may import less of this project than the list allows."""
 

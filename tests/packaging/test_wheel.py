@@ -21,7 +21,7 @@ EXTRAS = {
 
 def test_holds_every_module_and_config(wheel: Path) -> None:
     def files(folder: Path) -> set[str]:
-        patterns = ("**/*.py", "**/configs/*.yaml", "**/py.typed")
+        patterns = ("**/*.py", "**/configs/*.yaml", "**/py.typed", "**/templates/*")
         return {
             str(file.relative_to(folder))
             for package in PACKAGES

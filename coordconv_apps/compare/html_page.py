@@ -1,0 +1,203 @@
+"""Write `report.html`: the comparison as one page, with charts, pictures and configurations of both arms."""
+
+import datetime
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from coordconv_apps.compare.extension import Extension
+from coordconv_apps.compare.gather import arms_of, curves_by_name, final_values, headline_of, pictures_by_arm
+from coordconv_apps.compare.results import Result
+from coordconv_apps.compare.tables import (
+    Section,
+    headline_metric,
+    metric_cells,
+    overview_cells,
+    sections,
+    table_note,
+)
+from coordconv_apps.compare.verdict import verdict
+from coordconv_apps.report.configuration import differences
+from coordconv_apps.report.curves import in_reading_order
+from coordconv_apps.report.page import MEANING, PAGE, Chart, curve_chart, final_chart, write_page
+from coordconv_apps.report.pictures import MOST_PICTURES, Embedded, Panel, embed, side_by_side
+from coordconv_apps.runs.reading import read_config
+from coordconv_apps.runs.summary import read_summary
+
+MOST_CHARTS = 12
+"""Curves of a comparison; the names of further ones are listed."""
+
+MOST_CHARTS_OF_VALUE = 3
+"""Curves of each value of `--over`."""
+
+MOST_PICTURES_OF_VALUE = 1
+"""Names of pictures of each value of `--over`."""
+
+CURVES_NOTE = (
+    "Each panel shows one metric on a scale of its own. The panel of the test has a dot for each run; a grey line joins"
+    " the arms of one seed."
+)
+
+SEEDS_NOTE = " Thin curves are single seeds, thick ones their mean; a diamond is a mean with its standard deviation."
+
+DESIGN = "Each arm was trained and tested with the same seeds; the arms differ only in the arguments listed below."
+
+BASELINE = "The arm none is another network, the baseline of the paper: model.baseline={}."
+
+
+class PageSection(NamedTuple):
+    """The results of one value of `--over`, or all of them."""
+
+    heading: str
+    verdict: list[str]
+    table: list[list[str]]
+    note: list[str]
+    large: list[Chart]  # the headline metric, of the validation and of the test
+    charts: list[Chart]
+    more_curves: list[str]
+    final: bool  # whether there is a chart of the test
+    panels: list[Panel]
+    omitted: list[str]
+    pictures_note: str
+
+
+def write_comparison_page(
+    out: Path, title: str, command: str, results: Sequence[Result], extension: Extension, over: str | None
+) -> Path:
+    """Write the page of a comparison into its folder, atomically."""
+    shown = [_section(part, str(place), over) for place, part in enumerate(sections(results, extension.rows, over))]
+    arms = arms_of(results)
+    failed = [result for result in results if result.error]
+    first = _first_of_each_arm(results)
+    configs = {arm: read_config(result.folders[0]) for arm, result in first.items()}
+    rows = differences(configs) if len(configs) > 1 else []
+    context = {
+        "heading": title,
+        "subtitle": f"{len(results) - len(failed)} of {len(results)} runs finished; {out}",
+        "warnings": [f"{result.job.name} failed: {result.error}" for result in failed],
+        "sections": shown,
+        "design": " ".join([DESIGN, *_baseline(first)]) if len(arms) > 1 else "One arm was trained and tested.",
+        "meanings": [(arm, MEANING[arm]) for arm in arms],
+        "facts": _facts(results, over),
+        "overview": [] if over is None else overview_cells(results, over),
+        "notes": extension.notes,
+        "figures": _figures(extension, {panel.name for section in shown for panel in section.panels}),
+        "curves_note": CURVES_NOTE + (SEEDS_NOTE if len({result.job.seed for result in results}) > 1 else ""),
+        "arms": arms,
+        "differences": [["argument", *configs], *rows],
+        "differences_note": f"The arms differ in these arguments ({_names(first.values())}):",
+        "configs": {
+            result.job.name: (result.folders[0] / "config.yaml").read_text(encoding="utf-8", errors="replace")
+            for result in first.values()
+            if (result.folders[0] / "config.yaml").is_file()
+        },
+        "environment": _environment(results),
+        "command": command,
+        "runs": _runs(out, results),
+        "written": datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
+        "version": _version(first.values()),
+    }
+    path = out / PAGE
+    write_page(path, "comparison.html", context)
+    return path
+
+
+def _section(part: Section, place: str, over: str | None) -> PageSection:
+    curves, headline = curves_by_name(part.results), headline_of(part.results)
+    ordered = in_reading_order(curves, headline)
+    most = MOST_CHARTS if over is None else MOST_CHARTS_OF_VALUE
+    charts = [curve_chart(name, curves[name], f"{place}-{i}") for i, name in enumerate(ordered[:most])]
+    name = headline_metric([result for result in part.results if not result.error])
+    final = [final_chart(name, final_values(part.results, name), f"{place}-final")] if name else []
+    seed, pictures = pictures_by_arm(part.results)
+    panels, omitted = side_by_side(pictures, MOST_PICTURES if over is None else MOST_PICTURES_OF_VALUE)
+    large = 1 if ordered[:1] == [headline] else 0
+    return PageSection(
+        heading=part.heading,
+        verdict=verdict(part.results),
+        table=[["metric", *row[1:]] if i == 0 else row for i, row in enumerate(metric_cells(part.results, part.rows))],
+        note=table_note(part.results).splitlines(),
+        large=[*charts[:large], *final],
+        charts=charts[large:],
+        more_curves=ordered[most:],
+        final=bool(final),
+        panels=panels,
+        omitted=omitted,
+        pictures_note=f"Of seed {seed}, as the test drew them, or the training where the test draws none.",
+    )
+
+
+def _figures(extension: Extension, shown: set[str]) -> list[tuple[str, Embedded]]:
+    """Return the extension's figures, without those whose pictures the page shows side by side."""
+    found = []
+    for name, content in extension.figures.items():
+        if name not in shown:
+            try:
+                found.append((name.replace("_", " "), embed(content)))
+            except OSError:  # no picture
+                continue
+    return found
+
+
+def _first_of_each_arm(results: Iterable[Result]) -> dict[str, Result]:
+    """Return the first result of each arm that has a folder."""
+    first: dict[str, Result] = {}
+    for result in results:
+        if result.folders:
+            first.setdefault(result.job.arm, result)
+    return first
+
+
+def _baseline(first: dict[str, Result]) -> list[str]:
+    value = first["none"].argument("model.baseline") if "none" in first else None
+    return [] if value is None else [BASELINE.format(value)]
+
+
+def _names(results: Iterable[Result]) -> str:
+    return ", ".join(result.job.name for result in results)
+
+
+def _facts(results: Sequence[Result], over: str | None) -> list[tuple[str, object]]:
+    arms = arms_of(results)
+    facts: list[tuple[str, object]] = [
+        ("arms (model.coords)", ", ".join(arms)),
+        ("seeds", ", ".join(str(seed) for seed in dict.fromkeys(result.job.seed for result in results))),
+    ]
+    if over is not None:
+        facts.append((over, ", ".join(str(value) for value in dict.fromkeys(result.job.value for result in results))))
+    for name, values in (
+        ("epochs", [r.epochs for r in results]),
+        ("trainable parameters", [None if r.parameters is None else f"{r.parameters:,}" for r in results]),
+    ):
+        known = list(dict.fromkeys(str(value) for value in values if value is not None))
+        if known:
+            facts.append((name, ", ".join(known)))
+    return facts
+
+
+def _environment(results: Sequence[Result]) -> list[tuple[str, object]]:
+    """Return device and versions; several values of one are listed."""
+    found: dict[str, dict[str, None]] = {}
+    for result in results:
+        summary = read_summary(result.folders[0]) if result.folders else {}
+        of_run = {key: summary.get(key) for key in ("device", "precision", "world_size")} | (
+            summary.get("versions") or {}
+        )
+        for key, value in of_run.items():
+            if value is not None:
+                found.setdefault("processes of a run" if key == "world_size" else key, {})[str(value)] = None
+    return [(key, ", ".join(values)) for key, values in found.items()]
+
+
+def _version(results: Iterable[Result]) -> str | None:
+    versions = (read_summary(result.folders[0]).get("versions") or {} for result in results)
+    return next((of_run["coordconv_apps"] for of_run in versions if of_run.get("coordconv_apps")), None)
+
+
+def _runs(out: Path, results: Sequence[Result]) -> list[list[str]]:
+    rows = [["run", "status", "epochs", "seconds", "folder"]]
+    for r in results:
+        seconds = "" if r.seconds is None else f"{r.seconds:.1f}"
+        folder = str(r.folders[0].relative_to(out)) if r.folders else ""
+        rows.append([r.job.name, r.status, "" if r.epochs is None else str(r.epochs), seconds, folder])
+    return rows

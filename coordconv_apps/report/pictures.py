@@ -1,0 +1,97 @@
+"""Pictures within a page: scaled and compressed, so that the size of a page is bounded."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from PIL import Image
+
+WIDEST = 1100
+"""Pixels; wider pictures are scaled down."""
+
+TALLEST = 2200
+"""Pixels; taller pictures are scaled down."""
+
+MOST_BYTES = 300_000
+"""Of a PNG file; larger pictures are compressed with losses."""
+
+MOST_PICTURES = 8
+"""Names of pictures on a page; files of further names are mentioned only."""
+
+
+class Embedded(NamedTuple):
+    """A picture for an ``<img>``: its data URI, and its width and height in pixels."""
+
+    source: str
+    width: int
+    height: int
+
+
+def embed(content: bytes | Path) -> Embedded:
+    """Return a picture file, or its content, as a data URI, scaled to at most `WIDEST` x `TALLEST` pixels.
+
+    Raises:
+        OSError: The file cannot be read, or is no picture.
+    """
+    with Image.open(io.BytesIO(content) if isinstance(content, bytes) else content) as picture:
+        shown = picture.convert("RGBA" if "A" in picture.getbands() else "RGB")
+    shown.thumbnail((WIDEST, TALLEST), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    shown.save(buffer, format="PNG", optimize=True)
+    kind = "png"
+    if buffer.tell() > MOST_BYTES:
+        buffer, kind = _lossy(shown), "webp"
+    return Embedded(f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}", *shown.size)
+
+
+def _lossy(picture: Image.Image) -> io.BytesIO:
+    """Return a WebP file of at most `MOST_BYTES`, or of the lowest quality that is still readable."""
+    for quality in (85, 60, 35):
+        buffer = io.BytesIO()
+        picture.save(buffer, format="WEBP", quality=quality)
+        if buffer.tell() <= MOST_BYTES:
+            break
+    return buffer
+
+
+def find_pictures(folders: Iterable[Path]) -> dict[str, Path]:
+    """Return the pictures of a run by name; those of an earlier folder replace those of a later one."""
+    found: dict[str, Path] = {}
+    for folder in folders:
+        for file in sorted((folder / "pictures").glob("*.png")):
+            found.setdefault(file.stem, file)
+    return found
+
+
+class Panel(NamedTuple):
+    """Pictures of one name side by side."""
+
+    name: str
+    pictures: list[tuple[str, Embedded]]  # caption and picture
+
+
+def side_by_side(
+    by_caption: Mapping[str, Mapping[str, Path]], most: int = MOST_PICTURES
+) -> tuple[list[Panel], list[str]]:
+    """Return the pictures that all runs have, by name, and the names that are left out: too many, or unreadable.
+
+    Args:
+        by_caption: The pictures of each run by name, by the run's caption.
+        most: Number of names to show.
+    """
+    runs = list(by_caption.values())
+    shown: list[Panel] = []
+    omitted: list[str] = []
+    for name in (name for name in (runs[0] if runs else ()) if all(name in run for run in runs)):
+        try:
+            if len(shown) < most:
+                shown.append(Panel(name, [(caption, embed(run[name])) for caption, run in by_caption.items()]))
+                continue
+        except OSError:  # no picture
+            pass
+        omitted.append(name)
+    return shown, omitted

@@ -1,0 +1,153 @@
+"""The page of one run: a training, or a validation or test of its checkpoint."""
+
+from __future__ import annotations
+
+import datetime
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from coordconv_apps.report.curves import in_reading_order, read_curves
+from coordconv_apps.report.page import MEANING, PAGE, Chart, curve_chart, write_page
+from coordconv_apps.report.pictures import find_pictures, side_by_side
+from coordconv_apps.runs.summary import read_summary
+from coordconv_apps.utils.tables import beside_real_data
+
+MOST_CHARTS = 12
+"""Curves on a page; the names of further ones are listed."""
+
+Summary = Mapping[str, Any]
+
+
+def write_run_page(folder: Path, next_command: str | None = None) -> Path:
+    """Write ``report.html`` into the folder of a finished or interrupted command, from the files there.
+
+    Args:
+        folder: The folder of a ``fit``, ``validate`` or ``test``.
+        next_command: The command to type next, if there is one.
+    """
+    path = folder / PAGE
+    write_page(path, "run.html", _context(folder, read_summary(folder), next_command))
+    return path
+
+
+def _context(folder: Path, summary: Summary, next_command: str | None) -> dict[str, object]:
+    training = folder if summary["command"] == "fit" else folder.parent
+    charts, more = _charts(training, summary)
+    panels, omitted = side_by_side({str(summary["name"]): find_pictures([folder])})
+    config = folder / "config.yaml"
+    versions = summary.get("versions") or {}
+    return {
+        "heading": f"{summary['app']}: {summary['command']} of {summary['name']}",
+        "subtitle": f"{summary['status']}, {_duration(summary)}; {folder}",
+        "warnings": _warnings(summary),
+        "lead": _lead(summary),
+        "metrics": _metrics(summary),
+        "metrics_note": _metrics_note(summary),
+        "arm_note": f"model.coords={summary['coords']}: {MEANING.get(summary['coords'], 'an arm of its own')}.",
+        "facts": _facts(summary, training),
+        "charts": charts,
+        "more_curves": more,
+        "curves_note": "Each panel shows one metric over the training; its scale is its own.",
+        "panels": panels,
+        "omitted": omitted,
+        "pictures_note": "Drawn at the end of the command, with the weights that it had then.",
+        "configs": {"this command": config.read_text(encoding="utf-8", errors="replace")} if config.is_file() else {},
+        "environment": _environment(summary),
+        "command": _command(folder, summary),
+        "repeat_note": "With the same device and versions, this gives the same result.",
+        "next": next_command,
+        "next_note": "To resume it:" if summary["status"] == "interrupted" else "To test the best checkpoint:",
+        "written": datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
+        "version": versions.get("coordconv_apps"),
+    }
+
+
+def _charts(training: Path, summary: Summary) -> tuple[list[Chart], list[str]]:
+    curves = read_curves(training)
+    names = in_reading_order(curves, summary.get("headline"))
+    arm = str(summary["coords"])
+    charts = [curve_chart(name, {arm: [curves[name]]}, str(i)) for i, name in enumerate(names[:MOST_CHARTS])]
+    return charts, names[MOST_CHARTS:]
+
+
+def _duration(summary: Summary) -> str:
+    seconds = float(summary.get("seconds") or 0.0)
+    return f"{seconds:.1f} s" if seconds < 120 else f"{seconds / 60:.1f} min"
+
+
+def _warnings(summary: Summary) -> list[str]:
+    if summary["status"] == "interrupted":
+        return ["The training was interrupted: the figures are those of the moment at which it stopped."]
+    return [f"The command failed: {summary['error']}"] if summary["status"] == "failed" else []
+
+
+def better(mode: str | None) -> str:
+    """Return which values are better, in words: empty if it is not known.
+
+    >>> better("max")
+    'higher is better'
+    """
+    return {"max": "higher is better", "min": "lower is better"}.get(mode or "", "")
+
+
+def _lead(summary: Summary) -> str:
+    """Return the result in a sentence; empty if there is none."""
+    direction = better(summary.get("monitor_mode"))
+    remark = f" ({direction})" if direction else ""
+    if summary["command"] != "fit":
+        name = str(summary.get("headline") or "").replace("val/", f"{summary['command'].removesuffix('idate')}/", 1)
+        value = summary["metrics"].get(name)
+        return "" if value is None else f"{name} is {value:.4g}{remark}."
+    best = summary.get("best") or {}
+    if not best.get("metric") or best.get("value") is None:
+        return ""
+    return f"The best {best['metric']} was {best['value']:.4g}{remark}, after epoch {best['epoch'] + 1}."
+
+
+def _metrics(summary: Summary) -> list[list[str]]:
+    rows = beside_real_data({name: value for name, value in summary["metrics"].items() if value is not None})
+    real = any(reference is not None for _, _, reference in rows)
+    cells = [["metric", "value", *(["real data"] if real else [])]]
+    for name, value, reference in rows:
+        cells.append([name, f"{value:.5g}", *(["" if reference is None else f"{reference:.5g}"] if real else [])])
+    return cells
+
+
+def _metrics_note(summary: Summary) -> str:
+    source = "the last epoch" if summary["command"] == "fit" else f"the checkpoint {summary['checkpoint']}"
+    return f"Values of {source}. The README of the application defines its metrics."
+
+
+def _facts(summary: Summary, training: Path) -> list[tuple[str, object]]:
+    source: Summary = summary if summary["command"] == "fit" else read_summary(training)
+    facts: list[tuple[str, object]] = [
+        ("application", summary["app"]),
+        ("arm (model.coords)", summary["coords"]),
+        ("seed", summary["seed"]),
+        ("trainable parameters", f"{summary['parameters']:,}"),
+        ("epochs of the training", source.get("epochs", summary["epochs"])),
+        ("optimizer steps", source.get("steps", summary["steps"])),
+        ("duration of the command", _duration(summary)),
+    ]
+    if summary["command"] != "fit":
+        facts.append(("checkpoint", summary["checkpoint"]))
+    return facts + list((summary.get("run_facts") or {}).items())
+
+
+def _environment(summary: Summary) -> list[tuple[str, object]]:
+    rows: list[tuple[str, object]] = [
+        ("device", summary["device"]),
+        ("precision", summary["precision"]),
+        ("processes", summary["world_size"]),
+    ]
+    return rows + [(name, version or "not installed") for name, version in (summary.get("versions") or {}).items()]
+
+
+def _command(folder: Path, summary: Summary) -> str:
+    """Return the command line that repeats the run."""
+    words = ["python", "-m", str(summary.get("package") or summary["app"]), str(summary["command"])]
+    if summary["command"] == "fit":
+        return shlex.join([*words, "--config", str(folder / "config.yaml")])
+    return shlex.join([*words, "--name", str(summary["name"]), "--ckpt_path", str(summary["checkpoint"])])
