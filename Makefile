@@ -8,6 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+PIP_LOG := .venv-install.log
 
 .DEFAULT_GOAL := help
 .PHONY: help env demo test test-slow lint docs bench clean
@@ -23,13 +24,29 @@ $(STAMP): constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
 		{ echo "error: PYTHON=$(PYTHON): $$($(PYTHON) --version 2>&1), but Python 3.10 or newer is needed" >&2; exit 1; }
 	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
-	@echo "installing the versions of constraints.txt into $(VENV): a few GB, a minute or more"
-	@$(PIP) install --quiet --constraint constraints.txt setuptools
-	@$(PIP) install --constraint constraints.txt --no-build-isolation --editable '.[dev]'
+	@echo "installing the versions of constraints.txt into $(VENV): a few GB, one to ten minutes (log: $(PIP_LOG))"
+	@$(PIP) install --quiet --constraint constraints.txt setuptools >$(PIP_LOG) 2>&1 || { cat $(PIP_LOG) >&2; exit 1; }
+	@$(PIP) install --constraint constraints.txt --no-build-isolation --editable '.[dev]' >>$(PIP_LOG) 2>&1 & pid=$$!; \
+		trap 'kill $$pid; exit 130' INT TERM; $(show_progress); \
+		wait $$pid || { cat $(PIP_LOG) >&2; echo "error: the installation failed; the lines above are $(PIP_LOG)" >&2; exit 1; }
 	@touch $@
 
-demo: env ## Train and compare Faster R-CNN with and without coordinates: built-in digits, one seed, offline
-	$(BIN)/python -m coordconv_apps.compare detection --config detection/configs/quickstart.yaml --seeds 0 $(ARGS)
+# While pip runs: one line that is rewritten on a terminal, a line every half minute elsewhere.
+define show_progress
+	seconds=0; while kill -0 $$pid 2>/dev/null; do \
+		packages=$$(grep -c '^Collecting' $(PIP_LOG)); of=$$(grep -c '^[^#]' constraints.txt); \
+		line="  $$packages packages found, $$seconds s"; \
+		! grep -q '^Installing collected' $(PIP_LOG) || line="  writing $$packages packages to $(VENV), $$seconds s"; \
+		if [ -t 1 ]; then printf '\r%s   ' "$$line"; elif [ $$((seconds % 30)) -eq 0 ]; then echo "$$line"; fi; \
+		sleep 1; seconds=$$((seconds + 1)); \
+	done; [ ! -t 1 ] || echo
+endef
+
+demo: ## Train and compare Faster R-CNN with and without coordinates: built-in digits, one seed, offline
+	@echo "demo: Faster R-CNN on handwritten digits, with and without coordinates. Two trainings and tests take about three"
+	@echo "minutes on two CPU cores. `test -e $(STAMP) || echo 'Before them, the environment is installed: one to ten minutes.'`"
+	@$(MAKE) --no-print-directory env
+	@$(BIN)/python -m coordconv_apps.compare detection --config detection/configs/quickstart.yaml --seeds 0 $(ARGS)
 
 test: env ## Run the tests (ARGS="-k compare" picks some, TEST_WORKERS=0 uses one process)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(TEST_WORKERS) $(ARGS)
