@@ -19,7 +19,7 @@ from coordconv_apps.compare.tables import (
 from coordconv_apps.compare.verdict import verdict
 from coordconv_apps.report.configuration import differences
 from coordconv_apps.report.curves import in_reading_order
-from coordconv_apps.report.page import MEANING, PAGE, Chart, curve_chart, final_chart, write_page
+from coordconv_apps.report.page import MEANING, PAGE, curve_chart, final_chart, write_page
 from coordconv_apps.report.pictures import MOST_PICTURES, Embedded, Panel, embed, side_by_side
 from coordconv_apps.runs.reading import read_config
 from coordconv_apps.runs.summary import read_summary
@@ -52,8 +52,8 @@ class PageSection(NamedTuple):
     verdict: list[str]
     table: list[list[str]]
     note: list[str]
-    large: list[Chart]  # the headline metric, of the validation and of the test
-    charts: list[Chart]
+    large: list[str]  # the headline metric, of the validation and of the test
+    charts: list[str]
     more_curves: list[str]
     final: bool  # whether there is a chart of the test
     panels: list[Panel]

@@ -5,15 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
 
 from coordconv_apps.report.charts import ARM_COLOURS, draw_curves, draw_final
 from coordconv_apps.report.curves import Curve
 from coordconv_apps.utils.files import atomic_write
 from coordconv_apps.utils.plotting import as_svg
-
-if TYPE_CHECKING:
-    from markupsafe import Markup
 
 PAGE = "report.html"
 
@@ -40,23 +36,15 @@ def pages_wanted() -> bool:
     return os.environ.get("COORDCONV_REPORT", "") != "0"
 
 
-class Chart(NamedTuple):
-    """A chart and the sentence under it."""
-
-    svg: Markup
-    caption: str
-
-
-def curve_chart(name: str, by_arm: Mapping[str, Sequence[Curve]], number: str) -> Chart:
-    """Draw a metric of all arms' runs over the training; `number` is unique on the page."""
-    from markupsafe import Markup
+def curve_chart(name: str, by_arm: Mapping[str, Sequence[Curve]], number: str) -> str:
+    """Return a chart of a metric of all arms' runs over the training; `number` is unique on the page."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=SIZE, layout="constrained")
     draw_curves(figure.subplots(), by_arm, name)
     unit = next((curve.unit for curves in by_arm.values() for curve in curves), "epoch")
     label = f"{name} by {unit}: " + "; ".join(_course(arm, curves) for arm, curves in by_arm.items())
-    return Chart(Markup(as_svg(figure, f"chart{number}", label, CSS_COLOURS)), label)  # noqa: S704  # escaped by as_svg
+    return as_svg(figure, f"chart{number}", label, CSS_COLOURS)
 
 
 def _course(arm: str, curves: Sequence[Curve]) -> str:
@@ -68,16 +56,15 @@ def _course(arm: str, curves: Sequence[Curve]) -> str:
     return f"{arm} from {first:.4g} to {last:.4g}{runs}"
 
 
-def final_chart(name: str, by_arm: Mapping[str, Mapping[int, float]], number: str) -> Chart:
-    """Draw a test metric by seed, an arm a line; `number` is unique on the page."""
-    from markupsafe import Markup
+def final_chart(name: str, by_arm: Mapping[str, Mapping[int, float]], number: str) -> str:
+    """Return a chart of a test metric by seed, an arm a line; `number` is unique on the page."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=SIZE, layout="constrained")
     draw_final(figure.subplots(), by_arm, name)
     values = (f"{arm} {', '.join(f'{v:.4g}' for v in of.values()) or 'has none'}" for arm, of in by_arm.items())
     label = f"{name} of each seed: {'; '.join(values)}"
-    return Chart(Markup(as_svg(figure, f"chart{number}", label, CSS_COLOURS)), label)  # noqa: S704  # escaped by as_svg
+    return as_svg(figure, f"chart{number}", label, CSS_COLOURS)
 
 
 def write_page(path: Path, template: str, context: Mapping[str, object]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from coordconv_apps.report.curves import in_reading_order, read_curves
-from coordconv_apps.report.page import MEANING, PAGE, Chart, curve_chart, write_page
+from coordconv_apps.report.page import MEANING, PAGE, curve_chart, write_page
 from coordconv_apps.report.pictures import find_pictures, side_by_side
 from coordconv_apps.runs.summary import read_summary
 from coordconv_apps.utils.tables import beside_real_data
@@ -64,7 +64,7 @@ def _context(folder: Path, summary: Summary, next_command: str | None) -> dict[s
     }
 
 
-def _charts(training: Path, summary: Summary) -> tuple[list[Chart], list[str]]:
+def _charts(training: Path, summary: Summary) -> tuple[list[str], list[str]]:
     curves = read_curves(training)
     names = in_reading_order(curves, summary.get("headline"))
     arm = str(summary["coords"])
