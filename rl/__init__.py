@@ -11,9 +11,15 @@ import importlib
 import sys
 from contextlib import nullcontext
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from coordconv_apps.utils.extras import required_extra
 from rl.envs.threads import share_cores
+
+if TYPE_CHECKING:
+    from rl.tasks import A2C as A2C
+    from rl.tasks import DQN as DQN
+    from rl.tasks import PPO as PPO
 
 _STARTED = sys.argv[0] == "-m"  # `python -m ...` has just started, and torch is not imported yet
 if _STARTED:

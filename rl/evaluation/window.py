@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -38,17 +39,17 @@ class Window:
 
     def __init__(self, title: str, steps_per_second: float = STEPS_PER_SECOND) -> None:
         try:
-            import pygame
+            pygame = importlib.import_module("pygame")  # either of pygame and pygame-ce, which minigrid installs
         except ImportError as error:
-            raise UserError("data.render_mode=human: needs pygame: pip install pygame") from error
-        self._pygame = pygame
+            raise UserError("data.render_mode=human: needs pygame: pip install pygame-ce") from error
+        self._pygame: Any = pygame
         try:
             pygame.display.init()
             pygame.display.set_caption(title)
         except pygame.error as error:
             raise UserError(f"data.render_mode=human: no window can be opened ({one_line(error)})") from error
         self._clock, self._steps_per_second = pygame.time.Clock(), steps_per_second
-        self._screen: pygame.Surface | None = None
+        self._screen: Any = None
 
     def show(self, frame: NDArray[np.uint8]) -> None:
         """Show a frame, uint8 ``(H, W, 3)``, once its time has come; raise `WindowClosed` if the user has closed it."""
