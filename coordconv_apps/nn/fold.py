@@ -9,94 +9,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from coordconv_apps.nn import fuse
 from coordconv_apps.nn.convert import coordconv_layers
 from coordconv_apps.nn.coord_layer import CoordLayer
+from coordconv_apps.nn.folded_conv import FoldedConv, Sizes, sizes_of
 from coordconv_apps.nn.layers import COORD_CLASSES
-from coordconv_apps.nn.torch_internals import ConvNd, convolve_is_replaced, move_forward_hooks, repeated_padding
+from coordconv_apps.nn.torch_internals import convolve_is_replaced, move_forward_hooks
 from coordconv_apps.nn.window_layer import SeesWindows
 
 _PLAIN_CLASSES = {coord: plain for plain, coord in COORD_CLASSES.items()}
 
-_READ_ONLY = frozenset(
-    {
-        *("weight", "bias", "in_channels", "out_channels", "kernel_size", "stride", "padding", "output_padding"),
-        *("dilation", "groups", "padding_mode", "transposed"),
-    }
-)
-
-Sizes = tuple[tuple[int, ...], tuple[int, ...]]
-"""The spatial sizes of a layer's input and output."""
-
-
-def _sizes(input: Tensor, output: Tensor, ndim: int) -> Sizes:
-    # Sizes are tensors in torch.jit.trace and symbols in torch.compile; as integers they become constants there.
-    first, second = (tuple(int(s) for s in tensor.shape[-ndim:]) for tensor in (input, output))
-    return first, second
-
-
-def _text(sizes: Sizes) -> str:
-    """Return sizes as text, such as ``32x32_to_16x16``."""
-    return "_to_".join("x".join(map(str, size)) for size in sizes)
-
-
-def _settings(conv: nn.Module) -> tuple[Any, ...]:
-    """Return what a folded layer's map depends on, apart from sizes and weights."""
-    if not isinstance(conv, ConvNd):  # such as a LoRA layer around the convolution
-        return ()
-    names = (conv.stride, conv.padding, conv.dilation, conv.padding_mode)
-    return (*names, repeated_padding(conv), convolve_is_replaced(conv))
-
-
-class FoldedConv(nn.Module):
-    """A plain convolution and a constant map added to its output; `fold` puts it in a CoordConv layer's place.
-
-    The convolution's weight and settings can be read here, too, but not set. There is no ``bias``: the map holds it.
-    Code that computes with ``weight`` and ``bias``, such as `torch.nn.utils.fuse_conv_bn_eval`, would lose the map.
-
-    Args:
-        conv: The convolution, without bias: the map holds it.
-        maps: The map of shape ``(C, *output size)`` for each pair of an input and an output size that can occur; a
-            transposed layer can make outputs of several sizes from one input size.
-    """
-
-    def __init__(self, conv: nn.Module, maps: dict[Sizes, Tensor]) -> None:
-        super().__init__()
-        self.conv = conv
-        self._names = {sizes: f"map_{_text(sizes)}" for sizes in maps}
-        for sizes, value in maps.items():
-            self.register_buffer(self._names[sizes], value)
-        self._ndim = value.dim() - 1
-        self._settings = _settings(conv)
-
-    def forward(self, input: Tensor, *args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401 - the convolution's arguments
-        """Convolve ``input`` of shape ``(B, C, *size)`` or ``(C, *size)`` and add the map for its spatial size."""
-        if _settings(self.conv) not in (self._settings, ()):
-            raise ValueError("the convolution of a folded layer was changed, and its map is for the old settings")
-        y: Tensor = self.conv(input, *args, **kwargs)
-        sizes = _sizes(input, y, self._ndim)
-        name = self._names.get(sizes)
-        if name is None:
-            known = ", ".join(_text(sizes) for sizes in self._names)
-            raise ValueError(
-                f"this layer's spatial size is {_text(sizes)} (input_to_output), and the model was folded for: {known};"
-                " fold it again for this input size, or for several sizes with forward=..."
-            )
-        constant: Tensor = getattr(self, name)
-        return y + constant.to(y.dtype)  # autocast may have made y half-precision
-
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - torch's
-        if name == "bias":
-            raise AttributeError("a folded layer has no bias: its constant map holds bias and coordinates")
-        return getattr(self.conv, name) if name in _READ_ONLY else super().__getattr__(name)
-
-    def __setattr__(self, name: str, value: Any) -> None:  # noqa: ANN401 - torch's
-        if name in _READ_ONLY:
-            raise AttributeError(f"{name} of a folded layer is read-only: change the model, then fold it")
-        super().__setattr__(name, value)
-
 
 def fold(
-    model: nn.Module, input_size: Sequence[int], forward: Callable[[nn.Module], object] | None = None
+    model: nn.Module,
+    input_size: Sequence[int],
+    forward: Callable[[nn.Module], object] | None = None,
+    *,
+    fuse_batch_norm: bool = False,
 ) -> nn.Module:
     """Copy a model with its CoordConv layers turned into plain convolutions and constant maps, for deployment.
 
@@ -108,6 +37,9 @@ def fold(
         input_size: Shape of one input, batch included, such as ``(1, 3, 224, 224)``. Any batch size works afterwards.
         forward: For models whose input is not one float tensor: a function that runs the given model on every input
             size that will occur, such as ``lambda m: m([torch.rand(3, 64, 64)])``. ``input_size`` is not used then.
+        fuse_batch_norm: Also fuse each batch norm into the convolution before it, plain ones included, where nothing
+            else reads the convolution's output. The weight, the map and the bias are scaled, and the batch norm
+            becomes `torch.nn.Identity`.
 
     Returns:
         A copy in evaluation mode. It raises a ValueError for an input of another size.
@@ -139,21 +71,20 @@ def fold(
     folded = _copy(model).eval()
     names = {layer: name for name, layer in coordconv_layers(folded).items()}
     _copy_windows(model, folded)
+    if fuse_batch_norm:
+        fuse.fuse_batch_norm(folded, lambda: _run(folded, input_size, forward))
     maps: dict[nn.Module, dict[Sizes, Tensor]] = {layer: {} for layer in names}
 
     def record(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> None:
         assert isinstance(layer, CoordLayer)
         input = args[0] if args else kwargs["input"]
-        maps[layer][_sizes(input, output, layer.ndim)] = layer.coord_map(input, output).clone()
+        maps[layer][sizes_of(input, output, layer.ndim)] = layer.coord_map(input, output).clone()
 
     # Before the model's own hooks, which may change the output.
     handles = [layer.register_forward_hook(record, prepend=True, with_kwargs=True) for layer in names]
     # A model that torch.compile has compiled before does not call hooks.
     with torch.no_grad(), torch.compiler.set_stance("force_eager"):
-        if forward is None:
-            _run_on_zeros(folded, input_size)
-        else:
-            forward(folded)
+        _run(folded, input_size, forward)
     for handle in handles:
         handle.remove()
     unreached = [name or "the model itself" for layer, name in names.items() if not maps[layer]]
@@ -195,7 +126,12 @@ def _copy_windows(model: nn.Module, folded: nn.Module) -> None:
             twin.set_windows(layer.windows)
 
 
-def _run_on_zeros(model: nn.Module, input_size: Sequence[int]) -> None:
+def _run(model: nn.Module, input_size: Sequence[int], forward: Callable[[nn.Module], object] | None) -> object:
+    """Run the model as the caller of `fold` asks for, and return its outputs."""
+    return _run_on_zeros(model, input_size) if forward is None else forward(model)
+
+
+def _run_on_zeros(model: nn.Module, input_size: Sequence[int]) -> object:
     """Run the model on zeros of a shape; raise `ValueError` if it is no shape or the model does not take it."""
     example = next(model.parameters())
     try:
@@ -205,7 +141,7 @@ def _run_on_zeros(model: nn.Module, input_size: Sequence[int]) -> None:
             f"input_size={input_size!r}: must be the shape of one input, batch included, such as (1, 3, 224, 224)"
         ) from None
     try:
-        model(torch.zeros(shape, dtype=example.dtype, device=example.device))
+        return model(torch.zeros(shape, dtype=example.dtype, device=example.device))
     except Exception as error:
         reason = str(error).partition("\n")[0]
         raise ValueError(

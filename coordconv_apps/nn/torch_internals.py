@@ -71,3 +71,8 @@ def move_forward_hooks(source: nn.Module, target: nn.Module) -> None:
         if name.startswith(("_forward_hooks", "_forward_pre_hooks")):
             getattr(target, name).update(hooks)
             hooks.clear()
+
+
+def has_forward_hooks(module: nn.Module) -> bool:
+    """Return whether hooks run before or after a module's forward. Registered hooks cannot be listed."""
+    return any(vars(module).get(name) for name in ("_forward_hooks", "_forward_pre_hooks"))

@@ -30,7 +30,7 @@ def converted(model: nn.Module, coords: str = "xyr", where: str = "all") -> nn.M
     torch.manual_seed(0)
     to_coordconv(model, where, coords, init="default")
     for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
+        if isinstance(module, nn.BatchNorm2d) and module.track_running_stats:
             nn.init.uniform_(module.running_mean)  # type: ignore[arg-type]  # it has running statistics
             nn.init.uniform_(module.running_var, 0.5, 1.5)  # type: ignore[arg-type]  # as above
     return model.eval()
@@ -285,6 +285,99 @@ def test_batch_normalisation_is_fused_before_converting_or_with_the_coordinates(
     scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
     trained.coord_weight = nn.Parameter(layer.coord_weight * scale.view(-1, 1, 1, 1))
     torch.testing.assert_close(trained(x), model(x))
+
+
+class Normalised(nn.Module):
+    """Batch norms that may be fused (a, b, c), and such that may not, because something else reads the convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1, bias=False), nn.BatchNorm2d(4))
+        self.b = nn.Sequential(nn.ConvTranspose2d(4, 4, 2, stride=2), nn.BatchNorm2d(4, affine=False))
+        self.c = nn.ModuleDict({"conv": nn.Conv2d(4, 4, 3, 2, 1, groups=2), "norm": nn.BatchNorm2d(4)})
+        self.added = nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4))
+        self.shared, self.norms = nn.Conv2d(4, 4, 1), nn.ModuleList([nn.BatchNorm2d(4), nn.BatchNorm2d(4)])
+        self.batch = nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4, track_running_stats=False))
+        self.grouped = nn.Sequential(nn.ConvTranspose2d(4, 4, 1, groups=2), nn.BatchNorm2d(4))
+        self.hooked = nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4))
+        self.hooked[0].register_forward_hook(lambda module, args, output: output + 1)
+        self.returned = nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        x = torch.relu(self.b(torch.relu(self.a(x))))
+        x = torch.relu_(self.c["norm"](self.c["conv"](x)))
+        y = self.added[0](x)
+        x = self.added[1](y) + y
+        for norm in self.norms:
+            x = norm(self.shared(x))
+        x = self.hooked(self.grouped(self.batch(x)))
+        y = self.returned[0](x)
+        return self.returned[1](y), y
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("where", ["all", r"^[abc]\b"])
+def test_batch_normalisation_is_fused_by_fold(dtype: torch.dtype, where: str) -> None:
+    model = converted(Normalised(), where=where).to(dtype)
+    x = torch.randn(2, 3, 8, 6, dtype=dtype)
+    folded = fold(model, x.shape, fuse_batch_norm=True)
+    with torch.no_grad():
+        torch.testing.assert_close(folded(x), model(x))
+    identities = [name for name, module in folded.named_modules() if isinstance(module, nn.Identity)]
+    assert identities == ["a.1", "b.1", "c.norm"]
+    assert isinstance(model.get_submodule("a.1"), nn.BatchNorm2d)
+
+
+def test_plain_and_coordinate_convolutions_of_a_resnet_are_fused() -> None:
+    model = converted(torchvision.models.resnet18(weights=None), where=r"conv1$")
+    folded = fold(model, (1, 3, 32, 32), fuse_batch_norm=True)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
+    check(model, folded, torch.randn(2, 3, 32, 32))
+    window = fold(model, (), forward=lambda m: m(torch.zeros(1, 3, 32, 32)), fuse_batch_norm=True)
+    check(model, window, torch.randn(2, 3, 32, 32))
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")
+@pytest.mark.parametrize("name", ["U-Net", "shared", "1d", "3d", "lone transposed, grouped", "circular"])
+def test_a_folded_model_can_be_scripted(name: str) -> None:
+    make, shape = MODELS[name]
+    model = converted(make())
+    if name == "U-Net":  # TorchScript refuses its slice of a shape as ``output_size``
+        model = converted(nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.BatchNorm2d(4), nn.ConvTranspose2d(4, 2, 4, 2, 1)))
+    folded = fold(model, shape)
+    scripted = torch.jit.script(folded)
+    check(model, folded, torch.randn(shape))  # its layers have changed their form
+    file = io.BytesIO()
+    torch.jit.save(scripted, file)
+    file.seek(0)
+    loaded = torch.jit.load(file)
+    for batch in (1, 3):
+        check(model, loaded, torch.randn(batch, *shape[1:]))
+    with pytest.raises(torch.jit.Error, match="folded for other input sizes; fold it again for this size"):
+        loaded(torch.randn(1, shape[1], *(n + 8 for n in shape[2:])))
+
+
+@pytest.mark.slow  # the import of torchao takes 9 s
+@pytest.mark.filterwarnings("ignore")  # of torchao, about torch's and its own interfaces
+def test_a_folded_model_is_quantised() -> None:
+    """As docs/your-model.md says, with torch's own model of 8-bit arithmetic on a CPU."""
+    pt2e = pytest.importorskip("torchao.quantization.pt2e.quantize_pt2e")
+    x86 = pytest.importorskip("torchao.quantization.pt2e.quantizer.x86_inductor_quantizer")
+    first = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU())
+    second = nn.Sequential(nn.Conv2d(8, 8, 3, stride=2), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 4, 1))
+    model = converted(nn.Sequential(first, second))
+    images = [torch.rand(4, 3, 16, 16) for _ in range(4)]
+    folded = fold(model, (1, 3, 16, 16), fuse_batch_norm=True)
+    with torch.no_grad():
+        program = torch.export.export(folded, (images[0],)).module()
+        quantizer = x86.X86InductorQuantizer().set_global(x86.get_default_x86_inductor_quantization_config())
+        prepared = pt2e.prepare_pt2e(program, quantizer)
+        for x in images:
+            prepared(x)
+        quantised = pt2e.convert_pt2e(prepared)
+        expected, found = model(images[0]), quantised(images[0])
+    assert 0 < (found - expected).norm() < 0.1 * expected.norm()
+    assert any("quantize_per_channel" in str(node.target) for node in quantised.graph.nodes)
 
 
 def test_an_adapter_may_be_put_around_the_convolution() -> None:

@@ -33,6 +33,7 @@ NOT_IMPORTED = {
     "onnx": "torch.onnx.export",
     "onnxscript": "torch.onnx.export",
     "tensorboard": "Lightning's logger",
+    "torchao": "a long test of quantisation imports it by name",
 }
 """Declared packages that are used through another package."""
 
@@ -45,8 +46,8 @@ TOOLS = {"mypy", "opencv-python-headless", "pytest-timeout", "pytest-xdist", "ru
 }
 
 
-NOT_INSTALLED = {"timm": {"timm"}}
-"""What packages that `make env` leaves out would install."""
+NOT_INSTALLED = {"timm": {"timm"}, "torchao": {"torchao"}}
+"""What packages install that `make env` leaves out, and those that only one long test needs."""
 
 
 def imported(package: str) -> set[str]:
