@@ -110,7 +110,7 @@ def _show(settings: Settings, results: Sequence[Result]) -> bool:
 def _write(settings: Settings, results: Sequence[Result]) -> tuple[list[Path], Extension, str]:
     """Write the report, then once more with the application's extension; return files, extension and its error."""
     plan = settings.plan
-    title = _title(settings)
+    title = f"{settings.app}: {' '.join(str(config) for config in plan.configs)}"
     command = _command(settings)
     files = write_report(plan.out, title, command, results, over=plan.over)
     try:
@@ -129,17 +129,14 @@ def _write_page(settings: Settings, results: Sequence[Result], extension: Extens
     if not pages_wanted():
         return None, ""
     plan = settings.plan
+    heading = f"{settings.app}: {', '.join(config.stem for config in plan.configs)}"
     try:
-        page = write_comparison_page(plan.out, _title(settings), _command(settings), results, extension, plan.over)
+        page = write_comparison_page(plan.out, heading, _command(settings), results, extension, plan.over)
     except Exception as error:  # the other files of the report are there
         if os.environ.get("COORDCONV_DEBUG") == "1":
             raise
         return None, f"{type(error).__name__}: {one_line(error)}"
     return page, ""
-
-
-def _title(settings: Settings) -> str:
-    return f"{settings.app}: {' '.join(str(config) for config in settings.plan.configs)}"
 
 
 def _command(settings: Settings) -> str:

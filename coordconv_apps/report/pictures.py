@@ -17,7 +17,7 @@ TALLEST = 2200
 """Pixels; taller pictures are scaled down."""
 
 MOST_BYTES = 300_000
-"""Of a PNG file; larger pictures are compressed with losses."""
+"""Of a file; larger ones are compressed with losses."""
 
 MOST_PICTURES = 8
 """Names of pictures on a page; files of further names are mentioned only."""
@@ -32,30 +32,37 @@ class Embedded(NamedTuple):
 
 
 def embed(content: bytes | Path) -> Embedded:
-    """Return a picture file, or its content, as a data URI, scaled to at most `WIDEST` x `TALLEST` pixels.
+    """Return a picture file, or its content, as a data URI.
+
+    A PNG file within the limits stays as it is. Other pictures are scaled to at most `WIDEST` x `TALLEST` pixels and
+    compressed with losses.
 
     Raises:
         OSError: The file cannot be read, or is no picture.
     """
-    with Image.open(io.BytesIO(content) if isinstance(content, bytes) else content) as picture:
-        shown = picture.convert("RGBA" if "A" in picture.getbands() else "RGB")
-    shown.thumbnail((WIDEST, TALLEST), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    shown.save(buffer, format="PNG", optimize=True)
-    kind = "png"
-    if buffer.tell() > MOST_BYTES:
-        buffer, kind = _lossy(shown), "webp"
-    return Embedded(f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}", *shown.size)
+    data = content if isinstance(content, bytes) else content.read_bytes()
+    with Image.open(io.BytesIO(data)) as picture:
+        width, height = picture.size
+        kind = "png"
+        if picture.format != "PNG" or width > WIDEST or height > TALLEST or len(data) > MOST_BYTES:
+            shown = picture.convert("RGBA" if "A" in picture.getbands() else "RGB")
+            shown.thumbnail((WIDEST, TALLEST), Image.Resampling.LANCZOS)
+            (width, height), data, kind = shown.size, _lossy(shown), "webp"
+        else:
+            picture.load()  # a truncated file is no picture
+    return Embedded(f"data:image/{kind};base64,{base64.b64encode(data).decode()}", width, height)
 
 
-def _lossy(picture: Image.Image) -> io.BytesIO:
+def _lossy(picture: Image.Image) -> bytes:
     """Return a WebP file of at most `MOST_BYTES`, or of the lowest quality that is still readable."""
+    content = b""
     for quality in (85, 60, 35):
         buffer = io.BytesIO()
         picture.save(buffer, format="WEBP", quality=quality)
-        if buffer.tell() <= MOST_BYTES:
+        content = buffer.getvalue()
+        if len(content) <= MOST_BYTES:
             break
-    return buffer
+    return content
 
 
 def find_pictures(folders: Iterable[Path]) -> dict[str, Path]:
