@@ -59,4 +59,4 @@ def imports(file: Path) -> frozenset[Import]:
 def third_party(file: Path) -> set[str]:
     """The top-level packages that a file imports, without Python's and this project's."""
     top_levels = {imported.module.partition(".")[0] for imported in imports(file)}
-    return top_levels - sys.stdlib_module_names - {*PACKAGES, "tests", "benchmarks"}
+    return top_levels - sys.stdlib_module_names - {*PACKAGES, "tests", "benchmarks", "examples"}

@@ -1,0 +1,1 @@
+"""Short scripts to read, run and copy; ``README.md`` lists them."""
