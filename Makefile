@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 PIP_LOG := .venv-install.log
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test test-slow lint docs bench clean
+.PHONY: help env demo test test-slow coverage lint docs bench dist clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ test: env ## Run the tests (ARGS="-k compare" picks some, TEST_WORKERS=0 uses on
 test-slow: env ## Run the long tests, which make test leaves out (up to 40 minutes on two cores)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow --numprocesses $(TEST_WORKERS) $(ARGS)
 
+coverage: env ## Run the tests and report the lines that none of them runs (build/coverage/index.html)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(TEST_WORKERS) --cov --cov-report=term --cov-report=html:build/coverage $(ARGS)
+
 lint: env ## Check style, format and types
 	$(BIN)/python -m ruff check
 	$(BIN)/python -m ruff format --check
@@ -71,6 +74,11 @@ bench: env ## Print the tables of the benchmarks
 	$(BIN)/python benchmarks/classification.py
 	$(BIN)/python benchmarks/rl.py
 
+dist: env ## Build the sdist, and the wheel from it, into dist/
+	rm -rf dist
+	$(BIN)/python -c "from setuptools import build_meta; build_meta.build_sdist('dist')"
+	$(PIP) wheel --quiet --no-deps --no-build-isolation --wheel-dir dist dist/*.tar.gz
+
 clean: ## Delete the environment and every cache; keep runs/ and data/
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -22,6 +22,7 @@ NEEDS = {
     "generative": ("generative",),
     "rl": ("rl",),
     "benchmarks": ("dev",),
+    "examples": ("all",),
     "tests": ("dev",),
 }
 """The extras that a package may import from; timm and the packages of ``export`` only within functions."""
@@ -40,7 +41,7 @@ NOT_IMPORTED = {
 SITE = {"griffelib", "mkdocs", "mkdocs-material", "mkdocstrings", "mkdocstrings-python"}
 """What ``make docs`` builds the site with."""
 
-TOOLS = {"mypy", "opencv-python-headless", "pytest-timeout", "pytest-xdist", "ruff", "setuptools"} | {
+TOOLS = {"mypy", "opencv-python-headless", "pytest-cov", "pytest-timeout", "pytest-xdist", "ruff", "setuptools"} | {
     "types-PyYAML",
     "types-tqdm",
 }
