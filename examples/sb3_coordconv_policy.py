@@ -18,10 +18,11 @@ from pathlib import Path
 from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.policies import ActorCriticPolicy
 
 from rl import CoordConvCnnPolicy  # importing rl also registers the game with Gymnasium
 
-POLICIES = {"none": "CnnPolicy", "xy": CoordConvCnnPolicy}
+POLICIES: dict[str, str | type[ActorCriticPolicy]] = {"none": "CnnPolicy", "xy": CoordConvCnnPolicy}
 
 
 def main(args: Sequence[str] | None = None) -> dict[str, float]:
@@ -59,7 +60,8 @@ def main(args: Sequence[str] | None = None) -> dict[str, float]:
         agent.save(file)
         loaded = PPO.load(file)
         mean, deviation = evaluate_policy(loaded, env, n_eval_episodes=options.episodes)
-        scores[coords] = float(mean)
+        assert isinstance(mean, float)  # it is a list only with return_episode_rewards
+        scores[coords] = mean
         print(f"coords {coords:4}  score {mean:.2f} (deviation {deviation:.2f} over episodes)  {file}", flush=True)
     return scores
 

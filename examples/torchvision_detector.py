@@ -133,9 +133,9 @@ def main(args: Sequence[str] | None = None) -> FasterRCNN:
     image, target = draw_batch(1, torch.Generator().manual_seed(2))
     with torch.no_grad():
         found = detector.eval()(image)[0]
-    print(f"a {CLASSES[target[0]['labels'].item()]} at {target[0]['boxes'][0].int().tolist()}; found:")
+    print(f"a {CLASSES[int(target[0]['labels'])]} at {target[0]['boxes'][0].int().tolist()}; found:")
     for box, label, score in list(zip(found["boxes"], found["labels"], found["scores"], strict=True))[:3]:
-        print(f"  {CLASSES[label.item()]} {score.item():.2f} at {box.round().int().tolist()}")
+        print(f"  {CLASSES[int(label)]} {score.item():.2f} at {box.round().int().tolist()}")
     if not len(found["boxes"]):
         print("  nothing; pretrained weights or more steps are needed")
     return detector

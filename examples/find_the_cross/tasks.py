@@ -67,7 +67,7 @@ class FindTheCross(EvaluatedTask["CrossBatch", MeanMetric]):
     def training_step(self, batch: CrossBatch, batch_idx: int) -> Tensor:
         """Return and log the mean squared error of the position."""
         images, positions = batch
-        loss = (self(images) - positions / self.size).square().mean()
+        loss: Tensor = (self(images) - positions / self.size).square().mean()
         self.log_train({"train/loss": loss}, len(images))
         return loss
 
