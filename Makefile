@@ -11,10 +11,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 PIP_LOG := .venv-install.log
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test test-slow coverage lint docs bench dist clean
+.PHONY: help env demo test test-slow test-simcuda coverage lint docs bench dist clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 env: $(STAMP) ## Make .venv with the versions of constraints.txt (a few GB); does nothing when it is up to date
 
@@ -53,6 +53,13 @@ test: env ## Run the tests (ARGS="-k compare" picks some, TEST_WORKERS=0 uses on
 
 test-slow: env ## Run the long tests, which make test leaves out (up to 40 minutes on two cores)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow --numprocesses $(TEST_WORKERS) $(ARGS)
+
+# -k: the tests that have a device as argument, and those of tests/simcuda. CUDA's memory is filled with NaN before use.
+test-simcuda: env ## Run the tests on a simulated CUDA device (needs gcc; up to 30 minutes on two cores)
+	@reason=$$($(BIN)/python -c 'from tests.simcuda.build import missing; print(missing() or "")') || exit 1; \
+	if test -n "$$reason"; then echo "skipped: $$reason"; exit 0; fi; \
+	OMP_NUM_THREADS=1 SIM_CUDA_POISON=1 SIM_CUDA_RACES=warn $(BIN)/python -m tests.simcuda -m pytest -m '' -k cuda \
+		--timeout 1800 --numprocesses $(TEST_WORKERS) tests/simcuda tests/nn tests/training tests/rl/learning $(ARGS)
 
 coverage: env ## Run the tests and report the lines that none of them runs (build/coverage/index.html)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(TEST_WORKERS) --cov --cov-report=term --cov-report=html:build/coverage $(ARGS)

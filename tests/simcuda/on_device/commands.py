@@ -1,0 +1,184 @@
+"""Every command of every application on CUDA devices, with tiny networks and data.
+
+As a program, one of the processes of a training: ``python -m tests.simcuda.on_device.commands FOLDER PRECISION``, with
+the environment variables that torchrun sets, and in ``PORTS`` one port for each command.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+import classification.__main__
+import coordconv_apps.coordinates.__main__
+import detection.__main__
+import generative.__main__
+import rl.__main__
+from coordconv_apps.runs.summary import read_summary
+from tests.helpers.runs import last_command
+from tests.simcuda.simulated import races
+
+PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
+EPOCH = ["--model.coords=xy", "--trainer.max_epochs=1", "--trainer.log_every_n_steps=1"]
+EPOCH += ["--trainer.check_val_every_n_epoch=1"]
+DETECTION = ["--data.source=uci", "--data.num_train=8", "--data.num_val=4", "--data.num_test=4", "--data.batch_size=2"]
+CLASSIFICATION = ["--data.source=digits", "--data.image_size=16", "--data.crop=padded", "--data.batch_size=32"]
+CLASSIFICATION += ["--model.network=mobilenet_v2", "--model.network_args={width_mult: 0.1}", "--model.mixup=0.2"]
+CLASSIFICATION += ["--model.average=0.9", "--trainer.limit_train_batches=6"]
+GENERATIVE = ["--model.image_size=16", "--data.image_size=16", "--model.latent_size=4", "--model.width=2"]
+GENERATIVE += ["--data.radius=2", "--data.num_train=12", "--data.num_val=20", "--data.num_test=20"]
+GENERATIVE += ["--data.batch_size=4"]
+GAN = ["--model.discriminator_width=2", "--model.average=0.9", "--model.norm=false", "--model.gradient_penalty=2"]
+GAN += ["--model.feature_matching=1"]
+COORDINATES = [f"--{part}.{size}" for part in ("model", "data") for size in ("canvas_size=12", "square_size=3")]
+COORDINATES += ["--model.stop_when_perfect=false", "--trainer.limit_train_batches=4"]
+RL = ["--model.coords=xy", "--model.total_timesteps=64", "--data.num_envs=4", "--data.steps_per_epoch=32"]
+RL += ["--data.num_eval_envs=2", "--data.eval_episodes=2", "--data.test_episodes=2", "--data.eval_max_steps=12"]
+PPO = ["--model=PPO", "--model.n_steps=8", "--model.batch_size=8", "--model.n_epochs=2", "--model.target_kl=0.5"]
+DQN = ["--model=DQN", "--model.buffer_size=64", "--model.learning_starts=8", "--model.batch_size=4"]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A task, and the arguments that make it small.
+
+    Attributes:
+        main: The application's command line.
+        fit: Arguments of ``fit``.
+        longer: The argument with which a resumed training is twice as long.
+        predict: Arguments of ``predict``, in which ``{images}`` is a folder of images; None: it has no predictions.
+        precisions: Precisions that the task trains in.
+        max_devices: The most devices that it trains on.
+    """
+
+    main: Callable[[Sequence[str]], None]
+    fit: list[str]
+    longer: str
+    predict: list[str] | None = None
+    precisions: tuple[str, ...] = PRECISIONS
+    max_devices: int = 2
+
+
+ON_IMAGES = ["--data.predict_images={images}"]
+SAMPLES, EPISODES = ["--data.num_predict=4"], ["--data.predict_episodes=2"]
+TWICE, TWICE_THE_STEPS = "--trainer.max_epochs=2", "--model.total_timesteps=128"
+CASES = {
+    "faster-rcnn": Case(
+        detection.__main__.main, [*DETECTION, *EPOCH, "--model.score_threshold=0"], TWICE, predict=ON_IMAGES
+    ),
+    "region-proposals": Case(detection.__main__.main, ["--model=RegionProposals", *DETECTION, *EPOCH], TWICE),
+    "classification": Case(classification.__main__.main, [*CLASSIFICATION, *EPOCH], TWICE, predict=ON_IMAGES),
+    "gan": Case(generative.__main__.main, [*GENERATIVE, *GAN, *EPOCH], TWICE, predict=SAMPLES),
+    "vae": Case(
+        generative.__main__.main,
+        ["--model=VAE", "--model.encoder_width=2", *GENERATIVE, *EPOCH],
+        TWICE,
+        predict=SAMPLES,
+    ),
+    **{
+        name: Case(coordconv_apps.coordinates.__main__.main, [f"--model={model}", *COORDINATES, *EPOCH], TWICE)
+        for name, model in (
+            ("coordinate-classification", "CoordinateClassification"),
+            ("coordinate-regression", "CoordinateRegression"),
+            ("coordinate-rendering", "CoordinateRendering"),
+        )
+    },
+    "a2c": Case(rl.__main__.main, ["--model=A2C", "--model.n_steps=4", *RL], TWICE_THE_STEPS, predict=EPISODES),
+    "ppo": Case(rl.__main__.main, [*PPO, *RL], TWICE_THE_STEPS, predict=EPISODES),
+    "dqn": Case(
+        rl.__main__.main, [*DQN, *RL], TWICE_THE_STEPS, predict=EPISODES, precisions=("32-true",), max_devices=1
+    ),
+}
+COMMANDS = ("fit", "resume", "validate", "test", "predict", "export")
+
+
+def save_images(folder: Path) -> Path:
+    """Save three gray images to predict on."""
+    folder.mkdir(exist_ok=True)
+    rng = np.random.default_rng(0)
+    for number in range(3):
+        Image.fromarray(rng.integers(0, 255, (40 + number, 50), np.uint8)).save(folder / f"{number}.png")
+    return folder
+
+
+def arguments_of(case: Case, command: str, precision: str, devices: int, images: Path) -> list[str] | None:
+    """Return the arguments of a command after the name and folder of the run; None if the case lacks it."""
+    evaluated = ["--ckpt_path=best", "--trainer.accelerator=gpu", f"--trainer.devices={devices}"]
+    if command == "fit":
+        where = ["--trainer.accelerator=gpu", f"--trainer.devices={devices}", f"--trainer.precision={precision}"]
+        return [*case.fit, *where, *(["--trainer.strategy=ddp"] if devices > 1 else [])]
+    if command == "resume":
+        return ["--ckpt_path=last", case.longer]
+    if command == "predict":
+        if case.predict is None:
+            return None
+        return [*evaluated, *(argument.format(images=images) for argument in case.predict)]
+    if command == "export":
+        return ["--ckpt_path=best"] if precision == "32-true" and devices == 1 else None
+    return evaluated
+
+
+def run_commands(name: str, runs: Path, precision: str, devices: int = 1, ports: Sequence[str] = ()) -> None:
+    """Run all commands of a case one after the other, and check what each leaves.
+
+    Args:
+        name: Key of `CASES`; also the name of the run.
+        runs: Folder of the runs.
+        precision: Precision of the training.
+        devices: Number of devices.
+        ports: With several processes, the port on which those of each command meet.
+    """
+    case = CASES[name]
+    rank = int(os.environ.get("LOCAL_RANK", "0"))
+    images = save_images(runs / f"images_{rank}")
+    weights: dict[str, torch.Tensor] = {}
+    for number, command in enumerate(COMMANDS):
+        arguments = arguments_of(case, command, precision, devices, images)
+        if arguments is None:
+            continue
+        if ports:
+            os.environ["MASTER_PORT"] = ports[number]
+        before = races()
+        kind = "fit" if command == "resume" else command
+        print(f"--- {name} {precision} {command}", flush=True)
+        case.main([kind, f"--runs_dir={runs}", f"--name={name}", *arguments])
+        assert races() == before, f"{name} {command}: pinned memory was overwritten while it was copied"
+        if rank:
+            continue
+        run = last_command(next(runs.glob(f"*/{name}")))
+        check_summary(run, command, precision, devices)
+        if kind == "fit":
+            trained = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+            assert any(not torch.equal(value, weights.get(key, value + 1)) for key, value in trained.items()), (
+                "training"
+            )
+            weights = trained
+
+
+def check_summary(folder: Path, command: str, precision: str, devices: int) -> None:
+    """Assert that a command finished on the devices, with finite metrics."""
+    summary = read_summary(folder)
+    assert summary["status"] == "finished", summary["error"]
+    if command != "export":
+        assert summary["device"] == f"cuda: Simulated GPU x{devices}"
+        assert summary["precision"] == precision
+    metrics = summary["metrics"]
+    assert metrics or command == "predict"
+    bad = {name: value for name, value in metrics.items() if not math.isfinite(value)}
+    assert not bad, f"{folder}: {bad}"
+
+
+if __name__ == "__main__":
+    ports_of_all = os.environ["PORTS"].split(",")
+    chosen = [name for name, case in CASES.items() if case.max_devices > 1]
+    for index, each in enumerate(chosen):
+        own_ports = ports_of_all[index * len(COMMANDS) : (index + 1) * len(COMMANDS)]
+        run_commands(each, Path(sys.argv[1]), sys.argv[2], int(os.environ["WORLD_SIZE"]), own_ports)
