@@ -18,6 +18,8 @@ HARMLESS = (
     "The number of training batches .* is smaller than the logging interval.*",
     # Callbacks of the training, such as early stopping, do nothing in other commands.
     "Be aware that when using `ckpt_path`, callbacks used to create the checkpoint need to be provided.*",
+    # In 16-mixed precision the gradient scaler often skips the first step; the schedule counts it like all others.
+    r"Detected call of `lr_scheduler\.step\(\)` before `optimizer\.step\(\)`.*",
     # Lightning uses deprecated functions of newer versions of torch and jsonargparse.
     r"\s*(By default only one JsonargparseDeprecationWarning|[\w.` ]+ was deprecated in v4)",
     r"`isinstance\(treespec, LeafSpec\)` is deprecated.*",

@@ -34,7 +34,7 @@ def concatenated(layer: CoordLayer, x: Tensor, output_size: Sequence[int] | None
     if x.dim() == layer.ndim + 1:
         return concatenated(layer, x[None], output_size)[0]
     size = x.shape[2:]
-    grid = coordinates(size, str(layer.coords).endswith("r")).to(x.dtype).expand(x.shape[0], -1, *size)
+    grid = coordinates(size, str(layer.coords).endswith("r")).to(x).expand(x.shape[0], -1, *size)
     x = torch.cat([torch.cat([group, grid], dim=1) for group in x.chunk(layer.groups, dim=1)], dim=1)
     if layer.transposed:
         return _transposed(layer, x, output_size)

@@ -17,6 +17,7 @@ from torch.multiprocessing.spawn import spawn
 from torch.nn.parallel import DistributedDataParallel
 
 from coordconv_apps import CoordConv1d, CoordConv2d, CoordConv3d, CoordConvTranspose2d, coord_grid
+from tests.helpers.devices import EVERY_DEVICE
 from tests.nn.reference import concatenated
 
 if TYPE_CHECKING:
@@ -36,18 +37,19 @@ def layers(**options: Any) -> list[CoordLayer]:  # noqa: ANN401 - handed on
 
 def sample(layer: CoordLayer, batch: int = 5, grow: int = 0) -> Tensor:
     """An input whose sizes are all different, so that a tracer cannot take one for another."""
-    return torch.randn(batch, 3, *[9 + grow, 8 + 2 * grow, 7 + 3 * grow][: layer.ndim], dtype=layer.weight.dtype)
+    return torch.randn(batch, 3, *[9 + grow, 8 + 2 * grow, 7 + 3 * grow][: layer.ndim]).to(layer.weight)
 
 
+@pytest.mark.parametrize(*EVERY_DEVICE)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("training", [True, False])
-def test_half_precision_weights(dtype: torch.dtype, training: bool) -> None:
-    for layer in layers(dtype=dtype):
+def test_half_precision_weights(dtype: torch.dtype, training: bool, device: str) -> None:
+    for layer in layers(dtype=dtype, device=device):
         x = sample(layer).requires_grad_()
         y = layer.train(training)(x)
         assert y.dtype == dtype
         y.float().square().sum().backward()
-        exact = type(layer)(**exact_options(layer), dtype=torch.float64).requires_grad_()
+        exact = type(layer)(**exact_options(layer), dtype=torch.float64, device=device).requires_grad_()
         exact.load_state_dict(layer.state_dict())
         expected = concatenated(exact, x.detach().double())
         torch.testing.assert_close(y.double(), expected, rtol=0.02, atol=0.02)
@@ -68,13 +70,14 @@ def exact_options(layer: CoordLayer) -> dict[str, Any]:
     return options | ({"output_padding": layer.output_padding} if layer.transposed else {})
 
 
+@pytest.mark.parametrize(*EVERY_DEVICE)
 @pytest.mark.parametrize("training", [True, False])
-def test_autocast(training: bool) -> None:
-    for layer in layers():
+def test_autocast(training: bool, device: str) -> None:
+    for layer in layers(device=device):
         x = sample(layer).requires_grad_()
         layer.train(training)
         for _ in range(2):
-            with torch.autocast("cpu", torch.bfloat16):
+            with torch.autocast(device, torch.bfloat16):
                 y = layer(x)
             assert y.dtype == torch.bfloat16
             torch.testing.assert_close(y.float(), concatenated(layer, x), rtol=0.02, atol=0.02)
@@ -84,7 +87,7 @@ def test_autocast(training: bool) -> None:
             assert parameter.grad is not None
             assert parameter.grad.dtype == torch.float32
             assert (parameter.grad - expected).abs().max() <= 0.02 * expected.abs().max()
-        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        with torch.no_grad(), torch.autocast(device, torch.bfloat16):
             torch.testing.assert_close(layer(x), y)
 
 

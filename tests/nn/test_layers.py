@@ -22,6 +22,7 @@ from coordconv_apps import (
     CoordConvTranspose3d,
     to_coordconv,
 )
+from tests.helpers.devices import EVERY_DEVICE
 from tests.nn.reference import concatenated, fill
 
 if TYPE_CHECKING:
@@ -44,17 +45,18 @@ class Case(NamedTuple):
     frozen: frozenset[str]
     output_size: tuple[int, ...] | None = None
 
-    def layer(self, transposed: bool) -> CoordLayer:
-        layer = (TRANSPOSED if transposed else CONV)[self.ndim](**self.options, dtype=torch.float64)
+    def layer(self, transposed: bool, device: str) -> CoordLayer:
+        layer = (TRANSPOSED if transposed else CONV)[self.ndim](**self.options, dtype=torch.float64, device=device)
         fill(layer)
         for name in self.frozen - {"input"}:
             if getattr(layer, name) is not None:
                 getattr(layer, name).requires_grad_(False)
         return layer.to(memory_format=CHANNELS_LAST[self.ndim]) if self.channels_last else layer
 
-    def input(self) -> Tensor:
+    def input(self, device: str) -> Tensor:
         shape = (self.batch, self.options["in_channels"], *self.size)
         x = torch.randn([n for n in shape if n is not None], generator=torch.Generator().manual_seed(1)).double()
+        x = x.to(device)
         if self.channels_last and self.batch is not None:
             x = x.contiguous(memory_format=CHANNELS_LAST[self.ndim])
         return x.requires_grad_("input" not in self.frozen)
@@ -131,16 +133,16 @@ def close(actual: Tensor, expected: Tensor) -> None:
     torch.testing.assert_close(actual, expected, rtol=1e-10, atol=1e-10)
 
 
-def check(case: Case, transposed: bool) -> None:
+def check(case: Case, transposed: bool, device: str) -> None:
     """Outputs and all gradients in training, and outputs in evaluation when computed and when remembered."""
-    layer, x = case.layer(transposed), case.input()
+    layer, x = case.layer(transposed, device), case.input(device)
     more = [] if case.output_size is None else [case.output_size]
     actual, expected = layer(x, *more), concatenated(layer, x, *more)
     close(actual, expected)
     wanted = {name: p for name, p in {"input": x, **dict(layer.named_parameters())}.items() if p.requires_grad}
     assert actual.requires_grad == bool(wanted)
     if wanted:
-        cotangent = torch.randn(actual.shape, generator=torch.Generator().manual_seed(2)).double()
+        cotangent = torch.randn(actual.shape, generator=torch.Generator().manual_seed(2)).to(actual)
         gradients = (torch.autograd.grad(y, list(wanted.values()), cotangent) for y in (actual, expected))
         for mine, reference in zip(*gradients, strict=True):
             close(mine, reference)
@@ -152,16 +154,18 @@ def check(case: Case, transposed: bool) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel:UserWarning")  # torch, about its own copy
+@pytest.mark.parametrize(*EVERY_DEVICE)
 @SWEEP
-@given(convolutions())
-def test_convolutions_equal_concatenation(case: Case) -> None:
-    check(case, transposed=False)
+@given(case=convolutions())
+def test_convolutions_equal_concatenation(device: str, case: Case) -> None:
+    check(case, transposed=False, device=device)
 
 
+@pytest.mark.parametrize(*EVERY_DEVICE)
 @SWEEP
-@given(transposed_convolutions())
-def test_transposed_convolutions_equal_concatenation(case: Case) -> None:
-    check(case, transposed=True)
+@given(case=transposed_convolutions())
+def test_transposed_convolutions_equal_concatenation(device: str, case: Case) -> None:
+    check(case, transposed=True, device=device)
 
 
 GRADCHECKED = [

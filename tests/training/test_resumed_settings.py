@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from coordconv_apps.training.resumed_settings import apply_changed_settings, optimizer_settings
 from coordconv_apps.training.schedules import lr_factor
+from tests.helpers.devices import DEVICES
 
 Make = Callable[[float, int], tuple[Optimizer, LRScheduler | None]]
 
@@ -93,11 +94,12 @@ def test_weight_decay_changes_and_the_optimizers_memory_stays() -> None:
     assert group["weight_decay"] == pytest.approx(0.04)
 
 
-def test_step_counters_follow_an_optimizer_that_is_now_fused() -> None:
+@pytest.mark.parametrize("device", [*DEVICES, "meta"])
+def test_step_counters_follow_an_optimizer_that_is_now_fused(device: str) -> None:
     """Adam has them on the CPU, fused Adam on the device of the parameters."""
     settings = []
     for fused in (False, True):
-        parameter = nn.Parameter(torch.empty(1, device="meta"))
+        parameter = nn.Parameter(torch.empty(1, device=device))
         trainer: Any = SimpleNamespace(optimizers=[Adam([parameter], fused=fused)], lr_scheduler_configs=[])
         settings.append(optimizer_settings(trainer))
     (optimizer,) = trainer.optimizers

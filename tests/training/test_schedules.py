@@ -4,8 +4,13 @@ import math
 from typing import Any
 
 import pytest
+import torch
+from torch.optim import SGD
+from torch.optim.lr_scheduler import LambdaLR
 
+from coordconv_apps.training.optimizers import schedule_by_step
 from coordconv_apps.training.schedules import lr_factor
+from coordconv_apps.utils.warning_filters import filter_warnings
 
 
 @pytest.mark.parametrize(
@@ -40,3 +45,13 @@ def test_impossible_schedules_are_refused(arguments: dict[str, Any], message: st
 
 def test_a_constant_rate_needs_no_end() -> None:
     assert lr_factor("constant", math.inf)(10**9) == 1.0
+
+
+def test_a_step_that_the_gradient_scaler_skips_counts_without_a_warning() -> None:
+    """In 16-mixed precision the first steps are often skipped; torch then warns of the order of the calls."""
+    optimizer = SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    scheduler = schedule_by_step(optimizer, lambda step: 1 / (1 + step))["lr_scheduler"]["scheduler"]  # type: ignore[index]  # its types allow more
+    assert isinstance(scheduler, LambdaLR)
+    with filter_warnings():
+        scheduler.step()
+    assert optimizer.param_groups[0]["lr"] == 0.5

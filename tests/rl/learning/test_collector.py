@@ -14,10 +14,12 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 from rl.learning.actions import action_noise, sample_actions
 from rl.learning.collector import Collector
 from rl.learning.timings import Timings
+from tests.helpers.devices import EVERY_DEVICE
 from tests.rl.training import Dots, Steered
 
 
-def test_a_rollout_is_that_of_sb3() -> None:
+@pytest.mark.parametrize(*EVERY_DEVICE)
+def test_a_rollout_is_that_of_sb3(device: str) -> None:
     # Games are 3 to 8 steps long and some are cut off: all of this is in 20 steps.
     steps, games = 20, 4
     torch.manual_seed(0)
@@ -36,14 +38,15 @@ def test_a_rollout_is_that_of_sb3() -> None:
             names = ("observations", "actions", "values", "log_probs", "advantages")
             theirs.append({name: getattr(buffer, name).copy() for name in names})
     scores = [info["r"] for info in model.ep_info_buffer or ()]
-    collector = Collector(Dots(games, 7), steps, gamma=0.9, gae_lambda=0.8, device=torch.device("cpu"))
+    model.policy.to(device)
+    collector = Collector(Dots(games, 7), steps, gamma=0.9, gae_lambda=0.8, device=torch.device(device))
     timings = Timings()
     own_scores = []
     for number in range(2):
         played = collector.collect(model.policy, noise[number * steps : (number + 1) * steps], timings)
         own_scores += collector.scores
         for name, value in theirs[number].items():
-            own = getattr(played, name).numpy().reshape(value.shape)
+            own = getattr(played, name).cpu().numpy().reshape(value.shape)
             np.testing.assert_allclose(own, value, rtol=1e-5, atol=1e-6, err_msg=name)
     assert own_scores == scores
     assert len(scores) > 10
@@ -51,7 +54,8 @@ def test_a_rollout_is_that_of_sb3() -> None:
     assert timings.environment > 0
 
 
-def test_states_that_a_time_limit_cuts_off_have_a_future() -> None:
+@pytest.mark.parametrize(*EVERY_DEVICE)
+def test_states_that_a_time_limit_cuts_off_have_a_future(device: str) -> None:
     class Cut(Dots):
         truncated = True
 
@@ -62,7 +66,7 @@ def test_states_that_a_time_limit_cuts_off_have_a_future() -> None:
             return images, rewards, dones, infos
 
     torch.manual_seed(0)
-    policy = A2C("CnnPolicy", Dots(2, 0), device="cpu").policy
+    policy = A2C("CnnPolicy", Dots(2, 0), device=device).policy
     with torch.no_grad():
         policy.value_net.bias.add_(10)  # what is expected of any state is about 10
     noise = action_noise(0, 0, 10, 2, 2)
@@ -70,21 +74,22 @@ def test_states_that_a_time_limit_cuts_off_have_a_future() -> None:
     for truncated in (True, False):
         env = Cut(2, 0)
         env.truncated = truncated
-        arguments: dict[str, Any] = {"device": torch.device("cpu")}
+        arguments: dict[str, Any] = {"device": torch.device(device)}
         collector = Collector(env, 10, gamma=1.0, gae_lambda=0.0, **arguments)
         means.append(collector.collect(policy, noise, Timings()).advantages.min().item())
     assert means[0] > -2
     assert means[1] < -8
 
 
-def test_actions_that_are_numbers_are_clipped_for_the_game_alone() -> None:
+@pytest.mark.parametrize(*EVERY_DEVICE)
+def test_actions_that_are_numbers_are_clipped_for_the_game_alone(device: str) -> None:
     env = Steered(3, 0)
     torch.manual_seed(0)
-    policy = A2C("CnnPolicy", env, device="cpu").policy
-    collector = Collector(env, 20, gamma=0.9, gae_lambda=1.0, device=torch.device("cpu"))
+    policy = A2C("CnnPolicy", env, device=device).policy
+    collector = Collector(env, 20, gamma=0.9, gae_lambda=1.0, device=torch.device(device))
     played = collector.collect(policy, None, Timings())
     taken = np.stack(env.actions_taken)
-    np.testing.assert_array_equal(taken, played.actions.clip(-1, 1).numpy())
-    assert not np.array_equal(taken, played.actions.numpy())
+    np.testing.assert_array_equal(taken, played.actions.clip(-1, 1).cpu().numpy())
+    assert not np.array_equal(taken, played.actions.cpu().numpy())
     _, log_probs, _ = policy.evaluate_actions(played.observations.flatten(0, 1), played.actions.flatten(0, 1))
     torch.testing.assert_close(log_probs, played.log_probs.flatten(), rtol=1e-5, atol=1e-5)

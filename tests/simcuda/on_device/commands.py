@@ -1,7 +1,7 @@
 """Every command of every application on CUDA devices, with tiny networks and data.
 
-As a program, one of the processes of a training: ``python -m tests.simcuda.on_device.commands FOLDER PRECISION``, with
-the environment variables that torchrun sets, and in ``PORTS`` one port for each command.
+As a program, one of the processes of a training: ``python -m tests.simcuda.on_device.commands FOLDER PRECISION [CASE
+...]``, with the environment variables that torchrun sets, and in ``PORTS`` one port for each command.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,7 +31,7 @@ EPOCH = ["--model.coords=xy", "--trainer.max_epochs=1", "--trainer.log_every_n_s
 EPOCH += ["--trainer.check_val_every_n_epoch=1"]
 DETECTION = ["--data.source=uci", "--data.num_train=8", "--data.num_val=4", "--data.num_test=4", "--data.batch_size=2"]
 CLASSIFICATION = ["--data.source=digits", "--data.image_size=16", "--data.crop=padded", "--data.batch_size=32"]
-CLASSIFICATION += ["--model.network=mobilenet_v2", "--model.network_args={width_mult: 0.1}", "--model.mixup=0.2"]
+CLASSIFICATION += ["--model.network=mobilenet_v2", "--model.network_args={width_mult: 0.1}", "--data.mixup=0.2"]
 CLASSIFICATION += ["--model.average=0.9", "--trainer.limit_train_batches=6"]
 GENERATIVE = ["--model.image_size=16", "--data.image_size=16", "--model.latent_size=4", "--model.width=2"]
 GENERATIVE += ["--data.radius=2", "--data.num_train=12", "--data.num_val=20", "--data.num_test=20"]
@@ -111,22 +111,28 @@ def save_images(folder: Path) -> Path:
 
 def arguments_of(case: Case, command: str, precision: str, devices: int, images: Path) -> list[str] | None:
     """Return the arguments of a command after the name and folder of the run; None if the case lacks it."""
-    evaluated = ["--ckpt_path=best", "--trainer.accelerator=gpu", f"--trainer.devices={devices}"]
+    where = ["--trainer.accelerator=gpu", f"--trainer.devices={devices}", f"--trainer.precision={precision}"]
+    where += ["--trainer.strategy=ddp"] if devices > 1 else []
     if command == "fit":
-        where = ["--trainer.accelerator=gpu", f"--trainer.devices={devices}", f"--trainer.precision={precision}"]
-        return [*case.fit, *where, *(["--trainer.strategy=ddp"] if devices > 1 else [])]
+        return [*case.fit, *where]
     if command == "resume":
         return ["--ckpt_path=last", case.longer]
     if command == "predict":
         if case.predict is None:
             return None
-        return [*evaluated, *(argument.format(images=images) for argument in case.predict)]
+        return ["--ckpt_path=best", *where, *(argument.format(images=images) for argument in case.predict)]
     if command == "export":
         return ["--ckpt_path=best"] if precision == "32-true" and devices == 1 else None
-    return evaluated
+    return ["--ckpt_path=best", *where]
 
 
-def run_commands(name: str, runs: Path, precision: str, devices: int = 1, ports: Sequence[str] = ()) -> None:
+def run_commands(
+    name: str,
+    runs: Path,
+    precision: str,
+    devices: int = 1,
+    launches: Iterator[dict[str, str]] | None = None,
+) -> None:
     """Run all commands of a case one after the other, and check what each leaves.
 
     Args:
@@ -134,18 +140,18 @@ def run_commands(name: str, runs: Path, precision: str, devices: int = 1, ports:
         runs: Folder of the runs.
         precision: Precision of the training.
         devices: Number of devices.
-        ports: With several processes, the port on which those of each command meet.
+        launches: With several processes, the environment variables that a launcher sets for each command.
     """
     case = CASES[name]
     rank = int(os.environ.get("LOCAL_RANK", "0"))
     images = save_images(runs / f"images_{rank}")
     weights: dict[str, torch.Tensor] = {}
-    for number, command in enumerate(COMMANDS):
+    for command in COMMANDS:
         arguments = arguments_of(case, command, precision, devices, images)
         if arguments is None:
             continue
-        if ports:
-            os.environ["MASTER_PORT"] = ports[number]
+        if launches is not None:
+            os.environ |= next(launches)
         before = races()
         kind = "fit" if command == "resume" else command
         print(f"--- {name} {precision} {command}", flush=True)
@@ -176,9 +182,14 @@ def check_summary(folder: Path, command: str, precision: str, devices: int) -> N
     assert not bad, f"{folder}: {bad}"
 
 
+def main(folder: str, precision: str, *names: str) -> None:
+    """Run all commands of cases, all that train on several devices unless named, as one of several processes."""
+    own = {variable: os.environ[variable] for variable in ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE")}
+    # Lightning deletes some at the end of a command.
+    launches = ({**own, "MASTER_PORT": port} for port in os.environ["PORTS"].split(","))
+    for name in names or [name for name, case in CASES.items() if case.max_devices > 1]:
+        run_commands(name, Path(folder), precision, int(own["WORLD_SIZE"]), launches)
+
+
 if __name__ == "__main__":
-    ports_of_all = os.environ["PORTS"].split(",")
-    chosen = [name for name, case in CASES.items() if case.max_devices > 1]
-    for index, each in enumerate(chosen):
-        own_ports = ports_of_all[index * len(COMMANDS) : (index + 1) * len(COMMANDS)]
-        run_commands(each, Path(sys.argv[1]), sys.argv[2], int(os.environ["WORLD_SIZE"]), own_ports)
+    main(*sys.argv[1:])

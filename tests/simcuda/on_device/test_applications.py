@@ -12,6 +12,7 @@ import pytest
 from tests.helpers.processes import run_pair
 from tests.simcuda.build import environment
 from tests.simcuda.on_device.commands import CASES, COMMANDS, PRECISIONS, run_commands
+from tests.simcuda.test_short import train
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -40,3 +41,7 @@ def test_every_command_on_two_devices(tmp_path: Path, precision: str) -> None:
     command = ["-m", "tests.simcuda.on_device.commands", str(tmp_path), precision]
     for rank, process in enumerate(run_pair(command, variables, timeout=1100)):
         assert process.returncode == 0, f"rank {rank}:\n{process.stdout[-3000:]}\n{process.stderr[-6000:]}"
+
+
+def test_one_command_starts_a_process_for_each_device(tmp_path: Path) -> None:
+    train(tmp_path, devices=2)
