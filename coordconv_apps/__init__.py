@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from coordconv_apps.nn.add_coords import AddCoords
+    from coordconv_apps.nn.concatenated import ConcatenatedLayout, export_concatenated, import_concatenated
     from coordconv_apps.nn.convert import coordconv_layers, to_coordconv
     from coordconv_apps.nn.coords import Coordinates, Coords, axis_coords, coord_grid
     from coordconv_apps.nn.fold import fold
@@ -25,6 +26,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AddCoords",
+    "ConcatenatedLayout",
     "CoordConv1d",
     "CoordConv2d",
     "CoordConv3d",
@@ -39,12 +41,14 @@ __all__ = [
     "coord_grid",
     "coord_window",
     "coordconv_layers",
+    "export_concatenated",
     "fold",
+    "import_concatenated",
     "measure_strides",
     "to_coordconv",
 ]
 
-_MODULES = ("layers", "convert", "fold", "coords", "add_coords", "windows", "strides")
+_MODULES = ("layers", "convert", "fold", "coords", "add_coords", "windows", "strides", "concatenated")
 
 
 def __getattr__(name: str) -> object:
