@@ -2,6 +2,7 @@
 
 import datetime
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +19,7 @@ from coordconv_apps.compare.tables import (
 )
 from coordconv_apps.compare.verdict import verdict
 from coordconv_apps.report.configuration import differences
-from coordconv_apps.report.curves import in_reading_order
+from coordconv_apps.report.curves import worth_drawing
 from coordconv_apps.report.page import MEANING, PAGE, curve_chart, final_chart, write_page
 from coordconv_apps.report.pictures import MOST_PICTURES, Embedded, Panel, embed, side_by_side
 from coordconv_apps.runs.reading import read_config
@@ -34,8 +35,8 @@ MOST_PICTURES_OF_VALUE = 1
 """Names of pictures of each value of `--over`."""
 
 CURVES_NOTE = (
-    "Each panel shows one metric on a scale of its own. The panel of the test has a dot for each run; a grey line joins"
-    " the arms of one seed."
+    "Each panel shows one metric on a scale of its own; metrics that did not change are left out. The panel of the test"
+    " has a dot for each run; a grey line joins the arms of one seed."
 )
 
 SEEDS_NOTE = " Thin curves are single seeds, thick ones their mean; a diamond is a mean with its standard deviation."
@@ -104,7 +105,7 @@ def write_comparison_page(
 
 def _section(part: Section, place: str, over: str | None) -> PageSection:
     curves, headline = curves_by_name(part.results), headline_of(part.results)
-    ordered = in_reading_order(curves, headline)
+    ordered = worth_drawing({name: list(chain(*of_arms.values())) for name, of_arms in curves.items()}, headline)
     most = MOST_CHARTS if over is None else MOST_CHARTS_OF_VALUE
     charts = [curve_chart(name, curves[name], f"{place}-{i}") for i, name in enumerate(ordered[:most])]
     name = headline_metric([result for result in part.results if not result.error])

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from coordconv_apps.compare.gather import arms_of, curves_by_name, final_values,
 from coordconv_apps.compare.results import Result
 from coordconv_apps.compare.tables import headline_metric
 from coordconv_apps.report.charts import ARM_COLOURS, draw_curves, draw_final
-from coordconv_apps.report.curves import Curve
+from coordconv_apps.report.curves import Curve, worth_drawing
 from coordconv_apps.utils.plotting import as_png
 
 if TYPE_CHECKING:
@@ -35,7 +36,8 @@ def plot_results(results: Sequence[Result], title: str = "") -> bytes:
 
     finished = [result for result in results if not result.error]
     curves, headline = curves_by_name(results), headline_of(results)
-    others = _others([name for name in curves if name != headline])
+    changing = worth_drawing({name: list(chain(*of_arms.values())) for name, of_arms in curves.items()}, headline)
+    others = _others([name for name in changing if name != headline])
     pictures = _first_pictures(results)
     heights = [4.0, *([2.4] if others else []), *([_picture_height(pictures)] if pictures else [])]
     figure = Figure(figsize=(WIDTH, sum(heights)), layout="constrained")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from coordconv_apps.runs.reading import read_metrics
+from coordconv_apps.utils.tables import REAL_DATA
 
 MOST_POINTS = 300
 """Longer curves are drawn as means of neighbouring points: a page is read on a screen of a thousand pixels."""
@@ -82,15 +83,22 @@ def mean_curve(curves: Sequence[Curve]) -> Curve | None:
     return Curve(curves[0].unit, x, [sum(of[place] for of in values) / len(values) for place in x]) if x else None
 
 
-def in_reading_order(names: Iterable[str], headline: str | None) -> list[str]:
-    """Sort metrics: the headline metric, other metrics of the validation, those of the training, the rest.
+def worth_drawing(curves: Mapping[str, Sequence[Curve]], headline: str | None) -> list[str]:
+    """Return the metrics to draw: the headline metric, others of the validation, those of the training, the rest.
 
-    >>> in_reading_order(["lr", "train/loss", "val/a", "val/b"], headline="val/b")
+    Metrics that stay the same in every run, and those of real data, are left out, except for the headline metric.
+
+    >>> curves = {"lr": [3, 1], "train/loss": [2, 1], "val/a": [1, 2], "val/n": [5, 5], "val/b": [4]}
+    >>> worth_drawing({name: [Curve("epoch", [1, 2], y)] for name, y in curves.items()}, headline="val/b")
     ['val/b', 'val/a', 'train/loss', 'lr']
     """
+    changing = [name for name, runs in curves.items() if any(len(set(run.y)) > 1 for run in runs)]
+    shown = [name for name in changing if REAL_DATA not in name]
+    if headline is not None and headline in curves and headline not in shown:
+        shown.append(headline)
     groups = ("val/", "train/")
 
     def rank(name: str) -> int:
         return -1 if name == headline else next((i for i, group in enumerate(groups) if name.startswith(group)), 2)
 
-    return sorted(names, key=rank)
+    return sorted(shown, key=rank)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from coordconv_apps.report.curves import in_reading_order, read_curves
+from coordconv_apps.report.curves import read_curves, worth_drawing
 from coordconv_apps.report.page import MEANING, PAGE, curve_chart, write_page
 from coordconv_apps.report.pictures import find_pictures, side_by_side
 from coordconv_apps.runs.summary import read_summary
@@ -16,6 +16,10 @@ from coordconv_apps.utils.tables import beside_real_data
 
 MOST_CHARTS = 12
 """Curves on a page; the names of further ones are listed."""
+
+CURVES_NOTE = (
+    "Each panel shows one metric over the training, on a scale of its own. Metrics that did not change are left out."
+)
 
 Summary = Mapping[str, Any]
 
@@ -49,7 +53,7 @@ def _context(folder: Path, summary: Summary, next_command: str | None) -> dict[s
         "facts": _facts(summary, training),
         "charts": charts,
         "more_curves": more,
-        "curves_note": "Each panel shows one metric over the training; its scale is its own.",
+        "curves_note": CURVES_NOTE,
         "panels": panels,
         "omitted": omitted,
         "pictures_note": "Drawn at the end of the command, with the weights that it had then.",
@@ -66,7 +70,7 @@ def _context(folder: Path, summary: Summary, next_command: str | None) -> dict[s
 
 def _charts(training: Path, summary: Summary) -> tuple[list[str], list[str]]:
     curves = read_curves(training)
-    names = in_reading_order(curves, summary.get("headline"))
+    names = worth_drawing({name: [curve] for name, curve in curves.items()}, summary.get("headline"))
     arm = str(summary["coords"])
     charts = [curve_chart(name, {arm: [curves[name]]}, str(i)) for i, name in enumerate(names[:MOST_CHARTS])]
     return charts, names[MOST_CHARTS:]
@@ -129,7 +133,7 @@ def _facts(summary: Summary, training: Path) -> list[tuple[str, object]]:
         ("trainable parameters", f"{summary['parameters']:,}"),
         ("epochs of the training", source.get("epochs", summary["epochs"])),
         ("optimizer steps", source.get("steps", summary["steps"])),
-        ("duration of the command", _duration(summary)),
+        ("duration", _duration(summary)),
     ]
     if summary["command"] != "fit":
         facts.append(("checkpoint", summary["checkpoint"]))

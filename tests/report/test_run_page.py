@@ -30,7 +30,6 @@ def test_the_page_of_a_training(tmp_path: Path) -> None:
         "val/iou by epoch: xy from 0 to 0.4",
         "val/map by epoch: xy from 0 to 0.2",
         "train/loss by epoch: xy from 3 to 1",
-        "lr by epoch: xy from 5 to 5",
     ]
     assert [image["alt"] for image in page.attributes("img")] == ["found of a"]
 
@@ -42,7 +41,7 @@ def test_the_page_of_a_test_shows_the_training_too(tmp_path: Path) -> None:
     assert "metric value real data" in page.text
     assert "test/iou 0.4 0.9" in page.text
     assert "epochs of the training 3" in page.text
-    assert len(page.attributes("svg")) == 4
+    assert len(page.attributes("svg")) == 3
     assert [image["alt"] for image in page.attributes("img")] == ["found of a"]
 
 
