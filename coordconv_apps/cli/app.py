@@ -66,10 +66,14 @@ def run(
             print(reason)
         status = 0
     except Interrupted as signal:
+        if not is_first_here():
+            interrupts.ignore()
         report.finish("interrupted", signal)
         # Lightning kills the first process if one that it started exits with a status other than 0.
         status = signal.exit_status if is_first_here() else 0
     except Exception as error:
+        if not is_first_here():
+            interrupts.ignore()
         full = as_storage_error(error, report.folder)
         told = full or error
         with suppress(OSError):  # such as a full disk, which is often this error

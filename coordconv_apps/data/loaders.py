@@ -82,6 +82,18 @@ class TrainBatches(Sampler[list[Any]]):
     def __len__(self) -> int:
         return self.length // self.step_size if self.drop_last else -(-self.length // self.step_size)
 
+    def share(self, step: int) -> float:
+        """Return the number of samples of this process in a step, as a multiple of the mean over the processes.
+
+        It differs from 1 only in a last step that is not full.
+
+        >>> ranks = [TrainBatches(11, batch_size=4, seed=0, rank=rank, world_size=2) for rank in (0, 1)]
+        >>> [batches.share(step) for step in (0, 1) for batches in ranks]  # 4 and 4 samples, then 2 and 1
+        [1.0, 1.0, 1.3333333333333333, 0.6666666666666666]
+        """
+        samples = max(min(self.length - step * self.step_size, self.step_size), self.world_size)
+        return len(range(self.rank, samples, self.world_size)) * self.world_size / samples
+
     def __iter__(self) -> Iterator[list[Any]]:
         epoch = 0 if self.same_order else self.epoch
         generator = torch.Generator().manual_seed(mix_seeds(self.seed, epoch))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from coordconv_apps.runs.summary import read_summary
 from coordconv_apps.utils.errors import UserError
+from coordconv_apps.utils.files import remove_asides
 
 try:
     import fcntl
@@ -28,7 +29,11 @@ class RunLock:
         _locks.add(self)
 
     def acquire(self, folder: Path) -> None:
-        """Lock the folder; raise `UserError` if another command trains the run in it."""
+        """Lock the folder, and remove the temporary files that a killed training has left in it.
+
+        Raises:
+            UserError: Another command trains the run in the folder.
+        """
         if fcntl is None:
             return
         self._descriptor = os.open(folder, os.O_RDONLY)
@@ -40,6 +45,9 @@ class RunLock:
                 holder = read_summary(folder).get("process", "another process")
                 reason = f"{holder} is training this run; stop it, or wait until it ends"
                 raise UserError(f"--ckpt_path: {folder} is in use: {reason}") from None
+            return
+        for written in (folder, folder / "checkpoints", folder / "pictures"):
+            remove_asides(written)
 
     def release(self) -> None:
         """Unlock the folder."""

@@ -34,7 +34,7 @@ from coordconv_apps.training.lightning_internals import (
 from coordconv_apps.training.signals import Interrupted, Interrupts
 from coordconv_apps.training.task import Task
 from coordconv_apps.training.trainer_access import only_checks_code
-from coordconv_apps.utils.files import named_in_errors
+from coordconv_apps.utils.files import ASIDE, named_in_errors
 
 Place = Literal["epoch", "batch", "stop", "validation", "validated"]
 
@@ -201,7 +201,7 @@ class Checkpoints(Checkpoint):
         if only_checks_code(trainer):
             return
         path = _path(trainer, name)
-        aside = path.with_name(f".{name}.ckpt.new")
+        aside = path.with_name(f".{name}.ckpt{ASIDE}")
         self._place = place
         try:
             with named_in_errors(path):

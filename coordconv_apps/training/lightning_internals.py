@@ -34,6 +34,11 @@ def mark_as_not_restarting(trainer: Trainer) -> None:
     trainer.fit_loop._restarting = False
 
 
+def logs_this_step(trainer: Trainer) -> bool:
+    """Return whether Lightning writes the values of this training step to the loggers."""
+    return trainer._logger_connector.should_update_logs
+
+
 def batches_that_stepped(loops: dict[str, Any]) -> int:
     """Return Lightning's step for logging from the ``loops`` of a checkpoint: ``trainer.global_step`` counts others."""
     batches: int = loops["fit_loop"]["epoch_loop.state_dict"]["_batches_that_stepped"]

@@ -43,6 +43,12 @@ class Interrupts:
                 before = signal.signal(signum, self)
                 self._before.setdefault(signum, before)
 
+    def ignore(self) -> None:
+        """Ignore the signals from now on, in a process that ends anyway: the first process repeats them until then."""
+        if threading.current_thread() is threading.main_thread():
+            for signum in STOPPING_SIGNALS:
+                signal.signal(signum, signal.SIG_IGN)
+
     def restore(self) -> None:
         """Restore the previous handlers, for signals that are blocked, too."""
         if threading.current_thread() is threading.main_thread():

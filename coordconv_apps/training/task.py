@@ -16,9 +16,12 @@ from torch import Tensor, nn
 
 from coordconv_apps.nn.coords import Coords
 from coordconv_apps.training.divergence import CHECK_EVERY, Diverged, Loss, Moment, find_divergence
+from coordconv_apps.training.lightning_internals import logs_this_step
 from coordconv_apps.training.resumed_settings import OptimizerSettings, apply_changed_settings, optimizer_settings
+from coordconv_apps.training.trainer_access import batch_share
 from coordconv_apps.utils.distributed import gather_ranks
 from coordconv_apps.utils.random_state import RandomState, random_state, restore_random_state
+from coordconv_apps.utils.seeds import mix_seeds
 
 CHECKPOINT_KEY = "coordconv_apps"
 
@@ -112,15 +115,17 @@ class Task(LightningModule):
     def log_train(self, values: Mapping[str, Tensor], batch_size: int) -> None:
         """Log scalars such as ``{"train/loss": loss}``: each as ``name_step``, and its mean over the epoch as ``name``.
 
-        The mean is weighted by the batch size. Unlike that of ``self.log(..., on_epoch=True)``, it survives an
-        interruption within an epoch.
+        Both are means over all processes, weighted by their batch sizes. All processes call this together. Unlike the
+        mean of ``self.log(..., on_epoch=True)``, that over the epoch survives an interruption within it.
 
         Raises:
             Diverged: A scalar of the latest steps is NaN or infinite.
         """
         now = self._moment()
+        several = self._trainer is not None and self._trainer.world_size > 1
+        logged = self.mean_over_processes(values, batch_size) if several and logs_this_step(self.trainer) else values
         for name, value in values.items():
-            self.log(f"{name}_step", value, on_step=True, on_epoch=False, prog_bar=True, batch_size=batch_size)
+            self.log(f"{name}_step", logged[name], on_step=True, on_epoch=False, prog_bar=True, batch_size=batch_size)
             if name not in self._train_sums:
                 precise = torch.float32 if self.device.type == "mps" else torch.float64
                 self._train_sums[name] = torch.zeros(2, dtype=precise, device=self.device)
@@ -131,6 +136,15 @@ class Task(LightningModule):
         self._unchecked_steps += 1
         if self._unchecked_steps >= CHECK_EVERY:
             self._raise_if_diverged()
+
+    def mean_over_processes(self, values: Mapping[str, Tensor], weight: float) -> Mapping[str, Tensor]:
+        """Return the mean of each scalar over all processes, with the ``weight`` of each. They call this together."""
+        if self.trainer.world_size == 1:
+            return values
+        own = [value.detach().float() for value in values.values()]
+        sums = torch.stack([*own, torch.ones_like(own[0])]) * weight
+        *totals, total_weight = self.trainer.strategy.reduce(sums, reduce_op="sum")
+        return {name: total / total_weight for name, total in zip(values, totals, strict=True)}
 
     def _raise_if_diverged(self, weights: Iterable[Tensor] = ()) -> None:
         """Raise `Diverged` if losses since the last check, or weights, are NaN or infinite.
@@ -162,6 +176,16 @@ class Task(LightningModule):
                 self.trainer.callback_metrics[name] = torch.tensor(total / weight)
         self._train_sums.clear()
 
+    # -------------------------------------------------------------- processes
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401  # as in Lightning
+        """Compute the gradients, so that their mean over the processes is that over the samples of all processes.
+
+        ``loss`` is a mean over the samples of this process, which has fewer of them in some last steps of an epoch.
+        """
+        share = 1.0 if self._trainer is None else batch_share(self._trainer)
+        super().backward(loss if share == 1 else loss * share, *args, **kwargs)
+
     # ----------------------------------------------------------------- resume
 
     def on_fit_start(self) -> None:
@@ -169,7 +193,12 @@ class Task(LightningModule):
         self._fresh_settings = optimizer_settings(self.trainer)
 
     def on_train_start(self) -> None:
-        """Restore the training means and random numbers from a checkpoint, and apply changed settings."""
+        """Restore the training means and random numbers from a checkpoint, and apply changed settings.
+
+        Every process draws random numbers of its own: the latents or the dropout of its samples are independent.
+        """
+        if self.global_rank:
+            torch.manual_seed(mix_seeds(torch.initial_seed(), self.global_rank))
         restored, self._restored = self._restored, None
         if restored is None:
             return

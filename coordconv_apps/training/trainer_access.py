@@ -6,6 +6,8 @@ from typing import TypeVar
 
 from lightning.pytorch import Trainer
 
+from coordconv_apps.data.loaders import TrainLoader
+
 T = TypeVar("T")
 
 
@@ -21,6 +23,12 @@ def log_interval(trainer: Trainer) -> int:
     """Return the number of steps between two logs: the trainer's ``log_every_n_steps``."""
     steps: int = getattr(trainer, "log_every_n_steps", 50)
     return steps
+
+
+def batch_share(trainer: Trainer) -> float:
+    """Return this process's number of samples in the current step, as a multiple of the mean over the processes."""
+    loader = trainer.train_dataloader
+    return loader.batches.share(trainer.fit_loop.batch_idx) if isinstance(loader, TrainLoader) else 1.0
 
 
 def only_checks_code(trainer: Trainer) -> bool:

@@ -10,6 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+ASIDE = ".aside"
+"""End of the name of a temporary file, whose name begins with a dot."""
+
 
 @contextmanager
 def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
@@ -21,7 +24,7 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     with named_in_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         # A file's name may be as long as the file system allows, and the temporary name is longer.
-        handle, aside = tempfile.mkstemp(prefix=f".{cut_file_name(path.name, 100)}.", dir=path.parent)
+        handle, aside = tempfile.mkstemp(ASIDE, f".{cut_file_name(path.name, 100)}.", path.parent)
         try:
             with open(handle, mode, encoding=encoding) as file:
                 yield file
@@ -31,6 +34,12 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
         except BaseException:
             Path(aside).unlink(missing_ok=True)
             raise
+
+
+def remove_asides(folder: Path) -> None:
+    """Remove the temporary files that killed processes have left in a folder. No other process may write there."""
+    for aside in folder.glob(f".*{ASIDE}"):
+        aside.unlink(missing_ok=True)
 
 
 @contextmanager

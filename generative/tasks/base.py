@@ -176,12 +176,6 @@ class GenerativeTask(EvaluatedTask[ImageBatch, Metrics], ABC):
     def _data(self) -> GenerativeData:
         return attached_datamodule(self.trainer, GenerativeData)
 
-    def on_train_start(self) -> None:
-        """Give every process its own random numbers, and thereby its own latents."""
-        if self.global_rank:
-            torch.manual_seed(mix_seeds(torch.initial_seed(), self.global_rank))
-        super().on_train_start()
-
     # ---------------------------------------------------------------- sampling
 
     @abstractmethod

@@ -16,7 +16,6 @@ from coordconv_apps.training.task import ExportInterface
 from coordconv_apps.training.trainer_access import log_interval
 from coordconv_apps.utils.argument_checks import FRACTION, POSITIVE, POSITIVE_INT, Allowed, check_ranges
 from coordconv_apps.utils.errors import one_line
-from coordconv_apps.utils.seeds import mix_seeds
 from rl.envs.actions import has_supported_actions
 from rl.envs.games import open_envs
 from rl.envs.images import SMALLEST_IMAGE
@@ -147,8 +146,6 @@ class RLTask(EpisodeEvaluation, ABC):
 
     def on_train_start(self) -> None:
         """Set the epoch in which the training ends, and stop a resumed training that has all its steps."""
-        if self.global_rank:  # actions that are not Discrete are drawn from the global generator
-            torch.manual_seed(mix_seeds(torch.initial_seed(), self.global_rank))
         super().on_train_start()
         if self.timesteps >= self.total_timesteps and self.trainer.is_global_zero:
             done = f"{self.timesteps} timesteps are done"

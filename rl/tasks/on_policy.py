@@ -177,5 +177,6 @@ class OnPolicyTask(RLTask, ABC):
         for name, value in losses.items():
             self.add_to_mean(f"train/{name}", value * float(samples), samples)
         if self.is_log_step():
-            steps = {f"train/{name}_step": value for name, value in losses.items()}
+            means = self.mean_over_processes(losses, samples)
+            steps = {f"train/{name}_step": value for name, value in means.items()}
             self.log_dict(steps, on_step=True, on_epoch=False, batch_size=1)

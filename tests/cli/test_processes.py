@@ -7,20 +7,24 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import pytest
 import torch
 from lightning.fabric.strategies.launchers.subprocess_script import _ChildProcessObserver
 from lightning.pytorch import Trainer
 
+from coordconv_apps.cli import app
 from coordconv_apps.cli import launch as processes
 from coordconv_apps.cli.launch import end_processes
 from coordconv_apps.cli.run_report import ReportStart, RunReport
 from coordconv_apps.runs.folder import run_dir
 from coordconv_apps.runs.summary import read_summary
+from coordconv_apps.training.signals import Interrupted
+from coordconv_apps.utils.errors import UserError
 from tests.helpers.processes import ROOT, TWO_PROCESSES, processes_with, run_module, run_pair
 from tests.helpers.runs import assert_same_runs, last_command, load
 from tests.toy.__main__ import main
@@ -125,6 +129,29 @@ def test_a_process_that_has_more_to_do_is_waited_for(monkeypatch: pytest.MonkeyP
     second = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1)"])
     end_processes(launcher_of([second]), failed=False)
     assert second.returncode == 0
+
+
+@pytest.mark.parametrize("end", [Interrupted(signal.SIGTERM), UserError("data: a mistake")])
+def test_the_second_process_may_be_told_to_end_when_it_does(
+    monkeypatch: pytest.MonkeyPatch, end: BaseException
+) -> None:
+    def stop(*unused: object) -> NoReturn:
+        raise end
+
+    told: list[object] = []
+
+    def finish(report: RunReport, status: str, reason: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        told.append(status)
+
+    monkeypatch.setattr(app, "SuiteCLI", stop)
+    monkeypatch.setattr(app, "is_first_here", lambda: False)
+    monkeypatch.setattr(app, "end_processes", lambda *unused, **also_unused: None)
+    monkeypatch.setattr(RunReport, "finish", finish)
+    with nullcontext() if isinstance(end, Interrupted) else pytest.raises(SystemExit):
+        main(["fit", "--trainer.max_epochs=1"])
+    assert len(told) == 1
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
 def test_all_processes_write_to_the_folder_of_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from coordconv_apps.runs.lock import RunLock
 from coordconv_apps.runs.summary import write_summary
 from coordconv_apps.utils.errors import UserError
 from tests.cli.test_resume import fit, interrupted_fit
+from tests.helpers.processes import ROOT
 from tests.helpers.runs import load
 
 
@@ -23,6 +26,22 @@ def test_a_lock_is_held_by_one(tmp_path: Path) -> None:
     first.release()
     second.acquire(tmp_path)
     second.release()
+
+
+def test_temporary_files_of_a_killed_training_are_removed(tmp_path: Path) -> None:
+    """The process is killed within a write, which nothing can clean up."""
+    kill = "import os, sys; from pathlib import Path; from coordconv_apps.utils.files import atomic_write"
+    kill += "\nwith atomic_write(Path(sys.argv[1])): os.kill(os.getpid(), 9)"
+    left = [tmp_path / name for name in ("config.yaml", "pictures/a.png", "checkpoints/last.ckpt", "test_0/table.csv")]
+    for path in left:
+        subprocess.run([sys.executable, "-c", kill, str(path)], cwd=ROOT, check=False)
+    (tmp_path / ".mine").touch()
+    lock = RunLock()
+    lock.acquire(tmp_path)
+    lock.release()
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    (evaluation,) = set(files) - {tmp_path / ".mine"}  # another command may be writing there
+    assert evaluation.parent.name == "test_0"
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")

@@ -42,6 +42,16 @@ def test_a_checkpoint_counts_the_batches_that_stepped() -> None:
     assert internals.batches_that_stepped(loops) == 0
 
 
+def test_the_steps_that_are_logged() -> None:
+    trainer = make_trainer(log_every_n_steps=3)
+    trainer.training = True
+    logged = []
+    for step in range(6):
+        trainer.fit_loop.epoch_loop._batches_that_stepped = step
+        logged.append(internals.logs_this_step(trainer))
+    assert logged == [False, False, True] * 2
+
+
 def test_a_checkpoint_is_rewound_to_the_end_of_its_batch() -> None:
     loops = {"fit_loop": make_trainer().fit_loop.state_dict()}
     internals.rewind_to_batch_end(loops)

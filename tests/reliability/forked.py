@@ -1,0 +1,81 @@
+"""Commands in processes that are forked from one that has imported everything, so that each starts within a second."""
+
+from __future__ import annotations
+
+import importlib
+import multiprocessing
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+_CONTEXT = multiprocessing.get_context("forkserver")
+_CONTEXT.set_forkserver_preload(["tests.reliability.preloaded"])
+
+
+def _run(
+    module: str, args: Sequence[str], environment: Mapping[str, str], log: str, before: Callable[[], None] | None
+) -> None:
+    """Run a command as ``python -m module args`` does, with its output in a file."""
+    os.setsid()
+    os.environ.update(environment)
+    os.chdir(ROOT)
+    for stream in (1, 2):
+        os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
+    sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115  # those of the process
+    sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
+    sys.argv = [module, *args]
+    if before is not None:
+        before()
+    importlib.import_module(f"{module}.__main__").main(list(args))
+
+
+def start(
+    module: str,
+    *args: str,
+    log: Path,
+    environment: Mapping[str, str] | None = None,
+    before: Callable[[], None] | None = None,
+) -> ForkServerProcess:
+    """Start a command; ``log`` gets its output, and a function of a module may change something ``before``."""
+    process = _CONTEXT.Process(target=_run, args=(module, args, dict(environment or {}), str(log), before))
+    process.start()
+    return process
+
+
+def finish(*processes: ForkServerProcess, timeout: float = 300) -> list[int | None]:
+    """Wait for commands to end, and kill them after ``timeout`` seconds; return their statuses, as `subprocess`."""
+    deadline = time.monotonic() + timeout
+    for process in processes:
+        process.join(max(0, deadline - time.monotonic()))
+    for process in processes:
+        if process.is_alive():
+            process.kill()
+        process.join()
+    return [process.exitcode for process in processes]
+
+
+def run(
+    module: str,
+    *args: str,
+    log: Path,
+    processes: int = 1,
+    before: Callable[[], None] | None = None,
+    timeout: float = 300,
+) -> None:
+    """Run a command to its successful end, in one process or in several ranks, as torchrun starts them."""
+    ranks: list[dict[str, str]] = [{}]
+    if processes > 1:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = str(free.getsockname()[1])
+        shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(processes), "NODE_RANK": "0"}
+        ranks = [{**shared, "LOCAL_RANK": str(rank)} for rank in range(processes)]
+    started = [start(module, *args, log=log, environment=environment, before=before) for environment in ranks]
+    statuses = finish(*started, timeout=timeout)
+    assert statuses == [0] * processes, f"{module} {' '.join(args)}: {statuses}\n{log.read_text()[-3000:]}"
