@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from coordconv_apps.cli.start import check_command
 from coordconv_apps.utils.extras import required_extra
+
+if TYPE_CHECKING:
+    from detection.data_module import DetectionDataModule
+
+
+def choose_data(given: Mapping[str, Any]) -> type[DetectionDataModule]:
+    """Return the data module for ``data.source``: `CocoData` for "coco", else `DetectionData`."""
+    from detection.coco_data import CocoData
+    from detection.data import DetectionData
+
+    return CocoData if given.get("source") == "coco" else DetectionData
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -19,7 +31,15 @@ def main(args: Sequence[str] | None = None) -> None:
         from detection.tasks import DetectionTask, FasterRCNN
 
     callbacks = (DetectionPictures, DetectionWriter)
-    run("detection", DetectionTask, DetectionData, args, default_task=FasterRCNN, callbacks=callbacks)
+    run(
+        "detection",
+        DetectionTask,
+        DetectionData,
+        args,
+        default_task=FasterRCNN,
+        callbacks=callbacks,
+        choose_data=choose_data,
+    )
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from coordconv_apps.utils.argument_checks import Allowed, check_ranges
+from coordconv_apps.utils.argument_checks import Allowed, check_ranges, one_of
 from detection.glyphs import Glyphs
 from detection.gray_images import Bytes
 
@@ -24,6 +24,12 @@ _Shorts = npt.NDArray[np.uint16]
 
 TrueBoxes = Literal["cut", "whole", "all"]
 """Choices of the boxes that are a canvas's objects: see `detection.data.DetectionData`."""
+
+LabelBy = Literal["glyph", "half"]
+"""What decides the class of an object: its glyph, or the half of the image that contains the centre of its box."""
+
+HALF_NAMES = ("upper half", "lower half")
+"""Names of the classes with ``label_by="half"``."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,7 @@ class CanvasSettings:
     min_visible: float = 1.0
     whole_pixels: bool = False
     true_boxes: TrueBoxes = "cut"
+    label_by: LabelBy = "glyph"
 
     def __post_init__(self) -> None:
         side, least, most, kinds = self.canvas_size, self.min_size, self.max_size, get_args(TrueBoxes)
@@ -52,6 +59,7 @@ class CanvasSettings:
             "min_size": (lambda value: 1 <= value <= most, f"in 1 to max_size={most}"),
             "min_visible": (lambda value: 0 < value <= least, f"above 0, at most min_size={least}"),
             "true_boxes": (lambda value: value in kinds, f"one of {', '.join(kinds)}"),
+            "label_by": one_of(LabelBy),
         }
         check_ranges(vars(self), allowed, prefix="data")
 
@@ -131,10 +139,15 @@ def draw_canvases(
     clipped = boxes.clip(0, size)
     visible = (clipped[..., 2:] - clipped[..., :2] >= settings.min_visible).all(axis=-1)
     counted = np.ones_like(visible) if settings.true_boxes == "all" else visible
+    true = torch.from_numpy((clipped if settings.true_boxes == "cut" else boxes)[counted]).float()
+    if settings.label_by == "half":
+        numbers = (true[:, 1] + true[:, 3] >= size).long()
+    else:
+        numbers = glyphs.labels[torch.from_numpy(chosen[counted])]
     return Canvases(
         images=torch.from_numpy(images),
-        boxes=torch.from_numpy((clipped if settings.true_boxes == "cut" else boxes)[counted]).float(),
-        labels=glyphs.labels[torch.from_numpy(chosen[counted])] + 1,
+        boxes=true,
+        labels=numbers + 1,
         starts=torch.from_numpy(np.concatenate([[0], counted.sum(1).cumsum()])),
     )
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
-from typing import TypedDict
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -15,57 +14,19 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
 from coordconv_apps.data.collate import identity_collate
-from coordconv_apps.data.datamodule import DataModule
 from coordconv_apps.data.downloads import data_root
-from coordconv_apps.data.image_files import ImageFiles, open_images
 from coordconv_apps.utils.argument_checks import optional_path
-from detection.canvas import Canvases, CanvasSettings, TrueBoxes, draw_canvases
+from detection.batches import DetectionBatch, DetectionTarget, ImageBatch
+from detection.canvas import HALF_NAMES, Canvases, CanvasSettings, LabelBy, TrueBoxes, draw_canvases
+from detection.data_module import DetectionDataModule
 from detection.glyph_sources import Source, check_source, fetch_mnist, load_class_names, load_glyphs
 from detection.glyphs import SPLITS, Split
 from detection.gray_images import Ink, read_gray
 
-
-class DetectionTarget(TypedDict):
-    """The objects in an image; n may be 0.
-
-    Attributes:
-        boxes: float32 ``(n, 4)``, ``(x1, y1, x2, y2)`` in pixels, not empty; within the image if ``true_boxes="cut"``.
-        labels: int64 ``(n,)``, from 1 to the number of classes.
-    """
-
-    boxes: Tensor
-    labels: Tensor
-
-
-class DetectionBatch(TypedDict):
-    """Canvases and their objects.
-
-    Attributes:
-        images: float32 ``(B, 1, H, W)``, 0 (ground) to 1 (ink).
-        targets: The objects in each image.
-    """
-
-    images: Tensor
-    targets: list[DetectionTarget]
-
+__all__ = ["DetectionBatch", "DetectionData", "DetectionTarget", "ImageBatch"]
 
 MIN_IMAGE_SIDE = 16
 """Smallest image side that the paper's backbone without padding takes, in pixels."""
-
-
-class ImageBatch(TypedDict):
-    """The user's own images.
-
-    Attributes:
-        indices: Index of each image among all that can be opened; images that cannot be decoded are left out.
-        paths: The file of each image.
-        images: float32 ``(1, H, W)`` each, 0 (ground) to 1 (ink); the sizes differ. Images with a side below
-            `MIN_IMAGE_SIDE` are padded with ground on the right and below.
-    """
-
-    indices: list[int]
-    paths: list[str]
-    images: list[Tensor]
 
 
 class CanvasDataset(Dataset[DetectionBatch]):
@@ -86,35 +47,12 @@ class CanvasDataset(Dataset[DetectionBatch]):
         }
 
 
-class ImageFileDataset(Dataset[ImageBatch]):
-    """Image files, read on demand as uint8 ``(H, W)``. Unreadable ones are left out."""
-
-    def __init__(self, files: ImageFiles) -> None:
-        self.files = files
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def __getitems__(self, indices: Sequence[int]) -> ImageBatch:
-        """Return a batch of images. The loader calls this once per batch."""
-        read = {index: image for index in indices if (image := self.files.try_read(index)) is not None}
-        return {
-            "indices": [*read],
-            "paths": [str(self.files.path(index)) for index in read],
-            "images": [_pad_to_min_side(image).unsqueeze(0).float().div_(255) for image in read.values()],
-        }
-
-
 def _pad_to_min_side(image: Tensor) -> Tensor:
     height, width = image.shape
     return functional.pad(image, (0, max(MIN_IMAGE_SIDE - width, 0), 0, max(MIN_IMAGE_SIDE - height, 0)))
 
 
-def _read_gray_tensor(path: Path, ink: Ink) -> Tensor:
-    return torch.from_numpy(read_gray(path, ink))
-
-
-class DetectionData(DataModule):
+class DetectionData(DetectionDataModule):
     """Canvases of glyphs, as in the paper's object detection on MNIST: 9,000 to train on, 1,000 to test on.
 
     Training, validation and test canvases share no glyph, whatever the seed.
@@ -141,11 +79,15 @@ class DetectionData(DataModule):
         whole_pixels: Whether sizes and positions of glyphs are whole numbers.
         true_boxes: "cut": boxes end at the border. "whole": boxes of the same glyphs may reach beyond it. "all": whole
             boxes of all glyphs, also of invisible ones beyond the border, as in the authors' data.
+        label_by: What decides the class of an object: its "glyph", or the "half" of the canvas, upper or lower, that
+            contains the centre of its box, whatever the glyph.
         predict_images: Input of predict: an image of any size and format, or a folder of images with its subfolders.
         batch_size: Canvases or images per batch, on each process.
         num_workers: Worker processes that load batches, on each process; 0 loads in the main process.
         seed: Seed of the canvases and of the training order. The split of the glyphs does not depend on it.
     """
+
+    channels: ClassVar[int] = 1
 
     def __init__(
         self,
@@ -165,12 +107,13 @@ class DetectionData(DataModule):
         min_visible: float = 1.0,
         whole_pixels: bool = False,
         true_boxes: TrueBoxes = "cut",
+        label_by: LabelBy = "glyph",
         predict_images: str | None = None,
         batch_size: int = 32,
         num_workers: int = 0,
         seed: int = 0,
     ) -> None:
-        super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
+        super().__init__(predict_images, batch_size, num_workers, seed)
         for name, number in (("num_train", num_train), ("num_val", num_val), ("num_test", num_test)):
             if number < 1:
                 raise ValueError(f"data.{name}={number}: must be an integer of at least 1")
@@ -182,34 +125,32 @@ class DetectionData(DataModule):
         self.ink: Ink = ink
         self.counts: dict[Split, int] = {"train": num_train, "val": num_val, "test": num_test}
         self.settings = CanvasSettings(
-            canvas_size, crop, digits, min_size, max_size, min_visible, whole_pixels, true_boxes
+            canvas_size, crop, digits, min_size, max_size, min_visible, whole_pixels, true_boxes, label_by
         )
-        self.predict_images = optional_path(predict_images, "data.predict_images")
         self._canvases: dict[Split, Canvases] = {}
-        self._predict_files: ImageFiles | None = None
-        self.left_out = 0  # images to predict on that could not be opened
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """Names of the classes; label ``i`` of a box has name ``i - 1``."""
+        if self.settings.label_by == "half":
+            return HALF_NAMES
         return load_class_names(self.source, self.glyphs, self.glyph_labels)
 
     @property
-    def num_classes(self) -> int:
-        """Number of classes."""
-        return len(self.class_names)
+    def image_size(self) -> int:
+        """Side of the canvases in pixels."""
+        return self.settings.image_size
 
-    @property
-    def unreadable(self) -> set[int]:
-        """Indices of images to predict on that this process and its workers could open, but not decode so far."""
-        return set() if self._predict_files is None else self._predict_files.bad
+    def most_objects(self, split: Split) -> int:
+        """Return the largest number of objects on a canvas of a split."""
+        return self.canvases(split).most_objects
 
     def canvases(self, split: Split) -> Canvases:
         """Return the canvases of a split, which are drawn at the first call."""
         self._draw([split])
         return self._canvases[split]
 
-    def example_canvases(self, count: int) -> DetectionBatch:
+    def examples(self, count: int) -> DetectionBatch:
         """Return the first ``count`` test canvases, or all if there are fewer, for pictures."""
         canvases = self.canvases("test")
         return CanvasDataset(canvases).__getitems__(range(min(count, len(canvases))))
@@ -223,7 +164,7 @@ class DetectionData(DataModule):
     def setup(self, stage: str) -> None:
         """Draw the canvases, or find the images, that a stage needs."""
         if stage == "predict":
-            self._predict_files = self._find_images()
+            self.find_predict_images()
             return
         needed: dict[str, list[Split]] = {"fit": ["train", "val"], "validate": ["val"], "test": ["test"]}
         self._draw(needed[stage])
@@ -245,18 +186,13 @@ class DetectionData(DataModule):
             rng = np.random.default_rng([self.seed, SPLITS.index(split)])
             self._canvases[split] = draw_canvases(loaded[split], self.counts[split], self.settings, rng)
 
-    def _find_images(self) -> ImageFiles:
-        place, argument = self.predict_images, "data.predict_images"
-        if place is None:
-            raise ValueError(f"{argument}=null: predict needs an image, or a folder of images")
-        files, found = open_images(place, argument, "skip", partial(_read_gray_tensor, ink=self.ink))
-        self.left_out = found.left_out
-        self._print(found.message)
-        return files
+    def read_predict_image(self, path: Path) -> Tensor:
+        """Read an image to predict on as bright ink on a dark ground, uint8 ``(H, W)``."""
+        return torch.from_numpy(read_gray(path, self.ink))
 
-    def _print(self, line: str) -> None:
-        if line and (self.trainer is None or self.trainer.is_global_zero):
-            print(line)
+    def prepare_predict_image(self, image: Tensor) -> Tensor:
+        """Pad an image ``(H, W)`` to `MIN_IMAGE_SIDE` with ground; return it as float32 ``(1, H, W)`` in [0, 1]."""
+        return _pad_to_min_side(image).unsqueeze(0).float().div_(255)
 
     def train_dataloader(self) -> DataLoader[DetectionBatch]:
         """Return the loader of the training canvases."""
@@ -269,8 +205,3 @@ class DetectionData(DataModule):
     def test_dataloader(self) -> DataLoader[DetectionBatch]:
         """Return the loader of the test canvases."""
         return self._loader(CanvasDataset(self.canvases("test")), train=False, collate_fn=identity_collate)
-
-    def predict_dataloader(self) -> DataLoader[ImageBatch]:
-        """Return the loader of the user's own images."""
-        assert self._predict_files is not None
-        return self._loader(ImageFileDataset(self._predict_files), train=False, collate_fn=identity_collate)

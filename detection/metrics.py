@@ -6,6 +6,7 @@ import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
@@ -13,8 +14,13 @@ from torchmetrics.detection import MeanAveragePrecision
 from torchvision.ops import box_iou
 
 from coordconv_apps.utils.distributed import gather_ranks
+from detection.batches import DetectionTarget
 from detection.boxes import Found
-from detection.data import DetectionTarget
+
+# COCO's, in double precision. Torchmetrics' own are rounded to single precision, and a recall of exactly 0.28 is then
+# below the threshold 0.28.
+_IOU_THRESHOLDS: list[float] = np.linspace(0.5, 0.95, 10).tolist()
+_RECALL_THRESHOLDS: list[float] = np.linspace(0.0, 1.0, 101).tolist()
 
 
 class _MeanBestIoU(Metric):
@@ -88,6 +94,7 @@ class AveragePrecision(MeanAveragePrecision):
 
     Args:
         max_detections: Number of detections of an image that count, those with the highest scores; 100 in COCO.
+        by_size: Whether to return all twelve of COCO's figures.
 
     Example:
         >>> metric = AveragePrecision()
@@ -99,13 +106,29 @@ class AveragePrecision(MeanAveragePrecision):
         {'map': tensor(1.), 'map_50': tensor(1.), 'map_75': tensor(1.)}
     """
 
-    def __init__(self, max_detections: int = 100) -> None:
+    def __init__(self, max_detections: int = 100, *, by_size: bool = False) -> None:
         thresholds = [1, 10, max_detections]
-        super().__init__(max_detection_thresholds=thresholds, backend="faster_coco_eval", sync_on_compute=False)
+        super().__init__(
+            iou_thresholds=_IOU_THRESHOLDS,
+            rec_thresholds=_RECALL_THRESHOLDS,
+            max_detection_thresholds=thresholds,
+            backend="faster_coco_eval",
+            sync_on_compute=False,
+        )
+        self.names: tuple[str, ...] = ("map", "map_50", "map_75")
+        if by_size:
+            recalls = (f"mar_{count}" for count in thresholds)
+            sizes = (f"{kind}_{size}" for kind in ("map", "mar") for size in ("small", "medium", "large"))
+            self.names += (*recalls, *sizes)
         self.warn_on_many_detections = False  # that the best ones count is COCO's rule; the task warns of many objects
 
     def compute(self) -> dict[str, Tensor]:
-        """Return "map", "map_50" and "map_75" of the images of all processes; -1 if there is no true box at all."""
+        """Return "map", "map_50" and "map_75" of the images of all processes; -1 if there is no true box at all.
+
+        With ``by_size``, also "mar_1", "mar_10" and "mar_100" (average recall of that many detections in an image), and
+        "map_small", "map_medium", "map_large", "mar_small", "mar_medium" and "mar_large": below 32 x 32 pixels, up to
+        96 x 96, and above.
+        """
         own = {name: list(values) for name, values in self.metric_state.items()}
         if self.distributed_available_fn():
             ranks = gather_ranks({name: [value.cpu() for value in values] for name, values in own.items()})
@@ -118,7 +141,7 @@ class AveragePrecision(MeanAveragePrecision):
         finally:
             for name, values in own.items():
                 setattr(self, name, values)
-        return {name: result[name] for name in ("map", "map_50", "map_75")}
+        return {name: result[name] for name in self.names}
 
 
 class EvaluationMetrics(nn.Module, ABC):
@@ -166,19 +189,24 @@ class DetectionMetrics(EvaluationMetrics):
     - ``recall_iou``: `TrueBoxIoU` among these.
     - ``map``, ``map_50``, ``map_75``: COCO's average precision of the ``max_detections`` best detections of each image.
     - ``iou_proposals``: `KeptBoxIoU` of the kept proposals, the paper's metric, for networks with proposals.
+
+    Crowds are no true boxes for the IoU metrics. With ``by_size``, there are all twelve of COCO's figures, see
+    `AveragePrecision`.
     """
 
-    def __init__(self, *, proposals: bool, score_threshold: float, max_detections: int = 100) -> None:
+    def __init__(
+        self, *, proposals: bool, score_threshold: float, max_detections: int = 100, by_size: bool = False
+    ) -> None:
         super().__init__()
         self.score_threshold = score_threshold
         self.recall_iou = TrueBoxIoU()
         self.iou_proposals = KeptBoxIoU() if proposals else None
         self.iou = KeptBoxIoU()
-        self.average_precision = AveragePrecision(max_detections)
+        self.average_precision = AveragePrecision(max_detections, by_size=by_size)
 
     def update(self, found: Found, targets: Sequence[DetectionTarget]) -> None:
         """Add images."""
-        truth = [target["boxes"] for target in targets]
+        truth = [t["boxes"][t["iscrowd"] == 0] if "iscrowd" in t else t["boxes"] for t in targets]
         kept = [result["boxes"][result["scores"] >= self.score_threshold] for result in found.detections]
         self.recall_iou.update(kept, truth)
         if self.iou_proposals is not None and found.proposals is not None:
@@ -186,5 +214,5 @@ class DetectionMetrics(EvaluationMetrics):
         self.iou.update(kept, truth)
         self.average_precision.update(
             [{"boxes": r["boxes"], "scores": r["scores"], "labels": r["labels"]} for r in found.detections],
-            [{"boxes": target["boxes"], "labels": target["labels"]} for target in targets],
+            [{key: value for key, value in target.items() if isinstance(value, Tensor)} for target in targets],
         )

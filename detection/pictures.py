@@ -8,15 +8,15 @@ from collections.abc import Sequence
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.trainer.states import TrainerFn
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageOps
 from torch import Tensor
 from torchvision.transforms.v2.functional import to_dtype, to_pil_image
 from torchvision.utils import draw_bounding_boxes
 
 from coordconv_apps.training.pictures import Pictures
-from coordconv_apps.utils.contact_sheet import Grid, contact_sheet
+from coordconv_apps.utils.contact_sheet import GROUND, Grid, contact_sheet
 from coordconv_apps.utils.fonts import pillow_font, readable
-from detection.data import DetectionData
+from detection.data_module import DetectionDataModule
 from detection.tasks import DetectionTask
 
 TRUE_COLOUR, FOUND_COLOUR = "#26c6da", "#ff9800"
@@ -24,6 +24,9 @@ TRUE_COLOUR, FOUND_COLOUR = "#26c6da", "#ff9800"
 
 _CANVAS_SIDE = 320
 """Canvases are enlarged by a whole number to about this many pixels."""
+
+_LARGEST_SIDE = 480
+"""Larger images are shrunk for the contact sheet, in pixels."""
 
 
 def draw_boxes(
@@ -94,13 +97,15 @@ class DetectionPictures(Pictures):
 
     def draw(self, task: LightningModule, datamodule: LightningDataModule) -> dict[str, Image.Image]:
         """Draw the sheet "detections"."""
-        if not (isinstance(task, DetectionTask) and isinstance(datamodule, DetectionData)):
+        if not (isinstance(task, DetectionTask) and isinstance(datamodule, DetectionDataModule)):
             raise TypeError(f"{type(task).__name__} and {type(datamodule).__name__} are not those of detection")
-        batch = datamodule.example_canvases(self.canvases)
-        found = task.find(batch["images"].to(task.device)).detections
+        batch = datamodule.examples(self.canvases)
+        images = batch["images"]
+        on_device = images.to(task.device) if isinstance(images, Tensor) else [i.to(task.device) for i in images]
+        found = task.find(on_device).detections
         names = datamodule.class_names
         pictures = []
-        for image, target, detections in zip(batch["images"], batch["targets"], found, strict=True):
+        for image, target, detections in zip(images, batch["targets"], found, strict=True):
             kept = task.kept(detections)
             pictures.append(
                 draw_boxes(
@@ -112,8 +117,20 @@ class DetectionPictures(Pictures):
                     zoom=max(1, round(_CANVAS_SIDE / max(image.shape[-2:]))),
                 )
             )
+        pictures = _same_size(pictures)
         kind = "plain convolutions" if task.coords == "none" else "CoordConv"
         steps = f", {task.trainer.global_step} steps" if task.trainer.state.fn == TrainerFn.FITTING else ""
-        title = f"{kind} (coords={task.coords}){steps}: test canvases"
+        what = "canvases" if datamodule.channels == 1 else "images"
+        title = f"{kind} (coords={task.coords}){steps}: test {what}"
         legend = [(TRUE_COLOUR, "true box and class"), (FOUND_COLOUR, task.legend)]
         return {"detections": contact_sheet([Grid(pictures, 4)], title=title, legend=legend)}
+
+
+def _same_size(pictures: list[Image.Image]) -> list[Image.Image]:
+    """Put pictures of different sizes on grounds of one size, and shrink large ones first."""
+    if len({picture.size for picture in pictures}) <= 1 and max(pictures[0].size) <= _LARGEST_SIDE:
+        return pictures
+    for picture in pictures:
+        picture.thumbnail((_LARGEST_SIDE, _LARGEST_SIDE))
+    size = (max(picture.width for picture in pictures), max(picture.height for picture in pictures))
+    return [ImageOps.pad(picture, size, color=(GROUND,) * 3) for picture in pictures]

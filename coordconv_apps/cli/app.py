@@ -15,6 +15,7 @@ from contextlib import suppress
 from lightning.pytorch.callbacks import Callback
 
 from coordconv_apps.cli.arguments import AlreadyFinished
+from coordconv_apps.cli.data_class import DataChoice
 from coordconv_apps.cli.launch import end_processes
 from coordconv_apps.cli.run_report import RunReport
 from coordconv_apps.cli.suite_cli import SuiteCLI
@@ -35,6 +36,7 @@ def run(
     *,
     default_task: type[Task] | None = None,
     callbacks: Sequence[type[Callback]] = (),
+    choose_data: DataChoice | None = None,
 ) -> None:
     """Run one command of an application: the whole body of its ``__main__``.
 
@@ -46,6 +48,8 @@ def run(
         default_task: The task if neither the command line nor a config file names one; ``task_class`` if None.
         callbacks: Callbacks of the application, such as `Pictures`. The arguments of each are flags under its name in
             snake case.
+        choose_data: Returns the data module for the given arguments of the data, such as ``{"source": "coco"}``, for an
+            application with several data modules; ``datamodule_class`` is the default.
 
     Raises:
         SystemExit: Status 2 for a user's mistake, 3 for a full or read-only disk, 130 for Ctrl-C, 143 for SIGTERM, 1
@@ -58,7 +62,7 @@ def run(
         interrupts.install()
         keep_freed_memory()
         with filter_warnings():
-            SuiteCLI(report, interrupts, task_class, datamodule_class, args, default_task, callbacks)
+            SuiteCLI(report, interrupts, task_class, datamodule_class, args, default_task, callbacks, choose_data)
         report.finish("finished")
         status = 0
     except AlreadyFinished as reason:

@@ -15,6 +15,7 @@ from jsonargparse import Namespace, get_loader, set_loader
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
+from coordconv_apps.cli.data_class import DataChoice, find_data_class
 from coordconv_apps.cli.errors import name_in_full, parsing_error
 from coordconv_apps.cli.help import ArgumentParser
 from coordconv_apps.cli.merge_config import check_imports, merge_config
@@ -71,14 +72,19 @@ class ArgumentsCLI(LightningCLI):
         args: Sequence[str] | None,
         default_task: type[Task] | None,
         callbacks: Sequence[type[Callback]],
+        choose_data: DataChoice | None = None,
     ) -> None:
         self.report = report
-        self.base_class, self.data_class = task_class, datamodule_class
+        self.base_class = task_class
         self.interrupts = interrupts
         default = default_task or task_class
         self.task_class, self.command_line, self.checkpoint, self.restored = preview(
             report.app, report.package, task_class, default, sys.argv[1:] if args is None else args
         )
+        if choose_data is not None:
+            saved = None if self.restored is None else self.restored["config"]
+            datamodule_class = find_data_class(choose_data, self.command_line, saved, self.checkpoint)
+        self.data_class = datamodule_class
         self.task_names = list(choices(task_class, default))
         self.callback_classes = callbacks
         self.name_dir = Path()  # folder of all runs of this name

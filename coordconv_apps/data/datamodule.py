@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from coordconv_apps.data.loaders import SeededSamples, SizedDataset, TrainBatches, TrainLoader
@@ -43,6 +44,7 @@ class DataModule(LightningDataModule):
         drop_last: bool = False,
         shuffled: bool = False,
         batch_size: int | None = None,
+        groups: Tensor | None = None,
     ) -> DataLoader[Any]:
         """Return a loader for ``dataset``.
 
@@ -60,6 +62,8 @@ class DataModule(LightningDataModule):
             shuffled: Whether samples come in a random order, the same in every run, so that a part of the batches
                 (``trainer.limit_val_batches``) is a fair sample of ``dataset``. For evaluation only.
             batch_size: Samples in a batch, on each process; that of the data module if not given.
+            groups: int64 ``(N,)``, a group of each sample; batches then have samples of one group as far as possible.
+                For training only.
         """
         shared: dict[str, Any] = {
             "num_workers": self.num_workers,
@@ -96,6 +100,7 @@ class DataModule(LightningDataModule):
             drop_last=drop_last,
             same_order=bool(getattr(self.trainer, "overfit_batches", 0)),  # the same few in every epoch
             seeded=random_samples,
+            groups=groups,
         )
         samples: SizedDataset = SeededSamples(dataset) if random_samples else dataset
         return TrainLoader(samples, batches, **shared)

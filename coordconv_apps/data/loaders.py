@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
 from coordconv_apps.utils.errors import UserError
@@ -39,6 +40,8 @@ class TrainBatches(Sampler[list[Any]]):
         drop_last: Whether to leave out a last step that is not full.
         same_order: Whether every epoch has the order, and the seeds, of the first.
         seeded: Whether to yield pairs ``(index, seed of the sample)`` for `SeededSamples` instead of indices.
+        groups: Group of each sample, see `batch_by_group`; all samples of a step are then in one group, but for the
+            last steps.
 
     Raises:
         ValueError: There is no batch.
@@ -55,6 +58,7 @@ class TrainBatches(Sampler[list[Any]]):
         drop_last: bool = False,
         same_order: bool = False,
         seeded: bool = False,
+        groups: Tensor | None = None,
     ) -> None:
         self.length = length
         self.step_size = batch_size * world_size
@@ -64,6 +68,7 @@ class TrainBatches(Sampler[list[Any]]):
         self.drop_last = drop_last
         self.same_order = same_order
         self.seeded = seeded
+        self.groups = groups
         self.epoch = 0  # the epoch whose order comes next
         self.start = 0  # the step of that epoch to start at
         if len(self) == 0:
@@ -98,12 +103,44 @@ class TrainBatches(Sampler[list[Any]]):
         epoch = 0 if self.same_order else self.epoch
         generator = torch.Generator().manual_seed(mix_seeds(self.seed, epoch))
         order = torch.randperm(self.length, generator=generator)
+        if self.groups is not None:
+            order = batch_by_group(order, self.groups, self.step_size)
         for step in range(self.start, len(self)):
             samples = order[step * self.step_size : (step + 1) * self.step_size]
             if len(samples) < self.world_size:
                 samples = torch.cat([samples, order.repeat(self.world_size)])[: self.world_size]
             indices = samples[self.rank :: self.world_size].tolist()
             yield [(i, mix_seeds(self.seed, epoch, i)) for i in indices] if self.seeded else indices
+
+
+def batch_by_group(order: Tensor, groups: Tensor, size: int) -> Tensor:
+    """Rearrange samples so that every ``size`` consecutive ones are in one group, as far as possible.
+
+    A run of ``size`` samples stands where the order has the last of them. The samples that are left over at the end,
+    fewer than ``size`` of each group, follow group by group.
+
+    Args:
+        order: int64 ``(N,)``, the order of the samples.
+        groups: int64 ``(N,)``, the group of each sample.
+        size: Length of a run.
+
+    Returns:
+        int64 ``(N,)``, the same samples in another order.
+
+    Example:
+        >>> batch_by_group(torch.tensor([4, 0, 3, 2, 1]), torch.tensor([0, 1, 0, 0, 1]), 2)
+        tensor([0, 3, 4, 1, 2])
+    """
+    complete: list[int] = []
+    waiting: dict[int, list[int]] = {}
+    for sample, group in zip(order.tolist(), groups[order].tolist(), strict=True):
+        own = waiting.setdefault(group, [])
+        own.append(sample)
+        if len(own) == size:
+            complete += own
+            own.clear()
+    left = [sample for group in sorted(waiting) for sample in waiting[group]]
+    return torch.tensor(complete + left, dtype=order.dtype)
 
 
 class TrainLoader(DataLoader[Any]):

@@ -15,8 +15,10 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.ssd import SSD
 from torchvision.ops import nms
 
+from detection.batches import Images
 from detection.boxes import MAX_PROPOSALS, NMS_IOU, Detections, Found
 from detection.models.paper_faster_rcnn import Padding, PaperFasterRCNN
+from detection.models.pretrained import freeze_backbone
 
 _FAMILIES: dict[str, type[nn.Module]] = {"fasterrcnn": FasterRCNN, "fcos": FCOS, "retinanet": RetinaNet, "ssd": SSD}
 
@@ -45,7 +47,8 @@ def build_detector(
         network: "paper", for images of one channel, or the name of a torchvision network, for three.
         num_classes: Number of classes, background not counted.
         padding: Padding of the paper's backbone.
-        network_args: Keyword arguments of torchvision's builder, such as ``min_size``.
+        network_args: Keyword arguments of torchvision's builder, such as ``min_size``. ``trainable_backbone_layers``
+            freezes the other layers of the backbone, as torchvision does for trained weights.
         max_detections: Largest number of detections in an image; None for 20 with "paper", else torchvision's number.
 
     Raises:
@@ -74,26 +77,34 @@ def build_detector(
         raise ValueError(
             f"network_args={args!r}: {network} does not take {unknown[0]!r}; allowed: {', '.join(allowed)}"
         )
+    trainable_layers = args.pop("trainable_backbone_layers", None)
     if max_detections is not None:
         args[next(name for name in ("box_detections_per_img", "detections_per_img") if name in allowed)] = (
             max_detections
         )
     built: nn.Module = builder(weights=None, weights_backbone=None, num_classes=num_classes + 1, **args)
+    if trainable_layers is not None:
+        freeze_backbone(built, network, int(trainable_layers))
     return built
 
 
 @torch.no_grad()
-def detect(network: nn.Module, images: Tensor) -> Found:
-    """Run a detector from `build_detector`, in evaluation mode, on images ``(B, 1, H, W)`` in [0, 1].
+def detect(network: nn.Module, images: Images) -> Found:
+    """Run a detector from `build_detector`, in evaluation mode.
+
+    Args:
+        network: The detector.
+        images: ``(B, C, H, W)``, or ``(C, H, W)`` each, in [0, 1]; see `as_input`.
 
     Returns:
         The final detections, and the best region proposals that the second stage received, in pixels.
     """
     proposals: list[Tensor] = []
+    sizes = [(image.shape[-2], image.shape[-1]) for image in images]
 
     def remember(_: nn.Module, args: tuple[ImageList, Any], output: tuple[list[Tensor], Any]) -> None:
-        height, width = images.shape[-2:]
-        for boxes, (inner_height, inner_width) in zip(output[0], args[0].image_sizes, strict=True):
+        inner_sizes = args[0].image_sizes
+        for boxes, (height, width), (inner_height, inner_width) in zip(output[0], sizes, inner_sizes, strict=True):
             if (inner_height, inner_width) != (height, width):
                 boxes = boxes * boxes.new_tensor((width / inner_width, height / inner_height) * 2)
             # They are sorted by score, best first.
@@ -110,8 +121,14 @@ def detect(network: nn.Module, images: Tensor) -> Found:
     return Found(detections, None if rpn is None else proposals)
 
 
-def as_input(network: nn.Module, images: Tensor) -> Tensor | list[Tensor]:
-    """Convert a batch ``(B, 1, H, W)`` to a detector's input: a list of three-channel images for torchvision's."""
+def as_input(network: nn.Module, images: Images) -> Images:
+    """Convert images to a detector's input: for torchvision's, a list ``(3, H, W)`` each, gray ones repeated."""
     if isinstance(network, PaperFasterRCNN):
-        return images.contiguous(memory_format=torch.channels_last)
-    return list(images.expand(-1, 3, -1, -1))
+        return one_tensor(images)
+    return [image.expand(3, -1, -1) for image in images]
+
+
+def one_tensor(images: Images) -> Tensor:
+    """Return images of one size as one tensor ``(B, C, H, W)``, in the memory format of the paper's networks."""
+    stacked = images if isinstance(images, Tensor) else torch.stack(list(images))
+    return stacked.contiguous(memory_format=torch.channels_last)

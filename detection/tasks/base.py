@@ -16,12 +16,13 @@ from coordconv_apps.training.optimizers import can_fuse, schedule_by_step
 from coordconv_apps.training.schedules import check_schedule, lr_factor
 from coordconv_apps.training.task import ExportInterface
 from coordconv_apps.utils.distributed import gather_ranks
+from detection.batches import DetectionBatch, ImageBatch, Images
 from detection.boxes import Detections, Found
-from detection.data import DetectionBatch, DetectionData, ImageBatch
+from detection.data_module import DetectionDataModule
 from detection.metrics import EvaluationMetrics
 
 Optimizer = Literal["adam", "adamw", "sgd"]
-CLASS_NAMES_KEY = "class_names"
+CLASS_NAMES_KEY, CATEGORY_IDS_KEY = "class_names", "category_ids"
 
 
 class DetectionTask(EvaluatedTask[DetectionBatch, EvaluationMetrics], ABC):
@@ -34,6 +35,7 @@ class DetectionTask(EvaluatedTask[DetectionBatch, EvaluationMetrics], ABC):
 
     canvas_size: Tensor
     network: nn.Module
+    input_channels: tuple[int, ...] = (1,)  # of images that the network takes
 
     precisions: ClassVar[tuple[str, ...]] = ("32-true", "16-mixed", "bf16-mixed")  # boxes need float32
     monitor_mode: ClassVar[Literal["min", "max"]] = "max"
@@ -45,7 +47,9 @@ class DetectionTask(EvaluatedTask[DetectionBatch, EvaluationMetrics], ABC):
         super().__init__(coords)
         # Height and width of the training canvases; exported networks are made for this size.
         self.register_buffer("canvas_size", torch.tensor([64, 64]))
-        self.class_names: tuple[str, ...] = ()  # of the training data, from label 1
+        # Of the training data, from label 1: so a checkpoint predicts without them.
+        self.class_names: tuple[str, ...] = ()
+        self.category_ids: tuple[int, ...] = ()
 
     def check_optimizer_args(self) -> None:
         """Raise `ValueError` if an argument of the optimizer or its schedule is out of range."""
@@ -55,26 +59,40 @@ class DetectionTask(EvaluatedTask[DetectionBatch, EvaluationMetrics], ABC):
         check_schedule(args["warmup"], args["lr_milestones"] or [], args["lr_gamma"])
 
     def setup(self, stage: str) -> None:
-        """Store the size of the training canvases, and the names of their classes."""
+        """Check the images' channels; store the size of the training canvases, and the names of the classes."""
         data = self.attached_data()
-        if stage == "fit" and data is not None:
-            self.canvas_size.fill_(data.settings.image_size)
-            self.class_names = tuple(self.category_names(data.class_names))
+        if data is None:
+            return
+        if data.channels not in self.input_channels:
+            own = f"model.network={self.hparams['network']}:" if "network" in self.hparams else type(self).__name__
+            raise ValueError(
+                f"{own} takes gray canvases, and data.source=coco has photographs; choose one of torchvision's"
+                " detectors, such as --model=FasterRCNN --model.network=fasterrcnn_mobilenet_v3_large_320_fpn"
+            )
+        if stage == "fit":
+            self._store_classes(data)
+            if data.image_size is not None:
+                self.canvas_size.fill_(data.image_size)
+
+    def _store_classes(self, data: DetectionDataModule) -> None:
+        self.class_names = tuple(self.category_names(data.class_names))
+        self.category_ids = data.category_ids[: len(self.class_names)]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the class names."""
+        """Add the names and numbers of the classes."""
         super().on_save_checkpoint(checkpoint)
-        checkpoint[CLASS_NAMES_KEY] = self.class_names
+        checkpoint[CLASS_NAMES_KEY], checkpoint[CATEGORY_IDS_KEY] = self.class_names, self.category_ids
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore the class names."""
+        """Restore the names and numbers of the classes."""
         super().on_load_checkpoint(checkpoint)
         self.class_names = checkpoint.get(CLASS_NAMES_KEY, ())
+        self.category_ids = checkpoint.get(CATEGORY_IDS_KEY, tuple(range(1, len(self.class_names) + 1)))
 
-    def attached_data(self) -> DetectionData | None:
+    def attached_data(self) -> DetectionDataModule | None:
         """Return the trainer's data module, or None if it has another class: the task works with any batches."""
         data = getattr(self.trainer, "datamodule", None)
-        return data if isinstance(data, DetectionData) else None
+        return data if isinstance(data, DetectionDataModule) else None
 
     # ------------------------------------------------------------- methods of a subclass
 
@@ -83,8 +101,8 @@ class DetectionTask(EvaluatedTask[DetectionBatch, EvaluationMetrics], ABC):
         """Return the parts of the training loss by name, scalars whose sum is minimised."""
 
     @abstractmethod
-    def find(self, images: Tensor) -> Found:
-        """Find objects in images ``(B, 1, H, W)`` in [0, 1], in evaluation mode."""
+    def find(self, images: Images) -> Found:
+        """Find objects in images ``(B, C, H, W)``, or ``(C, H, W)`` each, in [0, 1], in evaluation mode."""
 
     def kept(self, detections: Detections) -> Detections:
         """Return the detections of an image to draw and predict: all of them by default."""
@@ -113,7 +131,8 @@ class DetectionTask(EvaluatedTask[DetectionBatch, EvaluationMetrics], ABC):
 
     def evaluation_step(self, batch: DetectionBatch, metrics: EvaluationMetrics, dataloader_idx: int) -> None:
         """Find the objects of a batch and add them to the metrics."""
-        metrics.update(self.find(batch["images"]), batch["targets"])
+        if len(batch["images"]):  # no image of the batch may be readable
+            metrics.update(self.find(batch["images"]), batch["targets"])
 
     def evaluation_metrics(self, metrics: EvaluationMetrics, stage: Stage) -> dict[str, Tensor]:
         """Compute the metrics of an evaluation over all processes, and reset them."""
@@ -122,6 +141,11 @@ class DetectionTask(EvaluatedTask[DetectionBatch, EvaluationMetrics], ABC):
     def predict_step(self, batch: ImageBatch, batch_idx: int) -> list[Detections]:
         """Return the kept detections of each image, found one by one: the images may have any size."""
         return [self.kept(self.find(image[None]).detections[0]) for image in batch["images"]]
+
+    def on_predict_start(self) -> None:
+        """Take the class names from the data if no checkpoint brought them."""
+        if not self.class_names and (data := self.attached_data()) is not None:
+            self._store_classes(data)
 
     def on_predict_epoch_end(self) -> None:
         """Count the images that no process could read."""

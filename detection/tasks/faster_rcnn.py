@@ -8,16 +8,18 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torchvision.models.detection.ssd import SSD
 
 from coordconv_apps.nn.coords import Coords
 from coordconv_apps.training.schedules import Schedule
+from detection.batches import DetectionBatch, Images
 from detection.boxes import Detections, Found, select
-from detection.data import DetectionBatch
 from detection.export import ExportableDetector
 from detection.metrics import DetectionMetrics
 from detection.models.coord_layers import CoordInit, add_coords
 from detection.models.detectors import as_input, build_detector, detect
 from detection.models.paper_faster_rcnn import Padding, PaperFasterRCNN
+from detection.models.pretrained import load_pretrained
 from detection.tasks.base import DetectionTask, Optimizer
 
 
@@ -34,10 +36,14 @@ class FasterRCNN(DetectionTask):
         num_classes: Number of classes, background not counted; on the command line by default that of the data.
         padding: Padding of the paper network's 5x5 layers: "same" pads with zeros, "valid" does not pad.
         coord_layers: Layers that get coordinates: "paper" (those that the paper names; the first layer of a torchvision
-            network), "first", "all", or a regular expression on layer names.
+            network), "first", "all", "fpn_and_head" (the 1x1 convolutions of the feature pyramid and the first
+            convolution of the head, as in PP-YOLO; torchvision networks), or a regular expression on layer names.
         coord_init: Initial coordinate weights: "random" as in the paper, or "zero".
         network_args: Keyword arguments of torchvision's builder, such as {min_size: 128}, for networks other than
-            "paper".
+            "paper". With trained weights, {trainable_backbone_layers: 3} freezes the backbone as torchvision does.
+        weights: Trained weights to start from: a file, or "DEFAULT" or another name of the network's weights in
+            torchvision, which are downloaded once. The last layers are new if the number of classes differs.
+        weights_backbone: The same for the backbone alone, such as "IMAGENET1K_V1" or a file of a ResNet-50.
         max_detections: Largest number of detections in an image; null for 20 with network=paper, else for torchvision's
             number, such as 100. COCO's metrics count at most 100, or this number if it is larger.
         score_threshold: Lowest score of detections that are drawn, predicted, and counted by iou and recall_iou, in
@@ -58,6 +64,7 @@ class FasterRCNN(DetectionTask):
     monitor: ClassVar[str] = "val/map"
     args_from_data: ClassVar[frozenset[str]] = frozenset({"num_classes"})
     changeable_args: ClassVar[frozenset[str]] = DetectionTask.changeable_args | {"score_threshold"}
+    initial_weight_args: ClassVar[frozenset[str]] = frozenset({"weights", "weights_backbone"})
 
     def __init__(
         self,
@@ -68,6 +75,8 @@ class FasterRCNN(DetectionTask):
         coord_layers: str = "paper",
         coord_init: CoordInit = "random",
         network_args: dict[str, int | float] | None = None,
+        weights: str | None = None,
+        weights_backbone: str | None = None,
         max_detections: int | None = None,
         score_threshold: float = 0.5,
         optimizer: Optimizer = "adam",
@@ -81,7 +90,7 @@ class FasterRCNN(DetectionTask):
         lr_gamma: float = 0.1,
     ) -> None:
         super().__init__(coords)
-        self.save_hyperparameters()
+        self.save_hyperparameters(ignore=["weights", "weights_backbone"])  # a checkpoint opens without the files
         self.check_optimizer_args()
         if not 0 <= score_threshold <= 1:
             raise ValueError(f"score_threshold={score_threshold}: must be in [0, 1]")
@@ -100,30 +109,45 @@ class FasterRCNN(DetectionTask):
             network_args=network_args,
             max_detections=max_detections,
         )
+        self.input_channels = (1,) if network == "paper" else (1, 3)
         add_coords(self.network, coords, coord_layers, coord_init)
+        if weights is not None or weights_backbone is not None:
+            self._load_weights(network, weights, weights_backbone, network_args or {})
         self.network.to(memory_format=torch.channels_last)  # in which CPUs and GPUs convolve fastest
         self.val_metrics, self.test_metrics = (
             DetectionMetrics(
                 proposals=hasattr(self.network, "rpn"),
                 score_threshold=score_threshold,
                 max_detections=max(100, max_detections or 0),
+                by_size=network != "paper",
             )
             for _ in range(2)
         )
+
+    def _load_weights(self, name: str, weights: str | None, backbone: str | None, args: dict[str, int | float]) -> None:
+        given = "weights" if weights is not None else "weights_backbone"
+        if isinstance(self.network, PaperFasterRCNN):
+            raise ValueError(f"{given}: network='paper' has no trained weights; must be null")
+        if not isinstance(self.network, SSD) and "trainable_backbone_layers" not in args:
+            raise ValueError(
+                f"model.{given}: trained weights need --model.network_args.trainable_backbone_layers: 3 freezes the"
+                " others, as torchvision does"
+            )
+        load_pretrained(self.network, name, weights, backbone)
 
     def setup(self, stage: str) -> None:
         """Check that the network suits the data: its number of classes, and the number of detections of an image."""
         super().setup(stage)
         data = self.attached_data()
-        if data is not None and len(data.class_names) != self.num_classes:
-            raise ValueError(f"num_classes={self.num_classes}: the data have {len(data.class_names)} classes")
         if data is not None and stage != "predict":
-            most = data.canvases("test" if stage == "test" else "val").most_objects
+            if data.num_classes != self.num_classes:
+                raise ValueError(f"num_classes={self.num_classes}: the data have {data.num_classes} classes")
+            most = data.most_objects("test" if stage == "test" else "val")
             heads: Any = getattr(self.network, "roi_heads", self.network)
             limit = min(heads.detections_per_img, self.val_metrics.average_precision.max_detection_thresholds[-1])
             if most > limit:
                 warnings.warn(
-                    f"model.max_detections: {limit} detections of an image count, and a canvas has {most} objects:"
+                    f"model.max_detections: {limit} detections of an image count, and an image has {most} objects:"
                     f" must be at least {most} to find all of them",
                     stacklevel=2,
                 )
@@ -133,8 +157,8 @@ class FasterRCNN(DetectionTask):
         losses: dict[str, Tensor] = self.network(as_input(self.network, batch["images"]), batch["targets"])
         return losses
 
-    def find(self, images: Tensor) -> Found:
-        """Find objects in images ``(B, 1, H, W)`` in [0, 1], in evaluation mode."""
+    def find(self, images: Images) -> Found:
+        """Find objects in images ``(B, C, H, W)``, or ``(C, H, W)`` each, in [0, 1], in evaluation mode."""
         return detect(self.network, images)
 
     def kept(self, detections: Detections) -> Detections:

@@ -10,12 +10,13 @@ from torch import Tensor, nn
 
 from coordconv_apps.nn.coords import Coords
 from coordconv_apps.training.schedules import Schedule
+from detection.batches import DetectionBatch, Images
 from detection.boxes import MAX_PROPOSALS, Detections, Found, propose
-from detection.data import DetectionBatch
 from detection.export import ExportableProposals
 from detection.losses import proposal_losses
 from detection.metrics import ProposalMetrics
 from detection.models.coord_layers import CoordInit, add_coords
+from detection.models.detectors import one_tensor
 from detection.models.paper_faster_rcnn import Padding, ProposalNetwork
 from detection.tasks.base import DetectionTask, Optimizer
 
@@ -76,14 +77,15 @@ class RegionProposals(DetectionTask):
 
     def losses(self, batch: DetectionBatch) -> dict[str, Tensor]:
         """Return "box_loss" and "score_loss" of a batch, scalars."""
-        images, truth = batch["images"], [target["boxes"] for target in batch["targets"]]
-        logits, deltas, anchors = self.network(images.contiguous(memory_format=torch.channels_last))
+        images, truth = one_tensor(batch["images"]), [target["boxes"] for target in batch["targets"]]
+        logits, deltas, anchors = self.network(images)
         height, width = images.shape[-2:]
         return proposal_losses(logits, deltas, anchors, truth, (height, width), clip_moved=self.clip_moved)
 
-    def find(self, images: Tensor) -> Found:
+    def find(self, images: Images) -> Found:
         """Make the proposals of images ``(B, 1, H, W)`` in [0, 1], at most ten each, all with label 1."""
-        logits, deltas, anchors = self.network(images.contiguous(memory_format=torch.channels_last))
+        images = one_tensor(images)
+        logits, deltas, anchors = self.network(images)
         height, width = images.shape[-2:]
         found = propose(logits, deltas, anchors, (height, width), clip_moved=self.clip_moved)
         return Found(found, [result["boxes"] for result in found])

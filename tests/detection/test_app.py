@@ -13,19 +13,26 @@ import torch
 import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
 from PIL import Image, PngImagePlugin
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+from torch import nn
 
 import detection
 from coordconv_apps.runs.summary import read_summary
 from detection.__main__ import main
+from detection.batches import Images
+from detection.boxes import Detections, Found
 from detection.canvas import CanvasSettings, draw_canvases
 from detection.data import DetectionData, ImageBatch
 from detection.glyph_sources import load_glyphs
 from detection.pictures import TRUE_COLOUR
 from detection.predictions import DetectionWriter
 from tests.classification.tiny import trainer
+from tests.detection.coco_sets import flags, shapes
 from tests.helpers.runs import last_command
 
 CONFIGS = sorted((Path(__file__).parents[2] / "detection" / "configs").glob("*.yaml"))
+OF_CANVASES = [path for path in CONFIGS if path.stem != "coco"]
 SMALL = [
     "--data.source=uci",  # nothing to download
     "--data.num_train=8",
@@ -42,10 +49,10 @@ def run_folder(runs: Path, name: str, version: int) -> Path:
 
 
 def test_there_is_a_config_for_each_purpose() -> None:
-    assert {"mnist", "mnist_proposals", "quickstart"} <= {path.stem for path in CONFIGS}
+    assert {path.stem for path in CONFIGS} == {"coco", "mnist", "mnist_proposals", "position", "quickstart"}
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("config", OF_CANVASES, ids=lambda path: path.stem)
 @pytest.mark.parametrize("coords", ["none", "xy"])
 def test_config_trains_and_tests(tmp_path: Path, config: Path, coords: str) -> None:
     main(["fit", f"--config={config}", f"--runs_dir={tmp_path}", f"--model.coords={coords}", *SMALL])
@@ -54,7 +61,7 @@ def test_config_trains_and_tests(tmp_path: Path, config: Path, coords: str) -> N
     summary: dict[str, Any] = dict(read_summary(fit))
     given = yaml.safe_load(config.read_text())["model"]
     task_class = getattr(detection, given["class_path"].removeprefix("detection."))
-    classes = {"num_classes": 10} if task_class is detection.FasterRCNN else {}
+    classes = {"num_classes": 2 if config.stem == "position" else 10} if task_class is detection.FasterRCNN else {}
     task = task_class(**{**given["init_args"], **classes, "coords": coords})
     assert summary["parameters"] == task.parameter_count()
     assert summary["coords"] == coords
@@ -78,6 +85,127 @@ def test_configs_say_where_every_value_comes_from(config: Path) -> None:
     values = [line for line in lines if line.startswith("  ") and ":" in line]
     assert len(values) > 20
     assert [line for line in values if "#" not in line] == ["  init_args:"]
+
+
+# ------------------------------------------------------------------ images in COCO's format
+
+TINY_COCO = [
+    "--model.network_args.min_size=64",
+    "--model.network_args.max_size=96",
+    "--model.network_args.box_batch_size_per_image=8",
+    "--trainer.max_epochs=1",
+    "--trainer.check_val_every_n_epoch=1",
+    "--trainer.accelerator=cpu",
+]
+
+
+def blobs(network: nn.Module, images: Images) -> Found:
+    """A detector without learning: the boxes of equal colours, classes by the part of the box that is filled."""
+    found = []
+    for image in images:
+        colours, counts = image.flatten(1).unique(dim=1, return_counts=True)
+        boxes, labels, scores = [], [], []
+        for colour, count in zip(colours.T, counts.tolist(), strict=True):
+            y, x = (image == colour[:, None, None]).all(0).nonzero(as_tuple=True)
+            box = [float(x.min()), float(y.min()), float(x.max()) + 1, float(y.max()) + 1.5]  # not quite right
+            filled = count / ((box[2] - box[0]) * (box[3] - box[1]))
+            boxes.append(box)
+            labels.append(1 + int(filled > 0.88) + 2 * int(filled < 0.6))
+            scores.append(count / image[0].numel())
+        order = torch.tensor(scores).argsort(descending=True)
+        found.append(
+            Detections(
+                boxes=torch.tensor(boxes)[order], labels=torch.tensor(labels)[order], scores=torch.tensor(scores)[order]
+            )
+        )
+    return Found(found, [detections["boxes"] for detections in found])
+
+
+def with_gaps(arguments: dict[str, str]) -> dict[int, int]:
+    """Give the images and categories of a data set other ids, with gaps; return the new ids of the categories."""
+    new = {1: 7, 2: 18, 3: 90}
+    for name in ("train", "val", "test"):
+        path = Path(arguments[f"{name}_annotations"])
+        content = json.loads(path.read_text())
+        for category in content["categories"]:
+            category["id"] = new[category["id"]]
+        for image in content["images"]:
+            image["id"] *= 100
+        for annotation in content["annotations"]:
+            annotation["category_id"] = new[annotation["category_id"]]
+            annotation["image_id"] *= 100
+        path.write_text(json.dumps(content))
+    return new
+
+
+def test_coco_config_trains_tests_and_predicts_what_pycocotools_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = shapes(tmp_path / "shapes", train=3, val=2, test=6)
+    categories = with_gaps(arguments)
+    config = next(path for path in CONFIGS if path.stem == "coco")
+    runs = [f"--runs_dir={tmp_path}", "--name=a"]
+    main(["fit", f"--config={config}", "--model.coords=xy", *runs, *flags(arguments), *TINY_COCO])
+    fit = run_folder(tmp_path, "a", 0)
+    assert (fit / "pictures" / "detections.png").is_file()
+    monkeypatch.setattr("detection.tasks.faster_rcnn.detect", blobs)
+    main(["test", "--ckpt_path=last", *runs])
+    metrics: dict[str, float] = dict(read_summary(fit / "test_0"))["metrics"]
+    main(["predict", "--ckpt_path=last", "--model.score_threshold=0", *runs])
+    results = fit / "predict_0" / "predictions" / "results.json"
+    truth = COCO(arguments["test_annotations"])
+    evaluation = COCOeval(truth, truth.loadRes(str(results)), "bbox")
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
+    assert [metrics[f"test/{name}"] for name in ("map", "map_50", "map_75")] == pytest.approx(
+        evaluation.stats[:3].tolist(), abs=1e-5
+    )
+    assert 0.1 < metrics["test/map"] < 0.95
+    written = json.loads(results.read_text())
+    assert {result["category_id"] for result in written} <= {*categories.values()}
+    assert {result["image_id"] for result in written} == {100 * number for number in range(1, 7)}
+    whole = json.loads((results.parent / "detections.json").read_text())
+    assert {c["id"]: c["name"] for c in whole["categories"]} == {7: "circle", 18: "square", 90: "triangle"}
+
+    # Images of one's own need no annotations, which may be gone.
+    for name in ("train", "val", "test"):
+        Path(arguments[f"{name}_annotations"]).unlink()
+    main(["predict", "--ckpt_path=last", f"--data.predict_images={arguments['val_images']}", *runs])
+    other = json.loads((fit / "predict_1" / "predictions" / "detections.json").read_text())
+    assert [category["id"] for category in other["categories"]] == [7, 18, 90]
+    assert len(other["images"]) == 2
+
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        main(["test", "--ckpt_path=last", "--data.source=uci", *runs])
+    error = capsys.readouterr().err.strip()
+    assert error.startswith("error: --data.source=uci: the data of the checkpoint ")
+    assert error.endswith("are of another kind (CocoData, not DetectionData)")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--data.canvas_size=64"], "there is no argument --data.canvas_size"),
+        (["--data.train_annotations=none.json"], "data.train_annotations='none.json': no such file"),
+        (["--model.network=paper", "--model.network_args=null"], "model.network=paper: takes gray canvases"),
+        (["--model=RegionProposals"], "RegionProposals takes gray canvases"),
+        (["--data.augmentation=lsj"], "data.augmentation"),
+    ],
+)
+def test_mistakes_with_coco_get_one_line(
+    tmp_path: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = flags(shapes(tmp_path / "shapes", train=1, val=1, test=1))
+    config = next(path for path in CONFIGS if path.stem == "coco")
+    given = [f"--config={config}", f"--runs_dir={tmp_path}", "--model.coord_layers=first", *own, *TINY_COCO[3:]]
+    with pytest.raises(SystemExit) as stopped:
+        main(["fit", *given, *arguments])
+    assert stopped.value.code == 2
+    output = capsys.readouterr().err.strip()
+    assert message in output
+    assert "\n" not in output.removeprefix("ignored: ").partition("error: ")[2]
 
 
 # ------------------------------------------------------------------ predict

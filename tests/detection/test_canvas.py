@@ -74,6 +74,7 @@ def test_paper_settings() -> None:
         "min_visible": 1.0,
         "whole_pixels": False,
         "true_boxes": "cut",
+        "label_by": "glyph",
     }
 
 
@@ -241,3 +242,16 @@ def test_nothing_to_draw(glyphs: Glyphs) -> None:
         draw(glyphs, chunk=0)
     with pytest.raises(ValueError, match=r"len\(glyphs\)=0: must be at least 1"):
         draw(glyphs.select(torch.arange(0)))
+
+
+def test_labels_by_half_change_nothing_but_the_labels(glyphs: Glyphs) -> None:
+    by_glyph, by_half = draw(glyphs), draw(glyphs, label_by="half")  # type: ignore[arg-type]  # a field's own type
+    assert torch.equal(by_glyph.images, by_half.images)
+    assert torch.equal(by_glyph.boxes, by_half.boxes)
+    centre = (by_half.boxes[:, 1] + by_half.boxes[:, 3]) / 2
+    assert by_half.labels[centre < 32].unique().tolist() == [1]
+    assert by_half.labels[centre >= 32].unique().tolist() == [2]
+    each = {(glyph, half) for glyph, half in zip(by_glyph.labels.tolist(), by_half.labels.tolist(), strict=True)}
+    assert len(each) == 8, "every glyph is in both classes"
+    with pytest.raises(ValueError, match=r"^data\.label_by=third: must be glyph or half"):
+        CanvasSettings(label_by="third")  # type: ignore[arg-type]  # that is the test

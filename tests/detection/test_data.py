@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
 from detection.data import DetectionBatch, DetectionData, ImageBatch
 from detection.glyphs import SPLITS, Split
@@ -24,13 +25,19 @@ def batches(data: DetectionData, split: Split, stage: str = "fit") -> list[Detec
     return list(loader())
 
 
+def pixels(batch: DetectionBatch) -> Tensor:
+    images = batch["images"]
+    assert isinstance(images, Tensor)
+    return images
+
+
 def test_batches() -> None:
     data = small(num_train=400)
     train = batches(data, "train")
     assert [len(batch["images"]) for batch in train] == [8] * 50
     sizes = set()
     for batch in train:
-        images = batch["images"]
+        images = pixels(batch)
         assert images.shape == (8, 1, 64, 64)
         assert images.dtype == torch.float32
         assert images.min() >= 0
@@ -45,7 +52,7 @@ def test_batches() -> None:
             assert (boxes[:, 2:] > boxes[:, :2]).all()
             assert ((labels >= 1) & (labels <= 10)).all()
     assert sizes == {0, 1, 2, 3, 4, 5}  # canvases without a digit among them
-    assert max(float(batch["images"].max()) for batch in train) == 1.0
+    assert max(float(pixels(batch).max()) for batch in train) == 1.0
 
 
 def test_training_sees_every_canvas_with_its_own_boxes() -> None:
@@ -69,7 +76,7 @@ def test_evaluation_is_in_order() -> None:
     data = small()
     stages: dict[Split, str] = {"val": "validate", "test": "test"}
     for split, stage in stages.items():
-        images = torch.cat([batch["images"] for batch in batches(data, split, stage)])
+        images = torch.cat([pixels(batch) for batch in batches(data, split, stage)])
         assert torch.equal((images[:, 0] * 255).round().byte(), data.canvases(split).images)
 
 
@@ -104,7 +111,7 @@ def test_settings_reach_the_canvases() -> None:
 
 def test_worker_processes_make_the_same_batches() -> None:
     for own, workers in zip(batches(small(), "train"), batches(small(num_workers=1), "train"), strict=True):
-        assert torch.equal(own["images"], workers["images"])
+        assert torch.equal(pixels(own), pixels(workers))
         for one, other in zip(own["targets"], workers["targets"], strict=True):
             assert torch.equal(one["boxes"], other["boxes"])
             assert torch.equal(one["labels"], other["labels"])
@@ -113,11 +120,11 @@ def test_worker_processes_make_the_same_batches() -> None:
 def test_examples() -> None:
     data = small()
     data.setup("fit")
-    batch = data.example_canvases(4)
+    batch = data.examples(4)
     test = batches(data, "test", "test")[0]
-    assert torch.equal(batch["images"], test["images"][:4])
+    assert torch.equal(pixels(batch), pixels(test)[:4])
     assert len(batch["targets"]) == 4
-    assert len(data.example_canvases(100)["images"]) == 9
+    assert len(data.examples(100)["images"]) == 9
 
 
 def test_own_glyphs(tmp_path: Path) -> None:

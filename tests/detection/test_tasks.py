@@ -234,7 +234,9 @@ def test_torchvision_networks_by_name(tmp_path: Path, name: str, args: dict[str,
     task = make(FasterRCNN, coords="xy", network=name, network_args=dict(args))
     run = trainer(tmp_path, max_epochs=1)
     run.fit(task, data(num_train=2, num_val=1, batch_size=2))
-    always = {"val/iou", "val/recall_iou", "val/map", "val/map_50", "val/map_75", "train/loss", "train/loss_step"}
+    coco = {"map", "map_50", "map_75", "mar_1", "mar_10", "mar_100"}
+    coco |= {f"{kind}_{size}" for kind in ("map", "mar") for size in ("small", "medium", "large")}
+    always = {"val/iou", "val/recall_iou", "train/loss", "train/loss_step"} | {f"val/{name}" for name in coco}
     assert set(run.callback_metrics) == always | figures
     with pytest.raises(ValueError, match=f"network='{name}' is not supported"):
         task.export_module()

@@ -41,6 +41,33 @@ def test_layers_can_be_chosen(where: str, expected: list[str]) -> None:
     assert list(coordconv_layers(network)) == expected
 
 
+@pytest.mark.parametrize(
+    ("name", "head"),
+    [
+        ("fasterrcnn_mobilenet_v3_large_320_fpn", {"rpn.head.conv.0.0"}),
+        ("retinanet_resnet50_fpn", {"head.classification_head.conv.0.0", "head.regression_head.conv.0.0"}),
+        ("fcos_resnet50_fpn", {"head.classification_head.conv.0", "head.regression_head.conv.0"}),
+    ],
+)
+def test_coordinates_in_the_pyramid_and_the_head(name: str, head: set[str]) -> None:
+    with torch.device("meta"):  # no weights are needed
+        network = build_detector(name)
+        add_coords(network, "xy", "fpn_and_head", init="zero")
+    chosen = coordconv_layers(network)
+    pyramid = {layer for layer in chosen if layer.startswith("backbone.fpn.inner_blocks.")}
+    assert len(pyramid) == (2 if "mobilenet" in name else 3), "one for each map of the backbone"
+    assert chosen.keys() - pyramid == head
+    assert {chosen[layer].kernel_size for layer in pyramid} == {(1, 1)}
+    assert {chosen[layer].kernel_size for layer in head} == {(3, 3)}
+
+
+@pytest.mark.parametrize("name", ["paper", "ssdlite320_mobilenet_v3_large"])
+def test_networks_without_a_pyramid_say_so(name: str) -> None:
+    message = "^coord_layers=fpn_and_head: this network has no feature pyramid; choose first or all$"
+    with pytest.raises(ValueError, match=message):
+        add_coords(build_detector(name), "xy", "fpn_and_head")
+
+
 def test_arms_share_all_image_weights_at_the_same_seed() -> None:
     arms = {}
     for coords in ("none", "xy"):

@@ -1,0 +1,80 @@
+"""Find the class of the data before the arguments of a command are parsed: it determines the ``--data`` arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from coordconv_apps.cli.start import COMMANDS
+from coordconv_apps.data.datamodule import DataModule
+from coordconv_apps.utils.errors import UserError
+
+DataChoice = Callable[[Mapping[str, Any]], type[DataModule]]
+"""Returns the class of the data for those of its arguments that are given, such as ``{"source": "coco"}``."""
+
+
+def find_data_class(
+    choose: DataChoice, args: Sequence[str], saved: Mapping[str, Any] | None, checkpoint: Path | None
+) -> type[DataModule]:
+    """Return the class of the data that config files and flags choose, or else the checkpoint.
+
+    Args:
+        choose: The application's choice.
+        args: The command line.
+        saved: The config in the checkpoint, if one is given.
+        checkpoint: Its file.
+
+    Raises:
+        UserError: The checkpoint's data have another class.
+    """
+    given = given_data(args)
+    before = (saved or {}).get("data") or {}
+    chosen = choose({**before, **given})
+    if before and choose(before) is not chosen:
+        changed = ", ".join(f"--data.{k}={given[k]}" for k in given if given[k] != before.get(k) and k in before)
+        raise UserError(
+            f"{changed}: the data of the checkpoint {checkpoint} are of another kind ({choose(before).__name__}, not"
+            f" {chosen.__name__})"
+        )
+    return chosen
+
+
+def given_data(args: Sequence[str]) -> dict[str, Any]:
+    """Return the arguments of the data in the config files and flags of a command line; later ones override.
+
+    >>> given_data(["fit", "--data.source", "coco", "--data.seed=3", "--model.lr=1"])
+    {'source': 'coco', 'seed': 3}
+    """
+    given: dict[str, Any] = {}
+    command = next((arg for arg in args if arg in COMMANDS), None)
+    for arg, following in zip_longest(args, args[1:], fillvalue=""):
+        flag, is_joined, value = arg.partition("=")
+        value = value if is_joined else following
+        if flag in ("--config", "-c"):
+            config = _mapping(value)
+            given |= _section(config.get("data")) or _section(_section(config.get(str(command))).get("data"))
+        elif flag == "--data":
+            given |= _mapping(value)
+        elif flag.startswith("--data."):
+            try:
+                given[flag.removeprefix("--data.")] = yaml.safe_load(value)
+            except yaml.YAMLError:  # which parsing reports
+                given[flag.removeprefix("--data.")] = value
+    return given
+
+
+def _mapping(text: str) -> dict[str, Any]:
+    """Return the mapping in a YAML file or text; an empty one if there is none, which parsing then reports."""
+    try:
+        path = Path(text).expanduser()
+        return _section(yaml.safe_load(path.read_text(encoding="utf-8") if path.is_file() else text))
+    except (yaml.YAMLError, OSError, ValueError, RuntimeError):
+        return {}
+
+
+def _section(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,347 @@
+"""Data of one's own in COCO's format: folders of images with an annotation file for each split."""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms.v2.functional import pil_to_tensor
+from torchvision.tv_tensors import BoundingBoxes, BoundingBoxFormat, Image
+
+from coordconv_apps.data.collate import identity_collate
+from coordconv_apps.data.image_decoding import open_file, read_image, to_rgb
+from coordconv_apps.data.image_files import MAX_CHECKED, ImageFileError, ImageFiles, OnBadImage, abbreviate_names
+from coordconv_apps.utils.argument_checks import Allowed, check_ranges, one_of, optional_path
+from coordconv_apps.utils.errors import one_line, printable
+from detection.augmentation import Augmentation, train_transforms
+from detection.batches import DetectionBatch, DetectionTarget, ImageBatch
+from detection.coco_files import CocoAnnotations, check_same_categories, images_folder, read_coco
+from detection.data_module import DetectionDataModule
+from detection.glyphs import Split
+
+_CHECK_THREADS = 8
+_ALLOWED: dict[str, Allowed] = {
+    "augmentation": one_of(Augmentation),
+    "on_bad_image": one_of(OnBadImage),
+    "aspect_ratio_group_factor": (lambda value: value >= 0, "at least 0"),
+}
+
+Sample = tuple[Tensor, DetectionTarget]
+
+
+class CocoImages:
+    """The images of a split: their files and their annotations."""
+
+    def __init__(self, annotations: CocoAnnotations, folder: Path, argument: str, on_bad_image: OnBadImage) -> None:
+        self.annotations = annotations
+        names = [annotations.file_name(index) for index in range(len(annotations))]
+        self.files = ImageFiles(folder, names, argument, on_bad_image, _read_as_stored)
+
+    def __len__(self) -> int:
+        return len(self.annotations)
+
+    def fitting(self, index: int, image: Tensor) -> Tensor:
+        """Return an image ``(3, H, W)`` in the size that its annotations have: as stored, or as a camera turned it.
+
+        Raises:
+            ImageFileError: It has neither.
+        """
+        height, width = self.annotations.sizes[index].tolist()
+        if tuple(image.shape[-2:]) != (height, width):
+            found = image.shape
+            image = read_image(self.files.path(index))
+            if tuple(image.shape[-2:]) != (height, width):
+                raise ImageFileError(
+                    f"{printable(self.files.path(index))}: has {found[-1]} x {found[-2]} pixels, but {width} x {height}"
+                    " in its annotation file"
+                )
+        return image
+
+
+def _read_as_stored(path: Path) -> Tensor:
+    """Read an image as uint8 ``(3, H, W)`` without the rotation that a camera may have noted, as COCO's tools do."""
+    try:
+        with open_file(path) as opened:
+            pixels: Tensor = pil_to_tensor(to_rgb(opened)).contiguous()
+            return pixels
+    except Exception as error:  # on a damaged file, decoders raise almost anything
+        raise ValueError(f"{printable(path)}: not a readable image ({one_line(error)})") from error
+
+
+class CocoTraining(Dataset[Sample]):
+    """Training samples: an augmented image, float32 ``(3, H, W)`` in [0, 1], and its objects without crowds."""
+
+    def __init__(self, images: CocoImages, augmentation: Augmentation) -> None:
+        self.images, self.transforms = images, train_transforms(augmentation)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Return a sample; that of the next image if this one cannot be read and ``on_bad_image="skip"``."""
+        pixels, index = self.images.files.read_this_or_next(index)
+        pixels = self.images.fitting(index, pixels)
+        objects = self.images.annotations.objects(index)
+        single = objects["iscrowd"] == 0
+        size = (pixels.shape[-2], pixels.shape[-1])
+        target = {
+            "boxes": BoundingBoxes(objects["boxes"][single], format=BoundingBoxFormat.XYXY, canvas_size=size),
+            "labels": objects["labels"][single],
+        }
+        image, target = self.transforms(Image(pixels), target)
+        plain: DetectionTarget = {"boxes": target["boxes"].as_subclass(Tensor), "labels": target["labels"]}
+        return image.as_subclass(Tensor), plain
+
+
+class CocoEvaluation(Dataset[DetectionBatch]):
+    """Images as they are, with all of their objects; unreadable ones are left out."""
+
+    def __init__(self, images: CocoImages) -> None:
+        self.images = images
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitems__(self, indices: Sequence[int]) -> DetectionBatch:
+        """Return a batch of images. The loader calls this once per batch."""
+        read = {i: image for i in indices if (image := self.images.files.try_read(i)) is not None}
+        return {
+            "images": [to_unit(self.images.fitting(i, image)) for i, image in read.items()],
+            "targets": [self.images.annotations.objects(i) for i in read],
+        }
+
+
+class CocoPrediction(Dataset[ImageBatch]):
+    """Annotated images to predict on, numbered by their ids; unreadable ones are left out."""
+
+    def __init__(self, images: CocoImages) -> None:
+        self.images = images
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitems__(self, indices: Sequence[int]) -> ImageBatch:
+        """Return a batch of images. The loader calls this once per batch."""
+        files = self.images.files
+        read = {i: image for i in indices if (image := files.try_read(i)) is not None}
+        return {
+            "indices": self.images.annotations.image_ids[list(read)].tolist(),
+            "paths": [str(files.path(i)) for i in read],
+            "images": [to_unit(self.images.fitting(i, image)) for i, image in read.items()],
+        }
+
+
+def to_unit(image: Tensor) -> Tensor:
+    """Return a uint8 image as float32 in [0, 1]."""
+    return image.float().div_(255)
+
+
+def collate_samples(samples: Sequence[Sample]) -> DetectionBatch:
+    """Make a batch of training samples, whose images may have different sizes."""
+    return {"images": [image for image, _ in samples], "targets": [target for _, target in samples]}
+
+
+def aspect_ratio_groups(sizes: Tensor, factor: int) -> Tensor:
+    """Return the group of each image by its aspect ratio, as torchvision's detection references do.
+
+    The borders between groups are ``2 * factor + 1`` ratios of width to height from 1/2 to 2, evenly spaced in the
+    logarithm.
+
+    Args:
+        sizes: ``(N, 2)``, height and width of each image.
+        factor: At least 1.
+
+    Example:
+        >>> aspect_ratio_groups(torch.tensor([[100, 40], [100, 90], [100, 110]]), 1).tolist()
+        [0, 1, 2]
+    """
+    borders = (2 ** torch.linspace(-1, 1, 2 * factor + 1)).tolist()
+    return torch.tensor([bisect.bisect_right(borders, width / height) for height, width in sizes.tolist()])
+
+
+class CocoData(DetectionDataModule):
+    """Images of your own with boxes in COCO's format, chosen with ``data.source=coco``.
+
+    Args:
+        source: Source of the images: "coco" for this class.
+        train_annotations: Annotation file of the training images, in COCO's format.
+        val_annotations: Annotation file of the validation images.
+        test_annotations: Annotation file of the test images, which predict uses too unless predict_images is given; by
+            default that of the validation images.
+        train_images: Folder that the file names in train_annotations are relative to; by default the folder of that
+            file.
+        val_images: The same for val_annotations.
+        test_images: The same for test_annotations.
+        augmentation: Augmentation of training images, as in torchvision's references: "none", "hflip", "multiscale",
+            "ssd" or "ssdlite". All but "none" flip half of the images, left to right.
+        aspect_ratio_group_factor: Batches have images of similar aspect ratio, as in torchvision's references; this is
+            half the number of groups between 1/2 and 2. 0 turns it off.
+        on_bad_image: What to do with images that are missing or cannot be read: "error" stops the run, "skip" continues
+            without them.
+        predict_images: Input of predict: an image, or a folder of images with its subfolders. By default the test
+            images, whose ids the predictions then have.
+        batch_size: Images per batch, on each process.
+        num_workers: Worker processes that load batches, on each process; 0 loads in the main process.
+        seed: Seed of the order of training images and of their augmentation.
+    """
+
+    channels: ClassVar[int] = 3
+
+    def __init__(
+        self,
+        source: Literal["coco"] = "coco",
+        train_annotations: str | None = None,
+        val_annotations: str | None = None,
+        test_annotations: str | None = None,
+        train_images: str | None = None,
+        val_images: str | None = None,
+        test_images: str | None = None,
+        augmentation: Augmentation = "hflip",
+        aspect_ratio_group_factor: int = 3,
+        on_bad_image: OnBadImage = "error",
+        predict_images: str | None = None,
+        batch_size: int = 4,
+        num_workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(predict_images, batch_size, num_workers, seed)
+        self.source = source
+        if test_annotations is None:
+            if test_images is not None:
+                raise ValueError(f"data.test_images={test_images}: must be null without data.test_annotations")
+            test_annotations, test_images = val_annotations, val_images
+        given = {"train": train_annotations, "val": val_annotations, "test": test_annotations}
+        folders = {"train": train_images, "val": val_images, "test": test_images}
+        self.annotation_files = {name: optional_path(p, f"data.{name}_annotations") for name, p in given.items()}
+        self.image_folders = {name: optional_path(p, f"data.{name}_images") for name, p in folders.items()}
+        self.augmentation: Augmentation = augmentation
+        self.aspect_ratio_group_factor = aspect_ratio_group_factor
+        self.on_bad_image: OnBadImage = on_bad_image
+        check_ranges(vars(self), _ALLOWED, "data")
+        self._images: dict[Split, CocoImages] = {}
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the categories, in the order of their ids; label ``i`` of a box has name ``i - 1``."""
+        return tuple(self._categories().values())
+
+    @property
+    def category_ids(self) -> tuple[int, ...]:
+        """Ids of the categories, in the order of the labels."""
+        return tuple(self._categories())
+
+    def _categories(self) -> dict[int, str]:
+        known = [split for split in ("train", "val", "test") if self.annotation_files[split] is not None]
+        return self._annotations(known[0] if known else "train").categories
+
+    def _annotations(self, split: str) -> CocoAnnotations:
+        path, argument = self.annotation_files[split], f"data.{split}_annotations"
+        if path is None:
+            raise ValueError(f"{argument}=null: must be an annotation file in COCO's format, such as {split}.json")
+        return read_coco(path, argument)
+
+    def images(self, split: Split) -> CocoImages:
+        """Return the images of a split; their files are looked for, and faults are reported, at the first call."""
+        if split not in self._images:
+            if split == "test" and self.annotation_files["test"] == self.annotation_files["val"]:
+                return self.images("val")
+            annotations, argument = self._annotations(split), f"data.{split}_images"
+            if split != "train" and self.annotation_files["train"] is not None:
+                check_same_categories(self._annotations("train"), annotations, f"data.{split}_annotations")
+            path = self.annotation_files[split]
+            assert path is not None
+            folder = images_folder(self.image_folders[split], path, argument)
+            for note in annotations.notes:
+                self.print_once(note)
+            annotations = self._readable(annotations, folder, argument)
+            self._images[split] = CocoImages(annotations, folder, argument, self.on_bad_image)
+        return self._images[split]
+
+    def _readable(self, annotations: CocoAnnotations, folder: Path, argument: str) -> CocoAnnotations:
+        """Return the annotations of the images that can be opened; report the others, or raise `ValueError`."""
+
+        def fault(index: int) -> str | None:
+            path = folder / annotations.file_name(index)
+            if not path.is_file():
+                return "no such file"
+            if len(annotations) > MAX_CHECKED:
+                return None
+            try:
+                with open_file(path) as opened:
+                    size, wanted = list(opened.size), annotations.sizes[index].flip(0).tolist()
+            except Exception as error:  # decoders raise almost anything
+                return one_line(error)
+            return (
+                None
+                if sorted(size) == sorted(wanted)
+                else f"{size[0]} x {size[1]} pixels, not {wanted[0]} x {wanted[1]}"
+            )
+
+        with ThreadPoolExecutor(_CHECK_THREADS) as pool:
+            faults = {i: text for i, text in enumerate(pool.map(fault, range(len(annotations)))) if text is not None}
+        if not faults:
+            return annotations
+        listed = abbreviate_names([f"{annotations.file_name(i)} ({text})" for i, text in faults.items()])
+        message = f"{argument}={str(folder)!r}: {len(faults)} of {len(annotations)} images cannot be used: {listed}"
+        if len(faults) == len(annotations):
+            raise ValueError(message)
+        if self.on_bad_image == "error":
+            raise ValueError(f"{message}; data.on_bad_image=skip continues without them")
+        self.print_once(f"{message}; left out")
+        return annotations.select([i for i in range(len(annotations)) if i not in faults])
+
+    def most_objects(self, split: Split) -> int:
+        """Return the largest number of objects in an image of a split."""
+        return self.images(split).annotations.most_objects
+
+    def examples(self, count: int) -> DetectionBatch:
+        """Return the first ``count`` test images, or all if there are fewer, for pictures."""
+        images = self.images("test")
+        return CocoEvaluation(images).__getitems__(range(min(count, len(images))))
+
+    def setup(self, stage: str) -> None:
+        """Read the annotations and find the images that a stage needs."""
+        if stage == "predict":
+            if self.predict_images is not None or self.annotation_files["test"] is None:
+                self.find_predict_images()
+            else:
+                self._predict_files = self.images("test").files
+            return
+        needed: dict[str, list[Split]] = {"fit": ["train", "val"], "validate": ["val"], "test": ["test"]}
+        for split in needed[stage]:
+            self.images(split)
+
+    def read_predict_image(self, path: Path) -> Tensor:
+        """Read an image to predict on as uint8 ``(3, H, W)``, RGB."""
+        return read_image(path)
+
+    def prepare_predict_image(self, image: Tensor) -> Tensor:
+        """Return an image ``(3, H, W)`` as float32 in [0, 1]."""
+        return to_unit(image)
+
+    def train_dataloader(self) -> DataLoader[DetectionBatch]:
+        """Return the loader of the training images."""
+        images, factor = self.images("train"), self.aspect_ratio_group_factor
+        groups = aspect_ratio_groups(images.annotations.sizes, factor) if factor else None
+        dataset = CocoTraining(images, self.augmentation)
+        return self._loader(dataset, train=True, collate_fn=collate_samples, random_samples=True, groups=groups)
+
+    def val_dataloader(self) -> DataLoader[DetectionBatch]:
+        """Return the loader of the validation images."""
+        return self._loader(CocoEvaluation(self.images("val")), train=False, collate_fn=identity_collate)
+
+    def test_dataloader(self) -> DataLoader[DetectionBatch]:
+        """Return the loader of the test images."""
+        return self._loader(CocoEvaluation(self.images("test")), train=False, collate_fn=identity_collate)
+
+    def predict_dataloader(self) -> DataLoader[ImageBatch]:
+        """Return the loader of the images to predict on: your own, or the test images with their ids."""
+        if self.predict_images is not None:
+            return super().predict_dataloader()
+        return self._loader(CocoPrediction(self.images("test")), train=False, collate_fn=identity_collate)

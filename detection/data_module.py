@@ -1,0 +1,123 @@
+"""What the data modules of detection share: images to predict on, and what tasks and pictures ask for."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from coordconv_apps.data.collate import identity_collate
+from coordconv_apps.data.datamodule import DataModule
+from coordconv_apps.data.image_files import ImageFiles, open_images
+from coordconv_apps.utils.argument_checks import optional_path
+from detection.batches import DetectionBatch, ImageBatch
+from detection.glyphs import Split
+
+
+class ImageFileDataset(Dataset[ImageBatch]):
+    """Image files, read on demand as uint8 ``(H, W)`` or ``(3, H, W)``. Unreadable ones are left out.
+
+    Args:
+        files: The files.
+        prepare: Makes the network's input ``(C, H, W)`` in [0, 1] of such an image.
+    """
+
+    def __init__(self, files: ImageFiles, prepare: Callable[[Tensor], Tensor]) -> None:
+        self.files, self.prepare = files, prepare
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitems__(self, indices: Sequence[int]) -> ImageBatch:
+        """Return a batch of images. The loader calls this once per batch."""
+        read = {index: image for index in indices if (image := self.files.try_read(index)) is not None}
+        return {
+            "indices": [*read],
+            "paths": [str(self.files.path(index)) for index in read],
+            "images": [self.prepare(image) for image in read.values()],
+        }
+
+
+class DetectionDataModule(DataModule, ABC):
+    """Base of the data modules of detection.
+
+    Args:
+        predict_images: Input of predict: an image, or a folder of images with its subfolders.
+        batch_size: Images per batch, on each process.
+        num_workers: Worker processes that load batches, on each process; 0 loads in the main process.
+        seed: Seed of the training order.
+    """
+
+    channels: ClassVar[int]
+    """Channels of the images: 1 (gray canvases) or 3 (RGB)."""
+
+    def __init__(self, predict_images: str | None, batch_size: int, num_workers: int, seed: int) -> None:
+        super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
+        self.predict_images = optional_path(predict_images, "data.predict_images")
+        self._predict_files: ImageFiles | None = None
+        self.left_out = 0  # images to predict on that could not be opened
+
+    @property
+    @abstractmethod
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes; label ``i`` of a box has name ``i - 1``."""
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return len(self.class_names)
+
+    @property
+    def category_ids(self) -> tuple[int, ...]:
+        """Number of each class in files of predictions, in the order of the labels."""
+        return tuple(range(1, self.num_classes + 1))
+
+    @property
+    def image_size(self) -> int | None:
+        """Height and width of the training images in pixels; None if they have different sizes."""
+        return None
+
+    @abstractmethod
+    def most_objects(self, split: Split) -> int:
+        """Return the largest number of objects in an image of a split."""
+
+    @abstractmethod
+    def examples(self, count: int) -> DetectionBatch:
+        """Return the first ``count`` test images, or all if there are fewer, for pictures."""
+
+    @abstractmethod
+    def read_predict_image(self, path: Path) -> Tensor:
+        """Read an image to predict on as uint8 ``(H, W)`` or ``(3, H, W)``."""
+
+    @abstractmethod
+    def prepare_predict_image(self, image: Tensor) -> Tensor:
+        """Return the network's input ``(C, H, W)`` in [0, 1] of such an image."""
+
+    @property
+    def unreadable(self) -> set[int]:
+        """Indices of images to predict on that this process and its workers could open, but not decode so far."""
+        return set() if self._predict_files is None else self._predict_files.bad
+
+    def find_predict_images(self) -> None:
+        """Find the images that ``predict_images`` names, and print what is left out."""
+        place, argument = self.predict_images, "data.predict_images"
+        if place is None:
+            raise ValueError(f"{argument}=null: predict needs an image, or a folder of images")
+        self._predict_files, found = open_images(place, argument, "skip", self.read_predict_image)
+        self.left_out = found.left_out
+        self.print_once(found.message)
+
+    def print_once(self, line: str) -> None:
+        """Print a line, unless it is empty, on the first process."""
+        if line and (self.trainer is None or self.trainer.is_global_zero):
+            print(line)
+
+    def predict_dataloader(self) -> DataLoader[ImageBatch]:
+        """Return the loader of the images to predict on."""
+        assert self._predict_files is not None
+        dataset = ImageFileDataset(self._predict_files, self.prepare_predict_image)
+        return self._loader(dataset, train=False, collate_fn=identity_collate)

@@ -1,0 +1,186 @@
+"""The data module of one's own images: batches, augmentation, missing files, order by aspect ratio."""
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from coordconv_apps.data.loaders import TrainBatches
+from detection.augmentation import Augmentation
+from detection.batches import DetectionBatch
+from detection.coco_data import CocoData, aspect_ratio_groups
+from detection.shapes import SIZES
+from tests.detection.coco_sets import content, shapes, write
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    return shapes(tmp_path_factory.mktemp("shapes"), train=24)
+
+
+def make(files: dict[str, str], **changes: Any) -> CocoData:  # noqa: ANN401  # any argument of the data module
+    return CocoData(**{**files, **changes})
+
+
+def batches(data: CocoData) -> list[DetectionBatch]:
+    data.setup("fit")
+    return list(data.train_dataloader())
+
+
+def test_evaluation_sees_images_and_boxes_as_they_are(files: dict[str, str]) -> None:
+    data = make(files, batch_size=3)
+    data.setup("validate")
+    found = list(data.val_dataloader())
+    images = [image for batch in found for image in batch["images"]]
+    targets = [target for batch in found for target in batch["targets"]]
+    assert len(images) == 4
+    for number, (image, target) in enumerate(zip(images, targets, strict=True)):
+        with Image.open(Path(files["val_images"]) / f"{number + 1:04d}.png") as opened:
+            expected = torch.from_numpy(np.array(opened)).permute(2, 0, 1) / 255
+        torch.testing.assert_close(image, expected)
+        for (x1, y1, x2, y2), label in zip(target["boxes"].int().tolist(), target["labels"].tolist(), strict=True):
+            inside = image[:, y1:y2, x1:x2]
+            ground = image.flatten(1).mode().values[:, None, None]
+            inked = (inside != ground).any(0).float().mean()
+            assert {1: 0.7, 2: 0.99, 3: 0.4}[label] < inked <= {1: 0.9, 2: 1, 3: 0.65}[label], "shape and box agree"
+    assert data.class_names == ("circle", "square", "triangle")
+
+
+@pytest.mark.parametrize("augmentation", ["none", "hflip", "multiscale", "ssd", "ssdlite"])
+def test_augmentation_moves_boxes_with_their_images(files: dict[str, str], augmentation: Augmentation) -> None:
+    changed = 0
+    for batch in batches(make(files, augmentation=augmentation)):
+        for image, target in zip(batch["images"], batch["targets"], strict=True):
+            assert type(image) is torch.Tensor
+            assert type(target["boxes"]) is torch.Tensor
+            assert image.dtype == torch.float32
+            assert 0 <= image.min() <= image.max() <= 1
+            height, width = image.shape[-2:]
+            changed += (width, height) not in SIZES
+            boxes = target["boxes"]
+            assert len(boxes) == len(target["labels"])
+            assert (boxes[:, 2:] > boxes[:, :2]).all()
+            assert (boxes >= 0).all()
+            assert (boxes <= boxes.new_tensor([width, height] * 2)).all()
+            if augmentation in ("none", "hflip"):
+                inked = (image != image.flatten(1).mode().values[:, None, None]).any(0)
+                for x1, y1, x2, y2 in boxes.int().tolist():
+                    assert inked[y1:y2, x1:x2].float().mean() > 0.4
+    assert (changed > 0) == (augmentation not in ("none", "hflip"))
+
+
+def test_training_draws_the_same_samples_for_a_seed(files: dict[str, str]) -> None:
+    def flat(**changes: Any) -> torch.Tensor:  # noqa: ANN401  # any argument of the data module
+        data = make(files, **{"augmentation": "ssdlite", **changes})
+        data.setup("fit")
+        return torch.stack([image.mean() for image in next(iter(data.train_dataloader()))["images"]])
+
+    assert torch.equal(flat(), flat())
+    assert not torch.equal(flat(), flat(seed=1))
+
+
+def test_batches_have_similar_aspect_ratios(files: dict[str, str]) -> None:
+    grouped, mixed = (
+        [len({tuple(image.shape) for image in batch["images"]}) for batch in batches(make(files, **arguments))]
+        for arguments in ({"batch_size": 4}, {"batch_size": 4, "aspect_ratio_group_factor": 0})
+    )
+    assert len(grouped) == len(mixed) == 6
+    assert grouped[:4] == [1] * 4, "all but the images that are left over"
+    assert max(mixed[:4]) > 1
+
+
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_grouped_batches_have_every_sample_once(world_size: int) -> None:
+    groups = torch.arange(50) % 3
+    ranks = [list(TrainBatches(50, 4, 7, rank, world_size, groups=groups)) for rank in range(world_size)]
+    assert sorted(itertools.chain(*itertools.chain(*ranks))) == list(range(50))
+    whole = [[*itertools.chain(*step)] for step in zip(*ranks, strict=True)]
+    pure = [len({int(groups[i]) for i in step}) == 1 for step in whole]
+    assert pure[: 50 // (4 * world_size) - 2] == [True] * (50 // (4 * world_size) - 2)
+    assert whole != sorted(whole)
+
+
+def test_groups_of_aspect_ratios_are_those_of_torchvision() -> None:
+    ratios = torch.tensor([0.3, 0.55, 0.75, 0.99, 1.0, 1.2, 1.5, 1.9, 2.5])
+    sizes = torch.stack([torch.full((9,), 1000), (1000 * ratios).round().long()], dim=1)
+    # 2 ** (-1, -2/3, -1/3, 0, 1/3, 2/3, 1) = 0.5, 0.63, 0.79, 1, 1.26, 1.59, 2
+    assert aspect_ratio_groups(sizes, 3).tolist() == [0, 1, 2, 3, 4, 4, 5, 6, 7]
+
+
+# ------------------------------------------------------------------ images that do not fit
+
+
+def own(folder: Path, value: dict[str, Any], **changes: Any) -> CocoData:  # noqa: ANN401  # any argument
+    path = str(write(folder / "a.json", value))
+    return CocoData(**{"train_annotations": path, "val_annotations": path, "augmentation": "none", **changes})
+
+
+def save(folder: Path, name: str, size: tuple[int, int], turned: int = 1) -> None:
+    image = Image.new("RGB", size)
+    exif = image.getexif()
+    exif[0x0112] = turned
+    image.save(folder / name, exif=exif)
+
+
+def test_unusable_images_are_named_or_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save(tmp_path, "a.png", (20, 50))
+    data = own(tmp_path, content())
+    with pytest.raises(ValueError, match=r"1 of 2 images cannot be used: b\.png \(no such file\); data\.on_bad"):
+        data.setup("fit")
+    save(tmp_path, "b.png", (41, 30))
+    with pytest.raises(ValueError, match=r"b\.png \(41 x 30 pixels, not 40 x 30\)"):
+        data.setup("validate")
+    (tmp_path / "b.png").write_bytes(b"no image")
+    data = own(tmp_path, content(), on_bad_image="skip")
+    data.setup("fit")
+    assert "1 of 2 images cannot be used: b.png (cannot identify" in capsys.readouterr().out
+    assert data.images("train").annotations.image_ids.tolist() == [4]
+    assert [len(batch["images"]) for batch in data.train_dataloader()] == [1]
+    (tmp_path / "a.png").unlink()
+    with pytest.raises(ValueError, match="2 of 2 images cannot be used"):
+        own(tmp_path, content(), on_bad_image="skip").setup("test")
+
+
+def test_images_damaged_behind_their_header_are_skipped(tmp_path: Path) -> None:
+    save(tmp_path, "a.png", (20, 50))
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (30, 40, 3), np.uint8)).save(tmp_path / "b.png")
+    whole = (tmp_path / "b.png").read_bytes()
+    (tmp_path / "b.png").write_bytes(whole[: len(whole) // 2])
+    data = own(tmp_path, content(), on_bad_image="skip")
+    data.setup("fit")
+    with pytest.warns(UserWarning, match=r"b\.png: not a readable image .*: left out"):
+        evaluated = list(data.val_dataloader())
+    assert [len(batch["images"]) for batch in evaluated] == [1]
+    with pytest.warns(UserWarning, match=r"b\.png: not a readable image .*: replaced by the next one"):
+        trained = [image.shape for batch in data.train_dataloader() for image in batch["images"]]
+    assert trained == [(3, 50, 20)] * 2, "the next image takes its place"
+
+
+@pytest.mark.parametrize(("name", "turned"), [("b.png", 1), ("b.jpg", 6)])
+def test_annotations_fit_images_as_stored_or_as_shown(tmp_path: Path, name: str, turned: int) -> None:
+    save(tmp_path, "a.png", (20, 50))
+    save(tmp_path, name, (40, 30) if turned == 1 else (30, 40), turned)
+    value = content()
+    value["images"][0]["file_name"] = name
+    data = own(tmp_path, value)
+    data.setup("validate")
+    shapes_of = [tuple(image.shape) for batch in data.val_dataloader() for image in batch["images"]]
+    assert shapes_of == [(3, 50, 20), (3, 30, 40)]
+
+
+def test_missing_arguments(files: dict[str, str], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"^data\.train_annotations=null: must be an annotation file in COCO's format"):
+        CocoData().setup("fit")
+    with pytest.raises(ValueError, match=r"^data\.test_images=x: must be null without data\.test_annotations$"):
+        CocoData(test_images="x")
+    with pytest.raises(ValueError, match=r"^data\.augmentation=lsj: must be none, "):
+        CocoData(augmentation="lsj")  # type: ignore[arg-type]  # that is the test
+    with pytest.raises(FileNotFoundError, match=r"^data\.val_images='.*none': no such folder$"):
+        make(files, val_images=str(tmp_path / "none")).setup("fit")
+    data = make({k: v for k, v in files.items() if not k.startswith("test")})
+    data.setup("test")
+    assert len(data.images("test")) == 4, "the validation images if there are no others"
