@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from coordconv_apps import CoordConv2d, to_coordconv
-from coordconv_apps.nn.coords import Coords, coord_sample
+from coordconv_apps.nn.coords import Coords, as_coordinates
 from coordconv_apps.nn.init import he_normal_, narrow_normal_
 from coordconv_apps.nn.parameter_budget import parameter_count, widest_within_budget
 from generative.models.discriminator import downsampling_channels
@@ -100,8 +100,9 @@ class CoordConvGenerator(nn.Module):
             return self.first.bias
         weight, size = self.first.coord_weight.flatten(1), self.image_size
         # Half precision would shift coordinates by pixels. Autocast does not round elementwise products.
-        dtype, r = torch.promote_types(weight.dtype, torch.float32), self.first.coords.endswith("r")
-        coord_channels = coord_sample((size, size), r=r, dtype=dtype, device=weight.device)[0].flatten(1)
+        dtype = torch.promote_types(weight.dtype, torch.float32)
+        grid = as_coordinates(self.first.coords).grid((size, size), dtype=dtype, device=weight.device)
+        coord_channels = grid.flatten(1)
         products = [channel[:, None] * weights for channel, weights in zip(coord_channels, weight.T, strict=True)]
         return sum(products, self.first.bias)
 

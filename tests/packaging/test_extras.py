@@ -22,7 +22,7 @@ NEEDS = {
     "generative": ("generative",),
     "rl": ("rl",),
     "benchmarks": ("dev",),
-    "examples": ("all",),
+    "examples": ("dev",),
     "tests": ("dev",),
 }
 """The extras that a package may import from; timm and the packages of ``export`` only within functions."""
