@@ -51,6 +51,14 @@ def test_the_supported_versions_of_python_are_the_same_everywhere() -> None:
         assert f"Python {PYTHONS[0]} to {PYTHONS[-1]}" in text(name), name
 
 
+def test_the_badges_are_true() -> None:
+    badges = re.findall(r"img\.shields\.io/badge/(\S+)-blue\)", text("README.md"))
+    assert badges == [f"Python-{PYTHONS[0]}_to_{PYTHONS[-1]}", "licence-MIT", "types-strict_mypy"]
+    assert 'license = "MIT"' in text("pyproject.toml")
+    assert text("LICENSE").startswith("MIT License")
+    assert "[tool.mypy]\nstrict = true" in text("pyproject.toml")
+
+
 def test_pre_commit_is_make_lint() -> None:
     (repository,) = load(ROOT / ".pre-commit-config.yaml")["repos"]
     (hook,) = repository["hooks"]
@@ -95,5 +103,5 @@ def test_the_targets_that_contributors_read_of_exist() -> None:
 @pytest.mark.parametrize("path", MARKDOWN, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_between_files_lead_somewhere(path: Path) -> None:
     for link in re.findall(r"\]\(([^)#\s]+)", path.read_text(encoding="utf-8")):
-        if not link.startswith(("http", "../../actions/")):  # GitHub's pages of the workflows
+        if not link.startswith("http"):
             assert (path.parent / link).exists(), link
