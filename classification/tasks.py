@@ -19,7 +19,7 @@ from classification.models import build_classifier
 from classification.optimizers import ALLOWED, OptimizerName, make_optimizer, scaled_lr
 from classification.transforms import IMAGENET_MEAN, IMAGENET_STD, EvalTransform, normalize
 from coordconv_apps.data.image_decoding import to_rgb
-from coordconv_apps.data.image_inputs import Images, pil_images
+from coordconv_apps.data.image_inputs import ImageInputs, pil_images
 from coordconv_apps.nn.coords import Coords
 from coordconv_apps.training.evaluation import EvaluatedTask, Stage
 from coordconv_apps.training.optimizers import can_fuse, schedule_by_step
@@ -235,11 +235,11 @@ class Classifier(EvaluatedTask[LabelledBatch, ClassificationMetrics]):
             return Prediction(torch.zeros(0, self.num_classes), batch.indices, batch.paths)
         return Prediction(self(batch.images).float().softmax(1).cpu(), batch.indices.cpu(), batch.paths)
 
-    def predict(self, images: Images, batch_size: int = 64) -> Tensor:
+    def predict(self, images: ImageInputs, batch_size: int = 64) -> Tensor:
         """Return the class probabilities of images of any size, as the command ``predict`` computes them.
 
         Args:
-            images: Images, see `coordconv_apps.data.image_inputs.Images`. They are resized and cropped as in the
+            images: Images, see `coordconv_apps.data.image_inputs.ImageInputs`. They are resized and cropped as in the
                 evaluations of the training.
             batch_size: Number of images to compute at once.
 

@@ -59,6 +59,13 @@ def select(detections: Detections, chosen: Tensor) -> Detections:
     }
 
 
+def within(detections: Detections, width: int, height: int) -> Detections:
+    """Clip detections to an image and drop those outside: the network sees small images with padding."""
+    boxes = clip_boxes_to_image(detections["boxes"], (height, width))
+    clipped: Detections = {**detections, "boxes": boxes}
+    return select(clipped, (boxes[:, 2:] > boxes[:, :2]).all(1))
+
+
 def decode(deltas: Tensor, anchors: Tensor) -> Tensor:
     """Move anchors ``(..., N, 4)`` by deltas ``(..., N, 4)``: ``(dx, dy, dw, dh)``.
 

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
-from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
 from coordconv_apps.data.collate import identity_collate
@@ -21,12 +20,9 @@ from detection.canvas import HALF_NAMES, Canvases, CanvasSettings, LabelBy, True
 from detection.data_module import DetectionDataModule
 from detection.glyph_sources import Source, check_source, fetch_mnist, load_class_names, load_glyphs
 from detection.glyphs import SPLITS, Split
-from detection.gray_images import Ink, read_gray
+from detection.gray_images import Ink, network_input, read_gray
 
 __all__ = ["DetectionBatch", "DetectionData", "DetectionTarget", "ImageBatch"]
-
-MIN_IMAGE_SIDE = 16
-"""Smallest image side that the paper's backbone without padding takes, in pixels."""
 
 
 class CanvasDataset(Dataset[DetectionBatch]):
@@ -45,11 +41,6 @@ class CanvasDataset(Dataset[DetectionBatch]):
             "images": self.canvases.images[list(indices)].unsqueeze(1).float().div_(255),
             "targets": [{"boxes": boxes, "labels": labels} for boxes, labels in objects],
         }
-
-
-def _pad_to_min_side(image: Tensor) -> Tensor:
-    height, width = image.shape
-    return functional.pad(image, (0, max(MIN_IMAGE_SIDE - width, 0), 0, max(MIN_IMAGE_SIDE - height, 0)))
 
 
 class DetectionData(DetectionDataModule):
@@ -191,8 +182,8 @@ class DetectionData(DetectionDataModule):
         return torch.from_numpy(read_gray(path, self.ink))
 
     def prepare_predict_image(self, image: Tensor) -> Tensor:
-        """Pad an image ``(H, W)`` to `MIN_IMAGE_SIDE` with ground; return it as float32 ``(1, H, W)`` in [0, 1]."""
-        return _pad_to_min_side(image).unsqueeze(0).float().div_(255)
+        """Return an image ``(H, W)`` as float32 ``(1, H, W)`` in [0, 1], padded if it is small."""
+        return network_input(image)
 
     def train_dataloader(self) -> DataLoader[DetectionBatch]:
         """Return the loader of the training canvases."""

@@ -13,7 +13,6 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
-from torchvision.ops import clip_boxes_to_image
 from torchvision.transforms.v2.functional import pil_to_tensor, to_dtype
 
 from coordconv_apps.data.image_decoding import decode_image
@@ -21,7 +20,7 @@ from coordconv_apps.runs.folder import run_dir
 from coordconv_apps.utils.distributed import gather_ranks
 from coordconv_apps.utils.files import atomic_write, cut_file_name
 from detection.batches import ImageBatch
-from detection.boxes import Detections, select
+from detection.boxes import Detections, within
 from detection.gray_images import to_colour
 from detection.pictures import draw_boxes
 from detection.tasks import DetectionTask
@@ -123,13 +122,6 @@ def _as_shown(seen: Tensor, path: Path) -> Tensor:
         return colour
     decoded: Tensor = pil_to_tensor(decode_image(path, to_colour))
     return decoded
-
-
-def within(detections: Detections, width: int, height: int) -> Detections:
-    """Clip detections to an image and drop those outside: the network sees small images with padding."""
-    boxes = clip_boxes_to_image(detections["boxes"], (height, width))
-    clipped: Detections = {**detections, "boxes": boxes}
-    return select(clipped, (boxes[:, 2:] > boxes[:, :2]).all(1))
 
 
 def coco_annotations(detections: Detections, image_id: int, category_ids: Sequence[int]) -> list[dict[str, Any]]:

@@ -18,13 +18,13 @@ ImageInput: TypeAlias = "str | os.PathLike[str] | Image.Image | NDArray[Any] | T
 """One image: a file, a PIL image, an array ``(H, W)`` or ``(H, W, C)``, or a tensor ``(H, W)`` or ``(C, H, W)``, with
 1, 3 or 4 channels: gray, RGB, RGB and opacity. Arrays and tensors are uint8, or floating-point in [0, 1]."""
 
-Images: TypeAlias = "ImageInput | Sequence[ImageInput]"
+ImageInputs: TypeAlias = "ImageInput | Sequence[ImageInput]"
 """One image, a sequence of images of any kinds and sizes, an array ``(N, H, W, C)``, or a tensor ``(N, C, H, W)``."""
 
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
-def pil_images(images: Images) -> list[Image.Image]:
+def pil_images(images: ImageInputs) -> list[Image.Image]:
     """Convert images to PIL images of 8 bits, as if they had been read from files.
 
     Raises:

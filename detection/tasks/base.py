@@ -9,7 +9,10 @@ from typing import Any, ClassVar, Literal
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
+from torchvision.transforms.v2.functional import pil_to_tensor, to_dtype
 
+from coordconv_apps.data.image_decoding import to_rgb
+from coordconv_apps.data.image_inputs import ImageInputs, pil_images
 from coordconv_apps.nn.coords import Coords
 from coordconv_apps.training.evaluation import EvaluatedTask, Stage
 from coordconv_apps.training.optimizers import can_fuse, schedule_by_step
@@ -17,12 +20,13 @@ from coordconv_apps.training.schedules import check_schedule, lr_factor
 from coordconv_apps.training.task import ExportInterface
 from coordconv_apps.utils.distributed import gather_ranks
 from detection.batches import DetectionBatch, ImageBatch, Images
-from detection.boxes import Detections, Found
+from detection.boxes import Detections, Found, within
 from detection.data_module import DetectionDataModule
+from detection.gray_images import Ink, bright_ink, network_input, to_gray
 from detection.metrics import EvaluationMetrics
 
 Optimizer = Literal["adam", "adamw", "sgd"]
-CLASS_NAMES_KEY, CATEGORY_IDS_KEY = "class_names", "category_ids"
+CLASS_NAMES_KEY, CATEGORY_IDS_KEY, CHANNELS_KEY = "class_names", "category_ids", "image_channels"
 
 
 class DetectionTask(EvaluatedTask[DetectionBatch, EvaluationMetrics], ABC):
@@ -50,6 +54,7 @@ class DetectionTask(EvaluatedTask[DetectionBatch, EvaluationMetrics], ABC):
         # Of the training data, from label 1: so a checkpoint predicts without them.
         self.class_names: tuple[str, ...] = ()
         self.category_ids: tuple[int, ...] = ()
+        self.image_channels = 1
 
     def check_optimizer_args(self) -> None:
         """Raise `ValueError` if an argument of the optimizer or its schedule is out of range."""
@@ -71,6 +76,7 @@ class DetectionTask(EvaluatedTask[DetectionBatch, EvaluationMetrics], ABC):
             )
         if stage == "fit":
             self._store_classes(data)
+            self.image_channels = data.channels
             if data.image_size is not None:
                 self.canvas_size.fill_(data.image_size)
 
@@ -79,13 +85,15 @@ class DetectionTask(EvaluatedTask[DetectionBatch, EvaluationMetrics], ABC):
         self.category_ids = data.category_ids[: len(self.class_names)]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the names and numbers of the classes."""
+        """Add the names and numbers of the classes, and the channels of the images."""
         super().on_save_checkpoint(checkpoint)
+        checkpoint[CHANNELS_KEY] = self.image_channels
         checkpoint[CLASS_NAMES_KEY], checkpoint[CATEGORY_IDS_KEY] = self.class_names, self.category_ids
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore the names and numbers of the classes."""
+        """Restore the names and numbers of the classes, and the channels of the images."""
         super().on_load_checkpoint(checkpoint)
+        self.image_channels = checkpoint.get(CHANNELS_KEY, 1)
         self.class_names = checkpoint.get(CLASS_NAMES_KEY, ())
         self.category_ids = checkpoint.get(CATEGORY_IDS_KEY, tuple(range(1, len(self.class_names) + 1)))
 
@@ -141,6 +149,35 @@ class DetectionTask(EvaluatedTask[DetectionBatch, EvaluationMetrics], ABC):
     def predict_step(self, batch: ImageBatch, batch_idx: int) -> list[Detections]:
         """Return the kept detections of each image, found one by one: the images may have any size."""
         return [self.kept(self.find(image[None]).detections[0]) for image in batch["images"]]
+
+    def predict(self, images: ImageInputs, ink: Ink = "auto") -> list[Detections]:
+        """Find objects in images of any size, as the command ``predict`` does.
+
+        Args:
+            images: Images, see `coordconv_apps.data.image_inputs.ImageInputs`.
+            ink: Whether the ink is bright or dark, for a network that was trained on canvases; "auto" decides by the
+                border of each image. Networks for photographs ignore it.
+
+        Returns:
+            The detections of each image, on the CPU, in pixels of the image; label ``i`` is ``class_names[i - 1]``.
+
+        Example:
+            >>> from detection import FasterRCNN
+            >>> detector = FasterRCNN()  # or FasterRCNN.load_from_checkpoint(path)
+            >>> [sorted(found) for found in detector.predict(torch.zeros(2, 1, 48, 64))]
+            [['boxes', 'labels', 'scores'], ['boxes', 'labels', 'scores']]
+        """
+        results = []
+        with self.inference():
+            for image in pil_images(images):
+                if self.image_channels == 1:
+                    inputs = network_input(bright_ink(to_gray(image), ink))
+                else:
+                    inputs = to_dtype(pil_to_tensor(to_rgb(image)), torch.float32, scale=True)
+                found = self.kept(self.find(inputs[None].to(self.device)).detections[0])
+                on_cpu: Detections = {k: v.cpu() for k, v in found.items()}  # type: ignore[assignment,attr-defined]
+                results.append(within(on_cpu, *image.size))
+        return results
 
     def on_predict_start(self) -> None:
         """Take the class names from the data if no checkpoint brought them."""

@@ -26,7 +26,8 @@ from detection.canvas import CanvasSettings, draw_canvases
 from detection.data import DetectionData, ImageBatch
 from detection.glyph_sources import load_glyphs
 from detection.pictures import TRUE_COLOUR
-from detection.predictions import DetectionWriter
+from detection.predictions import DetectionWriter, coco_annotations
+from detection.tasks import FasterRCNN
 from tests.classification.tiny import trainer
 from tests.detection.coco_sets import flags, shapes
 from tests.helpers.runs import last_command
@@ -175,6 +176,7 @@ def test_coco_config_trains_tests_and_predicts_what_pycocotools_reads(
     other = json.loads((fit / "predict_1" / "predictions" / "detections.json").read_text())
     assert [category["id"] for category in other["categories"]] == [7, 18, 90]
     assert len(other["images"]) == 2
+    assert_python_predicts(fit / "checkpoints" / "last.ckpt", other)
 
     capsys.readouterr()
     with pytest.raises(SystemExit):
@@ -262,12 +264,28 @@ def test_predict_on_own_images(trained: Path, tmp_path: Path, capsys: pytest.Cap
         assert y + height <= image["height"] + 0.02
         assert 1 <= annotation["category_id"] <= 10
         assert 0 < annotation["score"] <= 1
+    assert_python_predicts(trained / "detection" / "a" / "version_0" / "checkpoints" / "best.ckpt", found)
     numbers = [annotation["id"] for annotation in found["annotations"]]
     assert numbers == list(range(1, len(numbers) + 1))
     pictures = sorted(path.name for path in folder.glob("*.png"))
     assert pictures == ["0000_colour.png", "0001_gray.png", "0002_paper.png", "0003_turned.png"]
     with Image.open(folder / "0003_turned.png") as picture:
         assert picture.size == (50 * 6, 90 * 6), "enlarged by a whole number, the right way up"
+
+
+def assert_python_predicts(checkpoint: Path, written: dict[str, Any]) -> None:
+    """In Python, a checkpoint finds what the command has written, in files and in opened images."""
+    detector = FasterRCNN.load_from_checkpoint(checkpoint, weights_only=True)
+    paths = [image["file_name"] for image in written["images"]]
+    for images in (paths, [Image.open(path) for path in paths]):
+        found = detector.predict(images)
+        for image, detections in zip(written["images"], found, strict=True):
+            own = coco_annotations(detections, image["id"], detector.category_ids)
+            theirs = [a for a in written["annotations"] if a["image_id"] == image["id"]]
+            assert [a["category_id"] for a in own] == [a["category_id"] for a in theirs]
+            for key in ("score", "bbox"):
+                one, other = ([a[key] for a in annotations] for annotations in (own, theirs))
+                np.testing.assert_allclose(one, other, atol=0.011)
 
 
 def test_predict_on_small_and_16_bit_images(trained: Path, tmp_path: Path) -> None:
