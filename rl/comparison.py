@@ -259,7 +259,7 @@ def _draw_games(differences: dict[str, dict[str, Estimate]], base: str) -> Figur
         known = ~np.isnan(ends[:, 0])
         axes.hlines(places[known], ends[known, 0], ends[known, 1], color="black", linewidth=1.2)
     axes.axvline(0, color="#333333", linewidth=0.8)
-    axes.set_yticks(range(len(names)), names)
+    axes.set_yticks(range(len(names)), names, parse_math=False)
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.set(xlabel="difference of mean normalised scores", title="Each game: difference to the first arm")
     axes.grid(axis="x", alpha=0.3)

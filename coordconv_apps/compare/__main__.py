@@ -85,7 +85,8 @@ def _show(settings: Settings, results: Sequence[Result]) -> bool:
     lines = []
     for section in sections(results, extension.rows, plan.over):
         lines += [] if plan.over is None else [section.heading]
-        lines += [metric_table(section.results, section.rows), table_note(section.results), *verdict(section.results)]
+        lines += [metric_table(section.results, section.rows), "", table_note(section.results), ""]
+        lines += verdict(section.results)
         lines += [] if plan.over is None else [""]
     if plan.over is not None:  # last, so that a terminal still shows it
         lines.append(overview_table(results, plan.over))

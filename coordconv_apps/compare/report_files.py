@@ -96,7 +96,7 @@ def _body(results: Sequence[Result], extension: Extension, over: str | None) -> 
     body = []
     for section in sections(results, extension.rows, over):
         shown = metric_table(section.results, section.rows)
-        said = "\n".join([table_note(section.results), *verdict(section.results)])
+        said = "\n\n".join([table_note(section.results), *verdict(section.results)])
         picture = f"![Learning curves, the test metric, and pictures of each arm]({_figure_name(section)})"
         body += [f"## {section.heading}", shown, said, picture]
     if over is None:

@@ -11,6 +11,7 @@ from typing import Any
 from coordconv_apps.report.curves import read_curves, worth_drawing
 from coordconv_apps.report.page import MEANING, PAGE, curve_chart, write_page
 from coordconv_apps.report.pictures import find_pictures, side_by_side
+from coordconv_apps.runs.reading import read_config
 from coordconv_apps.runs.summary import read_summary
 from coordconv_apps.utils.tables import beside_real_data
 
@@ -154,4 +155,6 @@ def _command(folder: Path, summary: Summary) -> str:
     words = ["python", "-m", str(summary.get("package") or summary["app"]), str(summary["command"])]
     if summary["command"] == "fit":
         return shlex.join([*words, "--config", str(folder / "config.yaml")])
-    return shlex.join([*words, "--name", str(summary["name"]), "--ckpt_path", str(summary["checkpoint"])])
+    words += ["--name", str(summary["name"]), "--ckpt_path", str(summary["checkpoint"])]
+    runs_dir = read_config(folder).get("runs_dir", "runs")
+    return shlex.join(words if runs_dir == "runs" else [*words, "--runs_dir", str(runs_dir)])

@@ -16,6 +16,7 @@ from tests.compare.harness import Comparison
 from tests.helpers.html import check_page
 
 
+@pytest.mark.usefixtures("drawn_figures")
 def test_comparison_of_the_toy_application(
     comparison: Comparison, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

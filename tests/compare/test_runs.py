@@ -13,6 +13,7 @@ from tests.compare.fakeapp.__main__ import iou
 from tests.compare.harness import APP, Comparison, flag
 
 
+@pytest.mark.usefixtures("drawn_figures")
 def test_comparison_of_two_arms_and_seeds(comparison: Comparison, capsys: pytest.CaptureFixture[str]) -> None:
     assert comparison.run("--seeds", "0", "3", "--trainer.max_epochs=4", "--model.delay", "0") == 0
 
@@ -120,6 +121,7 @@ def test_failed_run_is_named_and_the_others_go_on(
     assert comparison.stages()[before:] == [f"{stage} xy-seed0"]
 
 
+@pytest.mark.usefixtures("drawn_figures")
 def test_all_runs_failed(comparison: Comparison) -> None:
     assert comparison.run("--arms", "none", "--model.fail=fit:none-seed0") == 1
     assert [row["status"] for row in comparison.rows()] == ["failed"]

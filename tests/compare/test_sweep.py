@@ -33,6 +33,7 @@ def test_every_value_is_compared(comparison: Comparison, capsys: pytest.CaptureF
     assert [row["model.gain"] for row in comparison.rows()] == ["0", "0", "0.25", "0.25"] * 2
 
 
+@pytest.mark.usefixtures("drawn_figures")
 def test_the_report_has_an_overview_and_a_section_for_each_value(
     comparison: Comparison, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -89,6 +90,7 @@ def test_a_value_that_is_not_allowed_is_told_by_its_runs(
     assert [row["status"] for row in comparison.rows()] == ["finished", "failed"]
 
 
+@pytest.mark.usefixtures("drawn_figures")
 def test_all_runs_of_all_values_failed(comparison: Comparison) -> None:
     assert comparison.run("--arms", "none", "--over", "model.gain", "1", "2", "--model.fail=fit") == 1
     assert [row["status"] for row in comparison.rows()] == ["failed", "failed"]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import html
+import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -109,6 +112,17 @@ def test_fit_and_test_write_their_pages(
     page = check_page(folder / "test_0" / "report.html")
     value = read_summary(folder / "test_0")["metrics"]["test/distance"]
     assert f"test/distance is {value:.4g} (lower is better)." in page.text
+
+    # The commands on the pages repeat the runs.
+    monkeypatch.setenv("COORDCONV_REPORT", "0")
+    for place in (folder, folder / "test_0"):
+        text = check_page(place / "report.html").source
+        commands = re.findall(r'<pre class="command">(.*?)</pre>', text)
+        words = shlex.split(html.unescape(commands[0]))
+        assert words[:3] == ["python", "-m", "tests.toy"]
+        main(words[3:])
+        again = folder.with_name("version_1") if place == folder else folder / "test_1"
+        assert read_summary(again)["metrics"] == read_summary(place)["metrics"]
 
 
 def test_a_page_that_cannot_be_drawn_fails_no_training(
