@@ -163,7 +163,7 @@ class DetectionTask(EvaluatedTask[DetectionBatch, EvaluationMetrics], ABC):
 
         Example:
             >>> from detection import FasterRCNN
-            >>> detector = FasterRCNN()  # or FasterRCNN.load_from_checkpoint(path)
+            >>> detector = FasterRCNN(num_classes=10)  # or FasterRCNN.load_from_checkpoint(path)
             >>> [sorted(found) for found in detector.predict(torch.zeros(2, 1, 48, 64))]
             [['boxes', 'labels', 'scores'], ['boxes', 'labels', 'scores']]
         """
