@@ -136,8 +136,6 @@ def _facts(summary: Summary, training: Path) -> list[tuple[str, object]]:
         ("optimizer steps", source.get("steps", summary["steps"])),
         ("duration", _duration(summary)),
     ]
-    if summary["command"] != "fit":
-        facts.append(("checkpoint", summary["checkpoint"]))
     return facts + list((summary.get("run_facts") or {}).items())
 
 
