@@ -16,8 +16,8 @@ from tests.helpers.processes import ROOT
 from tests.helpers.runs import last_command, load
 from tests.simcuda.on_device.commands import CASES
 
-MOVED = ("classification", "gan", "coordinate-regression", "ppo")
-"""SGD, two optimizers of a GAN, AdamW, and an optimizer of Stable-Baselines3."""
+MOVED = ("classification", "coordinate-regression", "ppo")
+"""SGD with an average of the weights, Adam, and an optimizer of Stable-Baselines3."""
 
 
 def run(name: str, runs: Path, command: str, *arguments: str) -> Path:
