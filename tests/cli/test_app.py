@@ -26,6 +26,7 @@ from tests.toy.tasks import ToyTask
 
 SUMMARY_KEYS = {
     "app",
+    "package",
     "name",
     "command",
     "status",
@@ -37,6 +38,7 @@ SUMMARY_KEYS = {
     "parameters",
     "coords",
     "headline",
+    "monitor_mode",
     "seed",
     "epochs",
     "steps",
