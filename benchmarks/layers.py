@@ -3,16 +3,18 @@
     python benchmarks/layers.py                  # every shape, both memory formats, evaluation and training
     python benchmarks/layers.py --compile        # through torch.compile, a ReLU after each layer; also folded ones
     python benchmarks/layers.py --batch 1        # at another batch size
+    python benchmarks/layers.py --windows        # the layer in windows of a larger image, against itself without
     python benchmarks/layers.py --device cuda
 
-Every figure is a ratio to `torch.nn.Conv2d` on the same input. The layers take turns within one run, so that other load
-on the machine affects all of them alike. The last table shows the memory of a network, where the layers' caches add
-up.
+Every figure is a ratio to `torch.nn.Conv2d` on the same input; with --windows, to `CoordConv2d` without a window. The
+layers take turns within one run, so that other load on the machine affects all of them alike. The last table shows the
+memory of a network, where the layers' caches add up.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import math
 import statistics
 import sys
@@ -26,7 +28,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from coordconv_apps import CoordConv2d, fold
+from coordconv_apps import CoordConv2d, coord_window, fold, measure_strides
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -96,28 +98,71 @@ class Result:
     seconds: dict[str, float]
     bytes: dict[str, int]
 
+    @property
+    def base(self) -> str:
+        """The layer that the others are compared with: the first."""
+        return next(iter(self.seconds))
+
     def ratio(self, layer: str) -> float:
-        """Return the time of ``layer`` divided by that of Conv2d."""
-        return self.seconds[layer] / self.seconds["Conv2d"]
+        """Return the time of ``layer`` divided by that of the base."""
+        return self.seconds[layer] / self.seconds[self.base]
 
     def memory_ratio(self, layer: str) -> float:
-        """Return the peak memory of ``layer`` divided by that of Conv2d; NaN if it was not measured."""
-        return self.bytes[layer] / self.bytes["Conv2d"] if self.bytes else math.nan
+        """Return the peak memory of ``layer`` divided by that of the base; NaN if it was not measured."""
+        return self.bytes[layer] / self.bytes[self.base] if self.bytes else math.nan
+
+
+def make_input(shape: Shape, layout: torch.memory_format, training: bool, device: str) -> Tensor:
+    """Return a random batch, the same for every layer."""
+    torch.manual_seed(0)
+    x = torch.randn(shape.batch, shape.channels, shape.size, shape.size, device=device)
+    return x.contiguous(memory_format=layout).requires_grad_(training)
+
+
+def make_layer(shape: Shape, make: Callable[..., nn.Module]) -> nn.Module:
+    """Return a layer of a kind."""
+    s = shape
+    padding = s.kernel_size // 2 if s.stride < s.kernel_size / 2 or s.kernel_size < 4 else 0
+    return make(s.channels, s.out_channels, s.kernel_size, stride=s.stride, padding=padding)
+
+
+def make_window_steps(
+    shape: Shape, layout: torch.memory_format, training: bool, device: str
+) -> dict[str, Callable[[], None]]:
+    """Return one step of CoordConv2d without a window, and in windows that are set anew for each step."""
+    x = make_input(shape, layout, training, device)
+    full, size = (4 * shape.size,) * 2, shape.size
+    turn = itertools.cycle([(0, 0), (0, size), (size, 0), (size, size)])
+    places = torch.arange(2 * shape.batch, device=device).view(-1, 2)
+    origins: dict[str, Callable[[], Any]] = {
+        "one window": lambda: (size, 0),
+        "a new window": lambda: next(turn),
+        "one per sample": lambda: places,
+    }
+    layers = {name: make_layer(shape, CoordConv2d) for name in ("no window", *origins)}
+    layers = {name: layer.to(device).to(memory_format=layout).train(training) for name, layer in layers.items()}
+    with torch.no_grad():
+        grad = torch.randn_like(make_layer(shape, nn.Conv2d).to(device).to(memory_format=layout)(x))
+    plain = {name: make_step(layer, layer, x, grad, training) for name, layer in layers.items()}
+
+    def within(name: str) -> Callable[[], None]:
+        measure_strides(layers[name], (1, *x.shape[1:]))
+
+        def step() -> None:
+            with coord_window(layers[name], origins[name](), full):
+                plain[name]()
+
+        return step
+
+    return {"no window": plain["no window"]} | {name: within(name) for name in origins}
 
 
 def make_steps(
     shape: Shape, layout: torch.memory_format, training: bool, device: str, compiled: bool
 ) -> dict[str, Callable[[], None]]:
     """Return one step of each layer on the same input: a forward in evaluation, forward and backward in training."""
-    torch.manual_seed(0)
-    s = shape
-    x = torch.randn(s.batch, s.channels, s.size, s.size, device=device).contiguous(memory_format=layout)
-    x.requires_grad_(training)
-    padding = s.kernel_size // 2 if s.stride < s.kernel_size / 2 or s.kernel_size < 4 else 0
-    layers = {
-        name: make(s.channels, s.out_channels, s.kernel_size, stride=s.stride, padding=padding)
-        for name, make in LAYERS.items()
-    }
+    x = make_input(shape, layout, training, device)
+    layers = {name: make_layer(shape, make) for name, make in LAYERS.items()}
     if compiled and not training:  # as deployed
         layers["folded"] = fold(layers["CoordConv2d"], (1, *x.shape[1:]))
     layers = {name: layer.to(device).to(memory_format=layout).train(training) for name, layer in layers.items()}
@@ -160,7 +205,7 @@ def time_in_turns(steps: dict[str, Callable[[], None]], seconds: float, device: 
             step()
     times: dict[str, list[float]] = {name: [] for name in steps}
     end = time.perf_counter() + seconds * len(steps)
-    while time.perf_counter() < end or len(times["Conv2d"]) < 15:
+    while time.perf_counter() < end or len(times[next(iter(times))]) < 15:
         for name, step in steps.items():
             synchronize(device)
             start = time.perf_counter()
@@ -226,12 +271,12 @@ def mean(ratios: list[float]) -> float:
 
 def print_table(title: str, results: dict[Shape, Result]) -> None:
     """Print one line per shape, then the geometric means."""
-    others = [name for name in next(iter(results.values())).seconds if name != "Conv2d"]
-    print(f"\n{title}: time (peak memory) as a multiple of Conv2d")
-    print(f"{'layer':34} {'Conv2d':>10} " + " ".join(f"{name:>15}" for name in others))
+    base, *others = next(iter(results.values())).seconds
+    print(f"\n{title}: time (peak memory) as a multiple of {base}")
+    print(f"{'layer':34} {base:>10} " + " ".join(f"{name:>15}" for name in others))
     for shape, result in results.items():
         cells = " ".join(f"{result.ratio(n):6.3f} ({result.memory_ratio(n):6.3f})" for n in others)
-        print(f"{shape!s:34} {result.seconds['Conv2d'] * 1e3:7.3f} ms {cells}")
+        print(f"{shape!s:34} {result.seconds[base] * 1e3:7.3f} ms {cells}")
     ratios = {n: mean([r.ratio(n) for r in results.values()]) for n in others}
     memory = {n: mean([r.memory_ratio(n) for r in results.values()]) for n in others}
     means = " ".join(f"{ratios[n]:6.3f} ({memory[n]:6.3f})" for n in others)
@@ -243,6 +288,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where the layers run")
     parser.add_argument("--compile", action="store_true", help="measure the layers through torch.compile")
+    parser.add_argument("--windows", action="store_true", help="measure the layer in windows of a larger image")
     parser.add_argument("--seconds", type=float, default=1.0, help="time spent on each layer at each shape")
     parser.add_argument(
         "--shapes", type=int, nargs="+", default=range(len(SHAPES)), help="indices of the shapes to measure"
@@ -251,6 +297,8 @@ def main() -> None:
     args = parser.parse_args()
     if args.batch is not None and args.batch < 1:
         sys.exit(f"error: --batch={args.batch}: must be at least 1")
+    if args.windows and args.compile:
+        sys.exit("error: --windows and --compile: choose one of them")
     if args.device == "cuda" and not torch.cuda.is_available():
         sys.exit("error: --device=cuda, but torch finds no CUDA device; allowed here: cpu")
     where = torch.cuda.get_device_name() if args.device == "cuda" else f"CPU, {torch.get_num_threads()} threads"
@@ -262,13 +310,16 @@ def main() -> None:
                 shape = shape if args.batch is None else shape._replace(batch=args.batch)
                 if args.compile:
                     torch._dynamo.reset()
-                steps = make_steps(shape, layout, training, args.device, args.compile)
+                if args.windows:
+                    steps = make_window_steps(shape, layout, training, args.device)
+                else:
+                    steps = make_steps(shape, layout, training, args.device, args.compile)
                 # Allocations of code that is compiled for a CPU cannot be counted.
                 counted = {} if args.compile and args.device == "cpu" else steps
                 peaks = {n: peak_bytes(step, args.device) for n, step in counted.items()}
                 results[shape] = Result(time_in_turns(steps, args.seconds, args.device), peaks)
             print_table(f"{'training (forward + backward)' if training else 'evaluation'}, {name}", results)
-    if not args.compile:
+    if not args.compile and not args.windows:
         print_network_memory(args.device)
 
 

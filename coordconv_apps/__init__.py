@@ -9,8 +9,9 @@ if TYPE_CHECKING:
     from coordconv_apps.nn.add_coords import AddCoords
     from coordconv_apps.nn.concatenated import ConcatenatedLayout, export_concatenated, import_concatenated
     from coordconv_apps.nn.convert import coordconv_layers, to_coordconv
-    from coordconv_apps.nn.coords import Coordinates, Coords, axis_coords, coord_grid
+    from coordconv_apps.nn.coords import Coords, axis_coords, coord_grid
     from coordconv_apps.nn.fold import fold
+    from coordconv_apps.nn.grid import Coordinates
     from coordconv_apps.nn.layers import (
         CoordConv1d,
         CoordConv2d,
@@ -48,7 +49,7 @@ __all__ = [
     "to_coordconv",
 ]
 
-_MODULES = ("layers", "convert", "fold", "coords", "add_coords", "windows", "strides", "concatenated")
+_MODULES = ("layers", "convert", "fold", "coords", "grid", "add_coords", "windows", "strides", "concatenated")
 
 
 def __getattr__(name: str) -> object:

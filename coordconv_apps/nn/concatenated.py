@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from coordconv_apps.nn.coord_layer import CoordLayer
-from coordconv_apps.nn.coords import AXES, Coordinates, as_coordinates
+from coordconv_apps.nn.coords import as_coordinates
+from coordconv_apps.nn.grid import AXES, Coordinates
 
 
 @dataclasses.dataclass(frozen=True)

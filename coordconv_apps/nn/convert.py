@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from coordconv_apps.nn.coord_layer import CoordLayer
-from coordconv_apps.nn.coords import Coordinates, CoordsLike, coords_for
+from coordconv_apps.nn.coords import CoordsLike, coords_for
+from coordconv_apps.nn.grid import Coordinates
 from coordconv_apps.nn.layers import COORD_CLASSES
 from coordconv_apps.nn.torch_internals import ConvNd
 

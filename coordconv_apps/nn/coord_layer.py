@@ -15,8 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from coordconv_apps.nn.add_coords import concatenate_coords
-from coordconv_apps.nn.coords import Coordinates, CoordsLike, as_coordinates, coord_channels, layer_coords
+from coordconv_apps.nn.coords import CoordsLike, as_coordinates, coord_channels, layer_coords
 from coordconv_apps.nn.functional import CHANNELS_LAST, AddCoordMap, Geometry, coord_map, is_channels_last
+from coordconv_apps.nn.grid import Coordinates
 from coordconv_apps.nn.torch_internals import (
     ConvNd,
     convolve,
@@ -200,9 +201,10 @@ class CoordLayer(SeesWindows, ConvNd):
             or type(y) is not Tensor
             or forward_mode_active()  # input or any parameter may be a dual number
             or (y.is_cuda and torch.cuda.is_current_stream_capturing())  # a graph must own all that it reads
-            or (self.window is not None and isinstance(self.window.origin, Tensor))  # comparing would synchronise
         ):
             return y + self._map(y, self._padded_grid(self._size(input), y), input)
+        if self.window is not None and isinstance(self.window.origin, Tensor):  # comparing values would synchronise
+            return y.add_(self._map(y, self._padded_grid(self._size(input), y), input))
         weight, bias = self.coord_weight, self.bias
         if torch.is_grad_enabled() and (weight.requires_grad or (bias is not None and bias.requires_grad)):
             grid = self._remembered_grid(self._size(input), y)

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from coordconv_apps.nn.coords import Window
+from coordconv_apps.nn.grid import Window
 
 
 class AxisSampling(NamedTuple):

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from coordconv_apps.nn.coords import Window
+from coordconv_apps.nn.grid import Window
 from coordconv_apps.nn.strides import measure_strides
 from coordconv_apps.nn.window_layer import AxisSampling, coordinate_modules
 

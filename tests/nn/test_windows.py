@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 import re
+from contextlib import nullcontext
 from types import MethodType
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ from coordconv_apps import (
 )
 from tests.nn.networks import SharedConv, UNet
 from tests.nn.test_layers import seamless
+from tests.nn.test_remembered_map import convolutions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -217,6 +219,17 @@ def test_training_and_evaluation_in_one_window() -> None:
                     assert torch.equal(y, again)
             torch.testing.assert_close(y, wanted.setdefault(place, y.detach()))
     assert len({float(y.sum()) for y in wanted.values()}) == 5
+
+
+def test_a_layer_remembers_the_map_of_its_window() -> None:
+    """The same window again costs what no window costs; another one costs the map of one sample."""
+    layer = CoordConv2d(3, 4, 3, padding=1).eval()
+    measure_strides(layer, (1, 3, 8, 8))
+    counts = []
+    for place in [None, None, (8, 0), (8, 0), (0, 0), (0, 0)]:
+        with coord_window(layer, place, (16, 16)) if place else nullcontext():
+            counts.append(convolutions(layer, torch.randn(16, 3, 8, 8)))
+    assert counts == [2, 1, 2, 1, 2, 1]
 
 
 def test_a_window_ends_with_its_block_and_is_not_copied() -> None:
