@@ -238,8 +238,10 @@ class ArgumentsCLI(LightningCLI):
         for name, limit in limits.items() if command == "fit" else ():
             done = self.restored["epochs"] if name == "epochs" else self.restored["steps"]
             if limit is not None and 0 <= limit <= done:
-                if is_main_process():
-                    complete_summary(self.checkpoint.resolve().parents[1], self.restored)
+                run = self.checkpoint.resolve().parents[1]
+                if is_main_process() and (run / "summary.json").is_file():
+                    self.report.lock.acquire(run)  # this also removes what a killed process has left
+                    complete_summary(run, self.restored)
                 trained = f"{self.checkpoint} has trained for {done} {name}"
                 raise AlreadyFinished(f"nothing to do: {trained}, and --trainer.max_{name}={limit}")
 

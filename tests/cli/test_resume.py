@@ -14,6 +14,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from coordconv_apps.cli.app import run
 from coordconv_apps.runs.summary import read_summary
 from coordconv_apps.training.schedules import lr_factor
+from coordconv_apps.utils.files import ASIDE
 from tests.helpers.runs import assert_same, assert_same_runs, load, rows
 from tests.toy.__main__ import main
 from tests.toy.data import ToyBatch, ToyData
@@ -228,6 +229,7 @@ def test_a_checkpoint_may_be_named_without_its_folder(
 def test_a_finished_run_has_nothing_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = fit(tmp_path)
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    (run / "pictures" / f".dot.png.0123abcd{ASIDE}").touch()  # of a process that was killed at the end
     capsys.readouterr()
     main(["fit", f"--runs_dir={tmp_path}", "--ckpt_path=last"])
     message = capsys.readouterr().out
