@@ -1,0 +1,1 @@
+"""The code blocks and commands of the documentation: read, checked, and run."""
