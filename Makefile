@@ -72,6 +72,8 @@ lint: env ## Check style, format and types
 # NO_MKDOCS_2_WARNING: the theme's advertisement of its successor is no warning about these pages.
 docs: env ## Build the documentation site into build/site, offline; a warning is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
+	@! grep -rEl '<(script|link)[^>]*(src|href)="https?:' build/site --include='*.html' || \
+		{ echo "error: these pages load a script or a style from the network" >&2; exit 1; }
 
 bench: env ## Print the tables of the benchmarks
 	$(BIN)/python benchmarks/layers.py
