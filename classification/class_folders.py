@@ -179,6 +179,7 @@ class FolderSource:
 
     Attributes:
         is_imagenet: Whether the class folders are named by ImageNet's identifiers.
+        class_names: The classes by label.
         messages: Lines about files that are not used, in the splits asked for so far.
 
     Raises:
@@ -199,6 +200,9 @@ class FolderSource:
                 f"data.val_fraction={self.val_fraction}: must be above 0, as data.root={str(self.root)!r} has no"
                 " folders train and val"
             )
+        names = self.layout.class_names
+        # At once, and not after all files of a wrong folder are listed.
+        self.class_names = imagenet_class_names(self.root, names) if self.is_imagenet else names
         self.messages: list[str] = []
         self._found: dict[Path, ClassImages] = {}
         self._splits: dict[Split, ClassFolder] = {}
@@ -207,12 +211,6 @@ class FolderSource:
     def num_classes(self) -> int:
         """The number of class folders."""
         return len(self.layout.class_names)
-
-    @property
-    def class_names(self) -> list[str]:
-        """The classes by label."""
-        names = self.layout.class_names
-        return imagenet_class_names(self.root, names) if self.is_imagenet else names
 
     @property
     def left_out(self) -> int:

@@ -12,6 +12,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from coordconv_apps.utils.files import check_regular_file
+
 logger = logging.getLogger(__name__)
 
 State = dict[str, Tensor]
@@ -35,12 +37,15 @@ def read_weights(path: Path, network: nn.Module) -> State:
         ValueError: The file is not of this kind, or contains more than tensors and plain values.
     """
     try:
+        check_regular_file(Path(path))
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"weights={str(path)!r}: must be a file that torch.load(weights_only=True) opens, of tensors alone"
         ) from error
-    except (RuntimeError, EOFError, KeyError, ValueError) as error:
+    except OSError:  # names the file
+        raise
+    except Exception as error:  # damaged files raise errors of many kinds
         raise ValueError(f"weights={str(path)!r}: must be a file of weights; this one cannot be read") from error
     while isinstance(content, dict) and (key := next((k for k in _HOLDERS if isinstance(content.get(k), dict)), None)):
         content = content[key]

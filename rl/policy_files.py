@@ -32,7 +32,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from coordconv_apps.runs.environment import package_versions
 from coordconv_apps.utils.errors import one_line
-from coordconv_apps.utils.files import atomic_write
+from coordconv_apps.utils.files import atomic_write, check_regular_file
 from rl.evaluation.play import Player, required_policy
 from rl.extractors import CoordConvCombinedExtractor, CoordConvNatureCNN
 from rl.policies import (
@@ -294,6 +294,7 @@ def _check_stored(entry: zipfile.ZipInfo, limit: int) -> None:
 def _read(path: Path | str) -> tuple[bytes, bytes]:
     """Return the description and the tensors in a file of the safe format, both encoded."""
     expected = "must be a policy that export_safe wrote"
+    check_regular_file(Path(path))
     try:
         with zipfile.ZipFile(path) as archive:
             missing = [name for name in (DESCRIPTION_NAME, TENSORS_NAME) if name not in archive.namelist()]

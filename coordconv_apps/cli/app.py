@@ -23,7 +23,15 @@ from coordconv_apps.data.datamodule import DataModule
 from coordconv_apps.training.signals import Interrupted, Interrupts
 from coordconv_apps.training.task import Task
 from coordconv_apps.utils.distributed import is_first_here, is_main_process
-from coordconv_apps.utils.errors import UserError, as_storage_error, debugging, is_user_error, one_line
+from coordconv_apps.utils.errors import (
+    UserError,
+    as_memory_shortage,
+    as_storage_error,
+    debugging,
+    is_user_error,
+    one_line,
+    shortened,
+)
 from coordconv_apps.utils.memory import keep_freed_memory
 from coordconv_apps.utils.warning_filters import filter_warnings
 
@@ -78,14 +86,16 @@ def run(
     except Exception as error:
         if not is_first_here():
             interrupts.ignore()
-        full = as_storage_error(error, report.folder)
-        told = full or error
+        found = as_storage_error(error, report.folder) or as_memory_shortage(error, report.sizes)
+        told = found or error
+        mistake = found is not None or is_user_error(error, report.running)
         with suppress(OSError):  # such as a full disk, which is often this error
             report.finish("failed", error)
-        mistake = full is not None or is_user_error(error, report.running)
+        if mistake and not report.running and not debugging():
+            report.discard()
         if mistake and not debugging():
             if is_first_here():  # printed once
-                print(f"error: {one_line(told)}", file=sys.stderr)
+                print(f"error: {shortened(one_line(told))}", file=sys.stderr)
         elif mistake or not is_first_here():
             traceback.print_exc()  # at once, since the first process may end this one
         else:

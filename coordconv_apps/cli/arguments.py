@@ -8,7 +8,7 @@ from argparse import ArgumentError
 from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import yaml
 from jsonargparse import Namespace, get_loader, set_loader
@@ -16,13 +16,14 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from coordconv_apps.cli.data_class import DataChoice, find_data_class
-from coordconv_apps.cli.errors import name_in_full, parsing_error
+from coordconv_apps.cli.errors import argument_types, name_in_full, parsing_error
 from coordconv_apps.cli.help import ArgumentParser
 from coordconv_apps.cli.merge_config import check_imports, merge_config
 from coordconv_apps.cli.model_class import choices, class_path, name_folder, preview
 from coordconv_apps.cli.run_report import RunReport, complete_summary
 from coordconv_apps.cli.start import COMMANDS, configs_help
 from coordconv_apps.cli.trainer import SuiteTrainer
+from coordconv_apps.cli.value_checks import check_nulls, check_numbers, largest_sizes
 from coordconv_apps.data.datamodule import DataModule
 from coordconv_apps.runs.folder import training_of
 from coordconv_apps.training.signals import Interrupts
@@ -119,7 +120,9 @@ class ArgumentsCLI(LightningCLI):
 
     def _name_in_full(self, message: str) -> str:
         """Return a message in which the arguments of task, data and callbacks have the names of their flags."""
-        config = self.config[self.config.subcommand]
+        if (parsed := getattr(self, "config", None)) is None:  # the error is found before
+            return message
+        config = parsed[parsed.subcommand]
         keys = ["data", *(section_key(callback) for callback in self.callback_classes)]
         sections = {key: config[key] for key in keys if key in config}  # a callback may have no arguments
         return name_in_full(message, {"model": config.model.init_args, **sections})
@@ -177,18 +180,26 @@ class ArgumentsCLI(LightningCLI):
         """Parse the command line, and take all other arguments from the checkpoint, if there is one."""
         try:
             self.config = parser.parse_args(args)
+            command_parser = self._command_parser()
+            check_nulls(command_parser, command_parser.task_parser(), self.config[self.config.subcommand])
             self._merge_checkpoint(parser, args)
         except ArgumentError as error:
-            command = next((arg for arg in self.command_line if arg in COMMANDS), "fit")
-            command_parser = self._parser(command)
-            assert isinstance(command_parser, ArgumentParser)
+            command_parser = self._command_parser()
             options = [*command_parser.get_defaults().keys(), *command_parser.task_parser().get_defaults().keys()]
             options = [key for key in options if not key.startswith(("model.class_path", "model.init_args."))]
-            types = _types("model", self.task_class) | _types("data", self.data_class)
+            types = argument_types("model", self.task_class) | argument_types("data", self.data_class)
             text = parsing_error(str(error), self.command_line, options, types)
             if text.startswith("there is no argument --model.") and len(self.task_names) > 1:
                 text += f" with --model={self.task_class.__name__}"
             raise UserError(text) from error
+        check_numbers(self.config[self.config.subcommand])
+        self.report.sizes = largest_sizes(self.config[self.config.subcommand])
+
+    def _command_parser(self) -> ArgumentParser:
+        """Return the parser of the command that is given."""
+        parser = self._parser(next((arg for arg in self.command_line if arg in COMMANDS), "fit"))
+        assert isinstance(parser, ArgumentParser)
+        return parser
 
     def instantiate_classes(self) -> None:
         """Create data module, task and trainer; errors of their constructors are raised unchanged."""
@@ -281,12 +292,3 @@ def section_key(callback: type[Callback]) -> str:
     'rl_pictures'
     """
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", callback.__name__).lower()
-
-
-def _types(section: str, owner: type) -> dict[str, object]:
-    """Return the types of the constructor's arguments of a class by the names of their flags."""
-    try:
-        init = owner.__init__  # type: ignore[misc]  # of this very class
-        return {f"{section}.{name}": hint for name, hint in get_type_hints(init).items()}
-    except NameError:  # a type that is imported for type checkers only
-        return {}

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from jsonargparse import Namespace
 
@@ -69,6 +69,10 @@ def parsing_error(message: str, args: Sequence[str], options: Sequence[str], typ
         return _unknown(f"model.{found[1]}", options)
     if found := re.search(r'Parser key "model":.*?Parser key "([^"]+)":\s*(.*?)\n    - Expected', message, re.DOTALL):
         return _wrong_value(f"model.{found[1]}", found[2], types.get(f"model.{found[1]}"))
+    if found := re.search(r"NestedArg\(key='([^']*)'", message):  # such as --model.lr =3
+        typed = [arg for arg in args if arg.startswith(f"--model.{found[1]}")]
+        keys = typed or [arg for arg in args if arg.partition("=")[0].endswith(f".{found[1]}")]
+        return _unknown(keys[0] if keys else f"model.{found[1]}", options)
     if found := re.search(r'Parser key "([^"]+)":\s*(.*)', message, re.DOTALL):
         return _wrong_value(found[1], found[2], types.get(found[1]))
     if found := re.search(r'expected "subcommand" to be one of \{([^}]*)\}', message):
@@ -100,12 +104,21 @@ def _wrong_value(key: str, text: str, hint: object) -> str:
     expected = re.search(r"Subtypes: \[(.*?)\]\n", text, re.DOTALL) or re.search(r"Expected an? (.*?)\. Got", text)
     if not values or expected is None:
         return f"--{key}: {one_line(text)}"
-    given = values[0].strip()
+    given = "null" if values[0] == "None" else values[0].strip()
     words = _plain_types(expected[1]) if hint is None else describe_type(hint)
     in_brackets = ""
     if hint is not None and "[" in words and not given.startswith("["):
         in_brackets = f"; in brackets: --{key}={_example(hint)}"
     return f"--{key}={given}: expected {words}{in_brackets}"
+
+
+def argument_types(section: str, owner: type) -> dict[str, object]:
+    """Return the types of the constructor's arguments of a class by the names of their flags."""
+    try:
+        init = owner.__init__  # type: ignore[misc]  # of this very class
+        return {f"{section}.{name}": hint for name, hint in get_type_hints(init).items()}
+    except NameError:  # a type that is imported for type checkers only
+        return {}
 
 
 def describe_type(hint: object) -> str:

@@ -33,7 +33,8 @@ class ArgumentParser(LightningArgumentParser):
     configs: str = ""  # a line that lists the shipped configs
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401  # as Lightning's
-        super().__init__(*args, formatter_class=_WideFormatter, **kwargs)
+        # argparse would take --seed for --seed_everything, and --data.digit for --data.digits.
+        super().__init__(*args, formatter_class=_WideFormatter, allow_abbrev=False, **kwargs)
 
     def task_parser(self) -> LightningArgumentParser:
         """Return a parser of the task's arguments alone."""

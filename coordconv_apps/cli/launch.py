@@ -6,6 +6,8 @@ import json
 import os
 import signal
 import subprocess
+import sys
+import threading
 import time
 from typing import TypedDict
 
@@ -19,6 +21,9 @@ from coordconv_apps.utils.distributed import is_first_here
 LAUNCH_VARIABLE = "COORDCONV_LAUNCH"
 GRACE = 10.0
 """Seconds in which a process can end by itself after another one has failed."""
+
+REPORT_AFTER = 10.0
+"""Seconds that a command waits for other machines without a word."""
 
 
 class Launch(TypedDict):
@@ -52,6 +57,29 @@ def hold_signals_until_connected(trainer: Trainer) -> None:
 
     signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING_SIGNALS)
     strategy.setup_environment = connect_and_release  # type: ignore[method-assign]  # there is no hook after it
+
+
+def report_waiting(trainer: Trainer) -> None:
+    """Print a line if the processes of other machines are not there some seconds after this one."""
+    if trainer.num_nodes == 1 or not is_first_here():
+        return
+    connect = trainer.strategy.setup_environment
+    where = f"{os.environ.get('MASTER_ADDR', 'unknown')}:{os.environ.get('MASTER_PORT', 'unknown')}"
+    line = (
+        f"waiting for the processes of {trainer.num_nodes} machines (--trainer.num_nodes) at MASTER_ADDR:MASTER_PORT"
+        f" {where}; the same command has to run on each, see docs/many-machines.md"
+    )
+
+    def connect_or_report() -> None:
+        timer = threading.Timer(REPORT_AFTER, print, [line], {"file": sys.stderr, "flush": True})
+        timer.daemon = True
+        timer.start()
+        try:
+            connect()
+        finally:
+            timer.cancel()
+
+    trainer.strategy.setup_environment = connect_or_report  # type: ignore[method-assign]  # there is no hook before it
 
 
 def parent_launch() -> Launch | None:

@@ -6,6 +6,7 @@ import re
 import zipfile
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from jsonargparse import Namespace
 
 from coordconv_apps.training.checkpoints import RunState
 from coordconv_apps.utils.errors import UserError
+from coordconv_apps.utils.files import check_regular_file
 
 
 def read_run_state(path: Path) -> RunState:
@@ -22,7 +24,13 @@ def read_run_state(path: Path) -> RunState:
         UserError: The file is not a checkpoint, or it is damaged.
     """
     try:
+        check_regular_file(path)
         with zipfile.ZipFile(path) as archive:
+            # torch stores all parts as they are. What is compressed may be larger than memory.
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+                raise UserError(
+                    f"--ckpt_path={path}: must be a checkpoint as torch saves it, not a compressed zip file"
+                )
             damaged = archive.testzip()  # torch does not check the checksums
         if damaged is not None:
             raise UserError(
@@ -32,6 +40,7 @@ def read_run_state(path: Path) -> RunState:
         if "run" in checkpoint:
             state: RunState = checkpoint["run"]
             state.setdefault("steps", checkpoint["global_step"])  # which older ones lack
+            _check_run_state(state)
             return state
         saved = checkpoint.get("hyper_parameters", {})
         model = {"init_args": {k: v for k, v in saved.items() if not k.startswith("_")}}
@@ -50,6 +59,17 @@ def read_run_state(path: Path) -> RunState:
         raise
     except Exception as error:  # other files raise errors of many kinds
         raise UserError(f"--ckpt_path={path}: not a readable checkpoint") from error
+
+
+def _check_run_state(state: RunState) -> None:
+    """Raise an error, which `read_run_state` replaces by its own, if a part of a state has a wrong type."""
+    if not isinstance(state["config"]["model"].get("init_args", {}), dict):
+        raise TypeError("the model's arguments are no dictionary")
+    for count in (state["epochs"], state["steps"], state["log_step"]):
+        if not isinstance(count, int):
+            raise TypeError(f"{count} is no count")
+    if not isinstance(state["metrics"], dict) or not isinstance(state["best"], dict | NoneType):
+        raise TypeError("the metrics are no dictionary")
 
 
 def merge_config(

@@ -14,11 +14,13 @@ import sys
 from abc import ABC
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from types import NoneType
+from typing import Any, get_args
 
 import yaml
 from jsonargparse import ArgumentParser
 
+from coordconv_apps.cli.errors import argument_types, describe_type
 from coordconv_apps.cli.launch import parent_launch
 from coordconv_apps.cli.merge_config import read_run_state
 from coordconv_apps.cli.start import COMMANDS, check_texts
@@ -52,6 +54,8 @@ def preview(
     flags, others = _parse_known(args[command + 1 :])
     if flags is None:  # a flag lacks its value: parsing the whole command line reports it
         return default, list(args), None, None
+    if any(not value.strip() for value in flags.model):
+        raise UserError(f"--model=: must be a task class; choose from {', '.join(choices(base, default))}")
     flags.config = [find_config(value, package) for value in flags.config]
     before, _ = _parse_known(args[:command])
     configs = [(path, _load(path).get(args[command]) or {}) for path in (before.config if before else ())]
@@ -61,7 +65,7 @@ def preview(
         settings |= config
     for key in ("name", "runs_dir", "ckpt_path"):
         if (value := getattr(flags, key)) is not None:
-            settings[key] = yaml.safe_load(value) if value else value
+            settings[key] = _loaded(value)
     models = [_model(config.get("model"), path) for path, config in configs]
     flag_models = [_model(value) for value in flags.model]
     named = next((str(m["class_path"]) for m in reversed(models + flag_models) if m.get("class_path")), None)
@@ -78,6 +82,9 @@ def preview(
             raise UserError(f"--model={task_class.__name__}: the checkpoint {checkpoint} is of {saved.__name__}")
         task_class = saved
     _report_ignored(models + flag_models, task_class)
+    for path, config in configs:
+        _check_sections(path, config)
+    _check_nulls(models + flag_models, task_class)
     sections = [f"--config={path}" for path in flags.config]
     mappings = [value for value, m in zip(flags.model, flag_models, strict=True) if list(m) != ["class_path"]]
     sections += [f"--model={value}" for value in (*mappings, class_path(task_class))]
@@ -199,12 +206,40 @@ def _load(text: str) -> dict[str, Any]:
     return loaded if isinstance(loaded, dict) else {}
 
 
+def _loaded(value: str) -> Any:  # noqa: ANN401  # any YAML value
+    """Return the YAML value of a flag, or the text itself if it is none, such as one with control characters."""
+    try:
+        return yaml.safe_load(value) if value else value
+    except yaml.YAMLError:
+        return value
+
+
 def _model(model: object, config: str = "") -> dict[str, Any]:
     """Return the mapping that a value of ``model`` means: a class's name, a mapping, or a file with one."""
     if isinstance(model, str):
         file = Path(config).expanduser().parent / model
         model = _load(str(file) if file.is_file() else model) or {"class_path": model}
     return model if isinstance(model, dict) else {}
+
+
+def _check_sections(path: str, config: dict[str, Any]) -> None:
+    """Raise `UserError` for sections that are numbers or lists and for a seed of null: jsonargparse ignores these."""
+    for key in ("data", "trainer"):
+        if not isinstance(value := config.get(key), dict | str | NoneType):
+            raise UserError(f"--config={path}: {key}={value}: must be a mapping of arguments")
+    if config.get("seed_everything", 0) is None:
+        raise UserError(f"--config={path}: seed_everything=null: must be an integer, or true for a random one")
+
+
+def _check_nulls(models: Sequence[dict[str, Any]], task_class: type[Task]) -> None:
+    """Raise `UserError` if a mapping has null for an argument that cannot be null: jsonargparse takes the default."""
+    types = argument_types("model", task_class)
+    for model in models:
+        given = model.get("init_args", model)
+        for name, value in given.items() if isinstance(given, dict) else ():
+            hint = types.get(f"model.{name}", None)
+            if value is None and hint not in (None, Any) and NoneType not in get_args(hint):
+                raise UserError(f"--model.{name}=null: expected {describe_type(hint)}")
 
 
 def _report_ignored(models: Sequence[dict[str, Any]], task_class: type[Task]) -> None:

@@ -26,6 +26,7 @@ from coordconv_apps.training.task import Task
 from coordconv_apps.training.trainer_access import complete_epochs
 from coordconv_apps.utils.distributed import is_main_process
 from coordconv_apps.utils.errors import debugging, one_line
+from coordconv_apps.utils.files import remove_folders
 from coordconv_apps.utils.tables import beside_real_data, table
 
 Status = Literal["running", "finished", "interrupted", "failed"]
@@ -42,6 +43,8 @@ class RunReport:
         self.trainer: Trainer | None = None
         self.checkpoints: Checkpoints | None = None
         self.lock = RunLock()
+        self.created: list[Path] = []  # folders that this command has created: its own, and those above it
+        self.sizes = ""  # the largest arguments, for a message about missing memory
         self.running = False  # whether training or evaluation has begun
         self._began = time.monotonic()
         self._seconds_before = 0.0
@@ -93,6 +96,11 @@ class RunReport:
             if command == "fit" and trainer.checkpoint is not None:
                 print(f"resumes {trainer.checkpoint}, after {epochs} complete epochs")
             print(f"{facts}, {self.summary['precision']} on {self.summary['device']}", flush=True)
+
+    def discard(self) -> None:
+        """Remove the folder of a command that was refused before training or evaluation began, if it is a new one."""
+        if self.created and is_main_process():
+            remove_folders(self.created)
 
     def add(self, metrics: dict[str, float]) -> None:
         """Add metrics that were not logged to the trainer."""

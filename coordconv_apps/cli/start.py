@@ -12,8 +12,14 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from coordconv_apps.utils.config_files import MAX_BYTES, check_yaml, find_config, shipped_configs
-from coordconv_apps.utils.errors import UserError
+from coordconv_apps.utils.config_files import (
+    check_repeated_keys,
+    check_yaml,
+    find_config,
+    read_text,
+    shipped_configs,
+)
+from coordconv_apps.utils.errors import UserError, one_line, shortened
 
 COMMANDS: Mapping[str, str] = {
     "fit": "Train a network, or resume its training.",
@@ -52,7 +58,7 @@ def check_command(
             _check_fit(package, args)
     except (UserError, ValueError, OSError) as error:
         if os.environ.get("LOCAL_RANK", "0") == "0":  # printed once
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {shortened(one_line(error))}", file=sys.stderr)
         raise SystemExit(2) from None
     if command is None:
         print(_help(package, commands))
@@ -70,9 +76,10 @@ def check_texts(package: str, args: Sequence[str]) -> None:
     """Raise an error for a config that does not exist, and for a config or a value that YAML cannot load in bounds."""
     for value in config_values(args):
         path = Path(find_config(value, package))
-        if "{" not in value and path.is_file():
-            with path.open(encoding="utf-8", errors="replace") as file:
-                check_yaml(file.read(MAX_BYTES + 1), f"--config={value}")
+        if "{" not in value and path.exists():
+            text = read_text(path, f"--config={value}")
+            check_yaml(text, f"--config={value}")
+            check_repeated_keys(text, f"--config={value}")
     for arg in args:
         flag, _, value = arg.partition("=") if arg.startswith("--") else ("a value on the command line", "", arg)
         check_yaml(value, flag)

@@ -15,7 +15,7 @@ from lightning.pytorch.callbacks import Callback, LambdaCallback, ProgressBar
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
 from coordconv_apps.cli.arguments import ArgumentsCLI
-from coordconv_apps.cli.launch import hold_signals_until_connected, parent_launch, pass_to_launched
+from coordconv_apps.cli.launch import hold_signals_until_connected, parent_launch, pass_to_launched, report_waiting
 from coordconv_apps.cli.run_report import ReportStart
 from coordconv_apps.cli.trainer import (
     SuiteTrainer,
@@ -32,7 +32,7 @@ from coordconv_apps.training.checkpoints import Checkpoints
 from coordconv_apps.training.progress import BarProgress, PlainProgress
 from coordconv_apps.training.task import Task
 from coordconv_apps.utils.distributed import is_main_process
-from coordconv_apps.utils.files import atomic_write
+from coordconv_apps.utils.files import absent_folders, atomic_write
 
 
 class SuiteCLI(ArgumentsCLI):
@@ -60,8 +60,6 @@ class SuiteCLI(ArgumentsCLI):
         try:
             trainer = cast(SuiteTrainer, super().instantiate_trainer(**kwargs))
         except (MisconfigurationException, ValueError, TypeError) as error:
-            if is_main_process() and not any(folder.iterdir()):
-                folder.rmdir()
             defaults = self._parser(self.subcommand).get_defaults().trainer
             raise trainer_error(error, {k: v for k, v in given.items() if v != defaults.get(k)}) from error
         trainer.checkpoint = self.checkpoint
@@ -71,6 +69,7 @@ class SuiteCLI(ArgumentsCLI):
         pass_to_launched(
             {"run_dir": str(folder), "ckpt_path": None if self.checkpoint is None else str(self.checkpoint)}
         )
+        report_waiting(trainer)
         hold_signals_until_connected(trainer)
         seed = self._get(self.config, "seed_everything")
         self.report.start(
@@ -89,7 +88,12 @@ class SuiteCLI(ArgumentsCLI):
             parent = self.name_dir / training.name
             if self.subcommand == "fit":
                 return parent
-        return new_run_dir(parent, kind) if is_main_process() else next_run_dir(parent, kind)
+        if not is_main_process():
+            return next_run_dir(parent, kind)
+        absent = absent_folders(parent)
+        folder = new_run_dir(parent, kind)
+        self.report.created = [folder, *absent]
+        return folder
 
     def _callbacks(self, given: Namespace, checkpoints: Checkpoints) -> list[Callback]:
         callbacks: list[Callback] = [*given_callbacks(given), ReportStart(self.report)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,6 +12,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from coordconv_apps.data.loaders import SeededSamples, SizedDataset, TrainBatches, TrainLoader
+
+MAX_WORKERS = max(128, os.cpu_count() or 1)
+"""Upper limit for worker processes of a loader: more would only fill the machine."""
 
 
 class DataModule(LightningDataModule):
@@ -30,6 +34,8 @@ class DataModule(LightningDataModule):
         for name, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0), ("seed", seed, 0)):
             if value < least:
                 raise ValueError(f"data.{name}={value}: must be an integer of at least {least}")
+        if num_workers > MAX_WORKERS:
+            raise ValueError(f"data.num_workers={num_workers}: must be at most {MAX_WORKERS} on this machine")
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.seed = seed

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from coordconv_apps.utils.argument_checks import given_path
 from coordconv_apps.utils.errors import one_line
-from coordconv_apps.utils.files import atomic_write
+from coordconv_apps.utils.files import temporary_folder
 
 DOWNLOAD_TIMEOUT = 20.0
 """Seconds that a download waits for an answer."""
@@ -27,7 +25,8 @@ def data_root(root: str | None = None) -> Path:
 def download_files(folder: Path, names: Sequence[str], download: Callable[[Path], Path], missing: str) -> None:
     """Download files to a temporary folder, and move each into place once all are complete.
 
-    Several processes may call this at once: a file is either complete or absent.
+    Several processes may call this at once: a file is either complete or absent. The temporary folder is in
+    ``folder``, where there is space for the files; if the process is killed, the next download there removes it.
 
     Args:
         folder: The folder that the files go to; it is created if needed.
@@ -39,11 +38,10 @@ def download_files(folder: Path, names: Sequence[str], download: Callable[[Path]
         FileNotFoundError: The download failed, or the folder cannot be written.
     """
     try:
-        with tempfile.TemporaryDirectory() as temporary, _download_timeout():
-            downloaded = download(Path(temporary))
+        with temporary_folder(folder) as temporary, _download_timeout():
+            downloaded = download(temporary)
             for name in names:
-                with (downloaded / name).open("rb") as source, atomic_write(folder / name, "wb") as target:
-                    shutil.copyfileobj(source, target)
+                os.replace(downloaded / name, folder / name)
     except (OSError, RuntimeError) as error:  # torchvision raises RuntimeError when all mirrors fail
         raise FileNotFoundError(f"{missing} (downloading failed: {one_line(error)})") from error
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from coordconv_apps.data.image_decoding import open_file, read_image
+from coordconv_apps.utils.distributed import is_first_here
 from coordconv_apps.utils.errors import UserError, one_line, printable
 
 OnBadImage = Literal["error", "skip"]
@@ -23,6 +26,9 @@ OnBadImage = Literal["error", "skip"]
 
 MAX_CHECKED = 20_000
 """Folders with at most this many images are checked completely before a run starts, which takes seconds."""
+
+REPORT_EVERY = 5.0
+"""Seconds after which listing a folder is reported."""
 
 _NOT_DECODED = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
 """Formats that Pillow recognises but does not decode by itself."""
@@ -131,12 +137,16 @@ def list_files(folder: Path, argument: str) -> FolderFiles:
 
     found = FolderFiles([], [])
     entered: set[str] = set()
+    report_at = time.monotonic() + REPORT_EVERY
     for place, subfolders, files in os.walk(folder, onerror=stop, followlinks=True):
         real = os.path.realpath(place)
         if real in entered:  # through a link, perhaps to a parent folder
             subfolders.clear()
             continue
         entered.add(real)
+        if time.monotonic() > report_at:
+            report_at = time.monotonic() + REPORT_EVERY
+            _report_listing(argument, folder, len(found.images) + len(found.others))
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
         relative = os.path.relpath(place, folder)
         prefix = "" if relative == os.curdir else relative + os.sep
@@ -147,6 +157,12 @@ def list_files(folder: Path, argument: str) -> FolderFiles:
         others = f", only {abbreviate_names(sorted(found.others))}" if found.others else ""
         raise ValueError(f"{argument}={str(folder)!r}: no images there in a format that Pillow reads{others}")
     return FolderFiles(sorted(found.images), sorted(found.others))
+
+
+def _report_listing(argument: str, folder: Path, number: int) -> None:
+    """Print that a folder is still being listed: it may be a wrong one, such as the root of the file system."""
+    if is_first_here():
+        print(f"{argument}={str(folder)!r}: listing its files, {number:,} so far", file=sys.stderr, flush=True)
 
 
 def describe_others(folder: Path, argument: str, files: FolderFiles) -> str:

@@ -70,8 +70,11 @@ def find_checkpoint(ckpt_path: str, name_dir: Path) -> Path:
     """
     if ckpt_path not in ("best", "last"):
         path = given_path(ckpt_path, "--ckpt_path")
-        if path.is_file():
-            return path
+        try:
+            if path.is_file():
+                return path
+        except (OSError, ValueError) as error:  # such as a name that is too long
+            raise FileNotFoundError(f"--ckpt_path={ckpt_path}: {getattr(error, 'strerror', None) or error}") from error
         raise FileNotFoundError(f"--ckpt_path={ckpt_path}: no such file; must be a file, best or last")
     for version in versions(name_dir):
         path = version / "checkpoints" / f"{ckpt_path}.ckpt"

@@ -13,7 +13,7 @@ def read_summary(folder: Path) -> dict[str, Any]:
     """Return the ``summary.json`` in ``folder``; an empty one if it is missing or unreadable."""
     try:
         summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return summary if isinstance(summary, dict) else {}
 

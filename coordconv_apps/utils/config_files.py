@@ -62,6 +62,21 @@ def find_config(value: str, package: str) -> str:
     raise FileNotFoundError(f"--config={value}: no such file{f' ({names})' if shipped else ''}")
 
 
+def read_text(path: Path, source: str) -> str:
+    """Return the beginning of a text file, at most one character more than `check_yaml` accepts.
+
+    Raises:
+        UserError: It is no regular file, or its text is not UTF-8.
+    """
+    if not path.is_file():
+        raise UserError(f"{source}: must be a file of text, not a folder, a pipe or a device")
+    try:
+        with path.open(encoding="utf-8") as file:
+            return file.read(MAX_BYTES + 1)
+    except UnicodeDecodeError as error:
+        raise UserError(f"{source}: must be a text in UTF-8; byte {error.start} is not") from error
+
+
 def check_yaml(text: str, source: str) -> None:
     """Raise `UserError` if a YAML text is too large or too deeply nested, also once its aliases are expanded.
 
@@ -77,6 +92,7 @@ def check_yaml(text: str, source: str) -> None:
         raise UserError(f"{source}: larger than {MAX_BYTES:,} characters, which no config is")
     import yaml
 
+    text = text.encode(errors="replace").decode()  # names of files may have bytes that are not UTF-8
     sizes: dict[str, int] = {}  # number of values below each anchor
     parents: list[tuple[str | None, int]] = []  # the open collections: anchor, and number of values so far
     try:
@@ -97,6 +113,40 @@ def check_yaml(text: str, source: str) -> None:
                 raise UserError(f"{source}: its aliases expand to more than {MAX_VALUES:,} values")
     except yaml.YAMLError:
         return
+
+
+def check_repeated_keys(text: str, source: str) -> None:
+    r"""Raise `UserError` if a mapping has a key twice: loaders take the last value without a message.
+
+    Call it for a text that `check_yaml` has accepted.
+
+    >>> check_repeated_keys("model: {lr: 0.1}\ndata: {seed: 1, seed: 2}", "a.yaml")
+    Traceback (most recent call last):
+        ...
+    coordconv_apps.utils.errors.UserError: a.yaml: line 2 repeats the key seed
+    """
+    import yaml
+
+    try:
+        waiting = [yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))]
+    except yaml.YAMLError:  # reported by the parser
+        return
+    seen: set[int] = set()
+    while waiting:
+        node = waiting.pop()
+        if node is None or isinstance(node, yaml.ScalarNode) or id(node) in seen:
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            waiting += node.value
+            continue
+        keys: set[str] = set()
+        for key, value in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in keys and key.value != "<<":
+                    raise UserError(f"{source}: line {key.start_mark.line + 1} repeats the key {key.value}")
+                keys.add(key.value)
+            waiting += [key, value]
 
 
 def _size(event: Any, sizes: dict[str, int], source: str) -> int:  # noqa: ANN401  # of PyYAML, which has no base class

@@ -10,6 +10,9 @@ from typing import ClassVar
 USER_ERRORS = ("loading state_dict", "conditioned on metric", "could not find the monitored key")
 """Parts of messages about users' mistakes that torch and Lightning raise during a run as errors of general types."""
 
+MAX_LINE = 1000
+"""Characters of a line about an error."""
+
 
 class UserError(Exception):
     """A user's mistake, described in one line.
@@ -26,6 +29,19 @@ class StorageError(UserError):
 
     exit_status = 3
 
+
+class MemoryShortage(UserError):
+    """A tensor or an array needs more memory than there is."""
+
+
+_NO_MEMORY = (
+    "can't allocate memory",
+    "array is too big",
+    "Maximum allowed dimension exceeded",
+    "Storage size calculation overflowed",
+    "invalid buffer size",
+)
+"""Parts of messages with which torch and NumPy refuse sizes, as errors of general types."""
 
 _STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
@@ -46,6 +62,19 @@ def as_storage_error(error: BaseException, folder: object = None) -> StorageErro
         if isinstance(cause, RuntimeError) and "PytorchStreamWriter failed" in str(cause):
             return StorageError(f"{unknown}: cannot be written: {one_line(cause)}")
         cause = cause.__cause__ or cause.__context__
+    return None
+
+
+def as_memory_shortage(error: BaseException, sizes: str) -> MemoryShortage | None:
+    """Return the `MemoryShortage` that an error is, which names ``sizes``; None if it is none.
+
+    >>> str(as_memory_shortage(MemoryError("Unable to allocate 400. GiB"), "data.num_val=2147483648"))
+    'not enough memory: Unable to allocate 400. GiB; lower one of these: data.num_val=2147483648'
+    """
+    on_gpu = type(error).__name__ == "OutOfMemoryError"  # torch's, which is not imported for this
+    if isinstance(error, MemoryError) or on_gpu or any(text in str(error) for text in _NO_MEMORY):
+        advice = f"; lower one of these: {sizes}" if sizes else ""
+        return MemoryShortage(f"not enough memory: {one_line(error)}{advice}")
     return None
 
 
@@ -77,6 +106,16 @@ def one_line(error: BaseException | str) -> str:
     """
     message = error.args[0] if isinstance(error, KeyError) and error.args else error
     return " ".join(str(message).split()) or type(error).__name__
+
+
+def shortened(line: str) -> str:
+    """Cut the middle out of a line that would fill a terminal, such as one with a value of thousands of characters.
+
+    >>> len(shortened("x" * 5000))
+    1000
+    """
+    end = MAX_LINE // 4
+    return line if len(line) <= MAX_LINE else f"{line[: MAX_LINE - end - 5]} ... {line[-end:]}"
 
 
 def printable(text: object) -> str:

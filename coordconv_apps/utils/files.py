@@ -1,17 +1,32 @@
-"""Write files atomically: first to a temporary file, which is then renamed."""
+"""Write files atomically: first to a temporary file, which is then renamed.
+
+A temporary file or folder is locked by the process that writes it. The operating system releases the lock when the
+process ends in any way, so that the next one to write in the same folder finds and removes what a killed one left.
+"""
 
 from __future__ import annotations
 
 import errno
 import os
+import re
+import shutil
+import stat
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
 ASIDE = ".aside"
 """End of the name of a temporary file, whose name begins with a dot."""
+
+try:
+    import fcntl
+except ImportError:  # on Windows, temporary files of killed processes stay
+    fcntl = None  # type: ignore[assignment]
+
+_TEMPORARY = re.compile(rf"\..+\.[a-z0-9_]{{8}}{re.escape(ASIDE)}")
+_swept: set[str] = set()  # folders whose leftovers this process has removed
 
 
 @contextmanager
@@ -23,8 +38,8 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     encoding = None if "b" in mode else "utf-8"
     with named_in_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        # A file's name may be as long as the file system allows, and the temporary name is longer.
-        handle, aside = tempfile.mkstemp(ASIDE, f".{cut_file_name(path.name, 100)}.", path.parent)
+        _sweep(path.parent)
+        handle, aside, lock = _new_aside(path)
         try:
             with open(handle, mode, encoding=encoding) as file:
                 yield file
@@ -34,6 +49,99 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
         except BaseException:
             Path(aside).unlink(missing_ok=True)
             raise
+        finally:
+            os.close(lock)
+
+
+@contextmanager
+def temporary_folder(parent: Path) -> Iterator[Path]:
+    """Create a temporary folder in ``parent``, and remove it at the end, with ``parent`` if that is new and empty."""
+    absent = absent_folders(parent)
+    parent.mkdir(parents=True, exist_ok=True)
+    try:
+        _sweep(parent)
+        folder = Path(tempfile.mkdtemp(prefix=".folder.", suffix=ASIDE, dir=parent))
+        lock = os.open(folder, os.O_RDONLY) if fcntl is not None else None
+        try:
+            if lock is not None:
+                _try_lock(lock)
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+            if lock is not None:
+                os.close(lock)
+    finally:
+        with suppress(OSError):  # such as a folder with files in it
+            for each in absent:
+                each.rmdir()
+
+
+def check_regular_file(path: Path) -> None:
+    """Raise `ValueError` if a path is no regular file: reading a pipe or a device might wait or go on forever."""
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise ValueError(f"{path}: not a regular file")
+
+
+def absent_folders(path: Path) -> list[Path]:
+    """Return a path and the folders above it that do not exist yet, the deepest first."""
+    return [folder for folder in (path, *path.parents) if not folder.exists()]
+
+
+def remove_folders(folders: Sequence[Path]) -> None:
+    """Remove the first folder with all that is in it, and then the others while they are empty."""
+    shutil.rmtree(folders[0], ignore_errors=True)
+    with suppress(OSError):  # such as a folder that another command uses by now
+        for folder in folders[1:]:
+            folder.rmdir()
+
+
+def _new_aside(path: Path) -> tuple[int, str, int]:
+    """Create and lock a temporary file next to ``path``; return its descriptor, its name, and one that holds the lock.
+
+    The second descriptor keeps the lock until the file is renamed.
+    """
+    while True:
+        # A file's name may be as long as the file system allows, and the temporary name is longer.
+        prefix = f".{cut_file_name(path.name, 100)}."
+        handle, aside = tempfile.mkstemp(prefix=prefix, suffix=ASIDE, dir=path.parent)
+        lock = os.dup(handle)
+        # Another process may have taken the file for a leftover before it was locked.
+        if _try_lock(lock) and os.fstat(lock).st_nlink:
+            return handle, aside, lock
+        os.close(handle)
+        os.close(lock)
+
+
+def _try_lock(descriptor: int) -> bool:
+    """Lock a file or a folder; return False if another process has locked it. Some file systems have no locks."""
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in (errno.EWOULDBLOCK, errno.EACCES)
+    return True
+
+
+def _sweep(folder: Path) -> None:
+    """Remove temporary files and folders of processes that no longer run, once for each folder."""
+    if fcntl is None or (place := os.path.abspath(folder)) in _swept:
+        return
+    _swept.add(place)
+    try:
+        paths = list(folder.iterdir())
+    except OSError:  # a folder that may be written but not listed
+        return
+    for path in paths:
+        if not _TEMPORARY.fullmatch(path.name) or path.is_symlink() or not (path.is_file() or path.is_dir()):
+            continue
+        with suppress(OSError):  # locked, or removed by another process
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            finally:
+                os.close(descriptor)
 
 
 def remove_asides(folder: Path) -> None:

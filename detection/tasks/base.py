@@ -18,6 +18,7 @@ from coordconv_apps.training.evaluation import EvaluatedTask, Stage
 from coordconv_apps.training.optimizers import can_fuse, schedule_by_step
 from coordconv_apps.training.schedules import check_schedule, lr_factor
 from coordconv_apps.training.task import ExportInterface
+from coordconv_apps.utils.argument_checks import BELOW_ONE, NON_NEGATIVE, POSITIVE, Allowed, check_ranges
 from coordconv_apps.utils.distributed import gather_ranks
 from detection.batches import DetectionBatch, ImageBatch, Images
 from detection.boxes import Detections, Found, within
@@ -27,6 +28,12 @@ from detection.metrics import EvaluationMetrics
 
 Optimizer = Literal["adam", "adamw", "sgd"]
 CLASS_NAMES_KEY, CATEGORY_IDS_KEY, CHANNELS_KEY = "class_names", "category_ids", "image_channels"
+_ALLOWED: dict[str, Allowed] = {
+    "lr": POSITIVE,
+    "momentum": BELOW_ONE,
+    "beta2": BELOW_ONE,
+    "weight_decay": NON_NEGATIVE,
+}
 
 
 class DetectionTask(EvaluatedTask[DetectionBatch, EvaluationMetrics], ABC):
@@ -59,8 +66,7 @@ class DetectionTask(EvaluatedTask[DetectionBatch, EvaluationMetrics], ABC):
     def check_optimizer_args(self) -> None:
         """Raise `ValueError` if an argument of the optimizer or its schedule is out of range."""
         args = self.hparams
-        if args["lr"] <= 0:
-            raise ValueError(f"lr={args['lr']}: must be above 0")
+        check_ranges(args, _ALLOWED)
         check_schedule(args["warmup"], args["lr_milestones"] or [], args["lr_gamma"])
 
     def setup(self, stage: str) -> None:

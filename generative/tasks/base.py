@@ -18,7 +18,7 @@ from coordconv_apps.training.optimizers import can_fuse, schedule_by_step
 from coordconv_apps.training.schedules import check_schedule, lr_factor
 from coordconv_apps.training.task import ExportInterface
 from coordconv_apps.training.trainer_access import attached_datamodule, only_checks_code
-from coordconv_apps.utils.argument_checks import POSITIVE, POSITIVE_INT, Allowed, check_ranges
+from coordconv_apps.utils.argument_checks import BELOW_ONE, POSITIVE, POSITIVE_INT, Allowed, check_ranges
 from coordconv_apps.utils.seeds import mix_seeds
 from generative.data import GenerativeData, IndexBatch, Split
 from generative.datasets import ImageBatch
@@ -32,7 +32,6 @@ from generative.tasks.moving_average import moving_average
 
 EVALUATION_SEED = 1  # seed of the latents of every evaluation
 PREDICTION_SEED = 2  # seed of the latents of ``predict``
-BELOW_ONE: Allowed = (lambda value: 0 <= value < 1, "in [0, 1)")
 
 _SHARED_RANGES: Mapping[str, Allowed] = {
     "image_size": (lambda value: value >= 8 and value & (value - 1) == 0, "a power of two of at least 8"),

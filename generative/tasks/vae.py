@@ -14,11 +14,11 @@ from torchmetrics import MeanMetric
 from coordconv_apps.nn.coords import Coords
 from coordconv_apps.training.evaluation import Stage
 from coordconv_apps.training.schedules import Schedule
-from coordconv_apps.utils.argument_checks import NON_NEGATIVE, POSITIVE_INT, Allowed
+from coordconv_apps.utils.argument_checks import BELOW_ONE, NON_NEGATIVE, POSITIVE_INT, Allowed
 from generative.datasets import ImageBatch
 from generative.losses import Reconstruction, reconstruction_loss
 from generative.models import Network, Posterior, build_encoder
-from generative.tasks.base import BELOW_ONE, GenerativeTask, Metrics
+from generative.tasks.base import GenerativeTask, Metrics
 
 
 class VAE(GenerativeTask):

@@ -468,11 +468,15 @@ def test_an_error_of_a_tasks_constructor_is_reported_as_it_is(
     assert failing(["fit", f"--runs_dir={tmp_path}", "--model.coords=xy"], capsys) == "a package is missing"
 
 
-def test_a_mistake_found_in_setup_is_in_the_summary(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    failing(["fit", f"--runs_dir={tmp_path}", "--data.val_samples=13"], capsys)
-    summary = read_summary(tmp_path / "toy" / "default" / "version_0")
-    assert summary["status"] == "failed"
-    assert "brings bad luck" in summary["error"]
+def test_a_mistake_found_in_setup_leaves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "brings bad luck" in failing(["fit", f"--runs_dir={tmp_path}/runs", "--data.val_samples=13"], capsys)
+    assert list(tmp_path.iterdir()) == []
+    main(["fit", f"--runs_dir={tmp_path}/runs", "--trainer.max_epochs=1"])
+    run = tmp_path / "runs" / "toy" / "default" / "version_0"
+    before = sorted(run.rglob("*"))
+    test = ["test", f"--runs_dir={tmp_path}/runs", "--ckpt_path=last"]
+    assert "brings bad luck" in failing([*test, "--data.val_samples=13"], capsys)
+    assert sorted(run.rglob("*")) == before
 
 
 def test_a_defect_keeps_its_traceback(tmp_path: Path) -> None:

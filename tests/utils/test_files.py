@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from coordconv_apps.utils.files import atomic_write, cut_file_name
+from coordconv_apps.utils.files import _swept, atomic_write, cut_file_name
+from tests.helpers.processes import ROOT
 
 
 def test_a_file_is_replaced_only_when_it_is_complete(tmp_path: Path) -> None:
@@ -36,3 +40,32 @@ def test_a_name_may_be_as_long_as_the_file_system_allows(name: str, tmp_path: Pa
         file.write("content")
     assert (tmp_path / name).read_text() == "content"
     assert len(cut_file_name(name, 100).encode()) in (99, 100)
+
+
+def test_temporary_files_of_killed_processes_are_removed_by_the_next(tmp_path: Path) -> None:
+    code = """
+import os, signal, sys
+from pathlib import Path
+from coordconv_apps.utils.files import _swept, atomic_write, cut_file_name
+with atomic_write(Path(sys.argv[1], "metrics.csv")) as file:
+    file.write("half")
+    file.flush()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    killed = subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, timeout=300, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    (left,) = tmp_path.iterdir()
+    own = [tmp_path / name for name in (".notes.aside", ".best.ckpt.aside", "a.abcdefgh.aside", ".a.ABCDEFGH.aside")]
+    for path in own:
+        path.write_text("of the user")
+    (tmp_path / ".link.abcdefgh.aside").symlink_to(own[0])
+    with atomic_write(tmp_path / "other.txt") as file:
+        file.write("whole")
+        assert not left.exists()
+        (aside,) = tmp_path.glob(".other.txt.*")
+        _swept.clear()
+        with atomic_write(tmp_path / "third.txt"):
+            assert aside.exists(), "its process runs"
+    assert all(path.read_text() == "of the user" for path in own)
+    assert (tmp_path / ".link.abcdefgh.aside").is_symlink()
+    assert (tmp_path / "other.txt").read_text() == "whole"

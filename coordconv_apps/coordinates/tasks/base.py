@@ -14,7 +14,7 @@ from coordconv_apps.training.evaluation import EvaluatedTask
 from coordconv_apps.training.optimizers import can_fuse, parameter_groups, schedule_by_step
 from coordconv_apps.training.schedules import check_schedule, lr_factor
 from coordconv_apps.training.task import ExportInterface
-from coordconv_apps.utils.argument_checks import NON_NEGATIVE, POSITIVE, check_ranges
+from coordconv_apps.utils.argument_checks import BELOW_ONE, NON_NEGATIVE, POSITIVE, check_ranges
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -36,7 +36,7 @@ SET_PREFIXES = ("", "train_")  # of the metric names of the two evaluated sets: 
 _ALLOWED: dict[str, Allowed] = {
     "lr": POSITIVE,
     "baseline_lr": POSITIVE,
-    "beta2": (lambda value: 0 <= value < 1, "in [0, 1)"),
+    "beta2": BELOW_ONE,
     "weight_decay": NON_NEGATIVE,
     "baseline_weight_decay": NON_NEGATIVE,
     "coord_gain": NON_NEGATIVE,

@@ -1,0 +1,154 @@
+"""Mutated command lines and configs of each application: one line that names the culprit, and nothing on the disk.
+
+``make test`` runs a sample of those that are surely wrong, `test_all` under the marker ``slow`` 300 of an application
+and, with real trainings, values at the ends of their ranges.
+"""
+
+from __future__ import annotations
+
+import itertools
+import resource
+import shutil
+import signal
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+
+import pytest
+from lightning.pytorch import LightningDataModule
+
+from coordconv_apps.cli.trainer import SuiteTrainer
+from coordconv_apps.training.task import Task
+from coordconv_apps.utils.config_files import shipped_configs
+from coordconv_apps.utils.errors import MAX_LINE
+from tests.cli.applications import NAMES, application
+from tests.cli.mutations import Application, Mutation, mutations
+
+SAMPLE, ALL, EXTREMES = 24, 300, 40
+SECONDS = 60
+"""Limit of one command; most take a tenth of a second."""
+MEMORY = 16 * 2**30
+"""Limit of the process's address space in the slow test: what asks for more is refused by the system."""
+
+
+class TooSlow(BaseException):
+    """A command takes longer than its limit."""
+
+
+def ring(signum: int, frame: FrameType | None) -> None:
+    raise TooSlow
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """An empty working folder, without data sets."""
+    monkeypatch.setenv("COORDCONV_DATA", str(tmp_path / "no data"))
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    return tmp_path / "work"
+
+
+@pytest.fixture
+def bounded_memory() -> Iterator[None]:
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+def chosen(app: Application, *, surely_wrong: bool, count: int) -> list[Mutation]:
+    shipped = {name: path.read_text() for name, path in shipped_configs(app.package).items()}
+    found = (each for each in mutations(app, shipped) if each.surely_wrong == surely_wrong)
+    return list(itertools.islice(found, count))
+
+
+def outcome(
+    app: Application, mutation: Mutation, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> tuple[int, str, list[str]]:
+    """Run a mutated command; return its status, what it prints to stderr, and the files that are left."""
+    config = mutation.config_name
+    if mutation.config is not None:
+        config += ".yaml"
+        Path(config).write_bytes(mutation.config)
+    args = [mutation.command, f"--config={config}", "--runs_dir=runs", *app.small, *mutation.flags]
+    capsys.readouterr()
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.alarm(SECONDS)
+    try:
+        app.main(args)
+        status = 0
+    except SystemExit as stopped:
+        status = int(stopped.code or 0)
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+    if mutation.config is not None:
+        Path(config).unlink()
+    left = [str(path.relative_to(folder)) for path in folder.rglob("*")]
+    shutil.rmtree("runs", ignore_errors=True)
+    return status, capsys.readouterr().err, left
+
+
+def complaint(mutation: Mutation, status: int, error: str, left: list[str]) -> str | None:
+    """Return what is wrong with the answer to a mutated command; None if nothing is."""
+    if status == 0:
+        return "accepted" if mutation.surely_wrong else None
+    if not error.startswith("error: ") or error.count("\n") != 1 or len(error) > MAX_LINE + 10:
+        return "not one line"
+    if mutation.culprits and not any(culprit in error for culprit in mutation.culprits):
+        return f"does not name {mutation.culprits}"
+    if mutation.surely_wrong and (status != 2 or left):
+        return f"status {status}, left {left}"
+    return None
+
+
+def failures(
+    app: Application, wrong: list[Mutation], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> Iterator[str]:
+    for mutation in wrong:
+        try:
+            status, error, left = outcome(app, mutation, folder, capsys)
+        except (Exception, TooSlow) as raised:  # each mutation is tried, and all failures are listed
+            yield f"{mutation}\n    {type(raised).__name__}: {str(raised)[:300]}"
+            continue
+        if (reason := complaint(mutation, status, error, left)) is not None:
+            yield f"{mutation}\n    {reason}: {error[:500]}"
+
+
+def run_nothing(trainer: SuiteTrainer, model: Task, datamodule: LightningDataModule) -> None:
+    """Stand in for a training: what is surely wrong must be refused before."""
+
+
+def check_refusals(count: int, app: Application, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wrong = chosen(app, surely_wrong=True, count=count)
+    found = list(failures(app, wrong, folder, capsys))
+    assert not found, "\n".join([f"{len(found)} of {count}:", *found])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_sample(
+    name: str, offline: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(SuiteTrainer, "fit", run_nothing)
+    check_refusals(SAMPLE, application(name), offline, capsys)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_all(name: str, offline: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(SuiteTrainer, "fit", run_nothing)
+    check_refusals(ALL, application(name), offline, capsys)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("name", NAMES)
+def test_extreme_values(name: str, offline: Path, bounded_memory: None, capsys: pytest.CaptureFixture[str]) -> None:
+    app = application(name)
+    started = time.monotonic()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = list(failures(app, chosen(app, surely_wrong=False, count=EXTREMES), offline, capsys))
+    assert not found, "\n".join([f"{len(found)} of {EXTREMES}, {time.monotonic() - started:.0f} s:", *found])

@@ -1,0 +1,242 @@
+"""More than 200 damaged files beyond images: each is read or refused by name, in bounded time and memory."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import resource
+import signal
+import struct
+import time
+import warnings
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+
+import numpy as np
+import pytest
+import torch
+
+from coordconv_apps.cli.merge_config import read_run_state
+from coordconv_apps.cli.start import check_texts
+from coordconv_apps.runs.csv_log import CsvLog
+from coordconv_apps.runs.folder import find_checkpoint
+from coordconv_apps.runs.summary import read_summary
+from coordconv_apps.utils.config_files import shipped_configs
+from coordconv_apps.utils.errors import is_user_error, one_line
+from detection.gray_images import read_idx
+from rl.policy_files import export_safe, load_safe
+from tests.data.damage import damaged, special_files
+from tests.rl.tiny import make_a2c
+from tests.toy.__main__ import main
+
+SECONDS, MEGABYTES = 10, 400
+"""Limits of all files of one format together."""
+
+
+@pytest.fixture(autouse=True)
+def bounds() -> Iterator[None]:
+    """Fail if time or memory grow; a read that waits forever is interrupted."""
+
+    def ring(signum: int, frame: FrameType | None) -> None:
+        raise TimeoutError("a file waits")
+
+    before, handler = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, signal.signal(signal.SIGALRM, ring)
+    started = time.process_time()
+    signal.alarm(120)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, handler)
+    assert time.process_time() - started < SECONDS
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < MEGABYTES * 1000
+
+
+def check(
+    folder: Path,
+    suffix: str,
+    versions: dict[str, bytes],
+    read: Callable[[Path], object],
+    may_be_read: tuple[str, ...] = (),
+) -> None:
+    """Read damaged and special files; each is read, or refused in one line that names it."""
+    paths = [folder / f"{name}{suffix}" for name in versions]
+    for path, content in zip(paths, versions.values(), strict=True):
+        path.write_bytes(content)
+    wrong = []
+    for path in [*paths, *special_files(folder, suffix)]:
+        try:
+            read(path)
+        except Exception as error:
+            if not is_user_error(error, running=False) or one_line(path.name)[:100].strip() not in one_line(error):
+                wrong.append(f"{path.name!r}: {type(error).__name__}: {one_line(error)[:300]}")
+        else:
+            if not path.name.startswith(may_be_read):
+                wrong.append(f"{path.name!r}: was read")
+    assert not wrong, "\n".join(wrong)
+
+
+# ---------------------------------------------------------------------------- IDX
+
+
+def idx(shape: tuple[int, ...], content: bytes) -> bytes:
+    return b"\0\0\x08" + bytes([len(shape)]) + struct.pack(f">{len(shape)}I", *shape) + content
+
+
+def test_idx_files(tmp_path: Path) -> None:
+    content = idx((20, 8, 8), np.random.default_rng(0).integers(0, 256, 1280, np.uint8).tobytes())
+    versions = damaged(content) | {
+        "axes": b"\0\0\x08\xff" + b"\xff" * 1020,
+        "huge": idx((60_000, 60_000, 60_000), bytes(100)),
+        "overflow": idx((2**32 - 1,) * 8, bytes(100)),
+        "less": idx((20, 8, 7), bytes(1280)),
+        "more": idx((20, 8, 9), bytes(1280)),
+    }
+    check(tmp_path, "-idx3-ubyte", versions, read_idx, ("flip", "end"))
+
+
+def test_compressed_idx_files(tmp_path: Path) -> None:
+    content = idx((20, 8, 8), np.random.default_rng(0).integers(0, 256, 1280, np.uint8).tobytes())
+    bomb = gzip.compress(bytes(2**24), 9) * 64  # 1 GiB
+    versions = damaged(gzip.compress(content)) | {
+        "inner": gzip.compress(content[:100]),
+        "bomb": bomb,
+        "declared": gzip.compress(idx((60_000, 60_000), bytes(100))),
+        "rest": gzip.compress(content) + bomb,
+    }
+    check(tmp_path, "-idx3-ubyte.gz", versions, read_idx, ("flip",))
+
+
+# -------------------------------------------------------------------- checkpoints
+
+
+def saved(value: object) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    return buffer.getvalue()
+
+
+def squeezed(content: bytes) -> bytes:
+    """The same zip file, compressed."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as new:
+        for entry in old.infolist():
+            new.writestr(entry.filename, old.read(entry))
+    return buffer.getvalue()
+
+
+def test_checkpoints(tmp_path: Path) -> None:
+    main(["fit", f"--runs_dir={tmp_path}/runs", "--trainer.max_steps=1"])
+    content = (tmp_path / "runs/toy/default/version_0/checkpoints/last.ckpt").read_bytes()
+    whole = torch.load(io.BytesIO(content), weights_only=True)
+    run = whole["run"]
+    versions = damaged(content) | {
+        "list": saved([1, 2]),
+        "number": saved(3),
+        "nothing": saved({}),
+        "weights": saved(whole["state_dict"]),
+        "run": saved({**whole, "run": 3}),
+        "bare": saved({**whole, "run": {}}),
+        "config": saved({**whole, "run": {**run, "config": 3}}),
+        "model": saved({**whole, "run": {**run, "config": {"model": [1]}}}),
+        "epochs": saved({**whole, "run": {**run, "epochs": "many"}}),
+        "bomb": squeezed(saved({**whole, "bomb": torch.zeros(2**24)})),
+        "zip": squeezed(content),
+    }
+
+    def read(path: Path) -> None:
+        state = read_run_state(find_checkpoint(str(path), tmp_path))
+        assert set(state) >= {"epochs", "steps", "config"}
+
+    check(tmp_path, ".ckpt", versions, read, ("twice", "flip"))
+
+
+# ----------------------------------------------------------------------- policies
+
+
+def test_policies(tmp_path: Path) -> None:
+    export_safe(make_a2c(policy_kwargs={"features_extractor_kwargs": {"features_dim": 16}}), tmp_path / "whole.zip")
+    content = (tmp_path / "whole.zip").read_bytes()
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+
+    def zipped(**changed: bytes) -> bytes:
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w") as archive:
+            for name, part in parts.items():
+                archive.writestr(name, changed.get(name.partition(".")[0], part))
+        return buffer.getvalue()
+
+    description = json.loads(parts["policy.json"])
+    huge = {**description["observation_space"], "shape": [3, 10**9, 10**9]}
+    versions = damaged(content) | {
+        "json": zipped(policy=b"{"),
+        "binary": zipped(policy=bytes(range(256))),
+        "deep": zipped(policy=b"[" * 100_000),
+        "list": zipped(policy=b"[]"),
+        "space": zipped(policy=json.dumps({**description, "observation_space": huge}).encode()),
+        "layers": zipped(policy=json.dumps({**description, "net_arch": [65_000] * 64}).encode()),
+        "tensors": zipped(tensors=b"PK"),
+        "other": zipped(tensors=saved([1])),
+        "inner": zipped(tensors=parts["tensors.pt"][:5000]),
+        "squeezed": squeezed(content),
+    }
+    check(tmp_path, ".zip", versions, load_safe, ("flip", "twice"))
+
+
+# ------------------------------------------------------------------------ configs
+
+
+def test_configs(tmp_path: Path) -> None:
+    content = shipped_configs("detection")["quickstart"].read_bytes()
+    versions = damaged(content) | {
+        "utf16": content.decode().encode("utf-16"),
+        "bomb": b"a: &a [1, 1]\n" + b"".join(b"x%d: &x%d [*a, *a]\n" % (i, i) for i in range(60_000)),
+        "deep": b"a: " + b"[" * 5000,
+        "large": b"a: " + b"x" * 2_000_000,
+        "keys": b"lr: 1\nlr: 2\n",
+        "latin": b"name: \xe9\n",
+    }
+    # The rest is left to the parser of the command line, see tests/cli/test_mutated_commands.py.
+    left_to_parser: tuple[str, ...] = ("cut", "byte", "empty", "zeros", "end", "text", "magic", "hole", "flip")
+    left_to_parser += ("new\nline", "n" * 200, " ", "'\"", "-", "~", "\udcff")
+    check(tmp_path, ".yaml", versions, lambda path: check_texts("detection", [f"--config={path}"]), left_to_parser)
+
+
+# ------------------------------------------------------------------ logs of a run
+
+
+@pytest.mark.parametrize("number", range(15))
+def test_a_damaged_log_is_kept_aside_and_continued(number: int, tmp_path: Path) -> None:
+    log = CsvLog(tmp_path)
+    for step in range(30):
+        log.log_metrics({"train/loss": 1 / (step + 1), "val/iou": 0.5}, step)
+    log.save()
+    content = log.file.read_bytes()
+    name, changed = [*damaged(content).items()][number]
+    log.file.write_bytes(changed)
+    resumed = CsvLog(tmp_path, keep_until=20)
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        resumed.log_metrics({"train/loss": 0.25, "val/iou": 0.5}, 21)
+    resumed.save()
+    assert [str(each.message)[:9] for each in warned] in ([], [str(tmp_path)[:9]])
+    with log.file.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert rows[-1]["train/loss"] == "0.25", name
+    assert all(float(value) > -1 for row in rows for value in row.values() if value), name
+    aside = tmp_path / "metrics_damaged.csv"
+    assert not aside.exists() or aside.read_bytes() == changed, name
+    assert aside.exists() == bool(warned)
+    assert warned or name.startswith(("cut", "empty", "byte", "flip", "text")), name
+
+
+def test_summaries(tmp_path: Path) -> None:
+    content = json.dumps({"status": "finished", "metrics": {"a": 1.0}}).encode()
+    for version in damaged(content).values():
+        (tmp_path / "summary.json").write_bytes(version)
+        assert isinstance(read_summary(tmp_path), dict)
+    (tmp_path / "summary.json").write_bytes(b"[" * 100_000)
+    assert read_summary(tmp_path) == {}
