@@ -13,7 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from coordconv_apps.utils.config_files import (
-    check_repeated_keys,
+    check_keys,
     check_yaml,
     find_config,
     read_text,
@@ -79,7 +79,7 @@ def check_texts(package: str, args: Sequence[str]) -> None:
         if "{" not in value and path.exists():
             text = read_text(path, f"--config={value}")
             check_yaml(text, f"--config={value}")
-            check_repeated_keys(text, f"--config={value}")
+            check_keys(text, f"--config={value}")
     for arg in args:
         flag, _, value = arg.partition("=") if arg.startswith("--") else ("a value on the command line", "", arg)
         check_yaml(value, flag)

@@ -115,12 +115,12 @@ def check_yaml(text: str, source: str) -> None:
         return
 
 
-def check_repeated_keys(text: str, source: str) -> None:
-    r"""Raise `UserError` if a mapping has a key twice: loaders take the last value without a message.
+def check_keys(text: str, source: str) -> None:
+    r"""Raise `UserError` for an empty key, and for one that a mapping has twice: loaders take the last value silently.
 
     Call it for a text that `check_yaml` has accepted.
 
-    >>> check_repeated_keys("model: {lr: 0.1}\ndata: {seed: 1, seed: 2}", "a.yaml")
+    >>> check_keys("model: {lr: 0.1}\ndata: {seed: 1, seed: 2}", "a.yaml")
     Traceback (most recent call last):
         ...
     coordconv_apps.utils.errors.UserError: a.yaml: line 2 repeats the key seed
@@ -143,6 +143,8 @@ def check_repeated_keys(text: str, source: str) -> None:
         keys: set[str] = set()
         for key, value in node.value:
             if isinstance(key, yaml.ScalarNode):
+                if not key.value:
+                    raise UserError(f"{source}: line {key.start_mark.line + 1} has an empty key")
                 if key.value in keys and key.value != "<<":
                     raise UserError(f"{source}: line {key.start_mark.line + 1} repeats the key {key.value}")
                 keys.add(key.value)

@@ -57,7 +57,7 @@ def test_help_lists_commands_and_configs(package: str, capsys: pytest.CaptureFix
         (["--model.lr=3", "fit"], "--model.lr=3 before the command: a command comes first"),
         (["fit", "--config=mnst"], "--config=mnst: no such file (close: mnist"),
         (["fit", "--config", "configs/mnist.yml"], "--config=configs/mnist.yml: no such file (close: mnist"),
-        (["fit", "--config=nothing"], "(the shipped configs are mnist, "),
+        (["fit", "--config=nothing"], "mnist, mnist_proposals, "),
         (["fit", "--config=rl:quickstart"], "no such file, and this is the application detection"),
         (["test", "--config="], "--config=: must be a path, it is empty"),
         (["test", "-c=~no_such_user/a.yaml"], "--config=~no_such_user/a.yaml: must be a path; this home folder"),
