@@ -14,7 +14,7 @@ from tests.helpers.runs import load
 
 
 @pytest.mark.parametrize(
-    "name", ["config.yaml", "metrics.csv", "summary.json", "checkpoints/best.ckpt", ".last.ckpt.new"]
+    "name", ["config.yaml", "metrics.csv", "summary.json", "checkpoints/best.ckpt", ".last.ckpt.aside"]
 )
 def test_a_folder_in_the_place_of_a_file(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = fit(tmp_path, "--trainer.max_epochs=1")
