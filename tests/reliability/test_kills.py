@@ -44,14 +44,14 @@ def finish(application: Application, runs: Path) -> Path:
 
 
 def killed_and_resumed(application: Application, runs: Path, seconds: float, rng: random.Random, kills: int) -> int:
-    """Kill a training up to ``kills`` times, each within ``seconds`` of its start, and let it finish.
+    """Kill a training up to ``kills`` times, each early in the ``seconds`` that it takes, and let it finish.
 
     Returns:
         The number of kills. It is smaller if the training finished before.
     """
     for number in range(kills):
         process = fit(application, runs)
-        process.join(rng.uniform(0, seconds))
+        process.join(rng.uniform(0, 0.7 * seconds))
         if not process.is_alive():
             assert process.exitcode == 0, (runs / "log.txt").read_text()[-3000:]
             return number
