@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, TypeVar
 
 import torch
 from lightning.pytorch import LightningModule
@@ -20,8 +20,11 @@ from coordconv_apps.training.lightning_internals import logs_this_step
 from coordconv_apps.training.resumed_settings import OptimizerSettings, apply_changed_settings, optimizer_settings
 from coordconv_apps.training.trainer_access import batch_share
 from coordconv_apps.utils.distributed import gather_ranks
+from coordconv_apps.utils.errors import UserError
 from coordconv_apps.utils.random_state import RandomState, random_state, restore_random_state
 from coordconv_apps.utils.seeds import mix_seeds
+
+AnyTask = TypeVar("AnyTask", bound="Task")
 
 CHECKPOINT_KEY = "coordconv_apps"
 
@@ -93,6 +96,44 @@ class Task(LightningModule):
         self._fresh_settings: list[OptimizerSettings] = []
         self._restored: dict[str, Any] | None = None
         self._before_validation: RandomState | None = None
+
+    @classmethod
+    def load_from_checkpoint(
+        cls: type[AnyTask],
+        checkpoint_path: Any,  # noqa: ANN401  # Lightning's
+        map_location: Any = None,  # noqa: ANN401  # torch's
+        hparams_file: str | Path | None = None,
+        strict: bool | None = None,
+        weights_only: bool | None = True,
+        **arguments: Any,  # noqa: ANN401  # of the task
+    ) -> AnyTask:
+        """Load a task as Lightning does, but run no code from the checkpoint, which may come from a stranger.
+
+        Args:
+            checkpoint_path: The file.
+            map_location: Device for the weights, as in `torch.load`.
+            hparams_file: Constructor arguments, for checkpoints without them.
+            strict: Whether all weights must be there.
+            weights_only: Whether to open the checkpoint as plain data, as in `torch.load`.
+            **arguments: Constructor arguments in place of the checkpoint's.
+
+        Raises:
+            UserError: An argument of `import_args` in the checkpoint names code to import, and is not in ``arguments``.
+        """
+        if weights_only and (names := cls.import_args - arguments.keys()):
+            saved = torch.load(checkpoint_path, map_location="cpu", weights_only=True).get("hyper_parameters", {})
+            for name in sorted(names):
+                if ":" in str(saved.get(name, "")):
+                    raise UserError(
+                        f"{name}={saved[name]!r}: names code to import, which a checkpoint may not;"
+                        f" pass {name}={saved[name]!r} yourself if you trust it"
+                    )
+            if hasattr(checkpoint_path, "seek"):
+                checkpoint_path.seek(0)
+        task: AnyTask = super().load_from_checkpoint(
+            checkpoint_path, map_location, hparams_file, strict, weights_only, **arguments
+        )
+        return task
 
     def parameter_count(self) -> int:
         """Return the number of trainable parameters."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +14,8 @@ from torch import Tensor
 
 from coordconv_apps.runs.summary import read_summary
 from coordconv_apps.training.task import Task
+from coordconv_apps.utils.errors import UserError
+from rl.tasks import A2C
 from tests.toy.__main__ import main
 from tests.toy.tasks import ToyTask
 
@@ -80,3 +84,37 @@ def test_lightning_loads_the_task_from_its_checkpoint(tmp_path: Path) -> None:
     saved = torch.load(path, weights_only=True)["state_dict"]
     for name, value in task.state_dict().items():
         assert torch.equal(value, saved[name])
+
+
+class _Planted:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Callable[..., None], tuple[Path]]:
+        return Path.touch, (self.path,)
+
+
+def test_code_in_a_checkpoint_does_not_run(tmp_path: Path) -> None:
+    checkpoint = {"state_dict": ToyTask(width=3).state_dict(), "hyper_parameters": {"width": 3}}
+    torch.save(checkpoint | {"planted": _Planted(tmp_path / "ran")}, tmp_path / "a.ckpt")
+    with pytest.raises(pickle.UnpicklingError, match="Weights only load failed"):
+        ToyTask.load_from_checkpoint(tmp_path / "a.ckpt")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_code_that_a_checkpoint_names_is_not_imported(tmp_path: Path) -> None:
+    """From the user it may be: here it names no module that there is."""
+    task = A2C(game="catch")
+    parts = {"state_dict": task.state_dict(), "hyper_parameters": {"game": "planted:Game-v0"}}
+    torch.save({**parts, "pytorch-lightning_version": "2.6.6"}, tmp_path / "a.ckpt")
+    told = (
+        r"^game='planted:Game-v0': names code to import, which a checkpoint may not; pass game='planted:Game-v0' your"
+    )
+    for file in (tmp_path / "a.ckpt", io.BytesIO((tmp_path / "a.ckpt").read_bytes())):
+        with pytest.raises(UserError, match=told):
+            A2C.load_from_checkpoint(file)
+        assert A2C.load_from_checkpoint(tmp_path / "a.ckpt", game="catch").game == "catch"
+    with pytest.raises(ImportError, match="No module named 'planted'"):
+        A2C.load_from_checkpoint(tmp_path / "a.ckpt", game="planted:Game-v0")
