@@ -109,9 +109,7 @@ def test_code_that_a_checkpoint_names_is_not_imported(tmp_path: Path) -> None:
     task = A2C(game="catch")
     parts = {"state_dict": task.state_dict(), "hyper_parameters": {"game": "planted:Game-v0"}}
     torch.save({**parts, "pytorch-lightning_version": "2.6.6"}, tmp_path / "a.ckpt")
-    told = (
-        r"^game='planted:Game-v0': names code to import, which a checkpoint may not; pass game='planted"
-    )
+    told = r"^game='planted:Game-v0': names code to import, which a checkpoint may not; pass game='planted"
     for file in (tmp_path / "a.ckpt", io.BytesIO((tmp_path / "a.ckpt").read_bytes())):
         with pytest.raises(UserError, match=told):
             A2C.load_from_checkpoint(file)
