@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -31,7 +30,6 @@ from rl import (
     CoordConvMultiInputPolicy,
     CoordConvNatureCNN,
 )
-from rl.envs.atari import AtariVecEnv
 from rl.learning.actions import values_and_logits
 from rl.policies import register_policies
 from rl.policy_files import export_zip
@@ -203,18 +201,6 @@ def test_importing_the_package_loads_neither_lightning_nor_emulators_and_makes_t
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert (done.stdout, done.stderr) == ("[]\n<class 'rl.envs.catch.Catch'>\n", "")
-
-
-def test_code_of_the_readme_runs() -> None:
-    """As it is written, but for numbers: fewer environments and steps, and a small buffer."""
-    text = (ROOT / "rl" / "README.md").read_text("utf-8")
-    code = "\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
-    for large, small_one in (("envs=16", "envs=2"), ("10_000_000", "10"), ("100_000", "50")):
-        assert large in code
-        code = code.replace(large, small_one)
-    names: dict[str, Any] = {}
-    exec(code, names)
-    assert isinstance(names["env"], AtariVecEnv)
 
 
 # ------------------------------------------------------------------ training, saving, evaluation
