@@ -34,7 +34,7 @@ $(STAMP): constraints.txt pyproject.toml
 # While pip runs: one line that is rewritten on a terminal, a line every half minute elsewhere.
 define show_progress
 	seconds=0; while kill -0 $$pid 2>/dev/null; do \
-		packages=$$(grep -c '^Collecting' $(PIP_LOG)); of=$$(grep -c '^[^#]' constraints.txt); \
+		packages=$$(grep -cE '^(Collecting|Processing)' $(PIP_LOG)); \
 		line="  $$packages packages found, $$seconds s"; \
 		! grep -q '^Installing collected' $(PIP_LOG) || line="  writing $$packages packages to $(VENV), $$seconds s"; \
 		if [ -t 1 ]; then printf '\r%s   ' "$$line"; elif [ $$((seconds % 30)) -eq 0 ]; then echo "$$line"; fi; \
