@@ -48,13 +48,15 @@ def find_config(value: str, package: str) -> str:
     if "{" in value or ": " in value or ":\n" in value:  # a mapping, unless a file has such a name
         return value
     path = given_path(value, "--config")
-    if path.exists():
+    if path.is_file():
         return str(path)
     shipped = shipped_configs(package)
     application, _, name = value.rpartition(":")
     short = package.rpartition(".")[2]
     if name in shipped and application in ("", short, package):
         return str(shipped[name])
+    if path.exists():  # such as a folder, which reading refuses
+        return str(path)
     if re.fullmatch(r"[\w.]+:\w+", value) and application not in (short, package):
         raise FileNotFoundError(f"--config={value}: no such file, and this is the application {short}")
     close = difflib.get_close_matches(name.removesuffix(".yaml").rpartition("/")[2], shipped, n=3)

@@ -82,6 +82,8 @@ def test_configs_are_found_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.chdir(tmp_path)
     Path("mnist").write_text("data: {}")
     assert find_config("mnist", "detection") == "mnist", "a file of one's own comes first"
+    Path("coco").mkdir()
+    assert find_config("coco", "detection") == str(shipped["coco"]), "a folder is no config"
     monkeypatch.setenv("HOME", str(tmp_path))
     assert find_config("~/mnist", "detection") == str(tmp_path / "mnist")
     assert find_config("{model: VAE}", "generative") == "{model: VAE}"
