@@ -147,7 +147,7 @@ def import_concatenated(
         result[own + "weight"] = features.contiguous()
         coords = coords.index_select(axis, torch.tensor(order, device=coords.device))
         result[own + "coord_weight"], shift = change.apply(coords, axis)
-        if layer.bias is not None and bias is not None:
+        if bias is not None:  # without a bias in the layer, load_state_dict refuses this key
             result[own + "bias"] = bias + shift
     return result
 

@@ -146,14 +146,7 @@ def coord_grid(
                 [[-1., -1., -1.],
                  [ 1.,  1.,  1.]]])
     """
-    return coord_sample(size, r=r, dtype=dtype, device=device)[0]
-
-
-def coord_sample(
-    size: Sequence[int], *, r: bool = False, dtype: torch.dtype | None = None, device: torch.device | str | None = None
-) -> Tensor:
-    """Return the channels of `coord_grid` as a batch of one sample, of shape ``(1, C, *size)``; not a view."""
     ndim = len(size)
     if not 1 <= ndim <= len(AXES):
         raise ValueError(f"size={tuple(size)!r} has {ndim} axes; 1 to {len(AXES)} are allowed")
-    return SHORT_NAMES[AXES[:ndim] + "r" * r].sample(size, dtype=dtype, device=device)
+    return SHORT_NAMES[AXES[:ndim] + "r" * r].grid(size, dtype=dtype, device=device)

@@ -141,6 +141,8 @@ def test_a_layer_that_is_its_convolution_itself() -> None:
     layout = ConcatenatedLayout("xy", conv="")
     assert model.load_state_dict(import_concatenated(model, theirs, layout)) == ([], [])
     assert torch.equal(export_concatenated(model, layout)["0.weight"], theirs["0.weight"])
+    with pytest.raises(RuntimeError, match=r'Unexpected key.*"0\.bias"'):  # not dropped: the outputs would differ
+        model.load_state_dict(import_concatenated(model, {**theirs, "0.bias": torch.ones(4)}, layout))
 
 
 @pytest.mark.parametrize(
