@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -22,6 +21,9 @@ from detection.batches import DetectionTarget
 
 _OUTSIDE_TOLERANCE = 1.0
 """Boxes may reach beyond their image by this many pixels, from rounding, without being counted."""
+
+_LARGEST = 2**63 - 1
+"""Largest integer that torch can hold; JSON has no limit."""
 
 
 @dataclass(frozen=True)
@@ -172,7 +174,7 @@ _FIELDS: dict[str, dict[str, type]] = {
     "categories": {"id": int, "name": str},
     "annotations": {"id": int, "image_id": int, "category_id": int, "bbox": list},
 }
-_WORDS: dict[type, str] = {int: "an integer", str: "a text", list: "a list of four numbers"}
+_WORDS: dict[type, str] = {int: "an integer of at most 64 bits", str: "a text", list: "a list of four numbers"}
 
 
 def _records(content: object, key: str, where: str) -> list[dict[str, Any]]:
@@ -183,7 +185,8 @@ def _records(content: object, key: str, where: str) -> list[dict[str, Any]]:
     for number, record in enumerate(records):
         for field, kind in _FIELDS[key].items():
             value = record.get(field) if isinstance(record, dict) else None
-            if not isinstance(value, kind) or isinstance(value, bool):
+            is_too_large = isinstance(value, int) and abs(value) > _LARGEST
+            if not isinstance(value, kind) or isinstance(value, bool) or is_too_large:
                 shown = "missing" if value is None else f"{value!r}"
                 raise ValueError(f"{where}: {key}[{number}].{field}: must be {_WORDS[kind]}, is {shown}")
         if "bbox" in _FIELDS[key] and not _is_box(record["bbox"]):
@@ -199,14 +202,17 @@ def _records(content: object, key: str, where: str) -> list[dict[str, Any]]:
 
 
 def _is_box(box: list[object]) -> bool:
-    return len(box) == 4 and all(
-        isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in box
-    )
+    return len(box) == 4 and all(map(_is_finite, box))
+
+
+def _is_finite(value: object) -> bool:
+    """Return whether a value is a number that is not NaN, infinite, or too large for torch."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST
 
 
 def _area(annotation: dict[str, Any]) -> float:
     area = annotation.get("area")
-    if isinstance(area, int | float) and math.isfinite(area):
+    if _is_finite(area):
         return float(area)
     return float(annotation["bbox"][2] * annotation["bbox"][3])
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import pickle
-import urllib.error
 from pathlib import Path
 
 import torch
@@ -12,6 +10,8 @@ from torch import Tensor, nn
 from torchvision import models as tv_models
 from torchvision.models.detection import FCOS, FasterRCNN, RetinaNet
 from torchvision.ops.misc import FrozenBatchNorm2d
+
+from coordconv_apps.utils.errors import one_line
 
 logger = logging.getLogger(__name__)
 
@@ -118,18 +118,20 @@ def _read(given: str, argument: str, published: type[tv_models.WeightsEnum]) -> 
         weights = named[given.upper()]
         try:
             return weights.get_state_dict(progress=False, check_hash=True), weights.name == "COCO_V1"
-        except (urllib.error.URLError, OSError) as error:
+        except Exception as error:  # of the network, of a wrong checksum, or of a damaged file in the cache
             cache = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
             raise ValueError(
-                f"{argument}={given}: cannot be downloaded ({error}); without a network, put {weights.url} into"
-                f" {cache.parent}, or name a file"
+                f"{argument}={given}: cannot be downloaded or read ({one_line(error)}); without a network, put"
+                f" {weights.url} into {cache.parent}, or name a file"
             ) from error
     if not path.is_file():
         raise ValueError(f"{argument}={given!r}: no such file, and not one of {', '.join(sorted(named))}")
     is_published = any(w.name == "COCO_V1" and Path(w.url).name == path.name for w in published)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
+    except OSError:  # names the file
+        raise
+    except Exception as error:  # damaged files raise errors of many kinds
         raise ValueError(f"{argument}={given!r}: must be a file of weights that torch.load opens") from error
     while isinstance(content, dict) and (key := next((k for k in ("state_dict", "model") if k in content), None)):
         content = content[key]

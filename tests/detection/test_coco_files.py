@@ -49,7 +49,8 @@ def changed(list_name: str, number: int, **fields: Any) -> dict[str, Any]:  # no
         (content(images=[], annotations=[]), "must have images and categories; has 0 and 2"),
         (changed("images", 1, id=9), "1 images have an id that occurs more than once; ids: 9"),
         (changed("images", 1, file_name="b.png"), "1 file names occur more than once; file names: b.png"),
-        (changed("images", 0, width=None), "images[0].width: must be an integer, is missing"),
+        (changed("images", 0, width=None), "images[0].width: must be an integer of at most 64 bits, is missing"),
+        (changed("images", 1, id=2**63), "images[1].id: must be an integer of at most 64 bits, is 9223372036854775808"),
         (changed("images", 0, height=0), "images[0]: width and height must be at least 1"),
         (changed("categories", 1, id=70), "1 categories have an id that occurs more than once; ids: 70"),
         (changed("annotations", 1, id=1), "1 annotations have an id that occurs more than once; ids: 1"),
@@ -61,7 +62,8 @@ def changed(list_name: str, number: int, **fields: Any) -> dict[str, Any]:  # no
         (changed("annotations", 2, bbox=None), "annotations[2].bbox: must be a list of four numbers, is missing"),
         (changed("annotations", 2, bbox=[1, 2, 3]), "annotations[2].bbox=[1, 2, 3]: must be four finite numbers"),
         (changed("annotations", 2, bbox=[1, 2, 3, float("nan")]), "must be four finite numbers"),
-        (changed("annotations", 2, image_id="9"), "annotations[2].image_id: must be an integer, is '9'"),
+        (changed("annotations", 2, image_id="9"), "annotations[2].image_id: must be an integer of at most 64 bits, is '9'"),
+        (changed("annotations", 2, bbox=[1, 2, 3, 10**400]), "must be four finite numbers"),
     ],
 )
 def test_faults_are_refused_in_one_line(tmp_path: Path, value: object, message: str) -> None:
