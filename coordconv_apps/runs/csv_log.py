@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import shutil
 import warnings
 from argparse import Namespace
@@ -13,6 +12,7 @@ from typing import Any
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
+from coordconv_apps.runs.reading import read_rows
 from coordconv_apps.utils.files import atomic_write, named_in_errors
 
 
@@ -86,26 +86,10 @@ class CsvLog(Logger):
         if self._rows is None:
             self._rows = []
             if self.file.is_file():
-                rows, is_damaged = _read_rows(self.file)
+                rows, is_damaged = read_rows(self.file)
                 self._rows = [row for row in rows if int(row["step"]) <= self.keep_until]
                 if is_damaged:
                     aside = self.file.with_name("metrics_damaged.csv")
                     shutil.copyfile(self.file, aside)
                     warnings.warn(f"{self.file}: damaged; a copy is kept as {aside.name}", stacklevel=2)
         return self._rows
-
-
-def _read_rows(path: Path) -> tuple[list[dict[str, Any]], bool]:
-    """Return the sound rows of a file, and whether others are damaged; a crash may have cut the last one."""
-    text = path.read_text(encoding="utf-8", errors="replace").replace("\0", "\N{REPLACEMENT CHARACTER}")
-    rows, bad = [], []
-    for number, row in enumerate(csv.DictReader(io.StringIO(text, newline=""))):
-        try:
-            rows.append({k: v for k, v in row.items() if v})
-            if None in row or None in row.values() or int(row["step"]) < 0:
-                raise ValueError(f"row {number} has another number of columns")
-            _ = [float(value) for value in rows[-1].values()]
-        except (KeyError, TypeError, ValueError):
-            del rows[-1]
-            bad.append(number)
-    return rows, bool(bad) and bad != [len(rows)]

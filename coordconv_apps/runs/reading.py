@@ -9,13 +9,44 @@ from typing import Any
 import yaml
 
 
-def read_metrics(folder: Path) -> list[dict[str, float]]:
-    """Read the rows of a run's `metrics.csv`, each without its empty columns; no rows while it cannot be read."""
+def read_rows(path: Path) -> tuple[list[dict[str, str]], bool]:
+    """Return the sound rows of a `metrics.csv`, each without its empty columns, and whether others are damaged.
+
+    A last row that is cut is no damage: it is being written, or a crash has cut it.
+    """
+    lines = path.read_text(encoding="utf-8", errors="replace").replace("\0", "\N{REPLACEMENT CHARACTER}").splitlines()
     try:
-        with (folder / "metrics.csv").open(newline="", encoding="utf-8") as file:
-            return [{name: float(text) for name, text in row.items() if text} for row in csv.DictReader(file)]
-    except (OSError, ValueError):  # not there yet, or its last row is being written
+        names = next(csv.reader(lines[:1]), [])  # only names of metrics may be quoted
+    except csv.Error:
+        names = []
+    rows: list[dict[str, str]] = []
+    bad: list[int] = []
+    for number, line in enumerate(filter(None, lines[1:])):
+        values = line.split(",")
+        row = {name: value for name, value in zip(names, values, strict=False) if value}
+        if len(values) == len(names) and _is_sound(row):
+            rows.append(row)
+        else:
+            bad.append(number)
+    return rows, bool(bad) and bad != [len(rows)]
+
+
+def _is_sound(row: dict[str, str]) -> bool:
+    """Return whether all values are numbers, and step and epoch are counts."""
+    try:
+        _ = [float(value) for value in row.values()]
+        return int(row["step"]) >= 0 and int(float(row.get("epoch", 0))) >= 0
+    except (KeyError, OverflowError, ValueError):
+        return False
+
+
+def read_metrics(folder: Path) -> list[dict[str, float]]:
+    """Read the sound rows of a run's `metrics.csv`, each without its empty columns; no rows if there is no file."""
+    try:
+        rows, _ = read_rows(folder / "metrics.csv")
+    except OSError:  # not there yet
         return []
+    return [{name: float(text) for name, text in row.items()} for row in rows]
 
 
 def read_curve(folder: Path, metric: str) -> dict[int, float]:
@@ -27,7 +58,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     """Read a run's `config.yaml`; an empty dictionary where there is none that can be read."""
     try:
         config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):  # a UnicodeDecodeError is a ValueError
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):  # a UnicodeDecodeError is a ValueError
         return {}
     return config if isinstance(config, dict) else {}
 
