@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image
 
 from coordconv_apps.compare.extension import Extension, Row
-from coordconv_apps.compare.results import Result
+from coordconv_apps.compare.results import Result, arms_of
 
 PICTURES = ("centers", "samples", "walks")  # pictures that the report shows for all arms, one below the other
 COVERAGE, REAL_COVERAGE = "test/coverage", "test/floor/coverage"
@@ -23,7 +23,7 @@ def extend(results: Sequence[Result]) -> Extension:
     ratios = {r.job: r.metrics[COVERAGE] / r.metrics[REAL_COVERAGE] for r in finished if r.metrics.get(REAL_COVERAGE)}
     rows = [Row("coverage / that of real data", ratios, ".3f")] if ratios else []
     figures, notes = {}, []
-    arms = list(dict.fromkeys(result.job.arm for result in results))
+    arms = arms_of(results)
     seeds = set.intersection(*({r.job.seed for r in finished if r.job.arm == arm} for arm in arms))
     if seeds:
         seed = min(seeds)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from coordconv_apps.compare.extension import NOTHING, Extension, Row
-from coordconv_apps.compare.results import by_value
+from coordconv_apps.compare.results import arms_of, by_value
 from coordconv_apps.report.charts import ARM_COLOURS
 from coordconv_apps.utils.plotting import as_png
 from coordconv_apps.utils.statistics import MIN_RUNS, Estimate, confidence_interval
@@ -83,7 +83,7 @@ def extend(results: Sequence[Result]) -> Extension:
         return NOTHING
     normalised = {result.job: result.metrics[NORMALISED] for result in finished if NORMALISED in result.metrics}
     rows = [Row("normalised score", normalised, ".3f")] if normalised else []
-    notes = _one_game(finished, _arms(results))
+    notes = _one_game(finished, arms_of(results))
     if results[0].job.value is None:  # otherwise `extend_over` adds these notes once
         notes += [*_caveats(finished), *([SCALE] if normalised else [])]
     return Extension(rows, notes)
@@ -124,17 +124,13 @@ def extend_over(results: Sequence[Result]) -> Extension:
     return Extension(notes=[*notes, QUARTERS, *caveats], figures=figures)
 
 
-def _arms(results: Sequence[Result]) -> list[str]:
-    return list(dict.fromkeys(result.job.arm for result in results))
-
-
 def _finished(results: Sequence[Result]) -> list[Result]:
     return [result for result in results if not result.error and SCORE in result.metrics]
 
 
 def _all_games(results: Sequence[Result]) -> tuple[Games | None, list[str]]:
     """Return the scores that can be compared, and a note about omitted games."""
-    arms = _arms(results)
+    arms = arms_of(results)
     scores: dict[str, dict[int, dict[str, float]]] = {}  # by game, seed and arm
     left_out = []
     for value, group in by_value(results).items():

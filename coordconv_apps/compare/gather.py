@@ -3,14 +3,9 @@
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from coordconv_apps.compare.results import Result
+from coordconv_apps.compare.results import Result, arms_of
 from coordconv_apps.report.curves import Curve, read_curves
 from coordconv_apps.report.pictures import find_pictures
-
-
-def arms_of(results: Iterable[Result]) -> list[str]:
-    """Return the arms, the one with which the others are compared first."""
-    return list(dict.fromkeys(result.job.arm for result in results))
 
 
 def headline_of(results: Iterable[Result]) -> str | None:

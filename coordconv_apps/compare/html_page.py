@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from coordconv_apps.compare.extension import Extension
-from coordconv_apps.compare.gather import arms_of, curves_by_name, final_values, headline_of, pictures_by_arm
-from coordconv_apps.compare.results import Result
+from coordconv_apps.compare.gather import curves_by_name, final_values, headline_of, pictures_by_arm
+from coordconv_apps.compare.results import Result, arms_of
 from coordconv_apps.compare.tables import (
     Section,
     headline_metric,
@@ -124,7 +124,7 @@ def _section(part: Section, place: str, over: str | None) -> PageSection:
         final=bool(final),
         panels=panels,
         omitted=omitted,
-        pictures_note=f"Of seed {seed}, as the test drew them, or the training where the test draws none.",
+        pictures_note=f"These pictures are from seed {seed}, drawn by the test, or by the training where the test draws none.",
     )
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from coordconv_apps.compare.gather import arms_of, curves_by_name, final_values, headline_of, pictures_by_arm
-from coordconv_apps.compare.results import Result
+from coordconv_apps.compare.gather import curves_by_name, final_values, headline_of, pictures_by_arm
+from coordconv_apps.compare.results import Result, arms_of
 from coordconv_apps.compare.tables import headline_metric
 from coordconv_apps.report.charts import ARM_COLOURS, draw_curves, draw_final
 from coordconv_apps.report.curves import Curve, worth_drawing
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import FigureBase
 
 WIDTH, TALLEST_PICTURE = 11.0, 5.5
-"""Of the figure and of a picture in it, in inches."""
+"""Width of the figure, and largest height of a picture in it, in inches."""
 
 OTHERS = {"val/": 2, "train/": 1}
 """Number of curves below that of the headline metric, by the beginning of their names."""

@@ -42,6 +42,11 @@ class Result:
         return read_argument(self.folders[0], name) if self.folders else None
 
 
+def arms_of(results: Iterable[Result]) -> list[str]:
+    """Return the arms, the one with which the others are compared first."""
+    return list(dict.fromkeys(result.job.arm for result in results))
+
+
 def by_value(results: Iterable[Result]) -> dict[str | None, list[Result]]:
     """Group results by the value of `--over`; all of them are under None without that flag."""
     groups: dict[str | None, list[Result]] = {}

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from coordconv_apps.compare.extension import Row
-from coordconv_apps.compare.results import Result, by_value
+from coordconv_apps.compare.results import Result, arms_of, by_value
 from coordconv_apps.utils.statistics import MIN_RUNS, mean_and_deviation, paired_difference
 from coordconv_apps.utils.tables import beside_real_data
 
@@ -25,17 +25,13 @@ def metric_cells(results: Sequence[Result], further: Sequence[Row] = ()) -> list
 
     It has the mean and deviation of each arm, and the difference from the first arm, that of the first result.
     """
-    arms = _arms(results)
+    arms = arms_of(results)
     finished = [result for result in results if not result.error]
     rows = _metric_rows(finished)
     parameters = {r.job: float(r.parameters) for r in finished if r.parameters is not None}
     seconds = {r.job: r.seconds for r in finished if r.seconds is not None}
     rows += [Row("parameters", parameters, ",.0f"), Row("seconds", seconds, ".1f"), *further]
     return [_header("", arms), *(_cells(row, arms) for row in rows)]
-
-
-def _arms(results: Sequence[Result]) -> list[str]:
-    return list(dict.fromkeys(result.job.arm for result in results))
 
 
 def _header(name: str, arms: Sequence[str]) -> list[str]:
@@ -108,7 +104,7 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
 
 def table_note(results: Sequence[Result]) -> str:
     """Return the notes under the table: the meaning of its figures, and the number of seeds."""
-    arms = _arms(results)
+    arms = arms_of(results)
     finished = {arm: {r.job.seed for r in results if r.job.arm == arm and not r.error} for arm in arms}
     seeds = ", ".join(f"{arm} {len(finished[arm])}" for arm in arms)
     lines = [f"Mean ± sample standard deviation over seeds (finished: {seeds}); seconds are those of training."]
@@ -151,7 +147,7 @@ def overview_table(results: Sequence[Result], over: str) -> str:
 
 def overview_cells(results: Sequence[Result], over: str) -> list[list[str]]:
     """Return the cells of the table of the headline metric: a row for each value of the argument of `--over`."""
-    arms = _arms(results)
+    arms = arms_of(results)
     finished = [result for result in results if not result.error]
     name = headline_metric(finished)
     rows = []

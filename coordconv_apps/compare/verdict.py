@@ -3,7 +3,8 @@
 import math
 from collections.abc import Sequence
 
-from coordconv_apps.compare.results import Result
+from coordconv_apps.compare.gather import final_values
+from coordconv_apps.compare.results import Result, arms_of
 from coordconv_apps.compare.tables import difference_text, headline_metric
 from coordconv_apps.utils.statistics import MIN_RUNS, paired_difference
 
@@ -16,10 +17,7 @@ def verdict(results: Sequence[Result]) -> list[str]:
     finished = [result for result in results if not result.error]
     name = headline_metric(finished)
     mode = next((result.mode for result in finished if result.mode), None)
-    arms = list(dict.fromkeys(result.job.arm for result in results))
-    values = {
-        arm: {r.job.seed: r.metrics[name] for r in finished if r.job.arm == arm and name in r.metrics} for arm in arms
-    }
+    arms, values = arms_of(results), final_values(results, name)
     base = values[arms[0]] if arms else {}
     lines = []
     for arm in arms[1:] if base else ():

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from coordconv_apps.compare.extension import Extension, Row
+from coordconv_apps.compare.results import arms_of
 from coordconv_apps.report.charts import ARM_COLOURS
 from coordconv_apps.utils.plotting import as_png
 
@@ -70,7 +71,7 @@ def extend(results: Sequence[Result]) -> Extension:
     if headline is None:
         return Extension()
     measure = MEASURES[headline]
-    arms = list(dict.fromkeys(result.job.arm for result in results))
+    arms = arms_of(results)
     runs = [_read(result, measure) for result in finished]
     rows, notes = _perfect(finished, arms)
     common = common_value(runs, measure)

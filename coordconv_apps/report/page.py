@@ -28,7 +28,7 @@ CSS_COLOURS = {colour: f"var(--arm-{arm})" for arm, colour in ARM_COLOURS.items(
 """Colours of the charts that the page's style sheet chooses, for light and dark screens."""
 
 SIZE = (4.2, 2.7)
-"""Of a chart, in inches: as wide as a phone shows at the size of its texts."""
+"""Width and height of a chart in inches: a phone shows this width without shrinking the text."""
 
 
 def pages_wanted() -> bool:

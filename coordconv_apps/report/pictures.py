@@ -11,16 +11,16 @@ from typing import NamedTuple
 from PIL import Image
 
 WIDEST = 1100
-"""Pixels; wider pictures are scaled down."""
+"""Largest width in pixels; wider pictures are scaled down."""
 
 TALLEST = 2200
-"""Pixels; taller pictures are scaled down."""
+"""Largest height in pixels; taller pictures are scaled down."""
 
 MOST_BYTES = 300_000
-"""Of a file; larger ones are compressed with losses."""
+"""Largest size of an embedded file; larger pictures are compressed with losses."""
 
 MOST_PICTURES = 8
-"""Names of pictures on a page; files of further names are mentioned only."""
+"""Largest number of pictures on a page; further ones are mentioned only."""
 
 
 class Embedded(NamedTuple):
