@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from coordconv_apps.cli.start import check_command
+from coordconv_apps.utils.errors import UserError
 from coordconv_apps.utils.extras import required_extra
 
 if TYPE_CHECKING:
@@ -13,11 +14,19 @@ if TYPE_CHECKING:
 
 
 def choose_data(given: Mapping[str, Any]) -> type[DetectionDataModule]:
-    """Return the data module for ``data.source``: `CocoData` for "coco", else `DetectionData`."""
+    """Return the data module for ``data.source``: `CocoData` for "coco", else `DetectionData`.
+
+    Raises:
+        UserError: There is no such source. The parser of one data module would not name the sources of the other.
+    """
     from detection.coco_data import CocoData
     from detection.data import DetectionData
+    from detection.glyph_sources import Source
 
-    return CocoData if given.get("source") == "coco" else DetectionData
+    source, known = given.get("source"), (*get_args(Source), "coco")
+    if source is not None and source not in known:
+        raise UserError(f"--data.source={source}: expected {', '.join(map(repr, known))}")
+    return CocoData if source == "coco" else DetectionData
 
 
 def main(args: Sequence[str] | None = None) -> None:

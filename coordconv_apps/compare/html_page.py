@@ -124,7 +124,7 @@ def _section(part: Section, place: str, over: str | None) -> PageSection:
         final=bool(final),
         panels=panels,
         omitted=omitted,
-        pictures_note=f"These pictures are from seed {seed}, drawn by the test, or by the training where the test draws none.",
+        pictures_note=f"From seed {seed}; drawn by the test, or by the training where the test draws none.",
     )
 
 

@@ -194,6 +194,7 @@ def test_coco_config_trains_tests_and_predicts_what_pycocotools_reads(
         (["--model.network=paper", "--model.network_args=null"], "model.network=paper: takes gray canvases"),
         (["--model=RegionProposals"], "RegionProposals takes gray canvases"),
         (["--data.augmentation=lsj"], "data.augmentation"),
+        (["--data.source=cocoa"], "--data.source=cocoa: expected 'uci', 'mnist', 'folder', 'idx', 'coco'"),
     ],
 )
 def test_mistakes_with_coco_get_one_line(

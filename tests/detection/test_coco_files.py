@@ -62,7 +62,7 @@ def changed(list_name: str, number: int, **fields: Any) -> dict[str, Any]:  # no
         (changed("annotations", 2, bbox=None), "annotations[2].bbox: must be a list of four numbers, is missing"),
         (changed("annotations", 2, bbox=[1, 2, 3]), "annotations[2].bbox=[1, 2, 3]: must be four finite numbers"),
         (changed("annotations", 2, bbox=[1, 2, 3, float("nan")]), "must be four finite numbers"),
-        (changed("annotations", 2, image_id="9"), "annotations[2].image_id: must be an integer of at most 64 bits, is '9'"),
+        (changed("annotations", 2, image_id="9"), "image_id: must be an integer of at most 64 bits, is '9'"),
         (changed("annotations", 2, bbox=[1, 2, 3, 10**400]), "must be four finite numbers"),
     ],
 )
