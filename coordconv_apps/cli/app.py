@@ -20,6 +20,7 @@ from coordconv_apps.cli.launch import end_processes
 from coordconv_apps.cli.run_report import RunReport
 from coordconv_apps.cli.suite_cli import SuiteCLI
 from coordconv_apps.data.datamodule import DataModule
+from coordconv_apps.training.divergence import as_divergence
 from coordconv_apps.training.signals import Interrupted, Interrupts
 from coordconv_apps.training.task import Task
 from coordconv_apps.utils.distributed import is_first_here, is_main_process
@@ -86,11 +87,15 @@ def run(
     except Exception as error:
         if not is_first_here():
             interrupts.ignore()
-        found = as_storage_error(error, report.folder) or as_memory_shortage(error, report.sizes)
+        found: UserError | None = (
+            as_storage_error(error, report.folder)
+            or as_memory_shortage(error, report.sizes)
+            or as_divergence(error, report.lr)
+        )
         told = found or error
         mistake = found is not None or is_user_error(error, report.running)
         with suppress(OSError):  # such as a full disk, which is often this error
-            report.finish("failed", error)
+            report.finish("failed", told)
         if mistake and not report.running and not debugging():
             report.discard()
         if mistake and not debugging():

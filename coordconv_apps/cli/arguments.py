@@ -19,7 +19,7 @@ from coordconv_apps.cli.data_class import DataChoice, find_data_class
 from coordconv_apps.cli.errors import argument_types, name_in_full, parsing_error
 from coordconv_apps.cli.help import ArgumentParser
 from coordconv_apps.cli.merge_config import check_imports, merge_config
-from coordconv_apps.cli.model_class import choices, class_path, name_folder, preview
+from coordconv_apps.cli.model_class import choices, class_path, lacking_argument, name_folder, preview
 from coordconv_apps.cli.run_report import RunReport, complete_summary
 from coordconv_apps.cli.start import COMMANDS, configs_help
 from coordconv_apps.cli.trainer import SuiteTrainer
@@ -117,6 +117,10 @@ class ArgumentsCLI(LightningCLI):
             if report.running or (full := self._name_in_full(str(error))) == str(error):
                 raise
             raise ValueError(full) from error
+        except KeyError as error:
+            if (mistake := lacking_argument(error, self.task_class, default)) is None:
+                raise
+            raise mistake from error
 
     def _name_in_full(self, message: str) -> str:
         """Return a message in which the arguments of task, data and callbacks have the names of their flags."""

@@ -131,6 +131,23 @@ def choices(base: type[Task], default: type[Task]) -> dict[str, type[Task]]:
     return dict(sorted(found.items()))
 
 
+def lacking_argument(error: KeyError, task_class: type[Task], default: type[Task]) -> UserError | None:
+    """Return the mistake behind a KeyError: a task without an argument that its base class reads from ``hparams``.
+
+    None if the key is no argument of a base class or of the application's default task, or the task has it.
+    """
+    name = error.args[0] if error.args else None
+    if name in inspect.signature(task_class).parameters:
+        return None
+    bases = [other for other in (default, *task_class.__mro__) if issubclass(other, Task)]
+    if not any(name in inspect.signature(base).parameters for base in bases):
+        return None
+    return UserError(
+        f"--model={task_class.__name__}: its constructor needs the argument {name!r}, which a base class reads; add it,"
+        " or pass **kwargs on to the base class"
+    )
+
+
 def find_class(name: str, base: type[Task], default: type[Task]) -> type[Task]:
     """Return the task class that a short name such as ``PPO`` or a path such as ``rl.PPO`` means.
 

@@ -72,3 +72,14 @@ def find_divergence(
     if finite and not torch.stack(finite).all():
         return bad[0] if bad else f"a weight is NaN or infinite at {now}"
     return None
+
+
+def as_divergence(error: BaseException, lr: object) -> Diverged | None:
+    """Return the `Diverged` that an overflow in an optimizer is, which only a huge learning rate causes; or None.
+
+    >>> str(as_divergence(RuntimeError("value cannot be converted to type float without overflow"), 1e38))
+    'model.lr=1e+38: training diverged (an update of the weights overflows); lower it'
+    """
+    if isinstance(error, RuntimeError) and "without overflow" in str(error):
+        return Diverged(f"model.lr={lr}: training diverged (an update of the weights overflows); lower it")
+    return None

@@ -8,10 +8,11 @@ import pytest
 import torch
 import yaml
 
+from coordconv_apps.nn.coords import Coords
 from coordconv_apps.runs.summary import read_summary
 from tests.cli.test_app import failing
 from tests.toy.__main__ import main
-from tests.toy.tasks import ToyHeatmap
+from tests.toy.tasks import ToyHeatmap, ToyTask
 
 HEATMAP = "tests.toy.tasks.ToyHeatmap"
 
@@ -179,3 +180,20 @@ def test_flags_override_whole_sections_in_any_order(capsys: pytest.CaptureFixtur
         config = yaml.safe_load(capsys.readouterr().out)
         assert (config["data"]["size"], config["data"]["samples"]) == (6, 7)
         assert (config["trainer"]["max_epochs"], config["trainer"]["max_steps"]) == (3, 9)
+
+
+class _NeedsDropout(ToyTask):
+    """Lack an argument of `ToyTask` that is read from ``hparams``.
+
+    Args:
+        coords: As `ToyTask`'s.
+    """
+
+    def __init__(self, coords: Coords = "none") -> None:
+        super().__init__(coords)
+        self.dropout = self.hparams["dropout"]
+
+
+def test_an_argument_that_a_subclass_lacks_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    error = failing(["fit", f"--runs_dir={tmp_path}", f"--model={__name__}._NeedsDropout"], capsys)
+    assert "--model=_NeedsDropout: its constructor needs the argument 'dropout', which a base class reads; add" in error
