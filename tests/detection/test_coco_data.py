@@ -12,7 +12,8 @@ from PIL import Image
 from coordconv_apps.data.loaders import TrainBatches
 from detection.augmentation import Augmentation
 from detection.batches import DetectionBatch
-from detection.coco_data import CocoData, aspect_ratio_groups
+from detection.coco_data import CocoData
+from detection.coco_datasets import aspect_ratio_groups
 from detection.shapes import SIZES
 from tests.detection.coco_sets import content, shapes, write
 

@@ -1,0 +1,152 @@
+"""The samples and batches of images in COCO's format, for training, evaluation and prediction."""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from torchvision.transforms.v2.functional import pil_to_tensor
+from torchvision.tv_tensors import BoundingBoxes, BoundingBoxFormat, Image
+
+from coordconv_apps.data.image_decoding import open_file, read_image, to_rgb
+from coordconv_apps.data.image_files import ImageFileError, ImageFiles, OnBadImage
+from coordconv_apps.utils.errors import one_line, printable
+from detection.augmentation import Augmentation, train_transforms
+from detection.batches import DetectionBatch, DetectionTarget, ImageBatch
+from detection.coco_files import CocoAnnotations
+
+Sample = tuple[Tensor, DetectionTarget]
+
+
+class CocoImages:
+    """The images of a split: their files and their annotations."""
+
+    def __init__(self, annotations: CocoAnnotations, folder: Path, argument: str, on_bad_image: OnBadImage) -> None:
+        self.annotations = annotations
+        names = [annotations.file_name(index) for index in range(len(annotations))]
+        self.files = ImageFiles(folder, names, argument, on_bad_image, _read_as_stored)
+
+    def __len__(self) -> int:
+        return len(self.annotations)
+
+    def fitting(self, index: int, image: Tensor) -> Tensor:
+        """Return an image ``(3, H, W)`` in the size that its annotations have: as stored, or as a camera turned it.
+
+        Raises:
+            ImageFileError: It has neither.
+        """
+        height, width = self.annotations.sizes[index].tolist()
+        if tuple(image.shape[-2:]) != (height, width):
+            found = image.shape
+            image = read_image(self.files.path(index))
+            if tuple(image.shape[-2:]) != (height, width):
+                raise ImageFileError(
+                    f"{printable(self.files.path(index))}: has {found[-1]} x {found[-2]} pixels, but {width} x {height}"
+                    " in its annotation file"
+                )
+        return image
+
+
+def _read_as_stored(path: Path) -> Tensor:
+    """Read an image as uint8 ``(3, H, W)`` without the rotation that a camera may have noted, as COCO's tools do."""
+    try:
+        with open_file(path) as opened:
+            pixels: Tensor = pil_to_tensor(to_rgb(opened)).contiguous()
+            return pixels
+    except Exception as error:  # on a damaged file, decoders raise almost anything
+        raise ValueError(f"{printable(path)}: not a readable image ({one_line(error)})") from error
+
+
+class CocoTraining(Dataset[Sample]):
+    """Training samples: an augmented image, float32 ``(3, H, W)`` in [0, 1], and its objects without crowds."""
+
+    def __init__(self, images: CocoImages, augmentation: Augmentation) -> None:
+        self.images, self.transforms = images, train_transforms(augmentation)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Return a sample; that of the next image if this one cannot be read and ``on_bad_image="skip"``."""
+        pixels, index = self.images.files.read_this_or_next(index)
+        pixels = self.images.fitting(index, pixels)
+        objects = self.images.annotations.objects(index)
+        single = objects["iscrowd"] == 0
+        size = (pixels.shape[-2], pixels.shape[-1])
+        target = {
+            "boxes": BoundingBoxes(objects["boxes"][single], format=BoundingBoxFormat.XYXY, canvas_size=size),
+            "labels": objects["labels"][single],
+        }
+        image, target = self.transforms(Image(pixels), target)
+        plain: DetectionTarget = {"boxes": target["boxes"].as_subclass(Tensor), "labels": target["labels"]}
+        return image.as_subclass(Tensor), plain
+
+
+class CocoEvaluation(Dataset[DetectionBatch]):
+    """Images as they are, with all of their objects; unreadable ones are left out."""
+
+    def __init__(self, images: CocoImages) -> None:
+        self.images = images
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitems__(self, indices: Sequence[int]) -> DetectionBatch:
+        """Return a batch of images. The loader calls this once per batch."""
+        read = {i: image for i in indices if (image := self.images.files.try_read(i)) is not None}
+        return {
+            "images": [to_unit(self.images.fitting(i, image)) for i, image in read.items()],
+            "targets": [self.images.annotations.objects(i) for i in read],
+        }
+
+
+class CocoPrediction(Dataset[ImageBatch]):
+    """Annotated images to predict on, numbered by their ids; unreadable ones are left out."""
+
+    def __init__(self, images: CocoImages) -> None:
+        self.images = images
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitems__(self, indices: Sequence[int]) -> ImageBatch:
+        """Return a batch of images. The loader calls this once per batch."""
+        files = self.images.files
+        read = {i: image for i in indices if (image := files.try_read(i)) is not None}
+        return {
+            "indices": self.images.annotations.image_ids[list(read)].tolist(),
+            "paths": [str(files.path(i)) for i in read],
+            "images": [to_unit(self.images.fitting(i, image)) for i, image in read.items()],
+        }
+
+
+def to_unit(image: Tensor) -> Tensor:
+    """Return a uint8 image as float32 in [0, 1]."""
+    return image.float().div_(255)
+
+
+def collate_samples(samples: Sequence[Sample]) -> DetectionBatch:
+    """Make a batch of training samples, whose images may have different sizes."""
+    return {"images": [image for image, _ in samples], "targets": [target for _, target in samples]}
+
+
+def aspect_ratio_groups(sizes: Tensor, factor: int) -> Tensor:
+    """Return the group of each image by its aspect ratio, as torchvision's detection references do.
+
+    The borders between groups are ``2 * factor + 1`` ratios of width to height from 1/2 to 2, evenly spaced in the
+    logarithm.
+
+    Args:
+        sizes: ``(N, 2)``, height and width of each image.
+        factor: At least 1.
+
+    Example:
+        >>> aspect_ratio_groups(torch.tensor([[100, 40], [100, 90], [100, 110]]), 1).tolist()
+        [0, 1, 2]
+    """
+    borders = (2 ** torch.linspace(-1, 1, 2 * factor + 1)).tolist()
+    return torch.tensor([bisect.bisect_right(borders, width / height) for height, width in sizes.tolist()])
