@@ -39,7 +39,7 @@ def load_detector(weights: str) -> FasterRCNN:
     Raises:
         ValueError: The file cannot be read or does not fit, or the download failed.
     """
-    # Nothing is downloaded here. Of each image, 64 boxes train the head instead of 512: there is one object in it.
+    # Nothing is downloaded here. The head trains on 64 boxes of each image instead of 512: there is one object in it.
     detector: FasterRCNN = build(weights=None, weights_backbone=None, min_size=SIZE, box_batch_size_per_image=64)
     if weights == "none":
         return detector
