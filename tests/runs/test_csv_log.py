@@ -6,6 +6,7 @@ import csv
 from pathlib import Path
 
 from coordconv_apps.runs.csv_log import CsvLog
+from coordconv_apps.runs.reading import read_curve, read_metrics, read_rows
 
 
 def read(path: Path) -> list[dict[str, str]]:
@@ -62,3 +63,11 @@ def test_csv_of_nothing(tmp_path: Path) -> None:
     log = CsvLog(tmp_path)
     log.save()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_row_hides_no_other(tmp_path: Path) -> None:
+    rows = ['epoch,step,"a, b"', "0,0,1.5", '0,1,"2', "0,2,3.5,7", "nan,3,1", "1,4,5.5", "1,"]
+    (tmp_path / "metrics.csv").write_text("\n".join(rows))
+    assert read_metrics(tmp_path) == [{"epoch": 0, "step": 0, "a, b": 1.5}, {"epoch": 1, "step": 4, "a, b": 5.5}]
+    assert read_curve(tmp_path, "a, b") == {0: 1.5, 1: 5.5}
+    assert read_rows(tmp_path / "metrics.csv")[1], "the file is damaged"
