@@ -211,7 +211,7 @@ def _is_finite(value: object) -> bool:
 
 
 def _area(annotation: dict[str, Any]) -> float:
-    area = annotation.get("area")
+    area: Any = annotation.get("area")
     if _is_finite(area):
         return float(area)
     return float(annotation["bbox"][2] * annotation["bbox"][3])
