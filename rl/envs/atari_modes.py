@@ -45,7 +45,7 @@ def make_atari_modes(game: str, num_envs: int, seed: int | None, options: GameOp
     for setting, value in options.arguments.items():
         if setting not in available:
             raise ValueError(f"{name}: {setting} must be {' or '.join(available)} for Atari games")
-        if value not in available[setting]:
+        if type(value) is not int or value not in available[setting]:
             allowed = ", ".join(map(str, available[setting]))
             raise ValueError(f"{name}: {setting}={value} must be one of {allowed} for {game}")
     if importlib.util.find_spec("cv2") is None:

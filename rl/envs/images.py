@@ -48,7 +48,7 @@ def as_bytes(env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
     if not isinstance(space, spaces.Box) or len(space.shape) != 3 or not np.issubdtype(space.dtype, np.floating):
         return env
     low, high = float(space.low.min()), float(space.high.max())
-    if not np.isfinite([low, high]).all() or (space.low != low).any() or (space.high != high).any():
+    if not np.isfinite([low, high]).all() or low == high or (space.low != low).any() or (space.high != high).any():
         return env
     scale = partial(_scale, low=low, high=high)
     return TransformObservation(env, scale, spaces.Box(0, 255, space.shape, np.uint8))

@@ -339,6 +339,7 @@ def test_a_mode_of_an_atari_game_plays_stable_baselines3s_episodes() -> None:
     [
         ({"rules": 1}, "model.arguments={'rules': 1}: rules must be mode or difficulty for Atari games"),
         ({"mode": 9}, "model.arguments={'mode': 9}: mode=9 must be one of 0, 1 for pong"),
+        ({"mode": True}, "mode=True must be one of 0, 1 for pong"),
         ({"mode": 1, "difficulty": "1"}, "difficulty=1 must be one of 0, 1, 2, 3 for pong"),
     ],
 )
