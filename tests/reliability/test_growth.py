@@ -15,12 +15,23 @@ STEPS = 2000
 LIMIT = 24.0
 """Growth of the resident memory in MiB that counts as none: freed memory is not returned to the system at once."""
 
+VALIDATED = " trainer.check_val_every_n_epoch=1"
+"""Validations from the warm-up on: the first one loads what the later ones use again."""
+
 # The config of each quick start, and what makes it shorter. Lightning counts the steps of both networks of the GAN.
 QUICK_STARTS = {
     "detection": ("detection", "quickstart", f"trainer.max_steps={STEPS} data.num_val=40 data.batch_size=4"),
     "classification": ("classification", "quickstart", f"trainer.max_steps={STEPS} data.batch_size=4"),
-    "gan": ("generative", "quickstart_dcgan", f"trainer.max_steps={2 * STEPS} data.num_train=5000 data.num_val=100"),
-    "vae": ("generative", "quickstart_vae", f"trainer.max_steps={STEPS} data.num_train=5000 data.num_val=100"),
+    "gan": (
+        "generative",
+        "quickstart_dcgan",
+        f"trainer.max_steps={2 * STEPS} data.num_train=5000 data.num_val=100{VALIDATED}",
+    ),
+    "vae": (
+        "generative",
+        "quickstart_vae",
+        f"trainer.max_steps={STEPS} data.num_train=5000 data.num_val=100{VALIDATED}",
+    ),
     "coordinates": (
         "coordconv_apps.coordinates",
         "classification_quadrant",
