@@ -15,8 +15,8 @@ STEPS = 2000
 LIMIT = 24.0
 """Growth of the resident memory in MiB that counts as none: freed memory is not returned to the system at once."""
 
-VALIDATED = " trainer.check_val_every_n_epoch=1"
-"""Validations from the warm-up on: the first one loads what the later ones use again."""
+VALIDATED = " trainer.check_val_every_n_epoch=1 generative_pictures.every_n_epochs=1"
+"""Validations and pictures from the warm-up on: the first ones load what the later ones use again."""
 
 # The config of each quick start, and what makes it shorter. Lightning counts the steps of both networks of the GAN.
 QUICK_STARTS = {
