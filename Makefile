@@ -45,7 +45,7 @@ endef
 demo: ## Train and compare Faster R-CNN with and without coordinates: built-in digits, one seed, offline
 	@echo "demo: Faster R-CNN on handwritten digits, with and without coordinates. Two trainings and tests take about three"
 	@echo "minutes on two CPU cores. `test -e $(STAMP) || echo 'Before them, the environment is installed: one to ten minutes.'`"
-	@$(MAKE) --no-print-directory env
+	@$(MAKE) --silent --no-print-directory env
 	@$(BIN)/python -m coordconv_apps.compare detection --config detection/configs/quickstart.yaml --seeds 0 $(ARGS)
 
 test: env ## Run the tests (ARGS="-k compare" picks some, TEST_WORKERS=0 uses one process)
