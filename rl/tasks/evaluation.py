@@ -68,7 +68,7 @@ class EpisodeEvaluation(Task, ABC):
 
         Args:
             observation: An observation of the game as `rl.envs.games.open_envs` makes it, or a batch of them.
-            state: Hidden state of a recurrent policy, which the policies of this package have not.
+            state: Hidden state of a recurrent policy; None for the policies of this package.
             episode_start: Whether each observation is the first of its episode, for recurrent policies.
             deterministic: Whether to return the most probable action (with DQN, the one of the largest Q-value)
                 instead of a random one.

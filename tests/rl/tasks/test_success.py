@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class FirstActionDecides(gym.Env[Any, Any]):
-    """A game of two steps, which succeeds after action 1 in its first step; the second environment reports nothing."""
+    """A game of two steps, which succeeds after action 1 in its first step, and reports it on request."""
 
     observation_space = spaces.Box(0, 255, (1, 36, 36), np.uint8)
     action_space = spaces.Discrete(2)
