@@ -17,6 +17,7 @@ from torchvision.ops import nms
 
 from detection.batches import Images
 from detection.boxes import MAX_PROPOSALS, NMS_IOU, Detections, Found
+from detection.models.image_coords import image_coords
 from detection.models.paper_faster_rcnn import Padding, PaperFasterRCNN
 from detection.models.pretrained import freeze_backbone
 
@@ -114,7 +115,8 @@ def detect(network: nn.Module, images: Images) -> Found:
     rpn = getattr(network, "rpn", None)
     handle = None if rpn is None else rpn.register_forward_hook(remember)
     try:
-        detections: list[Detections] = network(as_input(network, images))
+        with image_coords(network):
+            detections: list[Detections] = network(as_input(network, images))
     finally:
         if handle is not None:
             handle.remove()

@@ -18,6 +18,7 @@ from detection.export import ExportableDetector
 from detection.metrics import DetectionMetrics
 from detection.models.coord_layers import CoordInit, add_coords
 from detection.models.detectors import as_input, build_detector, detect
+from detection.models.image_coords import image_coords
 from detection.models.paper_faster_rcnn import Padding, PaperFasterRCNN
 from detection.models.pretrained import load_pretrained
 from detection.tasks.base import DetectionTask, Optimizer
@@ -154,7 +155,8 @@ class FasterRCNN(DetectionTask):
 
     def losses(self, batch: DetectionBatch) -> dict[str, Tensor]:
         """Return torchvision's losses of a batch by name, scalars."""
-        losses: dict[str, Tensor] = self.network(as_input(self.network, batch["images"]), batch["targets"])
+        with image_coords(self.network):
+            losses: dict[str, Tensor] = self.network(as_input(self.network, batch["images"]), batch["targets"])
         return losses
 
     def find(self, images: Images) -> Found:
