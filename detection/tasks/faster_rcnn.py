@@ -63,6 +63,10 @@ class FasterRCNN(DetectionTask):
 
     val_metrics: DetectionMetrics
     monitor: ClassVar[str] = "val/map"
+    epoch_line: ClassVar[tuple[str, ...]] = (  # without COCO's figures by size and by number of detections
+        "train/loss",
+        *(f"val/{name}" for name in ("iou", "iou_proposals", "map", "map_50", "map_75", "recall_iou")),
+    )
     args_from_data: ClassVar[frozenset[str]] = frozenset({"num_classes"})
     changeable_args: ClassVar[frozenset[str]] = DetectionTask.changeable_args | {"score_threshold"}
     initial_weight_args: ClassVar[frozenset[str]] = frozenset({"weights", "weights_backbone"})

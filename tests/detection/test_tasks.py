@@ -238,6 +238,7 @@ def test_torchvision_networks_by_name(tmp_path: Path, name: str, args: dict[str,
     coco |= {f"{kind}_{size}" for kind in ("map", "mar") for size in ("small", "medium", "large")}
     always = {"val/iou", "val/recall_iou", "train/loss", "train/loss_step"} | {f"val/{name}" for name in coco}
     assert set(run.callback_metrics) == always | figures
+    assert set(task.epoch_line) <= always | {"val/iou_proposals"}
     with pytest.raises(ValueError, match=f"network='{name}' is not supported"):
         task.export_module()
 
