@@ -385,6 +385,26 @@ def test_evaluation_alone_has_no_clock_and_stops_nothing(tmp_path: Path, monkeyp
     assert not run.should_stop
 
 
+def test_exact_batch_norms_see_the_whole_training_set(tmp_path: Path) -> None:
+    sees: dict[bool, tuple[torch.Tensor, torch.Tensor]] = {}
+    for exact in (False, True):
+        seed_everything(0)
+        one = task(coords="none", network="deconv", exact_batch_norm=exact)
+        run, on = trainer(tmp_path, max_epochs=1), data()
+        run.fit(one, on)
+        assert isinstance(one.network, GrowingNet)
+        first, norm = one.network.layers[0], one.network.layers[1]
+        assert isinstance(norm, nn.BatchNorm2d)
+        assert norm.running_mean is not None
+        assert norm.momentum == 0.1
+        positions = on.centers.train.flatten(1) * (2 / 7) - 1
+        with torch.no_grad():
+            sees[exact] = norm.running_mean.clone(), first(positions[:, :, None, None]).mean((0, 2, 3))
+    torch.testing.assert_close(sees[False][1], sees[True][1])  # training does not change
+    torch.testing.assert_close(*sees[True])
+    assert (sees[False][0] - sees[False][1]).abs().max() > 0.01
+
+
 # ------------------------------------------------------------------ export
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import nn
+from torch.optim.swa_utils import update_bn
 
 from coordconv_apps.training.evaluation import EvaluatedTask
 from coordconv_apps.training.optimizers import can_fuse, parameter_groups, schedule_by_step
@@ -23,13 +24,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from coordconv_apps.coordinates.data import NotSoClevrBatch
+    from coordconv_apps.coordinates.data import NotSoClevrBatch, NotSoClevrData
     from coordconv_apps.coordinates.metrics import SampleMeans
     from coordconv_apps.nn.coords import Coords
     from coordconv_apps.training.evaluation import Stage
     from coordconv_apps.utils.argument_checks import Allowed
 
 CLOCK_KEY = "coordinates_clock"  # in checkpoints
+STATISTICS_BATCH = 256  # samples that batch norms see at once when their exact statistics are computed
 SET_PREFIXES = ("", "train_")  # of the metric names of the two evaluated sets: the test set first
 
 
@@ -133,6 +135,12 @@ class CoordinateTask(EvaluatedTask["NotSoClevrBatch", nn.ModuleList], ABC):
             gamma=self.hparams["lr_gamma"],
         )
         return schedule_by_step(optimizer, factor)
+
+    def on_validation_epoch_start(self) -> None:
+        """Compute exact statistics for batch norms, if the training asks for them (Wu & Johnson, 2021, section 3)."""
+        if self.hparams["exact_batch_norm"] and self.trainer.state.fn == TrainerFn.FITTING:
+            data = cast("NotSoClevrData", self.trainer.datamodule)  # type: ignore[attr-defined]
+            update_bn(data.centers.train.split(STATISTICS_BATCH), self, self.device)
 
     def targets(self, centers: Tensor) -> Tensor:
         """Return the metric's targets: by default the centres themselves."""

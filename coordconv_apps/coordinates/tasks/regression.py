@@ -45,6 +45,8 @@ class CoordinateRegression(CoordinateTask):
         warmup: Fraction of the training, in [0, 1), over which the learning rate rises linearly to its peak.
         lr_milestones: With "step", fractions of the training, each in (0, 1).
         lr_gamma: With "step", factor of the learning rate at each of lr_milestones, in (0, 1].
+        exact_batch_norm: Whether validations see batch norms with the statistics of the whole training set, computed
+            anew for each, instead of running averages.
         stop_when_perfect: Whether to stop the training once both sets are perfect.
     """
 
@@ -73,6 +75,7 @@ class CoordinateRegression(CoordinateTask):
         warmup: float = 0.0,
         lr_milestones: list[float] | None = None,
         lr_gamma: float = 0.1,
+        exact_batch_norm: bool = False,
         stop_when_perfect: bool = True,
     ) -> None:
         super().__init__(coords)
