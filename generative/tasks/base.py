@@ -22,6 +22,7 @@ from coordconv_apps.utils.argument_checks import BELOW_ONE, POSITIVE, POSITIVE_I
 from coordconv_apps.utils.seeds import mix_seeds
 from generative.data import GenerativeData, IndexBatch, Split
 from generative.datasets import ImageBatch
+from generative.export import ImageGenerator
 from generative.latent_walks import WalkMeasurements, measure_axis_walks, walk_metrics
 from generative.metrics.errors import TooFewImages
 from generative.metrics.patch_distance import MIN_IMAGES as MIN_FOLDER_IMAGES
@@ -50,18 +51,6 @@ class Samples(NamedTuple):
     indices: Tensor  # int64 (B,): index of each sample
     latents: Tensor  # (B, latent_size)
     images: Tensor  # float32 (B, 3, H, W) in [-1, 1]
-
-
-class ImageGenerator(nn.Module):
-    """A generator followed by tanh, as it is exported: latents ``(B, latent_size)`` to images in [-1, 1]."""
-
-    def __init__(self, generator: nn.Module) -> None:
-        super().__init__()
-        self.generator = generator
-
-    def forward(self, latents: Tensor) -> Tensor:
-        """Generate images ``(B, 3, H, W)``."""
-        return torch.tanh(self.generator(latents))
 
 
 class GenerativeTask(EvaluatedTask[ImageBatch, Metrics], ABC):
