@@ -7,8 +7,9 @@
     python benchmarks/layers.py --device cuda
 
 Every figure is a ratio to `torch.nn.Conv2d` on the same input; with --windows, to `CoordConv2d` without a window. The
-layers take turns within one run, so that other load on the machine affects all of them alike. The last table shows the
-memory of a network, where the layers' caches add up.
+layers take turns within one run, so that other load on the machine affects all of them alike. "Floor" is the least that
+the addition costs in evaluation: a convolution without bias, and `add_` of a map that is ready. The last table shows
+the memory of a network, where the layers' caches add up. benchmarks/models.py measures whole models.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ import sys
 import time
 import weakref
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -28,10 +31,12 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a clone, too
+
 from coordconv_apps import CoordConv2d, coord_window, fold, measure_strides
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 FORMATS = {"contiguous": torch.contiguous_format, "channels-last": torch.channels_last}
 
@@ -81,6 +86,19 @@ class ConcatConv2d(nn.Module):
         columns = torch.arange(w, device=x.device, dtype=x.dtype).view(1, 1, 1, w).repeat(b, 1, h, 1)
         coords = [columns / (w - 1) * 2 - 1, rows / (h - 1) * 2 - 1]
         out: Tensor = self.conv(torch.cat([x, *coords], dim=1))
+        return out
+
+
+class ReadyMap(nn.Module):
+    """The floor: a convolution without bias, and a map that is ready, bias included."""
+
+    def __init__(self, conv: nn.Module, map: Tensor) -> None:
+        super().__init__()
+        self.conv, self.map = conv, map
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve ``x`` of shape ``(B, C, H, W)`` and add the map."""
+        out: Tensor = self.conv(x).add_(self.map)
         return out
 
 
@@ -168,6 +186,11 @@ def make_steps(
     layers = {name: layer.to(device).to(memory_format=layout).train(training) for name, layer in layers.items()}
     with torch.no_grad():
         grad = torch.randn_like(layers["Conv2d"](x))  # the others stay unused, so that their first step is measured
+        if not compiled and not training:
+            layer, conv = layers["CoordConv2d"], make_layer(shape, partial(nn.Conv2d, bias=False))
+            assert isinstance(layer, CoordConv2d)
+            ready = layer.coord_map(x, grad)[None].contiguous(memory_format=layout)
+            layers["floor"] = ReadyMap(conv.to(device).to(memory_format=layout).eval(), ready)
     steps = {}
     for name, layer in layers.items():
         # Compiled layers are followed by a ReLU: the compiler fuses the addition with the next operation, and chooses
@@ -198,14 +221,19 @@ def synchronize(device: str) -> None:
         torch.cuda.synchronize()
 
 
-def time_in_turns(steps: dict[str, Callable[[], None]], seconds: float, device: str) -> dict[str, float]:
-    """Return the median seconds of each step; the steps take turns until each has had ``seconds`` on average."""
+def time_in_turns(
+    steps: dict[str, Callable[[], None]], seconds: float, device: str, least: int = 15
+) -> dict[str, float]:
+    """Return the median seconds of each step.
+
+    The steps take turns until each has had ``seconds`` on average, and at least ``least`` turns.
+    """
     for step in steps.values():
         for _ in range(3):
             step()
     times: dict[str, list[float]] = {name: [] for name in steps}
     end = time.perf_counter() + seconds * len(steps)
-    while time.perf_counter() < end or len(times[next(iter(times))]) < 15:
+    while time.perf_counter() < end or len(times[next(iter(times))]) < least:
         for name, step in steps.items():
             synchronize(device)
             start = time.perf_counter()
@@ -269,18 +297,21 @@ def mean(ratios: list[float]) -> float:
     return math.exp(statistics.fmean(map(math.log, ratios)))
 
 
-def print_table(title: str, results: dict[Shape, Result]) -> None:
-    """Print one line per shape, then the geometric means."""
+def print_table(title: str, results: Mapping[Any, Result]) -> None:
+    """Print one line per shape or model, the layer's distance from the floor if there is one, and geometric means."""
     base, *others = next(iter(results.values())).seconds
+    floor = "floor" in others
     print(f"\n{title}: time (peak memory) as a multiple of {base}")
-    print(f"{'layer':34} {base:>10} " + " ".join(f"{name:>15}" for name in others))
-    for shape, result in results.items():
-        cells = " ".join(f"{result.ratio(n):6.3f} ({result.memory_ratio(n):6.3f})" for n in others)
-        print(f"{shape!s:34} {result.seconds[base] * 1e3:7.3f} ms {cells}")
+    print(f"{'':34} {base:>10} " + " ".join(f"{name:>15}" for name in others) + "  CoordConv2d / floor" * floor)
+    for name, result in results.items():
+        cells = [f"{result.ratio(n):6.3f} ({result.memory_ratio(n):6.3f})" for n in others]
+        cells += [f"{result.ratio('CoordConv2d') / result.ratio('floor'):6.3f}"] if floor else []
+        print(f"{name!s:34} {result.seconds[base] * 1e3:7.3f} ms {' '.join(cells)}")
     ratios = {n: mean([r.ratio(n) for r in results.values()]) for n in others}
     memory = {n: mean([r.memory_ratio(n) for r in results.values()]) for n in others}
-    means = " ".join(f"{ratios[n]:6.3f} ({memory[n]:6.3f})" for n in others)
-    print(f"{'geometric mean':45} {means}", flush=True)
+    means = [f"{ratios[n]:6.3f} ({memory[n]:6.3f})" for n in others]
+    means += [f"{ratios['CoordConv2d'] / ratios['floor']:6.3f}"] if floor else []
+    print(f"{'geometric mean':45} {' '.join(means)}", flush=True)
 
 
 def main() -> None:

@@ -37,9 +37,8 @@ class AddCoords(SeesWindows, nn.Module):
     For networks that need the coordinates themselves; a convolution right after it is cheaper as a CoordConv layer.
 
     Args:
-        coords: ``"x"``, ``"xy"`` or ``"xyz"``, as many as the input has spatial axes, optionally followed by ``"r"``;
-            or `Coordinates`.
-        ndim: Number of spatial axes, for `Coordinates` that do not name the last of them; by default the smallest
+        coords: Letters of ``"xyzr"`` in this order, such as ``"xy"``, or `Coordinates`.
+        ndim: Number of spatial axes, for coordinates that do not name the last of them; by default the smallest
             number that has the channels.
 
     Shape:
@@ -57,8 +56,6 @@ class AddCoords(SeesWindows, nn.Module):
 
     def __init__(self, coords: CoordsLike = "xy", ndim: int | None = None) -> None:
         super().__init__()
-        if isinstance(coords, str) and coords.removesuffix("r") not in ("x", "xy", "xyz"):
-            raise ValueError(f"coords={coords!r} is not one of 'x', 'xy', 'xyz', each optionally followed by 'r'")
         self.ndim = as_coordinates(coords).least_ndim if ndim is None else ndim
         if self.ndim not in (1, 2, 3):
             raise ValueError(f"ndim={ndim!r} must be 1, 2 or 3")

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from coordconv_apps.nn.coord_layer import CoordLayer
-from coordconv_apps.nn.coords import CoordsLike, coords_for
+from coordconv_apps.nn.coords import CoordsLike, as_coordinates, coords_for
 from coordconv_apps.nn.grid import Coordinates
 from coordconv_apps.nn.layers import COORD_CLASSES
 from coordconv_apps.nn.torch_internals import ConvNd
@@ -56,7 +56,8 @@ def to_coordconv(
             searched for in layer names (as in ``model.named_modules()``), or a function of name and layer that
             returns whether to convert the layer.
         coords: ``"xy"``, or ``"xyr"`` to add the distance from the centre. Layers over one axis get ``x``, over
-            three ``xyz``. `Coordinates` for other choices. ``"none"`` leaves the model as it is.
+            three ``xyz``. Other letters of ``"xyzr"``, such as ``"y"``, are given to every layer as they are;
+            `Coordinates` names other choices. ``"none"`` leaves the model as it is.
         init: ``"zero"`` starts the coordinate weights at 0: the model's outputs do not change until training changes
             them. ``"default"`` draws them as `CoordConv2d` does; the other weights stay.
         on_unsupported: ``"error"``, or ``"skip"`` to leave selected layers that cannot be converted as they are. Each
@@ -89,7 +90,7 @@ def to_coordconv(
     if coords == "none":
         return model
     if isinstance(coords, str):
-        coords_for(coords, 2)  # reject a bad value even if there is nothing to convert
+        as_coordinates(coords)  # reject a bad value even if there is nothing to convert
     classes = {kind.__name__ for module in model.modules() for kind in type(module).__mro__}
     if wrapped := sorted(classes & _WRAPPERS):
         raise TypeError(f"the model is wrapped in {wrapped[0]}, which would not see the new parameters; convert first")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +17,9 @@ from torch import Tensor, nn
 from coordconv_apps.nn.add_coords import concatenate_coords
 from coordconv_apps.nn.coords import CoordsLike, as_coordinates, coord_channels, layer_coords
 from coordconv_apps.nn.functional import CHANNELS_LAST, AddCoordMap, Geometry, coord_map, is_channels_last
-from coordconv_apps.nn.grid import Coordinates
+from coordconv_apps.nn.grid import AXES, Coordinates
+from coordconv_apps.nn.remembered_map import RememberedMap, is_small
+from coordconv_apps.nn.separated_map import MapPart, SeparatedMap, equal_positions, like
 from coordconv_apps.nn.torch_internals import (
     ConvNd,
     convolve,
@@ -28,34 +30,6 @@ from coordconv_apps.nn.torch_internals import (
     resolve_output_padding,
 )
 from coordconv_apps.nn.window_layer import SeesWindows
-
-
-class _Remembered(NamedTuple):
-    """A cached coordinate map, and the values that it was computed from.
-
-    The parameters' values are kept because no counter shows every change: fused optimizers, ``p.data.mul_()`` as in
-    moving averages and target networks, and other processes write without raising a tensor's version.
-    """
-
-    value: Tensor
-    key: tuple[Any, ...]
-    weight: Tensor
-    bias: Tensor | None
-
-    def fits(self, key: tuple[Any, ...], weight: Tensor, bias: Tensor | None) -> bool:
-        return self.key == key and _same(self.weight, weight) and _same(self.bias, bias)
-
-
-def _is_small(cached: Tensor, batch: Tensor) -> bool:
-    """Return whether a cached tensor takes little memory: 512 KiB, or a sixteenth of the layer's output.
-
-    A network holds the caches of all its layers, but the outputs of few of them, at the same time.
-    """
-    return cached.nbytes <= max(batch.nbytes // 16, 2**19)
-
-
-def _same(a: Tensor | None, b: Tensor | None) -> bool:
-    return a is b or (a is not None and b is not None and a.dtype == b.dtype and torch.equal(a, b))
 
 
 def _per_axis(value: int | tuple[int, ...], ndim: int) -> tuple[int, ...]:
@@ -83,7 +57,7 @@ class CoordLayer(SeesWindows, ConvNd):
     coord_weight: nn.Parameter
 
     _grid: tuple[tuple[Any, ...], Tensor] | None = None
-    _remembered: _Remembered | None = None
+    _remembered: RememberedMap | None = None
 
     not_copied = SeesWindows.not_copied | {"_grid", "_remembered"}
 
@@ -140,8 +114,8 @@ class CoordLayer(SeesWindows, ConvNd):
     def _size(self, input: Tensor) -> tuple[int, ...]:
         return tuple(input.shape[-self.ndim :])
 
-    def _padded_grid(self, size: tuple[int, ...], like: Tensor) -> Tensor:
-        """Return coordinates with the layer's padding around them, as one sample ``(1, C, *padded size)``.
+    def _padded_grid(self, size: tuple[int, ...], like: Tensor, coords: Coordinates | None = None) -> Tensor:
+        """Return coordinates, by default the layer's, with padding around them, as one sample ``(1, C, *padded size)``.
 
         Zero padding pads coordinates with zeros, as in the paper. Half-precision weights get single-precision
         coordinates: rounded to half they would be off by whole pixels on large canvases.
@@ -149,7 +123,8 @@ class CoordLayer(SeesWindows, ConvNd):
         double = self.coord_weight.dtype in (torch.float64, torch.complex128)
         dtype = torch.float64 if double else torch.float32
         window = self.window
-        grid = as_coordinates(self.coords).sample(size, window=window, dtype=dtype, device=like.device)
+        coords = as_coordinates(self.coords) if coords is None else coords
+        grid = coords.sample(size, window=window, dtype=dtype, device=like.device)
         if (
             window is not None
             and grid.shape[0] != 1
@@ -188,7 +163,7 @@ class CoordLayer(SeesWindows, ConvNd):
             if channels_last:
                 grid = grid.contiguous(memory_format=CHANNELS_LAST[grid.dim()])
         # Training holds all layers' outputs anyway; and on other devices many small kernels take longer.
-        if torch.is_grad_enabled() or not like.is_cpu or _is_small(grid, like):
+        if torch.is_grad_enabled() or not like.is_cpu or is_small(grid.nbytes, like):
             self._grid = (key, grid)
         return grid
 
@@ -203,17 +178,22 @@ class CoordLayer(SeesWindows, ConvNd):
             or (y.is_cuda and torch.cuda.is_current_stream_capturing())  # a graph must own all that it reads
         ):
             return y + self._map(y, self._padded_grid(self._size(input), y), input)
-        if self.window is not None and isinstance(self.window.origin, Tensor):  # comparing values would synchronise
-            return y.add_(self._map(y, self._padded_grid(self._size(input), y), input))
         weight, bias = self.coord_weight, self.bias
-        if torch.is_grad_enabled() and (weight.requires_grad or (bias is not None and bias.requires_grad)):
+        learns = torch.is_grad_enabled() and (weight.requires_grad or (bias is not None and bias.requires_grad))
+        if self.window is not None and isinstance(self.window.origin, Tensor):  # comparing values would synchronise
+            value = None if learns or not self._differs_by_sample() else self._separated_map(y, input)
+            if value is None:
+                value = self._map(y, self._padded_grid(self._size(input), y), input)
+        elif learns:
             grid = self._remembered_grid(self._size(input), y)
             if y.dim() == self.ndim + 1 or y.is_complex():
                 return y + self._map(y, grid, input)
             return AddCoordMap.apply(y, grid, weight, bias, self._geometry(y, input))  # type: ignore[no-any-return]  # has no types
-        return y.add_(self._constant_map(y, input, weight, bias))
+        else:
+            value = self._constant_map(y, input, weight, bias)
+        return value.add_to(y) if isinstance(value, SeparatedMap) else y.add_(value)
 
-    def _constant_map(self, y: Tensor, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def _constant_map(self, y: Tensor, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor | SeparatedMap:
         """Return the map where it needs no gradient; in evaluation it is cached if it pays."""
         # On other devices than the CPU, comparing values would synchronise with the device.
         cacheable = not self.training and y.is_cpu
@@ -224,11 +204,22 @@ class CoordLayer(SeesWindows, ConvNd):
             if remembered is not None and remembered.fits(key, weight, bias):
                 return remembered.value
         with torch.inference_mode(False), torch.no_grad():  # a cached map may be used in any mode later
-            value = self._map(y, self._remembered_grid(self._size(input), y), input)
-            if cacheable and _is_small(value, y):
+            one_sample = y.nbytes // max(y.shape[0], 1) if y.dim() == self.ndim + 2 else y.nbytes
+            value = self._separated_map(y, input) if cacheable and not is_small(one_sample, y) else None
+            if value is None:
+                value = self._map(y, self._remembered_grid(self._size(input), y), input)
+            if cacheable and is_small(value.nbytes, y):
                 copies = (weight.detach().clone(), None if bias is None else bias.detach().clone())
-                self._remembered = _Remembered(value, key, *copies)
+                self._remembered = RememberedMap(value, key, *copies)
         return value
+
+    def _separated_map(self, y: Tensor, input: Tensor) -> SeparatedMap | None:
+        """Return the map as rows and columns, or None where it does not have that form or would be rounded twice."""
+        return None
+
+    def _differs_by_sample(self) -> bool:
+        """Return whether the present window, of tensors, is another one for each sample."""
+        return any(isinstance(place, Tensor) and place.dim() == 2 and len(place) > 1 for place in self.window or ())
 
     def _map(self, y: Tensor, grid: Tensor, input: Tensor) -> Tensor:
         value = coord_map(grid, self.coord_weight, self.bias, self._geometry(y, input), y.dtype)
@@ -252,6 +243,31 @@ class CoordConv(CoordLayer):
         no_padding = (0,) * self.ndim  # the grid carries its padding already
         stride, dilation = _per_axis(self.stride, self.ndim), _per_axis(self.dilation, self.ndim)
         return Geometry(stride, no_padding, dilation, False, no_padding)
+
+    def _separated_map(self, y: Tensor, input: Tensor) -> SeparatedMap | None:
+        coords = as_coordinates(self.coords)
+        separable = coords.function is None and "r" not in coords.channels and self.padding_mode == "zeros"
+        if not separable or self.ndim != 2 or y.dim() != 4 or not y.is_cpu or y.dtype != self.coord_weight.dtype:
+            return None
+        if y.dtype not in (torch.float32, torch.float64):
+            return None
+        size, padding, (stride, _, dilation, *_) = self._size(input), self._grid_padding(), self._geometry(y, input)
+        equal = [
+            equal_positions(size[i], y.shape[i + 2], padding[2 - 2 * i], stride[i], dilation[i], self.kernel_size[i])
+            for i in range(2)
+        ]
+        parts, bias = [], self.bias
+        for channel, name in enumerate(coords.channels):
+            across = AXES.index(name)  # x is constant along the first spatial axis, y along the second
+            same = equal[across]
+            if same is None:
+                return None
+            small = tuple(same.reduced(n, stride[i]) if i == across else n for i, n in enumerate(size))
+            grid, weight = self._padded_grid(small, y, coords.only(name)), self.coord_weight[:, channel, None]
+            part = coord_map(grid, weight.contiguous(), bias, self._geometry(y, input), y.dtype)
+            parts.append(MapPart(like(part, y), 2 + across, same))
+            bias = None
+        return SeparatedMap(tuple(parts))
 
     def forward(self, input: Tensor) -> Tensor:
         """Convolve features ``(B, C, *size)`` or ``(C, *size)`` and the coordinates."""

@@ -8,6 +8,7 @@ distance from the centre. `Coordinates` names other choices.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -22,8 +23,12 @@ Coords = Literal["none", "xy", "xyr"]
 CoordsLike = str | Coordinates | Mapping[str, Any]
 """What arguments named ``coords`` take: a short name, `Coordinates`, or a dictionary of its fields."""
 
-SHORT_NAMES = {name: Coordinates(name) for name in ("x", "xr", "xy", "xyr", "xyz", "xyzr")}
-"""The coordinates that have a short name."""
+SHORT_NAMES = {
+    "".join(letters): Coordinates("".join(letters))
+    for count in range(1, len(AXES) + 2)
+    for letters in itertools.combinations(AXES + "r", count)
+}
+"""The coordinates that have a short name: all that differ from the paper's at most in their channels."""
 
 
 def as_coordinates(coords: CoordsLike) -> Coordinates:
@@ -41,8 +46,10 @@ def as_coordinates(coords: CoordsLike) -> Coordinates:
         if unknown := [key for key in coords if key not in names]:
             raise ValueError(f"coords={dict(coords)!r}: {unknown[0]!r} is not one of {', '.join(map(repr, names))}")
         return Coordinates(**coords)
-    short = ", ".join(map(repr, SHORT_NAMES))
-    raise ValueError(f"coords={coords!r} is not one of {short}, a Coordinates object or a dictionary of its fields")
+    raise ValueError(
+        f"coords={coords!r} must be letters of 'xyzr', each once and in this order, such as 'xy'; a Coordinates object;"
+        " or a dictionary of its fields"
+    )
 
 
 def layer_coords(coords: CoordsLike, ndim: int) -> str | Coordinates:
@@ -55,22 +62,18 @@ def layer_coords(coords: CoordsLike, ndim: int) -> str | Coordinates:
         >>> layer_coords({"channels": "xy", "range": (-1, 1)}, ndim=2)
         'xy'
     """
-    axes = AXES[:ndim]
-    if isinstance(coords, str):
-        if coords not in (axes, axes + "r"):
-            raise ValueError(
-                f"coords={coords!r} is not one of {axes!r}, {axes + 'r'!r} ({ndim} spatial axes);"
-                " Coordinates(...) names other choices"
-            )
-        return coords
     coordinates = as_coordinates(coords)
+    if isinstance(coords, str) and coordinates.least_ndim > ndim:
+        raise ValueError(
+            f"coords={coords!r} needs {coordinates.least_ndim} spatial axes; with {ndim}, it must be letters of"
+            f" {AXES[:ndim] + 'r'!r}"
+        )
     coordinates.count(ndim)
-    short = coordinates.channels in (axes, axes + "r") and coordinates == SHORT_NAMES[coordinates.channels]
-    return coordinates.channels if short else coordinates
+    return coordinates.channels if coordinates == SHORT_NAMES[coordinates.channels] else coordinates
 
 
 def coord_channels(coords: CoordsLike, ndim: int) -> int:
-    """Return the number of coordinate channels: a letter of ``"xyz"`` per axis, optionally ``"r"``, is one each.
+    """Return the number of coordinate channels: one for each letter of a short name.
 
     Raises:
         ValueError: If ``coords`` is not a specification for ``ndim`` axes (1 to 3).
@@ -83,23 +86,21 @@ def coord_channels(coords: CoordsLike, ndim: int) -> int:
 
 
 def coords_for(coords: CoordsLike, ndim: int) -> str | Coordinates:
-    """Translate coordinates over x and y, which are written for images, to another number of axes (1 to 3).
+    """Translate ``"xy"`` and ``"xyr"``, which name all axes of an image, to another number of axes (1 to 3).
 
-    A specification for ``ndim`` axes is returned as it is; anything else raises a ValueError.
+    Other channels are returned as they are; those that ``ndim`` axes do not have raise a ValueError.
 
     Example:
         >>> coords_for("xyr", ndim=3)
         'xyzr'
+        >>> coords_for("y", ndim=3)
+        'y'
     """
-    axes = AXES[:ndim]
-    translated = {"xy": axes, "xyr": axes + "r", axes: axes, axes + "r": axes + "r"}
-    if isinstance(coords, str):
-        if coords not in translated:
-            raise ValueError(f"coords={coords!r} is not one of 'xy', 'xyr'; Coordinates(...) names other choices")
-        return translated[coords]
     coordinates = as_coordinates(coords)
-    channels = translated.get(coordinates.channels, coordinates.channels)
-    return layer_coords(dataclasses.replace(coordinates, channels=channels), ndim)
+    axes = {"xy": AXES[:ndim], "xyr": AXES[:ndim] + "r"}
+    if coordinates.channels not in axes:
+        return layer_coords(coords, ndim)
+    return layer_coords(dataclasses.replace(coordinates, channels=axes[coordinates.channels]), ndim)
 
 
 def axis_coords(size: int, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Tensor:

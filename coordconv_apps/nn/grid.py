@@ -27,7 +27,7 @@ class Window(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Coordinates:
-    """Choose the coordinate channels of a layer, where the short names ``"xy"`` and ``"xyr"`` do not suffice.
+    """Choose the coordinates of a layer, where a short name such as ``"xy"`` or ``"y"`` does not suffice.
 
     Every argument ``coords`` takes such an object, or a dictionary of its fields, as configuration files hold it.
 
@@ -80,6 +80,10 @@ class Coordinates:
         if not (self.function is None or callable(self.function)):
             raise ValueError(f"function={self.function!r} must be a function of the grid, or None")
 
+    def only(self, axis: str) -> Coordinates:
+        """Return the same coordinates of one axis, ``"x"``, ``"y"`` or ``"z"``."""
+        return Coordinates(axis, self.range, self.align_corners)
+
     @property
     def least_ndim(self) -> int:
         """Number of spatial axes that the channels need at least."""
@@ -122,17 +126,18 @@ class Coordinates:
         The result is not a view: torch's inductor (2.14) fails on a view of symbolic size that is saved for the
         backward.
         """
-        axes = [self._axis(size, back, window, dtype, device) for back in range(1, len(size) + 1)]
+        needed = AXES[: len(size)] if "r" in self.channels else self.channels
+        axes = {name: self._axis(size, AXES.index(name) + 1, window, dtype, device) for name in needed}
         low, high = self.range
         half, centre = (high - low) / 2, (high + low) / 2
         plain = half == 1 and centre == 0
         channels = []
         for name in self.channels:
             if name == "r":
-                radius = torch.stack(axes).square().sum(0).sqrt()
+                radius = torch.stack(list(axes.values())).square().sum(0).sqrt()
                 channels.append(radius if plain else radius * half)
             else:
-                axis = axes[AXES.index(name)]
+                axis = axes[name]
                 channels.append(axis if plain else axis * half + centre)
         grid = torch.cat(channels, dim=1)
         return grid if self.function is None else self._apply(self.function, grid)

@@ -66,7 +66,7 @@ class CoordConv2d(CoordConv, nn.Conv2d):
         padding_mode: ``"zeros"``, ``"reflect"``, ``"replicate"`` or ``"circular"``.
         device: Device of the parameters.
         dtype: Type of the parameters.
-        coords: ``"xy"`` or ``"xyr"``, or `Coordinates` for other choices.
+        coords: ``"xy"``, ``"xyr"`` or fewer of these letters, such as ``"y"``; `Coordinates` for other choices.
 
     Attributes:
         weight: ``(out_channels, in_channels / groups, kH, kW)``, as in `torch.nn.Conv2d`.
@@ -113,7 +113,7 @@ class CoordConv3d(CoordConv, nn.Conv3d):
     """`torch.nn.Conv3d` that also sees positions: `CoordConv2d` for three axes.
 
     Args:
-        coords: ``"xyz"`` or ``"xyzr"``, or `Coordinates`; all other arguments are those of `torch.nn.Conv3d`.
+        coords: Letters of ``"xyzr"``, or `Coordinates`; all other arguments are those of `torch.nn.Conv3d`.
 
     Example:
         >>> CoordConv3d(3, 4, kernel_size=3, padding=1)(torch.rand(2, 3, 7, 8, 9)).shape
@@ -183,7 +183,7 @@ class CoordConvTranspose2d(CoordConvTranspose, nn.ConvTranspose2d):
     Equal, to rounding, to a transposed convolution of the input with its coordinate channels concatenated to it.
 
     Args:
-        coords: ``"xy"`` or ``"xyr"``, or `Coordinates`; all other arguments are those of `torch.nn.ConvTranspose2d`.
+        coords: Letters of ``"xyr"``, or `Coordinates`; all other arguments are those of `torch.nn.ConvTranspose2d`.
 
     Attributes:
         weight: ``(in_channels, out_channels / groups, kH, kW)``, as in `torch.nn.ConvTranspose2d`.
@@ -227,7 +227,7 @@ class CoordConvTranspose3d(CoordConvTranspose, nn.ConvTranspose3d):
     """`torch.nn.ConvTranspose3d` that also sees positions: `CoordConvTranspose2d` for three axes.
 
     Args:
-        coords: ``"xyz"`` or ``"xyzr"``, or `Coordinates`; all other arguments are those of `torch.nn.ConvTranspose3d`.
+        coords: Letters of ``"xyzr"``, or `Coordinates`; all other arguments are those of `torch.nn.ConvTranspose3d`.
 
     Example:
         >>> CoordConvTranspose3d(3, 4, kernel_size=2, stride=2)(torch.rand(2, 3, 7, 8, 9)).shape

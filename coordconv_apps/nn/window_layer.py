@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from fractions import Fraction
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -32,17 +31,17 @@ class AxisSampling(NamedTuple):
         """Return the window's origin within the grid of the whole image, and that grid's size."""
         period = len(self.sizes)
         if isinstance(origin, Tensor):
+            if period == 1:
+                return origin * self.growth, whole * self.growth + (self.sizes[0] - self.first * self.growth)
             periods = torch.div(whole - self.first, period, rounding_mode="floor")
             phase = torch.remainder(whole - self.first, period).long()
             size = torch.tensor(self.sizes, device=origin.device)[phase] + periods * self.growth
             return origin * self.growth / period, size
-        periods, phase = divmod(whole - self.first, period)
-        return _plain(Fraction(origin * self.growth, period)), _plain(self.sizes[phase] + periods * self.growth)
-
-
-def _plain(value: float | Fraction) -> float:
-    """Return a number as an integer where it is one: coordinates are then computed as without a window."""
-    return int(value) if value == int(value) else float(value)
+        pixels = origin * self.growth
+        first = pixels // period if pixels % period == 0 else pixels / period
+        size = self.sizes[(whole - self.first) % period] + (whole - self.first) // period * self.growth
+        # Integers where possible: coordinates are then computed as without a window.
+        return first, int(size) if size == int(size) else size
 
 
 class SeesWindows:

@@ -418,8 +418,8 @@ def test_timm_is_not_imported_for_torchvisions_networks() -> None:
         ({"where": "layer9", "coords": "xy"}, "^where='layer9' selects no plain convolution"),
         ({"where": "layer9", "coords": "none"}, "^where='layer9' selects no plain convolution"),
         ({"where": "(", "coords": "xy"}, r"^where='\(' is not 'first', 'all' or a regular expression"),
-        ({"where": "first", "coords": "yx"}, "^coords='yx' is not one of"),
-        ({"coords": "yx"}, "^coords='yx' is not one of"),
+        ({"where": "first", "coords": "yx"}, "^coords='yx' must be letters of"),
+        ({"coords": "yx"}, "^coords='yx' must be letters of"),
     ],
 )
 def test_impossible_networks_are_refused_in_one_line(arguments: dict[str, Any], message: str) -> None:

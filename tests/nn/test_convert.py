@@ -276,9 +276,9 @@ def test_what_was_replaced_is_logged(caplog: pytest.LogCaptureFixture) -> None:
         ({"where": lambda name, layer: False}, "selects no plain convolution"),
         ({"where": "("}, r"where='\(' is not 'first', 'all' or a regular expression: "),
         ({"where": None}, "where=None is not 'first', 'all' or a regular expression"),
-        ({"coords": "None"}, "coords='None' is not one of 'xy', 'xyr'; Coordinates\\(\\.\\.\\.\\) names other choices"),
+        ({"coords": "None"}, "^coords='None' must be letters of 'xyzr', each once and in this order"),
         ({"on_unsupported": "warn"}, "on_unsupported='warn' is not one of 'error', 'skip'"),
-        ({"coords": "x"}, "coords='x' is not one of 'xy', 'xyr'"),
+        ({"coords": "xyz"}, "^coords='xyz' needs 3 spatial axes; with 2, it must be letters of 'xyr'$"),
         ({"init": "ones"}, "init='ones' is not one of 'zero', 'default'"),
     ],
 )

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from coordconv_apps import AddCoords, CoordConv2d, CoordConv3d, Coordinates, coordconv_layers, fold, to_coordconv
-from coordconv_apps.nn.coords import as_coordinates
+from coordconv_apps.nn.coords import as_coordinates, layer_coords
 from tests.nn.networks import UNet, sequence_network, volume_network
 
 
@@ -45,8 +45,8 @@ def polar(grid: Tensor) -> Tensor:
     return torch.stack([torch.hypot(x, y), torch.atan2(y, x), x * y])
 
 
-CHOICES = [
-    Coordinates("y"),
+CHOICES: list[str | Coordinates] = [
+    "y",
     Coordinates("r", range=(0, 1)),
     Coordinates("xyr", range=(0, 1), align_corners=False),
     Coordinates("xy", function=polar),
@@ -55,12 +55,12 @@ CHOICES = [
 
 @pytest.mark.parametrize("coords", CHOICES)
 @pytest.mark.parametrize("transposed", [False, True])
-def test_a_layer_equals_concatenation(coords: Coordinates, transposed: bool) -> None:
+def test_a_layer_equals_concatenation(coords: str | Coordinates, transposed: bool) -> None:
     """With the paper's picture of the layer: `AddCoords`, then torch's convolution over all channels."""
     torch.manual_seed(0)
     plain = nn.ConvTranspose2d if transposed else nn.Conv2d
     layer: Any = to_coordconv(plain(3, 4, 3, stride=2, padding=1).double(), coords=coords, init="default")
-    count, axis = coords.count(2), 0 if transposed else 1
+    count, axis = as_coordinates(coords).count(2), 0 if transposed else 1
     assert layer.coord_weight.shape[axis] == count
     whole: Any = plain(3 + count, 4, 3, stride=2, padding=1).double()
     whole.weight = nn.Parameter(torch.cat([layer.weight, layer.coord_weight], dim=axis))
@@ -84,7 +84,8 @@ def test_a_layer_equals_concatenation(coords: Coordinates, transposed: bool) -> 
 
 
 def test_a_choice_is_plain_values() -> None:
-    for coords in CHOICES[:3]:
+    for coords in (Coordinates("y", align_corners=False), *CHOICES[1:3]):
+        assert isinstance(coords, Coordinates)
         fields = json.loads(json.dumps(coords.as_dict()))
         assert as_coordinates(fields) == Coordinates(**fields) == coords
         assert CoordConv2d(1, 2, 3, coords=fields).coords == coords
@@ -93,10 +94,14 @@ def test_a_choice_is_plain_values() -> None:
         file.seek(0)
         assert Coordinates(**torch.load(file, weights_only=True)) == coords
     with pytest.raises(ValueError, match=r"^function=polar is no plain value; save the other fields and pass the func"):
-        CHOICES[3].as_dict()
-    layer = CoordConv2d(1, 2, 3, coords={"channels": "xyr", "range": [-1, 1]})
-    assert layer.coords == "xyr"  # what has a short name is called by it
-    assert "coords=Coordinates(channels='y', range=(-1.0, 1.0)" in repr(CoordConv2d(1, 2, 3, coords=CHOICES[0]))
+        as_coordinates(CHOICES[3]).as_dict()
+    assert "coords=Coordinates(channels='r', range=(0.0, 1.0)" in repr(CoordConv2d(1, 2, 3, coords=CHOICES[1]))
+    for name in ("y", "xr", "xyr"):  # what has a short name is called by it
+        for given in (name, Coordinates(name), {"channels": name, "range": [-1, 1]}, Coordinates(name).as_dict()):
+            layer = CoordConv2d(1, 2, 3, coords=given)
+            assert layer.coords == layer_coords(given, 2) == name
+            assert repr(layer).endswith(f"coords={name!r})")
+            assert AddCoords(given, ndim=2).coords == name
 
 
 def test_a_model_s_layers_of_other_axes() -> None:
@@ -107,10 +112,14 @@ def test_a_model_s_layers_of_other_axes() -> None:
     assert layer.coord_weight.shape[1] == 2
     model = sequence_network()
     with pytest.raises(ValueError, match="channels='y' needs 2 spatial axes; the layer has 1"):
-        to_coordconv(model, "all", coords=Coordinates("y"))
+        to_coordconv(model, "all", coords=Coordinates("y", range=(0, 1)))
+    with pytest.raises(ValueError, match="coords='y' needs 2 spatial axes; with 1, it must be letters of 'xr'"):
+        to_coordconv(model, "all", coords="y")
     assert not coordconv_layers(model)
-    assert AddCoords(Coordinates("z"))(torch.zeros(1, 1, 2, 3, 4)).shape == (1, 2, 2, 3, 4)
-    assert AddCoords(Coordinates("y"), ndim=3)(torch.zeros(1, 2, 3, 4)).shape == (2, 2, 3, 4)
+    model = to_coordconv(volume_network(), "all", coords="yz")
+    assert {layer.coords for layer in coordconv_layers(model).values()} == {"yz"}
+    assert AddCoords("z")(torch.zeros(1, 1, 2, 3, 4)).shape == (1, 2, 2, 3, 4)
+    assert AddCoords("y", ndim=3)(torch.zeros(1, 2, 3, 4)).shape == (2, 2, 3, 4)
 
 
 @pytest.mark.parametrize(
@@ -136,6 +145,6 @@ def test_a_wrong_choice_is_named(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         to_coordconv(model, coords=fields)
     assert not coordconv_layers(model)
-    for coords in ("y", 3, None):
-        with pytest.raises(ValueError, match=f"coords={coords!r} is not one of"):
+    for coords in (3, None):
+        with pytest.raises(ValueError, match=f"coords={coords!r} must be letters of"):
             CoordConv2d(3, 4, 3, coords=coords)  # type: ignore[arg-type]  # wrong on purpose

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from coordconv_apps import AddCoords, axis_coords, coord_grid
+from coordconv_apps import AddCoords, Coordinates, axis_coords, coord_grid
 from coordconv_apps.nn.coords import coord_channels, coords_for
 from tests.nn.reference import coordinates
 
@@ -77,13 +77,18 @@ def test_a_specification_names_its_channels(coords: str, ndim: int, count: int) 
     assert coord_channels(coords, ndim) == count
     assert coords_for("xyr" if coords.endswith("r") else "xy", ndim) == coords
     assert coords_for(coords, ndim) == coords
+    for subset in ("x", "y", "r", "xr", "yr", "z", "xz"):
+        if Coordinates(subset).least_ndim <= ndim:
+            assert coord_channels(subset, ndim) == len(subset)
+            assert coords_for(subset, ndim) == coords_for(Coordinates(subset), ndim) == subset
 
 
-@pytest.mark.parametrize("coords", ["", "r", "yx", "none", "xyrr", "XY", "x", "xyz"])
+@pytest.mark.parametrize("coords", ["", "yx", "none", "xyrr", "XY", "xyz", "z", "zr"])
 def test_other_specifications_of_an_image_are_refused(coords: str) -> None:
-    with pytest.raises(ValueError, match=f"coords={coords!r} is not one of 'xy', 'xyr'"):
+    match = f"coords={coords!r} {'needs 3 spatial axes; with 2,' if 'z' in coords else 'must be letters of'}"
+    with pytest.raises(ValueError, match=match):
         coord_channels(coords, 2)
-    with pytest.raises(ValueError, match=f"coords={coords!r} is not one of 'xy', 'xyr'"):
+    with pytest.raises(ValueError, match=match):
         coords_for(coords, 2)
 
 
@@ -135,9 +140,9 @@ def test_add_coords_passes_gradients_and_names_its_coordinates() -> None:
     assert repr(AddCoords("xyr")) == "AddCoords(coords='xyr')"
 
 
-@pytest.mark.parametrize("coords", ["", "r", "y", "yx", "xz", "wxyz", "xyzzy", "xrr"])
+@pytest.mark.parametrize("coords", ["", "yx", "wxyz", "xyzzy", "xrr", "none"])
 def test_add_coords_refuses_unknown_coordinates(coords: str) -> None:
-    with pytest.raises(ValueError, match=f"coords={coords!r} is not one of"):
+    with pytest.raises(ValueError, match=f"coords={coords!r} must be letters of 'xyzr'"):
         AddCoords(coords)
 
 

@@ -193,7 +193,7 @@ def test_sizes_and_batches_may_alternate() -> None:
 
 def test_large_maps_are_remembered_where_they_are_small_beside_the_batch() -> None:
     """Otherwise a network remembers much more than it needs at once: it holds the output of one layer at a time."""
-    layer, large = CoordConv2d(1, 4, 1).eval(), torch.randn(16, 1, 256, 256)  # a map of 1 MiB
+    layer, large = CoordConv2d(1, 4, 1, coords="xyr").eval(), torch.randn(16, 1, 256, 256)  # a map of 1 MiB
     for batch in (1, 2, 15):
         assert [convolutions(layer, large[:batch]) for _ in range(3)] == [2, 2, 2]
     assert convolutions(layer, large[0]) == convolutions(layer, large[0]) == 2
@@ -210,6 +210,20 @@ def test_large_maps_are_remembered_where_they_are_small_beside_the_batch() -> No
     assert other._grid is None, "coordinates are twice as large as the output"
     for size in (32, 64):
         assert [convolutions(layer, large[:1, :, :size, :size]) for _ in range(2)] == [2, 1]
+
+
+def test_rows_and_columns_of_large_maps_are_remembered() -> None:
+    """They take a few KiB, so single large images need no computation either."""
+    layer, large = CoordConv2d(1, 4, 3, padding=1).eval(), torch.randn(16, 1, 256, 256)  # a map of 1 MiB
+    with torch.no_grad():
+        expected = concatenated(layer, large)
+        for batch in (1, 2, 15):
+            assert [convolutions(layer, large[:batch]) for _ in range(3)] == [3, 1, 1]
+            torch.testing.assert_close(layer(large[:batch]), expected[:batch])
+            assert layer._remembered is not None
+            assert layer._remembered.value.nbytes < 2**16
+        layer.coord_weight.data.mul_(2)
+        torch.testing.assert_close(layer(large[:15]), concatenated(layer, large[:15]))
 
 
 def test_inputs_of_several_sizes_may_give_one_output_size() -> None:
