@@ -48,7 +48,10 @@ def detection_loss(model: nn.Module, images: Tensor) -> Tensor:
 
 def detector() -> nn.Module:
     """Return a detector that keeps the size of its input."""
-    return fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=11, min_size=320, max_size=320)
+    model: nn.Module = fasterrcnn_resnet50_fpn(
+        weights=None, weights_backbone=None, num_classes=11, min_size=320, max_size=320
+    )
+    return model
 
 
 def plain_loss(model: nn.Module, images: Tensor) -> Tensor:
@@ -75,7 +78,7 @@ def make_steps(model: Model, batch: int, training: bool) -> dict[str, Callable[[
 
     def step(network: nn.Module) -> Callable[[], None]:
         def train_step() -> None:
-            model.train(network, images).backward()  # type: ignore[no-untyped-call]  # torch's
+            model.train(network, images).backward()
             network.zero_grad(set_to_none=True)
 
         def eval_step() -> None:

@@ -19,7 +19,7 @@ from coordconv_apps.nn.coords import CoordsLike, as_coordinates, coord_channels,
 from coordconv_apps.nn.functional import CHANNELS_LAST, AddCoordMap, Geometry, coord_map, is_channels_last
 from coordconv_apps.nn.grid import AXES, Coordinates
 from coordconv_apps.nn.remembered_map import RememberedMap, is_small
-from coordconv_apps.nn.separated_map import MapPart, SeparatedMap, equal_positions, like
+from coordconv_apps.nn.separated_map import EqualPositions, MapPart, SeparatedMap, equal_positions, like
 from coordconv_apps.nn.torch_internals import (
     ConvNd,
     convolve,
@@ -178,12 +178,12 @@ class CoordLayer(SeesWindows, ConvNd):
             or (y.is_cuda and torch.cuda.is_current_stream_capturing())  # a graph must own all that it reads
         ):
             return y + self._map(y, self._padded_grid(self._size(input), y), input)
+        value: Tensor | SeparatedMap
         weight, bias = self.coord_weight, self.bias
         learns = torch.is_grad_enabled() and (weight.requires_grad or (bias is not None and bias.requires_grad))
         if self.window is not None and isinstance(self.window.origin, Tensor):  # comparing values would synchronise
-            value = None if learns or not self._differs_by_sample() else self._separated_map(y, input)
-            if value is None:
-                value = self._map(y, self._padded_grid(self._size(input), y), input)
+            parts = self._separated_map(y, input) if not learns and self._map_is_large(y) else None
+            value = self._map(y, self._padded_grid(self._size(input), y), input) if parts is None else parts
         elif learns:
             grid = self._remembered_grid(self._size(input), y)
             if y.dim() == self.ndim + 1 or y.is_complex():
@@ -204,10 +204,8 @@ class CoordLayer(SeesWindows, ConvNd):
             if remembered is not None and remembered.fits(key, weight, bias):
                 return remembered.value
         with torch.inference_mode(False), torch.no_grad():  # a cached map may be used in any mode later
-            one_sample = y.nbytes // max(y.shape[0], 1) if y.dim() == self.ndim + 2 else y.nbytes
-            value = self._separated_map(y, input) if cacheable and not is_small(one_sample, y) else None
-            if value is None:
-                value = self._map(y, self._remembered_grid(self._size(input), y), input)
+            parts = self._separated_map(y, input) if cacheable and self._map_is_large(y) else None
+            value = self._map(y, self._remembered_grid(self._size(input), y), input) if parts is None else parts
             if cacheable and is_small(value.nbytes, y):
                 copies = (weight.detach().clone(), None if bias is None else bias.detach().clone())
                 self._remembered = RememberedMap(value, key, *copies)
@@ -217,9 +215,11 @@ class CoordLayer(SeesWindows, ConvNd):
         """Return the map as rows and columns, or None where it does not have that form or would be rounded twice."""
         return None
 
-    def _differs_by_sample(self) -> bool:
-        """Return whether the present window, of tensors, is another one for each sample."""
-        return any(isinstance(place, Tensor) and place.dim() == 2 and len(place) > 1 for place in self.window or ())
+    def _map_is_large(self, y: Tensor) -> bool:
+        """Return whether the map of every position is large beside the batch ``y``, or another one for each sample."""
+        if any(isinstance(place, Tensor) and place.dim() == 2 and len(place) > 1 for place in self.window or ()):
+            return True
+        return not is_small(y.nbytes // max(y.shape[0], 1) if y.dim() == self.ndim + 2 else y.nbytes, y)
 
     def _map(self, y: Tensor, grid: Tensor, input: Tensor) -> Tensor:
         value = coord_map(grid, self.coord_weight, self.bias, self._geometry(y, input), y.dtype)
@@ -252,16 +252,17 @@ class CoordConv(CoordLayer):
         if y.dtype not in (torch.float32, torch.float64):
             return None
         size, padding, (stride, _, dilation, *_) = self._size(input), self._grid_padding(), self._geometry(y, input)
-        equal = [
-            equal_positions(size[i], y.shape[i + 2], padding[2 - 2 * i], stride[i], dilation[i], self.kernel_size[i])
-            for i in range(2)
-        ]
-        parts, bias = [], self.bias
-        for channel, name in enumerate(coords.channels):
-            across = AXES.index(name)  # x is constant along the first spatial axis, y along the second
-            same = equal[across]
+        # x is constant along the first spatial axis, y along the second.
+        equal: dict[int, EqualPositions] = {}
+        for i in map(AXES.index, coords.channels):
+            same = equal_positions(
+                size[i], y.shape[i + 2], padding[2 - 2 * i], stride[i], dilation[i], self.kernel_size[i]
+            )
             if same is None:
                 return None
+            equal[i] = same
+        parts, bias = [], self.bias
+        for channel, (name, (across, same)) in enumerate(zip(coords.channels, equal.items(), strict=True)):
             small = tuple(same.reduced(n, stride[i]) if i == across else n for i, n in enumerate(size))
             grid, weight = self._padded_grid(small, y, coords.only(name)), self.coord_weight[:, channel, None]
             part = coord_map(grid, weight.contiguous(), bias, self._geometry(y, input), y.dtype)
