@@ -9,10 +9,11 @@ with `VecFrameStack`, in one process and in one per game. The upper bound is ale
 the same emulators but none of the handling of lives, FIRE and SB3's infos.
 
 training: steps per second of whole trainings, with the settings of `rl/configs/<algorithm>_atari.yaml`: ours without
-and with coordinates, through the command line with its loggers and checks, against `learn` of SB3's A2C and PPO with
-`CnnPolicy`, `make_atari_env` and `VecFrameStack`, without logger or progress bar, as is its default. A second table
-shows where the time goes. The time before the second rollout does not count, and there are no evaluations. Both arms
-are also compared by CPU time, which other programs hardly affect.
+and with coordinates, and with coordinates in bf16-mixed precision, which is fast on CPUs with AVX512-BF16 or AMX,
+through the command line with its loggers and checks, against `learn` of SB3's A2C and PPO with `CnnPolicy`,
+`make_atari_env` and `VecFrameStack`, without logger or progress bar, as is its default. A second table shows where the
+time goes. The time before the second rollout does not count, and there are no evaluations. Both arms are also compared
+by CPU time, which other programs hardly affect.
 
 extractors: forward and backward passes of `CoordConvNatureCNN`, relative to those of SB3's `NatureCNN`.
 
@@ -79,7 +80,12 @@ STOCK: dict[str, type[DummyVecEnv | SubprocVecEnv]] = {"DummyVecEnv": DummyVecEn
 """SB3's kinds of environments; the first is its default."""
 EMULATORS = "ale-py"
 """ale-py's vector environment, unchanged."""
-ARMS = ("none", "xy")
+ARMS = {
+    "none": ["--model.coords=none"],
+    "xy": ["--model.coords=xy"],
+    "xy, bf16-mixed": ["--model.coords=xy", "--trainer.precision=bf16-mixed"],
+}
+"""Flags of our trainings by name."""
 PARTS = ("acting", "environment", "updating")
 
 
@@ -256,12 +262,12 @@ class TakeTurns(Callback):
             trainer.should_stop = True
 
 
-def train_ours(baton: Baton, algorithm: str, coords: str, game: str, accelerator: str) -> None:
-    """Train with the algorithm's config through the command line."""
+def train_ours(baton: Baton, algorithm: str, arm: str, game: str, accelerator: str) -> None:
+    """Train with the algorithm's config and the flags of one of `ARMS` through the command line."""
     TakeTurns.baton = baton
     with tempfile.TemporaryDirectory() as runs:
         args = ["fit", f"--config={CONFIGS / algorithm}_atari.yaml", f"--runs_dir={runs}"]
-        args += [f"--model.coords={coords}", f"--model.game={game}"]
+        args += [*ARMS[arm], f"--model.game={game}"]
         args += [f"--trainer.accelerator={accelerator}", "--trainer.devices=1", "--trainer.limit_val_batches=0"]
         run("rl", RLTask, RLData, args, callbacks=[TakeTurns])  # no pictures: they belong to evaluations
 
@@ -334,7 +340,7 @@ def training_table(options: argparse.Namespace) -> None:
     for algorithm in options.algorithms:
         common = {"algorithm": algorithm, "game": game, "accelerator": options.accelerator}
         contenders = {kind: partial(train_stock, kind=kind, **common) for kind in STOCK}
-        contenders |= {arm: partial(train_ours, coords=arm, **common) for arm in ARMS}
+        contenders |= {arm: partial(train_ours, arm=arm, **common) for arm in ARMS}
         turns = race(contenders, options)
         for name, own in turns.items():
             times = ratio(own, turns[first])

@@ -77,9 +77,23 @@ def evaluate_actions(policy: ActorCriticPolicy, observations: Tensor, actions: T
     return Predictions(values, log_probs.gather(1, actions[:, None])[:, 0], entropy)
 
 
+def predict_values(policy: ActorCriticPolicy, observations: Tensor) -> Tensor:
+    """Return the values of states, float32 ``(N,)``, like the policy's ``predict_values``.
+
+    Args:
+        policy: The policy.
+        observations: uint8 ``(N, C, H, W)`` on the policy's device.
+    """
+    if not isinstance(policy.action_dist, CategoricalDistribution):
+        return policy.predict_values(observations).flatten().float()
+    return _values_and_log_probs(policy, observations)[0]
+
+
 def _values_and_log_probs(policy: ActorCriticPolicy, observations: Tensor) -> tuple[Tensor, Tensor]:
     """Return values ``(N,)`` and the log-probabilities ``(N, num_actions)`` of all discrete actions."""
-    images = observations.float()
+    device = observations.device.type
+    # The integers 0 to 255 are exact in every precision.
+    images = observations.to(torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else torch.float32)
     if policy.normalize_images:
         images.div_(255)
     if policy.share_features_extractor:
@@ -87,9 +101,11 @@ def _values_and_log_probs(policy: ActorCriticPolicy, observations: Tensor) -> tu
     else:
         latent_pi = policy.mlp_extractor.forward_actor(policy.pi_features_extractor(images))
         latent_vf = policy.mlp_extractor.forward_critic(policy.vf_features_extractor(images))
-    values: Tensor = policy.value_net(latent_vf)
-    logits: Tensor = policy.action_net(latent_pi)
-    return values[:, 0].float(), logits.float().log_softmax(1)
+    # The heads take no time, and PPO compares probabilities: they are in single precision.
+    with torch.autocast(device, enabled=False):
+        values: Tensor = policy.value_net(latent_vf.float())
+        logits: Tensor = policy.action_net(latent_pi.float())
+    return values[:, 0], logits.log_softmax(1)
 
 
 def values_and_logits(policy: BasePolicy, observations: Any) -> tuple[Tensor, Tensor]:  # noqa: ANN401  # a tensor or a dict

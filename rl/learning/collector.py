@@ -8,6 +8,7 @@ results are stored while the environments step.
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -16,10 +17,12 @@ from gymnasium import spaces
 from stable_baselines3.common.preprocessing import get_action_dim
 from torch import Tensor
 
-from rl.learning.actions import sample_actions
+from rl.learning.actions import predict_values, sample_actions
 from rl.learning.advantages import Rollout, compute_advantages
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
     from stable_baselines3.common.policies import ActorCriticPolicy
     from stable_baselines3.common.vec_env import VecEnv
@@ -92,7 +95,7 @@ class Collector:
         truncated: list[tuple[int, int, NDArray[np.uint8]]] = []
         if noise is not None:
             noise = noise.to(self.device)
-        with torch.no_grad():
+        with torch.no_grad(), _cached_autocast(self.device.type):
             for step in range(self.steps):
                 dones, infos = self._step(step, policy, None if noise is None else noise[step], timings)
                 for number in np.flatnonzero(dones).tolist():
@@ -147,10 +150,10 @@ class Collector:
         """Compute advantages ``(T, N)``; truncated episodes continue with the value of their last state."""
         if truncated:
             steps, numbers, images = zip(*truncated, strict=True)
-            values = policy.predict_values(torch.as_tensor(np.stack(images)).to(self.device))
-            self._rewards[list(steps), list(numbers)] += self.gamma * values[:, 0].float().cpu().numpy()
+            values = predict_values(policy, torch.as_tensor(np.stack(images)).to(self.device))
+            self._rewards[list(steps), list(numbers)] += self.gamma * values.cpu().numpy()
         assert self._last is not None
-        last = policy.predict_values(torch.as_tensor(self._last).to(self.device))[:, 0].float().cpu().numpy()
+        last = predict_values(policy, torch.as_tensor(self._last).to(self.device)).cpu().numpy()
         estimates = compute_advantages(
             self._rewards,
             self.values.cpu().numpy(),
@@ -161,3 +164,12 @@ class Collector:
             gae_lambda=self.gae_lambda,
         )
         return torch.from_numpy(estimates)
+
+
+@contextmanager
+def _cached_autocast(device_type: str) -> Iterator[None]:
+    """Convert each weight to half precision once for a whole rollout; Lightning's autocast does so in every step."""
+    dtype, is_enabled = torch.get_autocast_dtype(device_type), torch.is_autocast_enabled(device_type)
+    with torch.autocast(device_type, dtype, enabled=is_enabled, cache_enabled=True):
+        yield
+    torch.clear_autocast_cache()  # an update changes the weights

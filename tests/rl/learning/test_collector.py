@@ -11,7 +11,7 @@ from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.callbacks import CallbackList
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
-from rl.learning.actions import action_noise, sample_actions
+from rl.learning.actions import action_noise, predict_values, sample_actions
 from rl.learning.collector import Collector
 from rl.learning.timings import Timings
 from tests.helpers.devices import EVERY_DEVICE
@@ -93,3 +93,22 @@ def test_actions_that_are_numbers_are_clipped_for_the_game_alone(device: str) ->
     assert not np.array_equal(taken, played.actions.cpu().numpy())
     _, log_probs, _ = policy.evaluate_actions(played.observations.flatten(0, 1), played.actions.flatten(0, 1))
     torch.testing.assert_close(log_probs, played.log_probs.flatten(), rtol=1e-5, atol=1e-5)
+
+
+def test_half_precision_converts_each_weight_once_for_a_rollout() -> None:
+    steps, games = 6, 2
+    torch.manual_seed(0)
+    policy = A2C("CnnPolicy", Dots(games, 0), device="cpu").policy
+    collector = Collector(Dots(games, 0), steps, gamma=0.9, gae_lambda=1.0, device=torch.device("cpu"))
+    noise = action_noise(0, 0, steps, games, 2)
+    weight = policy.get_parameter("features_extractor.linear.0.weight")
+    with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
+        collector.collect(policy, noise, Timings())
+        with torch.no_grad():
+            weight.mul_(3)  # an update
+        with torch.profiler.profile(record_shapes=True) as profile:
+            played = collector.collect(policy, noise, Timings())
+        expected = predict_values(policy, played.observations[0])
+    converted = [event for event in profile.events() if event.name == "aten::_to_copy"]
+    assert [event.input_shapes[0] for event in converted].count(list(weight.shape)) == 1
+    torch.testing.assert_close(played.values[0], expected)
