@@ -77,6 +77,7 @@ docs: env ## Build the documentation site into build/site, offline; a warning is
 
 bench: env ## Print the tables of the benchmarks
 	$(BIN)/python benchmarks/layers.py
+	$(BIN)/python benchmarks/models.py
 	$(BIN)/python benchmarks/canvas.py
 	$(BIN)/python benchmarks/coordinates.py
 	$(BIN)/python benchmarks/generative.py
