@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 from coordconv_apps.cli.start import check_command
 from coordconv_apps.utils.extras import required_extra
+from coordconv_apps.utils.imports import without_collections
 
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run the application with command-line arguments; with those of the process if None."""
     args = check_command("classification", args)
-    with required_extra("classification"):
+    with required_extra("classification"), without_collections():
         from classification.data import ClassificationData
         from classification.pictures import ClassificationPictures
         from classification.predictions import ClassificationPredictionWriter

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from coordconv_apps.cli.start import check_command
 from coordconv_apps.utils.errors import UserError
 from coordconv_apps.utils.extras import required_extra
+from coordconv_apps.utils.imports import without_collections
 
 if TYPE_CHECKING:
     from detection.data_module import DetectionDataModule
@@ -32,7 +33,7 @@ def choose_data(given: Mapping[str, Any]) -> type[DetectionDataModule]:
 def main(args: Sequence[str] | None = None) -> None:
     """Run the application with ``args``; with the arguments of the process if None."""
     args = check_command("detection", args)
-    with required_extra("detection"):
+    with required_extra("detection"), without_collections():
         from coordconv_apps.cli.app import run
         from detection.data import DetectionData
         from detection.pictures import DetectionPictures

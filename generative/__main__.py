@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 from coordconv_apps.cli.start import check_command
 from coordconv_apps.utils.extras import required_extra
+from coordconv_apps.utils.imports import without_collections
 
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run the application with command-line arguments; with those of the process if None."""
     args = check_command("generative", args)
-    with required_extra("generative"):
+    with required_extra("generative"), without_collections():
         from coordconv_apps.cli.app import run
         from generative.data import GenerativeData
         from generative.pictures import GenerativePictures

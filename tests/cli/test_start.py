@@ -146,3 +146,26 @@ for module in modules:
     assert done.returncode == 0, done.stderr
     ends = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("status ")]
     assert ends == ["0", "2"] * (len(APPLICATIONS) + 1)
+
+
+def test_a_command_imports_heavy_packages_only_when_it_needs_them() -> None:
+    """Torch, Lightning and what these import are all that the help of a command takes seconds for."""
+    code = """
+import runpy, sys
+heavy = {
+    "ale_py", "cv2", "faster_coco_eval", "gymnasium", "minigrid", "onnx", "onnxruntime", "onnxscript", "pandas",
+    "pycocotools", "pygame", "sklearn", "stable_baselines3", "tensorboard", "tensorflow", "timm",
+    "torchao", "transformers",
+}
+for module in sys.argv[1:]:
+    sys.argv = ["-m", "fit", "--help"]
+    sys.orig_argv = ["python", "-m", module, "fit", "--help"]
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    except SystemExit as stopped:
+        assert not stopped.code, module
+    of_sb3 = {"cv2", "gymnasium", "stable_baselines3", "tensorboard"} if module == "rl" else set()
+    assert not (heavy - of_sb3) & set(sys.modules), (module, heavy & set(sys.modules))
+"""
+    done = subprocess.run([sys.executable, "-c", code, *APPLICATIONS], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
