@@ -83,6 +83,8 @@ bench: env ## Print the tables of the benchmarks
 	$(BIN)/python benchmarks/generative.py
 	$(BIN)/python benchmarks/classification.py
 	$(BIN)/python benchmarks/rl.py
+	$(BIN)/python benchmarks/start.py
+	$(BIN)/python benchmarks/scaling.py
 
 dist: env ## Build the sdist, and the wheel from it, into dist/
 	rm -rf dist

@@ -48,6 +48,26 @@ class Network(NamedTuple):
     latency: float  # seconds per doubling of the number of GPUs, for each bucket
 
 
+class Cluster(NamedTuple):
+    """GPUs, and whether they are in one machine."""
+
+    name: str
+    gpus: int
+    one_machine: bool
+
+
+def cluster(text: str) -> Cluster:
+    """Return the cluster that a text means: a number of GPUs in machines of 8, or machines x GPUs of each.
+
+    >>> cluster("64"), cluster("2x4")
+    (Cluster(name='64 GPUs', gpus=64, one_machine=False), Cluster(name='2 x 4 GPUs', gpus=8, one_machine=False))
+    """
+    machines, times, each = text.partition("x")
+    if times:
+        return Cluster(f"{machines} x {each} GPUs", int(machines) * int(each), int(machines) == 1)
+    return Cluster(f"{text} GPUs", int(text), int(text) <= GPUS_PER_MACHINE)
+
+
 def resnet50() -> nn.Module:
     """Build the classifier of resnet50_imagefolder.yaml with coordinates."""
     return build_classifier("resnet50", num_classes=1000, coords="xyr", where="stem")
@@ -81,50 +101,56 @@ WORKLOADS = (
 )
 
 
-def all_reduce_seconds(size: float, gpus: int, network: Network) -> float:
-    """Return the time to sum ``size`` bytes over GPUs: 2 (N - 1) / N of them pass through each connection.
+def all_reduce_seconds(size: float, cluster: Cluster, network: Network) -> float:
+    """Return the time to sum ``size`` bytes over N GPUs: 2 (N - 1) / N of them pass through each connection.
 
-    >>> round(1000 * all_reduce_seconds(100e6, 8, Network(inside=200e9, between=25e9, latency=1e-5)), 3)
-    0.995
+    >>> network = Network(inside=200e9, between=25e9, latency=1e-5)
+    >>> [round(1000 * all_reduce_seconds(100e6, cluster(name), network), 3) for name in ("8", "2x4")]
+    [0.995, 7.12]
     """
-    bandwidth = network.inside if gpus <= GPUS_PER_MACHINE else network.between
+    bandwidth = network.inside if cluster.one_machine else network.between
     buckets = math.ceil(size / BUCKET)
-    return 2 * (gpus - 1) / gpus * size / bandwidth + buckets * network.latency * math.log2(gpus)
+    return 2 * (cluster.gpus - 1) / cluster.gpus * size / bandwidth + buckets * network.latency * math.log2(
+        cluster.gpus
+    )
 
 
-def efficiency(size: float, step: float, variation: float, gpus: int, network: Network) -> float:
+def efficiency(size: float, step: float, variation: float, cluster: Cluster, network: Network) -> float:
     """Return the fraction of N times the speed of one GPU that N GPUs are expected to reach.
 
     Args:
         size: Bytes of all gradients.
         step: Seconds of a step on one GPU.
         variation: Standard deviation of a step's time between processes, as a fraction of it.
-        gpus: Number of GPUs, N.
+        cluster: The N GPUs.
         network: The connections.
     """
-    last = all_reduce_seconds(min(size, BUCKET), gpus, network)  # nothing is left to compute meanwhile
-    exposed = max(last, all_reduce_seconds(size, gpus, network) - BACKWARD * step)
-    slowest = step * (1 + variation * math.sqrt(2 * math.log(gpus)))  # expected maximum of N normal values
+    last = all_reduce_seconds(min(size, BUCKET), cluster, network)  # nothing is left to compute meanwhile
+    exposed = max(last, all_reduce_seconds(size, cluster, network) - BACKWARD * step)
+    slowest = step * (1 + variation * math.sqrt(2 * math.log(cluster.gpus)))  # expected maximum of N normal values
     return step / (slowest + exposed)
 
 
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--gpus", type=int, nargs="+", default=[8, 64, 512], help="numbers of GPUs")
-    parser.add_argument("--inside", type=float, default=200.0, help="GB/s per GPU within a machine of 8 (NVLink)")
+    clusters = [cluster(text) for text in ("8", "2x4", "64", "512")]
+    parser.add_argument(
+        "--gpus", type=cluster, nargs="+", default=clusters, help="GPUs in machines of 8, or such as 2x4"
+    )
+    parser.add_argument("--inside", type=float, default=200.0, help="GB/s per GPU within a machine (NVLink)")
     parser.add_argument("--between", type=float, default=25.0, help="GB/s per GPU between machines (200 Gbit/s)")
     parser.add_argument("--latency", type=float, default=10.0, help="microseconds per doubling of GPUs and bucket")
     steps = [workload.step_ms for workload in WORKLOADS]
     parser.add_argument("--step_ms", type=float, nargs=len(steps), default=steps, help="milliseconds of each step")
     args = parser.parse_args()
     network = Network(args.inside * 1e9, args.between * 1e9, args.latency * 1e-6)
-    heads = ["on each GPU", "parameters", "MB all-reduced", "step, ms (assumed)", *(f"{n} GPUs" for n in args.gpus)]
+    heads = ["on each GPU", "parameters", "MB all-reduced", "step, ms (assumed)", *(each.name for each in args.gpus)]
     print(f"| {' | '.join(heads)} |\n|{' --- |' * len(heads)}")
     for workload, step_ms in zip(WORKLOADS, args.step_ms, strict=True):
         parameters = parameter_count(workload.build())
         size, step = BYTES * parameters, step_ms / 1000
-        estimates = [f"{100 * efficiency(size, step, workload.variation, n, network):.0f} %" for n in args.gpus]
+        estimates = [f"{100 * efficiency(size, step, workload.variation, each, network):.0f} %" for each in args.gpus]
         cells = [workload.name, f"{parameters:,}", f"{size / 1e6:.1f}", f"{step_ms:g}", *estimates]
         print(f"| {' | '.join(cells)} |")
 
