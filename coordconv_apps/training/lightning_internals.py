@@ -39,6 +39,14 @@ def logs_this_step(trainer: Trainer) -> bool:
     return trainer._logger_connector.should_update_logs
 
 
+def epoch_log_step(trainer: Trainer) -> int:
+    """Return the step at which Lightning logs the metrics of the epoch that ends; 0 outside of a training.
+
+    ``trainer.global_step`` counts the steps of all optimizers, and is one ahead.
+    """
+    return max(trainer.fit_loop.epoch_loop._batches_that_stepped - 1, 0)
+
+
 def batches_that_stepped(loops: dict[str, Any]) -> int:
     """Return Lightning's step for logging from the ``loops`` of a checkpoint: ``trainer.global_step`` counts others."""
     batches: int = loops["fit_loop"]["epoch_loop.state_dict"]["_batches_that_stepped"]

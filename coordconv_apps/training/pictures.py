@@ -14,6 +14,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from PIL.Image import Image
 
 from coordconv_apps.runs.folder import run_dir
+from coordconv_apps.training.lightning_internals import epoch_log_step
 from coordconv_apps.training.trainer_access import attached_datamodule
 from coordconv_apps.utils.files import atomic_write
 
@@ -77,12 +78,13 @@ class Pictures(Callback):
                 module.training = True
         from torchvision.transforms.v2.functional import pil_to_tensor
 
+        step = epoch_log_step(trainer)  # that of the metrics: a resumed run drops what has later steps
         for name, picture in pictures.items():
             with atomic_write(run_dir(trainer) / "pictures" / f"{name}.png", "wb") as file:
                 picture.save(file, format="PNG")
             for logger in trainer.loggers:
                 if isinstance(logger, TensorBoardLogger):
                     pixels = pil_to_tensor(picture.convert("RGB"))
-                    logger.experiment.add_image(f"pictures/{name}", pixels, trainer.global_step)
+                    logger.experiment.add_image(f"pictures/{name}", pixels, step)
                 elif isinstance(logger, ImageLogger):
-                    logger.log_image(f"pictures/{name}", [picture], step=trainer.global_step)
+                    logger.log_image(f"pictures/{name}", [picture], step=step)

@@ -42,6 +42,17 @@ def test_a_checkpoint_counts_the_batches_that_stepped() -> None:
     assert internals.batches_that_stepped(loops) == 0
 
 
+def test_the_step_at_which_an_epoch_is_logged() -> None:
+    trainer = make_trainer()
+    assert internals.epoch_log_step(trainer) == 0
+    trainer.fit_loop.epoch_loop._batches_that_stepped = 5
+    assert internals.epoch_log_step(trainer) == 4
+    source = inspect.getsource(type(trainer.fit_loop).on_advance_end)
+    before, after = source.split("update_train_epoch_metrics()")
+    assert "_batches_that_stepped -= 1" in before, "metrics of an epoch have the step of its last batch"
+    assert "_batches_that_stepped += 1" in after
+
+
 def test_the_steps_that_are_logged() -> None:
     trainer = make_trainer(log_every_n_steps=3)
     trainer.training = True

@@ -37,9 +37,10 @@ class CountedPictures(ToyPictures):
         return {"one": Image.new("RGB", (4, 3), colour), "two": Image.new("L", (2, 2), 7)}
 
 
-def fit(runs: Path, every: int, epochs: int = 4) -> Path:
+def fit(runs: Path, every: int, epochs: int = 4, *more: str) -> Path:
     CountedPictures.drawn = []
     args = ["fit", f"--runs_dir={runs}", f"--trainer.max_epochs={epochs}", f"--counted_pictures.every_n_epochs={every}"]
+    args += more
     run("toy", ToyTask, ToyData, args, callbacks=[CountedPictures])
     return runs / "toy" / "default" / "version_0"
 
@@ -59,14 +60,34 @@ def test_pictures_change_nothing_of_a_training(tmp_path: Path) -> None:
     assert (with_pictures / "metrics.csv").read_text() == (without / "metrics.csv").read_text()
 
 
-def test_pictures_are_in_tensorboard(tmp_path: Path) -> None:
+def steps_in_tensorboard(folder: Path) -> list[int]:
+    """Return the steps of the pictures that TensorBoard shows, which are those of the validations."""
     from tensorboard.backend.event_processing import event_accumulator  # type: ignore[import-untyped]  # it has none
 
-    events = event_accumulator.EventAccumulator(str(fit(tmp_path, 2)))
+    events = event_accumulator.EventAccumulator(str(folder))
     events.Reload()
     assert set(events.Tags()["images"]) == {"pictures/one", "pictures/two"}
-    assert [event.step for event in events.Images("pictures/one")] == [10, 20]
-    assert "val/distance" in events.Tags()["scalars"]
+    steps = [event.step for event in events.Images("pictures/one")]
+    assert steps == [event.step for event in events.Scalars("val/distance")]
+    return steps
+
+
+def test_tensorboard_shows_each_picture_of_a_resumed_run_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = fit(tmp_path, 1, 2)
+    last = folder / "checkpoints" / "last.ckpt"
+    content = last.read_bytes()
+    fit(tmp_path, 1, 3, "--ckpt_path=last")
+    assert steps_in_tensorboard(folder) == [4, 9, 14]
+    assert "out of order" not in caplog.text, "nothing was logged after the checkpoint"
+
+    last.write_bytes(content)  # as if the third epoch had been killed
+    fit(tmp_path, 1, 4, "--ckpt_path=last")
+    printed = "".join(capfd.readouterr()) + caplog.text
+    assert "out of order" not in printed, "the training says nothing about it"
+    assert steps_in_tensorboard(folder) == [4, 9, 14, 19]
+    assert "out of order" in caplog.text, "TensorBoard does: it leaves out what was logged after the checkpoint"
 
 
 def test_a_picture_that_fails_leaves_the_network_in_training_mode(tmp_path: Path) -> None:
