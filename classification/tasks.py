@@ -27,7 +27,7 @@ from coordconv_apps.training.schedules import check_schedule, lr_factor
 from coordconv_apps.training.task import ExportInterface, Task
 from coordconv_apps.training.trainer_access import attached_datamodule
 from coordconv_apps.training.weight_averaging import Averaging
-from coordconv_apps.utils.argument_checks import Allowed, check_ranges
+from coordconv_apps.utils.argument_checks import COUNT, TEXTS, Allowed, check_ranges, check_saved
 from coordconv_apps.utils.distributed import gather_ranks
 
 CLASS_NAMES_KEY, EVAL_RESIZE_KEY = "class_names", "eval_resize"
@@ -279,8 +279,9 @@ class Classifier(EvaluatedTask[LabelledBatch, ClassificationMetrics]):
         checkpoint |= {CLASS_NAMES_KEY: self.class_names, EVAL_RESIZE_KEY: self._eval_resize}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Load the class names; raise `ValueError` if the data have other classes."""
+        """Load the class names; raise `ValueError` if the data have other classes, or these are no names."""
         super().on_load_checkpoint(checkpoint)
+        check_saved(checkpoint, {CLASS_NAMES_KEY: TEXTS, EVAL_RESIZE_KEY: COUNT})
         self.class_names = known = checkpoint.get(CLASS_NAMES_KEY)
         self._eval_resize = checkpoint.get(EVAL_RESIZE_KEY)
         # Only the data of training and evaluation have classes.

@@ -15,7 +15,14 @@ POSITIVE: Allowed = (lambda value: value > 0, "above 0")
 POSITIVE_INT: Allowed = (lambda value: value >= 1, "an integer of at least 1")
 FRACTION: Allowed = (lambda value: 0 <= value <= 1, "in [0, 1]")
 BELOW_ONE: Allowed = (lambda value: 0 <= value < 1, "in [0, 1)")
+TEXTS: Allowed = (lambda value: _is_list(value, str), "a list of texts")
+INTS: Allowed = (lambda value: _is_list(value, int), "a list of integers")
+COUNT: Allowed = (lambda value: isinstance(value, int) and value >= 0, "an integer of at least 0")
 POSITIVE_FRACTION: Allowed = (lambda value: 0 < value <= 1, "above 0 and at most 1")
+
+
+def _is_list(value: object, kind: type) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(item, kind) for item in value)
 
 
 def one_of(literal: object) -> Allowed:
@@ -36,6 +43,17 @@ def check_ranges(arguments: Mapping[str, Any], allowed: Mapping[str, Allowed], p
         value = arguments[name]
         if value is not None and not is_allowed(value):
             raise ValueError(f"{prefix}.{name}={value}: must be {words}")
+
+
+def check_saved(saved: Mapping[str, Any], allowed: Mapping[str, Allowed]) -> None:
+    """Raise `ValueError` for the first entry of a checkpoint that is not allowed; an entry may be missing.
+
+    >>> check_saved({"class_names": [1, {}]}, {"class_names": TEXTS})
+    Traceback (most recent call last):
+        ...
+    ValueError: checkpoint.class_names=[1, {}]: must be a list of texts
+    """
+    check_ranges({name: saved.get(name) for name in allowed}, allowed, "checkpoint")
 
 
 def given_path(value: str | os.PathLike[str], argument: str) -> Path:

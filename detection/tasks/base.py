@@ -18,7 +18,17 @@ from coordconv_apps.training.evaluation import EvaluatedTask, Stage
 from coordconv_apps.training.optimizers import can_fuse, schedule_by_step
 from coordconv_apps.training.schedules import check_schedule, lr_factor
 from coordconv_apps.training.task import ExportInterface
-from coordconv_apps.utils.argument_checks import BELOW_ONE, NON_NEGATIVE, POSITIVE, Allowed, check_ranges
+from coordconv_apps.utils.argument_checks import (
+    BELOW_ONE,
+    COUNT,
+    INTS,
+    NON_NEGATIVE,
+    POSITIVE,
+    TEXTS,
+    Allowed,
+    check_ranges,
+    check_saved,
+)
 from coordconv_apps.utils.distributed import gather_ranks
 from detection.batches import DetectionBatch, ImageBatch, Images
 from detection.boxes import Detections, Found, within
@@ -99,9 +109,15 @@ class DetectionTask(EvaluatedTask[DetectionBatch, EvaluationMetrics], ABC):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the names and numbers of the classes, and the channels of the images."""
         super().on_load_checkpoint(checkpoint)
+        check_saved(checkpoint, {CLASS_NAMES_KEY: TEXTS, CATEGORY_IDS_KEY: INTS, CHANNELS_KEY: COUNT})
         self.image_channels = checkpoint.get(CHANNELS_KEY, 1)
-        self.class_names = checkpoint.get(CLASS_NAMES_KEY, ())
-        self.category_ids = checkpoint.get(CATEGORY_IDS_KEY, tuple(range(1, len(self.class_names) + 1)))
+        self.class_names = tuple(checkpoint.get(CLASS_NAMES_KEY) or ())
+        self.category_ids = tuple(checkpoint.get(CATEGORY_IDS_KEY) or range(1, len(self.class_names) + 1))
+        if len(self.category_ids) != len(self.class_names):
+            number = len(self.class_names)
+            raise ValueError(
+                f"checkpoint.{CATEGORY_IDS_KEY}={self.category_ids}: must be one for each of {number} classes"
+            )
 
     def attached_data(self) -> DetectionDataModule | None:
         """Return the trainer's data module, or None if it has another class: the task works with any batches."""

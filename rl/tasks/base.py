@@ -14,7 +14,15 @@ from torch import Tensor, nn
 from coordconv_apps.nn.coords import Coords
 from coordconv_apps.training.task import ExportInterface
 from coordconv_apps.training.trainer_access import log_interval
-from coordconv_apps.utils.argument_checks import FRACTION, POSITIVE, POSITIVE_INT, Allowed, check_ranges
+from coordconv_apps.utils.argument_checks import (
+    COUNT,
+    FRACTION,
+    POSITIVE,
+    POSITIVE_INT,
+    Allowed,
+    check_ranges,
+    check_saved,
+)
 from coordconv_apps.utils.errors import one_line
 from rl.envs.actions import has_supported_actions
 from rl.envs.games import open_envs
@@ -260,6 +268,7 @@ class RLTask(EpisodeEvaluation, ABC):
         if checkpoint.get("optimizer_states"):
             self.policy.optimizer.load_state_dict(checkpoint["optimizer_states"][0])
         counts = checkpoint.get(COUNTS, {})
+        check_saved(counts, dict.fromkeys(("rollouts", "timesteps", "updates"), COUNT))
         self.rollouts = counts.get("rollouts", 0)
         self.algorithm.num_timesteps = counts.get("timesteps", 0)
         set_updates(self.algorithm, counts.get("updates", 0))

@@ -318,6 +318,14 @@ def test_impossible_values_are_refused_in_one_line(arguments: dict[str, Any], me
     assert str(caught.value) == message
 
 
+def test_what_a_checkpoint_says_about_classes_is_checked() -> None:
+    one = task()
+    with pytest.raises(ValueError, match=r"checkpoint\.class_names=\[1, \{\}\]: must be a list of texts"):
+        one.on_load_checkpoint({"class_names": [1, {}]})
+    with pytest.raises(ValueError, match=r"checkpoint\.eval_resize=x: must be an integer of at least 0"):
+        one.on_load_checkpoint({"class_names": ["cat"], "eval_resize": "x"})
+
+
 def test_momentum_must_go_with_nesterov(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^model\.nesterov=True: must be false with model\.momentum=0$"):
         trainer(tmp_path).fit(task(nesterov=True, momentum=0.0), data(folder))

@@ -1,6 +1,7 @@
 """The tasks: losses, metrics, optimizers, reproducibility, predictions, export and rejected arguments."""
 
 import math
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -302,6 +303,21 @@ def test_impossible_values_are_refused_in_one_line(arguments: dict[str, Any], me
     with pytest.raises(ValueError, match=message) as error:
         make(FasterRCNN, **arguments)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("saved", "message"),
+    [
+        ({"class_names": [1, {}]}, "class_names=[1, {}]: must be a list of texts"),
+        ({"class_names": "cat"}, "class_names=cat: must be a list of texts"),
+        ({"class_names": ("cat",), "category_ids": ["1"]}, "category_ids=['1']: must be a list of integers"),
+        ({"class_names": ("cat",), "category_ids": (1, 2)}, "category_ids=(1, 2): must be one for each of 1 classes"),
+        ({"image_channels": -1}, "image_channels=-1: must be an integer of at least 0"),
+    ],
+)
+def test_what_a_checkpoint_says_about_classes_is_checked(saved: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(f"checkpoint.{message}")):
+        RegionProposals().on_load_checkpoint(saved)
 
 
 def test_number_of_classes_must_be_that_of_the_data(tmp_path: Path) -> None:
