@@ -18,7 +18,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from coordconv_apps.cli.data_class import DataChoice, find_data_class
 from coordconv_apps.cli.errors import argument_types, name_in_full, parsing_error
 from coordconv_apps.cli.help import ArgumentParser
-from coordconv_apps.cli.merge_config import check_imports, merge_config
+from coordconv_apps.cli.merge_config import check_imports, merge_config, sections_for
 from coordconv_apps.cli.model_class import choices, class_path, lacking_argument, name_folder, preview
 from coordconv_apps.cli.run_report import RunReport, complete_summary
 from coordconv_apps.cli.start import COMMANDS, configs_help
@@ -237,12 +237,12 @@ class ArgumentsCLI(LightningCLI):
         words = [arg for arg in args if not arg.startswith("--ckpt_path")]  # its name may come from a stranger, too
         typed = " ".join([*words, *(Path(str(path)).read_text(encoding="utf-8") for path in given.config or ())])
         trusted = (*TRUSTED, *(self.task_class.__module__.split(".")[:1]), "coordconv_apps")
-        check_imports(self.restored["config"], self.checkpoint, trusted, self.task_class.import_args, typed)
+        names = [key for key, _ in parser.parse_args(args, defaults=False)[command].items() if key != "config"]
+        saved = sections_for(command, self.restored["config"])
         self.config[command], changes = merge_config(
-            command,
-            self.restored["config"],
+            check_imports(saved, names, self.checkpoint, trusted, self.task_class.import_args, typed),
             given,
-            [key for key, _ in parser.parse_args(args, defaults=False)[command].items() if key != "config"],
+            names,
             lambda config: parser.parse_object({"subcommand": command, command: config})[command],
             self.task_class.changeable_args,
         )

@@ -72,19 +72,24 @@ def _check_run_state(state: RunState) -> None:
         raise TypeError("the metrics are no dictionary")
 
 
+def sections_for(command: str, saved: dict[str, Any]) -> dict[str, Any]:
+    """Return the part of a checkpoint's config that a command takes: ``fit`` all, the others its model and data."""
+    sections = ("model", "data", "trainer", "seed_everything") if command == "fit" else ("model", "data")
+    return {key: saved[key] for key in sections if key in saved}
+
+
 def merge_config(
-    command: str,
     saved: dict[str, Any],
     complete: Namespace,
     given: Sequence[str],
     parse: Callable[[dict[str, Any]], Namespace],
     changeable_args: frozenset[str],
 ) -> tuple[Namespace, list[str]]:
-    """Complete a command's arguments from the config in a checkpoint, ``saved``.
+    """Complete a command's arguments from ``saved``, the `sections_for` it of a checkpoint's config.
 
-    ``fit`` takes the whole config, other commands its model and data, which ``parse`` completes with defaults. The
-    arguments with names in ``given`` are taken from ``complete``, which holds those of the command line, of config
-    files, and defaults. Of the model's arguments only ``changeable_args`` may change.
+    ``parse`` completes them with defaults. The arguments with names in ``given`` are taken from ``complete``, which
+    holds those of the command line, of config files, and defaults. Of the model's arguments only ``changeable_args``
+    may change.
 
     Returns:
         The complete arguments, and a line for each that the command line changes.
@@ -92,15 +97,14 @@ def merge_config(
     Raises:
         UserError: An argument of the model contradicts the checkpoint.
     """
-    sections = ("model", "data", "trainer", "seed_everything") if command == "fit" else ("model", "data")
-    merged = parse({key: saved[key] for key in sections if key in saved})
+    merged = parse(saved)
     changes = []
     for key in given:
         before, value = merged.get(key), complete[key]
         section, _, argument = key.replace("model.init_args.", "model.").partition(".")
         if key == "model.class_path":  # the same class, by its full or its short path
             continue
-        if section in sections and section in saved and before != value:
+        if section in saved and before != value:
             change = f"{section}.{argument}={value} on the command line, {before} in the checkpoint"
             if section == "model" and argument not in changeable_args:
                 free = ", ".join(f"model.{name}" for name in sorted(changeable_args)) or "nothing"
@@ -111,24 +115,39 @@ def merge_config(
 
 
 def check_imports(
-    saved: dict[str, Any], checkpoint: Path, trusted: Sequence[str], import_args: Collection[str], typed: str
-) -> None:
-    """Raise `UserError` if a checkpoint's config names code outside of trusted packages, which would be imported.
+    saved: dict[str, Any],
+    given: Collection[str],
+    checkpoint: Path,
+    trusted: Sequence[str],
+    import_args: Collection[str],
+    typed: str,
+) -> dict[str, Any]:
+    """Return a checkpoint's config without code of others that the command line replaces, as by ``callbacks=null``.
 
     Args:
         saved: The config in the checkpoint, which may come from a stranger.
+        given: Names of the arguments on the command line and in config files.
         checkpoint: Its file.
         trusted: Names of top-level packages whose code a checkpoint may name.
         import_args: The task's arguments whose values may name code as ``module:name``.
         typed: The command line and the config files. Code that they name as well is the user's own decision.
+
+    Raises:
+        UserError: The config names other code, which would be imported.
     """
+    kept = {section: dict(part) if isinstance(part, dict) else part for section, part in saved.items()}
     for key, name in _code_names(saved, "", {f".model.init_args.{argument}" for argument in import_args}):
-        if re.split("[.:]", name)[0] not in trusted and name not in typed:
-            argument = key.removeprefix(".").replace("init_args.", "")
+        if re.split("[.:]", name)[0] in trusted or name in typed:
+            continue
+        section, argument = key.removeprefix(".").replace("init_args.", "").split(".", 1)
+        first = argument.partition(".")[0]
+        if section == "model" or f"{section}.{first}" not in given:
             raise UserError(
-                f"--ckpt_path={checkpoint}: its {argument}={name} would import code; if you trust it, name it on the"
-                " command line as well"
+                f"--ckpt_path={checkpoint}: its {section}.{argument}={name} would import code; if you trust it, name it"
+                " on the command line as well"
             )
+        kept[section].pop(first, None)
+    return kept
 
 
 def _code_names(value: object, key: str, import_args: Collection[str]) -> Iterator[tuple[str, str]]:

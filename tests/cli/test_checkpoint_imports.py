@@ -28,8 +28,8 @@ SAVED: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-def check(saved: dict[str, Any], typed: str = "") -> None:
-    check_imports(saved, Path("a.ckpt"), ("lightning", "torch", "rl"), {"game"}, typed)
+def check(saved: dict[str, Any], typed: str = "", given: tuple[str, ...] = ()) -> dict[str, Any]:
+    return check_imports(saved, given, Path("a.ckpt"), ("lightning", "torch", "rl"), {"game"}, typed)
 
 
 @pytest.mark.parametrize(("saved", "named"), SAVED, ids=[named for _, named in SAVED])
@@ -37,6 +37,16 @@ def test_code_of_others_is_refused_unless_the_user_names_it(saved: dict[str, Any
     with pytest.raises(UserError, match=f"^--ckpt_path=a.ckpt: its {named} would import code"):
         check(saved)
     check(saved, f"--some.flag={named.partition('=')[2]}")
+
+
+def test_code_that_the_command_line_replaces_is_left_out() -> None:
+    given = ("trainer.callbacks", "trainer.strategy", "data.x", "model.init_args.game", "model.init_args.x")
+    for saved, named in SAVED:
+        if named.startswith(("trainer.callbacks", "trainer.strategy", "data")):
+            assert check(saved, given=given) == {section: {} for section in saved}
+            continue
+        with pytest.raises(UserError, match="would import code"):
+            check(saved, given=given)
 
 
 def test_code_of_lightning_and_of_the_task_is_used() -> None:
@@ -71,6 +81,8 @@ def test_no_command_imports_what_a_checkpoint_names(
     assert "would import code" in failing(["fit", *args], capsys)
     with pytest.raises(SystemExit, match="the planted module was imported"):
         main(["fit", *args, "--trainer.callbacks=planted.Callback"])
+    main(["test", *args[:2]])  # uses no callbacks of the training
+    main(["fit", *args, "--trainer.callbacks=null"])
     monkeypatch.setattr(DotTask, "import_args", frozenset({"trouble"}))
     args = planted(lambda config: config["model"]["init_args"].update(trouble="planted:Game-v0"))
     for command in ("fit", "validate", "test", "predict", "export"):
