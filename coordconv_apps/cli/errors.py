@@ -60,6 +60,8 @@ def parsing_error(message: str, args: Sequence[str], options: Sequence[str], typ
         return "; ".join(_unknown(word, options) for word in found[1].split() if word.startswith("-")) or (
             f"not understood: {one_line(found[1])}"
         )
+    if "NestedArg(key=''" in message and (ended := [a for a in args if a.partition("=")[0].endswith(".")]):
+        return _unknown(ended[0], options)
     if re.search(r"argument \S+: expected one argument", message):
         alone = [a for a, b in pairwise([*args, "--"]) if a.startswith("--") and "=" not in a and b.startswith("--")]
         return f"{alone[0]}: has no value" if alone else one_line(message)
@@ -87,6 +89,8 @@ def parsing_error(message: str, args: Sequence[str], options: Sequence[str], typ
 
 def _unknown(word: str, options: Sequence[str]) -> str:
     key = word.lstrip("-").partition("=")[0]
+    if not key:
+        return f"not understood: {word}"
     last = key.rpartition(".")[2]
     close = [option for option in options if option.rpartition(".")[2] in (last, _OTHER_NAMES.get(last))]
     close += [o for o in difflib.get_close_matches(key, options, n=3, cutoff=0.6) if o not in close]

@@ -97,6 +97,8 @@ RANGES: dict[str, Allowed] = {
     "max_epochs": UNLIMITED,
     "max_steps": UNLIMITED,
     "accumulate_grad_batches": (lambda value: value >= 1, "an integer of at least 1"),
+    "log_every_n_steps": (lambda value: value is None or value >= 0, "an integer of at least 0, which logs no steps"),
+    "gradient_clip_val": (lambda value: value is None or value >= 0, "at least 0, which does not clip"),
     "limit_train_batches": (lambda value: value != 0, "a number of batches or a fraction of them, above 0"),
     "check_val_every_n_epoch": (
         lambda value: value is None or value >= 1,

@@ -72,6 +72,8 @@ def failing(runs: Path, *args: str, capsys: pytest.CaptureFixture[str]) -> str:
         ),
         (["--trainer.max_steps=0"], "--trainer.max_steps=0: must be an integer of at least 1, or -1 for no limit"),
         (["--trainer.max_epochs=0"], "--trainer.max_epochs=0: must be an integer of at least 1, or -1 for no limit"),
+        (["--trainer.log_every_n_steps=-1"], "--trainer.log_every_n_steps=-1: must be an integer of at least 0"),
+        (["--trainer.gradient_clip_val=-0.5"], "--trainer.gradient_clip_val=-0.5: must be at least 0"),
         (["--trainer.limit_train_batches=0"], "--trainer.limit_train_batches=0: must be a number of batches or a frac"),
         (
             ["--trainer.accumulate_grad_batches=0"],
