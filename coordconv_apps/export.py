@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+import io
 import json
 import os
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -22,7 +22,7 @@ from coordconv_apps.nn.convert import coordconv_layers
 from coordconv_apps.nn.fold import fold
 from coordconv_apps.training.task import ExportInterface
 from coordconv_apps.utils.errors import UserError
-from coordconv_apps.utils.files import atomic_write
+from coordconv_apps.utils.files import atomic_write, named_in_errors, temporary_folder
 
 Format = Literal["default", "onnx", "plain", "torch_export", "all"]
 Inputs = tuple[Tensor, ...]
@@ -58,8 +58,6 @@ def export(
         raise UserError(
             f"export to onnx needs {', '.join(missing)}: pip install 'coordconv-apps[export]', or choose --format=plain"
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    aside = folder / ".new"
     inputs = _batch(inputs, 2)  # torch.export specialises to a batch of one
     with torch.no_grad():
         description = _description(inputs, _tensors(module(*inputs)), interface)
@@ -70,16 +68,12 @@ def export(
             source = fold(module, inputs[0].shape, lambda model: model(*inputs))
         for name, write, load in FILES[form]:
             path = folder / name
-            shutil.rmtree(aside, ignore_errors=True)
-            aside.mkdir()
-            try:
+            with named_in_errors(path), temporary_folder(folder) as aside:
                 write(_Source(source, inputs, description), aside / name)
                 difference = _difference(path, module, load(aside / name, source), inputs)
                 for file in sorted(aside.iterdir()):  # the weights of a large ONNX graph have a file of their own
                     os.replace(file, folder / file.name)
                     files[folder / file.name] = difference
-            finally:
-                shutil.rmtree(aside, ignore_errors=True)
     with atomic_write(folder / "network.json") as stream:
         json.dump(description, stream, indent=2, ensure_ascii=False)
     return files
@@ -151,11 +145,15 @@ def _load_onnx(path: Path, module: nn.Module) -> Network:
 
 def _write_program(source: _Source, path: Path) -> None:
     module, inputs, _ = source
-    torch.export.save(torch.export.export(module, inputs, dynamic_shapes=_free_batch(inputs)), path)
+    buffer = io.BytesIO()  # torch itself does not say why a file cannot be written
+    torch.export.save(torch.export.export(module, inputs, dynamic_shapes=_free_batch(inputs)), buffer)
+    path.write_bytes(buffer.getbuffer())
 
 
 def _write_weights(source: _Source, path: Path) -> None:
-    torch.save(source.module.state_dict(), path)
+    buffer = io.BytesIO()
+    torch.save(source.module.state_dict(), buffer)
+    path.write_bytes(buffer.getbuffer())
 
 
 def _load_program(path: Path, module: nn.Module) -> Network:

@@ -32,7 +32,7 @@ from coordconv_apps.training.checkpoints import Checkpoints
 from coordconv_apps.training.progress import BarProgress, PlainProgress
 from coordconv_apps.training.task import Task
 from coordconv_apps.utils.distributed import is_main_process
-from coordconv_apps.utils.files import absent_folders, atomic_write
+from coordconv_apps.utils.files import absent_folders, atomic_write, remove_empty_folders
 
 
 class SuiteCLI(ArgumentsCLI):
@@ -91,7 +91,11 @@ class SuiteCLI(ArgumentsCLI):
         if not is_main_process():
             return next_run_dir(parent, kind)
         absent = absent_folders(parent)
-        folder = new_run_dir(parent, kind)
+        try:
+            folder = new_run_dir(parent, kind)
+        except OSError:  # such as a name that is too long
+            remove_empty_folders(absent)
+            raise
         self.report.created = [folder, *absent]
         return folder
 
@@ -129,9 +133,10 @@ class SuiteCLI(ArgumentsCLI):
 def _write_config(path: Path, config: dict[str, Any], epochs: int) -> None:
     """Write ``config.yaml``; if a resumed run had another one, keep it as ``config_until_epoch_<epochs>.yaml``."""
     content = yaml.safe_dump(config, sort_keys=False)
-    if path.is_file():
-        if path.read_bytes() == content.encode():
-            return
-        path.rename(path.with_name(f"config_until_epoch_{epochs}.yaml"))
+    if path.is_file() and path.read_bytes() == content.encode():
+        return
     with atomic_write(path) as file:
         file.write(content)
+        file.flush()  # raises an error if the disk is full
+        if path.is_file():
+            path.rename(path.with_name(f"config_until_epoch_{epochs}.yaml"))

@@ -28,7 +28,7 @@ with required_extra("compare"):
     from coordconv_apps.compare.tables import metric_table, overview_table, sections, table_note
     from coordconv_apps.compare.verdict import verdict
     from coordconv_apps.report.page import PAGE, pages_wanted
-    from coordconv_apps.utils.errors import one_line
+    from coordconv_apps.utils.errors import UserError, as_storage_error, one_line
 
 
 def compare(settings: Settings) -> int:
@@ -153,14 +153,18 @@ def _command(settings: Settings) -> str:
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Run the command line; return the status of `compare`, or 2 after printing a user's mistake as one line."""
+    """Run the command line; return the status of `compare`.
+
+    A user's mistake and a full disk are printed as one line, and the status is 2 or 3.
+    """
     try:
         return compare(parse(args))
-    except (ValueError, OSError) as error:
+    except (UserError, ValueError, OSError) as error:
         if os.environ.get("COORDCONV_DEBUG") == "1":
             raise
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        told = as_storage_error(error) or error
+        print(f"error: {one_line(told)}", file=sys.stderr)
+        return told.exit_status if isinstance(told, UserError) else 2
 
 
 if __name__ == "__main__":

@@ -10,14 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from coordconv_apps.compare.jobs import Plan
-from coordconv_apps.utils.files import atomic_write, remove_asides
+from coordconv_apps.utils.files import atomic_write
 
 
 @contextlib.contextmanager
 def lock_folder(out: Path) -> Iterator[int]:
     """Lock the folder of a comparison for this process and its runs; yield the lock's file descriptor.
-
-    Temporary files that a killed comparison has left in the folder are removed.
 
     Raises:
         ValueError: Another comparison, or a run that outlived one, is using it.
@@ -28,7 +26,6 @@ def lock_folder(out: Path) -> Iterator[int]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise ValueError(f"--out {out}: in use by another comparison, or by a run that it left") from error
-        remove_asides(out)
         yield file.fileno()
 
 

@@ -14,6 +14,8 @@ from types import FrameType
 from coordconv_apps.compare.application import last_error_line
 from coordconv_apps.compare.jobs import Job, Plan, Stage
 from coordconv_apps.compare.progress import Progress
+from coordconv_apps.utils.errors import StorageError
+from coordconv_apps.utils.files import named_in_errors
 
 GRACE_SECONDS = 60.0  # how long a terminated run may take to save last.ckpt before it is killed
 POLL_SECONDS = 0.2  # how often signals are checked
@@ -83,10 +85,14 @@ class JobRunner:
             self._progress.say(f"FAILED   {job.name} after {seconds:.0f} s: {error}")
 
     def _run_stage(self, job: Job, stage: Stage, environment: Mapping[str, str]) -> str | None:
-        """Run one process to its end; return an error message, or None."""
+        """Run one process to its end; return an error message, or None.
+
+        Raises:
+            StorageError: The process could not write a file: the next one could not either.
+        """
         command, path = self._plan.command(job, stage), self._plan.log(job)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("ab") as log:
+        with named_in_errors(path), path.open("ab") as log:
             log.write(f"$ {' '.join(command)}\n".encode())
             log.flush()
             start_of_output = log.tell()
@@ -119,7 +125,12 @@ class JobRunner:
         elif status == 0:
             how = "ended without a finished summary.json"
         output = path.read_bytes()[start_of_output:].decode(errors="replace")
-        return f"{stage} {how}: {last_error_line(output)}"
+        last = last_error_line(output)
+        if status == StorageError.exit_status:
+            raise StorageError(f"{job.name}: {last.removeprefix('error: ')}")
+        with named_in_errors(path), path.open("ab") as log:  # which tells whether the log itself has space
+            log.write(f"{stage} {how}\n".encode())
+        return f"{stage} {how}: {last}"
 
     def stop(self, stop: Sequence[int]) -> None:
         """Ask the running processes to save their state and end; kill them at a further signal or after a minute."""

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import weakref
 from pathlib import Path
 
 from coordconv_apps.runs.summary import read_summary
 from coordconv_apps.utils.errors import UserError
-from coordconv_apps.utils.files import remove_asides
+from coordconv_apps.utils.files import ASIDE, remove_asides
 
 try:
     import fcntl
 except ImportError:  # Windows cannot lock folders
     fcntl = None  # type: ignore[assignment]
+
+_TEMPORARY = re.compile(rf"\..*{re.escape(ASIDE)}")  # also of checkpoints, which all processes write together
 
 
 class RunLock:
@@ -47,7 +50,7 @@ class RunLock:
                 raise UserError(f"--ckpt_path: {folder} is in use: {reason}") from None
             return
         for written in (folder, folder / "checkpoints", folder / "pictures"):
-            remove_asides(written)
+            remove_asides(written, _TEMPORARY)
 
     def release(self) -> None:
         """Unlock the folder."""

@@ -46,6 +46,12 @@ _NO_MEMORY = (
 _STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
+def _storage_reason(number: int) -> str:
+    if number == errno.EFBIG:
+        return "larger than the limit on file sizes (ulimit -f) or than the file system allows"
+    return os.strerror(number).lower()
+
+
 def as_storage_error(error: BaseException, folder: object = None) -> StorageError | None:
     """Return the `StorageError` behind an error, its causes included; None if there is none.
 
@@ -58,7 +64,7 @@ def as_storage_error(error: BaseException, folder: object = None) -> StorageErro
         seen.append(cause)
         if isinstance(cause, OSError) and cause.errno in _STORAGE:
             place = cause.filename or unknown
-            return StorageError(f"{place}: cannot be written: {os.strerror(cause.errno).lower()}")
+            return StorageError(f"{place}: cannot be written: {_storage_reason(cause.errno)}")
         if isinstance(cause, RuntimeError) and "PytorchStreamWriter failed" in str(cause):
             return StorageError(f"{unknown}: cannot be written: {one_line(cause)}")
         cause = cause.__cause__ or cause.__context__

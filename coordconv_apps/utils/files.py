@@ -25,7 +25,10 @@ try:
 except ImportError:  # on Windows, temporary files of killed processes stay
     fcntl = None  # type: ignore[assignment]
 
-_TEMPORARY = re.compile(rf"\..+\.[a-z0-9_]{{8}}{re.escape(ASIDE)}")
+TEMPORARY = re.compile(rf"\..+\.[a-z0-9_]{{8}}{re.escape(ASIDE)}")
+"""Names of the temporary files and folders of this module."""
+
+_FOLDER = ".folder."  # beginning of the name of a temporary folder
 _swept: set[str] = set()  # folders whose leftovers this process has removed
 
 
@@ -57,23 +60,18 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
 def temporary_folder(parent: Path) -> Iterator[Path]:
     """Create a temporary folder in ``parent``, and remove it at the end, with ``parent`` if that is new and empty."""
     absent = absent_folders(parent)
-    parent.mkdir(parents=True, exist_ok=True)
     try:
+        parent.mkdir(parents=True, exist_ok=True)
         _sweep(parent)
-        folder = Path(tempfile.mkdtemp(prefix=".folder.", suffix=ASIDE, dir=parent))
-        lock = os.open(folder, os.O_RDONLY) if fcntl is not None else None
+        folder, lock = _new_folder(parent)
         try:
-            if lock is not None:
-                _try_lock(lock)
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
             if lock is not None:
                 os.close(lock)
     finally:
-        with suppress(OSError):  # such as a folder with files in it
-            for each in absent:
-                each.rmdir()
+        remove_empty_folders(absent)
 
 
 def check_regular_file(path: Path) -> None:
@@ -90,8 +88,13 @@ def absent_folders(path: Path) -> list[Path]:
 def remove_folders(folders: Sequence[Path]) -> None:
     """Remove the first folder with all that is in it, and then the others while they are empty."""
     shutil.rmtree(folders[0], ignore_errors=True)
-    with suppress(OSError):  # such as a folder that another command uses by now
-        for folder in folders[1:]:
+    remove_empty_folders(folders[1:])
+
+
+def remove_empty_folders(folders: Sequence[Path]) -> None:
+    """Remove folders that exist and are empty, the deepest first."""
+    for folder in folders:
+        with suppress(OSError):  # such as a folder that another command uses by now
             folder.rmdir()
 
 
@@ -112,6 +115,20 @@ def _new_aside(path: Path) -> tuple[int, str, int]:
         os.close(lock)
 
 
+def _new_folder(parent: Path) -> tuple[Path, int | None]:
+    """Create and lock a temporary folder; return it, and a descriptor that holds the lock."""
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=_FOLDER, suffix=ASIDE, dir=parent))
+        if fcntl is None:
+            return folder, None
+        # Another process may have taken the folder for a leftover before it was locked.
+        with suppress(FileNotFoundError):
+            lock = os.open(folder, os.O_RDONLY)
+            if _try_lock(lock) and folder.exists():
+                return folder, lock
+            os.close(lock)
+
+
 def _try_lock(descriptor: int) -> bool:
     """Lock a file or a folder; return False if another process has locked it. Some file systems have no locks."""
     if fcntl is None:
@@ -124,16 +141,27 @@ def _try_lock(descriptor: int) -> bool:
 
 
 def _sweep(folder: Path) -> None:
-    """Remove temporary files and folders of processes that no longer run, once for each folder."""
-    if fcntl is None or (place := os.path.abspath(folder)) in _swept:
+    """Remove what killed processes have left in a folder, once for each folder."""
+    if (place := os.path.abspath(folder)) not in _swept:
+        _swept.add(place)
+        remove_asides(folder)
+
+
+def remove_asides(folder: Path, names: re.Pattern[str] = TEMPORARY) -> None:
+    """Remove the temporary files and folders that killed processes have left: those that no process has locked.
+
+    Args:
+        folder: The folder that they are in.
+        names: Their names. Files with other names than `TEMPORARY` must not be in use: they are not locked.
+    """
+    if fcntl is None:
         return
-    _swept.add(place)
     try:
-        paths = list(folder.iterdir())
-    except OSError:  # a folder that may be written but not listed
+        paths = [path for path in folder.iterdir() if names.fullmatch(path.name)]
+    except OSError:  # no folder, or one that may be written but not listed
         return
     for path in paths:
-        if not _TEMPORARY.fullmatch(path.name) or path.is_symlink() or not (path.is_file() or path.is_dir()):
+        if path.is_symlink() or not (path.is_file() or (path.is_dir() and path.name.startswith(_FOLDER))):
             continue
         with suppress(OSError):  # locked, or removed by another process
             descriptor = os.open(path, os.O_RDONLY)
@@ -142,12 +170,6 @@ def _sweep(folder: Path) -> None:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
             finally:
                 os.close(descriptor)
-
-
-def remove_asides(folder: Path) -> None:
-    """Remove the temporary files that killed processes have left in a folder. No other process may write there."""
-    for aside in folder.glob(f".*{ASIDE}"):
-        aside.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -1,8 +1,13 @@
-"""A full disk: one line that names the file, a status of its own, no leftovers, and the checkpoint before survives."""
+"""A full disk: one line that names the file, a status of its own, no leftovers, and the checkpoint before survives.
+
+So it is with a limit on file sizes; and no command needs space for temporary files elsewhere.
+"""
 
 from __future__ import annotations
 
 import errno
+import shutil
+import tempfile
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +22,7 @@ from coordconv_apps.runs.summary import read_summary
 from coordconv_apps.utils.errors import as_storage_error
 from coordconv_apps.utils.files import atomic_write
 from coordconv_apps.utils.warning_filters import filter_warnings
+from tests.helpers.limits import file_size_limit
 from tests.toy.__main__ import main
 
 FULL = "cannot be written: no space left on device"
@@ -107,3 +113,57 @@ def test_threads_of_loggers_are_quiet(capsys: pytest.CaptureFixture[str], monkey
             thread.join()
         assert ("Traceback" in capsys.readouterr().err) == shown
     assert threading.excepthook is threading.__excepthook__
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    runs = tmp_path_factory.mktemp("runs")
+    main(["fit", f"--runs_dir={runs}", "--trainer.max_epochs=1"])
+    return runs
+
+
+@pytest.mark.parametrize(
+    ("command", "size", "name"),
+    [
+        ("fit --name=new", 0, "new/version_0/config.yaml"),
+        ("fit --name=new", 2500, "new/version_0/checkpoints/best.ckpt"),
+        ("fit --ckpt_path=last", 200, "version_0/config.yaml"),
+        ("fit --ckpt_path=last", 2500, "version_0/checkpoints/last.ckpt"),
+        ("test --ckpt_path=last", 200, "version_0/test_0/config.yaml"),
+        ("predict --ckpt_path=last", 200, "version_0/predict_0/config.yaml"),
+        ("export --ckpt_path=last --format=plain", 2500, "version_0/export_0/export/network_plain.pt2"),
+    ],
+)
+def test_a_limit_on_file_sizes(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, size: int, name: str
+) -> None:
+    runs = shutil.copytree(trained, tmp_path / "runs")
+    last = runs / "toy" / "default" / "version_0" / "checkpoints" / "last.ckpt"
+    before = last.read_bytes()
+    arguments = [*command.split(), f"--runs_dir={runs}", *(["--trainer.max_epochs=3"] if "fit" in command else [])]
+    capsys.readouterr()
+    with file_size_limit(size), pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    error = capsys.readouterr().err
+    assert stopped.value.code == 3, error
+    assert error.startswith("error: ")
+    assert f"/{name}: cannot be written: larger than the limit on file sizes (ulimit -f)" in error
+    assert error.count("\n") == 1
+    assert [path for path in runs.rglob(".*") if path.name != ".lock"] == []
+    assert last.read_bytes() == before
+    assert (last.parents[1] / "config.yaml").is_file()
+    if command.startswith("fit"):
+        main(arguments)
+
+
+@pytest.mark.parametrize("command", ["fit", "test", "predict", "export --format=all"])
+def test_no_space_for_temporary_files_is_needed(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    """Such as in a small ``TMPDIR``: all files are written to the run's folder."""
+    runs = shutil.copytree(trained, tmp_path / "runs")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    with pytest.raises(FileNotFoundError):
+        tempfile.mkstemp()
+    more = ["--trainer.max_epochs=2"] if command == "fit" else []
+    main([*command.split(), f"--runs_dir={runs}", "--ckpt_path=last", *more])

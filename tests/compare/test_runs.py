@@ -11,6 +11,7 @@ from coordconv_apps.compare import __main__ as compare
 from coordconv_apps.compare import gpus
 from tests.compare.fakeapp.__main__ import iou
 from tests.compare.harness import APP, Comparison, flag
+from tests.helpers.limits import file_size_limit
 
 
 @pytest.mark.usefixtures("drawn_figures")
@@ -161,3 +162,22 @@ def test_every_slot_has_the_gpus_of_the_largest_job(
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     assert comparison.run("--arms", "xy", "--over", "trainer.devices", *devices) == 0
     assert {call["env"].get("CUDA_VISIBLE_DEVICES") for call in comparison.calls()} == expected
+
+
+def test_a_full_disk_ends_the_comparison(comparison: Comparison, capsys: pytest.CaptureFixture[str]) -> None:
+    assert comparison.run("--model.fail=full:xy-seed0") == 3
+    expected = "error: xy-seed0: /runs/last.ckpt: cannot be written: no space left on device\n"
+    assert capsys.readouterr().err == expected
+    assert not (comparison.out / "comparison.md").exists()
+
+
+@pytest.mark.parametrize(("size", "name"), [(0, "comparison.json"), (220, "logs/none-seed0.log")])
+def test_a_limit_on_file_sizes_ends_the_comparison(
+    comparison: Comparison, capsys: pytest.CaptureFixture[str], size: int, name: str
+) -> None:
+    with file_size_limit(size):
+        assert comparison.run() == 3
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {comparison.out / name}: cannot be written: larger than the limit on file sizes")
+    assert error.count("\n") == 1
+    assert comparison.run() == 0

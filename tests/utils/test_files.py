@@ -5,11 +5,12 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
-from coordconv_apps.utils.files import _swept, atomic_write, cut_file_name
+from coordconv_apps.utils.files import _swept, atomic_write, cut_file_name, remove_asides, temporary_folder
 from tests.helpers.processes import ROOT
 
 
@@ -69,3 +70,23 @@ with atomic_write(Path(sys.argv[1], "metrics.csv")) as file:
     assert all(path.read_text() == "of the user" for path in own)
     assert (tmp_path / ".link.abcdefgh.aside").is_symlink()
     assert (tmp_path / "other.txt").read_text() == "whole"
+
+
+def test_a_folder_that_is_removed_before_it_is_locked_is_created_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names: list[str] = []
+    create = tempfile.mkdtemp
+
+    def removed_at_once(**arguments: object) -> str:
+        names.append(create(**arguments))  # type: ignore[call-overload]  # as they are given
+        if len(names) < 3:
+            remove_asides(tmp_path)  # by another process, which takes it for a leftover
+        return names[-1]
+
+    monkeypatch.setattr(tempfile, "mkdtemp", removed_at_once)
+    with temporary_folder(tmp_path) as folder:
+        remove_asides(tmp_path)
+        assert str(folder) == names[2]
+        assert folder.is_dir()
+    assert list(tmp_path.iterdir()) == []

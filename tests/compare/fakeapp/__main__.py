@@ -46,7 +46,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--model.delay", type=float, default=0.0)
     parser.add_argument("--model.gain", type=float, default=0.0, help="what the metric is higher by")
     parser.add_argument(
-        "--model.fail", default="", help="fit, test or kill, and a run's name: fit:xy-seed0; fit alone for all"
+        "--model.fail", default="", help="fit, test, kill or full, and a run's name: fit:xy-seed0; fit alone for all"
     )
     parser.add_argument("--model.stubborn", action="store_true", help="ignore SIGTERM")
     parser.add_argument("--print_config", action="store_true")
@@ -110,6 +110,9 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.SIG_IGN if args["model.stubborn"] else _interrupt)
     if args["model.fail"] == f"kill:{args['name']}":
         os.kill(os.getpid(), signal.SIGKILL)
+    if args["model.fail"] == f"full:{args['name']}":
+        print("error: /runs/last.ckpt: cannot be written: no space left on device", file=sys.stderr)
+        return 3
     runs = Path(args["runs_dir"], "fakeapp", args["name"])
     resumed = args["command"] == "fit" and args["ckpt_path"] is not None
     fit = runs if args["ckpt_path"] is None else args["ckpt_path"].parent.parent

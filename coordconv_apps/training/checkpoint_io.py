@@ -1,0 +1,37 @@
+"""Write checkpoints next to their final place."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+
+from coordconv_apps.utils.files import atomic_write
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Write a checkpoint with `atomic_write`.
+
+    Lightning's own class writes it to the folder for temporary files (``TMPDIR``) first. That folder may be small, and
+    a killed process leaves the file there.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: object = None
+    ) -> None:
+        """Write a checkpoint; its folder is created if needed."""
+        buffer = io.BytesIO()  # torch itself does not say why a file cannot be written
+        torch.save(checkpoint, buffer)
+        with atomic_write(Path(path), "wb") as file:
+            file.write(buffer.getbuffer())
+
+
+def write_atomically(trainer: Trainer) -> None:
+    """Let a trainer use `AtomicCheckpointIO`, unless it has another plugin for checkpoints."""
+    if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+        trainer.strategy.checkpoint_io = AtomicCheckpointIO()
