@@ -9,14 +9,20 @@ import subprocess
 import sys
 import threading
 import time
-from typing import TypedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from typing import TYPE_CHECKING, TypedDict
 
 import torch
 from lightning.pytorch import Trainer
 
 from coordconv_apps.training.lightning_internals import launched_processes
-from coordconv_apps.training.signals import STOPPING_SIGNALS
+from coordconv_apps.training.signals import STOPPING_SIGNALS, Interrupted
 from coordconv_apps.utils.distributed import is_first_here
+
+if TYPE_CHECKING:
+    from coordconv_apps.cli.run_report import RunReport
 
 LAUNCH_VARIABLE = "COORDCONV_LAUNCH"
 GRACE = 10.0
@@ -38,25 +44,55 @@ def pass_to_launched(launch: Launch) -> None:
     os.environ[LAUNCH_VARIABLE] = json.dumps(launch)
 
 
-def hold_signals_until_connected(trainer: Trainer) -> None:
-    """Block SIGINT and SIGTERM until the processes that Lightning starts are connected. They inherit the block.
+def hold_signals_until_connected(trainer: Trainer, report: RunReport) -> None:
+    """Block SIGINT and SIGTERM until this process waits for the others to connect; a signal then ends the command.
 
-    A process that a signal ends while it starts would have Lightning kill the first one, and a process that waits for
-    another one to connect cannot handle signals.
+    Processes that Lightning starts inherit the block, and keep it until they are connected: if a signal ended one of
+    them before, Lightning would kill the first one.
     """
-    strategy = trainer.strategy
-    if strategy.launcher is None and parent_launch() is None:
+    if trainer.world_size == 1:
         return
+    strategy, is_launched = trainer.strategy, parent_launch() is not None
     connect = strategy.setup_environment
 
     def connect_and_release() -> None:
         try:
-            connect()
+            with nullcontext() if is_launched else stopped_by_signals(partial(_exit_at_once, trainer, report)):
+                connect()
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING_SIGNALS)
 
     signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING_SIGNALS)
     strategy.setup_environment = connect_and_release  # type: ignore[method-assign]  # there is no hook after it
+
+
+@contextmanager
+def stopped_by_signals(stop: Callable[[int], None]) -> Iterator[None]:
+    """Call ``stop`` in a thread if SIGINT or SIGTERM comes while the main thread waits within a library.
+
+    Python's handlers run in the main thread only, and not before it is back from the library. They get a second to act.
+    """
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    is_over = threading.Event()
+
+    def watch() -> None:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING_SIGNALS)  # in this thread
+        while number := os.read(reader, 1):
+            if number[0] in STOPPING_SIGNALS and not is_over.wait(1):
+                stop(number[0])
+
+    before = signal.set_wakeup_fd(writer)  # gets the number of a signal at once
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        signal.set_wakeup_fd(before)
+        os.close(writer)
+        thread.join()
+        os.close(reader)
 
 
 def report_waiting(trainer: Trainer) -> None:
@@ -88,6 +124,19 @@ def parent_launch() -> Launch | None:
         return None
     launch: Launch = json.loads(os.environ[LAUNCH_VARIABLE])
     return launch
+
+
+def _exit_at_once(trainer: Trainer, report: RunReport, signum: int) -> None:
+    """End the processes that Lightning launched, and this one, whose main thread cannot. Nothing is saved yet."""
+    watched = launched_processes(trainer)
+    launched = list(watched)
+    watched.clear()  # see `end_processes`
+    for process in launched:
+        process.kill()
+    try:
+        report.finish("interrupted", Interrupted(signum))
+    finally:
+        os._exit(128 + signum if is_first_here() else 0)
 
 
 def end_processes(trainer: Trainer | None, failed: bool) -> None:

@@ -70,7 +70,7 @@ class SuiteCLI(ArgumentsCLI):
             {"run_dir": str(folder), "ckpt_path": None if self.checkpoint is None else str(self.checkpoint)}
         )
         report_waiting(trainer)
-        hold_signals_until_connected(trainer)
+        hold_signals_until_connected(trainer, self.report)
         seed = self._get(self.config, "seed_everything")
         self.report.start(
             self.config.subcommand, self.name_dir.name, folder, seed, epochs, trainer, self.model, checkpoints

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -210,6 +211,27 @@ def test_a_signal_to_all_processes_ends_them_in_time(tmp_path: Path, moment: str
     assert list(processes_with(marker)) == []
     saved = (tmp_path / "toy" / "default" / "version_0" / "checkpoints" / "last.ckpt").is_file()
     assert saved == (moment == "training")
+
+
+def test_a_signal_ends_the_wait_for_another_machine(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    marker, machines = f"--runs_dir={tmp_path}", ["--trainer.num_nodes=2", *TWO_PROCESSES]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.toy", "fit", marker, *machines],
+        cwd=ROOT,
+        env={**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "NODE_RANK": "0"},
+    )
+    while process.poll() is None:  # until it listens
+        with socket.socket() as client:
+            if client.connect_ex(("127.0.0.1", port)) == 0:
+                break
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(15) == 143
+    assert list(processes_with(marker)) == []
+    assert read_summary(tmp_path / "toy" / "default" / "version_0")["status"] == "interrupted"
 
 
 def test_a_second_signal_does_not_wait(tmp_path: Path) -> None:
