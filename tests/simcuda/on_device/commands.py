@@ -1,7 +1,7 @@
 """Every command of every application on CUDA devices, with tiny networks and data.
 
-As a program, one of the processes of a training: ``python -m tests.simcuda.on_device.commands FOLDER PRECISION [CASE
-...]``, with the environment variables that torchrun sets, and in ``PORTS`` one port for each command.
+As a program, one of the processes of a training: ``python -m tests.simcuda.on_device.commands FOLDER CASE PRECISION``,
+with the environment variables that torchrun sets, and in ``PORTS`` one port for each command.
 """
 
 from __future__ import annotations
@@ -56,16 +56,20 @@ class Case:
         fit: Arguments of ``fit``.
         longer: The argument with which a resumed training is twice as long.
         predict: Arguments of ``predict``, in which ``{images}`` is a folder of images; None: it has no predictions.
-        precisions: Precisions that the task trains in.
-        max_devices: The most devices that it trains on.
+        pair: Precision of the training on two devices; those on one device have the others. None: it trains on one
+            device in 32-true only.
     """
 
     main: Callable[[Sequence[str]], None]
     fit: list[str]
     longer: str
     predict: list[str] | None = None
-    precisions: tuple[str, ...] = PRECISIONS
-    max_devices: int = 2
+    pair: str | None = None
+
+    @property
+    def alone(self) -> list[str]:
+        """Precisions of the trainings on one device."""
+        return ["32-true"] if self.pair is None else [each for each in PRECISIONS if each != self.pair]
 
 
 ON_IMAGES = ["--data.predict_images={images}"]
@@ -73,30 +77,45 @@ SAMPLES, EPISODES = ["--data.num_predict=4"], ["--data.predict_episodes=2"]
 TWICE, TWICE_THE_STEPS = "--trainer.max_epochs=2", "--model.total_timesteps=128"
 CASES = {
     "faster-rcnn": Case(
-        detection.__main__.main, [*DETECTION, *EPOCH, "--model.score_threshold=0"], TWICE, predict=ON_IMAGES
+        detection.__main__.main,
+        [*DETECTION, *EPOCH, "--model.score_threshold=0"],
+        TWICE,
+        predict=ON_IMAGES,
+        pair="bf16-mixed",
     ),
-    "region-proposals": Case(detection.__main__.main, ["--model=RegionProposals", *DETECTION, *EPOCH], TWICE),
-    "classification": Case(classification.__main__.main, [*CLASSIFICATION, *EPOCH], TWICE, predict=ON_IMAGES),
-    "gan": Case(generative.__main__.main, [*GENERATIVE, *GAN, *EPOCH], TWICE, predict=SAMPLES),
+    "region-proposals": Case(
+        detection.__main__.main, ["--model=RegionProposals", *DETECTION, *EPOCH], TWICE, pair="16-mixed"
+    ),
+    "classification": Case(
+        classification.__main__.main, [*CLASSIFICATION, *EPOCH], TWICE, predict=ON_IMAGES, pair="16-mixed"
+    ),
+    "gan": Case(generative.__main__.main, [*GENERATIVE, *GAN, *EPOCH], TWICE, predict=SAMPLES, pair="16-mixed"),
     "vae": Case(
         generative.__main__.main,
         ["--model=VAE", "--model.encoder_width=2", *GENERATIVE, *EPOCH],
         TWICE,
         predict=SAMPLES,
+        pair="bf16-mixed",
     ),
     **{
-        name: Case(coordconv_apps.coordinates.__main__.main, [f"--model={model}", *COORDINATES, *EPOCH], TWICE)
-        for name, model in (
-            ("coordinate-classification", "CoordinateClassification"),
-            ("coordinate-regression", "CoordinateRegression"),
-            ("coordinate-rendering", "CoordinateRendering"),
+        name: Case(
+            coordconv_apps.coordinates.__main__.main, [f"--model={model}", *COORDINATES, *EPOCH], TWICE, pair=precision
+        )
+        for name, model, precision in (
+            ("coordinate-classification", "CoordinateClassification", "32-true"),
+            ("coordinate-regression", "CoordinateRegression", "bf16-mixed"),
+            ("coordinate-rendering", "CoordinateRendering", "16-mixed"),
         )
     },
-    "a2c": Case(rl.__main__.main, ["--model=A2C", "--model.n_steps=4", *RL], TWICE_THE_STEPS, predict=EPISODES),
-    "ppo": Case(rl.__main__.main, [*PPO, *RL], TWICE_THE_STEPS, predict=EPISODES),
-    "dqn": Case(
-        rl.__main__.main, [*DQN, *RL], TWICE_THE_STEPS, predict=EPISODES, precisions=("32-true",), max_devices=1
+    "a2c": Case(
+        rl.__main__.main,
+        ["--model=A2C", "--model.n_steps=4", *RL],
+        TWICE_THE_STEPS,
+        predict=EPISODES,
+        pair="bf16-mixed",
     ),
+    "ppo": Case(rl.__main__.main, [*PPO, *RL], TWICE_THE_STEPS, predict=EPISODES, pair="32-true"),
+    "dqn": Case(rl.__main__.main, [*DQN, *RL], TWICE_THE_STEPS, predict=EPISODES),
 }
 FIRST_SCALE = 2.0**16
 """Of torch's gradient scaler."""
@@ -125,7 +144,7 @@ def arguments_of(case: Case, command: str, precision: str, devices: int, images:
             return None
         return ["--ckpt_path=best", *where, *(argument.format(images=images) for argument in case.predict)]
     if command == "export":
-        return ["--ckpt_path=best"] if precision == "32-true" and devices == 1 else None
+        return ["--ckpt_path=best"] if devices == 1 else None
     return ["--ckpt_path=best", *where]
 
 
@@ -191,13 +210,12 @@ def check_summary(folder: Path, command: str, precision: str, devices: int) -> N
     assert not bad, f"{folder}: {bad}"
 
 
-def main(folder: str, precision: str, *names: str) -> None:
-    """Run all commands of cases, all that train on several devices unless named, as one of several processes."""
+def main(folder: str, name: str, precision: str) -> None:
+    """Run all commands of a case as one of several processes."""
     own = {variable: os.environ[variable] for variable in ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE")}
     # Lightning deletes some at the end of a command.
     launches = ({**own, "MASTER_PORT": port} for port in os.environ["PORTS"].split(","))
-    for name in names or [name for name, case in CASES.items() if case.max_devices > 1]:
-        run_commands(name, Path(folder), precision, int(own["WORLD_SIZE"]), launches)
+    run_commands(name, Path(folder), precision, int(own["WORLD_SIZE"]), launches)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,8 @@
-"""Every command of every application on a simulated device, in three precisions; with two devices as well."""
+"""Every command of every application on simulated devices.
+
+Each task trains in three precisions, one of them on two devices: pairs of task, precision and number of devices, rather
+than all combinations.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +15,15 @@ import pytest
 
 from tests.helpers.processes import run_pair
 from tests.simcuda.build import environment
-from tests.simcuda.on_device.commands import CASES, COMMANDS, PRECISIONS, run_commands
+from tests.simcuda.on_device.commands import CASES, COMMANDS, run_commands
 from tests.simcuda.test_short import train
 
+ALONE = [(name, precision) for name, case in CASES.items() for precision in case.alone]
+PAIRS = [(name, case.pair) for name, case in CASES.items() if case.pair is not None]
 
-@pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("name", CASES)
+
+@pytest.mark.parametrize(("name", "precision"), ALONE)
 def test_every_command(tmp_path: Path, name: str, precision: str) -> None:
-    if precision not in CASES[name].precisions:
-        pytest.skip(f"{name} trains in {', '.join(CASES[name].precisions)} only")
     run_commands(name, tmp_path, precision)
 
 
@@ -32,14 +36,12 @@ def free_ports(number: int) -> list[str]:
         return [str(each.getsockname()[1]) for each in sockets]
 
 
-@pytest.mark.timeout(1200)
-@pytest.mark.parametrize("precision", PRECISIONS)
-def test_every_command_on_two_devices(tmp_path: Path, precision: str) -> None:
-    ports = ",".join(free_ports(len(CASES) * len(COMMANDS)))
-    variables = environment(os.environ, SIM_CUDA_DEVICES="2", SIM_CUDA_RACES="abort", PORTS=ports)
-    variables["CUDA_VISIBLE_DEVICES"] = "0,1"
-    command = ["-m", "tests.simcuda.on_device.commands", str(tmp_path), precision]
-    for rank, process in enumerate(run_pair(command, variables, timeout=1100)):
+@pytest.mark.parametrize(("name", "precision"), PAIRS)
+def test_every_command_on_two_devices(tmp_path: Path, name: str, precision: str) -> None:
+    variables = environment(os.environ, SIM_CUDA_DEVICES="2", SIM_CUDA_RACES="abort")
+    variables |= {"PORTS": ",".join(free_ports(len(COMMANDS))), "CUDA_VISIBLE_DEVICES": "0,1"}
+    command = ["-m", "tests.simcuda.on_device.commands", str(tmp_path), name, precision]
+    for rank, process in enumerate(run_pair(command, variables, timeout=550)):
         assert process.returncode == 0, f"rank {rank}:\n{process.stdout[-3000:]}\n{process.stderr[-6000:]}"
 
 

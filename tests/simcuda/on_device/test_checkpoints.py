@@ -1,4 +1,4 @@
-"""Checkpoints move between devices: saved on a GPU, opened on a machine without one, and the reverse."""
+"""Checkpoints of a GPU: resumed and tested on a machine without one, and the reverse; resumed with other settings."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from coordconv_apps.runs.summary import read_summary
 from tests.helpers.processes import ROOT
@@ -70,3 +71,19 @@ def test_checkpoints_move_between_devices(tmp_path: Path) -> None:
         resumed = run(name, cpu, "fit", "--ckpt_path=last", on_gpu, "--trainer.devices=1", CASES[name].longer)
         assert read_summary(resumed)["device"].startswith("cuda")
         assert load(resumed)["global_step"] == load(trained)["global_step"], name
+
+
+@pytest.mark.parametrize("resumed_clip", ["null", "1e9"])
+def test_a_training_is_resumed_with_and_without_clipping(tmp_path: Path, resumed_clip: str) -> None:
+    """Adam is fused only if no gradients are clipped, and fused Adam needs its step counters on the GPU."""
+    name = "coordinate-regression"
+    fit = [*CASES[name].fit, "--trainer.accelerator=gpu", "--trainer.devices=1"]
+    first_clip = "1e9" if resumed_clip == "null" else "null"
+    whole = load(run(name, tmp_path / "whole", "fit", *fit, CASES[name].longer))
+    run(name, tmp_path / "resumed", "fit", *fit, f"--trainer.gradient_clip_val={first_clip}")
+    longer = ["--ckpt_path=last", CASES[name].longer, f"--trainer.gradient_clip_val={resumed_clip}"]
+    resumed = load(run(name, tmp_path / "resumed", "fit", *longer))
+    (state,) = resumed["optimizer_states"]
+    assert {group["fused"] for group in state["param_groups"]} == {resumed_clip == "null"}
+    assert {each["step"].item() for each in state["state"].values()} == {whole["global_step"]}
+    torch.testing.assert_close(resumed["state_dict"], whole["state_dict"], rtol=1e-3, atol=1e-5)
