@@ -67,6 +67,23 @@ def test_softmax_in_single_precision(function: Callable[..., Tensor], dtype: tor
     torch.testing.assert_close(on_device.grad.cpu(), on_cpu.grad)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_convolutions_in_half_precision(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype) -> None:
+    monkeypatch.setattr(memory, "POISON", True)
+    images, weights = torch.randn(32, 96, 1, 1).to(dtype), torch.randn(96, 1, 3, 3).to(dtype)
+    in_single = [each.float().requires_grad_() for each in (images, weights)]
+    on_device = [each.cuda().requires_grad_() for each in (images, weights)]
+    expected, found = (F.conv2d(x, w, padding=1, groups=96) for x, w in (in_single, on_device))
+    assert found.dtype == dtype
+    for each in (expected, found):
+        each.square().sum().backward()
+    torch.testing.assert_close(found.float().cpu(), expected, rtol=0.02, atol=0.02)
+    for cpu, cuda in zip(in_single, on_device, strict=True):
+        assert cuda.grad is not None
+        assert cuda.grad.dtype == dtype
+        torch.testing.assert_close(cuda.grad.float().cpu(), cpu.grad, rtol=0.05, atol=0.05)
+
+
 def test_a_network_trains_as_on_the_cpu() -> None:
     x, labels = torch.randn(5, 3, 8, 8), torch.tensor([0, 1, 0, 1, 1])
     weights = []

@@ -1,4 +1,4 @@
-"""CPU kernels of what torch has for CUDA alone: SyncBatchNorm, and the softmax from half to single precision."""
+"""CPU kernels that differ from those of CUDA: SyncBatchNorm, the softmax and convolutions in half precision."""
 
 from __future__ import annotations
 
@@ -116,7 +116,33 @@ def _softmax_backward_in_single(func: Callable[..., Tensor]) -> Callable[..., Te
     return backward
 
 
+# --------------------------------------------------------------------------------------- convolutions in half precision
+
+HALF = (torch.float16, torch.bfloat16)
+
+
+def _convolution(x: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any) -> Tensor:  # noqa: ANN401  # handed on
+    """Convolve in single precision, in which CUDA accumulates.
+
+    Kernels of oneDNN for bfloat16 read past the end of a tensor: gradients that are zero become NaN in poisoned memory.
+    """
+    dtype = x.dtype
+    if dtype in HALF:
+        x, weight, bias = x.float(), weight.float(), None if bias is None else bias.float()
+    result: Tensor = aten.convolution(x, weight, bias, *rest)
+    return result.to(dtype)
+
+
+def _convolution_backward(grad: Tensor, x: Tensor, weight: Tensor, *rest: Any) -> Any:  # noqa: ANN401  # handed on
+    if x.dtype not in HALF:
+        return aten.convolution_backward(grad, x, weight, *rest)
+    gradients = aten.convolution_backward(grad.float(), x.float(), weight.float(), *rest)
+    return tuple(None if each is None else each.to(x.dtype) for each in gradients)
+
+
 SUBSTITUTES: dict[Any, Callable[..., Any]] = {
+    aten.convolution.default: _convolution,
+    aten.convolution_backward.default: _convolution_backward,
     aten._softmax.default: _softmax_in_single(aten._softmax.default),
     aten._log_softmax.default: _softmax_in_single(aten._log_softmax.default),
     aten._softmax_backward_data.default: _softmax_backward_in_single(aten._softmax_backward_data.default),
