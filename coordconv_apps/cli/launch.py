@@ -41,7 +41,8 @@ class Launch(TypedDict):
 
 def pass_to_launched(launch: Launch) -> None:
     """Pass values to the processes that Lightning is about to start with the same arguments."""
-    os.environ[LAUNCH_VARIABLE] = json.dumps(launch)
+    if is_first_here():  # others start none, and would take the values for those of a parent
+        os.environ[LAUNCH_VARIABLE] = json.dumps(launch)
 
 
 def hold_signals_until_connected(trainer: Trainer, report: RunReport) -> None:

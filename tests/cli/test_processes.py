@@ -213,6 +213,13 @@ def test_a_signal_to_all_processes_ends_them_in_time(tmp_path: Path, moment: str
     assert saved == (moment == "training")
 
 
+def test_a_process_that_torchrun_starts_is_not_one_of_lightning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(processes.LAUNCH_VARIABLE, raising=False)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    processes.pass_to_launched({"run_dir": "runs", "ckpt_path": None})
+    assert processes.parent_launch() is None  # otherwise, signals would be blocked until it is connected
+
+
 def test_a_signal_ends_the_wait_for_another_machine(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
