@@ -54,11 +54,12 @@ def hold_signals_until_connected(trainer: Trainer, report: RunReport) -> None:
     if trainer.world_size == 1:
         return
     strategy, is_launched = trainer.strategy, parent_launch() is not None
-    connect = strategy.setup_environment
+    is_main_thread = threading.current_thread() is threading.main_thread()  # others handle no signals
+    connect, stop = strategy.setup_environment, partial(_exit_at_once, trainer, report)
 
     def connect_and_release() -> None:
         try:
-            with nullcontext() if is_launched else stopped_by_signals(partial(_exit_at_once, trainer, report)):
+            with stopped_by_signals(stop) if is_main_thread and not is_launched else nullcontext():
                 connect()
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING_SIGNALS)
