@@ -124,7 +124,7 @@ HALF = (torch.float16, torch.bfloat16)
 def _convolution(x: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any) -> Tensor:  # noqa: ANN401  # handed on
     """Convolve in single precision, in which CUDA accumulates.
 
-    Kernels of oneDNN for bfloat16 read past the end of a tensor: gradients that are zero become NaN in poisoned memory.
+    On the CPU, a gradient of a depthwise convolution in bfloat16 became NaN in poisoned memory.
     """
     dtype = x.dtype
     if dtype in HALF:
