@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+import inspect
 import io
 import json
 import os
@@ -107,9 +108,11 @@ class _Source(NamedTuple):
     description: dict[str, Any]
 
 
-def _free_batch(inputs: Inputs) -> Any:  # noqa: ANN401  # as torch.export takes it
+def _free_batch(module: nn.Module, inputs: Inputs) -> Any:  # noqa: ANN401  # as torch.export takes it
     # The axes of further inputs turn out to be the same one; the ONNX exporter warns where each has a name.
-    return ({0: torch.export.Dim("batch")}, *({0: torch.export.Dim.AUTO} for _ in inputs[1:]))
+    free = ({0: torch.export.Dim("batch")}, *({0: torch.export.Dim.AUTO} for _ in inputs[1:]))
+    parameters = inspect.signature(module.forward).parameters.values()
+    return (free,) if any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters) else free
 
 
 def _write_onnx(source: _Source, path: Path) -> None:
@@ -118,7 +121,7 @@ def _write_onnx(source: _Source, path: Path) -> None:
         module,
         inputs,
         dynamo=True,
-        dynamic_shapes=_free_batch(inputs),
+        dynamic_shapes=_free_batch(module, inputs),
         input_names=list(described["inputs"]),
         output_names=list(described["outputs"]),
         verbose=False,
@@ -146,7 +149,7 @@ def _load_onnx(path: Path, module: nn.Module) -> Network:
 def _write_program(source: _Source, path: Path) -> None:
     module, inputs, _ = source
     buffer = io.BytesIO()  # torch itself does not say why a file cannot be written
-    torch.export.save(torch.export.export(module, inputs, dynamic_shapes=_free_batch(inputs)), buffer)
+    torch.export.save(torch.export.export(module, inputs, dynamic_shapes=_free_batch(module, inputs)), buffer)
     path.write_bytes(buffer.getbuffer())
 
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+import copy
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
+from gymnasium import spaces
+from stable_baselines3.common.preprocessing import is_image_space
 from torch import Tensor, nn
 
+from coordconv_apps.utils.errors import one_line
 from rl.learning.actions import values_and_logits
+from rl.observations import Observations, stack_observations, to_tensors
 from rl.plain_policy import export_plain_zip
 from rl.policy_files import export_safe, export_zip, load_safe
 
@@ -16,46 +21,86 @@ if TYPE_CHECKING:
 
     from stable_baselines3.common.base_class import BaseAlgorithm
     from stable_baselines3.common.policies import BasePolicy
+    from stable_baselines3.dqn.policies import QNetwork
+
+_OUTPUTS = ("logits", "means", "q_values", "values")
+_LARGEST = 1e3
+_PIXELS = "pixels from 0 to 255; the frames of a stack are channels, the newest last"
 
 
-OBSERVATIONS = {"observations": "pixels from 0 to 255; the frames of a stack are channels, the newest last"}
-"""The input of both networks, for `ExportInterface`."""
+def describe_inputs(space: spaces.Space[Any]) -> dict[str, str]:
+    """Name and describe the inputs of both networks, for `ExportInterface`: ``observations``, or the keys of a Dict.
+
+    >>> list(describe_inputs(spaces.Dict(image=spaces.Box(0, 255, (1, 36, 36)), logits=spaces.Discrete(3))))
+    ['image', 'observations.logits']
+    """
+    if not isinstance(space, spaces.Dict):
+        return {"observations": _PIXELS}
+    return {
+        f"observations.{key}" if key in _OUTPUTS else key: (
+            _PIXELS if is_image_space(cast("spaces.Box", part)) else one_line(str(part))
+        )
+        for key, part in space.spaces.items()
+    }
 
 
-class LogitsAndValues(nn.Module):
-    """Map observations uint8 ``(B, C, H, W)`` to a policy's logits ``(B, A)`` and values ``(B,)``."""
+def example_observations(space: spaces.Space[Any], count: int) -> tuple[Tensor, ...]:
+    """Return random observations ``(count, ...)``, with one tensor for each part of a Dict; always the same ones."""
+    space = copy.deepcopy(space)
+    space.seed(0)
+    parts = to_tensors(stack_observations([space.sample() for _ in range(count)]), torch.device("cpu"))
+    tensors = tuple(parts.values()) if isinstance(parts, dict) else (parts,)
+    # The bounds of some spaces are the largest numbers of their type.
+    return tuple(part.clamp(-_LARGEST, _LARGEST) if part.is_floating_point() else part for part in tensors)
 
-    def __init__(self, policy: nn.Module) -> None:
+
+class _Network(nn.Module):
+    """Base of the networks: they take each part of Dict observations as one argument, in the order of the space."""
+
+    def __init__(self, space: spaces.Space[Any]) -> None:
         super().__init__()
-        self.policy = policy
+        self.keys = list(space.spaces) if isinstance(space, spaces.Dict) else None
 
-    def forward(self, observations: Tensor) -> tuple[Tensor, Tensor]:
+    def gather(self, parts: tuple[Tensor, ...]) -> Observations:
+        """Return the observations that the arguments of ``forward`` are."""
+        return parts[0] if self.keys is None else dict(zip(self.keys, parts, strict=True))
+
+
+class LogitsAndValues(_Network):
+    """Map observations ``(B, ...)`` to a policy's logits ``(B, A)`` and values ``(B,)``."""
+
+    def __init__(self, policy: BasePolicy) -> None:
+        super().__init__(policy.observation_space)
+        self.policy: nn.Module = policy
+
+    def forward(self, *observations: Tensor) -> tuple[Tensor, Tensor]:
         """Return logits and values."""
-        values, logits = values_and_logits(cast("BasePolicy", self.policy), observations)
+        values, logits = values_and_logits(cast("BasePolicy", self.policy), self.gather(observations))
         return logits, values
 
 
-class QValues(nn.Module):
-    """Map observations uint8 ``(B, C, H, W)`` to Q-values ``(B, A)`` and the largest of them ``(B,)``."""
+class QValues(_Network):
+    """Map observations ``(B, ...)`` to Q-values ``(B, A)`` and the largest of them ``(B,)``."""
 
-    def __init__(self, q_net: nn.Module) -> None:
-        super().__init__()
-        self.q_net = q_net
+    def __init__(self, q_net: QNetwork) -> None:
+        super().__init__(q_net.observation_space)
+        self.q_net: nn.Module = q_net
 
-    def forward(self, observations: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, *observations: Tensor) -> tuple[Tensor, Tensor]:
         """Return Q-values and the largest."""
-        q = self.q_net(observations)
+        q = self.q_net(self.gather(observations))
         return q, q.amax(1)
 
 
-def export_policy(algorithm: BaseAlgorithm, observations: Tensor, folder: Path) -> dict[Path, float]:
+def export_policy(algorithm: BaseAlgorithm, folder: Path) -> dict[Path, float]:
     """Write ``policy.zip`` (Stable-Baselines3's), ``policy_plain.zip`` and ``policy.safe.zip``, and load them again.
 
     ``policy_plain.zip`` opens without this package. Moves the policy to the CPU.
 
-    Returns for each file the largest difference of the loaded policy's logits for these observations, uint8
-    ``(B, C, H, W)`` on the CPU.
+    Returns for each file the largest difference of the loaded policy's logits for some random observations.
     """
+    space = algorithm.observation_space
+    observations = _Network(space).gather(example_observations(space, 2))
     of_sb3, plain, safe = (folder / f"policy{end}.zip" for end in ("", "_plain", ".safe"))
     folder.mkdir(parents=True, exist_ok=True)
     expected = values_and_logits(algorithm.policy.cpu(), observations)[1]

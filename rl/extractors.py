@@ -146,6 +146,7 @@ class CoordConvCombinedExtractor(CombinedExtractor):
         extractors: dict[str, nn.Module] = {}
         features_dim = 0
         for key, space in observation_space.spaces.items():
+            _check_key(key)
             if is_image_space(space, normalized_image=normalized_image):
                 images = _as_images(space, normalized_image, name=f"observation_space[{key!r}]")
                 extractors[key] = CoordConvNatureCNN(
@@ -199,6 +200,15 @@ def _check_arguments(coords: str, where: str, coord_init: str, **sizes: int) -> 
     for name, size in sizes.items():
         if size < 1:
             raise ValueError(f"{name}={size}: must be at least 1")
+
+
+def _check_key(key: Any) -> None:  # noqa: ANN401  # of a Dict space
+    """Raise `ValueError` if SB3 cannot name a layer by the key of an observation."""
+    if not isinstance(key, str) or not key or "." in key or hasattr(nn.ModuleDict(), key):
+        raise ValueError(
+            f"observation_space[{key!r}]: the key must be a text without dots that torch.nn.ModuleDict does not use"
+            " itself, as it does keys, items, values and type; rename this part"
+        )
 
 
 _ALLOWED_IMAGES = {

@@ -1,7 +1,7 @@
-"""Stable-Baselines3's NatureCNN with constant maps in place of coordinates.
+"""Stable-Baselines3's NatureCNN and CombinedExtractor with constant maps in place of coordinates.
 
-`rl.plain_policy` stores the class itself in the files that it writes, so that they open without this package. This
-module must import nothing else of it.
+`rl.plain_policy` stores the classes themselves in the files that it writes, so that they open without this package.
+This module must import nothing else of it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from gymnasium import spaces
-from stable_baselines3.common.torch_layers import NatureCNN
+from stable_baselines3.common.torch_layers import CombinedExtractor, NatureCNN
 from torch import Tensor
 
 
@@ -44,3 +44,25 @@ class FoldedNatureCNN(NatureCNN):
                 observations = observations + getattr(self, f"map_{index}")
         features: Tensor = self.linear(observations)
         return features
+
+
+class FoldedCombinedExtractor(CombinedExtractor):
+    """CombinedExtractor with a `FoldedNatureCNN` for each image.
+
+    Args:
+        observation_space: Dict, whose images have their channels first.
+        cnn_output_dim: Number of features of each image.
+        normalized_image: As for CombinedExtractor.
+        maps: Arguments ``maps`` of `FoldedNatureCNN` by the key of the image.
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Dict,
+        cnn_output_dim: int = 256,
+        normalized_image: bool = False,
+        maps: dict[str, dict[int, tuple[int, int, int]]] | None = None,
+    ) -> None:
+        super().__init__(observation_space, cnn_output_dim, normalized_image)
+        for key, own in (maps or {}).items():
+            self.extractors[key] = FoldedNatureCNN(observation_space[key], cnn_output_dim, normalized_image, own)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from PIL import Image
@@ -9,6 +10,7 @@ from PIL import Image
 from coordconv_apps.training.pictures import Pictures
 from coordconv_apps.utils.plotting import as_picture
 from rl.data import EVALUATION_SEEDS, RLData
+from rl.evaluation.films import image_keys
 from rl.evaluation.saliency import coordinate_maps, sample_observations, without_coordinates
 from rl.evaluation.saliency_figures import draw_coordinate_maps, draw_saliency
 from rl.tasks.base import RLTask
@@ -33,7 +35,10 @@ class RLPictures(Pictures):
         super().__init__(every_n_epochs)
 
     def draw(self, task: LightningModule, datamodule: LightningDataModule) -> dict[str, Image.Image]:
-        """Play some steps, and draw "attention" and, with coordinates, "coordinates"."""
+        """Play some steps, and draw "attention" and, with coordinates, "coordinates".
+
+        With several images in a Dict, there are pictures for each, such as "attention_camera".
+        """
         if not (isinstance(task, RLTask) and isinstance(datamodule, RLData)):
             raise TypeError(f"{type(task).__name__} and {type(datamodule).__name__} are not those of rl")
         seed = EVALUATION_SEEDS["test"]
@@ -47,8 +52,12 @@ class RLPictures(Pictures):
         players: dict[str, Player] = {f"coords={task.coords}": task.policy}
         if task.coords != "none":
             players["coordinates taken away"] = without_coordinates(task.policy)
-        pictures = {"attention": as_picture(draw_saliency(players, seen), _DPI)}
-        maps = coordinate_maps(task.policy, seen)
-        if maps is not None:
-            pictures["coordinates"] = as_picture(draw_coordinate_maps(maps), _DPI)
+        pictures = {}
+        keys = image_keys(task.observation_space)
+        for key in keys:
+            end = "" if len(keys) == 1 else "_" + re.sub(r"[^\w-]", "_", key)
+            pictures[f"attention{end}"] = as_picture(draw_saliency(players, seen, key=key), _DPI)
+            maps = coordinate_maps(task.policy, seen, key)
+            if maps is not None:
+                pictures[f"coordinates{end}"] = as_picture(draw_coordinate_maps(maps), _DPI)
         return pictures

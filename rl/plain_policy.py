@@ -1,7 +1,7 @@
 """Save a policy as a zip that plain Stable-Baselines3 (SB3) opens, without this package.
 
-The policy in it is SB3's own ``CnnPolicy``. Coordinates add a constant map to the outputs of a convolution, since
-observations have one size; the maps are stored in place of the coordinate weights.
+The policy in it is SB3's own ``CnnPolicy`` or ``MultiInputPolicy``. Coordinates add a constant map to the outputs of a
+convolution, since observations have one size; the maps are stored in place of the coordinate weights.
 """
 
 from __future__ import annotations
@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import cloudpickle
 import torch
+from gymnasium import spaces
 from stable_baselines3 import DQN
-from stable_baselines3.common.policies import ActorCriticCnnPolicy, BasePolicy
-from stable_baselines3.dqn.policies import CnnPolicy
+from stable_baselines3.common.policies import ActorCriticCnnPolicy, BasePolicy, MultiInputActorCriticPolicy
+from stable_baselines3.dqn.policies import CnnPolicy, MultiInputPolicy
 from torch import Tensor
 
 from coordconv_apps.nn.coord_layer import CoordLayer
 from rl import folded_extractor
 from rl.extractors import CoordConvNatureCNN
-from rl.folded_extractor import FoldedNatureCNN
+from rl.folded_extractor import FoldedCombinedExtractor, FoldedNatureCNN
 from rl.policy_files import export_zip
 
 if TYPE_CHECKING:
@@ -27,16 +28,24 @@ if TYPE_CHECKING:
 
     from stable_baselines3.common.base_class import BaseAlgorithm
 
+_SB3_POLICIES: dict[tuple[bool, bool], type[BasePolicy]] = {
+    (False, False): ActorCriticCnnPolicy,
+    (False, True): MultiInputActorCriticPolicy,
+    (True, False): CnnPolicy,
+    (True, True): MultiInputPolicy,
+}
+"""Policies by whether the algorithm is DQN, and whether observations are a Dict."""
+
 
 def export_plain_zip(algorithm: BaseAlgorithm, path: Path | str) -> None:
-    """Write SB3's zip with SB3's own ``CnnPolicy``, atomically. Programs without this package can open it.
+    """Write SB3's zip with SB3's own policy, atomically. Programs without this package can open it.
 
     The policy acts like the algorithm's. A training that continues from it learns no coordinates: its maps are
-    constant, and the optimizer starts anew. The code of one small class is in the file, so that the Python version must
-    be the same; newer versions of torch and SB3 may be used.
+    constant, and the optimizer starts anew. The code of two small classes is in the file, so that the Python version
+    must be the same; newer versions of torch and SB3 may be used.
 
     Args:
-        algorithm: A2C, PPO or DQN with one of this package's policies for images, on the CPU.
+        algorithm: A2C, PPO or DQN with one of this package's policies, on the CPU.
         path: The file, with its suffix.
 
     Example:
@@ -57,27 +66,32 @@ def export_plain_zip(algorithm: BaseAlgorithm, path: Path | str) -> None:
 
 
 def plain_algorithm(algorithm: BaseAlgorithm) -> BaseAlgorithm:
-    """Return a copy of an algorithm with SB3's own ``CnnPolicy``, which acts like the algorithm's."""
+    """Return a copy of an algorithm with SB3's own policy for its observations, which acts like the algorithm's."""
+    space = algorithm.observation_space
     state = {name: value for name, value in algorithm.policy.state_dict().items() if not name.endswith("coord_weight")}
-    shapes: dict[int, tuple[int, ...]] = {}
+    shapes: dict[str, dict[int, tuple[int, ...]]] = {}  # by the key of the image in a Dict
     features_dim = 0
     for name, module in algorithm.policy.named_modules(remove_duplicate=False):
         if isinstance(module, CoordConvNatureCNN):
-            features_dim = module.features_dim
-            for index, constant in _constant_maps(module, algorithm.observation_space.shape or ()).items():
-                state[f"{name}.map_{index}"] = constant
-                shapes[index] = tuple(constant.shape)
+            features_dim, key = module.features_dim, name.rpartition(".")[2]
+            image = space[key] if isinstance(space, spaces.Dict) else space
+            maps = _constant_maps(module, image.shape or ())
+            state |= {f"{name}.map_{index}": constant for index, constant in maps.items()}
+            shapes[key] = {index: tuple(constant.shape) for index, constant in maps.items()}
+    extractor: dict[str, Any] = {"maps": next(iter(shapes.values())), "features_dim": features_dim}
+    if isinstance(space, spaces.Dict):
+        extractor = {"maps": shapes, "cnn_output_dim": features_dim}
     arguments: dict[str, Any] = {
         **algorithm.policy_kwargs,
         "net_arch": algorithm.policy.net_arch,
-        "features_extractor_class": FoldedNatureCNN,
-        "features_extractor_kwargs": {"features_dim": features_dim, "maps": shapes},
+        "features_extractor_class": FoldedCombinedExtractor if isinstance(space, spaces.Dict) else FoldedNatureCNN,
+        "features_extractor_kwargs": extractor,
     }
     plain = copy.copy(algorithm)
-    kind: type[BasePolicy] = CnnPolicy if isinstance(algorithm, DQN) else ActorCriticCnnPolicy
+    kind = _SB3_POLICIES[isinstance(algorithm, DQN), isinstance(space, spaces.Dict)]
     plain.policy_class, plain.policy_kwargs = kind, arguments
     with torch.random.fork_rng(devices=[]):  # the initial weights are overwritten
-        plain.policy = kind(algorithm.observation_space, algorithm.action_space, algorithm.lr_schedule, **arguments)
+        plain.policy = kind(space, algorithm.action_space, algorithm.lr_schedule, **arguments)
     plain.policy.load_state_dict(state)
     plain.policy.set_training_mode(False)
     return plain

@@ -14,6 +14,7 @@ from stable_baselines3 import A2C, DQN, PPO
 from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
 from stable_baselines3.common.utils import LinearSchedule
 
+from rl.policies import policy_for
 from rl.sb3_internals import set_up_model
 
 if TYPE_CHECKING:
@@ -36,16 +37,17 @@ def build_algorithm(
 
     Args:
         algorithm: SB3's class.
-        observation_space: Space of images, channels first.
+        observation_space: Space of images, channels first, or a Dict with such images.
         action_space: Space of the actions.
         hparams: Arguments of the task. Those with the name of an argument of SB3 are passed to SB3.
-        **arguments: Further arguments of SB3: the ``policy``, and those that replace a task's.
+        **arguments: Further arguments of SB3, which replace a task's.
 
     Raises:
         ValueError: The policy cannot be built for these observations.
     """
     names = inspect.signature(algorithm).parameters.keys() & hparams.keys()
     given = {name: hparams[name] for name in sorted(names)} | arguments
+    given["policy"] = policy_for(algorithm, observation_space)
     buffer = "buffer_size" if "buffer_size" in given else "n_steps"
     size, given[buffer] = given[buffer], 1
     given["learning_rate"] = make_schedule(hparams["lr"], hparams["lr_schedule"])

@@ -1,4 +1,4 @@
-"""Open environments by name: the built-in Catch, every Atari game, and Gymnasium environments that show images.
+"""Open environments by name: the built-in Catch, every Atari game, and Gymnasium environments with images.
 
 All are Stable-Baselines3 `VecEnv`s whose infos have an entry ``episode`` at the end of a game.
 """
@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import gymnasium
+import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.preprocessing import is_image_space, is_image_space_channels_first
@@ -24,7 +25,8 @@ from rl.envs.actions import GameActions
 from rl.envs.catch import GYMNASIUM_ID, CatchVecEnv
 from rl.envs.checks import GuardedVecEnv
 from rl.envs.game_options import GameOptions, Kind, check_kind
-from rl.envs.images import as_bytes, is_channels_last
+from rl.envs.images import is_channels_last, is_large, prepare_images
+from rl.space_json import space_to_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -40,14 +42,14 @@ def make_envs(game: str, num_envs: int, seed: int | None = None, **options: Any)
 
     Args:
         game: "catch"; an Atari game in any spelling, such as ``pong`` or ``ALE/Pong-v5``; or the name of a Gymnasium
-            environment whose observations are images, such as ``CarRacing-v3``. MiniGrid's show the whole grid.
-            Floating-point images are scaled from the bounds of their space to 0 to 255.
+            environment whose observations are images, such as ``CarRacing-v3``, or a Dict of images and vectors.
+            MiniGrid's show the whole grid. Floating-point images are scaled from the bounds of their space to 0 to 255.
         num_envs: Number of environments.
         seed: Environment ``i`` is seeded with ``seed + i``. None: random seeds.
         **options: Fields of `GameOptions`.
 
     Returns:
-        Environments whose observations are uint8 images, with their channels first.
+        Environments whose observations are uint8 images with their channels first, or Dicts with such images.
 
     Raises:
         ValueError: The game does not exist or shows no images, or an option is out of its range, or for other games.
@@ -68,7 +70,7 @@ def make_envs(game: str, num_envs: int, seed: int | None = None, **options: Any)
 
 
 def open_envs(game: str, num_envs: int, seed: int, options: Mapping[str, Any], first: int = 0) -> GuardedVecEnv:
-    """Open environments for a policy: each observation is one image, channels first, and discrete actions count from 0.
+    """Open environments for a policy: images have their channels first, and discrete actions count from 0.
 
     Each step is checked, see `rl.envs.checks.GuardedVecEnv`.
 
@@ -76,7 +78,7 @@ def open_envs(game: str, num_envs: int, seed: int, options: Mapping[str, Any], f
     """
     env = make_envs(game, num_envs, seed, **options)
     try:
-        _check_images(game, env.observation_space)
+        _check_observations(game, env.observation_space)
     except ValueError:
         env.close()
         raise
@@ -159,7 +161,7 @@ def _make_gymnasium(game: str, num_envs: int, seed: int | None, options: GameOpt
         raise ValueError(f"model.game={game} with model.arguments={arguments}: {one_line(error)}") from error
     space, modes = first.observation_space, first.metadata.get("render_modes", ())
     first.close()
-    _check_images(game, space)
+    _check_observations(game, space)
     if "rgb_array" in modes:
         arguments = {"render_mode": "rgb_array", **arguments}
     make: Callable[[], gymnasium.Env[Any, Any]] = partial(_make_one, spec, arguments, own_process=options.processes)
@@ -177,28 +179,60 @@ def _make_one(spec: EnvSpec, arguments: Mapping[str, Any], *, own_process: bool 
         # Images of the whole grid, 8 pixels per cell, instead of codes of the visible cells.
         wrappers = importlib.import_module("minigrid.wrappers")
         game = wrappers.ImgObsWrapper(wrappers.RGBImgObsWrapper(game))
-    return Monitor(as_bytes(game))
+    return Monitor(prepare_images(game))
 
 
 def _stack_frames(envs: VecEnv, options: GameOptions) -> VecEnv:
     """Stack frames with their channels first, where their order is known: a stack may have more channels than rows."""
-    space = cast("spaces.Box", envs.observation_space)
-    last = is_channels_last(space)
-    if last and not is_image_space_channels_first(space):  # otherwise the policy itself transposes
+    space = envs.observation_space
+    if isinstance(space, spaces.Dict):
+        return _stack_parts(envs, space, options.frame_stack or 1)
+    images = cast("spaces.Box", space)
+    last = is_channels_last(images)
+    if last and not is_image_space_channels_first(images):  # otherwise the policy itself transposes
         envs, last = VecTransposeImage(envs), False
     if options.frame_stack in (None, 1):
         return envs
     return VecFrameStack(envs, options.frame_stack, channels_order="last" if last else "first")
 
 
-def _check_images(game: str, space: spaces.Space[Any]) -> None:
+def _stack_parts(envs: VecEnv, space: spaces.Dict, frames: int) -> VecEnv:
+    """Stack the latest values of each part of Dict observations: images by channels, vectors along their last axis."""
+    if frames == 1:
+        return envs
+    for key, part in space.spaces.items():
+        if not (isinstance(part, spaces.Box) and part.shape):
+            raise ValueError(
+                f"model.frame_stack={frames}: must be 1 or null, since observations[{key!r}] is {one_line(str(part))}:"
+                " only a Box with axes can be stacked"
+            )
+    order = {key: "first" if is_image_space(cast("spaces.Box", part)) else "last" for key, part in space.spaces.items()}
+    return VecFrameStack(envs, frames, channels_order=order)
+
+
+_IMAGE = "uint8 (height, width, channels) or (channels, height, width) of 0 to 255"
+
+
+def _check_observations(game: str, space: spaces.Space[Any]) -> None:
     """Raise `ValueError` for observations that a policy of `rl.tasks` cannot process."""
+    name = f"model.game={game}: observations"
     if isinstance(space, spaces.Box) and is_image_space(space):
         return
-    words = "must be one image, uint8 (height, width, channels) or (channels, height, width) of 0 to 255"
-    if isinstance(space, spaces.Dict):
-        words += "; for a Dict with images, use rl.CoordConvMultiInputPolicy in plain Stable-Baselines3"
-    raise ValueError(f"model.game={game}: observations are {one_line(str(space))}: {words}")
+    if not isinstance(space, spaces.Dict):
+        raise ValueError(
+            f"{name} are {one_line(str(space))}: must be one image, {_IMAGE}, or a Dict of images and vectors"
+        )
+    space_to_json(space, name)  # raises for parts that neither Stable-Baselines3 nor a saved policy can have
+    for key, part in space.spaces.items():
+        if isinstance(part, spaces.Discrete | spaces.MultiDiscrete) and np.any(part.start):
+            raise ValueError(f"{name}[{key!r}]={one_line(str(part))}: must count from 0")
+        if isinstance(part, spaces.Box) and is_large(part) and not is_image_space(part):
+            raise ValueError(
+                f"{name}[{key!r}]={one_line(str(part))}: an image must be {_IMAGE}, or of floating-point numbers whose"
+                " bounds are finite and the same for all pixels"
+            )
+    if not any(is_image_space(cast("spaces.Box", part)) for part in space.spaces.values()):
+        raise ValueError(f"{name} are {one_line(str(space))}: must have at least one image, {_IMAGE}")
 
 
 _MAKERS = {"catch": _make_catch, "atari": _make_atari, "gymnasium": _make_gymnasium}

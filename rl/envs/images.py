@@ -1,15 +1,17 @@
-"""Image observations: the smallest allowed, which axis holds the channels, and floating-point images as bytes."""
+"""Image observations: the smallest allowed, which axis holds the channels, and images as policies take them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import gymnasium
 import numpy as np
 from gymnasium import spaces
 from gymnasium.wrappers import TransformObservation
 from numpy.typing import NDArray
+from stable_baselines3.common.preprocessing import is_image_space
 
 SMALLEST_IMAGE = 36
 """Smallest height and width for NatureCNN: from its last layer, 1 + 2 = 3, 2 (3 - 1) + 4 = 8, 4 (8 - 1) + 8 = 36."""
@@ -39,19 +41,74 @@ def has_unclear_channels(images: spaces.Box) -> bool:
     return min(images.shape) >= SMALLEST_IMAGE and first == third != second
 
 
-def as_bytes(env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
-    """Scale floating-point images from the bounds of their space to uint8, 0 to 255; leave other observations alone.
+def is_bounded(images: spaces.Space[Any]) -> bool:
+    """Return whether this is a space of floating-point images: three axes, and the same finite bounds for all pixels.
 
-    Images are arrays of three axes whose pixels all have the same finite bounds.
+    >>> is_bounded(spaces.Box(-1, 1, (36, 36, 3))), is_bounded(spaces.Box(-np.inf, np.inf, (36, 36, 3)))
+    (True, False)
+    """
+    if not (isinstance(images, spaces.Box) and len(images.shape) == 3 and np.issubdtype(images.dtype, np.floating)):
+        return False
+    low, high = float(images.low.min()), float(images.high.max())
+    return bool(
+        np.isfinite([low, high]).all() and low != high and (images.low == low).all() and (images.high == high).all()
+    )
+
+
+def is_large(images: spaces.Box) -> bool:
+    """Return whether two of three axes are long enough for the height and width of an image."""
+    return len(images.shape) == 3 and sorted(images.shape)[1] >= SMALLEST_IMAGE
+
+
+def prepare_images(env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
+    """Convert observations to what policies take, and leave those alone that need no conversion.
+
+    Floating-point images (`is_bounded`) are scaled from the bounds of their space to uint8, 0 to 255. In a Dict,
+    images have their channels first, and every part is an array of its space's data type.
     """
     space = env.observation_space
-    if not isinstance(space, spaces.Box) or len(space.shape) != 3 or not np.issubdtype(space.dtype, np.floating):
+    if isinstance(space, spaces.Dict):
+        parts = {key: _prepare_part(part) for key, part in space.spaces.items()}
+        prepared = spaces.Dict([(key, part.space) for key, part in parts.items()])  # of a dict, it would sort the keys
+        return TransformObservation(env, partial(_convert_parts, parts=parts), prepared)
+    if not is_bounded(space):
         return env
-    low, high = float(space.low.min()), float(space.high.max())
-    if not np.isfinite([low, high]).all() or low == high or (space.low != low).any() or (space.high != high).any():
-        return env
-    scale = partial(_scale, low=low, high=high)
-    return TransformObservation(env, scale, spaces.Box(0, 255, space.shape, np.uint8))
+    scaled = _scaled(cast("spaces.Box", space))
+    return TransformObservation(env, scaled.convert, scaled.space)
+
+
+class _Prepared(NamedTuple):
+    """The space of a part of an observation after its conversion, and the conversion."""
+
+    space: spaces.Space[Any]
+    convert: Callable[[Any], NDArray[Any]]
+
+
+def _convert_parts(observation: Mapping[str, Any], parts: Mapping[str, _Prepared]) -> dict[str, NDArray[Any]]:
+    return {key: part.convert(observation[key]) for key, part in parts.items()}
+
+
+def _prepare_part(space: spaces.Space[Any]) -> _Prepared:
+    """Return how a part of a Dict is converted; a small array of three axes is a vector, as in Stable-Baselines3."""
+    is_scaled = is_bounded(space) and is_large(cast("spaces.Box", space))
+    prepared = (
+        _scaled(cast("spaces.Box", space)) if is_scaled else _Prepared(space, partial(np.asarray, dtype=space.dtype))
+    )
+    if is_image_space(cast("spaces.Box", prepared.space)) and is_channels_last(cast("spaces.Box", prepared.space)):
+        height, width, channels = cast("spaces.Box", space).shape
+        return _Prepared(
+            spaces.Box(0, 255, (channels, height, width), np.uint8), partial(_channels_first, prepared.convert)
+        )
+    return prepared
+
+
+def _channels_first(convert: Callable[[Any], NDArray[Any]], image: Any) -> NDArray[Any]:  # noqa: ANN401  # of any kind
+    return np.transpose(convert(image), (2, 0, 1))
+
+
+def _scaled(images: spaces.Box) -> _Prepared:
+    low, high = float(images.low.min()), float(images.high.max())
+    return _Prepared(spaces.Box(0, 255, images.shape, np.uint8), partial(_scale, low=low, high=high))
 
 
 def _scale(image: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:

@@ -17,7 +17,7 @@ from rl.envs.images import is_channels_last
 from rl.evaluation.play import evaluation_mode, observation_at, play
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -52,12 +52,16 @@ class Film(NamedTuple):
     complete: bool  # whether the episode ended by itself
 
 
-def image_key(space: spaces.Space[Any]) -> str | None:
-    """Return the key of the first image in a Dict space; None for a space of images; raise `ValueError` for others."""
-    parts = space.spaces if isinstance(space, spaces.Dict) else {None: space}
-    for key, part in parts.items():
-        if is_image_space(part, normalized_image=True):
-            return key
+def image_keys(space: spaces.Space[Any]) -> list[Any]:
+    """Return the keys of the images in a Dict space; ``[None]`` for a space of images; raise `ValueError` for others.
+
+    Images are uint8, 0 to 255. If there are none, all arrays of three axes are taken for images.
+    """
+    parts: Mapping[Any, spaces.Space[Any]] = space.spaces if isinstance(space, spaces.Dict) else {None: space}
+    for any_range in (False, True):
+        keys = [key for key, part in parts.items() if is_image_space(cast("spaces.Box", part), False, any_range)]
+        if keys:
+            return keys
     raise ValueError(f"observation_space={one_line(str(space))}: must be an image, or a Dict with one in it")
 
 
@@ -65,7 +69,8 @@ def newest_frame(observation: Any, space: spaces.Space[Any]) -> NDArray[np.uint8
     """Return the newest frame of an observation as an RGB image, uint8 ``(H, W, 3)``.
 
     It consists of the last three channels where the number of channels is a multiple of three, otherwise of the last
-    channel in grey. The observation has no batch axis: an image with its channels first or last, or a dict with one.
+    channel in grey. The observation has no batch axis: an image with its channels first or last, or a dict, whose
+    images are shown beside each other.
 
     Example:
         >>> from gymnasium import spaces
@@ -73,8 +78,9 @@ def newest_frame(observation: Any, space: spaces.Space[Any]) -> NDArray[np.uint8
         >>> newest_frame(stack, spaces.Box(0, 255, stack.shape, np.uint8)).shape
         (84, 84, 3)
     """
-    if (key := image_key(space)) is not None:
-        observation, space = observation[key], space[key]  # type: ignore[index]  # a Dict
+    if isinstance(space, spaces.Dict):
+        return _side_by_side([newest_frame(observation[key], space[key]) for key in image_keys(space)])
+    image_keys(space)  # raises
     image, box = observation, cast("spaces.Box", space)
     if box.dtype != np.uint8:
         low, high = float(box.low.min()), float(box.high.max())
@@ -85,6 +91,13 @@ def newest_frame(observation: Any, space: spaces.Space[Any]) -> NDArray[np.uint8
     image = image[..., -3:] if image.shape[-1] % 3 == 0 else image[..., -1:]
     picture: NDArray[np.uint8] = np.broadcast_to(image, (*image.shape[:2], 3)).copy()
     return picture
+
+
+def _side_by_side(frames: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """Join frames of any sizes, from left to right: each is enlarged by the largest integer that fits the tallest."""
+    height = max(len(frame) for frame in frames)
+    zoomed = [frame.repeat(height // len(frame), 0).repeat(height // len(frame), 1) for frame in frames]
+    return np.concatenate([np.pad(frame, ((0, height - len(frame)), (0, 0), (0, 0))) for frame in zoomed], axis=1)
 
 
 def film_episode(
@@ -125,7 +138,7 @@ def film_episode(
     if rendered and env.render_mode != "rgb_array":
         raise ValueError(f"rendered=True: the environment's render_mode is {env.render_mode}; must be rgb_array")
     space = env.observation_space
-    image_key(space)  # raises
+    image_keys(space)  # raises
     frames: list[NDArray[np.uint8]] = []
     scores: list[float] = []
     every, score = 1, 0.0

@@ -14,6 +14,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from stable_baselines3.common.vec_env import VecMonitor, is_vecenv_wrapped
 
 from coordconv_apps.utils.random_state import random_state, restore_random_state
+from rl.observations import map_parts
 from rl.sb3_internals import has_own_predict
 
 if TYPE_CHECKING:
@@ -52,9 +53,7 @@ def required_policy(player: Player) -> BasePolicy:
 
 def observation_at(observations: Any, index: int) -> Any:  # noqa: ANN401  # an array, or a dict of them
     """Return one observation of a batch, without the batch axis."""
-    if isinstance(observations, dict):
-        return {key: value[index] for key, value in observations.items()}
-    return observations[index]
+    return map_parts(lambda part: part[index], observations)
 
 
 @contextmanager

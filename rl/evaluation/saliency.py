@@ -17,9 +17,10 @@ from torch import Tensor
 
 from coordconv_apps.nn.coord_layer import CoordLayer
 from rl.envs.images import is_channels_last
-from rl.evaluation.films import image_key
+from rl.evaluation.films import image_keys
 from rl.evaluation.play import evaluation_mode, observation_at, play, required_policy
 from rl.learning.actions import values_and_logits
+from rl.observations import stack_observations
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,7 +64,12 @@ class _Images(NamedTuple):
     evaluate: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
-def saliency(player: Player, observations: Any, method: Method = "blur") -> Saliency:  # noqa: ANN401  # or a dict
+def saliency(
+    player: Player,
+    observations: Any,  # noqa: ANN401  # an array, or a dict of them
+    method: Method = "blur",
+    key: str | None = None,
+) -> Saliency:
     """Compute saliency maps of a policy.
 
     With ``blur``, one position after the other is blurred in all frames of a stack. Its saliency is half the squared
@@ -73,8 +79,9 @@ def saliency(player: Player, observations: Any, method: Method = "blur") -> Sali
 
     Args:
         player: Policy of A2C, PPO or DQN, or such an algorithm.
-        observations: ``(B, C, H, W)`` or ``(B, H, W, C)``, or a dict, whose first image is used.
+        observations: ``(B, C, H, W)`` or ``(B, H, W, C)``, or a dict.
         method: The measure.
+        key: Key of the image in a dict. None: its first image.
 
     Example:
         >>> from rl import CoordConvCnnPolicy
@@ -88,14 +95,14 @@ def saliency(player: Player, observations: Any, method: Method = "blur") -> Sali
     measure = {"blur": _by_blurring, "gradient": _by_gradient}[method]
     # Callbacks run in inference mode, where autograd does not work. Gradients are taken of the images only.
     with evaluation_mode(player), torch.inference_mode(False):
-        found = measure(_as_images(policy, observations))
+        found = measure(_as_images(policy, observations, key))
     value, choice = (maps.detach().float().cpu().numpy() for maps in found)
     return Saliency(value, choice)
 
 
-def _as_images(policy: BasePolicy, observations: Any) -> _Images:  # noqa: ANN401  # an array, or a dict of them
+def _as_images(policy: BasePolicy, observations: Any, key: str | None = None) -> _Images:  # noqa: ANN401  # or a dict
     space = policy.observation_space
-    key = image_key(space)
+    key = image_keys(space)[0] if key is None else key
     box = cast("spaces.Box", space if key is None else cast("spaces.Dict", space)[key])
     last = is_channels_last(box)
     tensors: Any = policy.obs_to_tensor(observations)[0]
@@ -156,9 +163,12 @@ def _gaussian(images: Tensor, deviation: float) -> Tensor:
     return F.conv2d(F.conv2d(flat, kernel[None, None, None]), kernel[None, None, :, None]).view_as(images)
 
 
-def first_coord_layer(player: Player) -> CoordLayer | None:
-    """Return the first layer of a policy with coordinates; None without one."""
-    return next((module for module in required_policy(player).modules() if isinstance(module, CoordLayer)), None)
+def first_coord_layer(player: Player, key: str | None = None) -> CoordLayer | None:
+    """Return the first layer of a policy with coordinates, or the first for the image with a key; None without one."""
+    for name, module in required_policy(player).named_modules():
+        if isinstance(module, CoordLayer) and (key is None or f".extractors.{key}." in name):
+            return module
+    return None
 
 
 def without_coordinates(player: Player) -> BasePolicy:
@@ -173,13 +183,13 @@ def without_coordinates(player: Player) -> BasePolicy:
     return policy
 
 
-def coordinate_maps(player: Player, observations: Any) -> NDArray[np.float32] | None:  # noqa: ANN401  # or a dict
-    """Return the maps that coordinates add to the outputs of the first layer with coordinates, without its bias.
+def coordinate_maps(player: Player, observations: Any, key: str | None = None) -> NDArray[np.float32] | None:  # noqa: ANN401  # or a dict
+    """Return the maps that coordinates add to the outputs of `first_coord_layer`, without its bias.
 
     Returns:
         float32 ``(filters, h, w)``, the same for all observations of a size; None without such a layer.
     """
-    layer = first_coord_layer(player)
+    layer = first_coord_layer(player, key)
     if layer is None:
         return None
     sizes: list[tuple[Tensor, Tensor]] = []
@@ -212,6 +222,4 @@ def sample_observations(
                 found.append(copy.deepcopy(observation_at(step.observations, 0)))
             if number == steps - 1:
                 break
-    if isinstance(found[0], dict):
-        return {key: np.stack([seen[key] for seen in found]) for key in found[0]}
-    return np.stack(found)
+    return stack_observations(found)

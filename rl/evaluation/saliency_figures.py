@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rl.evaluation.films import newest_frame
-from rl.evaluation.play import observation_at, required_policy
+from rl.evaluation.films import image_keys, newest_frame
+from rl.evaluation.play import required_policy
 from rl.evaluation.saliency import Method, saliency
 
 if TYPE_CHECKING:
@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 _DPI = 110
 
 
-def draw_saliency(players: dict[str, Player], observations: Any, method: Method = "blur") -> Figure:  # noqa: ANN401  # or a dict
+def draw_saliency(
+    players: dict[str, Player],
+    observations: Any,  # noqa: ANN401  # an array, or a dict of them
+    method: Method = "blur",
+    key: str | None = None,
+) -> Figure:
     """Draw saliency maps: a column for each observation and two rows for each policy.
 
     The newest frames are at the top; below are, for each policy, the maps of its value and of its action over the
@@ -29,16 +34,19 @@ def draw_saliency(players: dict[str, Player], observations: Any, method: Method 
         players: Policies or algorithms by name, such as one and its copy `without_coordinates`; at least one.
         observations: A few observations, as for `saliency`.
         method: The measure.
+        key: Key of the image in a dict. None: its first image.
     """
     from matplotlib.figure import Figure  # slow to import
 
-    space = required_policy(next(iter(players.values()))).observation_space
+    space: Any = required_policy(next(iter(players.values()))).observation_space
+    key = image_keys(space)[0] if key is None else key
     rows = []
     for name, player in players.items():
-        found = saliency(player, observations, method)
+        found = saliency(player, observations, method, key)
         rows += [(f"{name}\nvalue", found.value), (f"{name}\naction", found.policy)]
     count = len(found.value)
-    frames = [newest_frame(observation_at(observations, place), space) for place in range(count)]
+    images, box = (observations, space) if key is None else (observations[key], space[key])
+    frames = [newest_frame(images[place], box) for place in range(count)]
     figure = Figure(figsize=(1.8 * max(count, 3), 1.9 * (len(rows) + 1) + 0.4), dpi=_DPI, layout="constrained")
     measure = {"blur": "change when blurred", "gradient": "gradient of the pixels"}
     figure.suptitle(f"Saliency: {measure[method]}", fontsize=13)

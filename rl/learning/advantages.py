@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rl.observations import Observations
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -17,7 +19,7 @@ class Rollout(NamedTuple):
     """T steps of the N environments of this rank, with the advantages and values of all E environments.
 
     Attributes:
-        observations: uint8 ``(T, N, C, H, W)``.
+        observations: uint8 ``(T, N, C, H, W)``, or for Dict observations a tensor ``(T, N, ...)`` by key.
         actions: int64 ``(T, N)``, or float32 ``(T, N, A)`` as the policy sampled them: flattened, before clipping.
         log_probs: float32 ``(T, N)``, of the actions when they were sampled.
         advantages: float32 ``(T, E)``, of the environments of all ranks.
@@ -25,7 +27,7 @@ class Rollout(NamedTuple):
         first: Number of this rank's first environment among the E.
     """
 
-    observations: Tensor
+    observations: Observations
     actions: Tensor
     log_probs: Tensor
     advantages: Tensor

@@ -1,15 +1,15 @@
 """Collect rollouts: a policy samples actions, environments step, and the results are stored for an update.
 
-This does what Stable-Baselines3's ``collect_rollouts`` does, with less work per step: observations stay uint8 in memory
-that every rollout reuses, values of truncated states and advantages are computed once for the whole rollout, and
-results are stored while the environments step.
+This does what Stable-Baselines3's ``collect_rollouts`` does, with less work per step: images stay uint8 in memory that
+every rollout reuses, values of truncated states and advantages are computed once for the whole rollout, and results are
+stored while the environments step.
 """
 
 from __future__ import annotations
 
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from rl.learning.actions import predict_values, sample_actions
 from rl.learning.advantages import Rollout, compute_advantages
+from rl.observations import Observations, empty_observations, map_parts, stack_observations, to_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +35,7 @@ class Collector:
     """Collect one rollout after the other. Each rollout overwrites the tensors of the one before.
 
     Args:
-        env: N environments. Observations are uint8 images, channels first.
+        env: N environments. Observations are uint8 images, channels first, or Dicts with such images.
         steps: T, the length of a rollout.
         gamma: Discount factor.
         gae_lambda: As in `rl.learning.advantages.compute_advantages`.
@@ -52,26 +53,23 @@ class Collector:
         self.gamma, self.gae_lambda = gamma, gae_lambda
         self.device = device
         shape, space = (steps, env.num_envs), env.action_space
-        image = env.observation_space.shape
-        assert image is not None
         on_device: dict[str, Any] = {"device": device}
-        # Channels last in memory, in the usual order of axes: on a CPU, gradients of a first convolution with few
-        # channels then take a third of the time.
-        channels, height, width = image
-        stored = torch.zeros(*shape, height, width, channels, dtype=torch.uint8, **on_device)
-        self.observations = stored.permute(0, 1, 4, 2, 3)
+        self.observations = empty_observations(shape, env.observation_space, **on_device)
         discrete = isinstance(space, spaces.Discrete)
         action_shape = () if discrete else (get_action_dim(space),)
         self.actions = torch.zeros(*shape, *action_shape, dtype=torch.int64 if discrete else torch.float32, **on_device)
         self.values, self.log_probs = torch.zeros(shape, **on_device), torch.zeros(shape, **on_device)
         # Transfers from pinned memory to a GPU run while the CPU works on. Fetching the actions waits for them.
-        self._staged = torch.zeros(env.num_envs, *image, dtype=torch.uint8, pin_memory=device.type == "cuda")
+        pinned = device.type == "cuda"
+        self._staged = map_parts(
+            lambda part: torch.zeros(part.shape[1:], dtype=part.dtype, pin_memory=pinned), self.observations
+        )
         self._rewards = np.zeros(shape, np.float32)
         self._starts = np.zeros(shape, bool)
         self.scores: list[float] = []
         self.lengths: list[int] = []
         self.successes: list[float] = []
-        self._last: NDArray[np.uint8] | None = None
+        self._last: Any = None  # the latest observations, an array or a dict of them
         self._last_starts = np.ones(env.num_envs, bool)
 
     def collect(self, policy: ActorCriticPolicy, noise: Tensor | None, timings: Timings) -> Rollout:
@@ -90,9 +88,9 @@ class Collector:
             BrokenEnvironment: An environment failed.
         """
         if self._last is None:
-            self._last = cast("NDArray[np.uint8]", self.env.reset())
+            self._last = self.env.reset()
         self.scores, self.lengths, self.successes = [], [], []
-        truncated: list[tuple[int, int, NDArray[np.uint8]]] = []
+        truncated: list[tuple[int, int, Any]] = []
         if noise is not None:
             noise = noise.to(self.device)
         with torch.no_grad(), _cached_autocast(self.device.type):
@@ -127,33 +125,30 @@ class Collector:
         self.env.step_async(actions)
         self.actions[step], self.values[step], self.log_probs[step] = sampled
         self._starts[step] = self._last_starts
-        observations, rewards, dones, infos = self.env.step_wait()
-        self._last = cast("NDArray[np.uint8]", observations)
+        self._last, rewards, dones, infos = self.env.step_wait()
         self._last_starts = dones
         self._rewards[step] = rewards
         timings.acting += middle - started
         timings.environment += time.perf_counter() - middle
         return dones, infos
 
-    def _to_device(self, step: int) -> Tensor:
-        """Store the latest observations as those of a step; return them on the policy's device, ``(N, C, H, W)``."""
-        target = self.observations[step]
-        assert self._last is not None
+    def _to_device(self, step: int) -> Observations:
+        """Store the latest observations as those of a step; return them on the policy's device."""
+        target = map_parts(lambda stored: stored[step], self.observations)
         if self.device.type == "cpu":
-            target.copy_(torch.from_numpy(self._last))
+            map_parts(lambda part, last: part.copy_(torch.from_numpy(last)), target, self._last)
         else:
-            np.copyto(self._staged.numpy(), self._last)
-            target.copy_(self._staged, non_blocking=True)
+            map_parts(lambda staged, last: np.copyto(staged.numpy(), last), self._staged, self._last)
+            map_parts(lambda part, staged: part.copy_(staged, non_blocking=True), target, self._staged)
         return target
 
-    def _advantages(self, policy: ActorCriticPolicy, truncated: list[tuple[int, int, NDArray[np.uint8]]]) -> Tensor:
+    def _advantages(self, policy: ActorCriticPolicy, truncated: list[tuple[int, int, Any]]) -> Tensor:
         """Compute advantages ``(T, N)``; truncated episodes continue with the value of their last state."""
         if truncated:
-            steps, numbers, images = zip(*truncated, strict=True)
-            values = predict_values(policy, torch.as_tensor(np.stack(images)).to(self.device))
+            steps, numbers, observations = zip(*truncated, strict=True)
+            values = predict_values(policy, to_tensors(stack_observations(observations), self.device))
             self._rewards[list(steps), list(numbers)] += self.gamma * values.cpu().numpy()
-        assert self._last is not None
-        last = predict_values(policy, torch.as_tensor(self._last).to(self.device)).cpu().numpy()
+        last = predict_values(policy, to_tensors(self._last, self.device)).cpu().numpy()
         estimates = compute_advantages(
             self._rewards,
             self.values.cpu().numpy(),

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from coordconv_apps.utils.seeds import mix_seeds
 from rl.learning.advantages import Rollout
+from rl.observations import Observations, map_parts, select_observations
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +26,7 @@ class Minibatch(NamedTuple):
     """B samples of a rollout: those of this rank.
 
     Attributes:
-        observations: uint8 ``(B, C, H, W)``.
+        observations: uint8 ``(B, C, H, W)``, or for Dict observations a tensor ``(B, ...)`` by key.
         actions: int64 ``(B,)``, or float32 ``(B, A)``.
         log_probs: float32 ``(B,)``, of the actions when they were sampled.
         advantages: float32 ``(B,)``, normalised on request.
@@ -34,7 +35,7 @@ class Minibatch(NamedTuple):
         size: Divisor of sums over these samples: B for a single rank.
     """
 
-    observations: Tensor
+    observations: Observations
     actions: Tensor
     log_probs: Tensor
     advantages: Tensor
@@ -51,7 +52,7 @@ def full_batch(rollout: Rollout, *, normalize_advantage: bool, world_size: int =
     own = slice(rollout.first, rollout.first + rollout.log_probs.shape[1])
     values = rollout.values[:, own].flatten()
     return Minibatch(
-        rollout.observations.flatten(0, 1),
+        map_parts(lambda part: part.flatten(0, 1), rollout.observations),
         rollout.actions.flatten(0, 1),
         rollout.log_probs.flatten(),
         advantages[:, own].flatten(),
@@ -91,8 +92,8 @@ def minibatches(
     num_envs, own = rollout.advantages.shape[1], rollout.log_probs.shape[1]
     device = rollout.log_probs.device
     advantages, values = rollout.advantages.flatten(), rollout.values.flatten()
-    # Channels last, as they lie in memory, so that each image is copied in one piece.
-    pixels, actions = rollout.observations.flatten(0, 1).permute(0, 2, 3, 1), rollout.actions.flatten(0, 1)
+    observations = map_parts(lambda part: part.flatten(0, 1), rollout.observations)
+    actions = rollout.actions.flatten(0, 1)
     log_probs = rollout.log_probs.flatten()
     order = torch.randperm(advantages.numel(), generator=generator)  # sample t * E + e is step t of environment e
     for samples in order.split(batch_size):
@@ -105,7 +106,7 @@ def minibatches(
             of_all_ranks = advantages[samples]
             advantage = (advantage - of_all_ranks.mean()) / (of_all_ranks.std() + EPSILON)
         yield Minibatch(
-            pixels.index_select(0, local).permute(0, 3, 1, 2),
+            select_observations(observations, local),
             actions[local],
             log_probs[local],
             advantage,

@@ -11,7 +11,6 @@ from rl.extractors import CoordInit, Where
 from rl.learning.actions import evaluate_actions
 from rl.learning.losses import a2c_loss
 from rl.learning.minibatches import full_batch
-from rl.policies import CoordConvCnnPolicy
 from rl.sb3_objects import OptimizerName, Schedule
 from rl.tasks.on_policy import OnPolicyTask
 
@@ -28,7 +27,8 @@ class A2C(OnPolicyTask):
         where: Convolutions that see coordinates: the "first", or "all".
         coord_init: Initial coordinate weights: "random" as in a layer that concatenates coordinates, or "zero", with
             which the policy starts as the plain one.
-        game: "catch"; an Atari game, such as "pong"; or a Gymnasium environment with image observations.
+        game: "catch"; an Atari game, such as "pong"; or a Gymnasium environment whose observations are images, or a
+            Dict of images and vectors.
         frame_stack: Number of stacked frames in an observation; null: 4 for Atari games, 1 for others.
         full_action_space: Atari: whether to offer all 18 actions instead of those that do something in the game.
         image_size: Atari: height and width of observations, in pixels.
@@ -78,7 +78,7 @@ class A2C(OnPolicyTask):
         super().__init__(coords)  # saves all arguments in self.hparams, from which SB3's A2C gets the others
         self.ent_coef, self.vf_coef = ent_coef, vf_coef
         self.normalize_advantage = normalize_advantage
-        self.create_algorithm(stable_baselines3.A2C, policy=CoordConvCnnPolicy)
+        self.create_algorithm(stable_baselines3.A2C)
 
     def training_step(self, batch: int, batch_idx: int) -> None:
         """Collect a rollout and make an update with all of its samples."""

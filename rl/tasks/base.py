@@ -27,7 +27,7 @@ from coordconv_apps.utils.errors import one_line
 from rl.envs.actions import has_supported_actions
 from rl.envs.games import open_envs
 from rl.envs.images import SMALLEST_IMAGE
-from rl.export import OBSERVATIONS, LogitsAndValues, export_policy
+from rl.export import LogitsAndValues, describe_inputs, example_observations, export_policy
 from rl.learning.timings import Timings
 from rl.sb3_internals import get_updates, set_updates
 from rl.sb3_objects import build_algorithm
@@ -229,26 +229,24 @@ class RLTask(EpisodeEvaluation, ABC):
         return self.policy
 
     def export_module(self) -> nn.Module:
-        """Return a network from observations uint8 ``(B, C, H, W)`` to logits ``(B, A)`` and values ``(B,)``."""
+        """Return a network from observations to logits ``(B, A)`` and values ``(B,)``."""
         return LogitsAndValues(self.policy)
 
     def export_interface(self) -> ExportInterface:
         """Name and describe the tensors of `export_module`."""
         continuous = isinstance(self.policy.action_space, spaces.Box)
         actions = {"means": "of the actions"} if continuous else {"logits": "of the actions"}
-        return ExportInterface(OBSERVATIONS, actions | {"values": "the critic's value of each observation"})
+        return ExportInterface(
+            describe_inputs(self.observation_space), actions | {"values": "the critic's value of each observation"}
+        )
 
     def example_inputs(self) -> tuple[Tensor, ...]:
-        """Return two observations of random pixels."""
-        shape = self.policy.observation_space.shape
-        assert shape is not None
-        generator = torch.Generator().manual_seed(0)
-        return (torch.randint(256, (2, *shape), generator=generator, dtype=torch.uint8).to(self.device),)
+        """Return two random observations, one tensor for each part of a Dict."""
+        return tuple(part.to(self.device) for part in example_observations(self.observation_space, 2))
 
     def export_more(self, folder: Path) -> dict[Path, float]:
         """Write the zips of `rl.export.export_policy`, and compare their logits."""
-        (observations,) = self.example_inputs()
-        return export_policy(self.algorithm, observations.cpu(), folder)
+        return export_policy(self.algorithm, folder)
 
     # ------------------------------------------------------------- checkpoints
 

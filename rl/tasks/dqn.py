@@ -15,7 +15,7 @@ import stable_baselines3
 import torch
 from gymnasium import spaces
 from lightning.pytorch.core.optimizer import LightningOptimizer
-from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
 from stable_baselines3.common.callbacks import CallbackList
 from stable_baselines3.common.logger import Logger
 from torch import nn
@@ -26,11 +26,10 @@ from coordconv_apps.utils.argument_checks import FRACTION, NON_NEGATIVE, POSITIV
 from coordconv_apps.utils.errors import UserError
 from coordconv_apps.utils.seeds import mix_seeds
 from rl.envs.checks import BrokenEnvironment
-from rl.export import OBSERVATIONS, QValues
+from rl.export import QValues, describe_inputs
 from rl.extractors import CoordInit, Where
 from rl.learning.divergence import Diverged
 from rl.learning.timings import TimedVecEnv
-from rl.policies import CoordConvDQNPolicy
 from rl.sb3_internals import start_dqn_learning
 from rl.sb3_objects import OptimizerName, Schedule
 from rl.tasks.base import COUNTS, RLTask
@@ -60,7 +59,8 @@ class DQN(RLTask):
         where: Convolutions that see coordinates: the "first", or "all".
         coord_init: Initial coordinate weights: "random" as in a layer that concatenates coordinates, or "zero", with
             which the policy starts as the plain one.
-        game: "catch"; an Atari game, such as "pong"; or a Gymnasium environment with image observations.
+        game: "catch"; an Atari game, such as "pong"; or a Gymnasium environment whose observations are images, or a
+            Dict of images and vectors.
         frame_stack: Number of stacked frames in an observation; null: 4 for Atari games, 1 for others.
         full_action_space: Atari: whether to offer all 18 actions instead of those that do something in the game.
         image_size: Atari: height and width of observations, in pixels.
@@ -145,7 +145,7 @@ class DQN(RLTask):
                 f"model.learning_starts={learning_starts}: must be below model.total_timesteps, which is"
                 f" {total_timesteps}"
             )
-        self.create_algorithm(stable_baselines3.DQN, policy=CoordConvDQNPolicy)
+        self.create_algorithm(stable_baselines3.DQN)
         self.algorithm.replay_buffer = None  # created when a training starts
         self.policy.train()  # Lightning warns of networks in evaluation mode, such as SB3's target network
         self.algorithm.q_net_target.requires_grad_(False)  # it follows the other network and is not trained
@@ -242,8 +242,11 @@ class DQN(RLTask):
         self._env = env
         algorithm.q_net_target.set_training_mode(False)
         algorithm.device, algorithm.n_envs = self.device, data.num_envs
+        buffer: type[ReplayBuffer] = (
+            DictReplayBuffer if isinstance(algorithm.observation_space, spaces.Dict) else ReplayBuffer
+        )
         try:
-            algorithm.replay_buffer = ReplayBuffer(
+            algorithm.replay_buffer = buffer(
                 self.buffer_size,
                 algorithm.observation_space,
                 algorithm.action_space,
@@ -283,13 +286,13 @@ class DQN(RLTask):
         return player
 
     def export_module(self) -> nn.Module:
-        """Return a network from observations uint8 ``(B, C, H, W)`` to Q-values ``(B, A)`` and the largest ``(B,)``."""
+        """Return a network from observations to Q-values ``(B, A)`` and the largest ``(B,)``."""
         return QValues(self.algorithm.q_net)
 
     def export_interface(self) -> ExportInterface:
         """Name and describe the tensors of `export_module`."""
         outputs = {"q_values": "Q-value of each action", "values": "the largest Q-value of each observation"}
-        return ExportInterface(OBSERVATIONS, outputs)
+        return ExportInterface(describe_inputs(self.observation_space), outputs)
 
     def export_more(self, folder: Path) -> dict[Path, float]:
         """Write the forms of all methods; in Stable-Baselines3's zip, DQN explores as in evaluations."""

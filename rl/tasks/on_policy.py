@@ -18,6 +18,7 @@ from rl.learning.actions import action_noise, values_and_logits
 from rl.learning.advantages import explained_variance
 from rl.learning.collector import Collector
 from rl.learning.divergence import Diverged, raise_on_divergence
+from rl.observations import Observations, map_parts
 from rl.sb3_internals import set_updates
 from rl.tasks.base import RLTask
 
@@ -53,7 +54,7 @@ class OnPolicyTask(RLTask, ABC):
     policy: ActorCriticPolicy
     algorithm: A2C | PPO
     _collector: Collector | None = None
-    _last_observations: Tensor | None = None
+    _last_observations: Observations | None = None
 
     def setup(self, stage: str) -> None:
         """Check that advantages can be normalised."""
@@ -101,7 +102,7 @@ class OnPolicyTask(RLTask, ABC):
         self.add_games(self._collector.scores, self._collector.lengths, self._collector.successes)
         explained = explained_variance(gathered[1], gathered.sum(0))
         self.add_to_mean("train/explained_variance", explained.nan_to_num(), explained.isfinite())
-        self._last_observations = own.observations[-1]
+        self._last_observations = map_parts(lambda part: part[-1], own.observations)
         return own._replace(advantages=gathered[0], values=gathered[1], first=self.data.own_envs.start)
 
     def _collect_own(self) -> Rollout:

@@ -13,7 +13,6 @@ from rl.extractors import CoordInit, Where
 from rl.learning.actions import evaluate_actions
 from rl.learning.losses import ppo_loss
 from rl.learning.minibatches import minibatches, order_generator
-from rl.policies import CoordConvCnnPolicy
 from rl.sb3_objects import OptimizerName, Schedule, make_schedule
 from rl.tasks.on_policy import OnPolicyTask
 
@@ -35,7 +34,8 @@ class PPO(OnPolicyTask):
         where: Convolutions that see coordinates: the "first", or "all".
         coord_init: Initial coordinate weights: "random" as in a layer that concatenates coordinates, or "zero", with
             which the policy starts as the plain one.
-        game: "catch"; an Atari game, such as "pong"; or a Gymnasium environment with image observations.
+        game: "catch"; an Atari game, such as "pong"; or a Gymnasium environment whose observations are images, or a
+            Dict of images and vectors.
         frame_stack: Number of stacked frames in an observation; null: 4 for Atari games, 1 for others.
         full_action_space: Atari: whether to offer all 18 actions instead of those that do something in the game.
         image_size: Atari: height and width of observations, in pixels.
@@ -116,7 +116,7 @@ class PPO(OnPolicyTask):
         self.ent_coef, self.vf_coef, self.normalize_advantage = ent_coef, vf_coef, normalize_advantage
         self.clip_range, self.clip_schedule, self.clip_range_vf = clip_range, clip_schedule, clip_range_vf
         schedule = make_schedule(clip_range, clip_schedule)
-        self.create_algorithm(stable_baselines3.PPO, policy=CoordConvCnnPolicy, clip_range=schedule)
+        self.create_algorithm(stable_baselines3.PPO, clip_range=schedule)
 
     def setup(self, stage: str) -> None:
         """Check that rollouts can be cut into minibatches."""

@@ -7,9 +7,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
-from rl import CoordConvCnnPolicy
+from rl import CoordConvCnnPolicy, CoordConvMultiInputPolicy
 from rl.learning.actions import values_and_logits
 from rl.plain_policy import export_plain_zip, plain_algorithm
 from tests.rl.test_policy_files import make_player, observe
@@ -19,31 +20,39 @@ import sys
 sys.modules["rl"] = sys.modules["coordconv_apps"] = None  # as if they were not installed
 import numpy as np, stable_baselines3
 folder = sys.argv[1]
-for kind, name in (("a2c", "A2C"), ("all", "A2C"), ("dqn", "DQN"), ("continuous", "A2C")):
-    model = getattr(stable_baselines3, name).load(f"{folder}/{kind}.zip", device="cpu")
-    actions, _ = model.predict(np.load(f"{folder}/images.npy"), deterministic=True)
-    np.testing.assert_allclose(actions, np.load(f"{folder}/{kind}.npy"), atol=1e-4)
+for kind in sys.argv[2:]:
+    algorithm = stable_baselines3.DQN if "dqn" in kind else stable_baselines3.A2C
+    model = algorithm.load(f"{folder}/{kind}.zip", device="cpu")
+    seen = dict(np.load(f"{folder}/{kind}.npz"))
+    expected = seen.pop("actions")
+    actions, _ = model.predict(seen if "dict" in kind else seen["image"], deterministic=True)
+    np.testing.assert_allclose(actions, expected, atol=1e-4)
     model.save(f"{folder}/again.zip")
     print(type(model.policy).__module__, type(model.policy).__name__)
 """
 
 
 def test_plain_zip_opens_and_plays_without_this_package(tmp_path: Path) -> None:
-    for kind in ("a2c", "all", "dqn", "continuous"):
+    kinds = ("a2c", "all", "dqn", "continuous", "dict", "dqn dict")
+    for kind in kinds:
         player = make_player(kind)
-        images = observe(player)
-        np.save(tmp_path / "images.npy", images)
-        np.save(tmp_path / f"{kind}.npy", player.predict(images, deterministic=True)[0])
+        seen = observe(player)
+        parts = seen if isinstance(seen, dict) else {"image": seen}
+        np.savez(tmp_path / f"{kind}.npz", actions=player.predict(seen, deterministic=True)[0], **parts)
         export_plain_zip(player, tmp_path / f"{kind}.zip")
-    command = [sys.executable, "-c", WITHOUT_THIS_PACKAGE, str(tmp_path)]
+    command = [sys.executable, "-c", WITHOUT_THIS_PACKAGE, str(tmp_path), *kinds]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     own = "stable_baselines3.common.policies ActorCriticCnnPolicy"
-    assert done.stdout.splitlines() == [own, own, "stable_baselines3.dqn.policies CnnPolicy", own]
+    own_dict = own.replace("ActorCriticCnnPolicy", "MultiInputActorCriticPolicy")
+    of_dqn = "stable_baselines3.dqn.policies CnnPolicy"
+    of_dqn_dict = "stable_baselines3.dqn.policies MultiInputPolicy"
+    assert done.stdout.splitlines() == [own, own, of_dqn, own, own_dict, of_dqn_dict]
 
 
-def test_a_plain_policy_gives_the_same_values_and_leaves_the_other_alone() -> None:
-    player = make_player("all")
+@pytest.mark.parametrize("kind", ["all", "dict"])
+def test_a_plain_policy_gives_the_same_values_and_leaves_the_other_alone(kind: str) -> None:
+    player = make_player(kind)
     before = {name: value.clone() for name, value in player.policy.state_dict().items()}
     tensors, _ = player.policy.obs_to_tensor(observe(player))
     with torch.no_grad():
@@ -54,4 +63,4 @@ def test_a_plain_policy_gives_the_same_values_and_leaves_the_other_alone() -> No
         ):
             torch.testing.assert_close(plain, ours, rtol=1e-5, atol=1e-5)
     assert all(torch.equal(value, before[name]) for name, value in player.policy.state_dict().items())
-    assert player.policy_class is CoordConvCnnPolicy
+    assert player.policy_class is (CoordConvMultiInputPolicy if kind == "dict" else CoordConvCnnPolicy)

@@ -23,7 +23,6 @@ from rl.envs.games import find_kind, game_names, make_envs
 IMAGES = spaces.Box(0, 255, (36, 40, 3), np.uint8)
 SPACES: dict[str, spaces.Space[Any]] = {
     "Tests/Picture-v0": IMAGES,
-    "Tests/Dictionary-v0": spaces.Dict({"picture": IMAGES, "speed": spaces.Box(-1, 1, (2,))}),
     "Tests/Vector-v0": spaces.Box(-1, 1, (4,)),
     "Tests/Floats-v0": spaces.Box(-1, 1, (36, 40, 3)),
     "Tests/Unbounded-v0": spaces.Box(-np.inf, np.inf, (36, 40, 3)),
@@ -227,7 +226,6 @@ def test_frames_are_stacked_on_request(game: str, frames: int, shape: tuple[int,
     [
         ("Tests/Vector-v0", "Box"),
         ("Tests/Unbounded-v0", "Box"),
-        ("Tests/Dictionary-v0", "Dict"),
         ("CartPole-v1", "Box"),
     ],
 )

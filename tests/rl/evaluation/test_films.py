@@ -16,7 +16,7 @@ from stable_baselines3.common.vec_env import VecTransposeImage
 
 from rl.envs.atari import AtariVecEnv
 from rl.evaluation.episodes import play_episodes
-from rl.evaluation.films import Film, film_episode, image_key, make_gif, newest_frame, write_gif
+from rl.evaluation.films import Film, film_episode, image_keys, make_gif, newest_frame, write_gif
 from rl.evaluation.play import play
 from tests.rl.tiny import SIDE, make_a2c, make_env
 
@@ -144,7 +144,7 @@ def test_other_numbers_become_bytes(high: float) -> None:
 
 def test_image_of_a_dict_is_found() -> None:
     env = VecTransposeImage(make_env(2, as_dict=True, shape=(SIDE, SIDE, 3)))
-    assert image_key(env.observation_space) == "image"
+    assert image_keys(env.observation_space) == ["image"]
     observation: Any = env.observation_space.sample()
     np.testing.assert_array_equal(
         newest_frame(observation, env.observation_space), np.moveaxis(observation["image"], 0, -1)
@@ -154,7 +154,7 @@ def test_image_of_a_dict_is_found() -> None:
 @pytest.mark.parametrize("space", [spaces.Discrete(4), spaces.Dict({"vector": spaces.Box(-1, 1, (3,))})])
 def test_observations_without_an_image_are_refused(space: spaces.Space[Any]) -> None:
     with pytest.raises(ValueError, match=r"^observation_space=.*: must be an image, or a Dict with one in it$"):
-        image_key(space)
+        image_keys(space)
 
 
 # ------------------------------------------------------------------------- files

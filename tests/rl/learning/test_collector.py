@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -91,7 +91,8 @@ def test_actions_that_are_numbers_are_clipped_for_the_game_alone(device: str) ->
     taken = np.stack(env.actions_taken)
     np.testing.assert_array_equal(taken, played.actions.clip(-1, 1).cpu().numpy())
     assert not np.array_equal(taken, played.actions.cpu().numpy())
-    _, log_probs, _ = policy.evaluate_actions(played.observations.flatten(0, 1), played.actions.flatten(0, 1))
+    images = cast("torch.Tensor", played.observations).flatten(0, 1)
+    _, log_probs, _ = policy.evaluate_actions(images, played.actions.flatten(0, 1))
     torch.testing.assert_close(log_probs, played.log_probs.flatten(), rtol=1e-5, atol=1e-5)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 import pytest
 import torch
@@ -43,7 +45,8 @@ def test_samples_of_a_minibatch_belong_together(monkeypatch: pytest.MonkeyPatch)
     everything = full_batch(rollout, normalize_advantage=False, world_size=2)
     for own, other in zip(batch, everything, strict=True):
         torch.testing.assert_close(own, other)
-    own = slice(1, 3)
-    np.testing.assert_array_equal(batch.values.numpy(), buffer.values[:, own].flatten())
-    np.testing.assert_allclose(batch.returns.numpy(), buffer.returns[:, own].flatten(), rtol=1e-6)
-    np.testing.assert_array_equal(batch.observations.numpy(), buffer.observations[:, own].reshape(-1, 1, SIDE, SIDE))
+    chosen = slice(1, 3)
+    np.testing.assert_array_equal(batch.values.numpy(), buffer.values[:, chosen].flatten())
+    np.testing.assert_allclose(batch.returns.numpy(), buffer.returns[:, chosen].flatten(), rtol=1e-6)
+    images = cast("torch.Tensor", batch.observations)
+    np.testing.assert_array_equal(images.numpy(), buffer.observations[:, chosen].reshape(-1, 1, SIDE, SIDE))
