@@ -109,6 +109,7 @@ def test_half_precision_converts_each_weight_once_for_a_rollout() -> None:
             weight.mul_(3)  # an update
         with torch.profiler.profile(record_shapes=True) as profile:
             played = collector.collect(policy, noise, Timings())
+        assert isinstance(played.observations, torch.Tensor)
         expected = predict_values(policy, played.observations[0])
     converted = [event for event in profile.events() if event.name == "aten::_to_copy"]
     assert [event.input_shapes[0] for event in converted].count(list(weight.shape)) == 1
