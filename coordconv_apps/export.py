@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import importlib.util
-import inspect
 import io
 import json
 import os
@@ -109,10 +108,11 @@ class _Source(NamedTuple):
 
 
 def _free_batch(module: nn.Module, inputs: Inputs) -> Any:  # noqa: ANN401  # as torch.export takes it
-    # The axes of further inputs turn out to be the same one; the ONNX exporter warns where each has a name.
-    free = ({0: torch.export.Dim("batch")}, *({0: torch.export.Dim.AUTO} for _ in inputs[1:]))
-    parameters = inspect.signature(module.forward).parameters.values()
-    return (free,) if any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters) else free
+    shapes = torch.export.ShapesCollection()
+    shapes[inputs[0]] = {0: torch.export.Dim("batch")}
+    for further in inputs[1:]:  # their axes turn out to be the same; the ONNX exporter warns where each has a name
+        shapes[further] = {0: torch.export.Dim.AUTO}
+    return shapes.dynamic_shapes(module, inputs)
 
 
 def _write_onnx(source: _Source, path: Path) -> None:
