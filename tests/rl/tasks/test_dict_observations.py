@@ -260,8 +260,9 @@ def test_a_resumed_training_is_the_same_each_time(
 @pytest.mark.slow
 def test_catch_is_learned_from_an_image_and_a_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(RLPictures, "draw", lambda *unused: {})
-    arguments = [f"--model.game={CATCH}", "--model.coords=xy", "--model=PPO", "--model.total_timesteps=40000"]
-    arguments += ["--model.n_steps=64", "--model.batch_size=128", "--model.n_epochs=4", "--model.lr=0.001"]
+    arguments = [f"--model.game={CATCH}", "--model.coords=xy", "--model=PPO", "--model.total_timesteps=80000"]
+    arguments += ["--model.n_steps=64", "--model.batch_size=256", "--model.n_epochs=3", "--model.lr=0.001"]
+    arguments += ["--model.gamma=0.95", "--model.ent_coef=0.005"]
     arguments += ["--data.num_envs=16", "--data.eval_episodes=200", "--trainer.accelerator=cpu"]
     main(["fit", f"--runs_dir={tmp_path}", *arguments])
     assert read_summary(tmp_path / "rl" / "default" / "version_0")["metrics"]["val/score"] > 0.9
