@@ -3,15 +3,18 @@
     python benchmarks/models.py                  # evaluation, one image at a time
     python benchmarks/models.py --batch 4
     python benchmarks/models.py --training --batch 2
+    python benchmarks/models.py --windows --batch 16  # in windows of a larger image
 
 ResNet-50 and Faster R-CNN are torchvision's, with random weights; the U-Net is that of examples/unet_segmentation.py.
-"first" gives coordinates to the first convolution, "all" to every one. The models take turns within one run.
+"first" gives coordinates to the first convolution, "all" to every one. With --windows, the fully convolutional U-Net
+with coordinates in all convolutions is compared with itself without a window. The models take turns within one run.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import itertools
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +28,7 @@ from torchvision.models.detection import fasterrcnn_resnet50_fpn
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a clone, too
 
 from benchmarks.layers import Result, peak_bytes, print_table, time_in_turns
-from coordconv_apps import to_coordconv
+from coordconv_apps import coord_window, measure_strides, to_coordconv
 from examples.unet_segmentation import UNet
 
 
@@ -60,11 +63,27 @@ def plain_loss(model: nn.Module, images: Tensor) -> Tensor:
     return loss
 
 
+UNET = "U-Net of 64 channels, 128 x 128"
+
 MODELS = {
     "ResNet-50, 224 x 224": Model(lambda: resnet50(weights=None), 3, 224, lambda m, x: m(x), plain_loss),
     "Faster R-CNN, 320 x 320": Model(detector, 3, 320, lambda m, x: m(list(x)), detection_loss),
-    "U-Net of 64 channels, 128 x 128": Model(lambda: UNet(3, width=64), 1, 128, lambda m, x: m(x), plain_loss),
+    UNET: Model(lambda: UNet(3, width=64), 1, 128, lambda m, x: m(x), plain_loss),
 }
+
+
+def make_step(model: Model, network: nn.Module, images: Tensor, training: bool) -> Callable[[], None]:
+    """Return one step of a network: forward and backward in training, a forward in evaluation."""
+
+    def train_step() -> None:
+        model.train(network, images).backward()
+        network.zero_grad(set_to_none=True)
+
+    def eval_step() -> None:
+        with torch.inference_mode():
+            model.run(network, images)
+
+    return train_step if training else eval_step
 
 
 def make_steps(model: Model, batch: int, training: bool) -> dict[str, Callable[[], None]]:
@@ -75,24 +94,40 @@ def make_steps(model: Model, batch: int, training: bool) -> dict[str, Callable[[
     models = {"plain": plain}
     for where in ("first", "all"):
         models[where] = to_coordconv(copy.deepcopy(plain), where)
+    return {name: make_step(model, network, images, training) for name, network in models.items()}
 
-    def step(network: nn.Module) -> Callable[[], None]:
-        def train_step() -> None:
-            model.train(network, images).backward()
-            network.zero_grad(set_to_none=True)
 
-        def eval_step() -> None:
-            with torch.inference_mode():
-                model.run(network, images)
+def make_window_steps(model: Model, batch: int, training: bool) -> dict[str, Callable[[], None]]:
+    """Return one step with coordinates in all convolutions, without a window and in windows set anew for each step."""
+    torch.manual_seed(0)
+    images = torch.rand(batch, model.channels, model.size, model.size)
+    size, full = model.size, (4 * model.size,) * 2
+    turn = itertools.cycle([(0, 0), (0, size), (size, 0), (size, size)])
+    places = 16 * torch.arange(2 * batch).view(-1, 2)
+    origins: dict[str, Callable[[], Any]] = {
+        "one window": lambda: (size, 0),
+        "a new window": lambda: next(turn),
+        "one per sample": lambda: places,
+    }
+    first = to_coordconv(model.make().train(training), "all")
+    measure_strides(first, (1, *images.shape[1:]))
+    networks = {name: copy.deepcopy(first) for name in ("no window", *origins)}
+    steps = {name: make_step(model, network, images, training) for name, network in networks.items()}
 
-        return train_step if training else eval_step
+    def within(name: str) -> Callable[[], None]:
+        def step() -> None:
+            with coord_window(networks[name], origins[name](), full):
+                steps[name]()
 
-    return {name: step(network) for name, network in models.items()}
+        return step
+
+    return {"no window": steps["no window"]} | {name: within(name) for name in origins}
 
 
 def main() -> None:
     """Measure the models and print a table for evaluation and one for training."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--windows", action="store_true", help="measure the U-Net in windows of a larger image")
     parser.add_argument("--training", action="store_true", help="measure forward and backward, not evaluation")
     parser.add_argument("--batch", type=int, default=1, help="batch size")
     parser.add_argument("--seconds", type=float, default=4.0, help="time spent on each model, at least seven steps")
@@ -101,8 +136,8 @@ def main() -> None:
         sys.exit(f"error: --batch={args.batch}: must be at least {1 + args.training}")
     print(f"torch {torch.__version__}, CPU, {torch.get_num_threads()} threads, eager, float32")
     results = {}
-    for name, model in MODELS.items():
-        steps = make_steps(model, args.batch, args.training)
+    for name in (UNET,) if args.windows else MODELS:
+        steps = (make_window_steps if args.windows else make_steps)(MODELS[name], args.batch, args.training)
         peaks = {arm: peak_bytes(step, "cpu") for arm, step in steps.items()}
         results[name] = Result(time_in_turns(steps, args.seconds, "cpu", least=7), peaks)
     print_table(f"{'training' if args.training else 'evaluation'} at batch size {args.batch}", results)
