@@ -85,6 +85,7 @@ bench: env ## Print the tables of the benchmarks
 	$(BIN)/python benchmarks/rl.py
 	$(BIN)/python benchmarks/start.py
 	$(BIN)/python benchmarks/scaling.py
+	$(BIN)/python benchmarks/two_processes.py
 
 dist: env ## Build the sdist, and the wheel from it, into dist/
 	rm -rf dist
