@@ -55,7 +55,7 @@ test-slow: env ## Run the long tests, which make test leaves out (up to 40 minut
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow --numprocesses $(TEST_WORKERS) $(ARGS)
 
 # -k: the tests that have a device as argument, and those of tests/simcuda. CUDA's memory is filled with NaN before use.
-test-simcuda: env ## Run the tests on a simulated CUDA device (needs gcc; up to 30 minutes on two cores)
+test-simcuda: env ## Run the tests on a simulated CUDA device (needs gcc; 16 minutes on two cores)
 	@reason=$$($(BIN)/python -c 'from tests.simcuda.build import missing; print(missing() or "")') || exit 1; \
 	if test -n "$$reason"; then echo "skipped: $$reason"; exit 0; fi; \
 	OMP_NUM_THREADS=1 SIM_CUDA_POISON=1 SIM_CUDA_RACES=warn $(BIN)/python -m tests.simcuda -m pytest -m '' -k cuda \
