@@ -67,7 +67,7 @@ class RLTask(EpisodeEvaluation, ABC):
 
     replaced_trainer_args: ClassVar[Mapping[str, str]] = {"gradient_clip_val": "model.max_grad_norm"}
     find_unused_parameters: ClassVar[bool | None] = False  # every update uses all parameters
-    precisions = ("32-true", "16-mixed", "bf16-mixed")  # images are converted to single precision
+    precisions = ("32-true", "16-mixed", "bf16-mixed")  # probabilities and losses need float32
     import_args: ClassVar[frozenset[str]] = frozenset({"game"})  # Gymnasium's module:name
     epoch_line = (
         "train/timesteps",
