@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import zipfile
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -10,7 +11,8 @@ from types import NoneType
 from typing import Any
 
 import torch
-from jsonargparse import Namespace
+import yaml
+from jsonargparse import Namespace, get_loader
 
 from coordconv_apps.training.checkpoints import RunState
 from coordconv_apps.utils.errors import UserError
@@ -63,7 +65,10 @@ def read_run_state(path: Path) -> RunState:
 
 def _check_run_state(state: RunState) -> None:
     """Raise an error, which `read_run_state` replaces by its own, if a part of a state has a wrong type."""
-    if not isinstance(state["config"]["model"].get("init_args", {}), dict):
+    config = state["config"]
+    if not all(isinstance(config.get(section), dict | NoneType) for section in ("model", "data", "trainer")):
+        raise TypeError("a section of the config is no dictionary")
+    if not isinstance(config["model"].get("init_args", {}), dict):
         raise TypeError("the model's arguments are no dictionary")
     for count in (state["epochs"], state["steps"], state["log_step"]):
         if not isinstance(count, int):
@@ -135,32 +140,58 @@ def check_imports(
     Raises:
         UserError: The config names other code, which would be imported.
     """
-    kept = {section: dict(part) if isinstance(part, dict) else part for section, part in saved.items()}
-    for key, name in _code_names(saved, "", {f".model.init_args.{argument}" for argument in import_args}):
-        if re.split("[.:]", name)[0] in trusted or name in typed:
-            continue
-        section, argument = key.removeprefix(".").replace("init_args.", "").split(".", 1)
-        first = argument.partition(".")[0]
-        if section == "model" or f"{section}.{first}" not in given:
-            raise UserError(
-                f"--ckpt_path={checkpoint}: its {section}.{argument}={name} would import code; if you trust it, name it"
-                " on the command line as well"
-            )
-        kept[section].pop(first, None)
+    import_keys = {f".model.init_args.{argument}" for argument in import_args}
+
+    def foreign(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
+        for key, name in _code_names(config, "", import_keys):
+            if re.split("[.:]", name)[0] not in trusted and name not in typed:
+                yield key, name
+
+    def is_replaced(section: str, argument: str, value: object) -> bool:
+        return section != "model" and f"{section}.{argument}" in given and any(foreign({section: {argument: value}}))
+
+    kept = {
+        section: {key: value for key, value in part.items() if not is_replaced(section, key, value)}
+        if isinstance(part, dict)
+        else part
+        for section, part in saved.items()
+    }
+    for key, name in foreign(kept):
+        argument = key.removeprefix(".").replace("init_args.", "")
+        raise UserError(
+            f"--ckpt_path={checkpoint}: its {argument}={name} would import code; if you trust it, name it on the"
+            " command line as well"
+        )
     return kept
 
 
 def _code_names(value: object, key: str, import_args: Collection[str]) -> Iterator[tuple[str, str]]:
-    """Yield key and value of what names code in a config: class paths, and texts of the trainer that may be some."""
+    """Yield key and value of what names code in a config: class paths, and texts of the trainer that may be some.
+
+    jsonargparse loads a text that is YAML of a list or a mapping, and for a class the file that a text names.
+    """
     if isinstance(value, dict):
         for name, item in value.items():
             yield from _code_names(item, f"{key}.{name}", import_args)
     elif isinstance(value, list | tuple):
         for item in value:
             yield from _code_names(item, key, import_args)
+    elif isinstance(value, str) and isinstance(loaded := _load(value), dict | list):
+        yield from _code_names(loaded, key, import_args)
     elif isinstance(value, str):
         dotted = re.fullmatch(r"\w+(\.\w+)+", value) and not value[0].isdigit()
-        if (dotted and (key.endswith(".class_path") or key.startswith(".trainer."))) or (
-            key in import_args and ":" in value
+        of_trainer = key.startswith(".trainer.")
+        if (
+            (dotted and (of_trainer or key.endswith(".class_path")))
+            or (of_trainer and os.path.isfile(value))
+            or (key in import_args and ":" in value)
         ):
             yield key, value
+
+
+def _load(text: str) -> object:
+    """Return what jsonargparse makes of a text: the text itself unless it is YAML."""
+    try:
+        return get_loader("yaml")(text)
+    except (yaml.YAMLError, ValueError):  # such as a date that does not exist
+        return text

@@ -20,6 +20,9 @@ PLANTED = "raise SystemExit('the planted module was imported')"
 SAVED: list[tuple[dict[str, Any], str]] = [
     ({"trainer": {"callbacks": [{"class_path": "planted.Callback"}]}}, "trainer.callbacks.class_path=planted.Callback"),
     ({"trainer": {"callbacks": ["planted.Callback"]}}, "trainer.callbacks=planted.Callback"),
+    ({"trainer": {"callbacks": '[{"class_path": "planted.B"}]'}}, "trainer.callbacks.class_path=planted.B"),
+    ({"trainer": {"callbacks": "[a, planted.C]"}}, "trainer.callbacks=planted.C"),
+    ({"trainer": {"callbacks": [__file__]}}, f"trainer.callbacks={__file__}"),
     ({"trainer": {"strategy": "planted.Strategy"}}, "trainer.strategy=planted.Strategy"),
     ({"trainer": {"logger": {"class_path": "planted.a.Logger"}}}, "trainer.logger.class_path=planted.a.Logger"),
     ({"model": {"init_args": {"x": {"a": {"class_path": "planted.A"}}}}}, "model.x.a.class_path=planted.A"),
@@ -47,6 +50,10 @@ def test_code_that_the_command_line_replaces_is_left_out() -> None:
             continue
         with pytest.raises(UserError, match="would import code"):
             check(saved, given=given)
+    # jsonargparse takes a key with a dot for one within another argument.
+    hidden = {"trainer": {"callbacks": None, "callbacks.class_path": "planted.Callback"}}
+    with pytest.raises(UserError, match=r"its trainer\.callbacks\.class_path=planted\.Callback would import code"):
+        check(hidden, given=given)
 
 
 def test_code_of_lightning_and_of_the_task_is_used() -> None:
@@ -90,3 +97,5 @@ def test_no_command_imports_what_a_checkpoint_names(
     args = planted(lambda config: config["model"].update(class_path="planted.tasks.Task"))
     error = failing(["test", *args], capsys)
     assert "this is a checkpoint of planted.tasks.Task, a task of another application: python -m planted" in error
+    args = planted(lambda config: config.update(trainer='{"callbacks": ["planted.Callback"]}'))
+    assert "not a readable checkpoint" in failing(["fit", *args], capsys)
