@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +20,11 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     a killed process leaves the file there.
     """
 
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: object = None
-    ) -> None:
-        """Write a checkpoint; its folder is created if needed."""
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: object = None) -> None:
+        """Write a checkpoint; its folder is created if needed. Lightning itself writes to remote file systems."""
+        if storage_options is not None or "://" in str(path):
+            super().save_checkpoint(checkpoint, path, storage_options)  # refuses the options
+            return
         buffer = io.BytesIO()  # torch itself does not say why a file cannot be written
         torch.save(checkpoint, buffer)
         with atomic_write(Path(path), "wb") as file:
