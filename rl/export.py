@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.preprocessing import is_image_space
@@ -47,11 +48,13 @@ def describe_inputs(space: spaces.Space[Any]) -> dict[str, str]:
 def example_observations(space: spaces.Space[Any], count: int) -> tuple[Tensor, ...]:
     """Return random observations ``(count, ...)``, with one tensor for each part of a Dict; always the same ones."""
     space = copy.deepcopy(space)
+    for part in space.spaces.values() if isinstance(space, spaces.Dict) else [space]:
+        if isinstance(part, spaces.Box) and np.issubdtype(part.dtype, np.floating):
+            for bounds in (part.low, part.high):  # those of some spaces are the largest numbers of their type
+                np.copyto(bounds, bounds.clip(-_LARGEST, _LARGEST), where=np.isfinite(bounds))
     space.seed(0)
     parts = to_tensors(stack_observations([space.sample() for _ in range(count)]), torch.device("cpu"))
-    tensors = tuple(parts.values()) if isinstance(parts, dict) else (parts,)
-    # The bounds of some spaces are the largest numbers of their type.
-    return tuple(part.clamp(-_LARGEST, _LARGEST) if part.is_floating_point() else part for part in tensors)
+    return tuple(parts.values()) if isinstance(parts, dict) else (parts,)
 
 
 class _Network(nn.Module):

@@ -28,6 +28,7 @@ from rl.envs.games import make_envs, open_envs
 from rl.evaluation.films import newest_frame
 from rl.evaluation.play import observation_at
 from rl.evaluation.saliency import coordinate_maps, saliency, sample_observations
+from rl.export import example_observations
 from rl.learning.actions import action_noise, sample_actions
 from rl.learning.collector import Collector
 from rl.learning.minibatches import order_generator
@@ -208,6 +209,17 @@ def test_a_saved_policy_acts_the_same_in_every_form(trained: Path, tmp_path: Pat
         np.testing.assert_array_equal(policy.predict(seen, deterministic=True)[0], actions)
         found = policy.predict_values(policy.obs_to_tensor(seen)[0])[:, 0]
         torch.testing.assert_close(found, values, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_observations_are_drawn_within_huge_bounds(dtype: type[np.floating[Any]]) -> None:
+    largest = np.finfo(dtype).max
+    space = spaces.Dict(far=spaces.Box(-largest, largest, (99,), dtype), free=spaces.Box(-np.inf, np.inf, (99,), dtype))
+    far, free = example_observations(space, 2)
+    assert 500 < far.abs().max() <= 1000
+    assert 1 < free.abs().max() < 10
+    assert space["far"].high[0] == largest  # type: ignore[attr-defined]  # a Box
+    torch.testing.assert_close(example_observations(space, 2), (far, free), rtol=0, atol=0)
 
 
 @pytest.mark.slow
