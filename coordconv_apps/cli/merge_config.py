@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import zipfile
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -13,6 +12,7 @@ from typing import Any
 import torch
 import yaml
 from jsonargparse import Namespace, get_loader
+from jsonargparse.typing import Path_fr
 
 from coordconv_apps.training.checkpoints import RunState
 from coordconv_apps.utils.errors import UserError
@@ -173,17 +173,17 @@ def _code_names(value: object, key: str, import_args: Collection[str]) -> Iterat
     if isinstance(value, dict):
         for name, item in value.items():
             yield from _code_names(item, f"{key}.{name}", import_args)
-    elif isinstance(value, list | tuple):
+    elif isinstance(value, str) and isinstance(loaded := _load(value), Collection) and not isinstance(loaded, str):
+        yield from _code_names(loaded, key, import_args)
+    elif isinstance(value, Collection) and not isinstance(value, str):  # jsonargparse takes a set for a list
         for item in value:
             yield from _code_names(item, key, import_args)
-    elif isinstance(value, str) and isinstance(loaded := _load(value), dict | list):
-        yield from _code_names(loaded, key, import_args)
     elif isinstance(value, str):
         dotted = re.fullmatch(r"\w+(\.\w+)+", value) and not value[0].isdigit()
         of_trainer = key.startswith(".trainer.")
         if (
             (dotted and (of_trainer or key.endswith(".class_path")))
-            or (of_trainer and os.path.isfile(value))
+            or (of_trainer and _is_file(value))
             or (key in import_args and ":" in value)
         ):
             yield key, value
@@ -195,3 +195,12 @@ def _load(text: str) -> object:
         return get_loader("yaml")(text)
     except (yaml.YAMLError, ValueError):  # such as a date that does not exist
         return text
+
+
+def _is_file(text: str) -> bool:
+    """Return whether jsonargparse takes a text for a file, such as ``~/a.yaml`` and ``file:///a.yaml``."""
+    try:
+        Path_fr(text)
+    except (TypeError, ValueError):  # such as a null character
+        return False
+    return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from tests.cli.test_app import failing
 from tests.toy.__main__ import main
 from tests.toy.tasks import DotTask
 
+FROM_HOME = os.path.relpath(__file__, Path.home())
 PLANTED = "raise SystemExit('the planted module was imported')"
 
 SAVED: list[tuple[dict[str, Any], str]] = [
@@ -22,7 +24,11 @@ SAVED: list[tuple[dict[str, Any], str]] = [
     ({"trainer": {"callbacks": ["planted.Callback"]}}, "trainer.callbacks=planted.Callback"),
     ({"trainer": {"callbacks": '[{"class_path": "planted.B"}]'}}, "trainer.callbacks.class_path=planted.B"),
     ({"trainer": {"callbacks": "[a, planted.C]"}}, "trainer.callbacks=planted.C"),
+    ({"trainer": {"callbacks": "!!set {planted.D}"}}, "trainer.callbacks=planted.D"),
+    ({"trainer": {"callbacks": {"planted.E"}}}, "trainer.callbacks=planted.E"),
     ({"trainer": {"callbacks": [__file__]}}, f"trainer.callbacks={__file__}"),
+    ({"trainer": {"callbacks": f"~/{FROM_HOME}"}}, f"trainer.callbacks=~/{FROM_HOME}"),
+    ({"trainer": {"callbacks": f"file://{__file__}"}}, f"trainer.callbacks=file://{__file__}"),
     ({"trainer": {"strategy": "planted.Strategy"}}, "trainer.strategy=planted.Strategy"),
     ({"trainer": {"logger": {"class_path": "planted.a.Logger"}}}, "trainer.logger.class_path=planted.a.Logger"),
     ({"model": {"init_args": {"x": {"a": {"class_path": "planted.A"}}}}}, "model.x.a.class_path=planted.A"),
