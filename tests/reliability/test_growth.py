@@ -20,7 +20,12 @@ VALIDATED = " trainer.check_val_every_n_epoch=1 generative_pictures.every_n_epoc
 
 # The config of each quick start, and what makes it shorter. Lightning counts the steps of both networks of the GAN.
 QUICK_STARTS = {
-    "detection": ("detection", "quickstart", f"trainer.max_steps={STEPS} data.num_val=40 data.batch_size=4"),
+    "detection": (
+        "detection",
+        "quickstart",
+        f"trainer.max_steps={STEPS} data.num_train=800 data.num_val=40 data.batch_size=4"
+        " trainer.check_val_every_n_epoch=1 detection_pictures.every_n_epochs=1",
+    ),
     "classification": ("classification", "quickstart", f"trainer.max_steps={STEPS} data.batch_size=4"),
     "gan": (
         "generative",
