@@ -52,7 +52,7 @@ class CanvasSettings:
     def __post_init__(self) -> None:
         side, least, most, kinds = self.canvas_size, self.min_size, self.max_size, get_args(TrueBoxes)
         allowed: dict[str, Allowed] = {
-            "canvas_size": (lambda value: value >= 1, "at least 1"),
+            "canvas_size": (lambda value: 1 <= value <= 65536, "in 1 to 65536"),
             "crop": (lambda value: 1 <= value <= side, f"in 1 to canvas_size={side}, or null for no crop"),
             "digits": (lambda value: value >= 0, "at least 0"),
             "max_size": (lambda value: value <= side, f"at most canvas_size={side}, or glyphs do not fit"),

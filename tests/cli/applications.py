@@ -61,7 +61,7 @@ def _rl() -> Application:
     from rl.data import RLData
 
     tasks: dict[str, Any] = {"a2c_atari": A2C, "dqn_atari": DQN, "ppo_atari": PPO, "quickstart": PPO}
-    small = ("--model.game=catch", "--data.num_envs=2", "--data.num_eval_envs=2", "--data.eval_episodes=2")
+    small = ("--model.game=catch", "--data.num_envs=4", "--data.num_eval_envs=2", "--data.eval_episodes=2")
     lengths = ("--data.steps_per_epoch=16", "--model.total_timesteps=16", "--data.eval_max_steps=20")
     return Application("rl", main, tasks, RLData, (*SMALL, *small, *lengths))
 

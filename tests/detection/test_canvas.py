@@ -217,7 +217,8 @@ def test_no_digits(glyphs: Glyphs) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"canvas_size": 0}, "canvas_size=0: must be at least 1"),
+        ({"canvas_size": 0}, "canvas_size=0: must be in 1 to 65536"),
+        ({"canvas_size": 10**12}, "canvas_size=1000000000000: must be in 1 to 65536"),
         ({"crop": 121}, "crop=121: must be in 1 to canvas_size=120, or null for no crop"),
         ({"crop": 0}, "crop=0: must be in 1 to canvas_size=120"),
         ({"digits": -1}, "digits=-1: must be at least 0"),
