@@ -12,7 +12,7 @@ from coordconv_apps.coordinates.data import NotSoClevrBatch, NotSoClevrData
 from coordconv_apps.coordinates.losses import full_cross_entropy
 from coordconv_apps.coordinates.models import GrowingNet, PixelClassifier, PositionNet, StridedRegressor
 from coordconv_apps.coordinates.not_so_clevr import all_centers, one_hot, render
-from coordconv_apps.coordinates.tasks import CoordinateTask
+from coordconv_apps.coordinates.tasks import CoordinateTask, base
 from tests.coordinates.harness import METRICS, TASKS, TaskName, make_task
 
 pytestmark = [
@@ -403,6 +403,24 @@ def test_exact_batch_norms_see_the_whole_training_set(tmp_path: Path) -> None:
     torch.testing.assert_close(sees[False][1], sees[True][1])  # training does not change
     torch.testing.assert_close(*sees[True])
     assert (sees[False][0] - sees[False][1]).abs().max() > 0.01
+
+
+def test_exact_batch_norms_see_batches_that_are_like_the_whole_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The centres are in the order of the rows: a few neighbours have nearly the same y."""
+    variances = []
+    for size in (1000, 32):
+        monkeypatch.setattr(base, "STATISTICS_BATCH", size)
+        seed_everything(0)
+        one = task(coords="none", network="deconv", canvas_size=32, exact_batch_norm=True)
+        trainer(tmp_path, max_epochs=1, limit_train_batches=1).fit(one, data(canvas_size=32))
+        assert isinstance(one.network, GrowingNet)
+        norm = one.network.layers[1]
+        assert isinstance(norm, nn.BatchNorm2d)
+        assert norm.running_var is not None
+        variances.append(norm.running_var)
+    torch.testing.assert_close(variances[1], variances[0], rtol=0.1, atol=1e-4)
 
 
 # ------------------------------------------------------------------ export

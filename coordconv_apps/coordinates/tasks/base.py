@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar, cast
@@ -140,7 +141,12 @@ class CoordinateTask(EvaluatedTask["NotSoClevrBatch", nn.ModuleList], ABC):
         """Compute exact statistics for batch norms, if the training asks for them (Wu & Johnson, 2021, section 3)."""
         if self.hparams["exact_batch_norm"] and self.trainer.state.fn == TrainerFn.FITTING:
             data = cast("NotSoClevrData", self.trainer.datamodule)  # type: ignore[attr-defined]
-            update_bn(data.centers.train.split(STATISTICS_BATCH), self, self.device)
+            centers = data.centers.train
+            # Batches of one size in random order: the variance is the mean of that within batches, and neighbours vary
+            # less than the whole set.
+            order = torch.randperm(len(centers), generator=torch.Generator().manual_seed(0))
+            number = math.ceil(len(centers) / STATISTICS_BATCH)
+            update_bn(centers[order].tensor_split(number), self, self.device)
 
     def targets(self, centers: Tensor) -> Tensor:
         """Return the metric's targets: by default the centres themselves."""
