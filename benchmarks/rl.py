@@ -70,7 +70,7 @@ CONFIGS = Path(__file__).resolve().parents[1] / "rl" / "configs"
 
 ENVIRONMENTS_BAR = 2.3
 """Lower bound for the speed-up of the environments over the faster of SB3's."""
-TRAINING_BARS = {"cpu": 1.5, "gpu": 3.0}
+TRAINING_BARS = {"cpu": 2.5, "gpu": 3.0}
 """Lower bounds for the speed-up of training over SB3 with its default environments, on 2 cores and on 16 with a GPU."""
 COORDS_BAR = 0.97
 """Lower bound for training steps per second with coordinates, divided by those without."""

@@ -31,14 +31,15 @@ def image_coords(network: nn.Module) -> Iterator[None]:
     if not layers:
         yield
         return
-    fractions: list[Tensor] = []  # of the padded size, (B, 2)
+    fractions: list[Tensor] = []  # of the padded size, (B, 2) or (1, 2)
 
     def measure(_: nn.Module, __: Any, output: tuple[ImageList, Any]) -> None:  # noqa: ANN401 - torch's hook
         batch, sizes = output[0].tensors, output[0].image_sizes
         padded = tuple(batch.shape[-2:])
         fractions.clear()
         if any(size != padded for size in sizes):
-            fractions.append(batch.new_tensor(sizes) / batch.new_tensor(padded))
+            different = sizes if len(set(sizes)) > 1 else sizes[:1]  # one window for images of one size
+            fractions.append(batch.new_tensor(different) / batch.new_tensor(padded))
 
     def place(layer: SeesWindows, args: tuple[Tensor, ...]) -> None:
         for fraction in fractions:
