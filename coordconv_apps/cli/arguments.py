@@ -18,7 +18,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from coordconv_apps.cli.data_class import DataChoice, find_data_class
 from coordconv_apps.cli.errors import argument_types, name_in_full, parsing_error
 from coordconv_apps.cli.help import ArgumentParser
-from coordconv_apps.cli.merge_config import check_imports, merge_config, sections_for
+from coordconv_apps.cli.merge_config import merge_config, sections_for, trusted_config
 from coordconv_apps.cli.model_class import choices, class_path, lacking_argument, name_folder, preview
 from coordconv_apps.cli.run_report import RunReport, complete_summary
 from coordconv_apps.cli.start import COMMANDS, configs_help
@@ -240,7 +240,7 @@ class ArgumentsCLI(LightningCLI):
         names = [key for key, _ in parser.parse_args(args, defaults=False)[command].items() if key != "config"]
         saved = sections_for(command, self.restored["config"])
         self.config[command], changes = merge_config(
-            check_imports(saved, names, self.checkpoint, trusted, self.task_class.import_args, typed),
+            trusted_config(saved, names, self.checkpoint, trusted, self.task_class.import_args, typed),
             given,
             names,
             lambda config: parser.parse_object({"subcommand": command, command: config})[command],

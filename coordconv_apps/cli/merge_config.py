@@ -119,7 +119,7 @@ def merge_config(
     return merged, changes
 
 
-def check_imports(
+def trusted_config(
     saved: dict[str, Any],
     given: Collection[str],
     checkpoint: Path,

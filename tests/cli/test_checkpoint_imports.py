@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from coordconv_apps.cli.merge_config import check_imports
+from coordconv_apps.cli.merge_config import trusted_config
 from coordconv_apps.utils.errors import UserError
 from tests.cli.test_app import failing
 from tests.toy.__main__ import main
@@ -38,7 +38,7 @@ SAVED: list[tuple[dict[str, Any], str]] = [
 
 
 def check(saved: dict[str, Any], typed: str = "", given: tuple[str, ...] = ()) -> dict[str, Any]:
-    return check_imports(saved, given, Path("a.ckpt"), ("lightning", "torch", "rl"), {"game"}, typed)
+    return trusted_config(saved, given, Path("a.ckpt"), ("lightning", "torch", "rl"), {"game"}, typed)
 
 
 @pytest.mark.parametrize(("saved", "named"), SAVED, ids=[named for _, named in SAVED])

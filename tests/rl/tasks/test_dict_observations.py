@@ -20,7 +20,6 @@ import rl.evaluation.saliency
 import rl.pictures
 from coordconv_apps.nn.coords import Coords
 from coordconv_apps.runs.summary import read_summary
-from coordconv_apps.utils.seeds import mix_seeds
 from rl.__main__ import main
 from rl.data import RLData
 from rl.envs.checks import BrokenEnvironment
@@ -42,7 +41,7 @@ from tests.helpers.devices import EVERY_DEVICE
 from tests.helpers.runs import last_command
 from tests.rl.dict_games import CELLS, PIXELS, Everything
 from tests.rl.rollouts import ENVIRONMENTS, STEPS
-from tests.rl.tasks.test_dqn import SETTINGS, GivenEnvs, Parts, train
+from tests.rl.tasks.test_dqn import SETTINGS, GivenEnvs, Parts, learned_by_sb3, train
 from tests.rl.tasks.test_updates import AnyTask, assert_same, order_of_sb3, sb3_train, update
 
 CATCH, EVERYTHING = "tests.rl.dict_games:CatchParts-v0", "tests.rl.dict_games:Everything-v0"
@@ -121,19 +120,7 @@ def test_dqn_learns_as_sb3_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     np.random.seed(5)
     parts: Parts = train(task, tmp_path)
     assert isinstance(parts.buffer, DictReplayBuffer)
-    model = stable_baselines3.DQN(
-        CoordConvDQNMultiInputPolicy,
-        everything(num_envs=2),
-        policy_kwargs={"features_extractor_kwargs": {"coords": "xy"}},
-        device="cpu",
-        **SETTINGS,
-    )
-    model.policy.load_state_dict(weights)
-    model.policy.to(memory_format=torch.channels_last)
-    model.action_space.seed(mix_seeds(3, 0) % 2**31)
-    np.random.seed(5)
-    model.set_logger(Logger(None, []))
-    model.learn(96)
+    model = learned_by_sb3(CoordConvDQNMultiInputPolicy, everything(num_envs=2), weights, 96)
     for name, value in model.policy.state_dict().items():
         assert torch.equal(value, task.policy.state_dict()[name]), name
         assert not torch.equal(value, weights[name]), name

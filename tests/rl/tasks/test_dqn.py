@@ -18,6 +18,7 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.dqn.policies import DQNPolicy
 
 import rl.envs.games
 from coordconv_apps.runs.summary import read_summary
@@ -96,6 +97,29 @@ class Parts(Callback):
         self.buffer = pl_module.algorithm.replay_buffer
 
 
+def learned_by_sb3(
+    policy: type[DQNPolicy],
+    envs: VecEnv,
+    weights: dict[str, torch.Tensor],
+    total: int,
+    **settings: Any,  # noqa: ANN401  # of settings
+) -> stable_baselines3.DQN:
+    """Return SB3's DQN with coordinates after ``learn``, from given weights and the same random numbers."""
+    model = stable_baselines3.DQN(
+        policy,
+        envs,
+        policy_kwargs={"features_extractor_kwargs": {"coords": "xy"}},
+        device="cpu",
+        **{**SETTINGS, **settings},
+    )
+    model.policy.load_state_dict(weights)
+    model.policy.to(memory_format=torch.channels_last)
+    model.action_space.seed(mix_seeds(3, 0) % 2**31)
+    np.random.seed(5)
+    model.set_logger(Logger(None, []))
+    return model.learn(total)
+
+
 def train(task: DQN, folder: Path, games: int = 2, steps_per_epoch: int = 24) -> Parts:
     """Trains without the command line; the progress after each part."""
     parts = Parts()
@@ -118,20 +142,9 @@ def test_parts_are_one_training_of_sb3(tmp_path: Path, games: int) -> None:
     np.random.seed(5)
     parts = train(task, tmp_path, games)
     own = task.algorithm
-    model = stable_baselines3.DQN(
-        CoordConvDQNPolicy,
-        Dots(games, 7),
-        learning_rate=LinearSchedule(1e-3, 0.0, 1.0),
-        policy_kwargs={"features_extractor_kwargs": {"coords": "xy"}},
-        device="cpu",
-        **SETTINGS,
+    model = learned_by_sb3(
+        CoordConvDQNPolicy, Dots(games, 7), weights, total, learning_rate=LinearSchedule(1e-3, 0.0, 1.0)
     )
-    model.policy.load_state_dict(weights)
-    model.policy.to(memory_format=torch.channels_last)
-    model.action_space.seed(mix_seeds(3, 0) % 2**31)
-    np.random.seed(5)
-    model.set_logger(Logger(None, []))
-    model.learn(total)
     assert np.diff([0, *parts.steps]).tolist() == [24] * 5 + [4 if games == 1 else 8]
     assert own.num_timesteps == model.num_timesteps
     assert get_updates(own) == get_updates(model) > 0
