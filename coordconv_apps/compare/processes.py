@@ -174,10 +174,11 @@ def run_jobs(
     runner = JobRunner(plan, environments, lock, progress)
     pool = ThreadPoolExecutor(len(environments))
     try:
-        left = {pool.submit(runner.run, job) for job in jobs}
+        left = [pool.submit(runner.run, job) for job in jobs]
         while left and not stop:
-            done, left = wait(left, POLL_SECONDS)
-            for future in done:
+            done, _ = wait(left, POLL_SECONDS)
+            for future in [each for each in left if each in done]:  # in the order of the jobs
+                left.remove(future)
                 future.result()  # raises the thread's exception
             progress.update(runner.stages())
     finally:
