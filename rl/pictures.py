@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from PIL import Image
 
 from coordconv_apps.training.pictures import Pictures
+from coordconv_apps.utils.files import file_name
 from coordconv_apps.utils.plotting import as_picture
 from rl.data import EVALUATION_SEEDS, RLData
 from rl.evaluation.films import image_keys
@@ -55,7 +55,7 @@ class RLPictures(Pictures):
         pictures = {}
         keys = image_keys(task.observation_space)
         for key in keys:
-            end = "" if len(keys) == 1 else "_" + re.sub(r"[^\w-]", "_", key)
+            end = "" if len(keys) == 1 else f"_{file_name(key)}"
             pictures[f"attention{end}"] = as_picture(draw_saliency(players, seen, key=key), _DPI)
             maps = coordinate_maps(task.policy, seen, key)
             if maps is not None:

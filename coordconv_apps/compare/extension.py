@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from coordconv_apps.compare.jobs import Job, file_name
+from coordconv_apps.compare.jobs import Job
 from coordconv_apps.compare.results import Result, by_value
+from coordconv_apps.utils.files import file_name
 
 
 class Row(NamedTuple):

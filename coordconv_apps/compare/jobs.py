@@ -4,8 +4,6 @@ Everything that a later call needs to resume (`summary.json`, `checkpoints/last.
 a comparison that was killed loses at most the epoch in progress.
 """
 
-import hashlib
-import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,21 +11,9 @@ from typing import Literal
 
 from coordconv_apps.runs.folder import versions
 from coordconv_apps.runs.summary import read_summary
+from coordconv_apps.utils.files import file_name
 
 Stage = Literal["fit", "test"]
-LONGEST_NAME = 60  # characters of a value in the name of a run
-
-
-def file_name(value: str) -> str:
-    """Return a value of `--over` as part of a file name: unchanged if possible, else cleaned and with a checksum.
-
-    >>> file_name("pong"), file_name("ALE/Pong-v5")
-    ('pong', 'ALE-Pong-v5-d3b6e4aa')
-    """
-    kept = re.sub(r"[^\w.-]+", "-", value, flags=re.ASCII).strip("-.")[:LONGEST_NAME]
-    if kept == value and kept:
-        return kept
-    return f"{kept}-{hashlib.sha256(value.encode()).hexdigest()[:8]}".lstrip("-")  # no two values share a name
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from coordconv_apps.compare.extension import NOTHING, Extension, Row
-from coordconv_apps.compare.jobs import file_name
 from coordconv_apps.compare.plots import plot_results
 from coordconv_apps.compare.results import Result
 from coordconv_apps.compare.tables import (
@@ -19,7 +18,7 @@ from coordconv_apps.compare.tables import (
     table_note,
 )
 from coordconv_apps.compare.verdict import verdict
-from coordconv_apps.utils.files import atomic_write
+from coordconv_apps.utils.files import atomic_write, file_name
 
 
 def write_report(

@@ -7,6 +7,7 @@ process ends in any way, so that the next one to write in the same folder finds 
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import re
 import shutil
@@ -27,6 +28,8 @@ except ImportError:  # on Windows, temporary files of killed processes stay
 
 TEMPORARY = re.compile(rf"\..+\.[a-z0-9_]{{8}}{re.escape(ASIDE)}")
 """Names of the temporary files and folders of this module."""
+
+LONGEST_NAME = 60  # characters of a value in the name of a file
 
 _FOLDER = ".folder."  # beginning of the name of a temporary folder
 _swept: set[str] = set()  # folders whose leftovers this process has removed
@@ -181,6 +184,18 @@ def named_in_errors(path: Path) -> Iterator[None]:
         if error.filename is None or error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             error.filename = str(path)
         raise
+
+
+def file_name(value: str) -> str:
+    """Return any value as part of a file name: unchanged if possible, else cleaned and with a checksum.
+
+    >>> file_name("pong"), file_name("ALE/Pong-v5")
+    ('pong', 'ALE-Pong-v5-d3b6e4aa')
+    """
+    kept = re.sub(r"[^\w.-]+", "-", value, flags=re.ASCII).strip("-.")[:LONGEST_NAME]
+    if kept == value and kept:
+        return kept
+    return f"{kept}-{hashlib.sha256(value.encode()).hexdigest()[:8]}".lstrip("-")  # no two values share a name
 
 
 def cut_file_name(name: str, length: int) -> str:

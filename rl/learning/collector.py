@@ -166,5 +166,7 @@ def _cached_autocast(device_type: str) -> Iterator[None]:
     """Convert each weight to half precision once for a whole rollout; Lightning's autocast does so in every step."""
     dtype, is_enabled = torch.get_autocast_dtype(device_type), torch.is_autocast_enabled(device_type)
     with torch.autocast(device_type, dtype, enabled=is_enabled, cache_enabled=True):
-        yield
-    torch.clear_autocast_cache()  # an update changes the weights
+        try:
+            yield
+        finally:
+            torch.clear_autocast_cache()  # an update changes the weights

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from coordconv_apps.compare.jobs import Job, file_name
+from coordconv_apps.compare.jobs import Job
 from coordconv_apps.compare.results import Result
+from coordconv_apps.utils.files import file_name
 from tests.compare.fakeapp.__main__ import iou
 from tests.compare.harness import APP, Comparison
 

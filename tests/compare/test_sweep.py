@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from coordconv_apps.compare.arguments import parse
-from coordconv_apps.compare.jobs import Job, file_name
+from coordconv_apps.compare.jobs import Job
+from coordconv_apps.utils.files import file_name
 from tests.compare.fakeapp.__main__ import iou
 from tests.compare.harness import APP, Comparison, flag
 from tests.compare.test_extension import cells

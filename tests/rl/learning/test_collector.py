@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any, cast
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -96,7 +98,10 @@ def test_actions_that_are_numbers_are_clipped_for_the_game_alone(device: str) ->
     torch.testing.assert_close(log_probs, played.log_probs.flatten(), rtol=1e-5, atol=1e-5)
 
 
-def test_half_precision_converts_each_weight_once_for_a_rollout() -> None:
+@pytest.mark.parametrize("error", [None, OSError("a failing game")])
+def test_half_precision_converts_each_weight_once_for_a_rollout(
+    error: OSError | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     steps, games = 6, 2
     torch.manual_seed(0)
     policy = A2C("CnnPolicy", Dots(games, 0), device="cpu").policy
@@ -104,7 +109,10 @@ def test_half_precision_converts_each_weight_once_for_a_rollout() -> None:
     noise = action_noise(0, 0, steps, games, 2)
     weight = policy.get_parameter("features_extractor.linear.0.weight")
     with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
-        collector.collect(policy, noise, Timings())
+        with monkeypatch.context() as patch, pytest.raises(OSError, match="failing") if error else nullcontext():
+            if error:
+                patch.setattr(collector.env, "step_wait", Mock(side_effect=error))
+            collector.collect(policy, noise, Timings())
         with torch.no_grad():
             weight.mul_(3)  # an update
         with torch.profiler.profile(record_shapes=True) as profile:
