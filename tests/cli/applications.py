@@ -63,7 +63,8 @@ def _rl() -> Application:
     tasks: dict[str, Any] = {"a2c_atari": A2C, "dqn_atari": DQN, "ppo_atari": PPO, "quickstart": PPO}
     small = ("--model.game=catch", "--data.num_envs=4", "--data.num_eval_envs=2", "--data.eval_episodes=2")
     lengths = ("--data.steps_per_epoch=16", "--model.total_timesteps=16", "--data.eval_max_steps=20")
-    return Application("rl", main, tasks, RLData, (*SMALL, *small, *lengths))
+    dqn = ("--model.learning_starts=4", "--model.buffer_size=64", "--model.batch_size=4")
+    return Application("rl", main, tasks, RLData, (*SMALL, *small, *lengths), {"dqn_atari": dqn})
 
 
 def _coordinates() -> Application:

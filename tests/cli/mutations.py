@@ -26,6 +26,11 @@ class Application:
     tasks: Mapping[str, type[Task]]  # by the name of the shipped config
     data: type[DataModule]
     small: tuple[str, ...]
+    small_of: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # more of them, by the name of a config
+
+    def flags(self, config: str) -> tuple[str, ...]:
+        """Return the flags with which a training with a config takes a moment."""
+        return (*self.small, *self.small_of.get(config, ()))
 
     def arguments(self, config: str) -> dict[str, Any]:
         """Return the types of all arguments of task and data by their flags' names."""
@@ -144,7 +149,7 @@ def _wrong_type(rng: random.Random, application: Application, name: str, text: s
     arguments = {**application.arguments(name), **_TRAINER}
     while True:
         key, value = rng.choice(sorted(arguments)), rng.choice(_VALUES)
-        if any(flag.startswith(f"--{key}=") for flag in application.small):  # it would be overridden
+        if any(flag.startswith(f"--{key}=") for flag in application.flags(name)):  # it would be overridden
             continue
         loaded, in_file = yaml.safe_load(value) if value else value, value and rng.random() < 0.3
         if allows(arguments[key], loaded) or (not in_file and allows(arguments[key], value)):
@@ -286,7 +291,7 @@ def _set(text: str, key: str, value: object) -> bytes:
 
 def _changed_config(rng: random.Random, application: Application, name: str, text: str) -> Mutation:
     config = yaml.safe_load(text)
-    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
     values = [i for i, line in enumerate(lines) if line.startswith("  ") and not line.rstrip().endswith(":")]
     at = rng.choice(values)
     key = lines[at].split(":")[0].strip()

@@ -72,7 +72,8 @@ def outcome(
     if mutation.config is not None:
         config += ".yaml"
         Path(config).write_bytes(mutation.config)
-    args = [mutation.command, f"--config={config}", "--runs_dir=runs", *app.small, *mutation.flags]
+    flags = [*app.flags(mutation.config_name), *mutation.flags]
+    args = [mutation.command, f"--config={config}", "--runs_dir=runs", *flags]
     capsys.readouterr()
     before = signal.signal(signal.SIGALRM, ring)
     signal.alarm(SECONDS)
