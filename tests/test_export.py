@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +22,7 @@ from coordconv_apps.export import FILES, export
 from coordconv_apps.runs.summary import read_summary
 from coordconv_apps.training.task import ExportInterface
 from coordconv_apps.utils.errors import UserError
+from tests.helpers.processes import TWO_PROCESSES
 from tests.helpers.runs import last_command
 from tests.toy.__main__ import main
 from tests.toy.tasks import ToyTask
@@ -44,6 +46,21 @@ def exported(trained: Path) -> Path:
 
 def network(trained: Path) -> nn.Module:
     return ToyTask.load_from_checkpoint(trained / "toy/default/version_0/checkpoints/best.ckpt").net.eval()
+
+
+@pytest.mark.usefixtures("exported")
+def test_a_signal_ends_an_export_with_several_devices(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ToyTask, "export_module", lambda task: signal.raise_signal(signal.SIGTERM))
+    with pytest.raises(SystemExit) as stopped:
+        main(["export", f"--runs_dir={trained}", "--ckpt_path=best", *TWO_PROCESSES])
+    assert stopped.value.code == 143
+
+
+def test_the_first_of_several_processes_exports(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = sorted(trained.rglob("*"))
+    monkeypatch.setenv("RANK", "1")
+    main(["export", f"--runs_dir={trained}", "--ckpt_path=best"])
+    assert sorted(trained.rglob("*")) == before
 
 
 def test_the_command_writes_all_forms(trained: Path, exported: Path) -> None:

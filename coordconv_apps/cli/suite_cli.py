@@ -69,8 +69,9 @@ class SuiteCLI(ArgumentsCLI):
         pass_to_launched(
             {"run_dir": str(folder), "ckpt_path": None if self.checkpoint is None else str(self.checkpoint)}
         )
-        report_waiting(trainer)
-        hold_signals_until_connected(trainer, self.report)
+        if self.subcommand != "export":  # connects to no other process
+            report_waiting(trainer)
+            hold_signals_until_connected(trainer, self.report)
         seed = self._get(self.config, "seed_everything")
         self.report.start(
             self.config.subcommand, self.name_dir.name, folder, seed, epochs, trainer, self.model, checkpoints
@@ -119,7 +120,9 @@ class SuiteCLI(ArgumentsCLI):
         return [tensorboard, CsvLog(folder, keep_until=step)]
 
     def export(self, model: Task, datamodule: DataModule, format: Format) -> None:
-        """Load the checkpoint as Lightning does for its own commands, and export its network."""
+        """Load the checkpoint as Lightning does for its own commands, and export its network; rank 0 does."""
+        if not is_main_process():
+            return
         if self.checkpoint is not None:
             checkpoint = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
             model.on_load_checkpoint(checkpoint)

@@ -52,6 +52,7 @@ class Interrupts:
     def restore(self) -> None:
         """Restore the previous handlers, for signals that are blocked, too."""
         if threading.current_thread() is threading.main_thread():
+            self.ignore()  # drops one that came while it was blocked: the command has ended
             signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING_SIGNALS)
         for signum, before in self._before.items():
             signal.signal(signum, before if before is not None else signal.SIG_DFL)  # type: ignore[arg-type]  # as got

@@ -36,6 +36,15 @@ def test_the_first_signal_waits_and_the_second_does_not(capfd: pytest.CaptureFix
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
 
+def test_a_signal_that_was_blocked_until_the_end_is_dropped() -> None:
+    interrupts = Interrupts()
+    interrupts.install()
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+    signal.raise_signal(signal.SIGTERM)  # to this thread: others do not block it
+    interrupts.restore()
+    assert signal.SIGTERM not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
 def test_a_signal_while_processes_ask_one_another_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoints, trainer = Checkpoints(), cast(Trainer, SimpleNamespace(world_size=2))
 
