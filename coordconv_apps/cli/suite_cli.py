@@ -120,7 +120,7 @@ class SuiteCLI(ArgumentsCLI):
         return [tensorboard, CsvLog(folder, keep_until=step)]
 
     def export(self, model: Task, datamodule: DataModule, format: Format) -> None:
-        """Load the checkpoint as Lightning does for its own commands, and export its network; rank 0 does."""
+        """Load the checkpoint as Lightning does for its own commands, and export its network from rank 0."""
         if not is_main_process():
             return
         if self.checkpoint is not None:

@@ -64,7 +64,9 @@ class JobRunner:
             return {job: stage for job, (stage, _) in self._running.items()}
 
     def run(self, job: Job) -> None:
-        """Run the stages that a job has left; add it to `failures` if one of them fails."""
+        """Run the stages that a job has left; add it to `failures` if one of them fails. Nothing runs after a stop."""
+        if self._stopping:
+            return
         environment = self._slots.get()
         started = time.monotonic()
         self._progress.say(f"started  {job.name} (log: {self._plan.log(job)})")
@@ -72,6 +74,10 @@ class JobRunner:
             error = None
             for stage in self._plan.stages(job):
                 error = error or self._run_stage(job, stage, environment)
+        except BaseException:
+            with self._guard:
+                self._stopping = True  # the error ends the comparison
+            raise
         finally:
             self._slots.put(environment)
         if self._stopping:
@@ -174,11 +180,10 @@ def run_jobs(
     runner = JobRunner(plan, environments, lock, progress)
     pool = ThreadPoolExecutor(len(environments))
     try:
-        left = [pool.submit(runner.run, job) for job in jobs]
+        left = {pool.submit(runner.run, job) for job in jobs}
         while left and not stop:
-            done, _ = wait(left, POLL_SECONDS)
-            for future in [each for each in left if each in done]:  # in the order of the jobs
-                left.remove(future)
+            done, left = wait(left, POLL_SECONDS)
+            for future in done:
                 future.result()  # raises the thread's exception
             progress.update(runner.stages())
     finally:

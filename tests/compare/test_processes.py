@@ -35,14 +35,16 @@ def test_interrupted_comparison_goes_on(
     comparison: Comparison, number: signal.Signals, capsys: pytest.CaptureFixture[str]
 ) -> None:
     args = ["--model.delay=0.4", "--trainer.max_epochs=5"]
+    more = ["--seeds", "0", "1"]
     last = comparison.out / "runs" / "fakeapp" / "xy-seed0" / "version_0" / "checkpoints" / "last.ckpt"
-    process = start(comparison, *args)
+    process = start(comparison, *more, *args)
     wait_until(lambda: last.is_file() and last.read_text() == "2")
     process.send_signal(number)
     printed, errors = process.communicate(timeout=60)
     assert process.returncode == 128 + number, errors
     assert "stopping xy-seed0" in printed
-    assert printed.rstrip().endswith("interrupted: 1 of 2 runs finished; the same command resumes them")
+    assert "started  none-seed1" not in printed
+    assert printed.rstrip().endswith("interrupted: 1 of 4 runs finished; the same command resumes them")
     assert comparison.stages() == ["fit none-seed0", "test none-seed0", "fit xy-seed0"]
     assert not (comparison.out / "comparison.md").exists()
 

@@ -177,7 +177,8 @@ def test_a_limit_on_file_sizes_ends_the_comparison(
 ) -> None:
     with file_size_limit(size):
         assert comparison.run() == 3
-    error = capsys.readouterr().err
+    printed, error = capsys.readouterr()
     assert error.startswith(f"error: {comparison.out / name}: cannot be written: larger than the limit on file sizes")
+    assert "started  xy-seed0" not in printed
     assert error.count("\n") == 1
     assert comparison.run() == 0

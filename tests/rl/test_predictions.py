@@ -285,8 +285,8 @@ def test_two_processes_share_a_prediction(pair: tuple[Path, list[str]]) -> None:
 def test_environments_must_go_round(monkeypatch: pytest.MonkeyPatch, environments: int) -> None:
     monkeypatch.setattr(RLData, "_processes", lambda data: (1, 2))
     data = RLData(num_envs=environments)
-    message = f"data.num_envs={environments}: must be a multiple of the number of processes, 2"
-    with pytest.raises(ValueError, match=f"^{message}"):
+    allowed = "must be a multiple of the number of processes, 2 (trainer.devices times trainer.num_nodes)"
+    with pytest.raises(ValueError, match=f"^{re.escape(f'data.num_envs={environments}: {allowed}')}$"):
         data.setup("fit")
     data.setup("test")
     RLData(num_envs=4).setup("fit")

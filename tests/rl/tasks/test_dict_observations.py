@@ -172,11 +172,12 @@ def test_every_image_is_in_pictures_and_films(monkeypatch: pytest.MonkeyPatch) -
     assert (first.shape, second.shape) == ((32, 8, 9), (32, 11, 8))
     frame = newest_frame(observation_at(seen, 0), task.observation_space)
     assert frame.shape == (48, 40 + 36, 3)
+    np.testing.assert_array_equal(frame[:36, :40], np.moveaxis(seen["camera"][0], 0, -1))
+    np.testing.assert_array_equal(frame[:, 40:, 1], seen["depth"][0, 0])
+
     monkeypatch.setattr(rl.pictures, "coordinate_maps", lambda *unused: None)
     monkeypatch.setattr(rl.pictures, "image_keys", lambda space: ["a b", "a_b"])
     assert len(RLPictures().draw(task, RLData(num_eval_envs=1))) == 2
-    np.testing.assert_array_equal(frame[:36, :40], np.moveaxis(seen["camera"][0], 0, -1))
-    np.testing.assert_array_equal(frame[:, 40:, 1], seen["depth"][0, 0])
 
 
 def test_a_saved_policy_acts_the_same_in_every_form(trained: Path, tmp_path: Path) -> None:
