@@ -62,13 +62,13 @@ def make_optimizer(
     return SGD(groups, lr=lr, momentum=momentum, nesterov=nesterov, fused=fused)
 
 
-def scaled_lr(lr: float, batch_size: int, world_size: int = 1, accumulate: int = 1) -> float:
+def scaled_lr(lr: float, global_batch_size: int) -> float:
     """Scale the learning rate of a batch size of 256 linearly with the global one (Goyal et al., 2017, section 2.1).
 
-    ``batch_size`` is that of one of ``world_size`` processes, which accumulate the gradients of ``accumulate`` batches.
+    ``global_batch_size`` is the number of images of an optimizer step, of all processes and accumulated batches.
     The rule was found for SGD with a warm-up; for AdamW it is common, though less well founded.
 
-    >>> scaled_lr(0.1, batch_size=32, world_size=8)
-    0.1
+    >>> scaled_lr(0.1, 1024)
+    0.4
     """
-    return lr * batch_size * world_size * accumulate / REFERENCE_BATCH
+    return lr * global_batch_size / REFERENCE_BATCH

@@ -321,13 +321,13 @@ class Classifier(EvaluatedTask[LabelledBatch, ClassificationMetrics]):
         """Make the optimizer and the learning rate schedule."""
         trainer = self.trainer
         accumulate = trainer.accumulate_grad_batches
-        lr, batch_size = self.lr, self._data().batch_size
-        if self.scale_lr:
-            lr = scaled_lr(lr, batch_size, trainer.world_size, accumulate)
+        data = self._data()
+        samples = data.num_samples("train") * data.repeats
+        global_batch_size = min(data.batch_size * trainer.world_size * accumulate, samples)
+        lr = scaled_lr(self.lr, global_batch_size) if self.scale_lr else self.lr
         fused = can_fuse(self, momentum=self.optimizer == "sgd")
         settings = (lr, self.weight_decay, self.momentum, self.betas)
         optimizer = make_optimizer(self.optimizer, self.network, *settings, nesterov=self.nesterov, fused=fused)
         steps = trainer.estimated_stepping_batches
-        global_batch_size = batch_size * trainer.world_size * accumulate
         self.run_facts |= {"global_batch_size": global_batch_size, "peak_lr": lr, "optimizer_steps": steps}
         return schedule_by_step(optimizer, lr_factor(self.schedule, steps, warmup=self.warmup))

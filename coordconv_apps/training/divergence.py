@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -16,9 +16,21 @@ CHECK_EVERY = 50
 
 
 class Diverged(UserError):
-    """Losses or weights are NaN or infinite, so that the training cannot go on."""
+    """Losses or weights are NaN or infinite, so that the training cannot go on.
+
+    Args:
+        found: What is NaN or infinite.
+        causes: The arguments of the task of which one is probably too large.
+
+    >>> print(Diverged("train/loss is nan", {"lr": 0.1, "kl_weight": 1e308}))
+    model.lr=0.1, model.kl_weight=1e+308: training diverged (train/loss is nan); lower one of them
+    """
 
     exit_status = 1
+
+    def __init__(self, found: str, causes: Mapping[str, object]) -> None:
+        names = ", ".join(f"model.{name}={value}" for name, value in causes.items())
+        super().__init__(f"{names}: training diverged ({found}); lower {'one of them' if len(causes) > 1 else 'it'}")
 
 
 class Moment(NamedTuple):
@@ -81,5 +93,5 @@ def as_divergence(error: BaseException, lr: object) -> Diverged | None:
     'model.lr=1e+38: training diverged (an update of the weights overflows); lower it'
     """
     if isinstance(error, RuntimeError) and "without overflow" in str(error):
-        return Diverged(f"model.lr={lr}: training diverged (an update of the weights overflows); lower it")
+        return Diverged("an update of the weights overflows", {"lr": lr})
     return None

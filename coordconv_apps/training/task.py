@@ -68,6 +68,8 @@ class Task(LightningModule):
             then, with the task's own argument, such as ``{"gradient_clip_val": "model.max_grad_norm"}``.
         find_unused_parameters: Whether DDP looks for parameters that a backward pass does not use; None: only if the
             task steps its optimizers itself, since each of them then uses a part of the parameters.
+        divergence_args: Names of constructor arguments that, besides ``lr``, make a training diverge if they are too
+            large. Those above 1 are named when it does.
         precisions: Allowed values of ``trainer.precision``; None allows all of Lightning's.
         run_facts: Facts to report beside the metrics in ``summary.json`` and at the end of a command, by name.
 
@@ -84,6 +86,7 @@ class Task(LightningModule):
     import_args: ClassVar[frozenset[str]] = frozenset()
     replaced_trainer_args: ClassVar[Mapping[str, str]] = {}
     find_unused_parameters: ClassVar[bool | None] = None
+    divergence_args: ClassVar[tuple[str, ...]] = ("weight_decay",)
     precisions: ClassVar[tuple[str, ...] | None] = None
 
     def __init__(self, coords: Coords = "none") -> None:
@@ -197,7 +200,13 @@ class Task(LightningModule):
         own = find_divergence(losses, self.parameters() if scaled else weights, self._moment(), scaled=scaled)
         found = next((each for each in gather_ranks(own) if each is not None), None)
         if found is not None:
-            raise Diverged(f"model.lr={self.hparams.get('lr')}: training diverged ({found}); lower it")
+            raise self.diverged(found)
+
+    def diverged(self, found: str) -> Diverged:
+        """Return the error that ends a training in which something, as `found` says, is NaN or infinite."""
+        others = {name: self.hparams.get(name) or 0.0 for name in self.divergence_args}
+        suspects = {name: value for name, value in others.items() if value > 1}
+        return Diverged(found, {"lr": self.hparams.get("lr"), **suspects})
 
     def _moment(self) -> Moment:
         optimizers = [] if self._trainer is None else self._trainer.optimizers

@@ -21,6 +21,17 @@ COUNT: Allowed = (lambda value: isinstance(value, int) and value >= 0, "an integ
 POSITIVE_FRACTION: Allowed = (lambda value: 0 < value <= 1, "above 0 and at most 1")
 
 
+def int_up_to(largest: int) -> Allowed:
+    """Allow integers from 1 to ``largest``.
+
+    >>> check_ranges({"steps": 10**12}, {"steps": int_up_to(1000)})
+    Traceback (most recent call last):
+        ...
+    ValueError: model.steps=1000000000000: must be an integer from 1 to 1000
+    """
+    return (lambda value: 1 <= value <= largest), f"an integer from 1 to {largest}"
+
+
 def _is_list(value: object, kind: type) -> bool:
     return isinstance(value, list | tuple) and all(isinstance(item, kind) for item in value)
 

@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from coordconv_apps.nn.coords import Coords
 from coordconv_apps.training.schedules import Schedule
-from coordconv_apps.utils.argument_checks import NON_NEGATIVE, POSITIVE, POSITIVE_INT, Allowed
+from coordconv_apps.utils.argument_checks import NON_NEGATIVE, POSITIVE, POSITIVE_INT, Allowed, int_up_to
 from generative.datasets import ImageBatch
 from generative.losses import discriminator_loss, feature_matching_loss, generator_loss, gradient_penalty
 from generative.models import Network, build_discriminator
@@ -43,7 +43,7 @@ class GAN(GenerativeTask):
         discriminator_lr: Peak learning rate of the discriminator's Adam, above 0.
         beta1: Decay of Adam's first moment, in [0, 1).
         beta2: Decay of Adam's second moment, in [0, 1).
-        generator_steps: Steps of the generator per step of the discriminator.
+        generator_steps: Steps of the generator per step of the discriminator, at most 1000.
         feature_matching: Weight of the feature matching loss of the generator (Salimans et al., 2016); 0: none.
         gradient_penalty: Weight of the gradient penalty of the discriminator at real images (R1; Mescheder et al.,
             2018); 0: none.
@@ -61,8 +61,15 @@ class GAN(GenerativeTask):
     folder_monitor: ClassVar[str] = "val/patch_distance"
     trained_networks: ClassVar[tuple[str, ...]] = ("generator", "discriminator")
     image_networks: ClassVar[tuple[str, ...]] = ("generator",)
+    divergence_args: ClassVar[tuple[str, ...]] = (
+        "baseline_lr",
+        "discriminator_lr",
+        "feature_matching",
+        "gradient_penalty",
+    )
     ranges: ClassVar[Mapping[str, Allowed]] = {
-        **dict.fromkeys(("discriminator_width", "generator_steps", "penalty_every"), POSITIVE_INT),
+        **dict.fromkeys(("discriminator_width", "penalty_every"), POSITIVE_INT),
+        "generator_steps": int_up_to(1000),
         **dict.fromkeys(("feature_matching", "gradient_penalty"), NON_NEGATIVE),
         "discriminator_lr": POSITIVE,
     }

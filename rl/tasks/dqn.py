@@ -22,13 +22,13 @@ from torch import nn
 
 from coordconv_apps.nn.coords import Coords
 from coordconv_apps.training.task import ExportInterface
-from coordconv_apps.utils.argument_checks import FRACTION, NON_NEGATIVE, POSITIVE_FRACTION, POSITIVE_INT
+from coordconv_apps.utils.argument_checks import FRACTION, NON_NEGATIVE, POSITIVE_FRACTION, POSITIVE_INT, int_up_to
 from coordconv_apps.utils.errors import UserError
 from coordconv_apps.utils.seeds import mix_seeds
 from rl.envs.checks import BrokenEnvironment
 from rl.export import QValues, describe_inputs
 from rl.extractors import CoordInit, Where
-from rl.learning.divergence import Diverged
+from rl.learning.divergence import NOT_FINITE
 from rl.learning.timings import TimedVecEnv
 from rl.sb3_internals import start_dqn_learning
 from rl.sb3_objects import OptimizerName, Schedule
@@ -73,7 +73,7 @@ class DQN(RLTask):
         tau: Coefficient of the target network's soft updates, in (0, 1]; 1 copies the weights.
         gamma: Discount factor, in [0, 1].
         train_freq: Steps of each environment between updates.
-        gradient_steps: Number of updates after every train_freq steps.
+        gradient_steps: Number of updates after every train_freq steps, at most 100,000.
         target_update_interval: Steps of all environments between updates of the target network.
         exploration_fraction: Fraction of the training in which the exploration rate, the probability of a random
             action, falls from 1.
@@ -95,7 +95,7 @@ class DQN(RLTask):
         "batch_size": POSITIVE_INT,
         "tau": POSITIVE_FRACTION,
         "train_freq": POSITIVE_INT,
-        "gradient_steps": POSITIVE_INT,
+        "gradient_steps": int_up_to(100_000),
         "target_update_interval": POSITIVE_INT,
         "exploration_fraction": POSITIVE_FRACTION,
         "exploration_final_eps": FRACTION,
@@ -232,7 +232,7 @@ class DQN(RLTask):
             self.algorithm.train(self.gradient_steps, self.batch_size)
             loss = float(self.algorithm.logger.name_to_value["train/loss"])
         if not math.isfinite(loss):
-            raise Diverged(self.lr)
+            raise self.diverged(NOT_FINITE)
         return loss
 
     def _start(self) -> TimedVecEnv:

@@ -11,6 +11,7 @@ from torch import nn
 
 from coordconv_apps.nn.coords import Coords
 from coordconv_apps.training.checkpoints import raise_if_interrupted, save_before_error
+from coordconv_apps.training.divergence import Diverged
 from coordconv_apps.training.signals import Interrupted
 from coordconv_apps.training.task import Task
 from coordconv_apps.training.trainer_access import attached_datamodule
@@ -18,7 +19,7 @@ from coordconv_apps.utils.distributed import gather_ranks
 from coordconv_apps.utils.errors import UserError
 from rl.data import EVALUATION_SEEDS, RLData
 from rl.evaluation.episodes import EpisodeScores, gather_episodes, play_episodes
-from rl.learning.divergence import Diverged, raise_on_divergence
+from rl.learning.divergence import NOT_FINITE, raise_on_divergence
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -136,7 +137,7 @@ class EpisodeEvaluation(Task, ABC):
         failure: UserError | Interrupted | None = None
         try:
             # In single precision, like films and predictions.
-            with torch.autocast(self.device.type, enabled=False), raise_on_divergence(self.lr):
+            with torch.autocast(self.device.type, enabled=False), raise_on_divergence(self.diverged(NOT_FINITE)):
                 episodes = self._play(shard, split)
         except (UserError, Interrupted) as error:
             failure = error

@@ -8,7 +8,7 @@ import stable_baselines3
 import torch
 
 from coordconv_apps.nn.coords import Coords
-from coordconv_apps.utils.argument_checks import POSITIVE, POSITIVE_INT
+from coordconv_apps.utils.argument_checks import POSITIVE, POSITIVE_INT, int_up_to
 from rl.extractors import CoordInit, Where
 from rl.learning.actions import evaluate_actions
 from rl.learning.losses import ppo_loss
@@ -43,7 +43,7 @@ class PPO(OnPolicyTask):
             difficulty of the game, such as {mode: 1, difficulty: 2}, which is slower.
         total_timesteps: Steps of all environments in the training. It ends with the rollout that completes them.
         n_steps: Steps of each environment in a rollout.
-        n_epochs: Epochs of updates on each rollout.
+        n_epochs: Epochs of updates on each rollout, at most 1000.
         batch_size: Samples in a minibatch; must divide n_steps times data.num_envs.
         gamma: Discount factor, in [0, 1].
         gae_lambda: Decay of later temporal differences in generalised advantage estimation, in [0, 1]; with 1,
@@ -75,7 +75,7 @@ class PPO(OnPolicyTask):
         "clip_range_vf",
     }
     ranges = OnPolicyTask.ranges | {
-        "n_epochs": POSITIVE_INT,
+        "n_epochs": int_up_to(1000),
         "batch_size": POSITIVE_INT,
         "target_kl": POSITIVE,
         "clip_range": POSITIVE,

@@ -151,6 +151,12 @@ def test_rates_follow_the_scaled_schedule_step_by_step(
         assert rates == pytest.approx([peak * climb * (1 + math.cos(math.pi * done / steps)) / 2] * 2, abs=1e-9)
 
 
+def test_a_batch_is_at_most_the_training_set(folder: Path, tmp_path: Path) -> None:
+    one = task(lr=0.4)
+    watched(tmp_path, one, data(folder, batch_size=10**12))
+    assert one.run_facts == {"global_batch_size": 24, "peak_lr": pytest.approx(0.4 * 24 / 256), "optimizer_steps": 1}
+
+
 def test_a_constant_rate_needs_no_end(folder: Path, tmp_path: Path) -> None:
     one = task(schedule="constant", lr=0.32)
     watch = watched(tmp_path, one, data(folder), max_epochs=-1, max_time={"seconds": 1})

@@ -51,7 +51,7 @@ def _classification() -> Application:
     from classification.data import ClassificationData
 
     tasks: dict[str, Any] = dict.fromkeys(("quickstart", "resnet18_small", "resnet50_imagefolder"), Classifier)
-    small = ("--data.source=digits", "--data.image_size=32", "--data.batch_size=4", "--model.network=resnet18")
+    small = ("--data.source=digits", "--data.image_size=16", "--data.batch_size=4", "--model.network=resnet18")
     return Application("classification", main, tasks, ClassificationData, (*SMALL, *small))
 
 

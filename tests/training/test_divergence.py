@@ -87,7 +87,7 @@ def test_what_divergence_is(values: list[float], weight: float, scaled: bool, ex
 
 
 def test_the_exit_status_is_that_of_a_failure() -> None:
-    assert Diverged("anything").exit_status == 1
+    assert Diverged("anything", {}).exit_status == 1
 
 
 def test_an_overflow_in_the_optimizer_is_divergence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -64,6 +64,7 @@ class CoordinateRendering(CoordinateTask):
         stop_when_perfect: Whether to stop the training once both sets are perfect.
     """
 
+    divergence_args = ("center_weight", *CoordinateTask.divergence_args)
     networks = get_args(PixelNetworkName)
     ranges: ClassVar = {
         **SAMPLING_RANGES,

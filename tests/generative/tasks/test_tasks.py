@@ -191,8 +191,9 @@ OUT_OF_RANGE: list[tuple[dict[str, Any], str]] = [
 GAN_OUT_OF_RANGE: list[tuple[dict[str, Any], str]] = [
     *(
         ({name: 0}, f"model.{name}=0: must be an integer of at least 1")
-        for name in ("discriminator_width", "generator_steps", "penalty_every")
+        for name in ("discriminator_width", "penalty_every")
     ),
+    ({"generator_steps": 10**12}, f"model.generator_steps={10**12}: must be an integer from 1 to 1000"),
     ({"discriminator_lr": 0.0}, "model.discriminator_lr=0.0: must be above 0"),
     *(({name: -0.5}, f"model.{name}=-0.5: must be at least 0") for name in ("feature_matching", "gradient_penalty")),
 ]

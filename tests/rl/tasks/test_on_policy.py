@@ -141,9 +141,9 @@ def test_weights_that_are_no_numbers_are_not_saved(
     capsys.readouterr()
     more = ["--ckpt_path=last", f"--model.total_timesteps={5 * epoch}"]
     with pytest.raises(SystemExit) as stopped:
-        run_command("rl", RLTask, RLData, [*command, *more, "--model.lr=1e30"], default_task=A2C)
-    reason = "training diverged (the policy produced NaN or infinity); lower the learning rate"
-    message = f"error: model.lr=1e+30: {reason}\n"
+        run_command("rl", RLTask, RLData, [*command, *more, "--model.lr=1e30", "--model.vf_coef=2"], default_task=A2C)
+    reason = "training diverged (the policy produced NaN or infinity); lower one of them"
+    message = f"error: model.lr=1e+30, model.vf_coef=2.0: {reason}\n"
     assert (stopped.value.code, capsys.readouterr().err) == (1, message)
     run_command("rl", RLTask, RLData, [*command, *more, "--model.lr=0.0001"], default_task=A2C)
     assert counts(tmp_path / "rl" / "default" / "version_0")["timesteps"] == 5 * epoch
@@ -328,6 +328,7 @@ def test_a_broken_environment_ends_the_training_after_saving(
         ),
         (["--model.total_timesteps=0"], "model.total_timesteps=0: must be an integer of at least 1"),
         (["--model.batch_size=6"], "there is no argument --model.batch_size"),
+        (["--model=PPO", "--model.n_epochs=1001"], "model.n_epochs=1001: must be an integer from 1 to 1000"),
         (["--data.num_envs=0"], "data.num_envs=0: must be an integer of at least 1"),
         (["--trainer.gradient_clip_val=1"], "--trainer.gradient_clip_val=1"),
     ],
