@@ -6,14 +6,15 @@
 
 environments: Atari steps per second, with random actions, of `rl.envs.atari.AtariVecEnv` and of SB3's `make_atari_env`
 with `VecFrameStack`, in one process and in one per game. The upper bound is ale-py's own `AtariVectorEnv`, which has
-the same emulators but none of the handling of lives, FIRE and SB3's infos.
+the same emulators but none of the handling of lives, FIRE and SB3's infos. EnvPool has a column if it is installed; it
+handles lives and FIRE, but not SB3's infos.
 
 training: steps per second of whole trainings, with the settings of `rl/configs/<algorithm>_atari.yaml`: ours without
-and with coordinates, and with coordinates in bf16-mixed precision, which is fast on CPUs with AVX512-BF16 or AMX,
-through the command line with its loggers and checks, against `learn` of SB3's A2C and PPO with `CnnPolicy`,
-`make_atari_env` and `VecFrameStack`, without logger or progress bar, as is its default. A second table shows where the
-time goes. The time before the second rollout does not count, and there are no evaluations. Both arms are also compared
-by CPU time, which other programs hardly affect.
+and with coordinates, in single precision and in bf16-mixed, which is fast on CPUs with AVX512-BF16 or AMX, through the
+command line with its loggers and checks, against `learn` of SB3's A2C and PPO with `CnnPolicy`, `make_atari_env` and
+`VecFrameStack`, without logger or progress bar, as is its default. A second table shows where the time goes. The time
+before the second rollout does not count, and there are no evaluations. Both arms are also compared by CPU time, which
+other programs hardly affect.
 
 extractors: forward and backward passes of `CoordConvNatureCNN`, relative to those of SB3's `NatureCNN`.
 
@@ -25,6 +26,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.util
 import multiprocessing
 import os
 import statistics
@@ -80,9 +82,13 @@ STOCK: dict[str, type[DummyVecEnv | SubprocVecEnv]] = {"DummyVecEnv": DummyVecEn
 """SB3's kinds of environments; the first is its default."""
 EMULATORS = "ale-py"
 """ale-py's vector environment, unchanged."""
+ENVPOOL = "EnvPool"
+PEERS = (EMULATORS, ENVPOOL) if importlib.util.find_spec("envpool") else (EMULATORS,)
+"""Environments without what SB3 needs."""
 ARMS = {
     "none": ["--model.coords=none"],
     "xy": ["--model.coords=xy"],
+    "none, bf16-mixed": ["--model.coords=none", "--trainer.precision=bf16-mixed"],
     "xy, bf16-mixed": ["--model.coords=xy", "--trainer.precision=bf16-mixed"],
 }
 """Flags of our trainings by name."""
@@ -208,14 +214,25 @@ def stock_envs(kind: str, game: str, count: int, frame_stack: int = 4) -> VecEnv
     return VecFrameStack(envs, frame_stack)
 
 
+def envpool_envs(game: str, count: int) -> Any:  # noqa: ANN401  # EnvPool is optional
+    """Make EnvPool's environments, with the preprocessing of the others."""
+    import envpool  # type: ignore[import-not-found]
+
+    name = "".join(map(str.capitalize, find_game(game).split("_")))
+    return envpool.make_gymnasium(f"{name}-v5", num_envs=count, episodic_life=True, reward_clip=True, seed=0)
+
+
 def play(baton: Baton, kind: str, game: str, count: int) -> None:
-    """Play with random actions in environments of a kind: `OURS`, `EMULATORS`, or one of `STOCK`."""
-    envs: VecEnv | AtariVectorEnv
+    """Play with random actions in environments of a kind: `OURS`, one of `PEERS`, or one of `STOCK`."""
+    envs: Any
     if kind == EMULATORS:
         envs = AtariVectorEnv(find_game(game), count, use_fire_reset=False)
         space = envs.single_action_space
     else:
-        envs = AtariVecEnv(game, count, seed=0) if kind == OURS else stock_envs(kind, game, count)
+        if kind == OURS:
+            envs = AtariVecEnv(game, count, seed=0)
+        else:
+            envs = envpool_envs(game, count) if kind == ENVPOOL else stock_envs(kind, game, count)
         space = envs.action_space
     assert isinstance(space, Discrete)
     rng, most, steps = np.random.default_rng(0), int(space.n), 0
@@ -231,18 +248,18 @@ def environments_table(options: argparse.Namespace) -> None:
     """Print environment steps per second of ours and of SB3's, and their ratios."""
     print(f"environments: steps per second, {options.num_envs} games, random actions")
     heads = "".join(f"{kind:>16}{'ratio':>8}" for kind in STOCK)
-    print(f"{'game':12}{OURS:>10}{heads}{'bar':>6}{'':8}{EMULATORS:>10}{'ratio':>8}")
+    print(f"{'game':12}{OURS:>10}{heads}{'bar':>6}{'':8}" + "".join(f"{kind:>10}{'ratio':>8}" for kind in PEERS))
     for game in options.games:
         turns = race(
-            {kind: partial(play, kind=kind, game=game, count=options.num_envs) for kind in (OURS, *STOCK, EMULATORS)},
+            {kind: partial(play, kind=kind, game=game, count=options.num_envs) for kind in (OURS, *STOCK, *PEERS)},
             options,
         )
         ratios = {kind: ratio(turns[OURS], turns[kind]) for kind in STOCK}
         columns = "".join(f"{median_rate(turns[kind]):16,.0f}{value:8.2f}" for kind, value in ratios.items())
         met = verdict(min(ratios.values()) >= ENVIRONMENTS_BAR)
         row = f"{game:12}{median_rate(turns[OURS]):10,.0f}{columns}{ENVIRONMENTS_BAR:6.1f} {met:7}"
-        most = turns[EMULATORS]
-        print(f"{row}{median_rate(most):10,.0f}{ratio(turns[OURS], most):8.2f}", flush=True)
+        peers = (f"{median_rate(turns[kind]):10,.0f}{ratio(turns[OURS], turns[kind]):8.2f}" for kind in PEERS)
+        print(row + "".join(peers), flush=True)
 
 
 # ------------------------------------------------------------------ training
