@@ -23,6 +23,7 @@ from coordconv_apps.utils.distributed import gather_ranks
 from coordconv_apps.utils.errors import UserError
 from coordconv_apps.utils.random_state import RandomState, random_state, restore_random_state
 from coordconv_apps.utils.seeds import mix_seeds
+from coordconv_apps.utils.warning_filters import filter_warnings
 
 AnyTask = TypeVar("AnyTask", bound="Task")
 
@@ -133,9 +134,10 @@ class Task(LightningModule):
                     )
             if hasattr(checkpoint_path, "seek"):
                 checkpoint_path.seek(0)
-        task: AnyTask = super().load_from_checkpoint(
-            checkpoint_path, map_location, hparams_file, strict, weights_only, **arguments
-        )
+        with filter_warnings():
+            task: AnyTask = super().load_from_checkpoint(
+                checkpoint_path, map_location, hparams_file, strict, weights_only, **arguments
+            )
         return task
 
     def parameter_count(self) -> int:

@@ -127,7 +127,9 @@ def test_help_shows_the_arguments_of_the_chosen_task(capsys: pytest.CaptureFixtu
     assert "--model.width" not in heatmap
 
 
-def test_a_checkpoint_chooses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_checkpoint_chooses(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     runs = f"--runs_dir={tmp_path}"
     main(["fit", runs, "--model=ToyHeatmap", "--model.coords=xy", "--trainer.max_epochs=1"])
     folder = tmp_path / "toy" / "default"
@@ -144,6 +146,7 @@ def test_a_checkpoint_chooses(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         [*test, "--model=ToyTask"], capsys
     )
     assert "of the model, only model.temperature may change" in failing([*test, "--model.lr=3"], capsys)
+    monkeypatch.setenv("JSONARGPARSE_DEPRECATION_WARNINGS", "all")  # of which the user of a checkpoint sees none
     assert ToyHeatmap.load_from_checkpoint(checkpoint).temperature == 2
     # The config of a run, and Lightning's own checkpoints, name the class as well.
     main(["fit", f"--config={folder / 'version_0'}/config.yaml", f"--runs_dir={tmp_path / 'again'}"])
