@@ -79,14 +79,12 @@ def run(
             print(reason)
         status = 0
     except Interrupted as signal:
-        if not is_first_here():
-            interrupts.ignore()
+        interrupts.ignore()
         report.finish("interrupted", signal)
         # Lightning kills the first process if one that it started exits with a status other than 0.
         status = signal.exit_status if is_first_here() else 0
     except Exception as error:
-        if not is_first_here():
-            interrupts.ignore()
+        interrupts.ignore()
         found: UserError | None = (
             as_storage_error(error, report.folder)
             or as_memory_shortage(error, report.sizes)

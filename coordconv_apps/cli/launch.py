@@ -18,7 +18,7 @@ import torch
 from lightning.pytorch import Trainer
 
 from coordconv_apps.training.lightning_internals import launched_processes
-from coordconv_apps.training.signals import STOPPING_SIGNALS, Interrupted
+from coordconv_apps.training.signals import STOPPING_SIGNALS, Interrupted, Interrupts
 from coordconv_apps.utils.distributed import is_first_here
 
 if TYPE_CHECKING:
@@ -45,11 +45,12 @@ def pass_to_launched(launch: Launch) -> None:
         os.environ[LAUNCH_VARIABLE] = json.dumps(launch)
 
 
-def hold_signals_until_connected(trainer: Trainer, report: RunReport) -> None:
-    """Block SIGINT and SIGTERM until this process waits for the others to connect; a signal then ends the command.
+def hold_signals_until_connected(trainer: Trainer, report: RunReport, interrupts: Interrupts) -> None:
+    """Hold SIGINT and SIGTERM until this process waits for the others to connect; a signal then ends the command.
 
-    Processes that Lightning starts inherit the block, and keep it until they are connected: if a signal ended one of
-    them before, Lightning would kill the first one.
+    An exception while Lightning starts a process would leave that process behind. Processes that Lightning starts also
+    inherit the block, and keep it until they are connected: if a signal ended one of them before, Lightning would kill
+    the first one.
     """
     if trainer.world_size == 1:
         return
@@ -60,10 +61,14 @@ def hold_signals_until_connected(trainer: Trainer, report: RunReport) -> None:
     def connect_and_release() -> None:
         try:
             with stopped_by_signals(stop) if is_main_thread and not is_launched else nullcontext():
+                if interrupts.requested and not is_launched:  # another thread, which does not block it, got it
+                    stop(interrupts.requested)
                 connect()
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING_SIGNALS)
+            interrupts.release()
 
+    interrupts.hold()
     signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING_SIGNALS)
     strategy.setup_environment = connect_and_release  # type: ignore[method-assign]  # there is no hook after it
 

@@ -71,7 +71,7 @@ class SuiteCLI(ArgumentsCLI):
         )
         if self.subcommand != "export":  # connects to no other process
             report_waiting(trainer)
-            hold_signals_until_connected(trainer, self.report)
+            hold_signals_until_connected(trainer, self.report, self.interrupts)
         seed = self._get(self.config, "seed_everything")
         self.report.start(
             self.config.subcommand, self.name_dir.name, folder, seed, epochs, trainer, self.model, checkpoints

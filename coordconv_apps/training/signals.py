@@ -33,6 +33,7 @@ class Interrupts:
     def __init__(self) -> None:
         self.deferred = False  # whether the first signal is recorded in `requested` instead of raising `Interrupted`
         self.requested = 0  # number of the recorded signal, 0 for none
+        self._held = False
         self._process = os.getpid()
         self._before: dict[int, object] = {}
 
@@ -43,8 +44,22 @@ class Interrupts:
                 before = signal.signal(signum, self)
                 self._before.setdefault(signum, before)
 
+    def hold(self) -> None:
+        """Record signals until `release`, in whichever thread they come."""
+        self._held = True
+
+    def release(self) -> None:
+        """Raise `Interrupted` if a signal came since `hold`."""
+        self._held = False
+        requested, self.requested = self.requested, 0
+        if requested:
+            raise Interrupted(requested)
+
     def ignore(self) -> None:
-        """Ignore the signals from now on, in a process that ends anyway: the first process repeats them until then."""
+        """Ignore the signals from now on, in a process that ends anyway.
+
+        The first process repeats them until the others have ended, and must not be interrupted in this itself.
+        """
         if threading.current_thread() is threading.main_thread():
             for signum in STOPPING_SIGNALS:
                 signal.signal(signum, signal.SIG_IGN)
@@ -57,12 +72,15 @@ class Interrupts:
         for signum, before in self._before.items():
             signal.signal(signum, before if before is not None else signal.SIG_DFL)  # type: ignore[arg-type]  # as got
         self._before.clear()
-        self.deferred = False
+        self.deferred = self._held = False
         self.requested = 0
 
     def __call__(self, signum: int, frame: FrameType | None) -> None:
         """Record the first signal if `deferred` is set, otherwise raise `Interrupted`."""
         if os.getpid() != self._process:  # a forked worker of a loader: its parent handles the signal
+            return
+        if self._held:
+            self.requested = signum
             return
         if not self.deferred or self.requested:
             raise Interrupted(signum)

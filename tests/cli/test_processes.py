@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import queue
 import signal
 import socket
 import subprocess
@@ -20,11 +21,11 @@ from lightning.pytorch import Trainer
 
 from coordconv_apps.cli import app
 from coordconv_apps.cli import launch as processes
-from coordconv_apps.cli.launch import end_processes
+from coordconv_apps.cli.launch import end_processes, hold_signals_until_connected
 from coordconv_apps.cli.run_report import ReportStart, RunReport
 from coordconv_apps.runs.folder import run_dir
 from coordconv_apps.runs.summary import read_summary
-from coordconv_apps.training.signals import Interrupted
+from coordconv_apps.training.signals import Interrupted, Interrupts
 from coordconv_apps.utils.errors import UserError
 from tests.helpers.processes import ROOT, TWO_PROCESSES, processes_with, run_module, run_pair
 from tests.helpers.runs import assert_same_runs, last_command, load
@@ -130,6 +131,30 @@ def test_a_process_that_has_more_to_do_is_waited_for(monkeypatch: pytest.MonkeyP
     second = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1)"])
     end_processes(launcher_of([second]), failed=False)
     assert second.returncode == 0
+
+
+def test_a_signal_while_processes_are_started_ends_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    started = [subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) for _ in range(2)]
+    ended = queue.SimpleQueue[int]()
+    monkeypatch.setattr("os._exit", ended.put)
+    trainer, report, interrupts = launcher_of(list(started)), RunReport("toy", "tests.toy"), Interrupts()
+    statuses: list[int] = []
+    trainer.world_size = 2
+    trainer.strategy.setup_environment = lambda: statuses.append(ended.get(timeout=30))  # never connects
+    interrupts.install()
+    try:
+        hold_signals_until_connected(trainer, report, interrupts)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])  # as in other threads, such as those of OpenMP
+        os.kill(os.getpid(), signal.SIGTERM)  # raises nothing here, where Lightning would start the next process
+        with pytest.raises(Interrupted):
+            trainer.strategy.setup_environment()
+        assert statuses == [143]
+        assert [process.wait(10) for process in started] == [-signal.SIGKILL] * 2
+    finally:
+        interrupts.restore()
+        for process in started:
+            process.kill()
+            process.wait()
 
 
 @pytest.mark.parametrize("end", [Interrupted(signal.SIGTERM), UserError("data: a mistake")])
