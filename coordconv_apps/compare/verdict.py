@@ -29,10 +29,9 @@ def verdict(results: Sequence[Result]) -> list[str]:
         difference, low, high = paired_difference(*pairs)
         shown = difference_text(*pairs, ".4g")
         relation = _relation(difference, mode)
-        count = "1 seed" if len(seeds) == 1 else f"{len(seeds)} seeds"
-        lines.append(
-            f"{name}: {arm} is {relation} {arms[0]} ({shown}; {count}). {_meaning(difference, low, high, len(seeds))}"
-        )
+        average, count = ("", "1 seed") if len(seeds) == 1 else (" on average", f"{len(seeds)} seeds")
+        meaning = _meaning(difference, low, high, len(seeds))
+        lines.append(f"{name}: {arm} is {relation} {arms[0]}{average} ({shown}; {count}). {meaning}")
     return lines
 
 

@@ -55,7 +55,8 @@ def test_one_seed(tmp_path: Path) -> None:
 def test_three_seeds_have_an_interval_and_a_mean_of_curves(tmp_path: Path) -> None:
     page = page_of(results_of(tmp_path, seeds=3), tmp_path)
     assert (
-        "test/iou: xy is better than none (+0.220 [+0.170, +0.270]; 3 seeds). The 95 % interval does not" in page.text
+        "test/iou: xy is better than none on average (+0.220 [+0.170, +0.270]; 3 seeds). The 95 % interval does not"
+        in page.text
     )
     assert "+0.220 [+0.170, +0.270]" in page.text
     assert "Thin curves are single seeds" in page.text
@@ -100,11 +101,11 @@ def test_failed_runs_are_named_first(tmp_path: Path) -> None:
         ("max", [0.4], "test/iou: xy is worse than none (-0.1; 1 seed). This may be chance"),
         ("min", [0.4], "test/iou: xy is better than none (-0.1; 1 seed)."),
         (None, [0.4], "test/iou: xy is below none (-0.1; 1 seed)."),
-        ("max", [0.5, 0.5, 0.5], "test/iou: xy is equal to none (+0; 3 seeds). All differences are equal"),
+        ("max", [0.5, 0.5, 0.5], "test/iou: xy is equal to none on average (+0; 3 seeds). All differences are equal"),
         (
             "max",
             [0.6, 0.4, 0.6],
-            "xy is better than none (+0.03 [-0.25, +0.32]; 3 seeds). The 95 % interval contains 0",
+            "xy is better than none on average (+0.03 [-0.25, +0.32]; 3 seeds). The 95 % interval contains 0",
         ),
         ("max", [0.6, 0.61, 0.62], "[+0.085, +0.135]; 3 seeds). The 95 % interval does not contain 0"),
         ("max", [], "test/iou: no seed has a value of both xy and none."),
