@@ -56,7 +56,6 @@ def test_three_seeds_have_an_interval_and_a_mean_of_curves(tmp_path: Path) -> No
     page = page_of(results_of(tmp_path, seeds=3), tmp_path)
     said = "test/iou: xy is better than none on average (+0.220 [+0.170, +0.270]; 3 seeds). The 95 % interval does not"
     assert said in page.text
-    )
     assert "+0.220 [+0.170, +0.270]" in page.text
     assert "Thin curves are single seeds" in page.text
     colours = [name for name in ("var(--arm-none)", "var(--arm-xy)") if name in page.source]
