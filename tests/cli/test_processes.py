@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from contextlib import nullcontext
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn, cast
@@ -27,7 +28,8 @@ from coordconv_apps.runs.folder import run_dir
 from coordconv_apps.runs.summary import read_summary
 from coordconv_apps.training.signals import Interrupted, Interrupts
 from coordconv_apps.utils.errors import UserError
-from tests.helpers.processes import ROOT, TWO_PROCESSES, processes_with, run_module, run_pair
+from tests.helpers import forked
+from tests.helpers.processes import ROOT, TWO_PROCESSES, processes_with, run_module
 from tests.helpers.runs import assert_same_runs, last_command, load
 from tests.toy.__main__ import main
 from tests.toy.tasks import ToyTask
@@ -36,19 +38,28 @@ from tests.toy.tasks import ToyTask
 DATA = ["--data.samples=30", "--data.val_samples=11", "--data.batch_size=4"]
 
 
-def toy(runs: Path, *args: str) -> subprocess.CompletedProcess[str]:
-    """Run a command of the toy application in processes of its own; none of them may be left behind."""
+def toy(runs: Path, *args: str, processes: int = 1) -> tuple[int | None, str]:
+    """Run a command of the toy application; return its status and output. It must leave no process behind.
+
+    It starts its second process itself, unless ``processes`` are started, as torchrun does.
+    """
+    log = runs / "log.txt"
+    log.unlink(missing_ok=True)
     marker = f"--runs_dir={runs}"
-    done = run_module("tests.toy", args[0], marker, *args[1:])
+    status, *others = forked.run("tests.toy", args[0], marker, *args[1:], log=log, processes=processes, check=False)
     assert list(processes_with(marker)) == []
-    return done
+    assert not any(others)
+    return status, log.read_text()
 
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of runs with one training by two processes in it."""
     runs = tmp_path_factory.mktemp("pair")
-    done = toy(runs, "fit", "--trainer.max_epochs=2", "--model.coords=xy", *DATA, *TWO_PROCESSES)
+    marker = f"--runs_dir={runs}"
+    settings = ["--trainer.max_epochs=2", "--model.coords=xy", *DATA, *TWO_PROCESSES]
+    done = run_module("tests.toy", "fit", marker, *settings)
+    assert list(processes_with(marker)) == []
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert done.stdout.count("epoch 1/2 ") == done.stdout.count("fit finished") == 1
@@ -69,8 +80,8 @@ def test_two_processes_validate_like_one(pair: Path) -> None:
     main(["validate", f"--runs_dir={pair}", "--ckpt_path=best", "--trainer.devices=1"])
     (alone,) = read_summary(last_command(pair / "toy" / "default"))["metrics"].values()
     assert best == pytest.approx(alone, rel=1e-6)
-    done = toy(pair, "test", "--ckpt_path=best", *TWO_PROCESSES)
-    assert done.returncode == 0, done.stderr
+    status, output = toy(pair, "test", "--ckpt_path=best", *TWO_PROCESSES, processes=2)
+    assert status == 0, output
     summary = read_summary(last_command(pair / "toy" / "default"))
     assert summary["metrics"] == {"test/distance": pytest.approx(alone, rel=1e-6)}
     assert summary["world_size"] == 2
@@ -78,31 +89,25 @@ def test_two_processes_validate_like_one(pair: Path) -> None:
 
 def test_two_processes_are_interrupted_and_go_on(pair: Path, tmp_path: Path) -> None:
     run = tmp_path / "toy" / "default" / "version_0"
-    done = toy(
-        tmp_path,
-        "fit",
-        "--trainer.max_epochs=2",
-        "--model.coords=xy",
-        "--model.trouble=SIGINT@train2",
-        *DATA,
-        *TWO_PROCESSES,
-    )
-    assert done.returncode == 130, done.stderr
+    settings = ["--trainer.max_epochs=2", "--model.coords=xy", *DATA, *TWO_PROCESSES]
+    status, output = toy(tmp_path, "fit", "--model.trouble=SIGINT@train2", *settings)
+    assert status == 130, output
     assert load(run)["run"]["place"] == "batch"
     # They finish the validation; in the last epoch they would be through with the training then.
-    done = toy(tmp_path, "fit", "--ckpt_path=last", "--model.trouble=SIGTERM@val2")
-    assert done.returncode == 143, done.stderr
+    status, output = toy(tmp_path, "fit", "--ckpt_path=last", "--model.trouble=SIGTERM@val2", processes=2)
+    assert status == 143, output
     assert load(run)["run"]["place"] == "epoch"
     assert read_summary(run)["status"] == "interrupted"
-    done = toy(tmp_path, "fit", "--ckpt_path=last", "--model.trouble=null")
-    assert done.returncode == 0, done.stderr
+    status, output = toy(tmp_path, "fit", "--ckpt_path=last", "--model.trouble=null", processes=2)
+    assert status == 0, output
     assert_same_runs(run, pair / "toy" / "default" / "version_0")
 
 
 def test_a_mistake_of_two_processes_is_told_once(tmp_path: Path) -> None:
-    done = toy(tmp_path, "fit", "--data.val_samples=13", *TWO_PROCESSES)
-    assert done.returncode == 2
-    assert done.stderr == "error: data.val_samples=13: brings bad luck, any other number is allowed\n"
+    status, output = toy(tmp_path, "fit", "--data.val_samples=13", *TWO_PROCESSES)
+    assert status == 2
+    _folder, _settings, *others = output.splitlines()
+    assert others == ["error: data.val_samples=13: brings bad luck, any other number is allowed"]
 
 
 def launcher_of(started: list[subprocess.Popen[bytes]]) -> Any:  # noqa: ANN401  # as much of a trainer as counts
@@ -188,32 +193,38 @@ def test_all_processes_write_to_the_folder_of_the_first(tmp_path: Path, monkeypa
 
 
 def test_a_defect_in_the_second_process_ends_both(tmp_path: Path) -> None:
-    done = toy(tmp_path, "fit", "--trainer.max_epochs=2", "--model.trouble=error-on-1@train2", *TWO_PROCESSES)
-    assert done.returncode == 1
-    assert "ValueError: a defect" in done.stderr
+    status, output = toy(tmp_path, "fit", "--trainer.max_epochs=2", "--model.trouble=error-on-1@train2", *TWO_PROCESSES)
+    assert status == 1
+    assert "ValueError: a defect" in output
     assert read_summary(tmp_path / "toy" / "default" / "version_0")["status"] == "failed"
 
 
 def test_two_processes_that_torchrun_starts(pair: Path, tmp_path: Path) -> None:
-    fit = ["fit", f"--runs_dir={tmp_path}", "--trainer.max_epochs=2", "--model.coords=xy", *DATA, *TWO_PROCESSES]
-    first, second = run_pair(["-m", "tests.toy", *fit])
-    assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
+    settings = ["--trainer.max_epochs=2", "--model.coords=xy", *DATA, *TWO_PROCESSES]
+    status, output = toy(tmp_path, "fit", *settings, processes=2)
+    assert status == 0, output
     assert_same_runs(tmp_path / "toy" / "default" / "version_0", pair / "toy" / "default" / "version_0")
 
 
+def started_toy(runs: Path, *args: str, until: str) -> tuple[ForkServerProcess, Path]:
+    """Start a training of the toy application; return it and the file with its output once that contains a text."""
+    log = runs / "log.txt"
+    process = forked.start("tests.toy", "fit", f"--runs_dir={runs}", *args, log=log)
+    deadline = time.monotonic() + 60
+    while not log.exists() or until not in log.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return process, log
+
+
 def test_a_signal_from_outside(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tests.toy", "fit", f"--runs_dir={tmp_path}", "--trainer.max_epochs=100000"]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    for line in process.stdout:
-        if "epoch 3/" in line:
-            break
-    process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=120)
-    assert process.returncode == 143
-    assert "stopping" in err
-    assert "Traceback" not in err
-    assert "fit interrupted" in out
+    process, log = started_toy(tmp_path, "--trainer.max_epochs=100000", until="epoch 3/")
+    os.kill(process.pid or 0, signal.SIGTERM)
+    assert forked.finish(process, timeout=120) == [143]
+    output = log.read_text()
+    assert "stopping" in output
+    assert "Traceback" not in output
+    assert "fit interrupted" in output
     run = tmp_path / "toy" / "default" / "version_0"
     assert read_summary(run)["status"] == "interrupted"
     assert torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] >= 15
@@ -267,20 +278,15 @@ def test_a_signal_ends_the_wait_for_another_machine(tmp_path: Path) -> None:
 
 
 def test_a_second_signal_does_not_wait(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tests.toy", "fit", f"--runs_dir={tmp_path}", "--model.trouble=sleep@train7"]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    for line in process.stdout:
-        if "epoch 1/" in line:
-            break
+    process, log = started_toy(tmp_path, "--model.trouble=sleep@train7", "--trainer.max_epochs=2", until="epoch 1/")
+    pid = process.pid or 0
     time.sleep(1)
-    process.send_signal(signal.SIGINT)
+    os.kill(pid, signal.SIGINT)
     time.sleep(1)
-    assert process.poll() is None
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "Traceback" not in err
+    assert process.is_alive()
+    os.kill(pid, signal.SIGINT)
+    assert forked.finish(process, timeout=60) == [130]
+    assert "Traceback" not in log.read_text()
     run = tmp_path / "toy" / "default" / "version_0"
     assert read_summary(run)["status"] == "interrupted"
     assert load(run)["global_step"] == 5  # the end of the first epoch

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from coordconv_apps.runs.summary import read_summary
+from tests.helpers import forked
 from tests.helpers.runs import assert_same, load, rows, state
-from tests.reliability import forked
 from tests.reliability.applications import APPLICATIONS, CPU, TOY, Application
 
 

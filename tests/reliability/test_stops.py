@@ -12,9 +12,9 @@ from typing import Literal
 
 import pytest
 
+from tests.helpers import forked
 from tests.helpers.processes import ROOT, TWO_PROCESSES, processes_with
 from tests.helpers.runs import assert_same, load
-from tests.reliability import forked
 from tests.reliability.applications import APPLICATIONS, CPU, TOY, Application, flags
 from tests.reliability.phases import Phase
 from tests.reliability.test_kills import assert_same_schedule, assert_same_training, finish, newest

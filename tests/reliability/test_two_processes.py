@@ -24,8 +24,8 @@ from coordconv_apps.training.task import Task
 from generative.datasets import ImageBatch
 from generative.models.encoder import Posterior
 from generative.tasks import VAE
+from tests.helpers import forked
 from tests.helpers.runs import load
-from tests.reliability import forked
 from tests.reliability.applications import APPLICATIONS, CPU, TOY, flags
 
 STEPS = 50

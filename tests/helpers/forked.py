@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 import multiprocessing
 import os
+import runpy
 import socket
 import sys
 import time
@@ -15,7 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["tests.reliability.preloaded"])
+_CONTEXT.set_forkserver_preload(["tests.helpers.preloaded"])
 
 
 def _run(
@@ -32,7 +32,7 @@ def _run(
     sys.argv = [module, *args]
     if before is not None:
         before()
-    importlib.import_module(f"{module}.__main__").main(list(args))
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
 def start(
@@ -67,8 +67,12 @@ def run(
     processes: int = 1,
     before: Callable[[], None] | None = None,
     timeout: float = 300,
-) -> None:
-    """Run a command to its successful end, in one process or in several ranks, as torchrun starts them."""
+    check: bool = True,
+) -> list[int | None]:
+    """Run a command to its end, in one process or in several ranks, as torchrun starts them; return the statuses.
+
+    All must be 0 unless ``check`` is false.
+    """
     ranks: list[dict[str, str]] = [{}]
     if processes > 1:
         with socket.socket() as free:
@@ -78,4 +82,5 @@ def run(
         ranks = [{**shared, "LOCAL_RANK": str(rank)} for rank in range(processes)]
     started = [start(module, *args, log=log, environment=environment, before=before) for environment in ranks]
     statuses = finish(*started, timeout=timeout)
-    assert statuses == [0] * processes, f"{module} {' '.join(args)}: {statuses}\n{log.read_text()[-3000:]}"
+    assert not check or statuses == [0] * processes, f"{module} {' '.join(args)}: {statuses}\n{log.read_text()[-3000:]}"
+    return statuses

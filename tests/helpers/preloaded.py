@@ -1,4 +1,4 @@
-"""What the process imports that all commands of these tests are forked from: packages take seconds to import."""
+"""What the process imports that `tests.helpers.forked` forks commands from: packages take seconds to import."""
 
 import importlib
 
