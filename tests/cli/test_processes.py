@@ -39,17 +39,17 @@ DATA = ["--data.samples=30", "--data.val_samples=11", "--data.batch_size=4"]
 
 
 def toy(runs: Path, *args: str, processes: int = 1) -> tuple[int | None, str]:
-    """Run a command of the toy application; return its status and output. It must leave no process behind.
+    """Run a command of the toy application; return its status and standard error. It must leave no process behind.
 
     It starts its second process itself, unless ``processes`` are started, as torchrun does.
     """
-    log = runs / "log.txt"
-    log.unlink(missing_ok=True)
-    marker = f"--runs_dir={runs}"
-    status, *others = forked.run("tests.toy", args[0], marker, *args[1:], log=log, processes=processes, check=False)
+    errors = runs / "errors.txt"
+    errors.unlink(missing_ok=True)
+    command = ["tests.toy", args[0], marker := f"--runs_dir={runs}", *args[1:]]
+    status, *others = forked.run(*command, log=runs / "log.txt", errors=errors, processes=processes, check=False)
     assert list(processes_with(marker)) == []
     assert not any(others)
-    return status, log.read_text()
+    return status, errors.read_text()
 
 
 @pytest.fixture(scope="module")
@@ -80,8 +80,8 @@ def test_two_processes_validate_like_one(pair: Path) -> None:
     main(["validate", f"--runs_dir={pair}", "--ckpt_path=best", "--trainer.devices=1"])
     (alone,) = read_summary(last_command(pair / "toy" / "default"))["metrics"].values()
     assert best == pytest.approx(alone, rel=1e-6)
-    status, output = toy(pair, "test", "--ckpt_path=best", *TWO_PROCESSES, processes=2)
-    assert status == 0, output
+    status, error = toy(pair, "test", "--ckpt_path=best", *TWO_PROCESSES, processes=2)
+    assert status == 0, error
     summary = read_summary(last_command(pair / "toy" / "default"))
     assert summary["metrics"] == {"test/distance": pytest.approx(alone, rel=1e-6)}
     assert summary["world_size"] == 2
@@ -90,24 +90,23 @@ def test_two_processes_validate_like_one(pair: Path) -> None:
 def test_two_processes_are_interrupted_and_go_on(pair: Path, tmp_path: Path) -> None:
     run = tmp_path / "toy" / "default" / "version_0"
     settings = ["--trainer.max_epochs=2", "--model.coords=xy", *DATA, *TWO_PROCESSES]
-    status, output = toy(tmp_path, "fit", "--model.trouble=SIGINT@train2", *settings)
-    assert status == 130, output
+    status, error = toy(tmp_path, "fit", "--model.trouble=SIGINT@train2", *settings)
+    assert status == 130, error
     assert load(run)["run"]["place"] == "batch"
     # They finish the validation; in the last epoch they would be through with the training then.
-    status, output = toy(tmp_path, "fit", "--ckpt_path=last", "--model.trouble=SIGTERM@val2", processes=2)
-    assert status == 143, output
+    status, error = toy(tmp_path, "fit", "--ckpt_path=last", "--model.trouble=SIGTERM@val2", processes=2)
+    assert status == 143, error
     assert load(run)["run"]["place"] == "epoch"
     assert read_summary(run)["status"] == "interrupted"
-    status, output = toy(tmp_path, "fit", "--ckpt_path=last", "--model.trouble=null", processes=2)
-    assert status == 0, output
+    status, error = toy(tmp_path, "fit", "--ckpt_path=last", "--model.trouble=null", processes=2)
+    assert status == 0, error
     assert_same_runs(run, pair / "toy" / "default" / "version_0")
 
 
 def test_a_mistake_of_two_processes_is_told_once(tmp_path: Path) -> None:
-    status, output = toy(tmp_path, "fit", "--data.val_samples=13", *TWO_PROCESSES)
+    status, error = toy(tmp_path, "fit", "--data.val_samples=13", *TWO_PROCESSES)
     assert status == 2
-    _folder, _settings, *others = output.splitlines()
-    assert others == ["error: data.val_samples=13: brings bad luck, any other number is allowed"]
+    assert error == "error: data.val_samples=13: brings bad luck, any other number is allowed\n"
 
 
 def launcher_of(started: list[subprocess.Popen[bytes]]) -> Any:  # noqa: ANN401  # as much of a trainer as counts
@@ -193,16 +192,16 @@ def test_all_processes_write_to_the_folder_of_the_first(tmp_path: Path, monkeypa
 
 
 def test_a_defect_in_the_second_process_ends_both(tmp_path: Path) -> None:
-    status, output = toy(tmp_path, "fit", "--trainer.max_epochs=2", "--model.trouble=error-on-1@train2", *TWO_PROCESSES)
+    status, error = toy(tmp_path, "fit", "--trainer.max_epochs=2", "--model.trouble=error-on-1@train2", *TWO_PROCESSES)
     assert status == 1
-    assert "ValueError: a defect" in output
+    assert "ValueError: a defect" in error
     assert read_summary(tmp_path / "toy" / "default" / "version_0")["status"] == "failed"
 
 
 def test_two_processes_that_torchrun_starts(pair: Path, tmp_path: Path) -> None:
     settings = ["--trainer.max_epochs=2", "--model.coords=xy", *DATA, *TWO_PROCESSES]
-    status, output = toy(tmp_path, "fit", *settings, processes=2)
-    assert status == 0, output
+    status, error = toy(tmp_path, "fit", *settings, processes=2)
+    assert status == 0, error
     assert_same_runs(tmp_path / "toy" / "default" / "version_0", pair / "toy" / "default" / "version_0")
 
 

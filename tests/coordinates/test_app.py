@@ -1,9 +1,6 @@
 """The application from its command line: every shipped config, resuming, export, two processes, mistakes."""
 
 import csv
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +14,7 @@ from coordconv_apps.coordinates.not_so_clevr import all_centers
 from coordconv_apps.coordinates.tasks import CoordinateClassification
 from coordconv_apps.runs.summary import read_summary
 from tests.coordinates.harness import METRICS, TASKS, make_task
+from tests.helpers import forked
 from tests.helpers.runs import last_command
 
 ROOT = Path(__file__).parents[2]
@@ -204,19 +202,13 @@ def test_gradients_are_clipped_in_mixed_precision(tmp_path: Path) -> None:
     main(["fit", f"--runs_dir={tmp_path}", *small, *mixed, *CPU])
 
 
-def command(*arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, "-m", "coordconv_apps.coordinates", *arguments]
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
-
-
 def test_two_processes_train_and_give_the_figures_of_one(trained: Path, tmp_path: Path) -> None:
     two = ["--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp"]
     # Odd numbers of samples, 31 and 5: no process may see one twice.
     small = [argument for argument in TINY if "trainer" not in argument]
     arguments = ["--name=two", f"--runs_dir={tmp_path}", "--trainer.max_epochs=1", "--model.loss=sampled"]
-    done = command("fit", *arguments, "--data.split=uniform", "--data.seed=1", *small, *two)
-    assert done.returncode == 0, done.stderr
+    fit = ["fit", *arguments, "--data.split=uniform", "--data.seed=1", *small, *two]
+    forked.run("coordconv_apps.coordinates", *fit, log=tmp_path / "log.txt", processes=2)
     run = run_folder(tmp_path, "two", 0)
     of_two = metrics_of(run)
     assert summary_of(run)["world_size"] == 2

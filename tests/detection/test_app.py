@@ -1,9 +1,6 @@
 """The application from its command line: every shipped config, predictions on own images, two processes."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +27,7 @@ from detection.predictions import DetectionWriter, coco_annotations
 from detection.tasks import FasterRCNN
 from tests.classification.tiny import trainer
 from tests.detection.coco_sets import flags, shapes
+from tests.helpers import forked
 from tests.helpers.runs import last_command
 
 CONFIGS = sorted((Path(__file__).parents[2] / "detection" / "configs").glob("*.yaml"))
@@ -405,25 +403,19 @@ def test_gradients_are_clipped_in_mixed_precision(tmp_path: Path) -> None:
 # ------------------------------------------------------------------ two processes
 
 
-def command(*arguments: str) -> None:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    subprocess.run([sys.executable, "-m", "detection", *arguments], env=environment, check=True, timeout=500)
-
-
-def run_here(*arguments: str) -> None:
-    main(arguments)
-
-
 def test_two_processes_train_and_give_the_figures_of_one(trained: Path, tmp_path: Path) -> None:
     two = ["--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp"]
-    command("fit", "--name=two", f"--runs_dir={tmp_path}", "--model.coords=xy", *SMALL, *two)
+    log = tmp_path / "log.txt"
+    fit = ["fit", "--name=two", f"--runs_dir={tmp_path}", "--model.coords=xy", *SMALL, *two]
+    forked.run("detection", *fit, log=log, processes=2)
     assert dict(read_summary(run_folder(tmp_path, "two", 0)))["world_size"] == 2
     checkpoint = run_folder(trained, "a", 0) / "checkpoints" / "best.ckpt"
-    metrics = []
     # An odd number of canvases: no process may see one twice.
-    common = [f"--ckpt_path={checkpoint}", f"--runs_dir={tmp_path}", "--name=a", "--data.num_test=7"]
-    for start, devices in ((run_here, []), (command, two)):
-        start("test", *common, "--data.batch_size=2", *devices)
-        metrics.append(dict(read_summary(last_command(tmp_path / "detection" / "a")))["metrics"])
-    assert metrics[0]
-    assert metrics[1] == pytest.approx(metrics[0], abs=1e-6)
+    test = ["test", f"--ckpt_path={checkpoint}", f"--runs_dir={tmp_path}", "--name=a", "--data.num_test=7"]
+    test.append("--data.batch_size=2")
+    main(test)
+    of_one = dict(read_summary(last_command(tmp_path / "detection" / "a")))["metrics"]
+    forked.run("detection", *test, *two, log=log, processes=2)
+    of_two = dict(read_summary(last_command(tmp_path / "detection" / "a")))["metrics"]
+    assert of_one
+    assert of_two == pytest.approx(of_one, abs=1e-6)

@@ -19,14 +19,19 @@ _CONTEXT.set_forkserver_preload(["tests.helpers.preloaded"])
 
 
 def _run(
-    module: str, args: Sequence[str], environment: Mapping[str, str], log: str, before: Callable[[], None] | None
+    module: str,
+    args: Sequence[str],
+    environment: Mapping[str, str],
+    log: str,
+    errors: str,
+    before: Callable[[], None] | None,
 ) -> None:
-    """Run a command as ``python -m module args`` does, with its output in a file."""
+    """Run a command as ``python -m module args`` does, with its output in files."""
     os.setsid()
     os.environ.update(environment)
     os.chdir(ROOT)
-    for stream in (1, 2):
-        os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
+    for stream, path in ((1, log), (2, errors)):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
     sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115  # those of the process
     sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
     sys.argv = [module, *args]
@@ -39,11 +44,23 @@ def start(
     module: str,
     *args: str,
     log: Path,
+    errors: Path | None = None,
     environment: Mapping[str, str] | None = None,
     before: Callable[[], None] | None = None,
 ) -> ForkServerProcess:
-    """Start a command; ``log`` gets its output, and a function of a module may change something ``before``."""
-    process = _CONTEXT.Process(target=_run, args=(module, args, dict(environment or {}), str(log), before))
+    """Start a command.
+
+    Args:
+        module: As in ``python -m module``.
+        args: The command line.
+        log: File to append the command's output to.
+        errors: File to append its standard error to; ``log`` if None.
+        environment: Variables to add to those that the first command of the tests had.
+        before: Function of a module to call first.
+    """
+    process = _CONTEXT.Process(
+        target=_run, args=(module, args, dict(environment or {}), str(log), str(errors or log), before)
+    )
     process.start()
     return process
 
@@ -64,6 +81,7 @@ def run(
     module: str,
     *args: str,
     log: Path,
+    errors: Path | None = None,
     processes: int = 1,
     before: Callable[[], None] | None = None,
     timeout: float = 300,
@@ -80,7 +98,9 @@ def run(
             port = str(free.getsockname()[1])
         shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(processes), "NODE_RANK": "0"}
         ranks = [{**shared, "LOCAL_RANK": str(rank)} for rank in range(processes)]
-    started = [start(module, *args, log=log, environment=environment, before=before) for environment in ranks]
+    started = [
+        start(module, *args, log=log, errors=errors, environment=environment, before=before) for environment in ranks
+    ]
     statuses = finish(*started, timeout=timeout)
     assert not check or statuses == [0] * processes, f"{module} {' '.join(args)}: {statuses}\n{log.read_text()[-3000:]}"
     return statuses

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +10,10 @@ import torch
 
 import rl.envs.games
 from coordconv_apps.runs.summary import read_summary
+from tests.helpers import forked
 from tests.rl.tasks.test_on_policy import SMALL, counts, logged
 from tests.rl.training import TROUBLE, TROUBLED, main, make_dots
 
-ROOT = Path(__file__).parents[3]
 TWO = ["--trainer.devices=2", "--trainer.strategy=ddp"]
 # Batches of 4 out of 48 samples: some of them are all of one process.
 PPO = ["--model=PPO", "--model.n_steps=12", "--model.batch_size=4", "--model.n_epochs=3"]
@@ -26,13 +23,6 @@ TRAINING = ["--model.total_timesteps=240", "--data.eval_episodes=5"]
 @pytest.fixture(autouse=True)
 def dots(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rl.envs.games, "make_envs", make_dots)
-
-
-def play(runs: Path, *args: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """A training in processes of its own."""
-    command = [sys.executable, "-m", "tests.rl.training", "fit", f"--runs_dir={runs}", *SMALL, *args]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", **variables}
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
 
 
 def run_of(runs: Path) -> Path:
@@ -56,9 +46,10 @@ def weights(run: Path, rank: int) -> dict[str, torch.Tensor]:
 )
 def test_two_processes_with_half_the_games_each_are_one_with_all(settings: list[str], tmp_path: Path) -> None:
     main(["fit", f"--runs_dir={tmp_path / 'one'}", *SMALL, *TRAINING, *settings])
-    done = play(tmp_path / "two", *TRAINING, *settings, *TWO)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
+    log = tmp_path / "log.txt"
+    command = ["fit", f"--runs_dir={tmp_path / 'two'}", *SMALL, *TRAINING, *settings, *TWO]
+    forked.run("tests.rl.training", *command, log=log, errors=(errors := tmp_path / "errors.txt"), processes=2)
+    assert errors.read_text() == ""
     one, two = (run_of(tmp_path / name) for name in ("one", "two"))
     assert read_summary(two)["world_size"] == 2
     first, second = weights(two, 0), weights(two, 1)
@@ -77,10 +68,16 @@ def test_two_processes_with_half_the_games_each_are_one_with_all(settings: list[
 
 
 def test_the_second_process_ends_both_after_saving(tmp_path: Path) -> None:
-    done = play(tmp_path, *TRAINING, *TWO, **{TROUBLE: "nan@12", TROUBLED: "1"})
-    assert done.returncode == 2
+    process = forked.start(
+        "tests.rl.training",
+        *["fit", f"--runs_dir={tmp_path}", *SMALL, *TRAINING, *TWO],
+        log=tmp_path / "log.txt",
+        errors=(errors := tmp_path / "errors.txt"),
+        environment={TROUBLE: "nan@12", TROUBLED: "1"},
+    )
+    assert forked.finish(process) == [2]
     where = "environment 3 failed in step 12:"
-    assert done.stderr == f"error: model.game=dots: {where} its reward is NaN or infinite\n"
+    assert errors.read_text() == f"error: model.game=dots: {where} its reward is NaN or infinite\n"
     run = run_of(tmp_path)
     assert read_summary(run)["status"] == "failed"
     assert counts(run)["timesteps"] == 40
