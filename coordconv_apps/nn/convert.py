@@ -13,7 +13,7 @@ from torch import nn
 from coordconv_apps.nn.coord_layer import CoordLayer
 from coordconv_apps.nn.coords import CoordsLike, as_coordinates, coords_for
 from coordconv_apps.nn.grid import Coordinates
-from coordconv_apps.nn.layers import COORD_CLASSES
+from coordconv_apps.nn.layers import COORD_CLASSES, behaves_like, own_members
 from coordconv_apps.nn.torch_internals import ConvNd
 
 logger = logging.getLogger(__name__)
@@ -47,7 +47,8 @@ def to_coordconv(
 
     The layer objects stay: they become CoordConv layers and get one more parameter, ``coord_weight``. So weights,
     hooks, devices, dtypes, train mode, sharing of a module between several places, and optimizers that hold the old
-    parameters all stay as they are. The new parameters require gradients, also in layers whose weights are frozen;
+    parameters all stay as they are. Subclasses that have a constructor of their own only become the CoordConv layers of
+    torch's class. The new parameters require gradients, also in layers whose weights are frozen;
     give them to your optimizer. The converted layers are logged, and `coordconv_layers` lists them.
 
     Args:
@@ -69,7 +70,7 @@ def to_coordconv(
     Raises:
         ValueError: If ``where`` matches nothing, or only layers that have coordinates already; or if ``where``,
             ``coords`` or ``init`` is none of the above.
-        TypeError: If a layer that matches cannot be converted: subclasses with a forward of their own,
+        TypeError: If a layer that matches cannot be converted: subclasses with methods or attributes of their own,
             parametrised, lazy or quantised layers; with ``on_unsupported="skip"``, if none can. Nothing is changed
             then.
 
@@ -164,21 +165,26 @@ def _is_convolution(module: nn.Module) -> bool:
 def _why_not(layer: nn.Module) -> str | None:
     """Return why a convolution cannot be converted, or None if it can."""
     kind = type(layer)
-    if kind in COORD_CLASSES:
-        if "forward" in vars(layer):
-            return f"{kind.__name__} whose forward was replaced on the instance"
-        if not isinstance(layer.weight, nn.Parameter):
-            return f"{kind.__name__} whose weight is computed; convert first, then prune or normalise"
-        return None
     if torch.nn.utils.parametrize.is_parametrized(layer):
         return f"{kind.__name__} is parametrised; convert first, then parametrise"
     if isinstance(layer, nn.modules.lazy.LazyModuleMixin):
         return f"{kind.__name__} does not know its channels yet; run the model once first"
-    return f"{kind.__module__}.{kind.__qualname__} is not one of torch's own floating-point convolutions"
+    base = next((cls for cls in kind.__mro__ if cls in COORD_CLASSES), None)
+    if base is None:
+        return f"{kind.__module__}.{kind.__qualname__} is not one of torch's own floating-point convolutions"
+    if own := own_members(kind, base):
+        return f"{kind.__module__}.{kind.__qualname__} is a subclass of {base.__name__} with its own {', '.join(own)}"
+    if "forward" in vars(layer):
+        return f"{kind.__name__} whose forward was replaced on the instance"
+    if not isinstance(layer.weight, nn.Parameter):
+        return f"{kind.__name__} whose weight is computed; convert first, then prune or normalise"
+    return None
 
 
 def _convert(layer: nn.Module, coords: str | Coordinates, init: Literal["zero", "default"]) -> None:
-    layer.__class__ = COORD_CLASSES[type(layer)]
+    base = behaves_like(type(layer), COORD_CLASSES)
+    assert base is not None
+    layer.__class__ = COORD_CLASSES[base]
     assert isinstance(layer, CoordLayer)
     layer.add_coords(coords)
     if init == "zero":

@@ -13,11 +13,11 @@ from coordconv_apps.nn import fuse
 from coordconv_apps.nn.convert import coordconv_layers
 from coordconv_apps.nn.coord_layer import CoordLayer
 from coordconv_apps.nn.folded_conv import FoldedConv, Sizes, sizes_of
-from coordconv_apps.nn.layers import COORD_CLASSES
+from coordconv_apps.nn.layers import COORD_CLASSES, behaves_like
 from coordconv_apps.nn.torch_internals import convolve_is_replaced, move_forward_hooks
 from coordconv_apps.nn.window_layer import SeesWindows
 
-_PLAIN_CLASSES = {coord: plain for plain, coord in COORD_CLASSES.items()}
+_PLAIN_CLASSES: dict[type, type[nn.Module]] = {coord: plain for plain, coord in COORD_CLASSES.items()}
 
 
 def fold(
@@ -47,8 +47,8 @@ def fold(
     Raises:
         ValueError: If the model has no CoordConv layer, ``input_size`` is not the shape of an input that the model
             takes, or the run does not reach one of the layers.
-        TypeError: If a layer is a subclass of a CoordConv layer, is pruned or parametrised, or its ``forward`` was
-            replaced.
+        TypeError: If a layer is a subclass with methods or attributes of its own, is pruned or parametrised, or its
+            ``forward`` was replaced.
 
     Example:
         >>> from coordconv_apps import CoordConv2d
@@ -94,10 +94,16 @@ def fold(
     return _replace(folded, {layer: _fold(layer, maps[layer]) for layer in names})
 
 
+def _plain_class(layer: nn.Module) -> type[nn.Module] | None:
+    """Return the class of the convolution that a CoordConv layer becomes, or None if it cannot be folded."""
+    coord = behaves_like(type(layer), _PLAIN_CLASSES)
+    return None if coord is None else _PLAIN_CLASSES[coord]
+
+
 def _why_not_fold(layer: nn.Module) -> str | None:
     """Return why a CoordConv layer cannot be folded, or None if it can."""
-    if type(layer) not in _PLAIN_CLASSES:
-        return f"{type(layer).__name__} is a subclass with a forward of its own, or parametrised"
+    if _plain_class(layer) is None:
+        return f"{type(layer).__name__} is a subclass with methods or attributes of its own, or parametrised"
     assert isinstance(layer, CoordLayer)
     if "forward" in vars(layer) or convolve_is_replaced(layer):
         return "its forward or _conv_forward was replaced; undo that first"
@@ -155,8 +161,10 @@ def _fold(layer: nn.Module, maps: dict[Sizes, Tensor]) -> FoldedConv:
 
     The hooks may change input and output, so they belong around the map.
     """
+    plain = _plain_class(layer)
     assert isinstance(layer, CoordLayer)
-    layer.remove_coords(_PLAIN_CLASSES[type(layer)])
+    assert plain is not None
+    layer.remove_coords(plain)
     folded = FoldedConv(layer, maps).train(layer.training)
     move_forward_hooks(layer, folded)
     return folded

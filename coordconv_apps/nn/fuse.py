@@ -11,7 +11,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from coordconv_apps.nn.coord_layer import CoordLayer
-from coordconv_apps.nn.layers import COORD_CLASSES
+from coordconv_apps.nn.layers import COORD_CLASSES, behaves_like
 from coordconv_apps.nn.torch_internals import ConvNd, has_forward_hooks
 
 _CONVOLUTIONS = (*COORD_CLASSES, *COORD_CLASSES.values())
@@ -113,7 +113,7 @@ class _Uses(TorchFunctionMode):
 
 
 def _is_conv(module: nn.Module) -> bool:
-    return type(module) in _CONVOLUTIONS
+    return behaves_like(type(module), _CONVOLUTIONS) is not None
 
 
 def _fits(conv: nn.Module, norm: nn.Module) -> bool:

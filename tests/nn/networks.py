@@ -38,6 +38,17 @@ class SharedConv(nn.Module):
         return y
 
 
+class OddConv3d(nn.Conv3d):
+    """A subclass that has a constructor only, like that of torchvision's video networks."""
+
+    def __init__(self, in_channels: int, out_channels: int, size: int) -> None:
+        super().__init__(in_channels, out_channels, size, padding=size // 2)
+
+    @staticmethod
+    def stride_of(layer: nn.Conv3d) -> tuple[int, ...]:
+        return layer.stride
+
+
 def sequence_network() -> nn.Sequential:
     """For inputs (B, 3, W)."""
     return nn.Sequential(nn.Conv1d(3, 4, 5, stride=2), nn.ReLU(), nn.ConvTranspose1d(4, 2, 4, stride=2))
@@ -45,4 +56,4 @@ def sequence_network() -> nn.Sequential:
 
 def volume_network() -> nn.Sequential:
     """For inputs (B, 3, D, H, W)."""
-    return nn.Sequential(nn.Conv3d(3, 4, 3, padding=1), nn.ReLU(), nn.ConvTranspose3d(4, 2, 2, stride=2, bias=False))
+    return nn.Sequential(OddConv3d(3, 4, 3), nn.ReLU(), nn.ConvTranspose3d(4, 2, 2, stride=2, bias=False))

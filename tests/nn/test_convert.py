@@ -307,6 +307,9 @@ def test_a_model_without_convolutions_is_refused() -> None:
 class PaddedConv(nn.Conv2d):
     """A user's own layer."""
 
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(nn.functional.pad(input, (0, 1, 0, 1)))
+
 
 class QuantisedConv(nn.Module):
     """Like torch's quantised layers: named and shaped like a convolution, but none."""
@@ -345,7 +348,7 @@ def older(norm: Callable[[Any], Any]) -> Callable[[Any], Any]:
         (lambda: prune.l1_unstructured(nn.Conv2d(2, 2, 3), "weight", 0.5), "weight is computed"),
         (lambda: nn.LazyConv2d(2, 3), "does not know its channels yet"),
         (lambda: nn.LazyConvTranspose2d(2, 3), "does not know its channels yet"),
-        (lambda: PaddedConv(2, 2, 3), "PaddedConv is not one of torch's own"),
+        (lambda: PaddedConv(2, 2, 3), r"test_convert\.PaddedConv is a subclass of Conv2d with its own forward"),
         (QuantisedConv, "QuantisedConv is not one of torch's own"),
         (replaced_forward, "forward was replaced"),
     ],
@@ -374,7 +377,7 @@ def test_what_cannot_be_converted_may_be_skipped(caplog: pytest.LogCaptureFixtur
     assert type(model[1]) is PaddedConv
     warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert len(warnings) == 2
-    assert re.match(r"1 is not converted: .*PaddedConv is not one of torch's own", warnings[0])
+    assert re.match(r"1 is not converted: .*PaddedConv is a subclass of Conv2d with its own forward", warnings[0])
     assert re.match(r"2 is not converted: .*is parametrised; convert first", warnings[1])
     with pytest.raises(TypeError, match=r"cannot convert 2 of the layers that where='\^\[12\]\$' selects: 1: "):
         to_coordconv(model, "^[12]$", on_unsupported="skip")
