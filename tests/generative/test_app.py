@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +21,7 @@ from generative.tasks import GAN, VAE, GenerativeTask
 from generative.tasks.base import PREDICTION_SEED
 from generative.two_shapes import draw_scenes, render
 from tests.generative.helpers import everywhere
+from tests.helpers import forked
 from tests.helpers.runs import assert_same_runs, last_command
 
 ROOT = Path(__file__).parents[2]
@@ -251,23 +249,10 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "vae": [],
     }
     gan, vae = (["fit", f"--name={method}", *shared, *METHODS[method], *own[method]] for method in METHODS)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)}
-    environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "NODE_RANK": "0"}
-    command = [sys.executable, str(script), str(folder), *gan, "--", *vae]
-    processes = [
-        subprocess.Popen(command, cwd=ROOT, env={**environment, "LOCAL_RANK": rank}, stderr=subprocess.PIPE, text=True)
-        for rank in ("0", "1")
-    ]
-    try:
-        told = [process.communicate(timeout=300)[1] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert told == ["", ""]
-    assert [process.returncode for process in processes] == [0, 0]
+    command = [str(folder), *gan, "--", *vae]
+    errors = folder / "errors.txt"
+    forked.run(str(script), *command, log=folder / "log.txt", errors=errors, processes=2)
+    assert errors.read_text() == ""
     return folder
 
 

@@ -26,7 +26,7 @@ def _run(
     errors: str,
     before: Callable[[], None] | None,
 ) -> None:
-    """Run a command as ``python -m module args`` does, with its output in files."""
+    """Run a command as ``python -m module args`` or ``python module.py args`` does, with its output in files."""
     os.setsid()
     os.environ.update(environment)
     os.chdir(ROOT)
@@ -37,7 +37,10 @@ def _run(
     sys.argv = [module, *args]
     if before is not None:
         before()
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    if module.endswith(".py"):
+        runpy.run_path(module, run_name="__main__")
+    else:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
 def start(
@@ -51,7 +54,7 @@ def start(
     """Start a command.
 
     Args:
-        module: As in ``python -m module``.
+        module: As in ``python -m module``, or the path of a script.
         args: The command line.
         log: File to append the command's output to.
         errors: File to append its standard error to; ``log`` if None.
