@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from coordconv_apps.nn.coords import CoordsLike, as_coordinates, layer_coords
 from coordconv_apps.nn.functional import CHANNELS_LAST, is_channels_last
+from coordconv_apps.nn.fx_leaf import Proxy, leaf_call
 from coordconv_apps.nn.grid import Window
 from coordconv_apps.nn.window_layer import SeesWindows
 
@@ -63,6 +64,8 @@ class AddCoords(SeesWindows, nn.Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """Append the coordinate channels."""
+        if isinstance(input, Proxy):
+            return leaf_call(self, input)
         self.next_window()
         return concatenate_coords(input, self.coords, self.ndim, self.window)
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from coordconv_apps.nn.add_coords import concatenate_coords
 from coordconv_apps.nn.coords import CoordsLike, as_coordinates, coord_channels, layer_coords
 from coordconv_apps.nn.functional import CHANNELS_LAST, AddCoordMap, Geometry, coord_map, is_channels_last
+from coordconv_apps.nn.fx_leaf import Proxy, leaf_call
 from coordconv_apps.nn.grid import AXES, Coordinates
 from coordconv_apps.nn.remembered_map import RememberedMap, is_small
 from coordconv_apps.nn.separated_map import EqualPositions, MapPart, SeparatedMap, equal_positions, like
@@ -272,6 +273,8 @@ class CoordConv(CoordLayer):
 
     def forward(self, input: Tensor) -> Tensor:
         """Convolve features ``(B, C, *size)`` or ``(C, *size)`` and the coordinates."""
+        if isinstance(input, Proxy):
+            return leaf_call(self, input)
         self.next_window()
         if convolve_is_replaced(self):
             return self._forward_concatenated(input)
@@ -305,6 +308,8 @@ class CoordConvTranspose(CoordLayer):
 
         ``output_size`` is the spatial size wanted, where the stride allows several; as in `torch.nn.ConvTranspose2d`.
         """
+        if isinstance(input, Proxy):
+            return leaf_call(self, input, output_size)
         self.next_window()
         extra = resolve_output_padding(self, input, output_size)
         y = self._transposed(input, self.weight, None, self.stride, self.padding, extra, self.groups, self.dilation)

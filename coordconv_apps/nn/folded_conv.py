@@ -5,6 +5,7 @@ from typing import Any, List, Optional  # noqa: UP035 - TorchScript does not kno
 import torch
 from torch import Tensor, nn
 
+from coordconv_apps.nn.fx_leaf import Proxy, leaf_call
 from coordconv_apps.nn.torch_internals import ConvNd, convolve_is_replaced, repeated_padding
 
 _READ_ONLY = frozenset(
@@ -61,6 +62,8 @@ class FoldedConv(nn.Module):
 
     def forward(self, input: Tensor, *args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401 - the convolution's arguments
         """Convolve ``input`` of shape ``(B, C, *size)`` or ``(C, *size)`` and add the map for its spatial size."""
+        if isinstance(input, Proxy):
+            return leaf_call(self, input, *args, **kwargs)
         if _settings(self.conv) not in (self._settings, ()):
             raise ValueError("the convolution of a folded layer was changed, and its map is for the old settings")
         y: Tensor = self.conv(input, *args, **kwargs)

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.multiprocessing.spawn import spawn
 from torch.nn.parallel import DistributedDataParallel
+from torchvision.models.feature_extraction import create_feature_extractor
 
-from coordconv_apps import CoordConv1d, CoordConv2d, CoordConv3d, CoordConvTranspose2d, coord_grid
+from coordconv_apps import AddCoords, CoordConv1d, CoordConv2d, CoordConv3d, CoordConvTranspose2d, coord_grid, fold
 from tests.helpers.devices import EVERY_DEVICE
 from tests.nn.reference import concatenated
 
@@ -253,6 +254,28 @@ def test_traced_by_torch_jit(remembered: bool) -> None:
             for batch in (5, 2):
                 other = sample(layer, batch)
                 torch.testing.assert_close(traced(other), concatenated(layer, other))
+
+
+def test_torch_fx_keeps_the_layers_as_modules() -> None:
+    class Model(nn.Module):
+        def __init__(self, layer: nn.Module) -> None:
+            super().__init__()
+            self.layer = layer
+
+        def forward(self, x: Tensor) -> Tensor:
+            y: Tensor = self.layer(torch.relu(x))
+            return y * 2
+
+    for layer in layers():
+        x = sample(layer)
+        for module in (layer, fold(layer, x.shape), AddCoords("x", layer.ndim)):
+            model = Model(module).eval()
+            graph = torch.fx.symbolic_trace(model)
+            assert [node.op for node in graph.graph.nodes][2] == "call_module"
+            assert graph.layer is module
+            torch.testing.assert_close(graph(x), model(x))
+    extractor = create_feature_extractor(Model(layer), {"layer": "features"})
+    torch.testing.assert_close(extractor(x)["features"], layer(torch.relu(x)))
 
 
 def make_model() -> nn.Module:
