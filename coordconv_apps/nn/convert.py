@@ -136,9 +136,13 @@ def choose_layers(model: nn.Module, where: Where) -> dict[str, nn.Module]:
     plain = {names[layer][0]: layer for layer in chosen if not isinstance(layer, CoordLayer)}
     if plain:
         return plain
-    listed = ", ".join(names[layer][0] or "the model itself" for layer in chosen or names) or "none"
+    listed = ", ".join(names[layer][0] or "the model itself" for layer in chosen or names)
     if chosen:
         raise ValueError(f"where={where!r} selects only layers that have coordinates already: {listed}")
+    if not names:
+        raise ValueError(
+            f"where={where!r}: the model has no convolution of torch.nn; convert before torch.jit or torch.export"
+        )
     raise ValueError(f"where={where!r} selects no plain convolution of the model; its convolutions: {listed}")
 
 

@@ -90,7 +90,10 @@ def fold(
     unreached = [name or "the model itself" for layer, name in names.items() if not maps[layer]]
     if unreached:
         run = f"input_size={tuple(input_size)}" if forward is None else "forward"
-        raise ValueError(f"the run on {run} does not reach {', '.join(unreached)}")
+        raise ValueError(
+            f"the run on {run} does not reach {', '.join(unreached)}; pass forward=... that does, or remove what"
+            " evaluation does not use, such as auxiliary classifiers"
+        )
     return _replace(folded, {layer: _fold(layer, maps[layer]) for layer in names})
 
 

@@ -66,6 +66,13 @@ class SeesWindows:
         self.windows, self.calls_made = windows, -1
         self.window = windows[0] if windows else None
 
+    def __prepare_scriptable__(self) -> nn.Module:
+        """Refuse `torch.jit.script` in words; its own error is about an annotation."""
+        raise TypeError(
+            f"torch.jit.script does not compile {type(self).__name__}; fold the model first (CoordConv layers), or use"
+            " torch.export or torch.jit.trace"
+        )
+
     def __getstate__(self) -> dict[str, Any]:
         # Copies and pickles leave out the window, which is set for a block of code, and what can be computed again.
         return {key: value for key, value in self.__dict__.items() if key not in self.not_copied}

@@ -300,8 +300,11 @@ def test_no_coordinates_leave_the_model_as_it_is() -> None:
 
 
 def test_a_model_without_convolutions_is_refused() -> None:
-    with pytest.raises(ValueError, match="its convolutions: none"):
-        to_coordconv(nn.Linear(2, 2), "all")
+    with pytest.warns(FutureWarning, match="deprecated"):
+        scripted = torch.jit.script(nn.Conv2d(2, 2, 3))
+    for model in (nn.Linear(2, 2), scripted):
+        with pytest.raises(ValueError, match=r"where='all': the model has no convolution of torch\.nn; convert before"):
+            to_coordconv(model, "all")
 
 
 class PaddedConv(nn.Conv2d):

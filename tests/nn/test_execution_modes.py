@@ -256,6 +256,14 @@ def test_traced_by_torch_jit(remembered: bool) -> None:
                 torch.testing.assert_close(traced(other), concatenated(layer, other))
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:FutureWarning")
+def test_torch_jit_script_is_refused_in_words() -> None:
+    modules: list[nn.Module] = [*layers(), AddCoords()]
+    for layer in modules:
+        with pytest.raises(TypeError, match=rf"does not compile {type(layer).__name__}; fold the model first"):
+            torch.jit.script(nn.Sequential(layer))
+
+
 def test_torch_fx_keeps_the_layers_as_modules() -> None:
     class Model(nn.Module):
         def __init__(self, layer: nn.Module) -> None:
