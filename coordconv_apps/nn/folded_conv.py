@@ -67,6 +67,8 @@ class FoldedConv(nn.Module):
         if _settings(self.conv) not in (self._settings, ()):
             raise ValueError("the convolution of a folded layer was changed, and its map is for the old settings")
         y: Tensor = self.conv(input, *args, **kwargs)
+        if y.is_quantized:
+            raise TypeError("eager quantisation does not know the map of a folded layer; use torchao's PT2E")
         sizes = sizes_of(input, y, self._ndim)
         name = self._names.get(sizes)
         if name is None:

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
+from torch.ao import quantization
 from torch.nn.utils import fuse_conv_bn_eval, parametrizations, prune
 
 from coordconv_apps import CoordConv1d, CoordConv2d, CoordConvTranspose2d, coordconv_layers, fold, to_coordconv
@@ -369,6 +370,16 @@ def test_a_folded_model_can_be_scripted(name: str) -> None:
         check(model, loaded, torch.randn(batch, *shape[1:]))
     with pytest.raises(torch.jit.Error, match="folded for other input sizes; fold it again for this size"):
         loaded(torch.randn(1, shape[1], *(n + 8 for n in shape[2:])))
+
+
+@pytest.mark.filterwarnings("ignore")  # torch.ao is deprecated
+def test_eager_quantisation_is_refused_in_words() -> None:
+    layer = fold(converted(nn.Conv2d(3, 4, 1)), (1, 3, 4, 4))
+    wrapped = quantization.QuantWrapper(layer)
+    wrapped.qconfig = quantization.get_default_qconfig("fbgemm")
+    quantised = quantization.quantize(wrapped, lambda m: m(torch.rand(1, 3, 4, 4)), ())
+    with pytest.raises(TypeError, match="eager quantisation does not know the map of a folded layer; use torchao"):
+        quantised(torch.rand(1, 3, 4, 4))
 
 
 @pytest.mark.slow  # the import of torchao takes 9 s
