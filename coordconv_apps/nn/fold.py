@@ -22,7 +22,7 @@ _PLAIN_CLASSES: dict[type, type[nn.Module]] = {coord: plain for plain, coord in 
 
 def fold(
     model: nn.Module,
-    input_size: Sequence[int],
+    input_size: Sequence[int] | None = None,
     forward: Callable[[nn.Module], object] | None = None,
     *,
     fuse_batch_norm: bool = False,
@@ -36,7 +36,7 @@ def fold(
         model: Any module; it is copied, not changed.
         input_size: Shape of one input, batch included, such as ``(1, 3, 224, 224)``. Any batch size works afterwards.
         forward: For models whose input is not one float tensor: a function that runs the given model on every input
-            size that will occur, such as ``lambda m: m([torch.rand(3, 64, 64)])``. ``input_size`` is not used then.
+            size that will occur, such as ``lambda m: m([torch.rand(3, 64, 64)])``. ``input_size`` is not needed then.
         fuse_batch_norm: Also fuse each batch norm into the convolution before it, plain ones included, where nothing
             else reads the convolution's output. The weight, the map and the bias are scaled, and the batch norm
             becomes `torch.nn.Identity`.
@@ -89,7 +89,7 @@ def fold(
         handle.remove()
     unreached = [name or "the model itself" for layer, name in names.items() if not maps[layer]]
     if unreached:
-        run = f"input_size={tuple(input_size)}" if forward is None else "forward"
+        run = f"input_size={tuple(input_size or ())}" if forward is None else "forward"
         raise ValueError(
             f"the run on {run} does not reach {', '.join(unreached)}; pass forward=... that does, or remove what"
             " evaluation does not use, such as auxiliary classifiers"
@@ -135,16 +135,16 @@ def _copy_windows(model: nn.Module, folded: nn.Module) -> None:
             twin.set_windows(layer.windows)
 
 
-def _run(model: nn.Module, input_size: Sequence[int], forward: Callable[[nn.Module], object] | None) -> object:
+def _run(model: nn.Module, input_size: Sequence[int] | None, forward: Callable[[nn.Module], object] | None) -> object:
     """Run the model as the caller of `fold` asks for, and return its outputs."""
     return _run_on_zeros(model, input_size) if forward is None else forward(model)
 
 
-def _run_on_zeros(model: nn.Module, input_size: Sequence[int]) -> object:
+def _run_on_zeros(model: nn.Module, input_size: Sequence[int] | None) -> object:
     """Run the model on zeros of a shape; raise `ValueError` if it is no shape or the model does not take it."""
-    example = next(model.parameters())
+    example = next(p for p in model.parameters() if p.is_floating_point() or p.is_complex())
     try:
-        shape = torch.Size(input_size)
+        shape = torch.Size(input_size)  # type: ignore[arg-type]  # None is no shape, either
     except TypeError:
         raise ValueError(
             f"input_size={input_size!r}: must be the shape of one input, batch included, such as (1, 3, 224, 224)"

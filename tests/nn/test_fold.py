@@ -102,7 +102,7 @@ def test_faster_rcnn_over_several_sizes() -> None:
     def run(m: nn.Module) -> Any:  # noqa: ANN401 - a list of dictionaries
         return [m([image])[0] for image in images]
 
-    folded = fold(model, (), forward=run)
+    folded = fold(model, forward=run)
     assert not coordconv_layers(folded)
     with torch.no_grad():
         expected = run(model)
@@ -183,7 +183,7 @@ def test_a_wrong_input_size_is_named(size: Any, message: str) -> None:  # noqa: 
 
 def test_an_error_within_forward_is_the_caller_s() -> None:
     with pytest.raises(AttributeError, match="no attribute `a`"):
-        fold(to_coordconv(UNet()), (), forward=lambda m: m.get_submodule("a.b"))
+        fold(to_coordconv(UNet()), forward=lambda m: m.get_submodule("a.b"))
 
 
 def test_what_cannot_be_folded_is_refused() -> None:
@@ -307,6 +307,7 @@ class Normalised(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        self.codes = nn.Parameter(torch.zeros(2, dtype=torch.int8), requires_grad=False)  # comes first, is no float
         self.a = nn.Sequential(SameConv(3, 4), nn.BatchNorm2d(4))
         self.b = nn.Sequential(nn.ConvTranspose2d(4, 4, 2, stride=2), nn.BatchNorm2d(4, affine=False))
         self.c = nn.ModuleDict({"conv": nn.Conv2d(4, 4, 3, 2, 1, groups=2), "norm": nn.BatchNorm2d(4)})
@@ -348,7 +349,7 @@ def test_plain_and_coordinate_convolutions_of_a_resnet_are_fused() -> None:
     folded = fold(model, (1, 3, 32, 32), fuse_batch_norm=True)
     assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
     check(model, folded, torch.randn(2, 3, 32, 32))
-    window = fold(model, (), forward=lambda m: m(torch.zeros(1, 3, 32, 32)), fuse_batch_norm=True)
+    window = fold(model, forward=lambda m: m(torch.zeros(1, 3, 32, 32)), fuse_batch_norm=True)
     check(model, window, torch.randn(2, 3, 32, 32))
 
 
@@ -496,7 +497,7 @@ def test_a_model_folded_for_several_sizes_can_be_compiled() -> None:
     torch._dynamo.reset()
     model = converted(nn.Sequential(nn.Conv2d(3, 4, 3, padding=1)))
     inputs = [torch.randn(2, 3, size, size) for size in (8, 12)]
-    folded = fold(model, (), forward=lambda m: [m(x) for x in inputs])
+    folded = fold(model, forward=lambda m: [m(x) for x in inputs])
     compiled: Any = torch.compile(folded, backend="eager", fullgraph=True)
     for x in inputs * 2:
         check(model, compiled, x)
