@@ -15,7 +15,7 @@ from coordconv_apps.nn.layers import COORD_CLASSES, behaves_like
 from coordconv_apps.nn.torch_internals import ConvNd, has_forward_hooks
 
 _CONVOLUTIONS = (*COORD_CLASSES, *COORD_CLASSES.values())
-_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 _LOOKS = {"__get__", "dim", "size", "is_contiguous", "numel", "__len__"}
 """Names of functions that read no values of a tensor."""
 
@@ -64,7 +64,7 @@ class _Uses(TorchFunctionMode):
         self._handles = [module.register_forward_hook(self._made) for module in model.modules() if _is_conv(module)]
         self._handles.append(model.register_forward_hook(self._returned))
         for module in model.modules():
-            if type(module) in _NORMS:
+            if behaves_like(type(module), _NORMS):
                 self._handles.append(module.register_forward_pre_hook(self._enter))
                 self._handles.append(module.register_forward_hook(self._leave))
 
@@ -119,7 +119,7 @@ def _is_conv(module: nn.Module) -> bool:
 def _fits(conv: nn.Module, norm: nn.Module) -> bool:
     """Return whether a pair may be fused."""
     assert isinstance(conv, ConvNd)
-    assert isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d)
+    assert isinstance(norm, _NORMS)
     values = [conv.weight, conv.bias, getattr(conv, "coord_weight", None)]
     return (
         norm.running_mean is not None

@@ -31,7 +31,7 @@ def converted(model: nn.Module, coords: str = "xyr", where: str = "all") -> nn.M
     torch.manual_seed(0)
     to_coordconv(model, where, coords, init="default")
     for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d) and module.track_running_stats:
+        if isinstance(module, nn.BatchNorm2d | nn.SyncBatchNorm) and module.track_running_stats:
             nn.init.uniform_(module.running_mean)  # type: ignore[arg-type]  # it has running statistics
             nn.init.uniform_(module.running_var, 0.5, 1.5)  # type: ignore[arg-type]  # as above
     return model.eval()
@@ -310,7 +310,7 @@ class Normalised(nn.Module):
         self.codes = nn.Parameter(torch.zeros(2, dtype=torch.int8), requires_grad=False)  # comes first, is no float
         self.a = nn.Sequential(SameConv(3, 4), nn.BatchNorm2d(4))
         self.b = nn.Sequential(nn.ConvTranspose2d(4, 4, 2, stride=2), nn.BatchNorm2d(4, affine=False))
-        self.c = nn.ModuleDict({"conv": nn.Conv2d(4, 4, 3, 2, 1, groups=2), "norm": nn.BatchNorm2d(4)})
+        self.c = nn.ModuleDict({"conv": nn.Conv2d(4, 4, 3, 2, 1, groups=2), "norm": nn.SyncBatchNorm(4)})
         self.added = nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4))
         self.shared, self.norms = nn.Conv2d(4, 4, 1), nn.ModuleList([nn.BatchNorm2d(4), nn.BatchNorm2d(4)])
         self.batch = nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4, track_running_stats=False))
