@@ -74,19 +74,11 @@ def fold(
     if fuse_batch_norm:
         fuse.fuse_batch_norm(folded, lambda: _run(folded, input_size, forward))
     maps: dict[nn.Module, dict[Sizes, Tensor]] = {layer: {} for layer in names}
-
-    def record(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> None:
-        assert isinstance(layer, CoordLayer)
-        input = args[0] if args else kwargs["input"]
-        maps[layer][sizes_of(input, output, layer.ndim)] = layer.coord_map(input, output).clone()
-
-    # Before the model's own hooks, which may change the output.
-    handles = [layer.register_forward_hook(record, prepend=True, with_kwargs=True) for layer in names]
-    # A model that torch.compile has compiled before does not call hooks.
+    for layer in names:
+        _record_maps(layer, maps[layer])
+    # A model that torch.compile has compiled before does not see that a forward was replaced.
     with torch.no_grad(), torch.compiler.set_stance("force_eager"):
         _run(folded, input_size, forward)
-    for handle in handles:
-        handle.remove()
     unreached = [name or "the model itself" for layer, name in names.items() if not maps[layer]]
     if unreached:
         run = f"input_size={tuple(input_size or ())}" if forward is None else "forward"
@@ -94,7 +86,9 @@ def fold(
             f"the run on {run} does not reach {', '.join(unreached)}; pass forward=... that does, or remove what"
             " evaluation does not use, such as auxiliary classifiers"
         )
-    return _replace(folded, {layer: _fold(layer, maps[layer]) for layer in names})
+    for layer in names:
+        _fold(layer, maps[layer])
+    return folded
 
 
 def _plain_class(layer: nn.Module) -> type[nn.Module] | None:
@@ -159,25 +153,30 @@ def _run_on_zeros(model: nn.Module, input_size: Sequence[int] | None) -> object:
         ) from error
 
 
-def _fold(layer: nn.Module, maps: dict[Sizes, Tensor]) -> FoldedConv:
-    """Return the folded layer, with the layer itself as its convolution, and the layer's hooks.
-
-    The hooks may change input and output, so they belong around the map.
-    """
-    plain = _plain_class(layer)
+def _record_maps(layer: nn.Module, maps: dict[Sizes, Tensor]) -> None:
+    """Let a layer note its map for each pair of sizes that it is run on; models may call its ``forward`` itself."""
     assert isinstance(layer, CoordLayer)
+    run = layer.forward
+
+    def forward(*args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401 - the layer's arguments
+        output: Tensor = run(*args, **kwargs)
+        input = args[0] if args else kwargs["input"]
+        maps[sizes_of(input, output, layer.ndim)] = layer.coord_map(input, output).clone()
+        return output
+
+    layer.forward = forward
+
+
+def _fold(layer: nn.Module, maps: dict[Sizes, Tensor]) -> None:
+    """Make the layer a `FoldedConv`, in place.
+
+    Its hooks may change input and output, so they stay around the map.
+    """
+    del layer.forward  # that of `_record_maps`
+    plain = _plain_class(layer)
+    conv = copy.copy(layer)
+    assert isinstance(conv, CoordLayer)
     assert plain is not None
-    layer.remove_coords(plain)
-    folded = FoldedConv(layer, maps).train(layer.training)
-    move_forward_hooks(layer, folded)
-    return folded
-
-
-def _replace(model: nn.Module, replacements: dict[nn.Module, FoldedConv]) -> nn.Module:
-    """Return the model with new modules in place of old ones, also where one is held in several places."""
-    if model in replacements:
-        return replacements[model]
-    for name, module in list(model.named_modules(remove_duplicate=False)):
-        if module in replacements:
-            model.set_submodule(name, replacements[module])
-    return model
+    conv.remove_coords(plain)
+    fuse.become(layer, FoldedConv, conv, maps)
+    move_forward_hooks(conv, layer)

@@ -43,11 +43,18 @@ def fuse_batch_norm(model: nn.Module, run: Callable[[], object]) -> list[str]:
         conv = uses.only_source(norm)
         if conv is not None and _fits(conv, norm):
             _fuse(conv, norm)
-            for place, module in list(model.named_modules(remove_duplicate=False)):
-                if module is norm:
-                    model.set_submodule(place, nn.Identity())
+            become(norm, nn.Identity)
             fused.append(name)
     return fused
+
+
+def become(module: nn.Module, kind: type[nn.Module], *args: object) -> None:
+    """Make a module a new one of another class, in place: models may hold it in lists and other places, too."""
+    training = module.training
+    vars(module).clear()
+    module.__class__ = kind
+    module.__init__(*args)  # type: ignore[misc]  # of the new class
+    module.train(training)
 
 
 class _Uses(TorchFunctionMode):

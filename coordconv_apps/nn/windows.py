@@ -57,7 +57,8 @@ def coord_window(model: nn.Module, origin: Place, full_size: Place) -> Iterator[
     unmeasured = [name or "the model itself" for name, layer in layers.items() if layer.sampling is None]
     if unmeasured:
         raise ValueError(
-            f"the strides of {', '.join(unmeasured)} are not known; call measure_strides(model, input_size=...) once"
+            f"the strides of {', '.join(unmeasured)} are not known; call measure_strides(model, input_size=...) once,"
+            " with forward=... if the model alone does not reach them"
         )
     ndim = next(iter(layers.values())).ndim
     origin, full_size = _check_place("origin", origin, ndim), _check_place("full_size", full_size, ndim)

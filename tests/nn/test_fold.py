@@ -119,6 +119,26 @@ def test_a_shared_layer_is_folded_once_for_all_its_sizes() -> None:
     assert {name for name, _ in folded.first.named_buffers()} == {"map_9x9_to_5x5", "map_5x5_to_3x3"}
 
 
+def test_layers_in_lists_and_calls_of_forward_are_folded() -> None:
+    class Listed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.norm, self.last = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 1)
+            self.layers = [self.conv, self.norm]
+
+        def forward(self, x: Tensor) -> Tensor:
+            for layer in self.layers:
+                x = layer(x)
+            return self.last.forward(input=x)
+
+    model = converted(Listed())
+    for fuse in (False, True):
+        folded = fold(model, (1, 3, 9, 9), fuse_batch_norm=fuse)
+        check(model, folded, torch.randn(2, 3, 9, 9))
+        assert isinstance(folded.norm, nn.Identity) == fuse
+        assert not coordconv_layers(folded)
+
+
 def test_a_transposed_layer_is_folded_for_all_its_output_sizes() -> None:
     class Twice(nn.Module):
         def __init__(self) -> None:
