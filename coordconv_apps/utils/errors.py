@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from traceback import walk_tb
 from typing import ClassVar
 
 USER_ERRORS = ("loading state_dict", "conditioned on metric", "could not find the monitored key")
@@ -57,18 +58,24 @@ def as_storage_error(error: BaseException, folder: object = None) -> StorageErro
 
     ``folder`` is named if the error does not name a file.
     """
-    unknown = "a file" if folder is None else f"a file in {folder}"
+    where = "" if folder is None else f" in {folder}"
     cause: BaseException | None = error
     seen: list[BaseException] = []  # errors that are raised again may be in a circle
     while cause is not None and cause not in seen:
         seen.append(cause)
         if isinstance(cause, OSError) and cause.errno in _STORAGE:
-            place = cause.filename or unknown
+            place = cause.filename or f"{'the events of TensorBoard' if _is_of_tensorboard(cause) else 'a file'}{where}"
             return StorageError(f"{place}: cannot be written: {_storage_reason(cause.errno)}")
         if isinstance(cause, RuntimeError) and "PytorchStreamWriter failed" in str(cause):
-            return StorageError(f"{unknown}: cannot be written: {one_line(cause)}")
+            return StorageError(f"a file{where}: cannot be written: {one_line(cause)}")
         cause = cause.__cause__ or cause.__context__
     return None
+
+
+def _is_of_tensorboard(error: BaseException) -> bool:
+    """Return whether TensorBoard's writer raised an error; its errors do not name its file."""
+    modules = (frame.f_globals.get("__name__", "") for frame, _ in walk_tb(error.__traceback__))
+    return any(module.startswith("tensorboard.") for module in modules)
 
 
 def as_memory_shortage(error: BaseException, sizes: str) -> MemoryShortage | None:

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 from lightning.pytorch import Trainer
+from torch.utils.tensorboard import SummaryWriter
 
 from coordconv_apps.cli import run_report
 from coordconv_apps.runs.csv_log import CsvLog
@@ -52,6 +53,20 @@ def test_a_full_device(tmp_path: Path) -> None:
     log.log_metrics({"loss": 2.0}, 1)
     with pytest.raises(OSError, match=r"metrics\.csv"):
         log.save()
+
+
+def test_tensorboard_is_named(tmp_path: Path) -> None:
+    before = set(threading.enumerate())
+    with filter_warnings():
+        writer = SummaryWriter(tmp_path)
+        with file_size_limit(200), pytest.raises(OSError, match="File too large") as raised:
+            for step in range(100):
+                writer.add_scalar("loss", 1.0, step)
+                writer.flush()
+        for thread in set(threading.enumerate()) - before:
+            thread.join()
+    told = str(as_storage_error(raised.value, tmp_path))
+    assert told.startswith(f"the events of TensorBoard in {tmp_path}: cannot be written: larger than the limit")
 
 
 def test_errors_of_a_full_disk_are_found_behind_others() -> None:
