@@ -29,8 +29,10 @@ from coordconv_apps.utils.errors import (
     as_memory_shortage,
     as_storage_error,
     debugging,
+    discard_output,
     is_user_error,
     one_line,
+    output_failed,
     shortened,
 )
 from coordconv_apps.utils.memory import keep_freed_memory
@@ -90,6 +92,8 @@ def run(
             or as_memory_shortage(error, report.sizes)
             or as_divergence(error, report.lr)
         )
+        if output_failed(error):
+            discard_output()
         told = found or error
         mistake = found is not None or is_user_error(error, report.running)
         with suppress(OSError):  # such as a full disk, which is often this error

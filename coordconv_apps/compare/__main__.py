@@ -28,7 +28,7 @@ with required_extra("compare"):
     from coordconv_apps.compare.tables import metric_table, overview_table, sections, table_note
     from coordconv_apps.compare.verdict import verdict
     from coordconv_apps.report.page import PAGE, pages_wanted
-    from coordconv_apps.utils.errors import UserError, as_storage_error, one_line
+    from coordconv_apps.utils.errors import UserError, as_storage_error, discard_output, one_line, output_failed
 
 
 def compare(settings: Settings) -> int:
@@ -162,6 +162,8 @@ def main(args: Sequence[str] | None = None) -> int:
     except (UserError, ValueError, OSError) as error:
         if os.environ.get("COORDCONV_DEBUG") == "1":
             raise
+        if output_failed(error):
+            discard_output()
         told = as_storage_error(error) or error
         print(f"error: {one_line(told)}", file=sys.stderr)
         return told.exit_status if isinstance(told, UserError) else 2

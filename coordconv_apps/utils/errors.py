@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from traceback import walk_tb
+from contextlib import suppress
+from traceback import extract_tb, walk_tb
 from typing import ClassVar
 
 USER_ERRORS = ("loading state_dict", "conditioned on metric", "could not find the monitored key")
@@ -26,7 +27,7 @@ class UserError(Exception):
 
 
 class StorageError(UserError):
-    """A file cannot be written: the disk is full, over its quota or read-only."""
+    """A file or the output cannot be written: the disk is full, over its quota or read-only, or nobody reads on."""
 
     exit_status = 3
 
@@ -63,13 +64,29 @@ def as_storage_error(error: BaseException, folder: object = None) -> StorageErro
     seen: list[BaseException] = []  # errors that are raised again may be in a circle
     while cause is not None and cause not in seen:
         seen.append(cause)
-        if isinstance(cause, OSError) and cause.errno in _STORAGE:
-            place = cause.filename or f"{'the events of TensorBoard' if _is_of_tensorboard(cause) else 'a file'}{where}"
+        printed = output_failed(cause)
+        if isinstance(cause, OSError) and (cause.errno in _STORAGE or (cause.errno == errno.EPIPE and printed)):
+            kind = "the events of TensorBoard" if _is_of_tensorboard(cause) else "a file"
+            place = cause.filename or ("the output of this command" if printed else f"{kind}{where}")
             return StorageError(f"{place}: cannot be written: {_storage_reason(cause.errno)}")
         if isinstance(cause, RuntimeError) and "PytorchStreamWriter failed" in str(cause):
             return StorageError(f"a file{where}: cannot be written: {one_line(cause)}")
         cause = cause.__cause__ or cause.__context__
     return None
+
+
+def output_failed(error: BaseException) -> bool:
+    """Return whether ``print`` raised an error, as on a full disk, or where nobody reads the output any more."""
+    last = extract_tb(error.__traceback__)[-1:]
+    return isinstance(error, OSError) and error.filename is None and bool(last) and "print(" in (last[0].line or "")
+
+
+def discard_output() -> None:
+    """Discard the output from now on: what is left of it would raise another error when the program ends."""
+    with suppress(OSError, ValueError):  # such as an output that is no file
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
 
 
 def _is_of_tensorboard(error: BaseException) -> bool:

@@ -6,10 +6,11 @@ So it is with a limit on file sizes; and no command needs space for temporary fi
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 import tempfile
 import threading
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
 from pathlib import Path
 
 import pytest
@@ -59,14 +60,29 @@ def test_tensorboard_is_named(tmp_path: Path) -> None:
     before = set(threading.enumerate())
     with filter_warnings():
         writer = SummaryWriter(tmp_path)
+        writer.add_text("text", "longer than allowed" * 20)
         with file_size_limit(200), pytest.raises(OSError, match="File too large") as raised:
-            for step in range(100):
-                writer.add_scalar("loss", 1.0, step)
-                writer.flush()
+            writer.flush()
         for thread in set(threading.enumerate()) - before:
             thread.join()
     told = str(as_storage_error(raised.value, tmp_path))
     assert told.startswith(f"the events of TensorBoard in {tmp_path}: cannot be written: larger than the limit")
+
+
+@pytest.mark.parametrize(("reader", "reason"), [(None, "no space left on device"), ("closed", "broken pipe")])
+def test_an_output_that_cannot_be_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], reader: str | None, reason: str
+) -> None:
+    """Such as of a command whose output is piped to ``head``."""
+    if reader is None:
+        output = os.open("/dev/full", os.O_WRONLY)
+    else:
+        end, output = os.pipe()
+        os.close(end)
+    with open(output, "w") as file, redirect_stdout(file), pytest.raises(SystemExit) as stopped:
+        main(["fit", f"--runs_dir={tmp_path}", "--trainer.max_epochs=1"])
+    assert stopped.value.code == 3
+    assert capsys.readouterr().err == f"error: the output of this command: cannot be written: {reason}\n"
 
 
 def test_errors_of_a_full_disk_are_found_behind_others() -> None:
