@@ -199,7 +199,7 @@ class CoordLayer(SeesWindows, ConvNd):
         # On other devices than the CPU, comparing values would synchronise with the device.
         cacheable = not self.training and y.is_cpu
         if cacheable:
-            settings = (self.stride, self.padding, self.dilation, self.padding_mode, self.window)
+            settings = (self.stride, self.padding, self.dilation, self.padding_mode, self.coords, self.window)
             key = (input.shape, y.shape, y.stride(), y.dtype, y.device, settings)
             remembered = self._remembered  # read once: another thread may replace it at any time
             if remembered is not None and remembered.fits(key, weight, bias):

@@ -16,7 +16,7 @@ from coordconv_apps.nn.torch_internals import ConvNd, has_forward_hooks
 
 _CONVOLUTIONS = (*COORD_CLASSES, *COORD_CLASSES.values())
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
-_LOOKS = {"__get__", "dim", "size", "is_contiguous", "numel", "__len__"}
+_LOOKS = {"__get__", "dim", "size", "is_contiguous", "is_floating_point", "is_complex", "numel", "__len__"}
 """Names of functions that read no values of a tensor."""
 
 
@@ -68,7 +68,15 @@ class _Uses(TorchFunctionMode):
         self._sources: dict[nn.Module, list[nn.Module | None]] = {}
         """For each batch norm the convolution whose output it reads, in every call."""
         self._norm: nn.Module | None = None
-        self._handles = [module.register_forward_hook(self._made) for module in model.modules() if _is_conv(module)]
+        self._owners: dict[int, list[nn.Module]] = {}
+        """The convolutions that hold a parameter, by its id."""
+        self._running: list[nn.Module] = []
+        self._handles = []
+        for conv in filter(_is_conv, model.modules()):
+            self._handles.append(conv.register_forward_pre_hook(self._start))
+            self._handles.append(conv.register_forward_hook(self._made))
+            for parameter in conv.parameters(recurse=False):
+                self._owners.setdefault(id(parameter), []).append(conv)
         self._handles.append(model.register_forward_hook(self._returned))
         for module in model.modules():
             if behaves_like(type(module), _NORMS):
@@ -80,7 +88,11 @@ class _Uses(TorchFunctionMode):
         for handle in self._handles:
             handle.remove()
 
+    def _start(self, module: nn.Module, args: Any) -> None:  # noqa: ANN401 - a hook
+        self._running.append(module)
+
     def _made(self, module: nn.Module, args: Any, output: Any) -> None:  # noqa: ANN401 - a hook
+        self._running.remove(module)
         if isinstance(output, Tensor):
             self._outputs[id(output)] = (output, module)
             self._readers.setdefault(module, [])
@@ -97,10 +109,14 @@ class _Uses(TorchFunctionMode):
         self.note_all(tree_leaves(output))
 
     def note_all(self, values: list[Any], reader: object = "something else") -> None:
-        """Note that something reads these values."""
+        """Note that something reads these values: a convolution's output, or its weights while it does not run."""
         for value in values:
             if isinstance(value, Tensor) and id(value) in self._outputs:
                 self._readers[self._outputs[id(value)][1]].append(reader)
+            owners = self._owners.get(id(value), [])
+            if not any(owner in self._running for owner in owners):
+                for owner in owners:
+                    self._readers.setdefault(owner, []).append("something else")
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
         if getattr(func, "__name__", "") not in _LOOKS:

@@ -338,6 +338,8 @@ class Normalised(nn.Module):
         self.hooked = nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4))
         self.hooked[0].register_forward_hook(lambda module, args, output: output + 1)
         self.returned = nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4))
+        self.direct = nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4))
+        self.read = nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         x = torch.relu(self.b(torch.relu(self.a(x))))
@@ -347,6 +349,8 @@ class Normalised(nn.Module):
         for norm in self.norms:
             x = norm(self.shared(x))
         x = self.hooked(self.grouped(self.batch(x)))
+        x = self.direct(x) + self.direct[0].forward(x)
+        x = self.read(x) * self.read.get_parameter("0.weight").mean()
         y = self.returned[0](x)
         return self.returned[1](y), y
 

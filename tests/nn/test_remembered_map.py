@@ -14,7 +14,7 @@ from torch.nn.utils import parametrizations, prune
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
-from coordconv_apps import CoordConv2d, CoordConvTranspose2d
+from coordconv_apps import CoordConv2d, CoordConvTranspose2d, Coordinates
 from tests.nn.reference import concatenated
 
 if TYPE_CHECKING:
@@ -253,6 +253,9 @@ def test_settings_changed_in_evaluation_count() -> None:
         layer.dilation = layer.padding = (2, 2)
 
     moved(layer, dilate)
+    layer.coords = Coordinates("xy", range=(0, 1))
+    with torch.no_grad():
+        torch.testing.assert_close(layer(X), copy.deepcopy(layer)(X))  # a copy has no cached map
 
 
 def test_memory_formats_and_autocast_may_alternate() -> None:
