@@ -21,7 +21,7 @@ from coordconv_apps.cli.run_report import RunReport
 from coordconv_apps.cli.suite_cli import SuiteCLI
 from coordconv_apps.data.datamodule import DataModule
 from coordconv_apps.training.divergence import as_divergence
-from coordconv_apps.training.signals import Interrupted, Interrupts
+from coordconv_apps.training.signals import Interrupted, Interrupts, raised_as_interrupted
 from coordconv_apps.training.task import Task
 from coordconv_apps.utils.distributed import is_first_here, is_main_process
 from coordconv_apps.utils.errors import (
@@ -72,7 +72,7 @@ def run(
     try:
         interrupts.install()
         keep_freed_memory()
-        with filter_warnings():
+        with filter_warnings(), raised_as_interrupted():
             SuiteCLI(report, interrupts, task_class, datamodule_class, args, default_task, callbacks, choose_data)
         report.finish("finished")
         status = 0
@@ -83,6 +83,8 @@ def run(
     except Interrupted as signal:
         interrupts.ignore()
         report.finish("interrupted", signal)
+        if report.folder is None:  # it has not begun
+            report.discard()
         # Lightning kills the first process if one that it started exits with a status other than 0.
         status = signal.exit_status if is_first_here() else 0
     except Exception as error:

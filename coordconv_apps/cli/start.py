@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -50,6 +51,8 @@ def check_command(
     Raises:
         SystemExit: With status 0 after printing the help; with status 2 after printing one line about a mistake.
     """
+    if args is None and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # ends the imports without a traceback; then `run` handles it
     args = list(sys.argv[1:] if args is None else args)
     try:
         command = _find_command(args, commands)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 from coordconv_apps.utils.distributed import is_first_here
@@ -25,6 +27,25 @@ class Interrupted(BaseException):
 
     def __str__(self) -> str:
         return signal.Signals(self.args[0]).name
+
+
+@contextmanager
+def raised_as_interrupted() -> Iterator[None]:
+    """Raise the `Interrupted` that an error was caused by.
+
+    Extension modules that are just imported raise an `ImportError` in its place.
+    """
+    try:
+        yield
+    except Exception as error:
+        cause: BaseException | None = error
+        seen: list[BaseException] = []  # errors that are raised again may be in a circle
+        while cause is not None and cause not in seen:
+            if isinstance(cause, Interrupted):
+                raise cause from None
+            seen.append(cause)
+            cause = cause.__cause__ or cause.__context__
+        raise
 
 
 class Interrupts:

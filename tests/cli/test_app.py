@@ -14,6 +14,7 @@ import pytest
 import torch
 import yaml
 
+from coordconv_apps.cli import suite_cli
 from coordconv_apps.cli.app import run
 from coordconv_apps.nn.coords import Coords
 from coordconv_apps.runs.summary import read_summary
@@ -526,3 +527,13 @@ def test_print_config(capsys: pytest.CaptureFixture[str]) -> None:
     config = yaml.safe_load(capsys.readouterr().out)
     assert config["model"]["init_args"]["width"] == 7
     assert config["data"]["batch_size"] == 8
+
+
+def test_a_command_that_is_interrupted_before_it_begins_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(suite_cli, "_write_config", lambda *unused: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(SystemExit) as stopped:
+        main(["fit", f"--runs_dir={tmp_path / 'runs'}", "--trainer.max_epochs=1"])
+    assert stopped.value.code == 143
+    assert list(tmp_path.iterdir()) == []

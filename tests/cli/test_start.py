@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from itertools import pairwise
@@ -169,3 +170,13 @@ for module in sys.argv[1:]:
 """
     done = subprocess.run([sys.executable, "-c", code, *APPLICATIONS], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
+
+
+def test_ctrl_c_ends_imports_without_a_traceback() -> None:
+    code = (
+        "import os, signal, sys; sys.argv = ['toy', 'fit', '--trainer.max_epochs=1'];"
+        "from coordconv_apps.cli.start import check_command; check_command('tests.toy');"
+        "os.kill(os.getpid(), signal.SIGINT); import torch"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "")

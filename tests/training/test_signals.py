@@ -13,7 +13,7 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 
 from coordconv_apps.training.checkpoints import Checkpoints
-from coordconv_apps.training.signals import Interrupted, Interrupts
+from coordconv_apps.training.signals import Interrupted, Interrupts, raised_as_interrupted
 
 
 def test_the_first_signal_waits_and_the_second_does_not(capfd: pytest.CaptureFixture[str]) -> None:
@@ -55,3 +55,16 @@ def test_a_signal_while_processes_ask_one_another_is_kept(monkeypatch: pytest.Mo
     assert not checkpoints._asked_to_stop(trainer), "the other processes go on"
     monkeypatch.setattr(torch.distributed, "all_reduce", lambda *unused, **options: None)
     assert checkpoints._asked_to_stop(trainer)
+
+
+def test_an_interruption_of_an_import_is_none_of_the_import() -> None:
+    def stop() -> None:
+        try:
+            raise Interrupted(signal.SIGTERM)
+        except Interrupted as interrupted:
+            raise ImportError("initialization failed") from interrupted
+
+    with pytest.raises(Interrupted), raised_as_interrupted():
+        stop()
+    with pytest.raises(ImportError, match="no such module"), raised_as_interrupted():
+        raise ImportError("no such module")
