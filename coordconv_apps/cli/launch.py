@@ -37,6 +37,7 @@ class Launch(TypedDict):
 
     run_dir: str
     ckpt_path: str | None
+    first: int  # its number as a process
 
 
 def pass_to_launched(launch: Launch) -> None:
@@ -54,14 +55,18 @@ def hold_signals_until_connected(trainer: Trainer, report: RunReport, interrupts
     """
     if trainer.world_size == 1:
         return
-    strategy, is_launched = trainer.strategy, parent_launch() is not None
+    strategy, launch = trainer.strategy, parent_launch()
     is_main_thread = threading.current_thread() is threading.main_thread()  # others handle no signals
     connect, stop = strategy.setup_environment, partial(_exit_at_once, trainer, report)
 
     def connect_and_release() -> None:
         try:
-            with stopped_by_signals(stop) if is_main_thread and not is_launched else nullcontext():
-                if interrupts.requested and not is_launched:  # another thread, which does not block it, got it
+            if launch is not None:
+                with ended_with(launch["first"]):
+                    connect()
+                return
+            with stopped_by_signals(stop) if is_main_thread else nullcontext():
+                if interrupts.requested:  # another thread, which does not block it, got it
                     stop(interrupts.requested)
                 connect()
         finally:
@@ -71,6 +76,23 @@ def hold_signals_until_connected(trainer: Trainer, report: RunReport, interrupts
     interrupts.hold()
     signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING_SIGNALS)
     strategy.setup_environment = connect_and_release  # type: ignore[method-assign]  # there is no hook after it
+
+
+@contextmanager
+def ended_with(parent: int) -> Iterator[None]:
+    """End this process if its parent has ended, for which a library would wait in vain."""
+    is_over = threading.Event()
+
+    def watch() -> None:
+        while not is_over.wait(0.5):
+            if os.getppid() != parent:
+                os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        is_over.set()
 
 
 @contextmanager
@@ -174,4 +196,9 @@ def end_processes(trainer: Trainer | None, failed: bool) -> None:
             time.sleep(0.1)
         if failed:
             process.kill()  # it may still wait for this one
-        process.wait()  # it may have more work than this one
+        try:
+            process.wait()  # it may have more work than this one
+        except Interrupted:
+            failed = True
+            process.kill()
+            process.wait()

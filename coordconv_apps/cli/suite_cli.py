@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any, cast
@@ -67,7 +68,11 @@ class SuiteCLI(ArgumentsCLI):
         if is_main_process():
             _write_config(folder / "config.yaml", config, epochs)
         pass_to_launched(
-            {"run_dir": str(folder), "ckpt_path": None if self.checkpoint is None else str(self.checkpoint)}
+            {
+                "run_dir": str(folder),
+                "ckpt_path": None if self.checkpoint is None else str(self.checkpoint),
+                "first": os.getpid(),
+            }
         )
         if self.subcommand != "export":  # connects to no other process
             report_waiting(trainer)

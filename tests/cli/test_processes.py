@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from contextlib import nullcontext
 from multiprocessing.context import ForkServerProcess
@@ -137,6 +138,31 @@ def test_a_process_that_has_more_to_do_is_waited_for(monkeypatch: pytest.MonkeyP
     assert second.returncode == 0
 
 
+def test_a_signal_ends_the_wait_for_a_process_that_has_more_to_do() -> None:
+    second = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    interrupts = Interrupts()
+    interrupts.install()
+    timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM))
+    timer.start()
+    try:
+        end_processes(launcher_of([second]), failed=False)
+        assert second.returncode == -signal.SIGKILL
+    finally:
+        timer.join()
+        interrupts.restore()
+
+
+def test_a_process_ends_if_the_first_one_does_before_they_are_connected(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = queue.SimpleQueue[int]()
+    monkeypatch.setattr("os._exit", ended.put)
+    with processes.ended_with(os.getppid()):
+        time.sleep(0.7)
+    assert ended.empty()
+    monkeypatch.setattr("os.getppid", lambda: 1)  # as of a process whose parent has ended
+    with processes.ended_with(12345):
+        assert ended.get(timeout=10) == 1
+
+
 def test_a_signal_while_processes_are_started_ends_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
     started = [subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) for _ in range(2)]
     ended = queue.SimpleQueue[int]()
@@ -251,7 +277,7 @@ def test_a_signal_to_all_processes_ends_them_in_time(tmp_path: Path, moment: str
 def test_a_process_that_torchrun_starts_is_not_one_of_lightning(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(processes.LAUNCH_VARIABLE, raising=False)
     monkeypatch.setenv("LOCAL_RANK", "1")
-    processes.pass_to_launched({"run_dir": "runs", "ckpt_path": None})
+    processes.pass_to_launched({"run_dir": "runs", "ckpt_path": None, "first": 1})
     assert processes.parent_launch() is None  # otherwise, signals would be blocked until it is connected
 
 
