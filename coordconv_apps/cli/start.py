@@ -20,7 +20,7 @@ from coordconv_apps.utils.config_files import (
     read_text,
     shipped_configs,
 )
-from coordconv_apps.utils.errors import UserError, one_line, shortened
+from coordconv_apps.utils.errors import UserError, discard_output, one_line, shortened
 
 COMMANDS: Mapping[str, str] = {
     "fit": "Train a network, or resume its training.",
@@ -64,7 +64,10 @@ def check_command(
             print(f"error: {shortened(one_line(error))}", file=sys.stderr)
         raise SystemExit(2) from None
     if command is None:
-        print(_help(package, commands))
+        try:
+            print(_help(package, commands), flush=True)
+        except OSError:  # nobody reads it any more
+            discard_output()
         raise SystemExit(0)
     return args
 

@@ -7,9 +7,11 @@ import subprocess
 import sys
 from itertools import pairwise
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
+from coordconv_apps.cli import start
 from coordconv_apps.cli.start import COMMANDS, check_command
 from coordconv_apps.utils.config_files import MAX_BYTES, check_yaml, find_config, shipped_configs
 from coordconv_apps.utils.errors import UserError
@@ -180,3 +182,12 @@ def test_ctrl_c_ends_imports_without_a_traceback() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
+
+
+def test_nobody_reads_the_help_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    discarded = []
+    monkeypatch.setattr(start, "discard_output", lambda: discarded.append(1))
+    monkeypatch.setattr("builtins.print", mock.Mock(side_effect=BrokenPipeError))
+    with pytest.raises(SystemExit) as stopped:
+        check_command("detection", ["--help"])
+    assert (stopped.value.code, discarded) == (0, [1])
