@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib
 import importlib.util
 import multiprocessing
 import os
@@ -216,8 +217,7 @@ def stock_envs(kind: str, game: str, count: int, frame_stack: int = 4) -> VecEnv
 
 def envpool_envs(game: str, count: int) -> Any:  # noqa: ANN401  # EnvPool is optional
     """Make EnvPool's environments, with the preprocessing of the others."""
-    import envpool  # type: ignore[import-not-found]
-
+    envpool = importlib.import_module("envpool")
     name = "".join(map(str.capitalize, find_game(game).split("_")))
     return envpool.make_gymnasium(f"{name}-v5", num_envs=count, episodic_life=True, reward_clip=True, seed=0)
 

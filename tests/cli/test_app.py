@@ -445,6 +445,7 @@ def test_debugging_shows_the_traceback(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("COORDCONV_DEBUG", "1")
+    monkeypatch.setenv("JSONARGPARSE_DEPRECATION_WARNINGS", "off")  # which debugging shows, too
     with pytest.raises(SystemExit) as stopped:
         main(["fit", "--data.size=1", f"--runs_dir={tmp_path}"])
     assert stopped.value.code == 2
