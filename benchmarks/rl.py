@@ -205,21 +205,26 @@ def median_rate(turns: Sequence[Turn]) -> float:
 # ------------------------------------------------------------------ environments
 
 
+def registered_name(game: str) -> str:
+    """Return a game's name as others register it, such as ``MsPacman``."""
+    return "".join(map(str.capitalize, find_game(game).split("_")))
+
+
 def stock_envs(kind: str, game: str, count: int, frame_stack: int = 4) -> VecEnv:
     """Make environments of one of the kinds in `STOCK`, as users of SB3 do."""
-    name = "".join(map(str.capitalize, find_game(game).split("_")))
     ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)  # no banner for each game
     # With SB3's default start method, each process would first import all that this file imports.
     arguments = {"start_method": "fork"} if kind == "SubprocVecEnv" else {}
-    envs = make_atari_env(f"{name}NoFrameskip-v4", count, seed=0, vec_env_cls=STOCK[kind], vec_env_kwargs=arguments)
+    envs = make_atari_env(
+        f"{registered_name(game)}NoFrameskip-v4", count, seed=0, vec_env_cls=STOCK[kind], vec_env_kwargs=arguments
+    )
     return VecFrameStack(envs, frame_stack)
 
 
 def envpool_envs(game: str, count: int) -> Any:  # noqa: ANN401  # EnvPool is optional
     """Make EnvPool's environments, with the preprocessing of the others."""
-    envpool = importlib.import_module("envpool")
-    name = "".join(map(str.capitalize, find_game(game).split("_")))
-    return envpool.make_gymnasium(f"{name}-v5", num_envs=count, episodic_life=True, reward_clip=True, seed=0)
+    settings = {"num_envs": count, "episodic_life": True, "reward_clip": True, "seed": 0}
+    return importlib.import_module("envpool").make_gymnasium(f"{registered_name(game)}-v5", **settings)
 
 
 def play(baton: Baton, kind: str, game: str, count: int) -> None:
@@ -227,13 +232,11 @@ def play(baton: Baton, kind: str, game: str, count: int) -> None:
     envs: Any
     if kind == EMULATORS:
         envs = AtariVectorEnv(find_game(game), count, use_fire_reset=False)
-        space = envs.single_action_space
+    elif kind == OURS:
+        envs = AtariVecEnv(game, count, seed=0)
     else:
-        if kind == OURS:
-            envs = AtariVecEnv(game, count, seed=0)
-        else:
-            envs = envpool_envs(game, count) if kind == ENVPOOL else stock_envs(kind, game, count)
-        space = envs.action_space
+        envs = envpool_envs(game, count) if kind == ENVPOOL else stock_envs(kind, game, count)
+    space = envs.single_action_space if kind == EMULATORS else envs.action_space
     assert isinstance(space, Discrete)
     rng, most, steps = np.random.default_rng(0), int(space.n), 0
     envs.reset()

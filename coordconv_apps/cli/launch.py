@@ -64,11 +64,11 @@ def hold_signals_until_connected(trainer: Trainer, report: RunReport, interrupts
             if launch is not None:
                 with ended_with(launch["first"]):
                     connect()
-                return
-            with stopped_by_signals(stop) if is_main_thread else nullcontext():
-                if interrupts.requested:  # another thread, which does not block it, got it
-                    stop(interrupts.requested)
-                connect()
+            else:
+                with stopped_by_signals(stop) if is_main_thread else nullcontext():
+                    if interrupts.requested:  # another thread, which does not block it, got it
+                        stop(interrupts.requested)
+                    connect()
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING_SIGNALS)
             interrupts.release()

@@ -66,7 +66,7 @@ def check_command(
     if command is None:
         try:
             print(_help(package, commands), flush=True)
-        except OSError:  # nobody reads it any more
+        except BrokenPipeError:  # nobody reads it any more
             discard_output()
         raise SystemExit(0)
     return args

@@ -205,7 +205,7 @@ class Task(LightningModule):
             raise self.diverged(found)
 
     def diverged(self, found: str) -> Diverged:
-        """Return the error that ends a training in which something, as `found` says, is NaN or infinite."""
+        """Return the error that ends a training in which something is NaN or infinite; ``found`` says what."""
         others = {name: self.hparams.get(name) or 0.0 for name in self.divergence_args}
         suspects = {name: value for name, value in others.items() if value > 1}
         return Diverged(found, {"lr": self.hparams.get("lr"), **suspects})
