@@ -427,7 +427,7 @@ def main(args: Sequence[str] | None = None) -> None:
     """Print the tables that the command line asks for."""
     parser = argparse.ArgumentParser(description="Ratios of reinforcement learning, measured in one run.")
     parser.add_argument("--only", choices=list(TABLES), help="print this table alone")
-    parser.add_argument("--effort", type=float, default=1.0, help="how long to measure, 1 is about four minutes")
+    parser.add_argument("--effort", type=float, default=1.0, help="how long to measure, 1 is about six minutes")
     parser.add_argument("--games", nargs="+", default=["pong", "breakout"], help="of Atari; the first is trained on")
     parser.add_argument("--num_envs", type=int, default=8, help="games at once, for the table of environments")
     parser.add_argument("--algorithms", nargs="+", default=["a2c", "ppo"], choices=["a2c", "ppo"], help="to train with")

@@ -50,7 +50,7 @@ class _MeanBestIoU(Metric):
 
 
 class KeptBoxIoU(_MeanBestIoU):
-    """The paper's metric: the best IoU with any true box, averaged over kept boxes (section 4).
+    """The paper's metric: the best IoU with any true box, averaged over kept boxes (section 5).
 
     Every kept box of every image has the same weight. On an image without true boxes, each kept box counts as 0. An
     image without kept boxes adds nothing. Without any kept box at all the value is 0.

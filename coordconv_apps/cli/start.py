@@ -26,7 +26,7 @@ COMMANDS: Mapping[str, str] = {
     "fit": "Train a network, or resume its training.",
     "validate": "Evaluate a checkpoint on the validation data.",
     "test": "Evaluate a checkpoint on the test data.",
-    "predict": "Use a checkpoint on data of your own.",
+    "predict": "Write a checkpoint's predictions, samples or films to files.",
     "export": "Write a checkpoint's network in forms that run without this package.",
 }
 """The commands, with their help."""

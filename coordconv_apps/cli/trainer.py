@@ -63,7 +63,7 @@ class SuiteTrainer(Trainer):
         super().test(model, datamodule=datamodule, ckpt_path=self.checkpoint, verbose=False)
 
     def predict(self, model: Task, datamodule: LightningDataModule) -> None:  # type: ignore[override]  # a command
-        """Use a checkpoint on data of your own."""
+        """Write a checkpoint's predictions, samples or films to files."""
         super().predict(model, datamodule=datamodule, ckpt_path=self.checkpoint, return_predictions=False)
 
     def export(self, model: Task, datamodule: LightningDataModule, format: Format = "default") -> dict[Path, float]:

@@ -1,4 +1,4 @@
-"""The coordinate-transform tasks (Liu et al., 2018, section 2): where convolution fails and CoordConv does not."""
+"""The coordinate-transform tasks (Liu et al., 2018, section 4): where convolution fails and CoordConv does not."""
 
 from __future__ import annotations
 

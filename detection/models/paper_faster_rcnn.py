@@ -1,6 +1,6 @@
 """The paper's networks, layer by layer: a small Faster R-CNN, and its region proposal network alone.
 
-They follow Liu et al. (2018, section 4) and the authors' code, with plain convolutions;
+They follow Liu et al. (2018, section 5) and the authors' code, with plain convolutions;
 `detection.models.coord_layers` adds coordinates.
 """
 

@@ -25,7 +25,7 @@ from detection.tasks.base import DetectionTask, Optimizer
 
 
 class FasterRCNN(DetectionTask):
-    """Train a whole detector, Faster R-CNN by default, with or without coordinates (Liu et al., 2018, section 4).
+    """Train a whole detector, Faster R-CNN by default, with or without coordinates (Liu et al., 2018, section 5).
 
     Losses, matching and sampling are torchvision's.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import contextlib
 import importlib
 import io
@@ -93,6 +94,12 @@ def _check_module(words: Sequence[str]) -> str:
         missing = [word for word in args if "/" in word and not (ROOT / word.partition("::")[0]).exists()]
         _refuse(missing, f"python -m {module}: no such file: {missing}")
         return "its files exist"
+    if module == "timeit":
+        try:
+            ast.parse("\n".join(word for word in args if not word.startswith("-")))
+        except SyntaxError as error:
+            raise BadCommand(f"python -m timeit {shlex.join(args)}: {error.msg}") from None
+        return "its statements parse"
     _refuse(
         not (ROOT / f"{module.replace('.', '/')}.py").is_file(), f"python -m {module}: no such application or module"
     )

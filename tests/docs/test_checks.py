@@ -25,6 +25,7 @@ WRONG = {
     "python -m coordinates_apps.compare detection": "no such application",
     "python -m coordconv_apps.compare detection --config quickstart --arm xy": "--arm",
     "python -m coordconv_apps.compare detection --config quickstart --model.lr=fast": "--model.lr=fast",
+    "python -m timeit 'a @'": "invalid syntax",
     "python benchmarks/layer.py": "no such file",
     "python benchmarks/layers.py --second 1 2": "benchmarks/layers.py",
     "torchrun --nproc_per_node=2 -m detection fit --config mnist --trainer.num_nodes=1": "--trainer.devices=2",
