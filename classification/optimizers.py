@@ -8,7 +8,7 @@ from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
 from coordconv_apps.training.optimizers import parameter_groups
-from coordconv_apps.utils.argument_checks import Allowed, check_ranges
+from coordconv_apps.utils.argument_checks import BELOW_ONE, NON_NEGATIVE, POSITIVE, Allowed, check_ranges
 
 OptimizerName = Literal["sgd", "adamw"]
 
@@ -16,9 +16,9 @@ REFERENCE_BATCH = 256
 """The batch size for which learning rates of ImageNet trainings are given (Goyal et al., 2017)."""
 
 ALLOWED: dict[str, Allowed] = {
-    "lr": (lambda value: value > 0, "above 0"),
-    "weight_decay": (lambda value: value >= 0, "at least 0"),
-    "momentum": (lambda value: 0 <= value < 1, "in [0, 1)"),
+    "lr": POSITIVE,
+    "weight_decay": NON_NEGATIVE,
+    "momentum": BELOW_ONE,
     "betas": (lambda value: len(value) == 2 and all(0 <= beta < 1 for beta in value), "two numbers in [0, 1)"),
 }
 """Allowed values of the arguments of `make_optimizer`."""

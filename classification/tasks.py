@@ -27,7 +27,7 @@ from coordconv_apps.training.schedules import check_schedule, lr_factor
 from coordconv_apps.training.task import ExportInterface, Task
 from coordconv_apps.training.trainer_access import attached_datamodule
 from coordconv_apps.training.weight_averaging import Averaging
-from coordconv_apps.utils.argument_checks import COUNT, TEXTS, Allowed, check_ranges, check_saved
+from coordconv_apps.utils.argument_checks import BELOW_ONE, COUNT, TEXTS, Allowed, check_ranges, check_saved
 from coordconv_apps.utils.distributed import gather_ranks
 
 CLASS_NAMES_KEY, EVAL_RESIZE_KEY = "class_names", "eval_resize"
@@ -35,9 +35,9 @@ CLASS_NAMES_KEY, EVAL_RESIZE_KEY = "class_names", "eval_resize"
 _ALLOWED: dict[str, Allowed] = {
     **ALLOWED,
     "num_classes": (lambda value: value >= 2, "an integer of at least 2"),
-    "label_smoothing": (lambda value: 0 <= value < 1, "in [0, 1)"),
+    "label_smoothing": BELOW_ONE,
     "schedule": (lambda value: value in ("cosine", "constant"), "cosine or constant"),
-    "average": (lambda value: 0 <= value < 1, "in [0, 1)"),
+    "average": BELOW_ONE,
 }
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.transforms import v2
 
-from coordconv_apps.utils.argument_checks import Allowed, one_of
+from coordconv_apps.utils.argument_checks import COUNT, FRACTION, Allowed, one_of
 
 Crop = Literal["resized", "padded"]
 Augment = Literal["none", "trivial", "rand"]
@@ -37,10 +37,10 @@ def _is_range(pair: tuple[float, ...], most: float) -> bool:
 AUGMENTATION_ALLOWED: dict[str, Allowed] = {
     "crop": one_of(Crop),
     "augment": one_of(Augment),
-    "padding": (lambda value: value >= 0, "an integer of at least 0"),
+    "padding": COUNT,
     "scale": (lambda value: _is_range(value, 1), "two numbers in (0, 1], the smaller one first"),
     "ratio": (lambda value: _is_range(value, float("inf")), "two numbers above 0, the smaller one first"),
-    **dict.fromkeys(("flip", "erasing"), (lambda value: 0 <= value <= 1, "in [0, 1]")),
+    **dict.fromkeys(("flip", "erasing"), FRACTION),
 }
 """Allowed values of the arguments of `Augmentation`."""
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from coordconv_apps.utils.argument_checks import Allowed, check_ranges, one_of
+from coordconv_apps.utils.argument_checks import NON_NEGATIVE, Allowed, check_ranges, one_of
 from detection.glyphs import Glyphs
 from detection.gray_images import Bytes
 
@@ -54,7 +54,7 @@ class CanvasSettings:
         allowed: dict[str, Allowed] = {
             "canvas_size": (lambda value: 1 <= value <= 65536, "in 1 to 65536"),
             "crop": (lambda value: 1 <= value <= side, f"in 1 to canvas_size={side}, or null for no crop"),
-            "digits": (lambda value: value >= 0, "at least 0"),
+            "digits": NON_NEGATIVE,
             "max_size": (lambda value: value <= side, f"at most canvas_size={side}, or glyphs do not fit"),
             "min_size": (lambda value: 1 <= value <= most, f"in 1 to max_size={most}"),
             "min_visible": (lambda value: 0 < value <= least, f"above 0, at most min_size={least}"),

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from coordconv_apps.data.collate import identity_collate
 from coordconv_apps.data.image_decoding import open_file, read_image
 from coordconv_apps.data.image_files import MAX_CHECKED, OnBadImage, abbreviate_names
-from coordconv_apps.utils.argument_checks import Allowed, check_ranges, one_of, optional_path
+from coordconv_apps.utils.argument_checks import NON_NEGATIVE, Allowed, check_ranges, one_of, optional_path
 from coordconv_apps.utils.errors import one_line
 from detection.augmentation import Augmentation
 from detection.batches import DetectionBatch, ImageBatch
@@ -33,7 +33,7 @@ _CHECK_THREADS = 8
 _ALLOWED: dict[str, Allowed] = {
     "augmentation": one_of(Augmentation),
     "on_bad_image": one_of(OnBadImage),
-    "aspect_ratio_group_factor": (lambda value: value >= 0, "at least 0"),
+    "aspect_ratio_group_factor": NON_NEGATIVE,
 }
 
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
 
 from coordconv_apps.data.datamodule import DataModule
-from coordconv_apps.utils.argument_checks import check_ranges
+from coordconv_apps.utils.argument_checks import POSITIVE_INT, check_ranges
 from coordconv_apps.utils.seeds import mix_seeds
 from rl.envs.catch import BALLS, PADDLE
 from rl.envs.game_options import GameOptions, check_kind, check_options
@@ -128,7 +128,7 @@ class RLData(DataModule):
             "predict_episodes": predict_episodes,
             "eval_max_steps": eval_max_steps,
         }
-        check_ranges(counts, dict.fromkeys(counts, (lambda count: count >= 1, "an integer of at least 1")), "data")
+        check_ranges(counts, dict.fromkeys(counts, POSITIVE_INT), "data")
         options: dict[str, Any] = {
             "frame_skip": frame_skip,
             "noop_max": noop_max,

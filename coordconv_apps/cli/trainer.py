@@ -15,7 +15,7 @@ from lightning.pytorch.callbacks import BatchSizeFinder, Callback, LearningRateF
 
 from coordconv_apps.export import FORMATS, Format, export
 from coordconv_apps.training.task import Task
-from coordconv_apps.utils.argument_checks import Allowed
+from coordconv_apps.utils.argument_checks import POSITIVE_INT, Allowed
 from coordconv_apps.utils.errors import UserError, one_line
 
 
@@ -96,7 +96,7 @@ UNLIMITED: Allowed = (lambda value: value in (None, -1) or value >= 1, "an integ
 RANGES: dict[str, Allowed] = {
     "max_epochs": UNLIMITED,
     "max_steps": UNLIMITED,
-    "accumulate_grad_batches": (lambda value: value >= 1, "an integer of at least 1"),
+    "accumulate_grad_batches": POSITIVE_INT,
     "log_every_n_steps": (lambda value: value is None or value >= 0, "an integer of at least 0, which logs no steps"),
     "gradient_clip_val": (lambda value: value is None or value >= 0, "at least 0, which does not clip"),
     "limit_train_batches": (lambda value: value != 0, "a number of batches or a fraction of them, above 0"),

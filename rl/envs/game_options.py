@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal
 
-from coordconv_apps.utils.argument_checks import Allowed, check_ranges
+from coordconv_apps.utils.argument_checks import COUNT, FRACTION, POSITIVE_INT, Allowed, check_ranges, int_up_to
 from rl.envs.catch import BALLS, GRID, PADDLE
 
 if TYPE_CHECKING:
@@ -59,12 +59,12 @@ _GAMES: dict[Kind, str] = {"catch": "Catch", "atari": "Atari games", "gymnasium"
 _OF_THE_TASK = ("full_action_space", "image_size", "arguments")
 
 _ALLOWED: dict[str, Allowed] = {
-    "frame_skip": (lambda value: value >= 1, "an integer of at least 1"),
-    "noop_max": (lambda value: value >= 0, "an integer of at least 0"),
-    "num_threads": (lambda value: value >= 0, "an integer of at least 0"),
-    "balls": (lambda value: value >= 1, "an integer of at least 1"),
-    "repeat_action_probability": (lambda value: 0 <= value <= 1, "in [0, 1]"),
-    "paddle": (lambda value: 1 <= value < GRID, f"an integer from 1 to {GRID - 1}"),
+    "frame_skip": POSITIVE_INT,
+    "noop_max": COUNT,
+    "num_threads": COUNT,
+    "balls": POSITIVE_INT,
+    "repeat_action_probability": FRACTION,
+    "paddle": int_up_to(GRID - 1),
 }
 
 

@@ -22,7 +22,7 @@ from torch import nn
 
 from coordconv_apps.nn.coords import Coords
 from coordconv_apps.training.task import ExportInterface
-from coordconv_apps.utils.argument_checks import FRACTION, NON_NEGATIVE, POSITIVE_FRACTION, POSITIVE_INT, int_up_to
+from coordconv_apps.utils.argument_checks import COUNT, FRACTION, POSITIVE_FRACTION, POSITIVE_INT, int_up_to
 from coordconv_apps.utils.errors import UserError
 from coordconv_apps.utils.seeds import mix_seeds
 from rl.envs.checks import BrokenEnvironment
@@ -91,7 +91,7 @@ class DQN(RLTask):
     mean_metrics = (*RLTask.mean_metrics, "train/exploration")
     ranges = RLTask.ranges | {
         "buffer_size": POSITIVE_INT,
-        "learning_starts": (NON_NEGATIVE[0], "an integer of at least 0"),
+        "learning_starts": COUNT,
         "batch_size": POSITIVE_INT,
         "tau": POSITIVE_FRACTION,
         "train_freq": POSITIVE_INT,

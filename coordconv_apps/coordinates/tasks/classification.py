@@ -10,7 +10,7 @@ from coordconv_apps.coordinates.models import PixelClassifier, PixelNetworkName,
 from coordconv_apps.coordinates.tasks.base import CoordinateTask
 from coordconv_apps.nn.coords import Coords
 from coordconv_apps.training.schedules import Schedule
-from coordconv_apps.utils.argument_checks import NON_NEGATIVE, POSITIVE
+from coordconv_apps.utils.argument_checks import COUNT, FRACTION, POSITIVE, POSITIVE_INT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 SAMPLING_ARGS = frozenset({"loss", "near", "others", "others_weight"})
 SAMPLING_RANGES: Mapping[str, Allowed] = {
     "gain": POSITIVE,
-    "near": (NON_NEGATIVE[0], "an integer of at least 0"),
-    "others": (lambda value: value >= 1, "an integer of at least 1"),
-    "others_weight": (lambda value: 0 <= value <= 1, "in [0, 1]"),
+    "near": COUNT,
+    "others": POSITIVE_INT,
+    "others_weight": FRACTION,
 }
 
 
