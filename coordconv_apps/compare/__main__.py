@@ -28,7 +28,14 @@ with required_extra("compare"):
     from coordconv_apps.compare.tables import metric_table, overview_table, sections, table_note
     from coordconv_apps.compare.verdict import verdict
     from coordconv_apps.report.page import PAGE, pages_wanted
-    from coordconv_apps.utils.errors import UserError, as_storage_error, discard_output, one_line, output_failed
+    from coordconv_apps.utils.errors import (
+        UserError,
+        as_storage_error,
+        debugging,
+        discard_output,
+        one_line,
+        output_failed,
+    )
 
 
 def compare(settings: Settings) -> int:
@@ -119,7 +126,7 @@ def _write(settings: Settings, results: Sequence[Result]) -> tuple[list[Path], E
         if extension is not NOTHING:
             files = write_report(plan.out, title, command, results, extension, plan.over)
     except Exception as error:  # no error in an extension may lose the report of hours of training
-        if os.environ.get("COORDCONV_DEBUG") == "1":
+        if debugging():
             raise
         return files, NOTHING, f"{type(error).__name__}: {one_line(error)}"
     return files, extension, ""
@@ -134,7 +141,7 @@ def _write_page(settings: Settings, results: Sequence[Result], extension: Extens
     try:
         page = write_comparison_page(plan.out, heading, _command(settings), results, extension, plan.over)
     except Exception as error:  # the other files of the report are there
-        if os.environ.get("COORDCONV_DEBUG") == "1":
+        if debugging():
             raise
         return None, f"{type(error).__name__}: {one_line(error)}"
     return page, ""
@@ -160,7 +167,7 @@ def main(args: Sequence[str] | None = None) -> int:
     try:
         return compare(parse(args))
     except (UserError, ValueError, OSError) as error:
-        if os.environ.get("COORDCONV_DEBUG") == "1":
+        if debugging():
             raise
         if output_failed(error):
             discard_output()

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from coordconv_apps.utils.distributed import is_first_here
+from coordconv_apps.utils.errors import causes
 
 STOPPING_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -38,13 +39,8 @@ def raised_as_interrupted() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        cause: BaseException | None = error
-        seen: list[BaseException] = []  # errors that are raised again may be in a circle
-        while cause is not None and cause not in seen:
-            if isinstance(cause, Interrupted):
-                raise cause from None
-            seen.append(cause)
-            cause = cause.__cause__ or cause.__context__
+        if interrupted := next((cause for cause in causes(error) if isinstance(cause, Interrupted)), None):
+            raise interrupted from None
         raise
 
 

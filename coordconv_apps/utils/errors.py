@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from traceback import extract_tb, walk_tb
 from typing import ClassVar
@@ -60,10 +61,7 @@ def as_storage_error(error: BaseException, folder: object = None) -> StorageErro
     ``folder`` is named if the error does not name a file.
     """
     where = "" if folder is None else f" in {folder}"
-    cause: BaseException | None = error
-    seen: list[BaseException] = []  # errors that are raised again may be in a circle
-    while cause is not None and cause not in seen:
-        seen.append(cause)
+    for cause in causes(error):
         printed = output_failed(cause)
         if isinstance(cause, OSError) and (cause.errno in _STORAGE or (cause.errno == errno.EPIPE and printed)):
             kind = "the events of TensorBoard" if _is_of_tensorboard(cause) else "a file"
@@ -71,8 +69,17 @@ def as_storage_error(error: BaseException, folder: object = None) -> StorageErro
             return StorageError(f"{place}: cannot be written: {_storage_reason(cause.errno)}")
         if isinstance(cause, RuntimeError) and "PytorchStreamWriter failed" in str(cause):
             return StorageError(f"a file{where}: cannot be written: {one_line(cause)}")
-        cause = cause.__cause__ or cause.__context__
     return None
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and, one after the other, what it was raised from; once each, if they are in a circle."""
+    seen: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in seen:
+        yield cause
+        seen.append(cause)
+        cause = cause.__cause__ or cause.__context__
 
 
 def output_failed(error: BaseException) -> bool:
