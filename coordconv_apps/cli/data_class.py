@@ -7,10 +7,9 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from coordconv_apps.cli.start import COMMANDS
 from coordconv_apps.data.datamodule import DataModule
+from coordconv_apps.utils.config_files import yaml_mapping, yaml_value
 from coordconv_apps.utils.errors import UserError
 
 DataChoice = Callable[[Mapping[str, Any]], type[DataModule]]
@@ -55,25 +54,13 @@ def given_data(args: Sequence[str]) -> dict[str, Any]:
         flag, is_joined, value = arg.partition("=")
         value = value if is_joined else following
         if flag in ("--config", "-c"):
-            config = _mapping(value)
+            config = yaml_mapping(value)
             given |= _section(config.get("data")) or _section(_section(config.get(str(command))).get("data"))
         elif flag == "--data":
-            given |= _mapping(value)
+            given |= yaml_mapping(value)
         elif flag.startswith("--data."):
-            try:
-                given[flag.removeprefix("--data.")] = yaml.safe_load(value)
-            except yaml.YAMLError:  # which parsing reports
-                given[flag.removeprefix("--data.")] = value
+            given[flag.removeprefix("--data.")] = yaml_value(value)
     return given
-
-
-def _mapping(text: str) -> dict[str, Any]:
-    """Return the mapping in a YAML file or text; an empty one if there is none, which parsing then reports."""
-    try:
-        path = Path(text).expanduser()
-        return _section(yaml.safe_load(path.read_text(encoding="utf-8") if path.is_file() else text))
-    except (yaml.YAMLError, OSError, ValueError, RuntimeError):
-        return {}
 
 
 def _section(value: object) -> dict[str, Any]:

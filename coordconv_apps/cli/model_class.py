@@ -17,7 +17,6 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, get_args
 
-import yaml
 from jsonargparse import ArgumentParser
 
 from coordconv_apps.cli.errors import argument_types, describe_type
@@ -28,7 +27,7 @@ from coordconv_apps.runs.folder import find_checkpoint
 from coordconv_apps.training.checkpoints import RunState
 from coordconv_apps.training.task import Task
 from coordconv_apps.utils.argument_checks import given_path
-from coordconv_apps.utils.config_files import check_yaml, find_config
+from coordconv_apps.utils.config_files import find_config, yaml_mapping, yaml_value
 from coordconv_apps.utils.distributed import is_main_process
 from coordconv_apps.utils.errors import UserError
 
@@ -58,14 +57,14 @@ def preview(
         raise UserError(f"--model=: must be a task class; choose from {', '.join(choices(base, default))}")
     flags.config = [find_config(value, package) for value in flags.config]
     before, _ = _parse_known(args[:command])
-    configs = [(path, _load(path).get(args[command]) or {}) for path in (before.config if before else ())]
-    configs += [(path, _load(path)) for path in flags.config]
+    configs = [(path, yaml_mapping(path).get(args[command]) or {}) for path in (before.config if before else ())]
+    configs += [(path, yaml_mapping(path)) for path in flags.config]
     settings: dict[str, Any] = {}
     for _, config in configs:
         settings |= config
     for key in ("name", "runs_dir", "ckpt_path"):
         if (value := getattr(flags, key)) is not None:
-            settings[key] = _loaded(value)
+            settings[key] = yaml_value(value)
     models = [_model(config.get("model"), path) for path, config in configs]
     flag_models = [_model(value) for value in flags.model]
     named = next((str(m["class_path"]) for m in reversed(models + flag_models) if m.get("class_path")), None)
@@ -209,33 +208,11 @@ def _parse_known(args: Sequence[str]) -> tuple[argparse.Namespace | None, list[s
     return flags, [f"--{key}={value}" for key, value in given.items() if value is not None] + others
 
 
-def _load(text: str) -> dict[str, Any]:
-    """Return the mapping in a YAML file or text; an empty one if there is none, which parsing then reports."""
-    try:
-        path, source = Path(text).expanduser(), "a value on the command line"
-        if path.is_file():
-            source = str(path)
-            text = path.read_text(encoding="utf-8")
-        check_yaml(text, source)
-        loaded = yaml.safe_load(text)
-    except (yaml.YAMLError, OSError, ValueError, RuntimeError):
-        return {}
-    return loaded if isinstance(loaded, dict) else {}
-
-
-def _loaded(value: str) -> Any:  # noqa: ANN401  # any YAML value
-    """Return the YAML value of a flag, or the text itself if it is none, such as one with control characters."""
-    try:
-        return yaml.safe_load(value) if value else value
-    except yaml.YAMLError:
-        return value
-
-
 def _model(model: object, config: str = "") -> dict[str, Any]:
     """Return the mapping that a value of ``model`` means: a class's name, a mapping, or a file with one."""
     if isinstance(model, str):
         file = Path(config).expanduser().parent / model
-        model = _load(str(file) if file.is_file() else model) or {"class_path": model}
+        model = yaml_mapping(str(file) if file.is_file() else model) or {"class_path": model}
     return model if isinstance(model, dict) else {}
 
 

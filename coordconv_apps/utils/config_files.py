@@ -1,4 +1,4 @@
-"""Find the configs that an application ships, and refuse YAML that would expand without bounds."""
+"""Find the configs that an application ships, and read YAML; texts that would expand without bounds are refused."""
 
 from __future__ import annotations
 
@@ -151,6 +151,32 @@ def check_keys(text: str, source: str) -> None:
                     raise UserError(f"{source}: line {key.start_mark.line + 1} repeats the key {key.value}")
                 keys.add(key.value)
             waiting += [key, value]
+
+
+def yaml_mapping(text: str) -> dict[str, Any]:
+    """Return the mapping in a YAML file or text; an empty one if there is none, which parsing then reports."""
+    import yaml
+
+    try:
+        path, source = Path(text).expanduser(), "a value on the command line"
+        if path.is_file():
+            source = str(path)
+            text = path.read_text(encoding="utf-8")
+        check_yaml(text, source)
+        loaded = yaml.safe_load(text)
+    except (yaml.YAMLError, OSError, ValueError, RuntimeError):
+        return {}
+    return loaded if isinstance(loaded, dict) else {}
+
+
+def yaml_value(text: str) -> Any:  # noqa: ANN401  # any YAML value
+    """Return the YAML value of a flag, or the text itself if it is none, such as one with control characters."""
+    import yaml
+
+    try:
+        return yaml.safe_load(text) if text else text
+    except yaml.YAMLError:
+        return text
 
 
 def _size(event: Any, sizes: dict[str, int], source: str) -> int:  # noqa: ANN401  # of PyYAML, which has no base class
