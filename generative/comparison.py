@@ -9,7 +9,8 @@ from pathlib import Path
 from PIL import Image
 
 from coordconv_apps.compare.extension import Extension, Row
-from coordconv_apps.compare.results import Result, arms_of
+from coordconv_apps.compare.gather import pictures_by_arm
+from coordconv_apps.compare.results import Result
 
 PICTURES = ("centers", "samples", "walks")  # pictures that the report shows for all arms, one below the other
 COVERAGE, REAL_COVERAGE = "test/coverage", "test/floor/coverage"
@@ -22,25 +23,11 @@ def extend(results: Sequence[Result]) -> Extension:
     finished = [result for result in results if not result.error]
     ratios = {r.job: r.metrics[COVERAGE] / r.metrics[REAL_COVERAGE] for r in finished if r.metrics.get(REAL_COVERAGE)}
     rows = [Row("coverage / that of real data", ratios, ".3f")] if ratios else []
-    figures, notes = {}, []
-    arms = arms_of(results)
-    seeds = set.intersection(*({r.job.seed for r in finished if r.job.arm == arm} for arm in arms))
-    if seeds:
-        seed = min(seeds)
-        by_arm = {result.job.arm: result for result in finished if result.job.seed == seed}
-        for name in PICTURES:
-            paths = [path for arm in arms if (path := _find_picture(by_arm[arm], name)) is not None]
-            if len(paths) == len(arms):
-                figures[name] = _stack(paths)
-        if figures:
-            notes.append(f"pictures of seed {seed}, from top to bottom: {', '.join(arms)}")
+    seed, by_arm = pictures_by_arm(results)
+    paths = {name: [own[name] for own in by_arm.values() if name in own] for name in PICTURES}
+    figures = {name: _stack(own) for name, own in paths.items() if own and len(own) == len(by_arm)}
+    notes = [f"pictures of seed {seed}, from top to bottom: {', '.join(by_arm)}"] if figures else []
     return Extension(rows, notes, figures)
-
-
-def _find_picture(result: Result, name: str) -> Path | None:
-    """Return a picture from the run's test, or else from its training; None if there is none."""
-    paths = (folder / "pictures" / f"{name}.png" for folder in reversed(result.folders))
-    return next((path for path in paths if path.is_file()), None)
 
 
 def _stack(paths: Sequence[Path]) -> bytes:

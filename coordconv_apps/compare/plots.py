@@ -1,6 +1,5 @@
 """The figure of a comparison: learning curves, the test metric of each run, and a picture of each arm."""
 
-import math
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -12,7 +11,7 @@ from coordconv_apps.compare.gather import curves_by_name, final_values, headline
 from coordconv_apps.compare.results import Result, arms_of
 from coordconv_apps.compare.tables import headline_metric
 from coordconv_apps.report.charts import ARM_COLOURS, draw_curves, draw_final
-from coordconv_apps.report.curves import Curve, worth_drawing
+from coordconv_apps.report.curves import worth_drawing
 from coordconv_apps.utils.plotting import as_png
 
 if TYPE_CHECKING:
@@ -43,7 +42,7 @@ def plot_results(results: Sequence[Result], title: str = "") -> bytes:
     figure = Figure(figsize=(WIDTH, sum(heights)), layout="constrained")
     rows = iter(figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0])
     left, right = next(rows).subplots(1, 2, width_ratios=(3, 2))
-    draw_curves(left, _headline_curves(results), headline or "")
+    draw_curves(left, curves.get(headline or "", {}), headline or "")
     draw_final(right, final_values(results, headline_metric(finished)), headline_metric(finished))
     if others:
         for axes, name in zip(next(rows).subplots(1, len(others), squeeze=False)[0], others, strict=True):
@@ -64,16 +63,6 @@ def _others(names: Sequence[str]) -> list[str]:
 
 def _label(arm: str, count: int) -> str:
     return f"{arm} ({count} seed{'' if count == 1 else 's'})"
-
-
-def _headline_curves(results: Sequence[Result]) -> dict[str, list[Curve]]:
-    """Return the curves of the headline metric by arm; all arms are there."""
-    found: dict[str, list[Curve]] = {arm: [] for arm in arms_of(results)}
-    for result in results:
-        points = {epoch + 1.0: value for epoch, value in result.curve.items() if math.isfinite(value)}
-        if points and not result.error:
-            found[result.job.arm].append(Curve("epoch", list(points), list(points.values())))
-    return found
 
 
 def _first_pictures(results: Sequence[Result]) -> dict[str, Image.Image]:

@@ -22,7 +22,6 @@ class Result:
     seconds: float | None = None  # of training
     epochs: int | None = None  # of training
     headline: str | None = None  # the validation metric to draw
-    curve: dict[int, float] = field(default_factory=dict)  # that metric by epoch
     folders: tuple[Path, ...] = ()  # of the training and of the test
     device: str = ""  # where it was trained
     mode: str | None = None  # `max` if large values of the headline metric are good, `min` if small ones are
@@ -60,7 +59,6 @@ def collect(plan: Plan, job: Job, error: str = "") -> Result:
     fit, test = plan.fitted(job), plan.tested(job)
     training = read_summary(fit) if fit is not None else {}
     tested = read_summary(test) if test is not None else {}
-    headline = training.get("headline") or (training.get("best") or {}).get("metric")
     return Result(
         job=job,
         error=error,
@@ -68,8 +66,7 @@ def collect(plan: Plan, job: Job, error: str = "") -> Result:
         parameters=training.get("parameters"),
         seconds=training.get("seconds"),
         epochs=training.get("epochs"),
-        headline=headline,
-        curve=read_curve(fit, headline) if fit is not None and headline else {},
+        headline=training.get("headline") or (training.get("best") or {}).get("metric"),
         folders=tuple(folder for folder in (fit, test) if folder is not None),
         device=str(training.get("device", "")),
         mode=training.get("monitor_mode"),

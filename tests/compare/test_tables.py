@@ -1,6 +1,7 @@
 """Tables of a comparison: the differences of arms, their intervals, and the notes under them."""
 
-import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -88,21 +89,26 @@ def test_every_arm_has_a_colour() -> None:
     assert set(ARM_COLOURS) == set(ARMS)
 
 
-def test_a_plot_without_validations_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def validated(folder: Path, epochs: Sequence[int]) -> Result:
+    """Return a run that logged its headline metric in some epochs."""
+    rows = "".join(f"{epoch},{epoch},0.4\n" for epoch in epochs)
+    (folder / "metrics.csv").write_text(f"epoch,step,val/iou\n{rows}")
+    return Result(Job("none", 0), metrics={"test/iou": 0.5}, headline="val/iou", folders=(folder,))
+
+
+def test_a_plot_without_validations_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     texts: list[list[str]] = []
     monkeypatch.setattr(plots, "as_png", lambda figure: texts.append([t.get_text() for t in figure.axes[0].texts]))
-    result = Result(Job("none", 0), metrics={"test/iou": 0.5}, headline="val/iou")
-    plots.plot_results([result])
-    plots.plot_results([dataclasses.replace(result, curve={0: 0.4})])
+    for epochs in ([], [0]):
+        plots.plot_results([validated(tmp_path, epochs)])
     assert texts == [["no run logged a validation"], []]
 
 
 @pytest.mark.parametrize(("epochs", "shown"), [([0], (0, 2)), ([7], (7, 9)), ([0, 1], (0.95, 2.05))])
 def test_the_axis_of_a_single_epoch_shows_whole_epochs(
-    monkeypatch: pytest.MonkeyPatch, epochs: list[int], shown: tuple[float, float]
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, epochs: list[int], shown: tuple[float, float]
 ) -> None:
     limits: list[tuple[float, float]] = []
     monkeypatch.setattr(plots, "as_png", lambda figure: limits.append(figure.axes[0].get_xlim()))
-    result = Result(Job("none", 0), metrics={"test/iou": 0.5}, headline="val/iou", curve=dict.fromkeys(epochs, 0.4))
-    plots.plot_results([result])
+    plots.plot_results([validated(tmp_path, epochs)])
     assert limits == [pytest.approx(shown)]
