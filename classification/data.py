@@ -41,23 +41,30 @@ from coordconv_apps.data.datamodule import DataModule
 from coordconv_apps.data.downloads import data_root
 from coordconv_apps.data.image_files import ImageFiles, OnBadImage, open_images
 from coordconv_apps.data.loaders import TrainLoader
-from coordconv_apps.utils.argument_checks import Allowed, check_ranges, one_of, optional_path
+from coordconv_apps.utils.argument_checks import (
+    BELOW_ONE,
+    COUNT,
+    POSITIVE_INT,
+    Allowed,
+    check_ranges,
+    one_of,
+    optional_path,
+)
 from coordconv_apps.utils.seeds import mix_seeds
 
 Source = Literal["folder", "digits", "cifar10", "cifar100", "imagenet"]
 
 
-_AT_LEAST_1: Allowed = (lambda value: value >= 1), "an integer of at least 1"
 _ALLOWED: dict[str, Allowed] = {
     **AUGMENTATION_ALLOWED,
     "source": one_of(Source),
     "on_bad_image": one_of(OnBadImage),
-    **dict.fromkeys(("image_size", "eval_size", "eval_resize", "repeats", "eval_batch_size"), _AT_LEAST_1),
-    "split_seed": (lambda value: value >= 0, "an integer of at least 0"),
+    **dict.fromkeys(("image_size", "eval_size", "eval_resize", "repeats", "eval_batch_size"), POSITIVE_INT),
+    "split_seed": COUNT,
     **dict.fromkeys(("mixup", "cutmix"), (lambda value: 0 <= value < float("inf"), "at least 0")),
     "mean": (lambda value: len(value) == 3 and 0 <= min(value) <= max(value) <= 1, "three numbers in [0, 1]"),
     "std": (lambda value: len(value) == 3 and min(value) > 0, "three numbers above 0"),
-    "val_fraction": (lambda value: 0 <= value < 1, "in [0, 1)"),
+    "val_fraction": BELOW_ONE,
 }
 
 
@@ -263,7 +270,7 @@ class ClassificationData(DataModule):
         source = self._get_source()
         images = source.images(split)
         while source.messages:
-            self._print(source.messages.pop(0))
+            self.print_once(source.messages.pop(0))
         return images
 
     def _get_predict_files(self) -> ImageFiles:
@@ -273,9 +280,5 @@ class ClassificationData(DataModule):
                 raise ValueError(f"{argument}=null: predict needs an image, or a folder of images")
             self._predict_files, found = open_images(place, argument, self.on_bad_image)
             self._left_out_of_predict = found.left_out
-            self._print(found.message)
+            self.print_once(found.message)
         return self._predict_files
-
-    def _print(self, line: str) -> None:
-        if line and (self.trainer is None or self.trainer.is_global_zero):
-            print(line)

@@ -111,11 +111,6 @@ class DetectionDataModule(DataModule, ABC):
         self.left_out = found.left_out
         self.print_once(found.message)
 
-    def print_once(self, line: str) -> None:
-        """Print a line, unless it is empty, on the first process."""
-        if line and (self.trainer is None or self.trainer.is_global_zero):
-            print(line)
-
     def predict_dataloader(self) -> DataLoader[ImageBatch]:
         """Return the loader of the images to predict on."""
         assert self._predict_files is not None

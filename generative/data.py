@@ -162,8 +162,7 @@ class GenerativeData(DataModule):
             return
         assert self.folder is not None
         names, self._left_out, message = find_images(self.folder, "data.folder", self.on_bad_image)
-        if message and (self.trainer is None or self.trainer.is_global_zero):
-            print(message)
+        self.print_once(message)
         sizes = _split_sizes(self.folder, len(names), self._requested_sizes)
         order = torch.randperm(len(names), generator=torch.Generator().manual_seed(mix_seeds(self.seed))).tolist()
         read_file = partial(read_square_image, size=self.image_size)

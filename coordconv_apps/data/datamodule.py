@@ -111,6 +111,11 @@ class DataModule(LightningDataModule):
         samples: SizedDataset = SeededSamples(dataset) if random_samples else dataset
         return TrainLoader(samples, batches, **shared)
 
+    def print_once(self, line: str) -> None:
+        """Print a line, unless it is empty, on the first process."""
+        if line and (self.trainer is None or self.trainer.is_global_zero):
+            print(line)
+
     def _processes(self) -> tuple[int, int]:
         """Return this process's rank and the number of processes."""
         if self.trainer is None:
