@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from coordconv_apps.data.image_files import abbreviate_names
 from coordconv_apps.utils.files import check_regular_file
 
 logger = logging.getLogger(__name__)
@@ -99,11 +100,7 @@ def load_weights(network: nn.Module, state: State, path: object, head: str) -> N
         "not in the network": [name for name in state if name not in own],
         "of another shape": [name for name in own if name in state and own[name].shape != state[name].shape],
     }
-    listed = "; ".join(f"{_some(names)} {words}" for words, names in complaints.items() if names)
+    listed = "; ".join(f"{abbreviate_names(names, 3)} {words}" for words, names in complaints.items() if names)
     if listed:
         raise ValueError(f"weights={str(path)!r}: must be of the same network: {listed}")
     network.load_state_dict(state, strict=False)
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -34,7 +34,6 @@ _NOT_DECODED = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
 """Formats that Pillow recognises but does not decode by itself."""
 
 _CHECK_THREADS = 8
-_MAX_NAMED = 5
 
 
 class ImageFileError(UserError, ValueError):
@@ -203,14 +202,14 @@ def find_unreadable(folder: Path, names: Sequence[str]) -> dict[str, str]:
         return {name: reason for name, reason in zip(names, reasons, strict=True) if reason is not None}
 
 
-def abbreviate_names(names: Sequence[str]) -> str:
-    """Join the first five names, and count the others.
+def abbreviate_names(names: Sequence[str], most: int = 5) -> str:
+    """Join the first names, and count the others.
 
     >>> abbreviate_names(["a", "b", "c", "d", "e", "f", "g"])
     'a, b, c, d, e and 2 more'
     """
-    more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
-    return ", ".join(printable(name) for name in names[:_MAX_NAMED]) + more
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(printable(name) for name in names[:most]) + more
 
 
 # ------------------------------------------------------------------ reading many

@@ -58,9 +58,9 @@ class Checkpoints(Checkpoint):
     Without any validation, ``best.ckpt`` is that of the last epoch. Each checkpoint has the command's ``config``.
     """
 
-    def __init__(self, interrupts: Interrupts | None = None, config: dict[str, Any] | None = None) -> None:
-        self.interrupts = interrupts if interrupts is not None else Interrupts()
-        self.config = config if config is not None else {}
+    def __init__(self, interrupts: Interrupts, config: dict[str, Any]) -> None:
+        self.interrupts = interrupts
+        self.config = config
         self.best: dict[str, Any] | None = None
         self._restored: RunState | None = None
         self._place: Place | None = None

@@ -11,6 +11,7 @@ from torchvision import models as tv_models
 from torchvision.models.detection import FCOS, FasterRCNN, RetinaNet
 from torchvision.ops.misc import FrozenBatchNorm2d
 
+from coordconv_apps.data.image_files import abbreviate_names
 from coordconv_apps.utils.errors import one_line
 
 logger = logging.getLogger(__name__)
@@ -147,13 +148,13 @@ def _load_detector(network: nn.Module, name: str, state: State, where: str) -> N
     fitting = {key: value for key, value in state.items() if key in own and own[key].shape == value.shape}
     left_out = [key for key in state if key in own and key not in fitting]
     if unlike := [key for key in left_out if not _depends_on_classes(key)]:
-        raise ValueError(f"{where}: must be of {name}; another shape: {_some(unlike)}")
+        raise ValueError(f"{where}: must be of {name}; another shape: {abbreviate_names(unlike, 3)}")
     optional = (".coord_weight", ".num_batches_tracked")
     if missing := [key for key in own if key not in state and not key.endswith(optional)]:
-        raise ValueError(f"{where}: must be of {name}; not in the file: {_some(missing)}")
+        raise ValueError(f"{where}: must be of {name}; not in the file: {abbreviate_names(missing, 3)}")
     network.load_state_dict(fitting, strict=False)
     if left_out:
-        logger.info("%s: new, since the number of classes differs: %s", where, _some(left_out))
+        logger.info("%s: new, since the number of classes differs: %s", where, abbreviate_names(left_out, 3))
 
 
 def _depends_on_classes(key: str) -> bool:
@@ -168,11 +169,6 @@ def _load_body(body: nn.Module, state: State, where: str) -> None:
     missing = [key for key in own if key not in trunk and not key.endswith(optional)]
     unlike = [key for key in own if key in trunk and own[key].shape != trunk[key].shape]
     if missing or unlike:
-        raise ValueError(
-            f"{where}: must be weights of this backbone; missing or of another shape: {_some(missing + unlike)}"
-        )
+        named = abbreviate_names(missing + unlike, 3)
+        raise ValueError(f"{where}: must be weights of this backbone; missing or of another shape: {named}")
     body.load_state_dict({key: value for key, value in trunk.items() if key in own}, strict=False)
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -46,7 +46,7 @@ def test_a_signal_that_was_blocked_until_the_end_is_dropped() -> None:
 
 
 def test_a_signal_while_processes_ask_one_another_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    checkpoints, trainer = Checkpoints(), cast(Trainer, SimpleNamespace(world_size=2))
+    checkpoints, trainer = Checkpoints(Interrupts(), {}), cast(Trainer, SimpleNamespace(world_size=2))
 
     def reduce(requested: Tensor, *unused: object, **options: object) -> None:
         checkpoints.interrupts.requested = signal.SIGTERM  # all processes sent 0
