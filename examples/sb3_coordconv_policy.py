@@ -6,7 +6,7 @@ falls and the paddle has to be under it when it lands. The best score is 5; rand
 Run it from the clone, about a minute for each policy on two CPU cores; any game with image observations works:
 
     python examples/sb3_coordconv_policy.py
-    python examples/sb3_coordconv_policy.py --env ALE/Pong-v5 --timesteps 10000000
+    python examples/sb3_coordconv_policy.py --env ale_py:ALE/Pong-v5 --timesteps 10000000
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ POLICIES: dict[str, str | type[ActorCriticPolicy]] = {"none": "CnnPolicy", "xy":
 def main(args: Sequence[str] | None = None) -> dict[str, float]:
     """Train an agent with each policy; print and return the mean score of each."""
     parser = argparse.ArgumentParser(description="Compare CnnPolicy with CoordConvCnnPolicy.")
-    parser.add_argument("--env", default="CoordConv/Catch-v0", help="a Gymnasium environment with image observations")
+    env_help = "a Gymnasium environment with image observations, as ID, or as MODULE:ID to import the module first"
+    parser.add_argument("--env", default="CoordConv/Catch-v0", help=env_help)
     parser.add_argument("--timesteps", type=int, default=40_000)
     parser.add_argument("--num_envs", type=int, default=16)
     parser.add_argument("--n_steps", type=int, default=64, help="steps of each environment in a rollout")

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
+import re
 from typing import TYPE_CHECKING, Any
 
+import gymnasium
 import optuna
 import pytest
 import torch
 
 from coordconv_apps.nn.coord_layer import CoordLayer
 from coordconv_apps.utils.warning_filters import filter_warnings
-from examples import sb3_contrib_algorithms, tune_with_optuna
+from examples import sb3_contrib_algorithms, sb3_coordconv_policy, tune_with_optuna
 from rl import CoordConvNatureCNN
 from rl.tasks import PPO
 
@@ -58,3 +61,10 @@ def test_optuna_continues_its_study_and_prints_a_command(tmp_path: Path, capsys:
     trained = PPO.load_from_checkpoint(tmp_path / "trial_1" / "last.ckpt")
     assert trained.hparams["lr"] == study.trials[1].params["lr"]
     assert trained.timesteps == 1024
+
+
+def test_the_game_that_the_example_of_a_policy_names_exists() -> None:
+    (name,) = re.findall(r"--env (\S+)", sb3_coordconv_policy.__doc__ or "")
+    module, _, game = name.partition(":")
+    importlib.import_module(module)
+    assert gymnasium.spec(game).id == game
