@@ -36,10 +36,6 @@ class TwoShapeDataset(Dataset[ImageBatch]):
     def __len__(self) -> int:
         return len(self.scenes.centers)
 
-    def __getitem__(self, index: int) -> ImageBatch:
-        """Return a batch of one image."""
-        return self.__getitems__([index])
-
     def __getitems__(self, indices: Sequence[int]) -> ImageBatch:
         """Return a batch of images. The data loader calls this once per batch."""
         chosen = torch.as_tensor(indices)

@@ -18,12 +18,13 @@ from rl.data import RLData
 from rl.envs.games import open_envs
 from rl.tasks import A2C, DQN, PPO
 from tests.classification import tiny as classification
+from tests.helpers.trainers import OWN_TRAINER
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = [
-    *classification.OWN_TRAINER,
+    *OWN_TRAINER,
     pytest.mark.filterwarnings("ignore:Evaluation environment is not wrapped:UserWarning"),
 ]
 

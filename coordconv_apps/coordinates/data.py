@@ -29,10 +29,6 @@ class CenterDataset(Dataset[NotSoClevrBatch]):
     def __len__(self) -> int:
         return len(self.centers)
 
-    def __getitem__(self, index: int) -> NotSoClevrBatch:
-        """Return a batch of one sample."""
-        return self.__getitems__([index])
-
     def __getitems__(self, indices: Sequence[int]) -> NotSoClevrBatch:
         """Return a batch of samples; the loader calls this once per batch."""
         return NotSoClevrBatch(self.centers[torch.as_tensor(indices)])

@@ -25,7 +25,7 @@ from coordconv_apps.runs.summary import read_summary
 from tests.classification.images import CLASSES, damage, save_classes
 from tests.classification.tiny import ARGUMENTS, NETWORK, SIZE, data, save_noise, save_parts, trainer, weights_file
 from tests.helpers import forked
-from tests.helpers.runs import assert_same, assert_same_runs, last_command, load
+from tests.helpers.runs import assert_same, assert_same_runs, last_command, load, metrics_of
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = {path.stem: path for path in sorted((ROOT / "classification" / "configs").glob("*.yaml"))}
@@ -52,11 +52,6 @@ def run_folder(runs: Path, name: str, version: int) -> Path:
 
 def newest(runs: Path, name: str = "default") -> Path:
     return last_command(runs / "classification" / name)
-
-
-def figures_of(folder: Path) -> dict[str, float]:
-    metrics: dict[str, float] = read_summary(folder)["metrics"]
-    return metrics
 
 
 @pytest.fixture
@@ -128,14 +123,14 @@ def test_config_trains_and_tests(
         (tmp_path / "trained.pth").unlink()  # a checkpoint does without
     main(["test", "--ckpt_path=best", f"--name={name}", f"--runs_dir={tmp_path}", *CPU])
     tested = newest(tmp_path, name)
-    assert set(figures_of(tested)) == {f"test/{figure}" for figure in figures}
+    assert set(metrics_of(tested)) == {f"test/{figure}" for figure in figures}
     pictures = {path.name for path in (tested / "pictures").iterdir()}
     assert pictures == {"confusion.png", "classes.png", "worst.png"}
     for picture in pictures:
         with Image.open(tested / "pictures" / picture) as image:
             image.load()
     if name == "quickstart":
-        assert figures_of(tested)["test/accuracy"] > 0.3, "ten classes"
+        assert metrics_of(tested)["test/accuracy"] > 0.3, "ten classes"
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -158,7 +153,7 @@ def test_both_arms_start_with_the_outputs_of_the_trained_weights(tmp_path: Path,
     for arm, where in (("none", "stem"), ("xyr", "stem"), ("xy", "all")):
         own = [f"--model.weights={weights}", f"--model.coords={arm}", f"--model.where={where}"]
         main([*arguments, *own, *SIZES, *CPU])
-        figures.append(figures_of(newest(tmp_path)))
+        figures.append(metrics_of(newest(tmp_path)))
     assert abs(figures[0]["val/loss"] - np.log(3)) > 0.01, "a test of nothing else"
     for other in figures[1:]:
         assert other == pytest.approx(figures[0], abs=1e-5)
@@ -177,7 +172,7 @@ def test_a_checkpoint_does_without_the_weights_that_its_training_started_from(tm
     recorded = yaml.safe_load((first / "config.yaml").read_text())["model"]["init_args"]
     assert recorded["weights"] == str(weights)
     main(["test", "--ckpt_path=last", f"--runs_dir={tmp_path}", *CPU])
-    assert set(figures_of(newest(tmp_path))) == {f"test/{figure}" for figure in FIGURES}
+    assert set(metrics_of(newest(tmp_path))) == {f"test/{figure}" for figure in FIGURES}
     main(["export", "--ckpt_path=last", f"--runs_dir={tmp_path}", "--format=plain", *CPU])
     plain = torch.export.load(newest(tmp_path) / "export" / "network_plain.pt2").module()
     # Lightning's own way to open a checkpoint does without, too.
@@ -228,8 +223,8 @@ def test_a_resumed_training_equals_an_uninterrupted_one(
         saved, own = load(whole, name), "network.classifier.1.weight"
         assert not torch.equal(saved["state_dict"][own], saved["current_model_state"][own])
     main(["validate", f"--runs_dir={tmp_path}/whole", "--ckpt_path=last", *CPU])
-    of_fit = figures_of(whole)
-    assert figures_of(newest(tmp_path / "whole")) == pytest.approx(
+    of_fit = metrics_of(whole)
+    assert metrics_of(newest(tmp_path / "whole")) == pytest.approx(
         {name: value for name, value in of_fit.items() if name.startswith("val/")}, abs=1e-6
     )
 
@@ -313,7 +308,7 @@ def test_two_processes_end_with_the_same_weights(pair: Path) -> None:
 @pytest.mark.filterwarnings("ignore:.*not a readable image")
 def test_two_processes_give_the_figures_of_one(pair: Path) -> None:
     main(["validate", f"--runs_dir={pair}", "--ckpt_path=last", *CPU, "--trainer.strategy=auto"])
-    of_one, of_two = figures_of(newest(pair)), figures_of(run_folder(pair, "default", 0))
+    of_one, of_two = metrics_of(newest(pair)), metrics_of(run_folder(pair, "default", 0))
     assert set(of_one) == {f"val/{figure}" for figure in FIGURES}
     assert of_one == pytest.approx({name: of_two[name] for name in of_one}, rel=1e-5, abs=1e-6)
     assert of_one["val/accuracy"] * 10 == pytest.approx(round(of_one["val/accuracy"] * 10)), "of ten pictures"
@@ -402,7 +397,7 @@ def test_a_network_is_evaluated_at_another_size(trained: Path, folder: Path, eva
     labels = torch.tensor([0] * 4 + [1] * 4 + [2] * 3)
     with torch.no_grad():
         loss = torch.nn.functional.cross_entropy(task.network(images), labels)
-    assert figures_of(newest(trained, "a"))["val/loss"] == pytest.approx(float(loss), rel=1e-4)
+    assert metrics_of(newest(trained, "a"))["val/loss"] == pytest.approx(float(loss), rel=1e-4)
     assert abs(loss - np.log(3)) > 0.01, "a test of nothing else"
 
 
@@ -411,7 +406,7 @@ def test_the_same_classes_elsewhere_are_tested(trained: Path, tmp_path: Path) ->
     save_noise(tmp_path / "train", dict.fromkeys(CLASSES, 2), seed=3)
     save_noise(tmp_path / "val", dict.fromkeys(CLASSES, 1), seed=4)
     main(["test", "--name=a", f"--runs_dir={trained}", "--ckpt_path=best", f"--data.root={tmp_path}", *CPU])
-    accuracy = figures_of(newest(trained, "a"))["test/accuracy"]
+    accuracy = metrics_of(newest(trained, "a"))["test/accuracy"]
     assert accuracy * 3 == pytest.approx(round(accuracy * 3))
 
 

@@ -22,7 +22,6 @@ from coordconv_apps.runs.summary import read_summary
 from tests.classification.images import damage
 from tests.classification.tiny import (
     ARGUMENTS,
-    OWN_TRAINER,
     SIZE,
     data,
     save_noise,
@@ -32,6 +31,7 @@ from tests.classification.tiny import (
     weights_file,
 )
 from tests.helpers.runs import last_command
+from tests.helpers.trainers import OWN_TRAINER
 
 pytestmark = OWN_TRAINER
 

@@ -18,7 +18,8 @@ from classification.transforms import IMAGENET_MEAN, IMAGENET_STD
 from coordconv_apps import CoordConv2d
 from coordconv_apps.training.weight_averaging import Averaging
 from tests.classification.images import damage
-from tests.classification.tiny import OWN_TRAINER, SIZE, data, save_parts, task, trainer, weights_file
+from tests.classification.tiny import SIZE, data, save_parts, task, trainer, weights_file
+from tests.helpers.trainers import OWN_TRAINER
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pytest
 import torch
-from lightning.pytorch import Trainer
 from PIL import Image
 from torch import nn
 from torchvision.models import get_model
@@ -15,6 +14,7 @@ from torchvision.models import get_model
 from classification.data import ClassificationData
 from classification.tasks import Classifier
 from tests.classification.images import CLASSES
+from tests.helpers.trainers import own_trainer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,13 +24,6 @@ NETWORK: dict[str, Any] = {"network": "mobilenet_v2", "network_args": {"width_mu
 ARGUMENTS = ["--model.network=mobilenet_v2", "--model.network_args={width_mult: 0.1}"]
 SIZE = 16
 """Of the images to train on. The pictures have 24 x 20 pixels."""
-
-OWN_TRAINER = [
-    # Of a tiny run with Lightning's own trainer, none of which says anything about the task.
-    pytest.mark.filterwarnings("ignore:The .* does not have many workers"),
-    pytest.mark.filterwarnings("ignore:The number of training batches"),
-    pytest.mark.filterwarnings("ignore:.*`isinstance.treespec, LeafSpec.` is deprecated"),
-]
 
 
 def save_noise(folder: Path, counts: dict[str, int], seed: int = 0) -> Path:
@@ -84,16 +77,4 @@ def data(root: Path, **arguments: Any) -> ClassificationData:  # noqa: ANN401  #
     return ClassificationData(**(small | arguments))
 
 
-def trainer(folder: Path, **arguments: Any) -> Trainer:  # noqa: ANN401  # handed on as they are
-    settings: dict[str, Any] = {"max_epochs": 1, "num_sanity_val_steps": 0, "limit_val_batches": 0}
-    return Trainer(
-        default_root_dir=folder,
-        accelerator="cpu",
-        devices=1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        **(settings | arguments),
-    )
+trainer = partial(own_trainer, max_epochs=1, limit_val_batches=0)

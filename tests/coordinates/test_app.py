@@ -15,7 +15,7 @@ from coordconv_apps.coordinates.tasks import CoordinateClassification
 from coordconv_apps.runs.summary import read_summary
 from tests.coordinates.harness import METRICS, TASKS, make_task
 from tests.helpers import forked
-from tests.helpers.runs import last_command
+from tests.helpers.runs import assert_same, last_command, load
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted((ROOT / "coordconv_apps" / "coordinates" / "configs").glob("*.yaml"))
@@ -56,12 +56,6 @@ def metrics_of(folder: Path) -> dict[str, float]:
     """All metrics but those that tell of time."""
     metrics: dict[str, float] = summary_of(folder)["metrics"]
     return {name: value for name, value in metrics.items() if not name.endswith(("seconds", "time_to_perfect"))}
-
-
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    checkpoint = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
-    state: dict[str, torch.Tensor] = checkpoint["state_dict"]
-    return state
 
 
 # ------------------------------------------------------------------ shipped configs
@@ -126,8 +120,7 @@ def test_same_seed_gives_the_same_figures(tmp_path: Path, arguments: list[str]) 
     one, same, other = (run_folder(tmp_path, "default", version) for version in range(3))
     assert metrics_of(one) == metrics_of(same)
     assert metrics_of(one)["train/loss"] != metrics_of(other)["train/loss"]
-    for name, weight in weights(one).items():
-        assert torch.equal(weight, weights(same)[name])
+    assert_same(load(one)["state_dict"], load(same)["state_dict"])
 
 
 @pytest.mark.parametrize("loss", ["sampled", "full"])
@@ -143,7 +136,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one(tmp_path: Path, loss: st
     assert fit("parts", 2, "--ckpt_path=last") == parts
     assert summary_of(parts)["epochs"] == 2
     assert metrics_of(parts) == metrics_of(whole)
-    one, other = weights(parts), weights(whole)
+    one, other = load(parts)["state_dict"], load(whole)["state_dict"]
     assert one.keys() == other.keys()
     for name, weight in one.items():
         assert torch.equal(weight, other[name]), name

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch import seed_everything
 from torch import nn
 
 from coordconv_apps.coordinates.data import NotSoClevrBatch, NotSoClevrData
@@ -14,12 +14,10 @@ from coordconv_apps.coordinates.models import GrowingNet, PixelClassifier, Posit
 from coordconv_apps.coordinates.not_so_clevr import all_centers, one_hot, render
 from coordconv_apps.coordinates.tasks import CoordinateTask, base
 from tests.coordinates.harness import METRICS, TASKS, TaskName, make_task
+from tests.helpers.trainers import OWN_TRAINER, own_trainer
 
 pytestmark = [
-    # Of a tiny run with Lightning's own trainer, none of which says anything about the task.
-    pytest.mark.filterwarnings("ignore:The .* does not have many workers"),
-    pytest.mark.filterwarnings("ignore:The number of training batches"),
-    pytest.mark.filterwarnings("ignore:.*`isinstance.treespec, LeafSpec.` is deprecated"),
+    *OWN_TRAINER,
     # Of training steps without a trainer.
     pytest.mark.filterwarnings("ignore:You are trying to `self.log"),
 ]
@@ -34,21 +32,6 @@ def task(name: TaskName = "classification", **arguments: Any) -> CoordinateTask:
 
 def data(**arguments: Any) -> NotSoClevrData:  # noqa: ANN401  # handed on as they are
     return NotSoClevrData(**{"split": "quadrant", "canvas_size": 8, "square_size": 3, **arguments})
-
-
-def trainer(folder: Path, **arguments: Any) -> Trainer:  # noqa: ANN401  # handed on as they are
-    return Trainer(
-        default_root_dir=folder,
-        accelerator="cpu",
-        devices=1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-        **arguments,
-    )
 
 
 def all_samples() -> NotSoClevrBatch:
@@ -124,7 +107,7 @@ def test_both_sets_are_evaluated(tmp_path: Path, name: Any) -> None:  # noqa: AN
     with torch.no_grad():
         for parameter in one.network.parameters():  # away from an empty picture
             parameter.add_(0.2 * torch.randn_like(parameter))
-    run = trainer(tmp_path)
+    run = own_trainer(tmp_path)
     tested: dict[str, float] = {}
     for logged in run.test(one, squares, verbose=False):
         tested |= logged
@@ -165,7 +148,7 @@ def test_the_best_checkpoint_goes_by_the_training_set_alone(
 ) -> None:
     one = task(name)
     assert (one.monitor, one.monitor_mode, one.headline) == (monitor, mode, headline)
-    run = trainer(tmp_path, max_epochs=1)
+    run = own_trainer(tmp_path, max_epochs=1)
     run.fit(one, data())
     assert {monitor, headline, "val/seconds", "train/loss"} <= set(run.callback_metrics)
 
@@ -195,7 +178,7 @@ def test_a_step_lowers_the_loss(tmp_path: Path, name: Any, arguments: dict[str, 
         return one.train().training_loss(squares.centers.train).item()
 
     before = loss()
-    trainer(tmp_path, max_steps=1, limit_val_batches=0).fit(one, squares)
+    own_trainer(tmp_path, max_steps=1, limit_val_batches=0).fit(one, squares)
     assert loss() < before
 
 
@@ -204,7 +187,7 @@ def test_a_step_of_the_sampled_loss_lowers_the_full_one(tmp_path: Path) -> None:
     one, squares = task(loss="sampled", near=1, others=32, lr=1e-3), data(batch_size=100)
     centers = squares.centers.train
     before = full_cross_entropy(one(centers), centers)
-    trainer(tmp_path, max_steps=3, limit_val_batches=0).fit(one, squares)
+    own_trainer(tmp_path, max_steps=3, limit_val_batches=0).fit(one, squares)
     assert full_cross_entropy(one(centers), centers) < before
 
 
@@ -214,7 +197,7 @@ def test_other_precisions_train(tmp_path: Path, name: Any, precision: Any) -> No
     seed_everything(0)
     one = task(name, **SAMPLED if name == "classification" else {})
     before = [parameter.detach().clone() for parameter in one.network.parameters()]
-    run = trainer(tmp_path, max_epochs=1, precision=precision)
+    run = own_trainer(tmp_path, max_epochs=1, precision=precision)
     run.fit(one, data())
     assert run.callback_metrics[one.monitor].isfinite()
     assert run.callback_metrics["train/loss"].isfinite()
@@ -232,7 +215,7 @@ def test_same_seed_gives_the_same_weights(tmp_path: Path, name: Any) -> None:  #
     for seed in (1, 1, 2):
         seed_everything(seed)
         one = task(name, **SAMPLED if name == "classification" else {})
-        trainer(tmp_path, max_epochs=1, limit_val_batches=0).fit(one, data())
+        own_trainer(tmp_path, max_epochs=1, limit_val_batches=0).fit(one, data())
         states.append(torch.cat([p.detach().flatten() for p in one.network.parameters()]))
     assert torch.equal(states[0], states[1])
     assert not torch.equal(states[0], states[2])
@@ -243,7 +226,7 @@ def test_same_seed_gives_the_same_weights(tmp_path: Path, name: Any) -> None:  #
 )
 def test_weight_decay_is_for_the_weights_of_layers(tmp_path: Path, name: Any, network: Any) -> None:  # noqa: ANN401
     one = task(name, network=network, weight_decay=0.25, lr=0.125, beta2=0.5)
-    run = trainer(tmp_path, max_steps=1, limit_val_batches=0)
+    run = own_trainer(tmp_path, max_steps=1, limit_val_batches=0)
     run.fit(one, data())
     (optimizer,) = run.optimizers
     assert isinstance(optimizer, torch.optim.Adam)
@@ -266,7 +249,7 @@ def test_weights_without_a_gradient_shrink(tmp_path: Path) -> None:
     seed_everything(0)
     one = task(weight_decay=1e9, lr=0.01)  # the gradient is nothing against it: Adam's first step has the length lr
     before = {name: p.detach().clone() for name, p in one.network.named_parameters()}
-    trainer(tmp_path, max_steps=1, limit_val_batches=0).fit(one, data())
+    own_trainer(tmp_path, max_steps=1, limit_val_batches=0).fit(one, data())
     for name, parameter in one.network.named_parameters():
         if parameter.dim() > 1:
             torch.testing.assert_close(parameter.detach(), before[name] - 0.01 * before[name].sign())
@@ -306,7 +289,7 @@ def test_the_same_network_without_coordinates_is_trained_as_with_them() -> None:
 
 def test_the_rate_follows_its_schedule(tmp_path: Path) -> None:
     one = task(schedule="step", lr=1.0, lr_milestones=[0.5], lr_gamma=0.25)
-    run = trainer(tmp_path, max_steps=3, limit_val_batches=0)
+    run = own_trainer(tmp_path, max_steps=3, limit_val_batches=0)
     run.fit(one, data(batch_size=8))
     assert run.optimizers[0].param_groups[0]["lr"] == 0.25
 
@@ -318,7 +301,7 @@ def test_the_rate_follows_its_schedule(tmp_path: Path) -> None:
 def test_a_training_ends_when_both_sets_are_perfect(tmp_path: Path, loss: Any, split: Any) -> None:  # noqa: ANN401
     seed_everything(0)
     one = task(loss=loss, near=1, others=16, lr=0.01)
-    run = trainer(tmp_path, max_epochs=300)
+    run = own_trainer(tmp_path, max_epochs=300)
     run.fit(one, data(split=split))
     logged = {name: float(value) for name, value in run.callback_metrics.items()}
     assert 1 < run.current_epoch < 300
@@ -348,7 +331,7 @@ def test_what_is_perfect_depends_on_the_task(
 ) -> None:
     one = task(name)
     perfect_from(2, one, monkeypatch)
-    run = trainer(tmp_path, max_epochs=5)
+    run = own_trainer(tmp_path, max_epochs=5)
     run.fit(one, data())
     assert run.current_epoch == 3
     assert run.callback_metrics["epochs_to_perfect"] == 3
@@ -357,7 +340,7 @@ def test_what_is_perfect_depends_on_the_task(
 def test_one_perfect_set_is_not_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one = task()
     perfect_from(0, one, monkeypatch, test_set=False)
-    run = trainer(tmp_path, max_epochs=2)
+    run = own_trainer(tmp_path, max_epochs=2)
     run.fit(one, data())
     assert run.current_epoch == 2
     assert "epochs_to_perfect" not in run.callback_metrics
@@ -368,7 +351,7 @@ def test_a_training_goes_on_if_asked_to_and_keeps_its_first_time(
 ) -> None:
     one = task(stop_when_perfect=False)
     perfect_from(1, one, monkeypatch)
-    run = trainer(tmp_path, max_epochs=4)
+    run = own_trainer(tmp_path, max_epochs=4)
     run.fit(one, data())
     logged = {name: float(value) for name, value in run.callback_metrics.items()}
     assert run.current_epoch == 4
@@ -379,7 +362,7 @@ def test_a_training_goes_on_if_asked_to_and_keeps_its_first_time(
 def test_evaluation_alone_has_no_clock_and_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one = task()
     perfect_from(0, one, monkeypatch)
-    run = trainer(tmp_path)
+    run = own_trainer(tmp_path)
     run.validate(one, data(), verbose=False)
     assert not {"val/seconds", "time_to_perfect", "epochs_to_perfect"} & set(run.callback_metrics)
     assert not run.should_stop
@@ -390,7 +373,7 @@ def test_exact_batch_norms_see_the_whole_training_set(tmp_path: Path) -> None:
     for exact in (False, True):
         seed_everything(0)
         one = task(coords="none", network="deconv", exact_batch_norm=exact)
-        run, on = trainer(tmp_path, max_epochs=1), data()
+        run, on = own_trainer(tmp_path, max_epochs=1), data()
         run.fit(one, on)
         assert isinstance(one.network, GrowingNet)
         first, norm = one.network.layers[0], one.network.layers[1]
@@ -414,7 +397,7 @@ def test_exact_batch_norms_see_batches_that_are_like_the_whole_set(
         monkeypatch.setattr(base, "STATISTICS_BATCH", size)
         seed_everything(0)
         one = task(coords="none", network="deconv", canvas_size=32, exact_batch_norm=True)
-        trainer(tmp_path, max_epochs=1, limit_train_batches=1).fit(one, data(canvas_size=32))
+        own_trainer(tmp_path, max_epochs=1, limit_train_batches=1).fit(one, data(canvas_size=32))
         assert isinstance(one.network, GrowingNet)
         norm = one.network.layers[1]
         assert isinstance(norm, nn.BatchNorm2d)
@@ -455,7 +438,7 @@ def test_data_must_be_those_of_the_network(
     tmp_path: Path, own: dict[str, Any], there: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message) as error:
-        trainer(tmp_path, max_epochs=1).fit(task("rendering", **own), data(**there))
+        own_trainer(tmp_path, max_epochs=1).fit(task("rendering", **own), data(**there))
     assert "\n" not in str(error.value)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import resource
-import socket
 import struct
 import time
 import warnings
@@ -20,6 +19,7 @@ from PIL import Image, features
 from coordconv_apps.data.image_decoding import read_image
 from coordconv_apps.data.image_files import ImageFiles, find_images
 from detection.gray_images import read_gray, read_idx
+from tests.data.damage import damaged, special_files
 
 FORMATS = {"png": "PNG", "jpg": "JPEG", "gif": "GIF", "bmp": "BMP", "tif": "TIFF", "webp": "WEBP", "ppm": "PPM"}
 FORMATS |= {"tga": "TGA", "pcx": "PCX", "sgi": "SGI", "ico": "ICO"}
@@ -34,14 +34,6 @@ def whole(kind: str) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, kind)
     return buffer.getvalue()
-
-
-def flipped(content: bytes, seed: int) -> bytes:
-    """Change twenty bytes."""
-    rng, changed = np.random.default_rng(seed), bytearray(content)
-    for place in rng.integers(0, len(content), 20):
-        changed[place] ^= int(rng.integers(1, 256))
-    return bytes(changed)
 
 
 def huge_files() -> dict[str, bytes]:
@@ -64,33 +56,18 @@ def huge_files() -> dict[str, bytes]:
     }
 
 
-@pytest.fixture
-def damaged(tmp_path: Path) -> Path:
+@pytest.fixture(name="damaged")
+def damaged_folder(tmp_path: Path) -> Path:
     """A folder of damaged files and one good one."""
     folder = tmp_path / "images"
     folder.mkdir()
     for suffix, kind in FORMATS.items():
-        content = whole(kind)
-        files = {f"cut{percent}": content[: len(content) * percent // 100] for percent in (1, 5, 20, 50, 80, 95, 99)}
-        files |= {f"flip{seed}": flipped(content, seed) for seed in range(8)}
-        files |= {"empty": b"", "zeros": bytes(500), "text": b"<html>not found</html>", "other": whole("PNG")[:60]}
-        files |= {"magic": b"XX" + content[2:]}
-        for name, data in files.items():
+        for name, data in (damaged(whole(kind)) | {"other": whole("PNG")[:60]}).items():
             (folder / f"{name}.{suffix}").write_bytes(data)
     for suffix, data in huge_files().items():
         (folder / f"huge.{suffix}").write_bytes(data)
-    for name in ("new\nline.png", os.fsdecode(b"\xff\xfe.png"), "n" * 250 + ".png", " .png", "'\".png"):
-        (folder / name).write_bytes(b"no image")
-    for name, other in (("one.png", "two.png"), ("two.png", "one.png"), ("gone.png", "nowhere"), ("up", "..")):
-        (folder / name).symlink_to(other)
-    (folder / "zero.png").symlink_to("/dev/zero")
-    os.mkfifo(folder / "pipe.png")
+    special_files(folder, ".png")
     os.mkfifo(folder / "pipe")
-    with socket.socket(socket.AF_UNIX) as bound:
-        here = Path.cwd()
-        os.chdir(folder)  # the name of a socket is limited to 100 characters
-        bound.bind("socket.png")
-        os.chdir(here)
     Image.new("RGB", (5, 5)).save(folder / "good.png")
     return folder
 

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 import torch
-from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch import seed_everything
 from torch import Tensor
 from torchmetrics.detection import MeanAveragePrecision
 
@@ -20,6 +20,7 @@ from detection.metrics import KeptBoxIoU, TrueBoxIoU
 from detection.models.detectors import detect
 from detection.models.paper_faster_rcnn import PaperFasterRCNN, ProposalNetwork
 from detection.tasks import FasterRCNN, RegionProposals
+from tests.helpers.trainers import OWN_TRAINER, own_trainer
 
 Kind = type[FasterRCNN] | type[RegionProposals]
 KINDS = (FasterRCNN, RegionProposals)
@@ -31,32 +32,12 @@ def make(kind: Kind, **arguments: Any) -> Any:  # noqa: ANN401  # a task of this
 
 Dicts = list[dict[str, Tensor]]
 
-pytestmark = [
-    # Lightning's warnings about a tiny run say nothing about the task.
-    pytest.mark.filterwarnings("ignore:The .* does not have many workers"),
-    pytest.mark.filterwarnings("ignore:The number of training batches"),
-    pytest.mark.filterwarnings("ignore:.*`isinstance.treespec, LeafSpec.` is deprecated"),
-]
+pytestmark = OWN_TRAINER
 
 
 def data(**arguments: Any) -> DetectionData:  # noqa: ANN401  # handed on as they are
     sizes = {"num_train": 8, "num_val": 6, "num_test": 6, "batch_size": 4}
     return DetectionData(source="uci", **{**sizes, **arguments})
-
-
-def trainer(folder: Path, **arguments: Any) -> Trainer:  # noqa: ANN401  # handed on as they are
-    return Trainer(
-        default_root_dir=folder,
-        accelerator="cpu",
-        devices=1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-        **arguments,
-    )
 
 
 def batch_of(*counts: int, size: int = 64) -> DetectionBatch:
@@ -130,7 +111,7 @@ def test_logged_values_are_those_of_the_metrics(tmp_path: Path) -> None:
     for name, parameter in task.named_parameters():
         if name.endswith("cls_score.weight"):
             torch.nn.init.normal_(parameter, std=0.3)
-    (logged,) = trainer(tmp_path).test(task, datamodule, verbose=False)
+    (logged,) = own_trainer(tmp_path).test(task, datamodule, verbose=False)
     kept, proposed = KeptBoxIoU(), KeptBoxIoU()
     recall, precision = TrueBoxIoU(), MeanAveragePrecision(backend="faster_coco_eval")
     task.eval()
@@ -150,14 +131,14 @@ def test_logged_values_are_those_of_the_metrics(tmp_path: Path) -> None:
 
 
 def test_region_proposals_log_their_metrics(tmp_path: Path) -> None:
-    (logged,) = trainer(tmp_path).validate(RegionProposals(), data(), verbose=False)
+    (logged,) = own_trainer(tmp_path).validate(RegionProposals(), data(), verbose=False)
     assert set(logged) == {"val/iou_proposals", "val/recall_iou"}
     assert all(0 < value < 1 for value in logged.values())
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_canvases_without_a_digit_train_and_evaluate(tmp_path: Path, kind: Kind) -> None:
-    run = trainer(tmp_path, max_epochs=1)
+    run = own_trainer(tmp_path, max_epochs=1)
     run.fit(make(kind, coords="xy"), data(digits=0))
     values = {name: float(value) for name, value in run.callback_metrics.items()}
     assert values["val/recall_iou"] == 0
@@ -174,7 +155,7 @@ def test_same_seed_gives_the_same_weights(tmp_path: Path, kind: Kind) -> None:
     for seed in (1, 1, 2):
         seed_everything(seed)
         task = make(kind, coords="xy")
-        trainer(tmp_path, max_epochs=1, limit_val_batches=0).fit(task, data())
+        own_trainer(tmp_path, max_epochs=1, limit_val_batches=0).fit(task, data())
         states.append(torch.cat([p.detach().flatten() for p in task.network.parameters()]))
     assert torch.equal(states[0], states[1])
     assert not torch.equal(states[0], states[2])
@@ -192,7 +173,7 @@ def test_training_lowers_the_loss(tmp_path: Path) -> None:
             return float(torch.stack(list(task.losses(batch).values())).sum())
 
     before = loss()
-    trainer(tmp_path, max_epochs=25, limit_val_batches=0).fit(task, datamodule)
+    own_trainer(tmp_path, max_epochs=25, limit_val_batches=0).fit(task, datamodule)
     task.train()
     assert loss() < 0.6 * before
 
@@ -208,7 +189,7 @@ def test_training_lowers_the_loss(tmp_path: Path) -> None:
 def test_optimizers_get_their_settings(
     tmp_path: Path, arguments: dict[str, Any], kind: type[torch.optim.Optimizer], settings: dict[str, Any]
 ) -> None:
-    run = trainer(tmp_path, max_epochs=1, limit_val_batches=0)
+    run = own_trainer(tmp_path, max_epochs=1, limit_val_batches=0)
     run.fit(make(FasterRCNN, schedule="constant", **arguments), data(num_train=4))
     (optimizer,) = run.optimizers
     assert type(optimizer) is kind
@@ -217,7 +198,7 @@ def test_optimizers_get_their_settings(
 
 def test_a_schedule_without_an_end_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"schedule='cosine' needs .* trainer\.max_epochs"):
-        trainer(tmp_path, max_epochs=-1).fit(make(FasterRCNN), data())
+        own_trainer(tmp_path, max_epochs=-1).fit(make(FasterRCNN), data())
 
 
 # ------------------------------------------------------------------ torchvision's networks
@@ -233,7 +214,7 @@ def test_a_schedule_without_an_end_is_refused(tmp_path: Path) -> None:
 def test_torchvision_networks_by_name(tmp_path: Path, name: str, args: dict[str, int], figures: set[str]) -> None:
     seed_everything(0)
     task = make(FasterRCNN, coords="xy", network=name, network_args=dict(args))
-    run = trainer(tmp_path, max_epochs=1)
+    run = own_trainer(tmp_path, max_epochs=1)
     run.fit(task, data(num_train=2, num_val=1, batch_size=2))
     coco = {"map", "map_50", "map_75", "mar_1", "mar_10", "mar_100"}
     coco |= {f"{kind}_{size}" for kind in ("map", "mar") for size in ("small", "medium", "large")}
@@ -264,7 +245,7 @@ def test_predictions_are_for_images_of_any_size(kind: Kind) -> None:
 def test_exported_network_finds_what_the_task_finds(tmp_path: Path, kind: Kind) -> None:
     seed_everything(0)
     task = make(kind, coords="xy")
-    run = trainer(tmp_path, max_epochs=2, limit_val_batches=0)
+    run = own_trainer(tmp_path, max_epochs=2, limit_val_batches=0)
     run.fit(task, data(crop=72))
     run.save_checkpoint(tmp_path / "a.ckpt")
     interface = kind.load_from_checkpoint(tmp_path / "a.ckpt", weights_only=True).export_interface()
@@ -322,7 +303,7 @@ def test_what_a_checkpoint_says_about_classes_is_checked(saved: dict[str, Any], 
 
 def test_number_of_classes_must_be_that_of_the_data(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="num_classes=7: the data have 10 classes"):
-        trainer(tmp_path).test(FasterRCNN(num_classes=7), data(), verbose=False)
+        own_trainer(tmp_path).test(FasterRCNN(num_classes=7), data(), verbose=False)
 
 
 def test_evaluation_takes_no_gradients() -> None:
@@ -336,9 +317,9 @@ def test_more_objects_than_detections_are_warned_of_and_found_if_asked_for(tmp_p
     with pytest.warns(
         UserWarning, match=r"^model\.max_detections: 20 detections .* has 150 objects: must be at least 150"
     ):
-        trainer(tmp_path).validate(make(FasterRCNN), data(**crowded), verbose=False)
+        own_trainer(tmp_path).validate(make(FasterRCNN), data(**crowded), verbose=False)
     task = make(FasterRCNN, max_detections=150, score_threshold=0.0)
-    trainer(tmp_path).validate(task, data(**crowded), verbose=False)
+    own_trainer(tmp_path).validate(task, data(**crowded), verbose=False)
     assert len(task.eval().find(torch.rand(1, 1, 120, 120)).detections[0]["boxes"]) > 100
     other = make(FasterRCNN, network="fasterrcnn_mobilenet_v3_large_320_fpn", max_detections=7)
     assert other.network.roi_heads.detections_per_img == 7

@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.plugins.precision import MixedPrecision
 from torch import Tensor
+from torchmetrics import Metric
 
 from generative.data import GenerativeData
 from generative.datasets import ImageBatch
 from generative.tasks import GAN, VAE, GenerativeTask
+from tests.helpers.trainers import own_trainer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from coordconv_apps.nn.coords import Coords
-
-OWN_TRAINER = [
-    # Of a tiny run with Lightning's own trainer, none of which says anything about the task.
-    pytest.mark.filterwarnings("ignore:The .* does not have many workers"),
-    pytest.mark.filterwarnings("ignore:The number of training batches"),
-    pytest.mark.filterwarnings("ignore:.*`isinstance.treespec, LeafSpec.` is deprecated"),
-]
 
 METHODS = pytest.mark.parametrize("method", [GAN, VAE])
 
@@ -45,19 +41,7 @@ def data(**arguments: Any) -> GenerativeData:  # noqa: ANN401  # handed on as th
     return GenerativeData(**(tiny | arguments))
 
 
-def trainer(folder: Path, **arguments: Any) -> Trainer:  # noqa: ANN401  # handed on as they are
-    settings: dict[str, Any] = {"max_epochs": 1, "num_sanity_val_steps": 0, "limit_val_batches": 0}
-    return Trainer(
-        default_root_dir=folder,
-        accelerator="cpu",
-        devices=1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        **(settings | arguments),
-    )
+trainer = partial(own_trainer, max_epochs=1, limit_val_batches=0)
 
 
 class Caching(MixedPrecision):
@@ -173,3 +157,28 @@ class MadeUpVAE(VAE):
 
 
 MADE_UP = pytest.mark.parametrize("made_up", [MadeUpGAN, MadeUpVAE])
+
+
+def of_two_processes(
+    make: Callable[[], Metric], real: Tensor, generated: Tensor, first_share: float
+) -> dict[str, float]:
+    """Return the values of a metric whose images two processes share.
+
+    As torchmetrics gathers them: the list of each process as one tensor, an empty one where there is none.
+    """
+    processes = [make(), make()]
+    for images, is_real in ((real, True), (generated, False)):
+        cut = int(first_share * len(images))
+        for process, part in zip(processes, (images[:cut], images[cut:]), strict=True):
+            for batch in part.split(8) if len(part) else ():
+                process.update(batch, real=is_real)
+    merged = make()
+    assert set(merged._reductions) == {"real", "generated"}
+    for name, reduction in merged._reductions.items():
+        states = [cast("list[Tensor]", getattr(process, name)) for process in processes]
+        gathered = [torch.cat(state) if state else torch.tensor([]) for state in states]
+        assert len({part.ndim for part in gathered}) == 1
+        assert callable(reduction)
+        setattr(merged, name, reduction(gathered))
+    merged._update_count = 1  # else a warning that nothing was added
+    return {name: float(value) for name, value in merged.compute().items()}

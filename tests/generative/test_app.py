@@ -22,7 +22,7 @@ from generative.tasks.base import PREDICTION_SEED
 from generative.two_shapes import draw_scenes, render
 from tests.generative.helpers import everywhere
 from tests.helpers import forked
-from tests.helpers.runs import assert_same_runs, last_command
+from tests.helpers.runs import assert_same, assert_same_runs, last_command, load, metrics_of
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = {path.stem: path for path in sorted((ROOT / "generative" / "configs").glob("*.yaml"))}
@@ -50,17 +50,6 @@ def run_folder(runs: Path, name: str, version: int) -> Path:
 
 def newest(runs: Path, name: str) -> Path:
     return last_command(runs / "generative" / name)
-
-
-def figures_of(folder: Path) -> dict[str, float]:
-    metrics: dict[str, float] = read_summary(folder)["metrics"]
-    return metrics
-
-
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    checkpoint = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
-    state: dict[str, torch.Tensor] = checkpoint["state_dict"]
-    return state
 
 
 @pytest.fixture
@@ -120,7 +109,7 @@ def test_config_trains_and_tests(
     assert summary["best"]["metric"] == (of_folders[method] if of_folder else task.monitor)
     main(["test", "--ckpt_path=best", f"--name={name}", f"--runs_dir={tmp_path}", *CPU])
     tested = newest(tmp_path, name)
-    names = set(figures_of(tested))
+    names = set(metrics_of(tested))
     if of_folder:
         parts = losses["vae"] if method == "vae" else ()
         assert names == {f"test/{figure}" for figure in (*FOLDER_FIGURES, *parts)}
@@ -152,12 +141,11 @@ def test_same_seed_gives_the_same_figures(tmp_path: Path, method: str) -> None:
     for seed in (1, 1, 2):
         main(["fit", f"--runs_dir={tmp_path}", f"--seed_everything={seed}", *TINY, *METHODS[method]])
     one, same, other = (run_folder(tmp_path, "default", version) for version in range(3))
-    assert figures_of(one) == figures_of(same)
-    losses = [name for name in figures_of(one) if "loss" in name]
+    assert metrics_of(one) == metrics_of(same)
+    losses = [name for name in metrics_of(one) if "loss" in name]
     assert losses
-    assert all(figures_of(one)[name] != figures_of(other)[name] for name in losses)
-    for name, weight in weights(one).items():
-        assert torch.equal(weight, weights(same)[name]), name
+    assert all(metrics_of(one)[name] != metrics_of(other)[name] for name in losses)
+    assert_same(load(one)["state_dict"], load(same)["state_dict"])
 
 
 @pytest.mark.usefixtures("no_pictures")
@@ -191,7 +179,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one(
     assert read_summary(run_folder(tmp_path / "parts", "default", 0))["status"] == "interrupted"
     parts = fit("parts", "--ckpt_path=last")
     assert_same_runs(parts, whole)
-    state = weights(whole)
+    state = load(whole)["state_dict"]
     assert any(name.startswith("averaged.") for name in state)
 
 
@@ -260,7 +248,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_two_processes_end_with_the_same_weights_and_draw_their_own_latents(pair: Path, method: str) -> None:
     assert read_summary(run_folder(pair, method, 0))["world_size"] == 2
     ranks = [torch.load(pair / f"{method}_{rank}.pt", weights_only=True) for rank in (0, 1)]
-    saved = weights(run_folder(pair, method, 0))
+    saved = load(run_folder(pair, method, 0))["state_dict"]
     for name, weight in ranks[0]["state"].items():
         assert torch.equal(weight, ranks[1]["state"][name]), name
         assert torch.equal(weight, saved[name]), name
@@ -276,7 +264,7 @@ def test_two_processes_give_the_figures_of_one(pair: Path, monkeypatch: pytest.M
         monkeypatch.setattr(GAN, "sample", lambda self, latents: everywhere(latents))
     arguments = [f"--name={method}", f"--runs_dir={pair}", "--ckpt_path=last", "--trainer.strategy=auto", *CPU]
     main(["validate", *arguments])
-    of_one, of_two = figures_of(newest(pair, method)), figures_of(run_folder(pair, method, 0))
+    of_one, of_two = metrics_of(newest(pair, method)), metrics_of(run_folder(pair, method, 0))
     assert {f"val/{name}" for name in SHAPES_FIGURES} <= set(of_one)
     assert ("val/reconstruction" in of_one) == (method == "vae")
     assert of_one == pytest.approx({name: of_two[name] for name in of_one}, rel=1e-4, abs=1e-6)
@@ -329,7 +317,7 @@ def test_exported_files_give_the_images(trained: Path, network: str, format_: st
 def test_a_checkpoint_of_a_folder_is_exported_without_it(tmp_path: Path, folder: Path) -> None:
     arguments = [f"--runs_dir={tmp_path}", *SMALL, *FOLDER, "--data.source=folder", f"--data.folder={folder}"]
     main(["fit", *arguments, "--model.network=conv"])
-    assert not [name for name in weights(run_folder(tmp_path, "default", 0)) if name.startswith("metrics")]
+    assert not [name for name in load(run_folder(tmp_path, "default", 0))["state_dict"] if name.startswith("metrics")]
     main(["export", f"--runs_dir={tmp_path}", "--ckpt_path=best", "--format=plain", *CPU])
     plain = torch.export.load(newest(tmp_path, "default") / "export" / "network_plain.pt2").module()
     task = loaded(tmp_path, "default")

@@ -14,7 +14,8 @@ from generative.pixel_range import to_uint8
 from generative.predictions import SampleWriter
 from generative.tasks.base import Samples
 from generative.two_shape_decoder import decode
-from tests.generative.helpers import MADE_UP, OWN_TRAINER, RADIUS, SIZE, MadeUpGAN, MadeUpVAE, everywhere, trainer
+from tests.generative.helpers import MADE_UP, RADIUS, SIZE, MadeUpGAN, MadeUpVAE, everywhere, trainer
+from tests.helpers.trainers import OWN_TRAINER
 from tests.toy.data import ToyData
 
 if TYPE_CHECKING:

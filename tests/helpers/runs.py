@@ -42,6 +42,12 @@ def assert_same(one: Any, other: Any, where: str = "") -> None:  # noqa: ANN401 
         assert one == other, where
 
 
+def metrics_of(run: Path) -> dict[str, float]:
+    """Return the metrics in a command's summary."""
+    metrics: dict[str, float] = read_summary(run)["metrics"]
+    return metrics
+
+
 def rows(run: Path) -> list[dict[str, str]]:
     """Read the rows of ``metrics.csv``."""
     with (run / "metrics.csv").open(newline="") as file:

@@ -34,7 +34,7 @@ from rl.policy_files import load_safe
 from rl.predictions import EpisodeWriter
 from rl.tasks import A2C, PPO
 from rl.tasks.base import RLTask
-from tests.helpers.runs import last_command
+from tests.helpers.runs import last_command, load, metrics_of
 
 CONFIGS = {path.stem: path for path in sorted((Path(__file__).parents[2] / "rl" / "configs").glob("*.yaml"))}
 CPU = ["--trainer.accelerator=cpu", "--trainer.devices=1"]
@@ -58,15 +58,8 @@ def newest(runs: Path, name: str) -> Path:
     return last_command(runs / "rl" / name)
 
 
-def figures_of(folder: Path) -> dict[str, float]:
-    metrics: dict[str, float] = read_summary(folder)["metrics"]
-    return metrics
-
-
 def timesteps(folder: Path, name: str = "last") -> int:
-    checkpoint = torch.load(folder / "checkpoints" / f"{name}.ckpt", weights_only=True)
-    steps: int = checkpoint["rl"]["timesteps"]
-    return steps
+    return int(load(folder, name)["rl"]["timesteps"])
 
 
 def episodes_of(folder: Path) -> list[dict[str, str]]:
@@ -128,7 +121,7 @@ def test_config_trains_and_tests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         drawn = {"episode.gif"}
     main(["test", "--ckpt_path=best", f"--name={name}", f"--runs_dir={tmp_path}", *CPU])
     tested = newest(tmp_path, name)
-    assert set(figures_of(tested)) == {f"test/{figure}" for figure in figures}
+    assert set(metrics_of(tested)) == {f"test/{figure}" for figure in figures}
     assert {path.name for path in (tested / "pictures").iterdir()} == drawn
     assert_all_is_written(tested, given["game"])
 
@@ -144,7 +137,7 @@ def assert_all_is_written(tested: Path, game: str) -> None:
     first = EVALUATION_SEEDS["test"]
     # Of two environments the later one would play the episode that is left over, but they are stopped before.
     assert [(row["game"], row["seed"]) for row in rows] == [(game, str(first + i)) for i in (0, 1)]
-    figures = figures_of(tested)
+    figures = metrics_of(tested)
     assert np.mean([float(row["score"]) for row in rows]) == pytest.approx(figures["test/score"])
     assert np.mean([float(row["length"]) for row in rows]) == pytest.approx(figures["test/length"])
     for row in rows:
@@ -224,7 +217,7 @@ def test_a_signal_ends_a_long_validation_at_its_next_step(tmp_path: Path, monkey
     checkpoint = run_folder(tmp_path, "stopped", 0) / "checkpoints" / "last.ckpt"
     assert torch.load(checkpoint, weights_only=True)["run"]["place"] == "validation"
     main(["fit", f"--runs_dir={tmp_path}", "--name=stopped", "--ckpt_path=last"])
-    resumed = figures_of(run_folder(tmp_path, "stopped", 0))
+    resumed = metrics_of(run_folder(tmp_path, "stopped", 0))
     assert resumed["train/timesteps"] == 48
     assert resumed["val/episodes"] == 2  # data.eval_max_steps ends before the third
 
@@ -240,7 +233,7 @@ def test_the_quickstart_learns(tmp_path: Path) -> None:
         patch.setattr(EpisodeWriter, "_film_first", lambda *unused: None)
         arguments = [f"--config={CONFIGS['quickstart']}", f"--runs_dir={tmp_path}", *CPU]
         main(["fit", *arguments, *game, *training, *evaluation])
-    figures = figures_of(run_folder(tmp_path, "quickstart", 0))
+    figures = metrics_of(run_folder(tmp_path, "quickstart", 0))
     assert figures["val/score"] > 0.6
     assert "val/human_normalised" not in figures, "that would be of the game's own rules"
 
@@ -282,7 +275,7 @@ def test_evaluations_are_the_same_each_time_and_deterministic_if_asked_for(train
         arguments += ["--data.eval_episodes=8", "--data.eval_max_steps=null", "--data.num_eval_envs=3"]
         main(["validate", *arguments, f"--data.deterministic={deterministic}"])
         folder = newest(trained, "ppo")
-        found.append((figures_of(folder), episodes_of(folder)))
+        found.append((metrics_of(folder), episodes_of(folder)))
     assert found[0] == found[1]
     assert [row["score"] for row in found[0][1]] != [row["score"] for row in found[2][1]]
     assert found[0][0]["val/episodes"] == 8

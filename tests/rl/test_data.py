@@ -9,13 +9,13 @@ from typing import Any
 import gymnasium
 import pytest
 from gymnasium import spaces
-from lightning.pytorch import Trainer
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 import rl.envs.games
 from coordconv_apps.utils.warning_filters import filter_warnings
 from rl.data import EVALUATION_SEEDS, RLData
 from rl.tasks import A2C
+from tests.helpers.trainers import own_trainer
 from tests.rl.reference_envs import Recorder
 
 GAME = "Tests/Recorder-v0"
@@ -49,10 +49,8 @@ def processes(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Processes]]:
 
 
 def fit(task: A2C, data: RLData, folder: Path, epochs: int = 1) -> None:
-    off: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-    off |= {"enable_model_summary": False, "default_root_dir": folder}
     with filter_warnings():
-        Trainer(accelerator="cpu", devices=1, max_epochs=epochs, num_sanity_val_steps=0, **off).fit(task, data)
+        own_trainer(folder, max_epochs=epochs).fit(task, data)
 
 
 def test_processes_are_opened_once_for_all_validations(processes: list[Processes], tmp_path: Path) -> None:

@@ -25,7 +25,8 @@ from rl.evaluation.episodes import play_episodes
 from rl.evaluation.films import Film, film_episode
 from rl.pictures import RLPictures
 from rl.tasks import A2C
-from tests.rl.test_app import CPU, TINY, episodes_of, figures_of, newest, run_folder, told_of
+from tests.helpers.runs import metrics_of
+from tests.rl.test_app import CPU, TINY, episodes_of, newest, run_folder, told_of
 
 ROOT = Path(__file__).parents[2]
 GAMES = ["--data.balls=2", "--data.paddle=5", "--data.eval_max_steps=null"]
@@ -265,7 +266,7 @@ def test_two_processes_play_the_games_of_one(pair: tuple[Path, list[str]]) -> No
     main(["test", f"--runs_dir={folder}", "--ckpt_path=last", "--trainer.strategy=auto", *CPU])
     alone, together = newest(folder, "default"), run_folder(folder, "default", 0) / "test_0"
     assert read_summary(together)["world_size"] == 2
-    assert figures_of(alone) == pytest.approx(figures_of(together))
+    assert metrics_of(alone) == pytest.approx(metrics_of(together))
     assert episodes_of(alone) == episodes_of(together)
     assert len(episodes_of(alone)) == 5
     assert {row["human_normalised"] for row in episodes_of(alone)} == {""}, "Catch by other rules than its own"

@@ -20,6 +20,7 @@ from coordconv_apps.training.weight_averaging import Averaging
 from coordconv_apps.utils.warning_filters import filter_warnings
 from tests.cli.test_resume import EPOCHS, fit, interrupted_fit, resumed_fit
 from tests.helpers.runs import assert_same, assert_same_runs, load
+from tests.helpers.trainers import own_trainer
 from tests.toy.data import ToyData
 from tests.toy.tasks import ToyTask
 
@@ -206,16 +207,7 @@ def test_the_average_is_exported(tmp_path: Path, uninterrupted: Path) -> None:
 
 def test_the_task_holds_the_average_after_a_fit_and_another_command(tmp_path: Path) -> None:
     task, data = AveragedTask(decay=None), ToyData()
-    trainer = Trainer(
-        max_epochs=1,
-        default_root_dir=tmp_path,
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        callbacks=[Averaging(DECAY)],  # one for both commands
-    )
+    trainer = own_trainer(tmp_path, max_epochs=1, callbacks=[Averaging(DECAY)])  # one for both commands
     with filter_warnings():
         trainer.fit(task, datamodule=data)
     trainer.save_checkpoint(tmp_path / "own.ckpt")

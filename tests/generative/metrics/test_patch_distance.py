@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import cast
+from functools import partial
 
 import numpy as np
 import pytest
@@ -14,6 +14,7 @@ from torch import Tensor
 from generative.metrics.patch_distance import SIDE, PatchDistance
 from generative.pixel_range import to_float
 from generative.two_shapes import draw_scenes, render
+from tests.generative.helpers import of_two_processes
 
 SIZE = 16
 
@@ -130,24 +131,8 @@ def test_figures_do_not_depend_on_batches_or_order() -> None:
 
 @pytest.mark.parametrize("first_share", [0.0, 0.3])
 def test_state_of_two_processes_adds_up_to_that_of_one(first_share: float) -> None:
-    """As torchmetrics gathers it: each process's list as one tensor, an empty one where there is none."""
     real, generated = pictures(40), pictures(20, 1) * 0.9
-    processes = [PatchDistance(SIZE), PatchDistance(SIZE)]
-    for images, is_real in ((real, True), (generated, False)):
-        cut = int(first_share * len(images))
-        for process, part in zip(processes, (images[cut:], images[:cut]), strict=True):
-            for batch in part.split(8) if len(part) else ():
-                process.update(batch, real=is_real)
-    merged = PatchDistance(SIZE)
-    assert set(merged._reductions) == {"real", "generated"}
-    for name, reduction in merged._reductions.items():
-        states = [cast("list[Tensor]", getattr(process, name)) for process in processes]
-        gathered = [torch.cat(state) if state else torch.tensor([]) for state in states]
-        assert len({part.ndim for part in gathered}) == 1
-        assert callable(reduction)
-        setattr(merged, name, reduction(gathered))
-    merged._update_count = 1  # else a warning that nothing was added
-    found = {name: float(value) for name, value in merged.compute().items()}
+    found = of_two_processes(partial(PatchDistance, SIZE), real, generated, first_share)
     assert found == pytest.approx(measure(real, generated), rel=1e-5)
 
 

@@ -2,8 +2,7 @@
 
 import math
 import pickle
-from functools import cache
-from typing import cast
+from functools import cache, partial
 
 import pytest
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor
 from generative.metrics import TwoShapeMetrics, two_shapes
 from generative.pixel_range import to_float
 from generative.two_shapes import Scenes, draw_scenes, render
+from tests.generative.helpers import of_two_processes
 
 SIZE, RADIUS, NUMBER = 32, 5, 360
 
@@ -347,26 +347,9 @@ def test_figures_do_not_depend_on_batches_or_order() -> None:
 
 @pytest.mark.parametrize("first_share", [0.5, 0.3, 0.0])
 def test_state_of_two_processes_adds_up_to_that_of_one(first_share: float) -> None:
-    """As torchmetrics gathers it: each process's list as one tensor, an empty one where there is none."""
     real, generated = soft_images()
     expected = measure(TwoShapeMetrics(SIZE, RADIUS), generated, real)
-    processes = [TwoShapeMetrics(SIZE, RADIUS), TwoShapeMetrics(SIZE, RADIUS)]
-    for images, is_real in ((real, True), (generated, False)):
-        cut = int(first_share * len(images))
-        for process, part in zip(processes, (images[:cut], images[cut:]), strict=True):
-            if len(part):
-                for batch in part.split(32):
-                    process.update(batch, real=is_real)
-    merged = TwoShapeMetrics(SIZE, RADIUS)
-    assert set(merged._reductions) == {"real", "generated"}
-    for name, reduction in merged._reductions.items():
-        states = [cast("list[Tensor]", getattr(process, name)) for process in processes]
-        gathered = [torch.cat(state) if state else torch.tensor([]) for state in states]
-        assert len({part.ndim for part in gathered}) == 1
-        assert callable(reduction)
-        setattr(merged, name, reduction(gathered))
-    merged._update_count = 1  # else a warning that nothing was added
-    assert {name: float(value) for name, value in merged.compute().items()} == expected
+    assert of_two_processes(partial(TwoShapeMetrics, SIZE, RADIUS), real, generated, first_share) == expected
 
 
 def test_state_is_a_few_numbers_an_image_and_pickles_and_moves() -> None:

@@ -13,7 +13,8 @@ from torch.func import functional_call
 
 from generative.tasks import GAN, VAE
 from generative.tasks.base import PREDICTION_SEED
-from tests.generative.helpers import METHODS, OWN_TRAINER, data, default_dtype, fitted, task, trainer
+from tests.generative.helpers import METHODS, data, default_dtype, fitted, task, trainer
+from tests.helpers.trainers import OWN_TRAINER
 
 if TYPE_CHECKING:
     from pathlib import Path

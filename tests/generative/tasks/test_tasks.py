@@ -19,7 +19,6 @@ from generative.tasks import GAN, VAE, GenerativeTask
 from generative.tasks.base import EVALUATION_SEED
 from tests.generative.helpers import (
     METHODS,
-    OWN_TRAINER,
     RADIUS,
     SIZE,
     MadeUpGAN,
@@ -29,6 +28,7 @@ from tests.generative.helpers import (
     task,
     trainer,
 )
+from tests.helpers.trainers import OWN_TRAINER
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from lightning.pytorch import Trainer
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
@@ -18,6 +17,7 @@ from coordconv_apps.utils.warning_filters import filter_warnings
 from rl.data import RLData
 from rl.envs.actions import zero_based
 from rl.tasks import A2C, DQN, PPO, RLTask
+from tests.helpers.trainers import own_trainer
 from tests.rl.reference_envs import Recorder
 
 DISCRETE: dict[str, spaces.Space[Any]] = {
@@ -99,10 +99,8 @@ def test_a_game_gets_actions_of_its_space_in_training_and_evaluation(
     torch.manual_seed(0)
     task = kind(game="recorded", total_timesteps=32, **ARGUMENTS[kind])  # type: ignore[call-arg]  # of each kind its own
     data = RLData(num_envs=2, steps_per_epoch=32, num_eval_envs=1, eval_episodes=4)
-    off: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-    off |= {"enable_model_summary": False, "default_root_dir": tmp_path}
     with filter_warnings():
-        Trainer(accelerator="cpu", devices=1, max_epochs=1, num_sanity_val_steps=0, **off).fit(task, data)
+        own_trainer(tmp_path, max_epochs=1).fit(task, data)
     assert task.timesteps == 32
     training, evaluation = games[1:3], games[3:]  # the first game is opened for its spaces
     for players, steps in ((training, 32), (evaluation, 16)):

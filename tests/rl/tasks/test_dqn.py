@@ -32,6 +32,7 @@ from rl.policies import CoordConvDQNPolicy
 from rl.policy_files import load_safe
 from rl.sb3_internals import get_updates
 from rl.tasks import DQN
+from tests.helpers.trainers import own_trainer
 from tests.rl.tasks.test_on_policy import counts, fit, logged
 from tests.rl.training import SIDE, TROUBLE, Dots, Steered, main, make_dots
 
@@ -123,9 +124,7 @@ def learned_by_sb3(
 def train(task: DQN, folder: Path, games: int = 2, steps_per_epoch: int = 24) -> Parts:
     """Trains without the command line; the progress after each part."""
     parts = Parts()
-    off: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-    off |= {"enable_model_summary": False, "limit_val_batches": 0}
-    trainer = Trainer(accelerator="cpu", max_epochs=-1, callbacks=[parts], default_root_dir=folder, **off)
+    trainer = own_trainer(folder, max_epochs=-1, callbacks=[parts], limit_val_batches=0)
     with filter_warnings():
         trainer.fit(task, GivenEnvs(num_envs=games, steps_per_epoch=steps_per_epoch, seed=3))
     return parts

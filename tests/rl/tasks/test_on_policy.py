@@ -23,6 +23,7 @@ from coordconv_apps.cli.app import run as run_command
 from coordconv_apps.runs.summary import read_summary
 from rl.data import EVALUATION_SEEDS, PREDICTION_SEED, RLData, training_seed
 from rl.tasks import A2C, RLTask
+from tests.helpers.trainers import own_trainer
 from tests.rl.training import TROUBLE, Dots, Steered, main, make_dots
 
 SMALL = [
@@ -101,18 +102,7 @@ def test_scaled_gradients_are_clipped_at_their_true_size(tmp_path: Path) -> None
             norms.append(float(torch.cat(gradients).norm()))
 
     plugin = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=1024.0))
-    Trainer(
-        accelerator="cpu",
-        max_epochs=1,
-        limit_val_batches=0,
-        plugins=[plugin],
-        callbacks=[Watch()],
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=tmp_path,
-    ).fit(task, data)
+    own_trainer(tmp_path, max_epochs=1, limit_val_batches=0, plugins=[plugin], callbacks=[Watch()]).fit(task, data)
     assert norms == [pytest.approx(0.001, rel=0.01)]
 
 

@@ -9,7 +9,6 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium import spaces
-from lightning.pytorch import Trainer
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
@@ -18,6 +17,7 @@ from coordconv_apps.utils.warning_filters import filter_warnings
 from rl.data import RLData
 from rl.predictions import EpisodeWriter
 from rl.tasks import A2C, DQN
+from tests.helpers.trainers import own_trainer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,10 +57,8 @@ def test_the_success_rate_is_logged_where_games_report_it(
     sizes: dict[str, Any] = {"n_steps": 8} if kind is A2C else {"buffer_size": 32, "learning_starts": 16}
     task = kind(game="recorded", total_timesteps=32, **sizes)
     data = RLData(num_envs=2, steps_per_epoch=32, num_eval_envs=2, eval_episodes=6, test_episodes=6)
-    off: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-    off |= {"enable_model_summary": False, "default_root_dir": tmp_path, "callbacks": [EpisodeWriter(film=False)]}
     with filter_warnings():
-        trainer = Trainer(accelerator="cpu", devices=1, max_epochs=1, num_sanity_val_steps=0, **off)
+        trainer = own_trainer(tmp_path, max_epochs=1, callbacks=[EpisodeWriter(film=False)])
         trainer.fit(task, data)
         logged = dict(trainer.callback_metrics)
         trainer.test(task, data, verbose=False)

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import stable_baselines3
 import torch
-from lightning.pytorch import Trainer
 from stable_baselines3.common.callbacks import CallbackList
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
@@ -27,6 +26,7 @@ from rl.learning.collector import Collector
 from rl.learning.minibatches import order_generator
 from rl.learning.timings import Timings
 from rl.tasks import A2C, PPO
+from tests.helpers.trainers import own_trainer
 from tests.rl.rollouts import ENVIRONMENTS, STEPS, as_rollout, random_buffer
 from tests.rl.training import Dots, Steered, make_dots
 
@@ -44,18 +44,8 @@ def update(task: A2C | PPO, rollout: Rollout, folder: Path) -> None:
     """Train on one given rollout, with Lightning."""
     data = RLData(num_envs=ENVIRONMENTS, steps_per_epoch=STEPS * ENVIRONMENTS)
     task.collect_rollout = lambda: rollout  # type: ignore[method-assign]  # in place of playing
-    off: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-    trainer = Trainer(
-        accelerator="cpu",
-        devices=1,
-        max_epochs=1,
-        limit_val_batches=0,
-        enable_model_summary=False,
-        default_root_dir=folder,
-        **off,
-    )
     with filter_warnings():
-        trainer.fit(task, datamodule=data)
+        own_trainer(folder, max_epochs=1, limit_val_batches=0).fit(task, datamodule=data)
 
 
 def sb3_model(
