@@ -23,6 +23,7 @@ from coordconv_apps.runs.summary import read_summary
 from coordconv_apps.training.task import ExportInterface
 from coordconv_apps.utils.errors import UserError
 from tests.helpers.processes import TWO_PROCESSES
+from tests.helpers.refusals import refusal
 from tests.helpers.runs import last_command
 from tests.toy.__main__ import main
 from tests.toy.tasks import ToyTask
@@ -204,19 +205,13 @@ def test_a_missing_package_is_named(
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     find = importlib.util.find_spec
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "onnxscript" else find(name))
-    with pytest.raises(SystemExit) as stopped:
-        main(["export", f"--runs_dir={trained}", "--ckpt_path=best"])
-    assert stopped.value.code == 2
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1
-    assert "export to onnx needs onnxscript: pip install 'coordconv-apps[export]'" in error
+    told = refusal(capsys, main, ["export", f"--runs_dir={trained}", "--ckpt_path=best"])
+    assert "export to onnx needs onnxscript: pip install 'coordconv-apps[export]'" in told
 
 
 def test_a_task_without_an_exportable_network(
     trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delattr(ToyTask, "export_module")
-    with pytest.raises(SystemExit) as stopped:
-        main(["export", f"--runs_dir={trained}", "--ckpt_path=best"])
-    assert stopped.value.code == 2
-    assert capsys.readouterr().err == "error: export: ToyTask has no exportable network\n"
+    told = refusal(capsys, main, ["export", f"--runs_dir={trained}", "--ckpt_path=best"])
+    assert told == "export: ToyTask has no exportable network"

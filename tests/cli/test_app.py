@@ -18,6 +18,7 @@ from coordconv_apps.cli import suite_cli
 from coordconv_apps.cli.app import run
 from coordconv_apps.nn.coords import Coords
 from coordconv_apps.runs.summary import read_summary
+from tests.helpers.refusals import refusal
 from tests.helpers.runs import last_command
 from tests.toy.__main__ import main
 from tests.toy.data import ToyData
@@ -66,13 +67,7 @@ def load_weights(checkpoint: bytearray) -> list[bytes]:
 
 def failing(args: Sequence[str], capsys: pytest.CaptureFixture[str]) -> str:
     """The one line that a command ends with."""
-    with pytest.raises(SystemExit) as stopped:
-        main(args)
-    assert stopped.value.code == 2
-    error = capsys.readouterr().err
-    assert error.startswith("error: ")
-    assert error.count("\n") == 1
-    return error.removeprefix("error: ").rstrip()
+    return refusal(capsys, main, args)
 
 
 # --------------------------------------------------------------------- run folders
@@ -303,12 +298,8 @@ def test_what_a_training_starts_from_must_be_there_without_a_checkpoint(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for command in (["fit"], ["test", "--allow_random_weights"]):
-        with pytest.raises(SystemExit) as stopped:
-            started_main([*command, f"--runs_dir={tmp_path}", f"--model.start={tmp_path}/none.pth"])
-        assert stopped.value.code == 2
-        error = capsys.readouterr().err
-        assert "none.pth" in error
-        assert error.count("\n") == 1
+        args = [*command, f"--runs_dir={tmp_path}", f"--model.start={tmp_path}/none.pth"]
+        assert "none.pth" in refusal(capsys, started_main, args)
 
 
 def test_what_a_task_notes_is_in_the_summary_and_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

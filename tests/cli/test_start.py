@@ -15,25 +15,15 @@ from coordconv_apps.cli import start
 from coordconv_apps.cli.start import COMMANDS, check_command
 from coordconv_apps.utils.config_files import MAX_BYTES, check_yaml, find_config, shipped_configs
 from coordconv_apps.utils.errors import UserError
+from tests.helpers.refusals import refusal
 
 APPLICATIONS = ("classification", "coordconv_apps.coordinates", "detection", "generative", "rl")
-
-
-def refusal(package: str, args: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    """The one line about a mistake."""
-    with pytest.raises(SystemExit) as stopped:
-        check_command(package, args)
-    assert stopped.value.code == 2
-    error = capsys.readouterr().err
-    assert error.startswith("error: ")
-    assert error.count("\n") == 1
-    return error.removeprefix("error: ").rstrip()
 
 
 @pytest.mark.parametrize("package", APPLICATIONS)
 def test_a_training_needs_a_config_or_a_length(package: str, capsys: pytest.CaptureFixture[str]) -> None:
     for args in (["fit"], ["fit", "--model.coords=xy", "--name", "mine"]):
-        error = refusal(package, args, capsys)
+        error = refusal(capsys, check_command, package, args)
         assert error.startswith("fit needs --config: ")
         assert all(name in error for name in shipped_configs(package))
     for flag in ("--config", "--ckpt_path=last", "--trainer.max_epochs=1", "--trainer.max_time=1", "--help"):
@@ -67,13 +57,12 @@ def test_help_lists_commands_and_configs(package: str, capsys: pytest.CaptureFix
     ],
 )
 def test_mistakes_are_one_line(args: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert message in refusal("detection", args, capsys)
+    assert message in refusal(capsys, check_command, "detection", args)
 
 
 def test_a_command_that_an_application_lacks(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        check_command("coordconv_apps.coordinates", ["predict"], ["fit", "test"])
-    assert "no command is called 'predict': choose from fit, test" in capsys.readouterr().err
+    told = refusal(capsys, check_command, "coordconv_apps.coordinates", ["predict"], ["fit", "test"])
+    assert "no command is called 'predict': choose from fit, test" in told
 
 
 def test_configs_are_found_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,8 +106,8 @@ def test_yaml_without_bounds_is_refused(
         check_yaml(text, "here")
     path = tmp_path / "config.yaml"
     path.write_text(text)
-    assert message in refusal("detection", ["fit", f"--config={path}"], capsys)
-    assert message in refusal("detection", ["fit", "--config=mnist", f"--model.lr={text}"], capsys)
+    assert message in refusal(capsys, check_command, "detection", ["fit", f"--config={path}"])
+    assert message in refusal(capsys, check_command, "detection", ["fit", "--config=mnist", f"--model.lr={text}"])
 
 
 def test_common_yaml_is_left_to_the_parser() -> None:

@@ -11,6 +11,7 @@ import yaml
 from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger
 
+from tests.helpers.refusals import refusal
 from tests.helpers.runs import rows
 from tests.toy.__main__ import main
 
@@ -44,14 +45,7 @@ class SilentBar(TQDMProgressBar):
 
 def failing(runs: Path, *args: str, capsys: pytest.CaptureFixture[str]) -> str:
     """Return the one line with which a training ends that cannot work."""
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as stopped:
-        main(["fit", f"--runs_dir={runs}", *EPOCH, *args])
-    assert stopped.value.code == 2
-    error = capsys.readouterr().err
-    assert error.startswith("error: ")
-    assert error.count("\n") == 1
-    return error.removeprefix("error: ")
+    return refusal(capsys, main, ["fit", f"--runs_dir={runs}", *EPOCH, *args])
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,7 @@ from rl.policies import CoordConvDQNPolicy
 from rl.policy_files import load_safe
 from rl.sb3_internals import get_updates
 from rl.tasks import DQN
+from tests.helpers.refusals import refusal
 from tests.helpers.trainers import own_trainer
 from tests.rl.tasks.test_on_policy import counts, fit, logged
 from tests.rl.training import SIDE, TROUBLE, Dots, Steered, main, make_dots
@@ -359,10 +360,8 @@ def test_a_broken_environment_ends_the_training_after_saving(
     # In the middle of an epoch, twice; in its last part; and in the last part of all.
     monkeypatch.setattr("rl.tasks.dqn.CHUNK", 24)
     monkeypatch.setenv(TROUBLE, trouble)
-    with pytest.raises(SystemExit) as stopped:
-        fit(tmp_path, "--model.total_timesteps=120", *SMALL)
-    assert stopped.value.code == 2
-    assert capsys.readouterr().err.strip() == f"error: model.game=dots: {words}"
+    told = refusal(capsys, fit, tmp_path, "--model.total_timesteps=120", *SMALL)
+    assert told == f"model.game=dots: {words}"
     run = tmp_path / "rl" / "default" / "version_0"
     assert counts(run)["timesteps"] == saved
     monkeypatch.delenv(TROUBLE)
@@ -389,7 +388,4 @@ def test_what_the_trainer_must_be_is_told(
         with pytest.raises(ValueError, match=f"^{message}$"):
             task.setup("fit")
         return
-    with pytest.raises(SystemExit) as stopped:
-        fit(tmp_path, *SMALL, argument)
-    assert stopped.value.code == 2
-    assert capsys.readouterr().err.strip() == f"error: {message}"
+    assert refusal(capsys, fit, tmp_path, *SMALL, argument) == message

@@ -23,6 +23,7 @@ from coordconv_apps.cli.app import run as run_command
 from coordconv_apps.runs.summary import read_summary
 from rl.data import EVALUATION_SEEDS, PREDICTION_SEED, RLData, training_seed
 from rl.tasks import A2C, RLTask
+from tests.helpers.refusals import refusal
 from tests.helpers.trainers import own_trainer
 from tests.rl.training import TROUBLE, Dots, Steered, main, make_dots
 
@@ -110,10 +111,8 @@ def test_scaled_gradients_are_clipped_at_their_true_size(tmp_path: Path) -> None
 def test_precisions_that_weights_do_not_have_are_refused(
     tmp_path: Path, precision: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit):
-        fit(tmp_path, *SMALL, f"--trainer.precision={precision}")
     message = f"--trainer.precision={precision}: must be one of 32-true, 16-mixed, bf16-mixed"
-    assert capsys.readouterr().err == f"error: {message}\n"
+    assert refusal(capsys, fit, tmp_path, *SMALL, f"--trainer.precision={precision}") == message
 
 
 @pytest.mark.parametrize("epoch", [20, 60])
@@ -297,10 +296,8 @@ def test_a_broken_environment_ends_the_training_after_saving(
     trouble: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv(TROUBLE, trouble)
-    with pytest.raises(SystemExit) as stopped:
-        fit(tmp_path, "--model.total_timesteps=100", *SMALL)
-    assert stopped.value.code == 2
-    assert capsys.readouterr().err.strip() == f"error: model.game=dots: {words}"
+    told = refusal(capsys, fit, tmp_path, "--model.total_timesteps=100", *SMALL)
+    assert told == f"model.game=dots: {words}"
     run = tmp_path / "rl" / "default" / "version_0"
     assert counts(run)["timesteps"] == 40  # two whole rollouts, in the middle of an epoch
     monkeypatch.delenv(TROUBLE)
@@ -326,12 +323,7 @@ def test_a_broken_environment_ends_the_training_after_saving(
 def test_a_mistake_is_reported_in_one_line(
     arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        fit(tmp_path, *SMALL, *arguments)
-    assert stopped.value.code == 2
-    error = capsys.readouterr().err.strip()
-    assert error.count("\n") == 0
-    assert error.startswith(f"error: {message}")
+    assert refusal(capsys, fit, tmp_path, *SMALL, *arguments).startswith(message)
 
 
 def test_observations_must_be_images(monkeypatch: pytest.MonkeyPatch) -> None:
