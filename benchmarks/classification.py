@@ -25,7 +25,6 @@ import os
 import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -40,6 +39,7 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a clone, too
 
 from benchmarks.plain_loop import CONFIGS, LinearTask, time_lightning, train_step
+from benchmarks.timing import in_turns, median_ratio, verdict
 from classification.data import ClassificationData
 from classification.models import build_classifier
 from classification.optimizers import make_optimizer
@@ -54,45 +54,6 @@ LIGHTNING_BAR = 0.05
 """Upper bound for Lightning's overhead, as a fraction of a plain loop's step."""
 LOADING_BAR = 1.0
 """Lower bound for images per second of a loader, divided by those of training."""
-
-
-def in_turns(runs: dict[str, Callable[[], object]], seconds: float, device: str = "cpu") -> dict[str, list[float]]:
-    """Time functions in turns; return the seconds that each took, round by round.
-
-    Args:
-        runs: Functions by name. Their order is fixed, so that none runs twice in a row, with warm caches.
-        seconds: Duration of the measurement, of at least 5 rounds.
-        device: Device to synchronise with before the clock is read.
-    """
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    number, end = -3 if device == "cuda" else -1, 0.0  # rounds below 0 do not count
-    while number < 5 or time.perf_counter() < end:
-        if number == 0:
-            end = time.perf_counter() + seconds
-        for name, once in runs.items():
-            _synchronize(device)
-            start = time.perf_counter()
-            once()
-            _synchronize(device)
-            if number >= 0:
-                times[name].append(time.perf_counter() - start)
-        number += 1
-    return times
-
-
-def _synchronize(device: str) -> None:
-    if device == "cuda":
-        torch.cuda.synchronize()
-
-
-def median_ratio(above: Sequence[float], below: Sequence[float]) -> float:
-    """Return the median of the ratios of each round, which the load of a whole round does not affect."""
-    return statistics.median(a / b for a, b in zip(above, below, strict=True))
-
-
-def verdict(is_met: bool) -> str:
-    """Return the word for a bar that was met or missed."""
-    return "met" if is_met else "missed"
 
 
 # ------------------------------------------------------------------ coords

@@ -19,7 +19,6 @@ import itertools
 import math
 import statistics
 import sys
-import time
 import weakref
 from dataclasses import dataclass
 from functools import partial
@@ -33,6 +32,7 @@ from torch.utils._pytree import tree_leaves
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a clone, too
 
+from benchmarks.timing import in_turns, medians
 from coordconv_apps import CoordConv2d, coord_window, fold, measure_strides
 
 if TYPE_CHECKING:
@@ -215,34 +215,6 @@ def make_step(run: Callable[..., Any], layer: nn.Module, x: Tensor, grad: Tensor
     return train_step if training else eval_step
 
 
-def synchronize(device: str) -> None:
-    """Wait for the device, so that the host's clock measures its work."""
-    if device == "cuda":
-        torch.cuda.synchronize()
-
-
-def time_in_turns(
-    steps: dict[str, Callable[[], None]], seconds: float, device: str, least: int = 15
-) -> dict[str, float]:
-    """Return the median seconds of each step.
-
-    The steps take turns until each has had ``seconds`` on average, and at least ``least`` turns.
-    """
-    for step in steps.values():
-        for _ in range(3):
-            step()
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    end = time.perf_counter() + seconds * len(steps)
-    while time.perf_counter() < end or len(times[next(iter(times))]) < least:
-        for name, step in steps.items():
-            synchronize(device)
-            start = time.perf_counter()
-            step()
-            synchronize(device)
-            times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(t) for name, t in times.items()}
-
-
 class _HeldBytes(TorchDispatchMode):
     """Count the bytes of the tensors that torch allocates and that are still held."""
 
@@ -348,7 +320,8 @@ def main() -> None:
                 # Allocations of code that is compiled for a CPU cannot be counted.
                 counted = {} if args.compile and args.device == "cpu" else steps
                 peaks = {n: peak_bytes(step, args.device) for n, step in counted.items()}
-                results[shape] = Result(time_in_turns(steps, args.seconds, args.device), peaks)
+                times = in_turns(steps, args.seconds * len(steps), args.device, least=15)
+                results[shape] = Result(medians(times), peaks)
             print_table(f"{'training (forward + backward)' if training else 'evaluation'}, {name}", results)
     if not args.compile and not args.windows:
         print_network_memory(args.device)

@@ -27,7 +27,8 @@ from torchvision.models.detection import fasterrcnn_resnet50_fpn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a clone, too
 
-from benchmarks.layers import Result, peak_bytes, print_table, time_in_turns
+from benchmarks.layers import Result, peak_bytes, print_table
+from benchmarks.timing import in_turns, medians
 from coordconv_apps import coord_window, measure_strides, to_coordconv
 from examples.unet_segmentation import UNet
 
@@ -139,7 +140,7 @@ def main() -> None:
     for name in (UNET,) if args.windows else MODELS:
         steps = (make_window_steps if args.windows else make_steps)(MODELS[name], args.batch, args.training)
         peaks = {arm: peak_bytes(step, "cpu") for arm, step in steps.items()}
-        results[name] = Result(time_in_turns(steps, args.seconds, "cpu", least=7), peaks)
+        results[name] = Result(medians(in_turns(steps, args.seconds * len(steps), least=7)), peaks)
     print_table(f"{'training' if args.training else 'evaluation'} at batch size {args.batch}", results)
 
 

@@ -57,7 +57,7 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a clone, too
 
-from benchmarks.classification import in_turns, median_ratio, verdict
+from benchmarks.timing import in_turns, median_ratio, verdict
 from coordconv_apps.cli.app import run
 from coordconv_apps.runs.environment import device_name
 from rl.data import RLData
