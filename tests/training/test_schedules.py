@@ -50,8 +50,10 @@ def test_a_constant_rate_needs_no_end() -> None:
 def test_a_step_that_the_gradient_scaler_skips_counts_without_a_warning() -> None:
     """In 16-mixed precision the first steps are often skipped; torch then warns of the order of the calls."""
     optimizer = SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-    scheduler = schedule_by_step(optimizer, lambda step: 1 / (1 + step))["lr_scheduler"]["scheduler"]  # type: ignore[index]  # its types allow more
+    configuration: Any = schedule_by_step(optimizer, lambda step: 1 / (1 + step))["lr_scheduler"]
+    scheduler = configuration["scheduler"]
     assert isinstance(scheduler, LambdaLR)
+    assert configuration["interval"] == "step"
     with filter_warnings():
         scheduler.step()
     assert optimizer.param_groups[0]["lr"] == 0.5
