@@ -1,7 +1,6 @@
 """The folder of a comparison: used by one process at a time, and holding the runs of one command line."""
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import shutil
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from coordconv_apps.compare.jobs import Plan
-from coordconv_apps.utils.files import atomic_write
+from coordconv_apps.utils.files import atomic_write, try_lock
 
 
 @contextlib.contextmanager
@@ -22,10 +21,8 @@ def lock_folder(out: Path) -> Iterator[int]:
     """
     out.mkdir(parents=True, exist_ok=True)
     with (out / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ValueError(f"--out {out}: in use by another comparison, or by a run that it left") from error
+        if not try_lock(file.fileno()):
+            raise ValueError(f"--out {out}: in use by another comparison, or by a run that it left")
         yield file.fileno()
 
 

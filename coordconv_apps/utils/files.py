@@ -112,7 +112,7 @@ def _new_aside(path: Path) -> tuple[int, str, int]:
         handle, aside = tempfile.mkstemp(prefix=prefix, suffix=ASIDE, dir=path.parent)
         lock = os.dup(handle)
         # Another process may have taken the file for a leftover before it was locked.
-        if _try_lock(lock) and os.fstat(lock).st_nlink:
+        if try_lock(lock) and os.fstat(lock).st_nlink:
             return handle, aside, lock
         os.close(handle)
         os.close(lock)
@@ -127,12 +127,12 @@ def _new_folder(parent: Path) -> tuple[Path, int | None]:
         # Another process may have taken the folder for a leftover before it was locked.
         with suppress(FileNotFoundError):
             lock = os.open(folder, os.O_RDONLY)
-            if _try_lock(lock) and folder.exists():
+            if try_lock(lock) and folder.exists():
                 return folder, lock
             os.close(lock)
 
 
-def _try_lock(descriptor: int) -> bool:
+def try_lock(descriptor: int) -> bool:
     """Lock a file or a folder; return False if another process has locked it. Some file systems have no locks."""
     if fcntl is None:
         return True

@@ -1,6 +1,7 @@
 """Signals, locks and the terminal: comparisons as processes of their own."""
 
 import contextlib
+import errno
 import fcntl
 import os
 import signal
@@ -11,6 +12,7 @@ import termios
 import time
 from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -104,6 +106,12 @@ def test_a_folder_serves_one_comparison_at_a_time(comparison: Comparison, capsys
     wait_until(lambda: identifier.is_file() and identifier.read_text() != "")
     os.kill(int(identifier.read_text()), signal.SIGKILL)
     wait_until(lambda: _is_free(comparison.out))
+
+
+def test_file_systems_without_locks_are_used_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fcntl, "flock", mock.Mock(side_effect=OSError(errno.ENOLCK, "No locks available")))
+    with lock_folder(tmp_path):
+        assert (tmp_path / ".lock").exists()
 
 
 def _is_free(out: Path) -> bool:
