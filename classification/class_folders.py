@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 
 from classification.imagenet import imagenet_class_names
 from classification.splits import SPLITS, Split, split_by_class
+from coordconv_apps.data.datamodule import SkippedImages
 from coordconv_apps.data.image_files import (
     ImageFiles,
     OnBadImage,
@@ -212,15 +213,10 @@ class FolderSource:
         """The number of class folders."""
         return len(self.layout.class_names)
 
-    @property
-    def left_out(self) -> int:
-        """Number of files that could not be opened, in the splits asked for so far."""
-        return sum(found.left_out for found in self._found.values())
-
-    @property
-    def unreadable(self) -> set[str]:
-        """Other files that this process and its workers could not read so far."""
-        return {str(folder.files.path(index)) for folder in self._splits.values() for index in folder.files.bad}
+    def skipped_images(self) -> SkippedImages:
+        """Return the images that could not be read, in the splits asked for so far."""
+        left_out = sum(found.left_out for found in self._found.values())
+        return SkippedImages(left_out, set().union(*(folder.files.bad for folder in self._splits.values())))
 
     def images(self, split: Split) -> ClassFolder:
         """Return the images of a split, see `find_class_images` and `split_by_class`."""

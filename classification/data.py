@@ -37,7 +37,7 @@ from classification.transforms import (
     default_eval_resize,
 )
 from coordconv_apps.data.collate import identity_collate
-from coordconv_apps.data.datamodule import DataModule
+from coordconv_apps.data.datamodule import DataModule, SkippedImages
 from coordconv_apps.data.downloads import data_root
 from coordconv_apps.data.image_files import ImageFiles, OnBadImage, open_images
 from coordconv_apps.data.loaders import TrainLoader
@@ -172,17 +172,14 @@ class ClassificationData(DataModule):
         """The number of classes, known without reading images."""
         return self._get_source().num_classes
 
-    @property
-    def left_out(self) -> int:
-        """Number of files that could not be opened when the folders were scanned, which every process does."""
-        return self._left_out_of_predict + (0 if self._source is None else self._source.left_out)
-
-    @property
-    def unreadable(self) -> set[str]:
-        """Other files that this process and its workers could not read so far."""
-        files = self._predict_files
-        to_predict = set() if files is None else {str(files.path(index)) for index in files.bad}
-        return to_predict if self._source is None else to_predict | self._source.unreadable
+    def skipped_images(self) -> SkippedImages | None:
+        """Return the images that could not be read so far; None if those are an error."""
+        if self.on_bad_image == "error":
+            return None
+        left_out, unreadable = SkippedImages(0, set()) if self._source is None else self._source.skipped_images()
+        if self._predict_files is not None:
+            unreadable = unreadable | self._predict_files.bad
+        return SkippedImages(left_out + self._left_out_of_predict, unreadable)
 
     def num_samples(self, split: Split) -> int:
         """Return the number of images in a split."""

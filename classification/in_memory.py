@@ -13,6 +13,7 @@ from torch import Tensor
 
 from classification.cifar import load_cifar
 from classification.splits import Split, split_by_class
+from coordconv_apps.data.datamodule import SkippedImages
 from coordconv_apps.utils.seeds import mix_seeds
 
 InMemoryName = Literal["digits", "cifar10", "cifar100"]
@@ -65,10 +66,11 @@ class InMemorySource:
     val_fraction: float
     split_seed: int
 
-    # As in `FolderSource`: images in memory can always be read.
-    messages: ClassVar[list[str]] = []
-    left_out: ClassVar[int] = 0
-    unreadable: ClassVar[frozenset[str]] = frozenset()
+    messages: ClassVar[list[str]] = []  # as in `FolderSource`
+
+    def skipped_images(self) -> SkippedImages:
+        """Return none, since images in memory can always be read."""
+        return SkippedImages(0, set())
 
     @property
     def num_classes(self) -> int:

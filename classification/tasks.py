@@ -28,7 +28,6 @@ from coordconv_apps.training.task import ExportInterface, Task
 from coordconv_apps.training.trainer_access import attached_datamodule
 from coordconv_apps.training.weight_averaging import Averaging
 from coordconv_apps.utils.argument_checks import BELOW_ONE, COUNT, TEXTS, Allowed, check_ranges, check_saved
-from coordconv_apps.utils.distributed import gather_ranks
 
 CLASS_NAMES_KEY, EVAL_RESIZE_KEY = "class_names", "eval_resize"
 
@@ -203,11 +202,6 @@ class Classifier(EvaluatedTask[LabelledBatch, ClassificationMetrics]):
         logits: Tensor = self.network(normalised.contiguous(memory_format=self.memory_format))
         return logits
 
-    def on_train_epoch_end(self) -> None:
-        """Count unreadable images, also in a training without validation."""
-        super().on_train_epoch_end()
-        self._count_bad_images()
-
     def training_step(self, batch: LabelledBatch, batch_idx: int) -> Tensor:
         """Return the mean cross-entropy of a batch, which is mixed by MixUp or CutMix if the data ask for it."""
         normalised = normalize(batch.images, self.mean, self.std)
@@ -226,7 +220,6 @@ class Classifier(EvaluatedTask[LabelledBatch, ClassificationMetrics]):
         values = metrics.compute()
         self.last_evaluation, self.evaluated_split = metrics.report, stage
         metrics.reset()
-        self._count_bad_images()
         return values
 
     def predict_step(self, batch: ImageBatch, batch_idx: int) -> Prediction:
@@ -260,16 +253,6 @@ class Classifier(EvaluatedTask[LabelledBatch, ClassificationMetrics]):
                 batch = torch.stack(cropped[start : start + batch_size]).to(self.device)
                 found.append(self(batch).float().softmax(1).cpu())
         return torch.cat(found)
-
-    def on_predict_epoch_end(self) -> None:
-        """Count unreadable images."""
-        self._count_bad_images()
-
-    def _count_bad_images(self) -> None:
-        """Count the files that any process could not read, each once."""
-        data = self._data()
-        if data.on_bad_image == "skip":
-            self.run_facts["bad_images"] = data.left_out + len(set().union(*gather_ranks(data.unreadable)))
 
     # ------------------------------------------------------------------ checkpoints
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from coordconv_apps.data.collate import identity_collate
+from coordconv_apps.data.datamodule import SkippedImages
 from coordconv_apps.data.image_decoding import open_file, read_image
 from coordconv_apps.data.image_files import MAX_CHECKED, OnBadImage, abbreviate_names
 from coordconv_apps.utils.argument_checks import NON_NEGATIVE, Allowed, check_ranges, one_of, optional_path
@@ -97,6 +98,7 @@ class CocoData(DetectionDataModule):
         self.on_bad_image: OnBadImage = on_bad_image
         check_ranges(vars(self), _ALLOWED, "data")
         self._images: dict[Split, CocoImages] = {}
+        self._left_out = 0  # images of the splits
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -107,6 +109,15 @@ class CocoData(DetectionDataModule):
     def category_ids(self) -> tuple[int, ...]:
         """Ids of the categories, in the order of the labels."""
         return tuple(self._categories())
+
+    def skipped_images(self) -> SkippedImages | None:
+        """Return the images of the splits and to predict on that could not be read so far; None without any to skip."""
+        to_predict = super().skipped_images()
+        if self.on_bad_image == "error":
+            return to_predict
+        left_out, unreadable = to_predict or (0, set())
+        of_splits = set().union(*(images.files.bad for images in self._images.values()))
+        return SkippedImages(left_out + self._left_out, unreadable | of_splits)
 
     def _categories(self) -> dict[int, str]:
         known = [split for split in ("train", "val", "test") if self.annotation_files[split] is not None]
@@ -166,6 +177,7 @@ class CocoData(DetectionDataModule):
         if self.on_bad_image == "error":
             raise ValueError(f"{message}; data.on_bad_image=skip continues without them")
         self.print_once(f"{message}; left out")
+        self._left_out += len(faults)
         return annotations.select([i for i in range(len(annotations)) if i not in faults])
 
     def most_objects(self, split: Split) -> int:

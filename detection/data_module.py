@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from coordconv_apps.data.collate import identity_collate
-from coordconv_apps.data.datamodule import DataModule
+from coordconv_apps.data.datamodule import DataModule, SkippedImages
 from coordconv_apps.data.image_files import ImageFiles, open_images
 from coordconv_apps.utils.argument_checks import optional_path
 from detection.batches import DetectionBatch, ImageBatch
@@ -59,7 +59,7 @@ class DetectionDataModule(DataModule, ABC):
         super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
         self.predict_images = optional_path(predict_images, "data.predict_images")
         self._predict_files: ImageFiles | None = None
-        self.left_out = 0  # images to predict on that could not be opened
+        self._left_out_of_predict = 0
 
     @property
     @abstractmethod
@@ -97,10 +97,11 @@ class DetectionDataModule(DataModule, ABC):
     def prepare_predict_image(self, image: Tensor) -> Tensor:
         """Return the network's input ``(C, H, W)`` in [0, 1] of such an image."""
 
-    @property
-    def unreadable(self) -> set[int]:
-        """Indices of images to predict on that this process and its workers could open, but not decode so far."""
-        return set() if self._predict_files is None else self._predict_files.bad
+    def skipped_images(self) -> SkippedImages | None:
+        """Return the images to predict on that could not be read so far; None if there are no files to predict on."""
+        if self._predict_files is None:
+            return None
+        return SkippedImages(self._left_out_of_predict, self._predict_files.bad)
 
     def find_predict_images(self) -> None:
         """Find the images that ``predict_images`` names, and print what is left out."""
@@ -108,7 +109,7 @@ class DetectionDataModule(DataModule, ABC):
         if place is None:
             raise ValueError(f"{argument}=null: predict needs an image, or a folder of images")
         self._predict_files, found = open_images(place, argument, "skip", self.read_predict_image)
-        self.left_out = found.left_out
+        self._left_out_of_predict = found.left_out
         self.print_once(found.message)
 
     def predict_dataloader(self) -> DataLoader[ImageBatch]:

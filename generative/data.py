@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from coordconv_apps.data.collate import identity_collate
-from coordconv_apps.data.datamodule import DataModule
+from coordconv_apps.data.datamodule import DataModule, SkippedImages
 from coordconv_apps.data.image_files import ImageFiles, OnBadImage, find_images
 from coordconv_apps.utils.argument_checks import optional_path
 from coordconv_apps.utils.seeds import mix_seeds
@@ -101,10 +101,11 @@ class GenerativeData(DataModule):
             check_size(image_size, radius)
             self.scenes = {split: self._draw_scenes(split) for split in SPLITS}
 
-    @property
-    def bad_images(self) -> int:
-        """Number of unreadable images of the folder found so far, by this process and its workers."""
-        return self._left_out + sum(len(files.bad) for files in self._files.values())
+    def skipped_images(self) -> SkippedImages | None:
+        """Return the images of the folder that could not be read so far; None if those are an error."""
+        if self.on_bad_image == "error":
+            return None
+        return SkippedImages(self._left_out, set().union(*(files.bad for files in self._files.values())))
 
     def num_samples(self, split: Split) -> int:
         """Return the number of images of a split."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -15,6 +15,13 @@ from coordconv_apps.data.loaders import SeededSamples, SizedDataset, TrainBatche
 
 MAX_WORKERS = max(128, os.cpu_count() or 1)
 """Upper limit for worker processes of a loader: more would only fill the machine."""
+
+
+class SkippedImages(NamedTuple):
+    """Image files that a data module does without."""
+
+    left_out: int  # could not be opened when the files were listed, which every process does
+    unreadable: set[str]  # paths of others that this process and its workers could not read so far
 
 
 class DataModule(LightningDataModule):
@@ -115,6 +122,10 @@ class DataModule(LightningDataModule):
         """Print a line, unless it is empty, on the first process."""
         if line and (self.trainer is None or self.trainer.is_global_zero):
             print(line)
+
+    def skipped_images(self) -> SkippedImages | None:
+        """Return the image files that could not be read so far; None if the data have none, or cannot do without."""
+        return None
 
     def _processes(self) -> tuple[int, int]:
         """Return this process's rank and the number of processes."""

@@ -247,9 +247,9 @@ class ImageFiles:
         return len(self._names)
 
     @property
-    def bad(self) -> set[int]:
-        """Indices of the files that could not be read so far, by this process and its workers."""
-        return set(self._is_bad.nonzero().flatten().tolist())
+    def bad(self) -> set[str]:
+        """Paths of the files that could not be read so far, by this process and its workers."""
+        return {str(self.path(index)) for index in self._is_bad.nonzero().flatten().tolist()}
 
     def path(self, index: int) -> Path:
         """Return the path of a file."""

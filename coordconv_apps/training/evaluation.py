@@ -45,6 +45,7 @@ class EvaluatedTask(Task, ABC, Generic[BatchT, MetricsT]):
     def on_validation_epoch_end(self) -> None:
         """Log the validation metrics."""
         self.log_evaluation(self.evaluation_metrics(self.val_metrics, "val"), "val")
+        self.count_bad_images()
 
     def test_step(self, batch: BatchT, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Add a batch to the test metrics."""
@@ -53,3 +54,4 @@ class EvaluatedTask(Task, ABC, Generic[BatchT, MetricsT]):
     def on_test_epoch_end(self) -> None:
         """Log the test metrics."""
         self.log_evaluation(self.evaluation_metrics(self.test_metrics, "test"), "test")
+        self.count_bad_images()

@@ -14,6 +14,7 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
+from coordconv_apps.data.datamodule import DataModule
 from coordconv_apps.nn.coords import Coords
 from coordconv_apps.training.divergence import CHECK_EVERY, Diverged, Loss, Moment, find_divergence
 from coordconv_apps.training.lightning_internals import logs_this_step
@@ -227,6 +228,18 @@ class Task(LightningModule):
             else:
                 self.trainer.callback_metrics[name] = torch.tensor(total / weight)
         self._train_sums.clear()
+        self.count_bad_images()
+
+    def on_predict_epoch_end(self) -> None:
+        """Count unreadable images."""
+        self.count_bad_images()
+
+    def count_bad_images(self) -> None:
+        """Count the image files that any process had to do without, each once, in `run_facts`."""
+        data = getattr(self.trainer, "datamodule", None)
+        skipped = data.skipped_images() if isinstance(data, DataModule) else None
+        if skipped is not None:
+            self.run_facts["bad_images"] = skipped.left_out + len(set().union(*gather_ranks(skipped.unreadable)))
 
     # -------------------------------------------------------------- processes
 

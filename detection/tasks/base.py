@@ -29,7 +29,6 @@ from coordconv_apps.utils.argument_checks import (
     check_ranges,
     check_saved,
 )
-from coordconv_apps.utils.distributed import gather_ranks
 from detection.batches import DetectionBatch, ImageBatch, Images
 from detection.boxes import Detections, Found, within
 from detection.data_module import DetectionDataModule
@@ -205,11 +204,6 @@ class DetectionTask(EvaluatedTask[DetectionBatch, EvaluationMetrics], ABC):
         """Take the class names from the data if no checkpoint brought them."""
         if not self.class_names and (data := self.attached_data()) is not None:
             self._store_classes(data)
-
-    def on_predict_epoch_end(self) -> None:
-        """Count the images that no process could read."""
-        if (data := self.attached_data()) is not None:
-            self.run_facts["bad_images"] = data.left_out + len(set().union(*gather_ranks(data.unreadable)))
 
     def export_interface(self) -> ExportInterface:
         """Name and describe the tensors of `export_module`."""

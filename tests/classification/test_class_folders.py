@@ -215,10 +215,10 @@ def test_unreadable_pictures_are_left_out_and_counted(parts: Path) -> None:
     (parts / "val/cat/00.png").write_text("")
     made = source(parts, on_bad_image="skip")
     assert made.images("train").labels.tolist() == [0] * 4 + [1] * 4 + [2] * 6
-    assert (made.left_out, len(made.unreadable)) == (1, 0)
+    assert made.skipped_images() == (1, set())
     assert made.images("test").labels.tolist() == [0, 1, 1, 2, 2]
     assert made.images("val") is made.images("test")
-    assert (made.left_out, len(made.unreadable)) == (2, 0)
+    assert made.skipped_images() == (2, set())
     assert [line.rsplit(":", 1)[1] for line in made.messages] == [" bee/01.png; left out", " cat/00.png; left out"]
 
 
@@ -240,7 +240,7 @@ def test_a_damaged_picture_to_train_on_is_replaced_by_the_next_with_its_class(pa
     assert (stand_in.label, stand_in.image_index) == (1, 4)
     assert pictures.files.path(4).parts[-2:] == ("bee", "00.png")
     assert torch.equal(stand_in.image, pictures[4].image)
-    assert (made.left_out, len(made.unreadable)) == (0, 1)
+    assert made.skipped_images() == (0, {str(parts / "train/ant/03.png")})
 
 
 def test_a_damaged_picture_to_evaluate_on_has_no_stand_in(parts: Path) -> None:

@@ -397,6 +397,7 @@ def test_unreadable_pictures_are_counted_and_named(
     main([*arguments, "--data.on_bad_image=skip"])
     told = capsys.readouterr()
     assert "2 of 26 images" in told.out + told.err
+    assert read_summary(run_folder(tmp_path, "default", 0))["run_facts"]["bad_images"] == 2
 
 
 def test_a_folder_that_is_not_there_is_told_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -320,7 +320,7 @@ def test_unreadable_pictures_are_left_out_and_counted(damaged: Path, capsys: pyt
     data.setup("fit")
     told = f"data.folder={str(damaged)!r}: 1 of 22 images cannot be read: empty.png; left out\n"
     assert capsys.readouterr().out == told
-    assert data.bad_images == 1
+    assert data.skipped_images() == (1, set())
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for _ in range(2):
@@ -328,7 +328,7 @@ def test_unreadable_pictures_are_left_out_and_counted(damaged: Path, capsys: pyt
                 assert len(everything(loader(data, split)).images) == data.num_samples(split)
     assert len(caught) == 1
     assert "cut.png: not a readable image" in str(caught[0].message)
-    assert data.bad_images == 2
+    assert data.skipped_images() == (1, {str(damaged / "cut.png")})
 
 
 def test_a_picture_that_turns_out_unreadable_is_named(damaged: Path) -> None:
