@@ -84,7 +84,7 @@ def check(command: Command) -> str:
 
 def _check_module(words: Sequence[str]) -> str:
     module, *args = words
-    if module in APPS:
+    if module in (*APPS, "examples.find_the_cross"):
         return check_app(module, args)
     if module == "coordconv_apps.compare":
         return _check_comparison(args)
