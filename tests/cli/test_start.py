@@ -166,6 +166,7 @@ for module in sys.argv[1:]:
 def test_ctrl_c_ends_imports_without_a_traceback() -> None:
     code = (
         "import os, signal, sys; sys.argv = ['toy', 'fit', '--trainer.max_epochs=1'];"
+        "signal.signal(signal.SIGINT, signal.default_int_handler);"  # background jobs of a script ignore it
         "from coordconv_apps.cli.start import check_command; check_command('tests.toy');"
         "os.kill(os.getpid(), signal.SIGINT); import torch"
     )
