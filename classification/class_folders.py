@@ -18,10 +18,10 @@ from coordconv_apps.data.datamodule import SkippedImages
 from coordconv_apps.data.image_files import (
     ImageFiles,
     OnBadImage,
-    abbreviate_names,
     check_folder,
     find_images,
 )
+from coordconv_apps.utils.errors import abbreviate_names
 
 
 class LabelledImage(NamedTuple):

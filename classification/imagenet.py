@@ -9,8 +9,7 @@ from pathlib import Path
 from torchvision.datasets.imagenet import META_FILE, load_meta_file
 from torchvision.models import ResNet50_Weights
 
-from coordconv_apps.data.image_files import abbreviate_names
-from coordconv_apps.utils.errors import one_line
+from coordconv_apps.utils.errors import abbreviate_names, one_line
 
 
 def imagenet_class_names(root: Path, wordnet_ids: Sequence[str]) -> list[str]:

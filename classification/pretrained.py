@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from coordconv_apps.data.image_files import abbreviate_names
+from coordconv_apps.utils.errors import abbreviate_names
 from coordconv_apps.utils.files import check_regular_file
 
 logger = logging.getLogger(__name__)

@@ -12,9 +12,9 @@ from torch.utils.data import DataLoader
 from coordconv_apps.data.collate import identity_collate
 from coordconv_apps.data.datamodule import SkippedImages
 from coordconv_apps.data.image_decoding import open_file, read_image
-from coordconv_apps.data.image_files import MAX_CHECKED, OnBadImage, abbreviate_names
+from coordconv_apps.data.image_files import MAX_CHECKED, OnBadImage
 from coordconv_apps.utils.argument_checks import NON_NEGATIVE, Allowed, check_ranges, one_of, optional_path
-from coordconv_apps.utils.errors import one_line
+from coordconv_apps.utils.errors import abbreviate_names, one_line
 from detection.augmentation import Augmentation
 from detection.batches import DetectionBatch, ImageBatch
 from detection.coco_datasets import (

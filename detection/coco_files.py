@@ -16,7 +16,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from coordconv_apps.data.image_files import abbreviate_names, check_folder
+from coordconv_apps.data.image_files import check_folder
+from coordconv_apps.utils.errors import abbreviate_names
 from detection.batches import DetectionTarget
 
 _OUTSIDE_TOLERANCE = 1.0

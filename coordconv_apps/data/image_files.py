@@ -19,7 +19,7 @@ from torch import Tensor
 
 from coordconv_apps.data.image_decoding import open_file, read_image
 from coordconv_apps.utils.distributed import is_first_here
-from coordconv_apps.utils.errors import UserError, one_line, printable
+from coordconv_apps.utils.errors import UserError, abbreviate_names, one_line, printable
 
 OnBadImage = Literal["error", "skip"]
 """Handling of an image file that cannot be read: stop with an error, or continue without it."""
@@ -200,16 +200,6 @@ def find_unreadable(folder: Path, names: Sequence[str]) -> dict[str, str]:
     with ThreadPoolExecutor(_CHECK_THREADS) as pool:
         reasons = pool.map(try_open, names)
         return {name: reason for name, reason in zip(names, reasons, strict=True) if reason is not None}
-
-
-def abbreviate_names(names: Sequence[str], most: int = 5) -> str:
-    """Join the first names, and count the others.
-
-    >>> abbreviate_names(["a", "b", "c", "d", "e", "f", "g"])
-    'a, b, c, d, e and 2 more'
-    """
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(printable(name) for name in names[:most]) + more
 
 
 # ------------------------------------------------------------------ reading many

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from traceback import extract_tb, walk_tb
 from typing import ClassVar
@@ -162,3 +162,13 @@ def printable(text: object) -> str:
     'new\\nline, \\udcff, é'
     """
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+
+
+def abbreviate_names(names: Sequence[str], most: int = 5) -> str:
+    """Join the first names, and count the others.
+
+    >>> abbreviate_names(["a", "b", "c", "d", "e", "f", "g"])
+    'a, b, c, d, e and 2 more'
+    """
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(printable(name) for name in names[:most]) + more

@@ -11,8 +11,7 @@ from torchvision import models as tv_models
 from torchvision.models.detection import FCOS, FasterRCNN, RetinaNet
 from torchvision.ops.misc import FrozenBatchNorm2d
 
-from coordconv_apps.data.image_files import abbreviate_names
-from coordconv_apps.utils.errors import one_line
+from coordconv_apps.utils.errors import abbreviate_names, one_line
 
 logger = logging.getLogger(__name__)
 

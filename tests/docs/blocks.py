@@ -7,7 +7,7 @@ A mark is a comment in the line above a block, ``<!-- test: KIND DETAILS -->``:
   written to the file of that name, which later blocks import and run.
 - The arguments of every shell command are parsed. With ``run FLAGS`` the commands run, too, with these flags added, and
   with ``slow FLAGS`` they do so among the slow tests alone.
-- yaml blocks are parsed as configs of the application that ``config APP`` names, or written with a ``title``.
+- yaml blocks are parsed as configs of the application that ``config APP`` names.
 - text blocks are no code.
 """
 

@@ -37,8 +37,6 @@ def is_run(block: Block, *, slow: bool) -> bool:
     """Return whether `run_page` runs a block."""
     if block.language == "python":
         return block.kind != "parse" and (slow or block.kind != "slow")
-    if block.language == "yaml":
-        return bool(block.title)
     return block.language in SHELL and (block.kind == "run" or (slow and block.kind == "slow"))
 
 

@@ -69,7 +69,7 @@ def test_python_that_is_not_run(page: str) -> None:
 @pytest.mark.parametrize("page", with_language("yaml"))
 def test_configs(page: str, tmp_path: Path) -> None:
     for block in PAGES[page]:
-        if block.language == "yaml" and not block.title:
+        if block.language == "yaml":
             (tmp_path / "config.yaml").write_text(block.text, encoding="utf-8")
             assert block.details in APPS, f"{block.place}: a yaml block is marked with config and an application"
             check_app(block.details, ["fit", "--config", str(tmp_path / "config.yaml")])
