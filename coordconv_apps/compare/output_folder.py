@@ -1,7 +1,6 @@
 """The folder of a comparison: used by one process at a time, and holding the runs of one command line."""
 
 import contextlib
-import hashlib
 import json
 import shutil
 from collections.abc import Iterator
@@ -9,6 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from coordconv_apps.compare.jobs import Plan
+from coordconv_apps.report.configuration import arguments, differences
+from coordconv_apps.utils.config_files import yaml_mapping
+from coordconv_apps.utils.errors import abbreviate_names
 from coordconv_apps.utils.files import atomic_write, try_lock
 
 
@@ -29,15 +31,15 @@ def lock_folder(out: Path) -> Iterator[int]:
 def claim_folder(plan: Plan, fresh: bool) -> None:
     """Check that the runs in the folder belong to this command line, and record the command line there.
 
-    Arms, seeds, values of `--over` and the number of jobs may change; the application, the content of its configs, the
-    flags for it and the argument of `--over` may not. With `fresh`, the runs of an earlier comparison are deleted.
+    Arms, seeds, values of `--over` and the number of jobs may change; the application, the arguments in its configs,
+    the flags for it and the argument of `--over` may not. With `fresh`, the runs of an earlier comparison are deleted.
 
     Raises:
         ValueError: The folder holds runs of another command line, or runs that no comparison made.
     """
     path = plan.out / "comparison.json"
-    digests = [hashlib.sha256(config.read_bytes()).hexdigest() for config in plan.configs]
-    wanted: dict[str, Any] = {"module": plan.module, "configs": digests, "flags": list(plan.flags)}
+    config = {name: value for file in plan.configs for name, value in arguments(yaml_mapping(str(file))).items()}
+    wanted: dict[str, Any] = {"module": plan.module, "config": config, "flags": list(plan.flags)}
     if plan.over is not None:
         wanted["over"] = plan.over
     if path.is_file():
@@ -47,9 +49,9 @@ def claim_folder(plan: Plan, fresh: bool) -> None:
                 shutil.rmtree(plan.out / name, ignore_errors=True)
         elif found != wanted:
             changed = [key for key in (*wanted, *(found.keys() - wanted)) if found.get(key) != wanted.get(key)]
-            differences = ", ".join(_difference(key, found.get(key), wanted.get(key)) for key in changed)
+            mismatch = ", ".join(_mismatch(key, found.get(key), wanted.get(key)) for key in changed)
             raise ValueError(
-                f"--out {plan.out}: holds a comparison of another command line ({differences}); "
+                f"--out {plan.out}: holds a comparison of another command line ({mismatch}); "
                 "choose another --out, or delete its runs with --fresh"
             )
     elif (plan.out / "runs").exists():
@@ -58,7 +60,10 @@ def claim_folder(plan: Plan, fresh: bool) -> None:
         file.write(json.dumps(wanted, indent=2) + "\n")
 
 
-def _difference(key: str, found: object, wanted: object) -> str:
-    if key == "configs":
-        return "the content of the config changed"
+def _mismatch(key: str, found: Any, wanted: Any) -> str:  # noqa: ANN401  # any JSON value
+    if key == "config" and found and wanted:
+        rows = differences({"there": found, "here": wanted})
+        return abbreviate_names(
+            [f"{name} {there or 'unset'} there, {here or 'unset'} here" for name, there, here in rows]
+        )
     return f"{'--over' if key == 'over' else key} {found} there, {wanted} here"
