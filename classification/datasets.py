@@ -133,7 +133,7 @@ class PredictDataset(Dataset[ImageBatch]):
 
     def __getitems__(self, indices: Sequence[int]) -> ImageBatch:
         """Return a batch of images."""
-        read = {index: image for index in indices if (image := self.files.try_read(index)) is not None}
+        read = self.files.read_batch(indices)
         images = _stack([self.transform(image) for image in read.values()], self.transform.size)
         paths = [str(self.files.path(index)) for index in read]
         return ImageBatch(images, torch.tensor([*read], dtype=torch.int64), paths)

@@ -6,13 +6,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from PIL.ExifTags import Base
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from coordconv_apps.data.collate import identity_collate
 from coordconv_apps.data.datamodule import SkippedImages
 from coordconv_apps.data.image_decoding import open_file, read_image
-from coordconv_apps.data.image_files import MAX_CHECKED, OnBadImage
+from coordconv_apps.data.image_files import MAX_CHECKED, OnBadImage, check_folder
 from coordconv_apps.utils.argument_checks import NON_NEGATIVE, Allowed, check_ranges, one_of, optional_path
 from coordconv_apps.utils.errors import abbreviate_names, one_line
 from detection.augmentation import Augmentation
@@ -20,14 +21,13 @@ from detection.batches import DetectionBatch, ImageBatch
 from detection.coco_datasets import (
     CocoEvaluation,
     CocoImages,
-    CocoPrediction,
     CocoTraining,
     aspect_ratio_groups,
     collate_samples,
     to_unit,
 )
-from detection.coco_files import CocoAnnotations, check_same_categories, images_folder, read_coco
-from detection.data_module import DetectionDataModule
+from detection.coco_files import CocoAnnotations, check_same_categories, read_coco
+from detection.data_module import DetectionDataModule, ImageFileDataset
 from detection.glyphs import Split
 
 _CHECK_THREADS = 8
@@ -116,7 +116,7 @@ class CocoData(DetectionDataModule):
         if self.on_bad_image == "error":
             return to_predict
         left_out, unreadable = to_predict or (0, set())
-        of_splits = set().union(*(images.files.bad for images in self._images.values()))
+        of_splits = set().union(*(images.bad for images in self._images.values()))
         return SkippedImages(left_out + self._left_out, unreadable | of_splits)
 
     def _categories(self) -> dict[int, str]:
@@ -132,14 +132,15 @@ class CocoData(DetectionDataModule):
     def images(self, split: Split) -> CocoImages:
         """Return the images of a split; their files are looked for, and faults are reported, at the first call."""
         if split not in self._images:
-            if split == "test" and self.annotation_files["test"] == self.annotation_files["val"]:
+            if split == "test" and all(of["test"] == of["val"] for of in (self.annotation_files, self.image_folders)):
                 return self.images("val")
             annotations, argument = self._annotations(split), f"data.{split}_images"
             if split != "train" and self.annotation_files["train"] is not None:
                 check_same_categories(self._annotations("train"), annotations, f"data.{split}_annotations")
             path = self.annotation_files[split]
             assert path is not None
-            folder = images_folder(self.image_folders[split], path, argument)
+            folder = self.image_folders[split] or path.parent
+            check_folder(folder, argument)
             for note in annotations.notes:
                 self.print_once(note)
             annotations = self._readable(annotations, folder, argument)
@@ -155,16 +156,14 @@ class CocoData(DetectionDataModule):
                 return "no such file"
             if len(annotations) > MAX_CHECKED:
                 return None
+            height, width = annotations.sizes[index].tolist()
             try:
                 with open_file(path) as opened:
-                    size, wanted = list(opened.size), annotations.sizes[index].flip(0).tolist()
+                    is_turned = opened.size == (height, width) and opened.getexif().get(Base.Orientation, 1) >= 5
+                    fits = opened.size == (width, height) or is_turned
+                    return None if fits else f"{opened.width} x {opened.height} pixels, not {width} x {height}"
             except Exception as error:  # decoders raise almost anything
                 return one_line(error)
-            return (
-                None
-                if sorted(size) == sorted(wanted)
-                else f"{size[0]} x {size[1]} pixels, not {wanted[0]} x {wanted[1]}"
-            )
 
         with ThreadPoolExecutor(_CHECK_THREADS) as pool:
             faults = {i: text for i, text in enumerate(pool.map(fault, range(len(annotations)))) if text is not None}
@@ -195,7 +194,7 @@ class CocoData(DetectionDataModule):
             if self.predict_images is not None or self.annotation_files["test"] is None:
                 self.find_predict_images()
             else:
-                self._predict_files = self.images("test").files
+                self._predict_files = self.images("test")
             return
         needed: dict[str, list[Split]] = {"fit": ["train", "val"], "validate": ["val"], "test": ["test"]}
         for split in needed[stage]:
@@ -228,4 +227,6 @@ class CocoData(DetectionDataModule):
         """Return the loader of the images to predict on: your own, or the test images with their ids."""
         if self.predict_images is not None:
             return super().predict_dataloader()
-        return self._loader(CocoPrediction(self.images("test")), train=False, collate_fn=identity_collate)
+        images = self.images("test")
+        dataset = ImageFileDataset(images, to_unit, images.annotations.image_ids)
+        return self._loader(dataset, train=False, collate_fn=identity_collate)

@@ -1,4 +1,4 @@
-"""The samples and batches of images in COCO's format, for training, evaluation and prediction."""
+"""The samples and batches of images in COCO's format, for training and evaluation."""
 
 from __future__ import annotations
 
@@ -13,46 +13,40 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 from torchvision.tv_tensors import BoundingBoxes, BoundingBoxFormat, Image
 
 from coordconv_apps.data.image_decoding import open_file, read_image, to_rgb
-from coordconv_apps.data.image_files import ImageFileError, ImageFiles, OnBadImage
+from coordconv_apps.data.image_files import ImageFiles, OnBadImage
 from coordconv_apps.utils.errors import one_line, printable
 from detection.augmentation import Augmentation, train_transforms
-from detection.batches import DetectionBatch, DetectionTarget, ImageBatch
+from detection.batches import DetectionBatch, DetectionTarget
 from detection.coco_files import CocoAnnotations
 
 Sample = tuple[Tensor, DetectionTarget]
 
 
-class CocoImages:
-    """The images of a split: their files and their annotations."""
+class CocoImages(ImageFiles):
+    """The images of a split, uint8 ``(3, H, W)`` in the sizes that their annotations have."""
 
     def __init__(self, annotations: CocoAnnotations, folder: Path, argument: str, on_bad_image: OnBadImage) -> None:
-        self.annotations = annotations
         names = [annotations.file_name(index) for index in range(len(annotations))]
-        self.files = ImageFiles(folder, names, argument, on_bad_image, _read_as_stored)
+        super().__init__(folder, names, argument, on_bad_image)
+        self.annotations = annotations
 
-    def __len__(self) -> int:
-        return len(self.annotations)
-
-    def fitting(self, index: int, image: Tensor) -> Tensor:
-        """Return an image ``(3, H, W)`` in the size that its annotations have: as stored, or as a camera turned it.
-
-        Raises:
-            ImageFileError: It has neither.
-        """
-        height, width = self.annotations.sizes[index].tolist()
-        if tuple(image.shape[-2:]) != (height, width):
-            found = image.shape
-            image = read_image(self.files.path(index))
-            if tuple(image.shape[-2:]) != (height, width):
-                raise ImageFileError(
-                    f"{printable(self.files.path(index))}: has {found[-1]} x {found[-2]} pixels, but {width} x {height}"
-                    " in its annotation file"
-                )
-        return image
+    def decode(self, index: int) -> Tensor:
+        """Read an image as stored, as COCO's tools do, or as a camera turned it, if its annotations are of that."""
+        path, wanted = self.path(index), tuple(self.annotations.sizes[index].tolist())
+        stored = _read_as_stored(path)
+        if stored.shape[1:] == wanted:
+            return stored
+        turned = read_image(path)
+        if turned.shape[1:] == wanted:
+            return turned
+        height, width = stored.shape[1:]
+        raise ValueError(
+            f"{printable(path)}: has {width} x {height} pixels, but {wanted[1]} x {wanted[0]} in its annotation file"
+        )
 
 
 def _read_as_stored(path: Path) -> Tensor:
-    """Read an image as uint8 ``(3, H, W)`` without the rotation that a camera may have noted, as COCO's tools do."""
+    """Read an image as uint8 ``(3, H, W)`` without the rotation that a camera may have noted."""
     try:
         with open_file(path) as opened:
             pixels: Tensor = pil_to_tensor(to_rgb(opened)).contiguous()
@@ -72,8 +66,7 @@ class CocoTraining(Dataset[Sample]):
 
     def __getitem__(self, index: int) -> Sample:
         """Return a sample; that of the next image if this one cannot be read and ``on_bad_image="skip"``."""
-        pixels, index = self.images.files.read_this_or_next(index)
-        pixels = self.images.fitting(index, pixels)
+        pixels, index = self.images.read_this_or_next(index)
         objects = self.images.annotations.objects(index)
         single = objects["iscrowd"] == 0
         size = (pixels.shape[-2], pixels.shape[-1])
@@ -97,30 +90,10 @@ class CocoEvaluation(Dataset[DetectionBatch]):
 
     def __getitems__(self, indices: Sequence[int]) -> DetectionBatch:
         """Return a batch of images. The loader calls this once per batch."""
-        read = {i: image for i in indices if (image := self.images.files.try_read(i)) is not None}
+        read = self.images.read_batch(indices)
         return {
-            "images": [to_unit(self.images.fitting(i, image)) for i, image in read.items()],
+            "images": [to_unit(image) for image in read.values()],
             "targets": [self.images.annotations.objects(i) for i in read],
-        }
-
-
-class CocoPrediction(Dataset[ImageBatch]):
-    """Annotated images to predict on, numbered by their ids; unreadable ones are left out."""
-
-    def __init__(self, images: CocoImages) -> None:
-        self.images = images
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitems__(self, indices: Sequence[int]) -> ImageBatch:
-        """Return a batch of images. The loader calls this once per batch."""
-        files = self.images.files
-        read = {i: image for i in indices if (image := files.try_read(i)) is not None}
-        return {
-            "indices": self.images.annotations.image_ids[list(read)].tolist(),
-            "paths": [str(files.path(i)) for i in read],
-            "images": [to_unit(self.images.fitting(i, image)) for i, image in read.items()],
         }
 
 

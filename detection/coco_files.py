@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from coordconv_apps.data.image_files import check_folder
 from coordconv_apps.utils.errors import abbreviate_names
 from detection.batches import DetectionTarget
 
@@ -127,8 +127,8 @@ def _read(path: Path, where: str, _modified: int, _size: int) -> CocoAnnotations
     images, categories, annotations = (_records(content, key, where) for key in ("images", "categories", "annotations"))
     if not images or not categories:
         raise ValueError(f"{where}: must have images and categories; has {len(images)} and {len(categories)}")
-    names = {c["id"]: str(c["name"]) for c in sorted(categories, key=lambda c: int(c["id"]))}
-    images.sort(key=lambda image: int(image["id"]))
+    names = {c["id"]: c["name"] for c in sorted(categories, key=itemgetter("id"))}
+    images.sort(key=itemgetter("id"))
     place = {image["id"]: number for number, image in enumerate(images)}
     _refuse(
         where,
@@ -158,7 +158,7 @@ def _read(path: Path, where: str, _modified: int, _size: int) -> CocoAnnotations
         notes.append(f"{where}: {number} of {len(images)} images have no boxes; used as images without objects")
     return CocoAnnotations(
         image_ids=torch.tensor([image["id"] for image in images]),
-        file_names=np.array([os.fsencode(str(image["file_name"])) for image in images]),
+        file_names=np.array([os.fsencode(image["file_name"]) for image in images]),
         sizes=sizes,
         boxes=boxes[usable].float(),
         labels=torch.tensor([label[a["category_id"]] for a in kept], dtype=torch.int64),
@@ -249,10 +249,3 @@ def check_same_categories(one: CocoAnnotations, other: CocoAnnotations, argument
         difference = sorted(set(one.categories.items()) ^ set(other.categories.items()))
         named = abbreviate_names([f"{number} {name}" for number, name in difference])
         raise ValueError(f"{argument}: must have the categories of data.train_annotations; they differ in {named}")
-
-
-def images_folder(folder: Path | None, annotations: Path, argument: str) -> Path:
-    """Return the folder of the images: ``folder``, or that of the annotation file if it is None."""
-    if folder is not None:
-        check_folder(folder, argument)
-    return annotations.parent if folder is None else folder

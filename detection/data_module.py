@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -24,19 +25,21 @@ class ImageFileDataset(Dataset[ImageBatch]):
     Args:
         files: The files.
         prepare: Makes the network's input ``(C, H, W)`` in [0, 1] of such an image.
+        ids: int64 ``(N,)``, the number of each image in the predictions; its index if not given.
     """
 
-    def __init__(self, files: ImageFiles, prepare: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, files: ImageFiles, prepare: Callable[[Tensor], Tensor], ids: Tensor | None = None) -> None:
         self.files, self.prepare = files, prepare
+        self.ids = torch.arange(len(files)) if ids is None else ids
 
     def __len__(self) -> int:
         return len(self.files)
 
     def __getitems__(self, indices: Sequence[int]) -> ImageBatch:
         """Return a batch of images. The loader calls this once per batch."""
-        read = {index: image for index in indices if (image := self.files.try_read(index)) is not None}
+        read = self.files.read_batch(indices)
         return {
-            "indices": [*read],
+            "indices": self.ids[list(read)].tolist(),
             "paths": [str(self.files.path(index)) for index in read],
             "images": [self.prepare(image) for image in read.values()],
         }

@@ -245,6 +245,14 @@ class ImageFiles:
         """Return the path of a file."""
         return self.folder / os.fsdecode(self._names[index])
 
+    def decode(self, index: int) -> Tensor:
+        """Read a file; raise `ValueError` if it cannot be read, whatever on_bad_image is."""
+        return self.read_file(self.path(index))
+
+    def read_batch(self, indices: Sequence[int]) -> dict[int, Tensor]:
+        """Read files, and return them by index without those that `try_read` leaves out."""
+        return {index: image for index in indices if (image := self.try_read(index)) is not None}
+
     def read(self, index: int) -> Tensor:
         """Read a file, or the next readable one, see `read_this_or_next`."""
         return self.read_this_or_next(index)[0]
@@ -270,7 +278,7 @@ class ImageFiles:
         if self._is_bad[index]:
             return None
         try:
-            return self.read_file(self.path(index))
+            return self.decode(index)
         except ValueError as error:
             if self.on_bad_image == "error":
                 raise ImageFileError(f"{error}; data.on_bad_image=skip continues without such images") from error

@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from coordconv_apps.data.image_files import ImageFileError
 from coordconv_apps.data.loaders import TrainBatches
 from detection.augmentation import Augmentation
 from detection.batches import DetectionBatch
@@ -132,9 +133,10 @@ def test_unusable_images_are_named_or_left_out(tmp_path: Path, capsys: pytest.Ca
     data = own(tmp_path, content())
     with pytest.raises(ValueError, match=r"1 of 2 images cannot be used: b\.png \(no such file\); data\.on_bad"):
         data.setup("fit")
-    save(tmp_path, "b.png", (41, 30))
-    with pytest.raises(ValueError, match=r"b\.png \(41 x 30 pixels, not 40 x 30\)"):
-        data.setup("validate")
+    for width, height in ((41, 30), (30, 40)):
+        save(tmp_path, "b.png", (width, height))
+        with pytest.raises(ValueError, match=rf"b\.png \({width} x {height} pixels, not 40 x 30\)"):
+            data.setup("validate")
     (tmp_path / "b.png").write_bytes(b"no image")
     data = own(tmp_path, content(), on_bad_image="skip")
     data.setup("fit")
@@ -161,6 +163,33 @@ def test_images_damaged_behind_their_header_are_skipped(tmp_path: Path) -> None:
         trained = [image.shape for batch in data.train_dataloader() for image in batch["images"]]
     assert trained == [(3, 50, 20)] * 2, "the next image takes its place"
     assert data.skipped_images() == (0, {str(tmp_path / "b.png")}), "once, though both splits have it"
+
+
+def test_sizes_are_checked_while_reading_where_there_are_too_many_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("detection.coco_data.MAX_CHECKED", 1)
+    save(tmp_path, "a.png", (20, 50))
+    save(tmp_path, "b.png", (41, 30))
+    data = own(tmp_path, content(), on_bad_image="skip")
+    data.setup("validate")
+    with pytest.warns(UserWarning, match=r"b\.png: has 41 x 30 pixels, but 40 x 30 in its annotation file: left out"):
+        assert [len(batch["images"]) for batch in data.val_dataloader()] == [1]
+    data = own(tmp_path, content())
+    data.setup("validate")
+    with pytest.raises(ImageFileError, match=r"b\.png: has 41 x 30 pixels.*; data\.on_bad_image=skip continues"):
+        list(data.val_dataloader())
+
+
+def test_the_test_images_may_share_the_annotations_of_the_validation_images(tmp_path: Path) -> None:
+    value = content(images=content()["images"][1:], annotations=[])
+    for name in ("val", "test"):
+        (tmp_path / name).mkdir()
+        Image.new("L", (20, 50), 255 if name == "test" else 0).save(tmp_path / name / "a.png")
+    path, folders = str(write(tmp_path / "a.json", value)), {"val_images": "val", "test_images": "test"}
+    folders = {name: str(tmp_path / folder) for name, folder in folders.items()}
+    data = make({"val_annotations": path, "test_annotations": path, **folders})
+    assert data.examples(1)["images"][0].unique().tolist() == [1.0]
 
 
 @pytest.mark.parametrize(("name", "turned"), [("b.png", 1), ("b.jpg", 6)])
