@@ -12,7 +12,7 @@ from detection.boxes import MAX_PROPOSALS, NMS_IOU, decode
 from detection.models.paper_faster_rcnn import PaperFasterRCNN, ProposalNetwork, flat_outputs
 
 SHORTLIST = 600
-"""Number of best-scored boxes that enter suppression, as in `PaperFasterRCNN` in evaluation."""
+"""Number of best-scored proposals that enter suppression in `ExportableProposals`."""
 
 _ROUNDS = 24
 """Rounds of suppression. Chains of boxes that each suppress the next are short, so that about five would do."""
@@ -80,7 +80,7 @@ class ExportableProposals(nn.Module):
         boxes = decode(deltas, anchors)
         if self.clip_moved:
             boxes = clip_boxes_to_image(boxes, self.size)
-        boxes, scores, valid, _ = _shortlist(boxes, logits.sigmoid(), least_side=1e-6)
+        boxes, scores, valid, _ = _shortlist(boxes, logits.sigmoid(), SHORTLIST, least_side=1e-6)
         places, real = first_kept(suppress(boxes, valid, NMS_IOU), MAX_PROPOSALS)
         return _pick(boxes, places) * real[..., None], scores.gather(1, places) * real, real.long()
 
@@ -94,16 +94,17 @@ class ExportableDetector(nn.Module):
         self.size = size
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return boxes ``(B, 20, 4)``, scores and labels ``(B, 20)`` in canvases ``(B, 1, H, W)``, best first.
+        """Return boxes ``(B, K, 4)``, scores and labels ``(B, K)`` in canvases ``(B, 1, H, W)``, best first.
 
-        Labels count from 1. Unused places at the end have score and label 0.
+        K is the network's largest number of detections. Labels count from 1. Unused places at the end have score and
+        label 0.
         """
         network = self.network
         features = network.backbone(images)
         logits, deltas = flat_outputs(*network.rpn.head([features]))
         moved = decode(deltas, network.rpn.anchor_generator.grid(*features.shape[-2:]))
         moved = clip_boxes_to_image(moved, self.size)
-        moved, _, valid, _ = _shortlist(moved, logits, least_side=network.rpn.min_size)
+        moved, _, valid, _ = _shortlist(moved, logits, network.rpn.pre_nms_top_n(), least_side=network.rpn.min_size)
         count = min(network.rpn.post_nms_top_n(), moved.shape[1])
         places, real = first_kept(suppress(moved, valid, NMS_IOU), count)
         proposals = _pick(moved, places)
@@ -121,7 +122,8 @@ class ExportableDetector(nn.Module):
         heads = self.network.roi_heads
         classes = scores.shape[2]
         scores = scores * (scores > heads.score_thresh)
-        boxes, scores, valid, index = _shortlist(boxes.flatten(1, 2), scores.flatten(1), least_side=1e-2)
+        candidates = self.network.rpn.pre_nms_top_n()
+        boxes, scores, valid, index = _shortlist(boxes.flatten(1, 2), scores.flatten(1), candidates, least_side=1e-2)
         labels = index % classes + 1
         kept = suppress(boxes, valid & (scores > 0), heads.nms_thresh, labels)
         places, real = first_kept(kept, min(heads.detections_per_img, kept.shape[1]))
@@ -129,9 +131,11 @@ class ExportableDetector(nn.Module):
         return boxes, scores.gather(1, places) * real, labels.gather(1, places) * real
 
 
-def _shortlist(boxes: Tensor, scores: Tensor, *, least_side: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _shortlist(
+    boxes: Tensor, scores: Tensor, number: int, *, least_side: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return the best-scored boxes in order, their scores, whether they are large enough, and their positions."""
-    best = scores.topk(min(SHORTLIST, scores.shape[1]), dim=1)
+    best = scores.topk(min(number, scores.shape[1]), dim=1)
     boxes = _pick(boxes, best.indices)
     valid = (boxes[..., 2:] - boxes[..., :2] >= least_side).all(-1)
     return boxes, best.values, valid, best.indices

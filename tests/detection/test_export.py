@@ -40,11 +40,11 @@ def test_first_kept_keeps_the_order() -> None:
     assert [p[r].tolist() for p, r in zip(places, real, strict=True)] == [[1, 2, 4], [], [0, 1, 2]]
 
 
-def sharpened(network: nn.Module) -> nn.Module:
-    """Give an untrained network scores that differ and boxes that move."""
+def sharpened(network: nn.Module, spread: float = 0.3) -> nn.Module:
+    """Give an untrained network scores that differ and boxes that move; with a small spread, many overlap."""
     for name, parameter in network.named_parameters():
         if name.endswith(("box_out.weight", "bbox_pred.weight")):
-            nn.init.normal_(parameter, std=0.3)
+            nn.init.normal_(parameter, std=spread)
         if name.endswith("cls_score.weight"):
             nn.init.normal_(parameter, std=0.2)
     return network.eval()
@@ -69,17 +69,19 @@ def test_proposals_are_the_same(padding: Padding, coords: Coords, size: tuple[in
     assert (labels == 1).all()
 
 
-@pytest.mark.parametrize("padding", ["same", "valid"])
-@pytest.mark.parametrize("coords", ["none", "xy"])
-def test_detections_are_the_same(padding: Padding, coords: Coords) -> None:
+@pytest.mark.parametrize(
+    ("padding", "coords", "most", "spread"),
+    [("same", "none", 20, 0.3), ("valid", "none", 20, 0.3), ("valid", "xy", 20, 0.3), ("same", "xy", 200, 0.02)],
+)
+def test_detections_are_the_same(padding: Padding, coords: Coords, most: int, spread: float) -> None:
     torch.manual_seed(0)
-    network = PaperFasterRCNN(10, padding=padding)
+    network = PaperFasterRCNN(10, padding=padding, max_detections=most)
     add_coords(network, coords)
     images = torch.rand(4, 1, 64, 64)
-    expected, proposals = detect(sharpened(network), images)
+    expected, proposals = detect(sharpened(network, spread), images)
     with torch.no_grad():
         boxes, scores, labels = export.ExportableDetector(network, (64, 64))(images)
-    assert boxes.shape == (4, 20, 4)
+    assert boxes.shape == (4, most, 4)
     assert proposals is not None
     assert all(len(p) for p in proposals)
     assert max(len(one["boxes"]) for one in expected) > 5, "a test of nothing else"
