@@ -1,26 +1,17 @@
-"""Load trained weights from files: state dicts, or checkpoints that contain one, of a network or a part of one."""
+"""Load trained weights from files into classifiers, also those of another number of classes."""
 
 from __future__ import annotations
 
 import logging
-import pickle
 import re
-from collections import Counter
-from collections.abc import Collection
 from pathlib import Path
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from coordconv_apps.utils.errors import abbreviate_names
-from coordconv_apps.utils.files import check_regular_file
+from coordconv_apps.utils.weight_files import State, part_of_state, read_state
 
 logger = logging.getLogger(__name__)
-
-State = dict[str, Tensor]
-
-_HOLDERS = ("state_dict", "model_state_dict", "model")
-"""Keys of the state dict in checkpoints of Lightning, tutorials, and torchvision's training scripts."""
 
 _AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
 _DENSENET_BEFORE_2018 = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\.")
@@ -37,41 +28,9 @@ def read_weights(path: Path, network: nn.Module) -> State:
     Raises:
         ValueError: The file is not of this kind, or contains more than tensors and plain values.
     """
-    try:
-        check_regular_file(Path(path))
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ValueError(
-            f"weights={str(path)!r}: must be a file that torch.load(weights_only=True) opens, of tensors alone"
-        ) from error
-    except OSError:  # names the file
-        raise
-    except Exception as error:  # damaged files raise errors of many kinds
-        raise ValueError(f"weights={str(path)!r}: must be a file of weights; this one cannot be read") from error
-    while isinstance(content, dict) and (key := next((k for k in _HOLDERS if isinstance(content.get(k), dict)), None)):
-        content = content[key]
-    items = content.items() if isinstance(content, dict) else ()
-    state = {_DENSENET_BEFORE_2018.sub(r"\1\2.", str(k)): value for k, value in items if isinstance(value, Tensor)}
-    if not state:
-        raise ValueError(f"weights={str(path)!r}: must hold a state dict")
-    prefix = _prefix(state, network.state_dict().keys())
-    return {
-        name.removeprefix(prefix): value
-        for name, value in state.items()
-        if name.startswith(prefix) and not name.removeprefix(prefix).startswith(_AUXILIARY)
-    }
-
-
-def _prefix(state: State, names: Collection[str]) -> str:
-    """Return the prefix of the names in a file before the network's own names."""
-    found: Counter[str] = Counter()
-    for name in state:
-        parts = name.split(".")
-        for depth in range(len(parts)):
-            if ".".join(parts[depth:]) in names:
-                found[".".join(parts[:depth])] += 1
-    prefix = found.most_common(1)[0][0] if found else ""
-    return f"{prefix}." if prefix else ""
+    state = {_DENSENET_BEFORE_2018.sub(r"\1\2.", name): value for name, value in read_state(path, "weights").items()}
+    own = part_of_state(state, network.state_dict().keys())
+    return {name: value for name, value in own.items() if not name.startswith(_AUXILIARY)}
 
 
 def fit_head(state: State, network: nn.Module, head: str) -> None:

@@ -85,7 +85,7 @@ def build_detector(
         )
     built: nn.Module = builder(weights=None, weights_backbone=None, num_classes=num_classes + 1, **args)
     if trainable_layers is not None:
-        freeze_backbone(built, network, int(trainable_layers))
+        freeze_backbone(built, network, trainable_layers)
     return built
 
 

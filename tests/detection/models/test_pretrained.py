@@ -120,7 +120,7 @@ def test_the_last_layers_are_new_for_other_classes(tmp_path: Path, caplog: pytes
 def test_weights_of_a_backbone(tmp_path: Path) -> None:
     trunk = tv_models.get_model("mobilenet_v3_large")
     state = noisy_state(trunk)
-    torch.save(state, tmp_path / "trunk.pth")
+    torch.save({f"module.{name}": value for name, value in state.items()}, tmp_path / "trunk.pth")  # of a parallel one
     network = build_detector(MOBILE, network_args={"trainable_backbone_layers": 3})
     load_pretrained(network, MOBILE, None, str(tmp_path / "trunk.pth"))
     for name, value in network.get_submodule("backbone.body").state_dict().items():
@@ -140,11 +140,11 @@ def offline(*_: object, **__: object) -> State:
             "weights=COCO_V1: cannot be downloaded .*not known.*; without a network, put http",
         ),
         ({"weights_backbone": "DEFAULT"}, "weights_backbone=DEFAULT: cannot be downloaded"),
-        ({"weights": "text.pth"}, "weights='text.pth': must be a file of weights that torch.load opens"),
+        ({"weights": "text.pth"}, "weights='text.pth': must be a file that torch.load"),
         ({"weights": "other.pth"}, "weights='other.pth': must be of fasterrcnn_mobilenet_v3_large_320_fpn; not in the"),
         (
             {"weights_backbone": "other.pth"},
-            "weights_backbone='other.pth': must be weights of this backbone",
+            "weights_backbone='other.pth': must be of mobilenet_v3_large; not in the file: 0.0.weight",
         ),
         (
             {"weights": "DEFAULT", "weights_backbone": "DEFAULT"},
@@ -152,7 +152,11 @@ def offline(*_: object, **__: object) -> State:
         ),
         ({"weights": "DEFAULT", "network_args": {}}, "weights: trained weights need .*trainable_backbone_layers: 3"),
         ({"weights": "DEFAULT", "network": "paper", "network_args": None}, "network='paper' has no trained weights"),
-        ({"network_args": {"trainable_backbone_layers": 7}}, "trainable_backbone_layers: 7.*: must be in 0 to 6"),
+        (
+            {"network_args": {"trainable_backbone_layers": 7}},
+            "trainable_backbone_layers: 7.*: must be an integer in 0 to 6",
+        ),
+        ({"network_args": {"trainable_backbone_layers": 2.7}}, "trainable_backbone_layers: 2.7}: must be an integer"),
         (
             {"network": "ssdlite320_mobilenet_v3_large", "network_args": {"trainable_backbone_layers": 2}},
             "ssdlite320_mobilenet_v3_large trains all of its layers; leave it out",

@@ -1,0 +1,69 @@
+"""Read trained weights from files that torch saved: state dicts, or checkpoints that contain one."""
+
+from __future__ import annotations
+
+import pickle
+from collections import Counter
+from collections.abc import Collection
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from coordconv_apps.utils.files import check_regular_file
+
+State = dict[str, Tensor]
+
+_HOLDERS = ("state_dict", "model_state_dict", "model")
+"""Keys of the state dict in checkpoints of Lightning, tutorials, and torchvision's training scripts."""
+
+
+def read_state(path: Path, argument: str) -> State:
+    """Read the state dict in a file that is one, or a checkpoint that contains one.
+
+    Args:
+        path: The file.
+        argument: The argument that names it, for messages.
+
+    Raises:
+        OSError: The file cannot be opened.
+        ValueError: The file is not of this kind, or contains more than tensors and plain values.
+    """
+    where = f"{argument}={str(path)!r}"
+    try:
+        check_regular_file(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"{where}: must be a file that torch.load(weights_only=True) opens, of tensors alone"
+        ) from error
+    except OSError:  # names the file
+        raise
+    except Exception as error:  # damaged files raise errors of many kinds
+        raise ValueError(f"{where}: must be a file of weights; this one cannot be read") from error
+    while isinstance(content, dict) and (key := next((k for k in _HOLDERS if isinstance(content.get(k), dict)), None)):
+        content = content[key]
+    items = content.items() if isinstance(content, dict) else ()
+    state = {str(name): value for name, value in items if isinstance(value, Tensor)}
+    if not state:
+        raise ValueError(f"{where}: must hold a state dict")
+    return state
+
+
+def part_of_state(state: State, names: Collection[str]) -> State:
+    """Return the weights of one network from the state of a larger module that contains it, by the network's ``names``.
+
+    The larger module may be a Lightning task, or a parallel or compiled network.
+
+    >>> state = {"module.net.weight": torch.zeros(2), "module.net.bias": torch.zeros(1), "loss": torch.zeros(1)}
+    >>> sorted(part_of_state(state, ["weight", "bias"]))
+    ['bias', 'weight']
+    """
+    found: Counter[str] = Counter()
+    for name in state:
+        parts = name.split(".")
+        for depth in range(len(parts)):
+            if ".".join(parts[depth:]) in names:
+                found["".join(f"{part}." for part in parts[:depth])] += 1
+    prefix = found.most_common(1)[0][0] if found else ""
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
