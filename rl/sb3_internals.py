@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from stable_baselines3 import A2C, DQN, PPO
     from stable_baselines3.common.base_class import BaseAlgorithm
     from stable_baselines3.common.callbacks import BaseCallback
+    from stable_baselines3.common.vec_env import VecEnv
 
 UNNEEDED_STATE = (
     "_last_obs",
@@ -54,11 +55,14 @@ def set_updates(algorithm: BaseAlgorithm, updates: int) -> None:
     algorithm._n_updates = updates
 
 
-def start_dqn_learning(algorithm: DQN, total_timesteps: int, callback: BaseCallback) -> None:
+def start_dqn_learning(algorithm: DQN, env: VecEnv, total_timesteps: int, callback: BaseCallback) -> None:
     """Do what ``DQN.learn`` does before its loop, for a training that continues from ``num_timesteps``.
 
     The public ``learn`` runs to its end and cannot pause between two updates. ``_n_calls``, which decides when the
-    target network is updated, is set as if the training had run in one piece, and so are the schedules.
+    target network is updated, is set as if the training had run in one piece, and so are the schedules. The public
+    ``set_env`` takes the rows of a stack of images for its channels if they are fewer. Without a ``_last_obs``, the new
+    environments are reset.
     """
+    algorithm.env, algorithm._last_obs = env, None
     algorithm._n_calls = algorithm.num_timesteps // algorithm.n_envs
     algorithm._setup_learn(total_timesteps - algorithm.num_timesteps, callback, reset_num_timesteps=False)

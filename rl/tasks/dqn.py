@@ -255,14 +255,13 @@ class DQN(RLTask):
             )
         except MemoryError as error:
             raise UserError(f"model.buffer_size={self.buffer_size}: must be smaller: {error}") from error
-        algorithm.set_env(env)
         algorithm.set_logger(Logger(None, []))
         algorithm.action_space.seed(mix_seeds(data.seed, self.rollouts) % 2**31)
         self._updates_after = self.learning_starts
         if self.timesteps:
             refill = min(self.learning_starts, self.buffer_size, (self.total_timesteps - self.timesteps) // 2)
             self._updates_after = max(self._updates_after, self.timesteps + refill)
-        start_dqn_learning(algorithm, self.total_timesteps, self._callback)
+        start_dqn_learning(algorithm, env, self.total_timesteps, self._callback)
         return env
 
     def _log(self, losses: list[float], steps: int) -> None:

@@ -17,7 +17,7 @@ from lightning.pytorch.callbacks import Callback
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.utils import LinearSchedule
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import VecEnv, VecFrameStack
 from stable_baselines3.dqn.policies import DQNPolicy
 
 import rl.envs.games
@@ -122,16 +122,27 @@ def learned_by_sb3(
     return model.learn(total)
 
 
-def train(task: DQN, folder: Path, games: int = 2, steps_per_epoch: int = 24) -> Parts:
+def train(task: DQN, folder: Path, games: int = 2, steps_per_epoch: int = 24, data: type[RLData] = GivenEnvs) -> Parts:
     """Trains without the command line; the progress after each part."""
     parts = Parts()
     trainer = own_trainer(folder, max_epochs=-1, callbacks=[parts], limit_val_batches=0)
     with filter_warnings():
-        trainer.fit(task, GivenEnvs(num_envs=games, steps_per_epoch=steps_per_epoch, seed=3))
+        trainer.fit(task, data(num_envs=games, steps_per_epoch=steps_per_epoch, seed=3))
     return parts
 
 
 # ------------------------------------------------------------------ learning
+
+
+def test_stacks_with_more_channels_than_rows_are_learned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def make_stacks(game: str, num_envs: int, seed: int, **_: Any) -> VecEnv:  # noqa: ANN401  # no options
+        return VecFrameStack(Dots(num_envs, seed), 2 * SIDE, channels_order="first")
+
+    monkeypatch.setattr(rl.envs.games, "make_envs", make_stacks)
+    parts = train(make_task(**SETTINGS, total_timesteps=24), tmp_path, data=RLData)
+    assert parts.updates[-1] > 0
+    assert parts.buffer is not None
+    assert parts.buffer.observations.shape[2:] == (2 * SIDE, SIDE, SIDE)
 
 
 @pytest.mark.parametrize("games", [1, 2])
