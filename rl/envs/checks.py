@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
@@ -9,11 +10,16 @@ import numpy as np
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 
 from coordconv_apps.utils.errors import UserError, one_line
+from rl.observations import stack_observations
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from multiprocessing.process import BaseProcess
+
+    import gymnasium
     from numpy.typing import NDArray
     from stable_baselines3.common.vec_env import SubprocVecEnv
-    from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
+    from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
 
 class BrokenEnvironment(UserError):
@@ -27,7 +33,7 @@ class GuardedVecEnv(VecEnvWrapper):
     floating point for its check; this wrapper checks rewards and floating-point observations only.
 
     Errors that `step_async` raises for wrong actions pass through. After a failure, `close` kills the worker processes,
-    because `SubprocVecEnv.close` would wait for their replies forever.
+    because `SubprocVecEnv.close` would wait for their replies forever, or fail where one has ended.
 
     Args:
         venv: The environments.
@@ -42,10 +48,8 @@ class GuardedVecEnv(VecEnvWrapper):
 
     def reset(self) -> VecEnvObs:
         """Reset the environments."""
-        try:
+        with self._guard():
             observations = self.venv.reset()
-        except Exception as error:
-            self._fail_with(error)
         self._check("observation", observations)
         self.reset_infos = self.venv.reset_infos
         return observations
@@ -53,29 +57,48 @@ class GuardedVecEnv(VecEnvWrapper):
     def step_async(self, actions: NDArray[Any]) -> None:
         """Start a step."""
         self.steps += 1
-        try:
+        with self._guard(OSError):  # a broken pipe
             self.venv.step_async(actions)
-        except OSError as error:  # a broken pipe
-            self._fail_with(error)
 
     def step_wait(self) -> VecEnvStepReturn:
         """Wait for the step."""
-        try:
+        with self._guard():
             observations, rewards, dones, infos = self.venv.step_wait()
-        except Exception as error:
-            self._fail_with(error)
         self._check("reward", rewards)
         self._check("observation", observations)
+        for index in np.flatnonzero(dones).tolist():
+            if "terminal_observation" in infos[index]:
+                last = stack_observations([infos[index]["terminal_observation"]])
+                self._check("last observation", last, index)
         return observations, rewards, dones, infos
 
-    def _check(self, name: str, values: VecEnvObs | NDArray[Any]) -> None:
-        index = _first_non_finite(values)
-        if index is not None:
-            self._fail(f"its {name} is NaN or infinite", index)
+    def env_is_wrapped(self, wrapper_class: type[gymnasium.Wrapper], indices: VecEnvIndices = None) -> list[bool]:
+        """Return which environments have a wrapper. Playing asks this before the first reset."""
+        with self._guard():
+            return self.venv.env_is_wrapped(wrapper_class, indices)
 
-    def _fail_with(self, error: Exception) -> NoReturn:
-        words, name = one_line(error), type(error).__name__
-        self._fail(words if words == name else f"{name}: {words}", _ended_process(self.unwrapped), error)
+    @contextmanager
+    def _guard(self, kind: type[Exception] = Exception) -> Iterator[None]:
+        """Raise `BrokenEnvironment` in place of an error of the environments."""
+        try:
+            yield
+        except kind as error:
+            words, name = one_line(error), type(error).__name__
+            self._fail(words if words == name else f"{name}: {words}", self._ended_process(), error)
+
+    def _ended_process(self) -> int | None:
+        """Return the index of the first worker process that has ended; None if there is none."""
+        sentinels = [process.sentinel for process in self._processes]
+        ended = wait(sentinels, timeout=1) if sentinels else []
+        return next((index for index, sentinel in enumerate(sentinels) if sentinel in ended), None)
+
+    def _check(self, name: str, values: VecEnvObs, first: int = 0) -> None:
+        """Check values ``(N, ...)``, or a dict of them, of the environments from ``first`` on."""
+        for part in values.values() if isinstance(values, dict) else [values]:
+            assert isinstance(part, np.ndarray)
+            if np.issubdtype(part.dtype, np.floating) and not np.isfinite(part).all():
+                index = int(np.flatnonzero(~np.isfinite(part).reshape(len(part), -1).all(1))[0])
+                self._fail(f"its {name} is NaN or infinite", first + index)
 
     def _fail(self, cause: str, index: int | None, error: Exception | None = None) -> NoReturn:
         """Raise `BrokenEnvironment`; without an index the message names all environments."""
@@ -86,10 +109,14 @@ class GuardedVecEnv(VecEnvWrapper):
             which = f"environment {self.first + (index or 0)}"
         raise BrokenEnvironment(f"model.game={self.game}: {which} failed in step {self.steps}: {cause}") from error
 
+    @property
+    def _processes(self) -> Sequence[BaseProcess]:
+        return getattr(self.unwrapped, "processes", ())
+
     def close(self) -> None:
         """Close the environments."""
-        processes = getattr(self.unwrapped, "processes", ())
-        if not (self.broken and processes):
+        processes = self._processes
+        if not processes or not (self.broken or any(not process.is_alive() for process in processes)):
             super().close()
             return
         for process in processes:
@@ -97,23 +124,3 @@ class GuardedVecEnv(VecEnvWrapper):
         for process in processes:
             process.join()
         cast("SubprocVecEnv", self.unwrapped).closed = True
-
-
-def _ended_process(venv: VecEnv) -> int | None:
-    """Return the index of the first worker process that has ended; None if there is none."""
-    processes = getattr(venv, "processes", ())
-    if not processes:
-        return None
-    ended = wait([process.sentinel for process in processes], timeout=1)
-    return next((index for index, process in enumerate(processes) if process.sentinel in ended), None)
-
-
-def _first_non_finite(values: Any) -> int | None:  # noqa: ANN401  # observations of any kind
-    """Return the index of the first environment with a NaN or infinite value; None if all are finite."""
-    if isinstance(values, dict):
-        values = tuple(values.values())
-    if isinstance(values, tuple):
-        return next((index for index in map(_first_non_finite, values) if index is not None), None)
-    if not np.issubdtype(values.dtype, np.floating) or np.isfinite(values).all():
-        return None
-    return int(np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(1))[0])

@@ -23,7 +23,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecFram
 from coordconv_apps.utils.errors import one_line
 from rl.envs.actions import GameActions
 from rl.envs.catch import GYMNASIUM_ID, CatchVecEnv
-from rl.envs.checks import GuardedVecEnv
+from rl.envs.checks import BrokenEnvironment, GuardedVecEnv
 from rl.envs.game_options import GameOptions, Kind, check_kind
 from rl.envs.images import is_channels_last, is_large, prepare_images
 from rl.space_json import space_to_json
@@ -76,13 +76,7 @@ def open_envs(game: str, num_envs: int, seed: int, options: Mapping[str, Any], f
 
     Arguments and errors are those of `make_envs`; ``first`` is the number of the first environment, for messages.
     """
-    env = make_envs(game, num_envs, seed, **options)
-    try:
-        _check_observations(game, env.observation_space)
-    except ValueError:
-        env.close()
-        raise
-    return GuardedVecEnv(GameActions(env), game, first)
+    return GuardedVecEnv(GameActions(make_envs(game, num_envs, seed, **options)), game, first)
 
 
 def find_kind(game: str) -> Kind:
@@ -157,7 +151,7 @@ def _make_gymnasium(game: str, num_envs: int, seed: int | None, options: GameOpt
         first = _make_one(spec, arguments)
     except (gymnasium.error.DependencyNotInstalled, ModuleNotFoundError) as error:
         raise ImportError(f"model.game={game}: {one_line(error)}") from error
-    except (gymnasium.error.Error, TypeError) as error:
+    except (gymnasium.error.Error, TypeError, AssertionError) as error:
         raise ValueError(f"model.game={game} with model.arguments={arguments}: {one_line(error)}") from error
     space, modes = first.observation_space, first.metadata.get("render_modes", ())
     first.close()
@@ -166,7 +160,13 @@ def _make_gymnasium(game: str, num_envs: int, seed: int | None, options: GameOpt
         arguments = {"render_mode": "rgb_array", **arguments}
     make: Callable[[], gymnasium.Env[Any, Any]] = partial(_make_one, spec, arguments, own_process=options.processes)
     makers = [make] * num_envs
-    envs = SubprocVecEnv(makers) if options.processes else DummyVecEnv(makers)
+    try:
+        envs = SubprocVecEnv(makers) if options.processes else DummyVecEnv(makers)
+    except (EOFError, ConnectionError) as error:
+        if not options.processes:
+            raise
+        words = "its process ended at the start, for the reason printed above"
+        raise BrokenEnvironment(f"model.game={game}: {words} ({one_line(error)})") from error
     envs.seed(seed)
     return _stack_frames(envs, options)
 

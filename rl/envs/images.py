@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple, cast
 
@@ -70,7 +70,9 @@ def prepare_images(env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
     if isinstance(space, spaces.Dict):
         parts = {key: _prepare_part(part) for key, part in space.spaces.items()}
         prepared = spaces.Dict([(key, part.space) for key, part in parts.items()])  # of a dict, it would sort the keys
-        return TransformObservation(env, partial(_convert_parts, parts=parts), prepared)
+        return TransformObservation(
+            env, lambda seen: {key: part.convert(seen[key]) for key, part in parts.items()}, prepared
+        )
     if not is_bounded(space):
         return env
     scaled = _scaled(cast("spaces.Box", space))
@@ -84,10 +86,6 @@ class _Prepared(NamedTuple):
     convert: Callable[[Any], NDArray[Any]]
 
 
-def _convert_parts(observation: Mapping[str, Any], parts: Mapping[str, _Prepared]) -> dict[str, NDArray[Any]]:
-    return {key: part.convert(observation[key]) for key, part in parts.items()}
-
-
 def _prepare_part(space: spaces.Space[Any]) -> _Prepared:
     """Return how a part of a Dict is converted; a small array of three axes is a vector, as in Stable-Baselines3."""
     is_scaled = is_bounded(space) and is_large(cast("spaces.Box", space))
@@ -96,14 +94,9 @@ def _prepare_part(space: spaces.Space[Any]) -> _Prepared:
     )
     if is_image_space(cast("spaces.Box", prepared.space)) and is_channels_last(cast("spaces.Box", prepared.space)):
         height, width, channels = cast("spaces.Box", space).shape
-        return _Prepared(
-            spaces.Box(0, 255, (channels, height, width), np.uint8), partial(_channels_first, prepared.convert)
-        )
+        first = spaces.Box(0, 255, (channels, height, width), np.uint8)
+        return _Prepared(first, lambda image: prepared.convert(image).transpose(2, 0, 1))
     return prepared
-
-
-def _channels_first(convert: Callable[[Any], NDArray[Any]], image: Any) -> NDArray[Any]:  # noqa: ANN401  # of any kind
-    return np.transpose(convert(image), (2, 0, 1))
 
 
 def _scaled(images: spaces.Box) -> _Prepared:
@@ -112,4 +105,6 @@ def _scaled(images: spaces.Box) -> _Prepared:
 
 
 def _scale(image: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
+    if not np.isfinite(image).all():  # uint8 has no NaN that a later check could find
+        raise ValueError("an image is NaN or infinite")
     return np.round((image.astype(np.float64) - low) * (255 / (high - low))).clip(0, 255).astype(np.uint8)

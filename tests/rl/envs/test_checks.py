@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from typing import TYPE_CHECKING, Any
 
 import gymnasium
@@ -76,6 +77,19 @@ def test_an_observation_that_is_infinite_is_told_wherever_it_is() -> None:
     )
 
 
+@KINDS
+def test_the_last_observation_of_an_episode_is_checked_too(kind: Callable[[list[Any]], VecEnv]) -> None:
+    class Off(Walk):
+        def step(self, action: Any) -> Any:  # noqa: ANN401  # as in `Walk`
+            observation, reward, terminated, truncated, info = super().step(action)
+            if terminated or truncated:
+                observation["place"][1] = np.nan
+            return observation, reward, terminated, truncated, info
+
+    message = r"model\.game=walk: environment 1 failed in step \d: its last observation is NaN or infinite"
+    assert re.fullmatch(message, str(play(kind([Walk, Off]))))
+
+
 def test_a_reset_that_fails_is_step_0() -> None:
     class Shut(Walk):
         def reset(self, **_: Any) -> Any:  # noqa: ANN401  # never returns
@@ -112,10 +126,13 @@ def test_a_process_that_ends_is_told_with_its_number_and_the_others_are_ended(nu
 
 def test_a_process_that_is_killed_between_two_steps_is_told() -> None:
     venv = SubprocVecEnv([poles(False)], start_method="spawn")
-    guarded = GuardedVecEnv(venv, "poles")
+    guarded, unaware = GuardedVecEnv(venv, "poles"), GuardedVecEnv(venv, "poles")
     guarded.reset()
     venv.processes[0].kill()
     venv.processes[0].join()
+    unaware.close()  # must not write to the process either
+    with pytest.raises(BrokenEnvironment, match=r"^model.game=poles: environment 0 failed in step 0: BrokenPipeError"):
+        guarded.env_is_wrapped(Monitor)
     with pytest.raises(BrokenEnvironment, match=r"^model.game=poles: environment 0 failed in step 1: BrokenPipeError"):
         guarded.step(np.zeros(1, np.int64))
     guarded.close()

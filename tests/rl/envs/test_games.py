@@ -16,8 +16,10 @@ from stable_baselines3.common.env_util import make_atari_env
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecFrameStack
 
+import rl.envs.games
 from rl.envs.atari import AtariVecEnv
 from rl.envs.catch import CatchVecEnv
+from rl.envs.checks import BrokenEnvironment
 from rl.envs.games import find_kind, game_names, make_envs
 
 IMAGES = spaces.Box(0, 255, (36, 40, 3), np.uint8)
@@ -239,6 +241,19 @@ def test_wrong_arguments_of_a_game_are_told_in_one_line() -> None:
     message = r"^model\.game=Tests/Picture-v0 with model\.arguments=\{'no_such': 1\}: [^\n]*no_such[^\n]*$"
     with pytest.raises(ValueError, match=message):
         make_envs("Tests/Picture-v0", 1, arguments={"no_such": 1})
+    with pytest.raises(ValueError, match=r"^model\.game=MiniGrid-Empty-5x5-v0 with model\.arguments=\{'size': 1\}: "):
+        make_envs("MiniGrid-Empty-5x5-v0", 1, arguments={"size": 1})  # the game asserts a size of 3
+
+
+def test_a_process_that_ends_before_its_first_reset_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(makers: object) -> None:
+        raise ConnectionResetError("Connection reset by peer")
+
+    monkeypatch.setattr(rl.envs.games, "SubprocVecEnv", start)
+    with pytest.raises(
+        BrokenEnvironment, match=r"^model\.game=Tests/Picture-v0: its process ended at the start, [^\n]*$"
+    ):
+        make_envs("Tests/Picture-v0", 2, processes=True)
 
 
 @pytest.mark.parametrize(
@@ -304,6 +319,9 @@ def test_floating_point_images_are_scaled_to_bytes(monkeypatch: pytest.MonkeyPat
     assert isinstance(seen, np.ndarray)
     assert seen.dtype == np.uint8
     assert np.abs(seen[1] / 127.5 - 1 - pixels.transpose(2, 0, 1)).max() <= 0.5001 / 127.5
+    pixels[3, 4, 1] = np.nan
+    with pytest.raises(ValueError, match="an image is NaN or infinite"):
+        envs.step(np.zeros(2, np.int64))
     envs.close()
 
 
