@@ -11,11 +11,9 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
 from coordconv_apps.data.datamodule import DataModule
 from coordconv_apps.utils.argument_checks import POSITIVE_INT, check_ranges
 from coordconv_apps.utils.seeds import mix_seeds
-from rl.envs.catch import BALLS, PADDLE
-from rl.envs.game_options import GameOptions, check_kind, check_options
+from rl.envs.game_options import DEFAULTS, GameOptions, check_kind, check_options
 from rl.envs.games import find_kind, open_envs
 from rl.evaluation.episodes import EpisodeShard, shard_episodes
-from rl.evaluation.scores import human_normalised
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,7 +28,7 @@ EVALUATION_SEEDS: dict[Split, int] = {"val": 1_000_000, "test": 2_000_000}
 """Seed of the first environment of an evaluation: the same games for every run, and none that training plays."""
 
 PREDICTION_SEED = 3_000_000
-"""Seed of the first episode that ``predict`` plays."""
+"""Seed of the first episode that ``predict`` plays; the next one has the next seed."""
 
 _SEEDS = 2**30
 """Upper limit of a training's first seed. Training seeds are in the upper half, above those of evaluations."""
@@ -156,7 +154,7 @@ class RLData(DataModule):
     def setup(self, stage: str) -> None:
         """Check that no option is for another kind of game, and that every rank gets as many environments."""
         chosen = GameOptions(**self.options)
-        if chosen != GameOptions():
+        if chosen != DEFAULTS:
             assert self.trainer is not None
             game: str = cast("Any", self.trainer.lightning_module).game
             check_kind(game, find_kind(game), chosen)
@@ -256,22 +254,6 @@ class RLData(DataModule):
         if self._kept_envs is not None:
             self._kept_envs.close()
             self._kept_envs = None
-
-    def normalise(self, game: str, score: float) -> float | None:
-        """Return an unclipped score on the scale where random actions have 0 and a human 1.
-
-        It is None where `rl.evaluation.scores` has no reference, such as for Catch with changed rules.
-        """
-        normalised = human_normalised(game, score)
-        if normalised is None or find_kind(game) != "catch":
-            return normalised
-        own_rules = {"balls": BALLS, "paddle": PADDLE}
-        return normalised if all(self.options.get(name, value) == value for name, value in own_rules.items()) else None
-
-    @staticmethod
-    def prediction_seed(number: int) -> int:
-        """Return the seed of an episode of ``predict``."""
-        return PREDICTION_SEED + number
 
 
 def training_seed(seed: int, rollouts: int) -> int:

@@ -11,7 +11,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from coordconv_apps.runs.folder import run_dir
 from coordconv_apps.training.trainer_access import attached_datamodule
-from rl.data import EVALUATION_SEEDS, RLData
+from rl.data import EVALUATION_SEEDS, PREDICTION_SEED, RLData
 from rl.envs.games import find_kind
 from rl.evaluation.episodes import write_episodes
 from rl.evaluation.films import film_episode, write_gif
@@ -77,7 +77,7 @@ class EpisodeWriter(Callback):
                 show = stack.enter_context(Window(_rl_task(pl_module).game)).show
             for number in outputs:
                 path = run_dir(trainer) / "predictions" / f"{number:03d}.gif"
-                score, length = _write_film(trainer, pl_module, path, RLData.prediction_seed(number), show)
+                score, length = _write_film(trainer, pl_module, path, PREDICTION_SEED + number, show)
                 print(f"episode {number}: score {score:g} in {length} steps: {path}")
 
     def _film_first(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -89,8 +89,7 @@ class EpisodeWriter(Callback):
     def _write_table(trainer: Trainer, pl_module: LightningModule) -> None:
         task = _rl_task(pl_module)
         if trainer.is_global_zero and task.last_evaluation is not None:
-            normalise = attached_datamodule(trainer, RLData).normalise
-            write_episodes(run_dir(trainer) / "episodes.csv", task.game, task.last_evaluation, normalise)
+            write_episodes(run_dir(trainer) / "episodes.csv", task.game, task.last_evaluation, task.normalise)
 
 
 def _rl_task(pl_module: LightningModule) -> RLTask:

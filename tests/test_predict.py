@@ -14,7 +14,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from classification.tasks import Classifier
 from coordconv_apps.coordinates import CoordinateClassification, CoordinateRegression, CoordinateRendering
 from generative.tasks import GAN, VAE
-from rl.data import RLData
+from rl.data import PREDICTION_SEED
 from rl.envs.games import open_envs
 from rl.tasks import A2C, DQN, PPO
 from tests.classification import tiny as classification
@@ -101,7 +101,7 @@ def test_wrong_centers_are_refused(centers: list[tuple[float, ...]], message: st
 @pytest.mark.parametrize("method", [A2C, PPO, DQN])
 def test_an_rl_task_plays_in_plain_stable_baselines3(method: type[A2C | PPO | DQN]) -> None:
     task = method(game="catch", coords="xy")
-    env = open_envs("catch", 2, RLData.prediction_seed(0), task.env_options)
+    env = open_envs("catch", 2, PREDICTION_SEED, task.env_options)
     observations = env.reset()
     assert isinstance(observations, np.ndarray)
     actions, state = task.predict(observations, deterministic=True)

@@ -39,6 +39,7 @@ def screen_size(game: str) -> tuple[int, int]:
     return int(height), int(width)
 
 
+@functools.cache
 def available_settings(game: str) -> dict[str, list[int]]:
     """Return the modes and difficulties of a game's console, the default ones first.
 

@@ -46,6 +46,8 @@ class GameOptions:
     arguments: dict[str, Any] = field(default_factory=dict)
 
 
+DEFAULTS = GameOptions()
+
 _ONLY_FOR: dict[str, tuple[Kind, ...]] = {
     **dict.fromkeys(("frame_skip", "noop_max", "repeat_action_probability", "num_threads"), ("atari",)),
     **dict.fromkeys(("full_action_space", "image_size"), ("atari",)),
@@ -81,9 +83,8 @@ def check_kind(game: str, kind: Kind, options: GameOptions) -> None:
         ...
     ValueError: data.balls=3: is for Catch only; model.game=pong would ignore it
     """
-    defaults = GameOptions()
     for name in (option.name for option in fields(options)):
         value, kinds = getattr(options, name), _ONLY_FOR.get(name, (kind,))
-        if kind not in kinds and value != getattr(defaults, name):
+        if kind not in kinds and value != getattr(DEFAULTS, name):
             prefix, games = "model" if name in _OF_THE_TASK else "data", " and ".join(_GAMES[each] for each in kinds)
             raise ValueError(f"{prefix}.{name}={value}: is for {games} only; model.game={game} would ignore it")

@@ -149,20 +149,18 @@ def gather_episodes(episodes: Episodes) -> Episodes:
     return Episodes(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
 
-def write_episodes(
-    path: Path, game: str, episodes: Episodes, normalise: Callable[[str, float], float | None] | None = None
-) -> None:
+def write_episodes(path: Path, game: str, episodes: Episodes, normalise: Callable[[float], float | None]) -> None:
     """Write a CSV file with one line for each episode, atomically.
 
-    ``normalise`` returns the human-normalised score for a game and a score, or None where there is none, as for
-    episodes that were cut off.
+    ``normalise`` returns the human-normalised score for a score, or None if there is none; those of episodes that were
+    cut off are left out.
     """
     with atomic_write(path) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         columns = (column.tolist() for column in episodes)
         for number, (score, length, seed, complete, success) in enumerate(zip(*columns, strict=True)):
-            normalised = normalise(game, score) if complete and normalise is not None else None
+            normalised = normalise(score) if complete else None
             successful = None if math.isnan(success) else int(success)
             writer.writerow([game, number, seed, score, length, normalised, int(complete), successful])
 

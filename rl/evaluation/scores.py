@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from typing import NamedTuple
 
-from rl.envs import catch
+from rl.envs.catch import BALLS, BEST_SCORE, PADDLE, RANDOM_SCORE
+from rl.envs.emulator import available_settings
+from rl.envs.game_options import DEFAULTS, GameOptions
+from rl.envs.games import find_kind
+from rl.envs.roms import find_game
 
 
 class Reference(NamedTuple):
@@ -83,31 +86,36 @@ normalises with the table here. The emulators had no sticky actions.
 """
 
 
-def reference_scores(game: str) -> Reference | None:
+def reference_scores(game: str, options: GameOptions = DEFAULTS) -> Reference | None:
     """Return the reference scores of a game; None where none are published.
 
     Args:
-        game: "catch" with its standard rules, or an Atari game in any spelling: ``space_invaders``,
-            ``SpaceInvaders``, ``ALE/SpaceInvaders-v5``, ``SpaceInvadersNoFrameskip-v4``.
+        game: Name of the game, in any spelling that `rl.envs.games.make_envs` accepts.
+        options: Its options. Catch by other rules has no reference, and no Atari game in another mode or difficulty.
     """
-    namespace, _, name = game.rpartition("/")
-    key = re.sub(r"(noframeskip|deterministic)?-v\d+$|[^a-z0-9]", "", name.lower())
-    if namespace in ("", "CoordConv") and key == "catch":
-        return Reference(catch.RANDOM_SCORE, catch.BEST_SCORE)
-    by_key = {name.replace("_", ""): scores for name, scores in ATARI_SCORES.items()}
-    return by_key.get(key) if namespace in ("", "ALE") else None
+    try:
+        kind = find_kind(game)
+    except (ValueError, ImportError):
+        return None
+    if kind == "catch" and (options.balls, options.paddle) == (BALLS, PADDLE):
+        return Reference(RANDOM_SCORE, BEST_SCORE)
+    if kind == "atari":
+        name = find_game(game)
+        if all(value == available_settings(name)[setting][0] for setting, value in options.arguments.items()):
+            return ATARI_SCORES.get(name)
+    return None
 
 
-def human_normalised(game: str, score: float) -> float | None:
+def human_normalised(game: str, score: float, options: GameOptions = DEFAULTS) -> float | None:
     """Normalise a score so that random actions get 0 and a human 1; for Catch, best play gets 1.
 
     Returns:
-        ``(score - random) / (human - random)``, which may be below 0 and above 1; None for a game without published
-        scores.
+        ``(score - random) / (human - random)``, which may be below 0 and above 1; None where `reference_scores` has
+        no reference.
 
     Example:
         >>> round(human_normalised("ALE/Pong-v5", 21.0), 3)
         1.181
     """
-    reference = reference_scores(game)
+    reference = reference_scores(game, options)
     return None if reference is None else (score - reference.random) / (reference.good - reference.random)

@@ -43,7 +43,7 @@ class Collector:
 
     Attributes:
         scores: Unclipped scores of the games that ended in the latest rollout.
-        lengths: Lengths of these games, in steps.
+        lengths: Lengths of these games, as the environment reports them: for Atari in emulator frames.
         successes: Whether these games succeeded, for those whose environment reports ``is_success``.
     """
 

@@ -18,7 +18,9 @@ from coordconv_apps.training.trainer_access import attached_datamodule
 from coordconv_apps.utils.distributed import gather_ranks
 from coordconv_apps.utils.errors import UserError
 from rl.data import EVALUATION_SEEDS, RLData
+from rl.envs.game_options import GameOptions
 from rl.evaluation.episodes import EpisodeScores, gather_episodes, play_episodes
+from rl.evaluation.scores import human_normalised
 from rl.learning.divergence import NOT_FINITE, raise_on_divergence
 
 if TYPE_CHECKING:
@@ -161,11 +163,15 @@ class EpisodeEvaluation(Task, ABC):
                 before=lambda: raise_if_interrupted(self.trainer),
             )
 
+    def normalise(self, score: float) -> float | None:
+        """Return `rl.evaluation.scores.human_normalised` of an unclipped score; None without a reference."""
+        return human_normalised(self.game, score, GameOptions(**self.env_options, **self.data.options))
+
     def _log_episodes(self, split: Split) -> None:
         metric = cast("EpisodeScores", self.episodes[split])
         figures = metric.compute()
         metric.reset()
-        normalised = self.data.normalise(self.game, float(figures["score"]))
+        normalised = self.normalise(float(figures["score"]))
         # Published scores are those of whole games; scores of games that data.eval_max_steps cut off differ.
         if normalised is not None and self.last_evaluation is not None and self.last_evaluation.complete.all():
             figures["human_normalised"] = torch.tensor(normalised, dtype=torch.float32)

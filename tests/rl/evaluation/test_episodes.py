@@ -194,9 +194,7 @@ def some(scores: list[float], successes: list[float] | None = None) -> Episodes:
 
 def test_file_has_a_line_for_each_episode(tmp_path: Path) -> None:
     path = tmp_path / "new" / "episodes.csv"
-    write_episodes(
-        path, "pong", some([20.0, -3.5], [1.0, np.nan]), lambda game, score: score / 10 if game == "pong" else None
-    )
+    write_episodes(path, "pong", some([20.0, -3.5], [1.0, np.nan]), lambda score: score / 10)
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.reader(file))
     assert rows == [
@@ -204,8 +202,8 @@ def test_file_has_a_line_for_each_episode(tmp_path: Path) -> None:
         ["pong", "0", "9", "20.0", "1", "2.0", "1", "1"],
         ["pong", "1", "9", "-3.5", "2", "", "0", ""],
     ]
-    write_episodes(path, "catch", some([1.0]))
-    assert path.read_text(encoding="utf-8").splitlines()[1:] == ["catch,0,9,1.0,1,,0,"]
+    write_episodes(path, "dots", some([1.0, 2.0]), lambda score: None)
+    assert path.read_text(encoding="utf-8").splitlines()[1:] == ["dots,0,9,1.0,1,,1,", "dots,1,9,2.0,2,,0,"]
     assert [p.name for p in path.parent.iterdir()] == ["episodes.csv"]
 
 

@@ -3,6 +3,7 @@
 import pytest
 
 from rl.envs.catch import BEST_SCORE, RANDOM_SCORE
+from rl.envs.game_options import GameOptions
 from rl.evaluation.scores import ATARI_SCORES, human_normalised, reference_scores
 
 
@@ -60,3 +61,21 @@ def test_best_play_at_catch_has_1(game: str) -> None:
 def test_other_games_have_no_scores(game: str) -> None:
     assert reference_scores(game) is None
     assert human_normalised(game, 1.0) is None
+
+
+@pytest.mark.parametrize(
+    ("game", "options"),
+    [
+        ("pong", GameOptions(arguments={"mode": 1})),
+        ("pong", GameOptions(arguments={"mode": 0, "difficulty": 2})),
+        ("catch", GameOptions(balls=3)),
+        ("catch", GameOptions(paddle=5)),
+    ],
+)
+def test_other_rules_have_no_scores(game: str, options: GameOptions) -> None:
+    assert human_normalised(game, 1.0, options) is None
+
+
+def test_rules_that_are_the_default_ones_have_scores() -> None:
+    options = GameOptions(arguments={"mode": 8, "difficulty": 0}, frame_stack=2)
+    assert human_normalised("name_this_game", 8049.0, options) == 1
