@@ -6,36 +6,28 @@ import csv
 import os
 from typing import TYPE_CHECKING
 
-from lightning.pytorch.callbacks import Callback
-
 from classification.metrics import TOP_K
 from coordconv_apps.runs.folder import run_dir
-from coordconv_apps.utils.distributed import gather_ranks
+from coordconv_apps.training.predictions import PredictionWriter
 from coordconv_apps.utils.files import atomic_write
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from lightning.pytorch import LightningModule, Trainer
 
     from classification.datasets import ImageBatch
     from classification.tasks import Prediction
 
+Row = tuple[int, list[str]]  # the index of an image, and the cells of its line
 
-class ClassificationPredictionWriter(Callback):
+
+class ClassificationPredictionWriter(PredictionWriter[Row]):
     """Write ``predictions.csv`` to the run's folder: one line for each image, in the order of the file names.
 
     The columns are ``picture``, the file, and ``class_1, score_1`` to ``class_5, score_5``: the names of the five most
     probable classes in descending order, and their probabilities in [0, 1]. With fewer classes there are fewer columns.
     """
-
-    def __init__(self) -> None:
-        self._rows: list[tuple[int, list[str]]] = []  # the index of an image, and the cells of its line
-
-    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Drop earlier predictions."""
-        self._rows = []
 
     def on_predict_batch_end(
         self,
@@ -53,27 +45,16 @@ class ClassificationPredictionWriter(Callback):
         images = zip(outputs.indices.tolist(), outputs.paths, scores.tolist(), labels.tolist(), strict=True)
         for index, path, best_scores, best in images:
             pairs = zip(best, best_scores, strict=True)
-            self._rows.append((index, [path, *(text for i, p in pairs for text in (names[i], f"{p:.6f}"))]))
+            self.collected.append((index, [path, *(text for i, p in pairs for text in (names[i], f"{p:.6f}"))]))
 
-    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the predictions of all processes, and print the path of the file."""
-        gathered = gather_ranks(self._rows)
-        self._rows = []
-        if trainer.is_global_zero:
-            self._write(run_dir(trainer) / "predictions.csv", [row for rows in gathered for row in rows])
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Write the predictions so far of this process: an error or interruption has ended it."""
-        if trainer.predicting and self._rows:
-            name = "predictions.csv" if trainer.is_global_zero else f"predictions_{trainer.global_rank}.csv"
-            self._write(run_dir(trainer) / name, self._rows)
-
-    def _write(self, path: Path, indexed: Sequence[tuple[int, list[str]]]) -> None:
-        rows = [row for _, row in sorted(indexed)]
+    def write(self, trainer: Trainer, task: LightningModule, items: list[Row], suffix: str) -> None:
+        """Write the table, and print the path of the file."""
+        rows = [row for _, row in sorted(items)]
         columns = (max((len(row) for row in rows), default=1) - 1) // 2
         header = ["picture", *(f"{name}_{place}" for place in range(1, columns + 1) for name in ("class", "score"))]
         # File names may have bytes that are not text.
         lines = [[os.fsencode(cell).decode("utf-8", "backslashreplace") for cell in row] for row in rows]
+        path = run_dir(trainer) / f"predictions{suffix}.csv"
         with atomic_write(path) as file:
             csv.writer(file, lineterminator="\n").writerows([header, *lines])
         print(f"{len(rows)} images classified: {path}")

@@ -11,13 +11,12 @@ from typing import Any, NamedTuple
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor, to_dtype
 
 from coordconv_apps.data.image_decoding import decode_image
 from coordconv_apps.runs.folder import run_dir
-from coordconv_apps.utils.distributed import gather_ranks
+from coordconv_apps.training.predictions import PredictionWriter
 from coordconv_apps.utils.files import atomic_write, cut_file_name
 from detection.batches import ImageBatch
 from detection.boxes import Detections, within
@@ -36,7 +35,7 @@ class _ImageFound(NamedTuple):
     annotations: list[dict[str, Any]]  # of COCO's "annotations", without "id", best first
 
 
-class DetectionWriter(Callback):
+class DetectionWriter(PredictionWriter[_ImageFound]):
     """Write ``predictions/<index>_<name>.png``, ``detections.json`` and ``results.json`` to the run's folder.
 
     ``detections.json`` is a COCO data set with scores: "images" (id, file_name, width, height), "categories" (id, name)
@@ -45,13 +44,6 @@ class DetectionWriter(Callback):
     are those of the COCO data set that the network was trained on, else labels from 1. `RegionProposals` has one
     category, "object".
     """
-
-    def __init__(self) -> None:
-        self._found: list[_ImageFound] = []
-
-    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Drop the images of an earlier prediction."""
-        self._found = []
 
     def on_predict_batch_end(
         self,
@@ -74,7 +66,7 @@ class DetectionWriter(Callback):
             height, width = image.shape[-2:]
             detections = within(detections, width, height)
             entry = {"id": index, "file_name": path, "width": width, "height": height}
-            self._found.append(_ImageFound(entry, coco_annotations(detections, index, pl_module.category_ids)))
+            self.collected.append(_ImageFound(entry, coco_annotations(detections, index, pl_module.category_ids)))
             drawn = draw_boxes(
                 image,
                 found=detections["boxes"],
@@ -85,21 +77,10 @@ class DetectionWriter(Callback):
             with atomic_write(run_dir(trainer) / FOLDER / name, "wb") as file:
                 drawn.save(file, format="PNG")
 
-    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the JSON file, with the images of all processes, and print where it is."""
-        gathered = gather_ranks(self._found)
-        if trainer.is_global_zero:
-            self._write(trainer, pl_module, "detections.json", [one for found in gathered for one in found])
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Write the detections so far of this process: an error or interruption has ended it."""
-        if trainer.predicting and self._found:
-            name = "detections.json" if trainer.is_global_zero else f"detections_{trainer.global_rank}.json"
-            self._write(trainer, pl_module, name, self._found)
-
-    def _write(self, trainer: Trainer, task: LightningModule, name: str, found: list[_ImageFound]) -> None:
+    def write(self, trainer: Trainer, task: LightningModule, items: list[_ImageFound], suffix: str) -> None:
+        """Write the JSON files, and print where they are."""
         assert isinstance(task, DetectionTask)
-        found = sorted(found, key=lambda one: one.image["id"])
+        found = sorted(items, key=lambda one: one.image["id"])
         annotations = [annotation for one in found for annotation in one.annotations]
         categories = zip(task.category_ids, task.class_names, strict=True)
         content = {
@@ -108,8 +89,9 @@ class DetectionWriter(Callback):
             "annotations": [{"id": number} | a for number, a in enumerate(annotations, start=1)],
         }
         results = [{key: a[key] for key in ("image_id", "category_id", "bbox", "score")} for a in annotations]
-        path = run_dir(trainer) / FOLDER / name
-        for place, written in ((path, content), (path.with_name(name.replace("detections", "results")), results)):
+        folder = run_dir(trainer) / FOLDER
+        path = folder / f"detections{suffix}.json"
+        for place, written in ((path, content), (folder / f"results{suffix}.json", results)):
             with atomic_write(place) as file:
                 json.dump(written, file, indent=1)
         print(f"{len(annotations)} detections in {len(found)} images: {path} and the pictures beside it")

@@ -6,23 +6,23 @@ from typing import Any
 
 import numpy as np
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback
 from numpy.typing import NDArray
 from torchvision.transforms.v2.functional import to_pil_image
 
 from coordconv_apps.runs.folder import run_dir
+from coordconv_apps.training.predictions import PredictionWriter
 from coordconv_apps.training.trainer_access import attached_datamodule
-from coordconv_apps.utils.distributed import gather_ranks
 from coordconv_apps.utils.files import atomic_write
 from generative.data import GenerativeData, IndexBatch
 from generative.pixel_range import to_uint8
 from generative.tasks.base import Samples
 from generative.two_shape_decoder import decode
 
-FOLDER, ARCHIVE_NAME = "predictions", "samples.npz"
+FOLDER = "predictions"
+Arrays = dict[str, NDArray[Any]]  # of a batch, by name
 
 
-class SampleWriter(Callback):
+class SampleWriter(PredictionWriter[Arrays]):
     """Write ``predictions/<index>.png`` and ``predictions/samples.npz`` to the run's folder.
 
     ``numpy.load`` opens the archive. Its arrays are sorted by index:
@@ -35,13 +35,6 @@ class SampleWriter(Callback):
       meaningful.
     """
 
-    def __init__(self) -> None:
-        self._batches: list[dict[str, NDArray[Any]]] = []
-
-    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Drop the samples of an earlier prediction."""
-        self._batches = []
-
     def on_predict_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Samples, batch: IndexBatch, *unused: int
     ) -> None:
@@ -50,20 +43,16 @@ class SampleWriter(Callback):
         arrays = {"index": outputs.indices, "latents": outputs.latents.float()}
         if datamodule.source == "shapes":
             arrays |= decode(outputs.images, datamodule.radius)._asdict()
-        self._batches.append({name: values.cpu().numpy() for name, values in arrays.items()})
+        self.collected.append({name: values.cpu().numpy() for name, values in arrays.items()})
         for index, image in zip(outputs.indices.tolist(), to_uint8(outputs.images), strict=True):
             with atomic_write(run_dir(trainer) / FOLDER / f"{index:05d}.png", "wb") as file:
                 to_pil_image(image).save(file, format="PNG")
 
-    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the archive with the samples of all processes, and print its path."""
-        batches = [batch for of_rank in gather_ranks(self._batches) for batch in of_rank]
-        self._batches = []
-        if not trainer.is_global_zero:
-            return
-        arrays: dict[str, Any] = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+    def write(self, trainer: Trainer, task: LightningModule, items: list[Arrays], suffix: str) -> None:
+        """Write the archive, and print its path."""
+        arrays: dict[str, Any] = {name: np.concatenate([batch[name] for batch in items]) for name in items[0]}
         order = arrays["index"].argsort()
-        path = run_dir(trainer) / FOLDER / ARCHIVE_NAME
+        path = run_dir(trainer) / FOLDER / f"samples{suffix}.npz"
         with atomic_write(path, "wb") as file:
             np.savez(file, **{name: values[order] for name, values in arrays.items()})
         valid = f", {arrays['valid'].sum()} of them with one red and one blue object" if "valid" in arrays else ""

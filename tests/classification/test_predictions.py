@@ -118,7 +118,7 @@ def test_two_processes_write_one_table(
         own.append(mine)
         return [mine, *own[:-1]]  # the second process is asked first here
 
-    monkeypatch.setattr("classification.predictions.gather_ranks", gather)
+    monkeypatch.setattr("coordconv_apps.training.predictions.gather_ranks", gather)
     one = task()
     for rank, numbers in ((1, [[1, 3]]), (0, [[0, 2], [4]])):
         run: Any = OneOfTwo(tmp_path, rank)

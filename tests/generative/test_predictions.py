@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.callbacks import Callback
 from PIL import Image
 
-from generative.data import GenerativeData
+from generative.data import GenerativeData, IndexBatch
 from generative.pixel_range import to_uint8
 from generative.predictions import SampleWriter
 from generative.tasks.base import Samples
@@ -21,6 +22,7 @@ from tests.toy.data import ToyData
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from lightning.pytorch import LightningModule, Trainer
     from numpy.typing import NDArray
 
 pytestmark = OWN_TRAINER
@@ -113,7 +115,7 @@ def test_two_processes_write_one_file(
         own.append(mine)
         return [mine, *own[:-1]]  # the second process is asked first here
 
-    monkeypatch.setattr("generative.predictions.gather_ranks", gather)
+    monkeypatch.setattr("coordconv_apps.training.predictions.gather_ranks", gather)
     for rank in (1, 0):
         trainer: Any = OneOfTwo(tmp_path, data, rank)
         writer = SampleWriter()
@@ -131,16 +133,21 @@ def test_two_processes_write_one_file(
     assert capsys.readouterr().out.count("samples") == 2, "one line with the file's name in it"
 
 
-def test_a_second_prediction_starts_anew(tmp_path: Path) -> None:
-    trainer: Any = OneOfTwo(tmp_path, make_data(3), 0)
-    task, writer = MadeUpGAN(), SampleWriter()
-    for numbers in ([0, 1, 2], [0, 1]):
-        writer.on_predict_start(trainer, task)
-        prediction = sample_batch(numbers)
-        writer.on_predict_batch_end(trainer, task, prediction, prediction, 0)  # type: ignore[arg-type]
-        if len(numbers) < 3:  # the first one was interrupted
-            writer.on_predict_end(trainer, task)
-    assert opened(tmp_path)["index"].tolist() == [0, 1]
+class Interruption(Callback):
+    """Stops before the third batch."""
+
+    def on_predict_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: IndexBatch, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        if batch_idx == 2:
+            raise KeyboardInterrupt
+
+
+def test_an_interruption_loses_no_samples(tmp_path: Path) -> None:
+    one = trainer(tmp_path, callbacks=[SampleWriter(), Interruption()])
+    with pytest.raises(SystemExit):
+        one.predict(MadeUpGAN(), make_data(10), return_predictions=False)
+    assert opened(tmp_path)["index"].tolist() == list(range(8))
 
 
 def test_half_precision_and_images_that_are_not_finite(tmp_path: Path) -> None:
