@@ -171,7 +171,7 @@ def _plain(network: str, num_classes: int, weights: str | None, args: dict[str, 
         known = [TIMM + name for name in timm.list_models()]
     else:
         known = torchvision_classifiers()
-    if network.partition(".")[0] not in known:
+    if (network.partition(".")[0] if is_timm else network) not in known:  # timm's weights follow the dot
         close = difflib.get_close_matches(network, known, n=3, cutoff=0)
         raise ValueError(f"network={network!r} is unknown; closest: {', '.join(close)}")
     try:

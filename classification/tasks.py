@@ -244,6 +244,8 @@ class Classifier(EvaluatedTask[LabelledBatch, ClassificationMetrics]):
             >>> classifier.predict(torch.rand(2, 3, 48, 64)).shape
             torch.Size([2, 3])
         """
+        if batch_size < 1:
+            raise ValueError(f"batch_size={batch_size}: must be an integer of at least 1")
         size = int(self.image_size)
         transform = EvalTransform(size, self._eval_resize or size)
         cropped = [transform(pil_to_tensor(to_rgb(image))) for image in pil_images(images)]

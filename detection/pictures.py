@@ -96,11 +96,13 @@ class DetectionPictures(Pictures):
         self.canvases = canvases
 
     def draw(self, task: LightningModule, datamodule: LightningDataModule) -> dict[str, Image.Image]:
-        """Draw the sheet "detections"."""
+        """Draw the sheet "detections"; nothing if none of its images can be read."""
         if not (isinstance(task, DetectionTask) and isinstance(datamodule, DetectionDataModule)):
             raise TypeError(f"{type(task).__name__} and {type(datamodule).__name__} are not those of detection")
         batch = datamodule.examples(self.canvases)
         images = batch["images"]
+        if not len(images):
+            return {}
         on_device = images.to(task.device) if isinstance(images, Tensor) else [i.to(task.device) for i in images]
         found = task.find(on_device).detections
         names = datamodule.class_names

@@ -52,6 +52,8 @@ def test_a_classifier_predicts_as_the_command_does(tmp_path: Path, eval_resize: 
     torch.testing.assert_close(loaded.predict([Image.open(path) for path in paths]), expected, rtol=1e-5, atol=1e-6)
     assert loaded.class_names == data.class_names
     assert loaded.predict([]).shape == (0, 3)
+    with pytest.raises(ValueError, match=r"^batch_size=-1: must be an integer of at least 1$"):
+        loaded.predict(paths, batch_size=-1)
 
 
 @pytest.mark.parametrize("method", [GAN, VAE])

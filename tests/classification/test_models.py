@@ -409,7 +409,7 @@ def test_timm_is_not_imported_for_torchvisions_networks() -> None:
     ("arguments", "message"),
     [
         ({"network": "resnet81"}, r"^network='resnet81' is unknown; closest: resnet18, resnet\d+, resnet\d+$"),
-        ({"network": ""}, "is unknown; closest: "),
+        ({"network": "resnet18.v2"}, r"^network='resnet18\.v2' is unknown; closest: resnet18, "),
         ({"num_classes": 1}, "^num_classes=1: must be an integer of at least 2$"),
         ({"network": "alexnet", "small_images": True}, "^small_images=True: must be false for network='alexnet'"),
         ({"small_images": True, "weights": "default"}, "^small_images=True: must be false with weights='DEFAULT'"),

@@ -15,7 +15,9 @@ from detection.augmentation import Augmentation
 from detection.batches import DetectionBatch
 from detection.coco_data import CocoData
 from detection.coco_datasets import aspect_ratio_groups
+from detection.pictures import DetectionPictures
 from detection.shapes import SIZES
+from detection.tasks import RegionProposals
 from tests.detection.coco_sets import content, shapes, write
 
 
@@ -128,6 +130,13 @@ def save(folder: Path, name: str, size: tuple[int, int], turned: int = 1) -> Non
     image.save(folder / name, exif=exif)
 
 
+def save_damaged(path: Path, size: tuple[int, int]) -> None:
+    """Save the first half of an image file, with its header."""
+    Image.effect_noise(size, 50).save(path)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+
 def test_unusable_images_are_named_or_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save(tmp_path, "a.png", (20, 50))
     data = own(tmp_path, content())
@@ -151,9 +160,7 @@ def test_unusable_images_are_named_or_left_out(tmp_path: Path, capsys: pytest.Ca
 
 def test_images_damaged_behind_their_header_are_skipped(tmp_path: Path) -> None:
     save(tmp_path, "a.png", (20, 50))
-    Image.fromarray(np.random.default_rng(0).integers(0, 255, (30, 40, 3), np.uint8)).save(tmp_path / "b.png")
-    whole = (tmp_path / "b.png").read_bytes()
-    (tmp_path / "b.png").write_bytes(whole[: len(whole) // 2])
+    save_damaged(tmp_path / "b.png", (40, 30))
     data = own(tmp_path, content(), on_bad_image="skip")
     data.setup("fit")
     with pytest.warns(UserWarning, match=r"b\.png: not a readable image .*: left out"):
@@ -163,6 +170,13 @@ def test_images_damaged_behind_their_header_are_skipped(tmp_path: Path) -> None:
         trained = [image.shape for batch in data.train_dataloader() for image in batch["images"]]
     assert trained == [(3, 50, 20)] * 2, "the next image takes its place"
     assert data.skipped_images() == (0, {str(tmp_path / "b.png")}), "once, though both splits have it"
+
+
+def test_without_a_readable_test_image_there_is_no_picture(tmp_path: Path) -> None:
+    save_damaged(tmp_path / "b.png", (40, 30))
+    data = own(tmp_path, content(images=content()["images"][:1], annotations=[]), on_bad_image="skip")
+    with pytest.warns(UserWarning, match=r"b\.png: not a readable image .*: left out"):
+        assert DetectionPictures().draw(RegionProposals(), data) == {}
 
 
 def test_sizes_are_checked_while_reading_where_there_are_too_many_files(
