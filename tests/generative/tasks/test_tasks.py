@@ -46,12 +46,12 @@ pytestmark = OWN_TRAINER
 def test_rates_follow_their_schedule_batch_by_batch(tmp_path: Path, method: type[GenerativeTask]) -> None:
     settings: dict[str, Any] = {"schedule": "step", "lr_milestones": [0.5], "lr_gamma": 0.25, "warmup": 0.5}
     if method is GAN:
-        settings["discriminator_lr"] = 0.125
-    one = task(method=method, lr=0.5, **settings)
+        settings["discriminator_lr"] = 0.001
+    one = task(method=method, lr=0.004, **settings)  # a VAE diverges with 0.5
     watch = fitted(tmp_path, one, max_epochs=2)
     # Of the batch after: warm-up over 3 of 6 batches; from then on a quarter.
     factors = [2 / 3, 1.0, 0.25, 0.25, 0.25, 0.25]
-    own = [0.125, 0.5] if method is GAN else [0.5]
+    own = [0.001, 0.004] if method is GAN else [0.004]
     for rates, factor in zip(watch.rates, factors, strict=True):
         assert rates == pytest.approx([rate * factor for rate in own])
 
