@@ -12,16 +12,15 @@ from classification.data import ClassificationData
 from classification.metrics import ClassificationReport, WorstExample
 from classification.predictions import complete_names
 from classification.tasks import Classifier
-from coordconv_apps.training.pictures import Pictures
+from coordconv_apps.training.pictures import Pictures, arm_in_words
 from coordconv_apps.utils.contact_sheet import GROUND, Grid, contact_sheet
 from coordconv_apps.utils.fonts import pillow_font, readable
-from coordconv_apps.utils.plotting import as_picture
+from coordconv_apps.utils.plotting import as_picture, new_figure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from lightning.pytorch import LightningDataModule, LightningModule
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from torch import Tensor
 
@@ -37,7 +36,7 @@ MAX_BARS = 40
 _MAX_COUNTED = 20  # up to this many classes, the numbers of images are written into the matrix
 _MAX_NAMED = 100  # up to this many classes, each row is named
 _NAME_LENGTH = 24
-_DPI = 110
+_TITLE_SIZE = 12
 _SIDE, _MAX_SIDE = 160, 256  # small images are enlarged to about the first, large ones shrunk to the second; pixels
 _COLUMNS, _LINE, _TEXT_SIZE = 6, 18, 13
 _LEGEND = (("true class", TRUE_COLOUR), ("predicted class", PREDICTED_COLOUR))
@@ -65,11 +64,10 @@ class ClassificationPictures(Pictures):
         batch = datamodule.images_at([example.image_index for example in report.worst], split)
         # Files that have become unreadable are left out.
         images = dict(zip(batch.indices.tolist(), batch.images, strict=True))
-        arm = "plain convolutions" if task.coords == "none" else f"CoordConv (coords={task.coords})"
-        count = f"{int(report.confusion.sum()):,} {_SPLIT_NAMES[split]} images"
+        arm, count = arm_in_words(task.coords), f"{int(report.confusion.sum()):,} {_SPLIT_NAMES[split]} images"
         pictures = {
-            "confusion": as_picture(draw_confusion(report.confusion, names, f"{arm}: {count}"), _DPI),
-            "classes": as_picture(draw_classes(report, names, f"{arm}: {count}"), _DPI),
+            "confusion": as_picture(draw_confusion(report.confusion, names, f"{arm}: {count}")),
+            "classes": as_picture(draw_classes(report, names, f"{arm}: {count}")),
         }
         worst = [example for example in report.worst if example.image_index in images]
         if worst:
@@ -99,15 +97,6 @@ def percent(fraction: float) -> str:
 # ------------------------------------------------------------------ figures
 
 
-def _new_figure(title: str, width: float, height: float) -> tuple[Figure, Axes]:
-    # Imported here: it takes a second, which an error in the arguments should not wait for.
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
-    figure.suptitle(title, fontsize=12)
-    return figure, figure.subplots()
-
-
 def draw_confusion(confusion: Tensor, names: Sequence[str], title: str) -> Figure:
     """Draw a confusion matrix, int64 ``(C, C)``: true classes are rows, and colours fractions of a row."""
     from matplotlib import colormaps
@@ -120,7 +109,8 @@ def draw_confusion(confusion: Tensor, names: Sequence[str], title: str) -> Figur
     font = min(10.0, 0.6 * 72 * cell * step)
     margin = 0.6 + 0.009 * font * max(len(shorten(name)) for name in names)
     side = cell * classes
-    figure, axes = _new_figure(title, max(1.08 * side + margin + 1.3, 6), max(side + margin + 0.5, 4))
+    figure = new_figure(title, max(1.08 * side + margin + 1.3, 6), max(side + margin + 0.5, 4), _TITLE_SIZE)
+    axes = figure.subplots()
     colours = colormaps["Blues"].with_extremes(bad="#d8d8d8")
     # The square root, so that few wrong images among many are visible.
     image = axes.imshow(shares.numpy(), cmap=colours, norm=PowerNorm(0.5, 0, 1), interpolation="nearest")
@@ -163,7 +153,8 @@ def draw_classes(report: ClassificationReport, names: Sequence[str], title: str)
     half = len(shown) // 2
     # One row stays empty where classes are left out.
     places = [number + (hidden > 0 and number >= half) for number in range(len(shown))]
-    figure, axes = _new_figure(title, 8, 1.4 + 0.22 * (places[-1] + 1))
+    figure = new_figure(title, 8, 1.4 + 0.22 * (places[-1] + 1), _TITLE_SIZE)
+    axes = figure.subplots()
     values = [float(accuracies[label]) for label in shown]
     colours = [WORST_COLOUR if hidden and number >= half else BEST_COLOUR for number in range(len(shown))]
     axes.barh(places, values, color=colours, height=0.75)

@@ -13,7 +13,7 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import to_dtype, to_pil_image
 from torchvision.utils import draw_bounding_boxes
 
-from coordconv_apps.training.pictures import Pictures
+from coordconv_apps.training.pictures import Pictures, arm_in_words
 from coordconv_apps.utils.contact_sheet import GROUND, Grid, contact_sheet
 from coordconv_apps.utils.fonts import pillow_font, readable
 from detection.data_module import DetectionDataModule
@@ -120,10 +120,9 @@ class DetectionPictures(Pictures):
                 )
             )
         pictures = _same_size(pictures)
-        kind = "plain convolutions" if task.coords == "none" else "CoordConv"
         steps = f", {task.trainer.global_step} steps" if task.trainer.state.fn == TrainerFn.FITTING else ""
         what = "canvases" if datamodule.channels == 1 else "images"
-        title = f"{kind} (coords={task.coords}){steps}: test {what}"
+        title = f"{arm_in_words(task.coords)}{steps}: test {what}"
         legend = [(TRUE_COLOUR, "true box and class"), (FOUND_COLOUR, task.legend)]
         return {"detections": contact_sheet([Grid(pictures, 4)], title=title, legend=legend)}
 

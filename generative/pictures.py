@@ -11,13 +11,13 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
 
-from coordconv_apps.training.pictures import Pictures
+from coordconv_apps.training.pictures import Pictures, arm_in_words
 from coordconv_apps.utils.contact_sheet import Grid, contact_sheet
 from coordconv_apps.utils.plotting import as_picture
 from generative.data import GenerativeData
 from generative.latent_walks import in_batches, walk_latents
 from generative.pixel_range import to_uint8
-from generative.plots import DPI, image_statistics, plot_average, plot_centers, plot_walks
+from generative.plots import image_statistics, plot_average, plot_centers, plot_walks
 from generative.tasks import VAE, GenerativeTask
 
 SEED = 0  # seed of the latents of all pictures, so that pictures of different epochs are comparable
@@ -84,13 +84,12 @@ class GenerativePictures(Pictures):
             "centers": plot_centers(real, generated, radius, _title(task, "centres")),
             "geometry": plot_walks(walks, datamodule.image_size, radius, walk_title),
         }
-        return {name: as_picture(figure, DPI) for name, figure in plots.items()}
+        return {name: as_picture(figure) for name, figure in plots.items()}
 
 
 def _title(task: GenerativeTask, text: str) -> str:
-    kind = "plain convolutions" if task.coords == "none" else "CoordConv"
     steps = f", {task.global_step:,} optimizer steps" if task.global_step else ""
-    return f"{kind} (coords={task.coords}), {type(task).__name__}{steps}: {text}"
+    return f"{arm_in_words(task.coords)}, {type(task).__name__}{steps}: {text}"
 
 
 def _apply(function: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
@@ -121,9 +120,10 @@ def strongest_latents(sample: Callable[[Tensor], Tensor], latents: Tensor, reach
     points, size = latents.shape
     directions = torch.eye(size, dtype=latents.dtype, device=latents.device).repeat(points, 1)
     ends = walk_latents(latents.repeat_interleave(size, 0), directions, 2, reach).flatten(0, 1)
-    images = torch.cat([batch.float().nan_to_num(0.0).cpu() for batch in in_batches(sample, ends)])
+    images = _apply(sample, ends).nan_to_num(0.0)
     change = images.view(points, size, 2, -1).diff(dim=2).abs().mean((0, 2, 3))
-    return [int(axis) for axis in change.argsort(descending=True, stable=True)[:number]]
+    strongest: list[int] = change.argsort(descending=True, stable=True)[:number].tolist()
+    return strongest
 
 
 def _walks(task: GenerativeTask) -> Image.Image:

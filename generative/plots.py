@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
+from coordconv_apps.utils.plotting import new_figure
 from generative.latent_walks import WalkMeasurements
 from generative.pixel_range import to_uint8
 from generative.two_shape_decoder import decode
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
 
 MAX_AVERAGED = 500  # largest number of images in the average image
-DPI = 110
 
 _CLOUD_COLOURS = {"red": "#d62728", "blue": "#1f5fd6", "red minus blue": "#7a3e9d"}
 _TRANSLATION_COLOUR, _OTHER_COLOUR = "#0072b2", "#c3c9d1"
@@ -52,7 +52,7 @@ def image_statistics(batches: Iterable[Tensor], radius: int) -> ImageStatistics:
 
 def plot_average(real: ImageStatistics, generated: ImageStatistics, title: str) -> Figure:
     """Plot the average of real images beside that of generated images."""
-    figure = _new_figure(title, 9, 5)
+    figure = new_figure(title, 9, 5)
     pairs = {"real": real, "generated": generated}
     for axes, (name, statistics) in zip(figure.subplots(1, 2), pairs.items(), strict=True):
         axes.imshow(to_uint8(statistics.average).permute(1, 2, 0).numpy(), interpolation="nearest")
@@ -66,7 +66,7 @@ def plot_centers(real: ImageStatistics, generated: ImageStatistics, radius: int,
     """Plot the red and the blue centres and their differences, real images above generated ones."""
     pairs = {"real": real, "generated": generated}
     invalid = ", ".join(f"{(~one.valid).sum():,} of {len(one.valid):,} {name}" for name, one in pairs.items())
-    figure = _new_figure(f"{title}\n(invalid and left out: {invalid})", 11.5, 8)
+    figure = new_figure(f"{title}\n(invalid and left out: {invalid})", 11.5, 8)
     rows, size = figure.subplots(2, 3), real.average.shape[-1]
     for (name, statistics), row in zip(pairs.items(), rows, strict=True):
         red, blue = statistics.centers[statistics.valid].unbind(1)
@@ -102,7 +102,7 @@ def plot_walks(walks: WalkMeasurements, image_size: int, radius: int, title: str
     The left panel shows the latents, sorted by how far they move the centres. The right panels show the longest walk of
     each of the first latents. Sizes are in pixels.
     """
-    figure = _new_figure(title, 13, 5.8)
+    figure = new_figure(title, 13, 5.8)
     left, right = figure.subfigures(1, 2, width_ratios=(1, 1.2), wspace=0.02, squeeze=False)[0]
     order = _plot_latents(left, walks)
     panels = list(right.subplots(2, _PATHS // 2, sharex=True, sharey=True, squeeze=False).flat)
@@ -167,12 +167,3 @@ def _plot_path(panel: Axes, walks: WalkMeasurements, index: int, radius: int) ->
     distances = zip(COLOURS, walks.distance[index], strict=True)
     lengths = ", ".join(f"{colour} {distance:.0f}" for colour, distance in distances)
     panel.set_title(f"latent {int(walks.axes[index])}: {lengths} px", fontsize=9)
-
-
-def _new_figure(title: str, width: float, height: float) -> Figure:
-    # Imported here: it takes a second, and a wrong argument should be reported before that.
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
-    figure.suptitle(title, fontsize=14)
-    return figure

@@ -16,8 +16,8 @@ from coordconv_apps.coordinates.tasks import (
     CoordinateRegression,
     CoordinateTask,
 )
-from coordconv_apps.training.pictures import Pictures
-from coordconv_apps.utils.plotting import as_picture
+from coordconv_apps.training.pictures import Pictures, arm_in_words
+from coordconv_apps.utils.plotting import as_picture, new_figure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -33,7 +33,6 @@ GROUND_COLOUR = "#e8eaed"  # of pixels without a centre
 FRAME_COLOUR = "#d55e00"  # vermilion stands out from the blues of probabilities
 
 _BATCH = 64
-_DPI = 110
 
 
 def true_pixels(logits: Tensor, centers: Tensor) -> Tensor:
@@ -141,7 +140,7 @@ class CoordinatePictures(Pictures):
         """
         if not (isinstance(task, CoordinateTask) and isinstance(datamodule, NotSoClevrData)):
             raise TypeError(f"{type(task).__name__} and {type(datamodule).__name__} are not those of coordinates")
-        return {name: as_picture(figure, _DPI) for name, figure in _figures(task, datamodule.centers).items()}
+        return {name: as_picture(figure) for name, figure in _figures(task, datamodule.centers).items()}
 
 
 def _figures(task: CoordinateTask, centers: Centers) -> dict[str, Figure]:
@@ -164,13 +163,7 @@ def _figures(task: CoordinateTask, centers: Centers) -> dict[str, Figure]:
 
 
 def _new_figure(task: CoordinateTask, title: str, width: float, height: float) -> Figure:
-    # Imported here, because the import takes a second and an error in the arguments should be reported at once.
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
-    arm = "plain convolutions" if task.coords == "none" else f"CoordConv (coords={task.coords})"
-    figure.suptitle(f"{arm}: {title}", fontsize=14)
-    return figure
+    return new_figure(f"{arm_in_words(task.coords)}: {title}", width, height)
 
 
 def _canvases(

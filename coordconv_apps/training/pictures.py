@@ -13,6 +13,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.seed import isolate_rng
 from PIL.Image import Image
 
+from coordconv_apps.nn.coords import Coords
 from coordconv_apps.runs.folder import run_dir
 from coordconv_apps.training.lightning_internals import epoch_log_step
 from coordconv_apps.training.trainer_access import attached_datamodule
@@ -25,6 +26,15 @@ class ImageLogger(Protocol):
 
     def log_image(self, key: str, images: list[Any], step: int | None = None) -> None:
         """Log pictures under a name."""
+
+
+def arm_in_words(coords: Coords) -> str:
+    """Return an arm of a comparison as titles name it.
+
+    >>> arm_in_words("none"), arm_in_words("xy")
+    ('plain convolutions', 'CoordConv (coords=xy)')
+    """
+    return "plain convolutions" if coords == "none" else f"CoordConv (coords={coords})"
 
 
 class Pictures(Callback):

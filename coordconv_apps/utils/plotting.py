@@ -16,6 +16,20 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+DPI = 110
+"""Resolution of the pictures of a run."""
+
+
+def new_figure(title: str, width: float, height: float, title_size: float = 14) -> Figure:
+    """Return an empty figure for a picture of a run, of ``width`` by ``height`` inches."""
+    # Imported here, because the import takes a second and an error in the arguments should be reported at once.
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+    figure.suptitle(title, fontsize=title_size)
+    return figure
+
+
 def as_png(figure: Figure, dpi: float = 150) -> bytes:
     """Return a figure as the content of a PNG file; its texts may have characters of any script."""
     _set_fonts(figure)
@@ -24,7 +38,7 @@ def as_png(figure: Figure, dpi: float = 150) -> bytes:
     return buffer.getvalue()
 
 
-def as_picture(figure: Figure, dpi: float = 150) -> Image.Image:
+def as_picture(figure: Figure, dpi: float = DPI) -> Image.Image:
     """Return a figure as a picture, for `coordconv_apps.training.pictures.Pictures`."""
     return Image.open(io.BytesIO(as_png(figure, dpi))).convert("RGB")
 

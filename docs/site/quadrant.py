@@ -84,7 +84,7 @@ def main() -> None:
         axes.add_patch(Rectangle((SPLIT - 0.5, SPLIT - 0.5), 27, 27, fill=False, lw=2, ls="--"))
     patches = [Patch(color=RIGHT_COLOUR, label="found"), Patch(color=WRONG_COLOUR, label="missed")]
     figure.legend(handles=patches, loc="outside lower right", ncols=2, frameon=False)
-    as_picture(figure, dpi=110).save(options.out)
+    as_picture(figure).save(options.out)
 
 
 if __name__ == "__main__":

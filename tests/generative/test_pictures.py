@@ -240,9 +240,9 @@ def test_titles_tell_what_was_trained(folder: Path, monkeypatch: pytest.MonkeyPa
     assert titles == [
         "CoordConv (coords=xyr), MadeUpGAN: samples",
         "CoordConv (coords=xyr), MadeUpGAN: walks",
-        "plain convolutions (coords=none), MadeUpVAE, 12,345 optimizer steps: samples",
-        "plain convolutions (coords=none), MadeUpVAE, 12,345 optimizer steps: walks",
-        "plain convolutions (coords=none), MadeUpVAE, 12,345 optimizer steps: reconstructions",
+        "plain convolutions, MadeUpVAE, 12,345 optimizer steps: samples",
+        "plain convolutions, MadeUpVAE, 12,345 optimizer steps: walks",
+        "plain convolutions, MadeUpVAE, 12,345 optimizer steps: reconstructions",
     ]
 
 
