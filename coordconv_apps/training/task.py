@@ -215,18 +215,22 @@ class Task(LightningModule):
         optimizers = [] if self._trainer is None else self._trainer.optimizers
         return Moment(self.global_step, tuple(optimizer.param_groups[0]["lr"] for optimizer in optimizers))
 
-    def on_train_epoch_end(self) -> None:
-        """Log the means of `log_train` over the epoch and all processes.
+    def log_epoch(self, name: str, value: float) -> None:
+        """Log the mean of a value of a training epoch over all processes. All processes call this together.
 
-        Those of an epoch that the training stops within are reported but not logged: a resumed run completes them.
+        Values of an epoch that the training stops within are reported but not logged: a resumed run completes them.
         """
+        if self.trainer.is_last_batch:
+            self.log(name, value, sync_dist=True)
+        else:
+            self.trainer.callback_metrics[name] = torch.tensor(value)
+
+    def on_train_epoch_end(self) -> None:
+        """Log the means of `log_train` over the epoch and all processes."""
         self._raise_if_diverged()
         for name, sums in sorted(self._train_sums.items()):
             total, weight = self.trainer.strategy.reduce(sums, reduce_op="sum").tolist()
-            if self.trainer.is_last_batch:
-                self.log(name, total / weight, sync_dist=True)  # equal on all processes
-            else:
-                self.trainer.callback_metrics[name] = torch.tensor(total / weight)
+            self.log_epoch(name, total / weight)
         self._train_sums.clear()
         self.count_bad_images()
 

@@ -207,7 +207,7 @@ class RLTask(EpisodeEvaluation, ABC):
         reduced = self.trainer.strategy.reduce(sums, reduce_op="sum").tolist()
         for name, (total, count) in zip(self.mean_metrics, reduced, strict=True):
             if count:  # there is no score before a game has ended
-                self.log(name, total / count, sync_dist=True)
+                self.log_epoch(name, total / count)
         super().on_train_epoch_end()
         now, (started, timesteps) = time.perf_counter(), self._epoch_started
         values = {
@@ -218,7 +218,8 @@ class RLTask(EpisodeEvaluation, ABC):
             "time/environment": self.timings.environment,
             "time/updating": self.timings.updating,
         }
-        self.log_dict(values, sync_dist=True)
+        for name, value in values.items():
+            self.log_epoch(name, value)
         self._epoch_started, self.evaluation_seconds = (now, self.timesteps), 0.0
 
     # ------------------------------------------------------------------ export

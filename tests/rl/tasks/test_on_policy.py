@@ -232,6 +232,14 @@ def test_an_interrupted_training_goes_on_with_its_schedule(
     assert steps == (8 if algorithm == "a2c" else 8 * 2 * 2)
 
 
+def test_an_epoch_that_the_training_stops_within_is_logged_once(tmp_path: Path) -> None:
+    run = fit(tmp_path, *SMALL, "--model.total_timesteps=120", "--trainer.max_steps=4")  # an epoch has 3
+    assert counts(run)["timesteps"] == read_summary(run)["metrics"]["train/timesteps"] == 80
+    fit(tmp_path, "--ckpt_path=last", "--trainer.max_steps=-1")
+    assert logged(run, "train/timesteps") == [60, 120]
+    assert len(logged(run, "train/score")) == len(logged(run, "train/loss")) == len(logged(run, "time/fps")) == 2
+
+
 def test_games_of_another_seed_or_of_a_resumed_training_are_others() -> None:
     firsts = sorted(training_seed(seed, rollouts) for seed in range(10) for rollouts in range(10))
     assert all(last - first >= 1024 for first, last in pairwise(firsts))  # environment i has the first one's seed + i
