@@ -78,7 +78,7 @@ class EpisodeWriter(Callback):
             for number in outputs:
                 path = run_dir(trainer) / "predictions" / f"{number:03d}.gif"
                 score, length = _write_film(trainer, pl_module, path, PREDICTION_SEED + number, show)
-                print(f"episode {number}: score {score:g} in {length} steps: {path}")
+                print(f"episode {number}: score {score:.10g} in {length} steps: {path}")
 
     def _film_first(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.film and trainer.is_global_zero:

@@ -193,7 +193,7 @@ def make_gif(
     zoom = max(1, round(_WIDTH / film.frames.shape[2]))
 
     def titled(number: int) -> Image.Image:
-        return _titled(film.frames[number], f"{title}   score {film.scores[number]:g}", zoom)
+        return _titled(film.frames[number], f"{title}   score {film.scores[number]:.10g}", zoom)
 
     count = len(film.frames)
     samples = [titled(round(place)) for place in np.linspace(0, count - 1, min(_PALETTE_FRAMES, count))]

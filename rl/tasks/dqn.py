@@ -156,8 +156,9 @@ class DQN(RLTask):
         """Check that the trainer has one process and single precision."""
         if stage != "fit":
             return
-        if self.trainer.world_size > 1:
-            raise ValueError(f"trainer.devices={self.trainer.num_devices}: must be 1 for DQN, which one process trains")
+        for name, value in (("devices", self.trainer.num_devices), ("num_nodes", self.trainer.num_nodes)):
+            if value > 1:
+                raise ValueError(f"trainer.{name}={value}: must be 1 for DQN, which one process trains")
         if self.trainer.precision != "32-true":
             raise ValueError(f"trainer.precision={self.trainer.precision}: must be 32-true for DQN")
 

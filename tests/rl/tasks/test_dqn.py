@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -382,21 +383,16 @@ def test_a_broken_environment_ends_the_training_after_saving(
         assert logged(run, "train/timesteps") == [48, 78, 126]
 
 
-@pytest.mark.parametrize(
-    ("argument", "message"),
-    [
-        ("--trainer.precision=bf16-mixed", "trainer.precision=bf16-mixed: must be 32-true for DQN"),
-        ("--trainer.devices=2", "trainer.devices=2: must be 1 for DQN, which one process trains"),
-    ],
-)
-def test_what_the_trainer_must_be_is_told(
-    argument: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_another_precision_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    refused = refusal(capsys, fit, tmp_path, *SMALL, "--trainer.precision=bf16-mixed")
+    assert refused == "trainer.precision=bf16-mixed: must be 32-true for DQN"
+
+
+@pytest.mark.parametrize(("devices", "nodes", "argument"), [(2, 1, "devices"), (1, 2, "num_nodes")])
+def test_several_processes_are_refused(
+    devices: int, nodes: int, argument: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if "devices" in argument:
-        task = make_task()
-        trainer = type("", (), {"world_size": 2, "num_devices": 2, "precision": "32-true", "strategy": None})()
-        monkeypatch.setattr(Task, "trainer", trainer)
-        with pytest.raises(ValueError, match=f"^{message}$"):
-            task.setup("fit")
-        return
-    assert refusal(capsys, fit, tmp_path, *SMALL, argument) == message
+    task = make_task()
+    monkeypatch.setattr(Task, "trainer", SimpleNamespace(num_devices=devices, num_nodes=nodes))
+    with pytest.raises(ValueError, match=rf"^trainer\.{argument}=2: must be 1 for DQN, which one process trains$"):
+        task.setup("fit")
