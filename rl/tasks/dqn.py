@@ -28,7 +28,6 @@ from coordconv_apps.utils.seeds import mix_seeds
 from rl.envs.checks import BrokenEnvironment
 from rl.export import QValues, describe_inputs
 from rl.extractors import CoordInit, Where
-from rl.learning.divergence import NOT_FINITE
 from rl.learning.timings import TimedVecEnv
 from rl.sb3_internals import start_dqn_learning
 from rl.sb3_objects import OptimizerName, Schedule
@@ -233,7 +232,7 @@ class DQN(RLTask):
             self.algorithm.train(self.gradient_steps, self.batch_size)
             loss = float(self.algorithm.logger.name_to_value["train/loss"])
         if not math.isfinite(loss):
-            raise self.diverged(NOT_FINITE)
+            raise self.not_finite()
         return loss
 
     def _start(self) -> TimedVecEnv:

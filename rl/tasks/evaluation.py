@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import torch
@@ -21,9 +22,10 @@ from rl.data import EVALUATION_SEEDS, RLData
 from rl.envs.game_options import GameOptions
 from rl.evaluation.episodes import EpisodeScores, gather_episodes, play_episodes
 from rl.evaluation.scores import human_normalised
-from rl.learning.divergence import NOT_FINITE, raise_on_divergence
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     from rl.data import Split
@@ -119,6 +121,20 @@ class EpisodeEvaluation(Task, ABC):
         """Log the metrics of a test."""
         self._log_episodes("test")
 
+    def not_finite(self) -> Diverged:
+        """Return the error that ends a training whose policy produces NaN or infinity."""
+        return self.diverged("the policy produced NaN or infinity")
+
+    @contextmanager
+    def nan_as_divergence(self) -> Iterator[None]:
+        """Raise `not_finite` in place of the long message with which torch's distributions reject NaN parameters."""
+        try:
+            yield
+        except ValueError as error:
+            if "found invalid values" not in str(error):
+                raise
+            raise self.not_finite() from error
+
     def raise_if_any_failed(
         self, failure: UserError | Interrupted | None, place: Literal["batch", "validation"]
     ) -> None:
@@ -139,7 +155,7 @@ class EpisodeEvaluation(Task, ABC):
         failure: UserError | Interrupted | None = None
         try:
             # In single precision, like films and predictions.
-            with torch.autocast(self.device.type, enabled=False), raise_on_divergence(self.diverged(NOT_FINITE)):
+            with torch.autocast(self.device.type, enabled=False), self.nan_as_divergence():
                 episodes = self._play(shard, split)
         except (UserError, Interrupted) as error:
             failure = error

@@ -17,7 +17,6 @@ from coordconv_apps.utils.errors import UserError
 from rl.learning.actions import action_noise, values_and_logits
 from rl.learning.advantages import explained_variance
 from rl.learning.collector import Collector
-from rl.learning.divergence import NOT_FINITE, raise_on_divergence
 from rl.observations import Observations, map_parts
 from rl.sb3_internals import set_updates
 from rl.tasks.base import RLTask
@@ -95,7 +94,7 @@ class OnPolicyTask(RLTask, ABC):
         gathered = self._gather(gathered.to(self.device))
         if not gathered.isfinite().all():
             self.raise_if_any_failed(failure, "batch")
-            raise self.diverged(NOT_FINITE)
+            raise self.not_finite()
         assert own is not None
         assert self._collector is not None
         self.rollouts += 1
@@ -122,7 +121,7 @@ class OnPolicyTask(RLTask, ABC):
             noise = action_noise(data.seed, self.rollouts, n_steps, data.num_envs, int(self.action_space.n))
             noise = noise[:, data.own_envs.start : data.own_envs.stop]
         self.policy.set_training_mode(False)
-        with raise_on_divergence(self.diverged(NOT_FINITE)):
+        with self.nan_as_divergence():
             return self._collector.collect(self.policy, noise, self.timings)
 
     def _gather(self, own: Tensor) -> Tensor:
@@ -142,7 +141,7 @@ class OnPolicyTask(RLTask, ABC):
                 outputs = values_and_logits(self.policy, self._last_observations)
             is_finite = all(bool(output.isfinite().all()) for output in outputs)
         if not all(gather_ranks(is_finite)):
-            raise self.diverged(NOT_FINITE)
+            raise self.not_finite()
         super().on_train_epoch_end()
 
     # ------------------------------------------------------------------ updates
