@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -81,57 +81,44 @@ def evaluation_mode(player: Player) -> Iterator[None]:
             space.np_random.bit_generator.state = before_space
 
 
-class _PredictingActor:
+Actor: TypeAlias = "Callable[[Any, NDArray[np.bool_]], NDArray[Any]]"
+"""Function from observations ``(E, ...)`` and whether each is the first of its episode to actions ``(E, ...)``."""
+
+
+def _predicting_actor(player: Player, seed: int, deterministic: bool) -> Actor:
     """Act through ``predict``, with random numbers of the global generators."""
+    hidden: tuple[NDArray[Any], ...] | None = None
+    if not deterministic:
+        torch.manual_seed(seed)
+        np.random.seed(seed % 2**32)
+        if (space := getattr(player, "action_space", None)) is not None:
+            space.seed(seed)
 
-    def __init__(self, player: Player, seed: int, num_envs: int, deterministic: bool) -> None:
-        self.player, self.deterministic = player, deterministic
-        self.hidden: tuple[NDArray[Any], ...] | None = None
-        self.starts: NDArray[np.bool_] = np.ones(num_envs, dtype=bool)
-        if not deterministic:
-            torch.manual_seed(seed)
-            np.random.seed(seed % 2**32)
-            if (space := getattr(player, "action_space", None)) is not None:
-                space.seed(seed)
-
-    def act(self, observations: Any) -> NDArray[Any]:  # noqa: ANN401  # an array, or a dict of them
-        """Return actions ``(E, ...)`` for observations ``(E, ...)``."""
-        actions, self.hidden = self.player.predict(observations, self.hidden, self.starts, self.deterministic)
+    def act(observations: Any, starts: NDArray[np.bool_]) -> NDArray[Any]:  # noqa: ANN401  # an array, or a dict of them
+        nonlocal hidden
+        actions, hidden = player.predict(observations, hidden, starts, deterministic)
         return actions
 
+    return act
 
-class _SamplingActor:
+
+def _sampling_actor(policy: ActorCriticPolicy, seed: int, num_envs: int) -> Actor:
     """Sample the actions of each environment with a generator of its own.
 
     So the scores of an environment do not depend on which other environments are played beside it, or on the number of
     processes.
     """
+    generators = [np.random.default_rng(seed + number) for number in range(num_envs)]
 
-    def __init__(self, policy: ActorCriticPolicy, seed: int, num_envs: int) -> None:
-        self.policy = policy
-        self.generators = [np.random.default_rng(seed + number) for number in range(num_envs)]
-        self.starts: NDArray[np.bool_] = np.ones(num_envs, dtype=bool)
-
-    def act(self, observations: Any) -> NDArray[Any]:  # noqa: ANN401  # an array, or a dict of them
-        """Return actions ``(E,)`` for observations ``(E, ...)``."""
+    def act(observations: Any, starts: NDArray[np.bool_]) -> NDArray[Any]:  # noqa: ANN401  # an array, or a dict of them
         with torch.no_grad():
-            distribution = self.policy.get_distribution(self.policy.obs_to_tensor(observations)[0]).distribution
+            distribution = policy.get_distribution(policy.obs_to_tensor(observations)[0]).distribution
             probabilities = distribution.probs.cpu().double().numpy()  # type: ignore[union-attr]  # of one kind only
         cumulative = probabilities.cumsum(1)
-        uniform = np.array([generator.random() for generator in self.generators])[:, None] * cumulative[:, -1:]
+        uniform = np.array([generator.random() for generator in generators])[:, None] * cumulative[:, -1:]
         return (cumulative <= uniform).sum(1)  # type: ignore[no-any-return]  # untyped in numpy
 
-
-def _make_actor(player: Player, seed: int, num_envs: int, deterministic: bool) -> _PredictingActor | _SamplingActor:
-    policy = policy_of(player)
-    if (
-        not deterministic
-        and isinstance(policy, ActorCriticPolicy)
-        and isinstance(policy.action_dist, CategoricalDistribution)
-        and not has_own_predict(policy)
-    ):
-        return _SamplingActor(policy, seed, num_envs)
-    return _PredictingActor(player, seed, num_envs, deterministic)
+    return act
 
 
 class Step(NamedTuple):
@@ -159,15 +146,24 @@ def play(
     """
     # The same rule as in SB3's evaluate_policy: without any monitor, the first ``done`` ends the game.
     monitored = is_vecenv_wrapped(env, VecMonitor) or any(env.env_is_wrapped(Monitor))
-    actor = _make_actor(player, seed, env.num_envs, deterministic)
+    policy = policy_of(player)
+    if (
+        not deterministic
+        and isinstance(policy, ActorCriticPolicy)
+        and isinstance(policy.action_dist, CategoricalDistribution)
+        and not has_own_predict(policy)
+    ):
+        act = _sampling_actor(policy, seed, env.num_envs)
+    else:
+        act = _predicting_actor(player, seed, deterministic)
     env.seed(seed)
     observations: Any = env.reset()
+    dones = np.ones(env.num_envs, dtype=bool)
     while True:
-        actions = actor.act(observations)
+        actions = act(observations, dones)
         if before is not None:
             before()
         following, rewards, dones, infos = env.step(actions)
         over = np.array([bool(d) and ("episode" in i or not monitored) for d, i in zip(dones, infos, strict=True)])
-        actor.starts = dones
         yield Step(observations, actions, rewards, over, infos)
         observations = following
