@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 OptimizerName = Literal["rmsprop", "rmsprop_tf", "adam"]
 Schedule = Literal["constant", "linear"]
 
+_OPTIMIZERS: dict[OptimizerName, type[torch.optim.Optimizer]] = {
+    "rmsprop": torch.optim.RMSprop,
+    "rmsprop_tf": RMSpropTFLike,  # TensorFlow's, which the first implementations used
+    "adam": torch.optim.Adam,
+}
+
 
 def build_algorithm(
     algorithm: type[A2C | PPO | DQN],
@@ -63,17 +69,8 @@ def build_algorithm(
 
 
 def optimizer_arguments(optimizer: OptimizerName, eps: float) -> dict[str, Any]:
-    """Return the ``optimizer_class`` and ``optimizer_kwargs`` of SB3's policies; ``eps`` is added to the denominator.
-
-    ``rmsprop`` is torch's; ``rmsprop_tf`` is TensorFlow's, which the first implementations used.
-    """
-    if optimizer == "adam":
-        return {"optimizer_class": torch.optim.Adam, "optimizer_kwargs": {"eps": eps}}
-    classes = {"rmsprop": torch.optim.RMSprop, "rmsprop_tf": RMSpropTFLike}
-    return {
-        "optimizer_class": classes[optimizer],
-        "optimizer_kwargs": {"alpha": 0.99, "eps": eps, "weight_decay": 0},
-    }
+    """Return the arguments of SB3's policies for an optimizer; ``eps`` is added to the denominator."""
+    return {"optimizer_class": _OPTIMIZERS[optimizer], "optimizer_kwargs": {"eps": eps}}
 
 
 def make_schedule(value: float, schedule: Schedule) -> float | LinearSchedule:
