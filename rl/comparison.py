@@ -39,24 +39,11 @@ MEANING = (
 )
 
 
-def _median(scores: Scores) -> Scores:
-    median: Scores = np.asarray(np.median(scores.mean(axis=-2), axis=-1))
-    return median
-
-
-def _mean(scores: Scores) -> Scores:
-    return np.asarray(scores.mean(axis=(-2, -1)))
-
-
-def _optimality_gap(scores: Scores) -> Scores:
-    return np.asarray(1 - np.minimum(scores, 1).mean(axis=(-2, -1)))
-
-
 AGGREGATES: dict[str, Callable[[Scores], Scores]] = {
     "interquartile mean": interquartile_mean,
-    "mean": _mean,
-    "median of the games' means": _median,
-    "optimality gap": _optimality_gap,
+    "mean": lambda scores: scores.mean(axis=(-2, -1)),
+    "median of the games' means": lambda scores: np.median(scores.mean(axis=-2), axis=-1),
+    "optimality gap": lambda scores: 1 - np.minimum(scores, 1).mean(axis=(-2, -1)),
 }
 """Aggregates of the normalised scores of all games, from ``(..., runs, games)`` to ``(...)``.
 
@@ -157,7 +144,7 @@ def _all_games(results: Sequence[Result]) -> tuple[Games | None, list[str]]:
 def _one_game(finished: Sequence[Result], arms: Sequence[str]) -> list[str]:
     columns = {arm: np.array([[r.metrics[SCORE]] for r in finished if r.job.arm == arm]) for arm in arms}
     columns = {arm: column for arm, column in columns.items() if len(column)}
-    means = {arm: confidence_interval(_mean, column) for arm, column in columns.items()}
+    means = {arm: confidence_interval(np.mean, column) for arm, column in columns.items()}
     values = [f"{arm} {_interval(mean, '.5g')} ({_many(len(columns[arm]), 'seed')})" for arm, mean in means.items()]
     lines = [f"mean of {SCORE}: {', '.join(values)}"]
     base = arms[0]
@@ -179,7 +166,7 @@ def _differences(games: Games, arm: str) -> dict[str, Estimate]:
     """Return, for each game, an arm's mean normalised score minus that of the first arm."""
     own, base = games.scores[arm], next(iter(games.scores.values()))
     return {
-        name: confidence_interval(lambda a, b: _mean(a) - _mean(b), own[:, [place]], base[:, [place]])
+        name: confidence_interval(lambda a, b: a.mean() - b.mean(), own[:, [place]], base[:, [place]])
         for place, name in enumerate(games.names)
     }
 
