@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
 from coordconv_apps.data.datamodule import DataModule
 from coordconv_apps.utils.argument_checks import POSITIVE_INT, check_ranges
 from coordconv_apps.utils.seeds import mix_seeds
-from rl.envs.game_options import DEFAULTS, GameOptions, check_kind, check_options
+from rl.envs.game_options import DEFAULTS, RANGES, GameOptions, check_kind
 from rl.envs.games import find_kind, open_envs
 from rl.evaluation.episodes import EpisodeShard, shard_episodes
 
@@ -126,7 +126,6 @@ class RLData(DataModule):
             "predict_episodes": predict_episodes,
             "eval_max_steps": eval_max_steps,
         }
-        check_ranges(counts, dict.fromkeys(counts, POSITIVE_INT), "data")
         options: dict[str, Any] = {
             "frame_skip": frame_skip,
             "noop_max": noop_max,
@@ -136,7 +135,7 @@ class RLData(DataModule):
             "paddle": paddle,
             "processes": processes,
         }
-        check_options(options)
+        check_ranges({**counts, **options}, {**dict.fromkeys(counts, POSITIVE_INT), **RANGES}, "data")
         if seed >= _SEEDS:
             raise ValueError(f"data.seed={seed}: must be below {_SEEDS}")
         self.num_envs = num_envs
@@ -241,13 +240,11 @@ class RLData(DataModule):
         self._kept_envs = None
         try:
             yield env
-        except BaseException:
-            env.close()
-            raise
-        if self.options["processes"]:
-            self._kept_envs = env
-        else:
-            env.close()
+            if self.options["processes"]:
+                self._kept_envs = env
+        finally:
+            if self._kept_envs is None:
+                env.close()
 
     def teardown(self, stage: str) -> None:
         """Close the environments of evaluations."""

@@ -35,11 +35,6 @@ def map_parts(function: Callable[..., T], *values: Any) -> Parts[T]:  # noqa: AN
     return function(*values)
 
 
-def part_spaces(space: spaces.Space[Any]) -> Parts[spaces.Space[Any]]:
-    """Return the space of each part of a Dict by its key, and any other space itself."""
-    return dict(space.spaces) if isinstance(space, spaces.Dict) else space
-
-
 def stack_observations(observations: Sequence[Any]) -> Any:  # noqa: ANN401  # arrays, or dicts of them
     """Stack observations of single environments: an array ``(B, ...)``, or a dict of such arrays.
 
@@ -74,7 +69,7 @@ def empty_observations(leading: tuple[int, ...], space: spaces.Space[Any], **opt
         channels, height, width = part.shape
         return torch.zeros(*leading, height, width, channels, dtype=dtype, **options).movedim(-1, -3)
 
-    return map_parts(allocate, part_spaces(space))
+    return map_parts(allocate, dict(space.spaces) if isinstance(space, spaces.Dict) else space)
 
 
 def select_observations(observations: Observations, samples: Tensor) -> Observations:

@@ -4,23 +4,13 @@ from __future__ import annotations
 
 import gymnasium
 
-from rl.extractors import CoordConvCombinedExtractor, CoordConvNatureCNN
-from rl.policies import (
-    CoordConvCnnPolicy,
-    CoordConvDQNMultiInputPolicy,
-    CoordConvDQNPolicy,
-    CoordConvMultiInputPolicy,
-    register_policies,
-)
-
-__all__ = [
-    "CoordConvCnnPolicy",
-    "CoordConvCombinedExtractor",
-    "CoordConvDQNMultiInputPolicy",
-    "CoordConvDQNPolicy",
-    "CoordConvMultiInputPolicy",
-    "CoordConvNatureCNN",
-]
+from rl.extractors import CoordConvCombinedExtractor as CoordConvCombinedExtractor
+from rl.extractors import CoordConvNatureCNN as CoordConvNatureCNN
+from rl.policies import CoordConvCnnPolicy as CoordConvCnnPolicy
+from rl.policies import CoordConvDQNMultiInputPolicy as CoordConvDQNMultiInputPolicy
+from rl.policies import CoordConvDQNPolicy as CoordConvDQNPolicy
+from rl.policies import CoordConvMultiInputPolicy as CoordConvMultiInputPolicy
+from rl.policies import register_policies
 
 register_policies()
 if "CoordConv/Catch-v0" not in gymnasium.registry:

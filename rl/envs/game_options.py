@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-from coordconv_apps.utils.argument_checks import COUNT, FRACTION, POSITIVE_INT, Allowed, check_ranges, int_up_to
+from coordconv_apps.utils.argument_checks import COUNT, FRACTION, POSITIVE_INT, Allowed, int_up_to
 from rl.envs.catch import BALLS, GRID, PADDLE
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 Kind = Literal["catch", "atari", "gymnasium"]
 
@@ -60,7 +57,7 @@ _ONLY_FOR: dict[str, tuple[Kind, ...]] = {
 _GAMES: dict[Kind, str] = {"catch": "Catch", "atari": "Atari games", "gymnasium": "Gymnasium environments"}
 _OF_THE_TASK = ("full_action_space", "image_size", "arguments")
 
-_ALLOWED: dict[str, Allowed] = {
+RANGES: dict[str, Allowed] = {
     "frame_skip": POSITIVE_INT,
     "noop_max": COUNT,
     "num_threads": COUNT,
@@ -68,11 +65,7 @@ _ALLOWED: dict[str, Allowed] = {
     "repeat_action_probability": FRACTION,
     "paddle": int_up_to(GRID - 1),
 }
-
-
-def check_options(options: Mapping[str, Any]) -> None:
-    """Raise `ValueError` for an option out of its range, whichever game it is for; None is the default."""
-    check_ranges(options, _ALLOWED, prefix="data")
+"""Allowed values of options, whichever game they are for."""
 
 
 def check_kind(game: str, kind: Kind, options: GameOptions) -> None:

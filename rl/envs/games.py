@@ -102,20 +102,15 @@ def find_kind(game: str) -> Kind:
     raise ValueError(f"model.game={game}: this game does not exist; {_suggestion(game)}")
 
 
-def game_names() -> list[str]:
-    """Return the names of Catch, all Atari games and all registered Gymnasium environments, with or without images."""
-    from rl.envs.roms import atari_games
-
-    return ["catch", *atari_games(), *_gymnasium_games()]
-
-
 def _gymnasium_games() -> list[str]:
     """Return the registered names without ale-py's, which repeat the Atari games and include two-player games."""
     return [name for name, spec in gymnasium.registry.items() if not str(spec.entry_point).startswith("ale_py")]
 
 
 def _suggestion(game: str) -> str:
-    names = {name.lower(): name for name in game_names()}
+    from rl.envs.roms import atari_games
+
+    names = {name.lower(): name for name in ["catch", *atari_games(), *_gymnasium_games()]}
     versionless = {re.sub(r"-v\d+$", "", name): full for name, full in names.items()}
     close = difflib.get_close_matches(game.lower(), [*versionless, *names], n=3, cutoff=0.5)
     if found := dict.fromkeys((versionless | names)[name] for name in close):

@@ -105,10 +105,9 @@ class Collector:
                             self.successes.append(float(info["is_success"]))
                     if info.get("TimeLimit.truncated", False) and info.get("terminal_observation") is not None:
                         truncated.append((step, number, info["terminal_observation"]))
-            started = time.perf_counter()
-            advantages = self._advantages(policy, truncated)
-            values = self.values.cpu()
-            timings.acting += time.perf_counter() - started
+            with timings.measure("acting"):
+                advantages = self._advantages(policy, truncated)
+                values = self.values.cpu()
         return Rollout(self.observations, self.actions, self.log_probs, advantages, values, first=0)
 
     def _step(

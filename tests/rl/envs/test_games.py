@@ -20,7 +20,7 @@ import rl.envs.games
 from rl.envs.atari import AtariVecEnv
 from rl.envs.catch import CatchVecEnv
 from rl.envs.checks import BrokenEnvironment
-from rl.envs.games import find_kind, game_names, make_envs
+from rl.envs.games import find_kind, make_envs
 
 IMAGES = spaces.Box(0, 255, (36, 40, 3), np.uint8)
 SPACES: dict[str, spaces.Space[Any]] = {
@@ -118,12 +118,6 @@ def test_games_for_two_that_would_end_the_process_are_refused(game: str) -> None
 def test_games_of_another_namespace_are_not_taken_for_ataris() -> None:
     with pytest.raises(ValueError, match=r"^model\.game=MinAtar/Breakout-v1: this game does not exist"):
         find_kind("MinAtar/Breakout-v1")
-
-
-def test_all_names_are_of_games_that_are_known() -> None:
-    names = game_names()
-    assert {"catch", "pong", "CarRacing-v3", "Tests/Picture-v0"} <= set(names)
-    assert [name for name in names if name.startswith("ALE/")] == []
 
 
 # ------------------------------------------------------------------ environments
