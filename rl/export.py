@@ -45,16 +45,15 @@ def describe_inputs(space: spaces.Space[Any]) -> dict[str, str]:
     }
 
 
-def example_observations(space: spaces.Space[Any], count: int) -> tuple[Tensor, ...]:
-    """Return random observations ``(count, ...)``, with one tensor for each part of a Dict; always the same ones."""
+def example_observations(space: spaces.Space[Any], count: int) -> Observations:
+    """Return random observations ``(count, ...)``, always the same ones."""
     space = copy.deepcopy(space)
     for part in space.spaces.values() if isinstance(space, spaces.Dict) else [space]:
         if isinstance(part, spaces.Box) and np.issubdtype(part.dtype, np.floating):
             for bounds in (part.low, part.high):  # those of some spaces are the largest numbers of their type
                 np.copyto(bounds, bounds.clip(-_LARGEST, _LARGEST), where=np.isfinite(bounds))
     space.seed(0)
-    parts = to_tensors(stack_observations([space.sample() for _ in range(count)]), torch.device("cpu"))
-    return tuple(parts.values()) if isinstance(parts, dict) else (parts,)
+    return to_tensors(stack_observations([space.sample() for _ in range(count)]), torch.device("cpu"))
 
 
 class _Network(nn.Module):
@@ -102,8 +101,7 @@ def export_policy(algorithm: BaseAlgorithm, folder: Path) -> dict[Path, float]:
 
     Returns for each file the largest difference of the loaded policy's logits for some random observations.
     """
-    space = algorithm.observation_space
-    observations = _Network(space).gather(example_observations(space, 2))
+    observations = example_observations(algorithm.observation_space, 2)
     of_sb3, plain, safe = (folder / f"policy{end}.zip" for end in ("", "_plain", ".safe"))
     folder.mkdir(parents=True, exist_ok=True)
     expected = values_and_logits(algorithm.policy.cpu(), observations)[1]

@@ -173,16 +173,22 @@ class Task(LightningModule):
         logged = self.mean_over_processes(values, batch_size) if several and logs_this_step(self.trainer) else values
         for name, value in values.items():
             self.log(f"{name}_step", logged[name], on_step=True, on_epoch=False, prog_bar=True, batch_size=batch_size)
-            if name not in self._train_sums:
-                precise = torch.float32 if self.device.type == "mps" else torch.float64
-                self._train_sums[name] = torch.zeros(2, dtype=precise, device=self.device)
-            sums = self._train_sums[name]
-            sums[0] += value.detach().to(sums.dtype) * batch_size
-            sums[1] += batch_size
+            self.add_to_mean(name, value.detach().to(self._sums_dtype) * batch_size, batch_size)
             self._recent_losses.append(Loss(now, name, value.detach()))
         self._unchecked_steps += 1
         if self._unchecked_steps >= CHECK_EVERY:
             self._raise_if_diverged()
+
+    def add_to_mean(self, name: str, total: Tensor | float, count: Tensor | float) -> None:
+        """Add ``count`` values, given their sum, to the mean over the epoch and all processes, without logging them."""
+        if name not in self._train_sums:
+            self._train_sums[name] = torch.zeros(2, dtype=self._sums_dtype, device=self.device)
+        self._train_sums[name][0] += total
+        self._train_sums[name][1] += count
+
+    @property
+    def _sums_dtype(self) -> torch.dtype:
+        return torch.float32 if self.device.type == "mps" else torch.float64
 
     def mean_over_processes(self, values: Mapping[str, Tensor], weight: float) -> Mapping[str, Tensor]:
         """Return the mean of each scalar over all processes, with the ``weight`` of each. They call this together."""

@@ -29,6 +29,7 @@ from rl.envs.games import open_envs
 from rl.envs.images import SMALLEST_IMAGE
 from rl.export import LogitsAndValues, describe_inputs, example_observations, export_policy
 from rl.learning.timings import Timings
+from rl.observations import to_tensors
 from rl.sb3_internals import get_updates, set_updates
 from rl.sb3_objects import build_algorithm
 from rl.tasks.evaluation import EpisodeEvaluation
@@ -78,11 +79,7 @@ class RLTask(EpisodeEvaluation, ABC):
         "val/success_rate",
         "time/fps",
     )
-    mean_metrics: ClassVar[tuple[str, ...]] = (
-        "train/score",
-        "train/length",
-        "train/success_rate",
-    )  # of values that an epoch may lack
+    mean_metrics: ClassVar[tuple[str, ...]] = ("train/score", "train/length", "train/success_rate")  # may be missing
     changeable_args: ClassVar[frozenset[str]] = frozenset(
         {"total_timesteps", "gamma", "max_grad_norm", "lr", "lr_schedule"}
     )
@@ -175,17 +172,6 @@ class RLTask(EpisodeEvaluation, ABC):
 
     # ---------------------------------------------------------------- logging
 
-    def add_to_mean(self, name: str, total: Tensor | float, count: Tensor | float) -> None:
-        """Add ``count`` values, given their sum, to the mean of an epoch.
-
-        `log_train` would also log each of them, which takes as long as a step.
-        """
-        precise = torch.float32 if self.device.type == "mps" else torch.float64
-        if name not in self._train_sums:
-            self._train_sums[name] = torch.zeros(2, dtype=precise, device=self.device)
-        added = [torch.as_tensor(value).to(self.device, precise) for value in (total, count)]
-        self._train_sums[name] += torch.stack(added)
-
     def add_games(self, scores: list[float], lengths: list[int], successes: list[float]) -> None:
         """Add the games that ended in a training step to the means of the epoch."""
         if successes:
@@ -243,7 +229,8 @@ class RLTask(EpisodeEvaluation, ABC):
 
     def example_inputs(self) -> tuple[Tensor, ...]:
         """Return two random observations, one tensor for each part of a Dict."""
-        return tuple(part.to(self.device) for part in example_observations(self.observation_space, 2))
+        observations = to_tensors(example_observations(self.observation_space, 2), self.device)
+        return tuple(observations.values()) if isinstance(observations, dict) else (observations,)
 
     def export_more(self, folder: Path) -> dict[Path, float]:
         """Write the zips of `rl.export.export_policy`, and compare their logits."""

@@ -137,8 +137,7 @@ class DQN(RLTask):
         optimizer_eps: float = 1e-8,
     ) -> None:
         super().__init__(coords)  # saves all arguments in self.hparams, from which SB3's DQN gets the others
-        self.buffer_size, self.batch_size, self.learning_starts = buffer_size, batch_size, learning_starts
-        self.train_freq, self.gradient_steps = train_freq, gradient_steps
+        self.train_freq = train_freq
         if learning_starts >= total_timesteps:
             raise ValueError(
                 f"model.learning_starts={learning_starts}: must be below model.total_timesteps, which is"
@@ -222,14 +221,14 @@ class DQN(RLTask):
                 self._callback,
                 cast("TrainFreq", self.algorithm.train_freq),
                 self.algorithm.replay_buffer,
-                learning_starts=self.learning_starts,
+                learning_starts=self.algorithm.learning_starts,
             )
         self.timings.acting -= self.timings.environment - waited
 
     def _learn(self) -> float:
         """Make updates with steps of the replay buffer; return their mean loss."""
         with self.timings.measure("updating"):
-            self.algorithm.train(self.gradient_steps, self.batch_size)
+            self.algorithm.train(self.algorithm.gradient_steps, self.algorithm.batch_size)
             loss = float(self.algorithm.logger.name_to_value["train/loss"])
         if not math.isfinite(loss):
             raise self.not_finite()
@@ -247,19 +246,20 @@ class DQN(RLTask):
         )
         try:
             algorithm.replay_buffer = buffer(
-                self.buffer_size,
+                algorithm.buffer_size,
                 algorithm.observation_space,
                 algorithm.action_space,
                 device=self.device,
                 n_envs=data.num_envs,
             )
         except MemoryError as error:
-            raise UserError(f"model.buffer_size={self.buffer_size}: must be smaller: {error}") from error
+            raise UserError(f"model.buffer_size={algorithm.buffer_size}: must be smaller: {error}") from error
         algorithm.set_logger(Logger(None, []))
         algorithm.action_space.seed(mix_seeds(data.seed, self.rollouts) % 2**31)
-        self._updates_after = self.learning_starts
+        self._updates_after = algorithm.learning_starts
         if self.timesteps:
-            refill = min(self.learning_starts, self.buffer_size, (self.total_timesteps - self.timesteps) // 2)
+            rest = self.total_timesteps - self.timesteps
+            refill = min(algorithm.learning_starts, algorithm.buffer_size, rest // 2)
             self._updates_after = max(self._updates_after, self.timesteps + refill)
         start_dqn_learning(algorithm, env, self.total_timesteps, self._callback)
         return env
