@@ -73,9 +73,6 @@ def shard_episodes(num_episodes: int, num_envs: int, rank: int = 0, world_size: 
         [EpisodeShard(first_env=0, num_envs=2, num_episodes=4),
          EpisodeShard(first_env=2, num_envs=2, num_episodes=6)]
     """
-    for name, value in (("num_episodes", num_episodes), ("num_envs", num_envs)):
-        if value < 1:
-            raise ValueError(f"{name}={value}: must be an integer of at least 1")
     first, end = (number * num_envs // world_size for number in (rank, rank + 1))
     return EpisodeShard(first, end - first, sum((num_episodes + i) // num_envs for i in range(first, end)))
 

@@ -34,6 +34,9 @@ MAX_BYTES = 2_000_000
 _WIDTH = 256
 """Frames are enlarged by the integer factor that brings them nearest to this width, in pixels."""
 
+_COLOURS = 128
+"""Number of colours of the palette that all frames share: those of an Atari."""
+
 _PALETTE_FRAMES = 32
 """Number of frames sampled for the palette if all frames together have too many colours."""
 
@@ -171,13 +174,7 @@ def film_episode(
     return Film(np.stack(frames), np.array(scores), every, number + 1, bool(step.over[0]))
 
 
-def make_gif(
-    film: Film,
-    title: str,
-    *,
-    colours: int = 128,
-    max_bytes: int = MAX_BYTES,
-) -> bytes:
+def make_gif(film: Film, title: str, *, max_bytes: int = MAX_BYTES) -> bytes:
     """Encode a film as a GIF: the frames, enlarged, below a bar with a title and the score.
 
     Films with few frames of a long episode play faster than `STEPS_PER_SECOND`.
@@ -185,11 +182,8 @@ def make_gif(
     Args:
         film: The film.
         title: Title, such as the game's name.
-        colours: Number of colours of the palette that all frames share, 2 to 256. An Atari has 128.
         max_bytes: Every other frame is dropped until the file is no larger.
     """
-    if not 2 <= colours <= 256:
-        raise ValueError(f"colours={colours}: must be an integer from 2 to 256")
     zoom = max(1, round(_WIDTH / film.frames.shape[2]))
 
     def titled(number: int) -> Image.Image:
@@ -197,7 +191,7 @@ def make_gif(
 
     count = len(film.frames)
     samples = [titled(round(place)) for place in np.linspace(0, count - 1, min(_PALETTE_FRAMES, count))]
-    palette = _shared_palette(film.frames, samples, colours)
+    palette = _shared_palette(film.frames, samples)
     # One at a time, because all of them in full colour would take hundreds of megabytes.
     pictures = [titled(number).quantize(palette=palette, dither=Image.Dither.NONE) for number in range(count)]
     shown = 1000 * film.every / STEPS_PER_SECOND
@@ -229,7 +223,7 @@ def _titled(frame: NDArray[np.uint8], text: str, zoom: int) -> Image.Image:
     return picture
 
 
-def _shared_palette(frames: NDArray[np.uint8], samples: Sequence[Image.Image], colours: int) -> Image.Image:
+def _shared_palette(frames: NDArray[np.uint8], samples: Sequence[Image.Image]) -> Image.Image:
     """Return one palette for all frames: frames with palettes of their own flicker and take more bytes.
 
     If the frames have few colours, as drawn games do, the palette has all of them, including a flash in a single
@@ -239,9 +233,9 @@ def _shared_palette(frames: NDArray[np.uint8], samples: Sequence[Image.Image], c
     for frame in frames:
         seen[frame.astype(np.int32) @ np.array([2**16, 2**8, 1], np.int32)] = True
     (found,) = np.nonzero(seen)
-    if len(found) > colours:
+    if len(found) > _COLOURS:
         pixels = np.concatenate([np.asarray(picture) for picture in samples])
     else:
         drawn = np.stack([found >> 16, found >> 8 & 255, found & 255], -1).astype(np.uint8)
         pixels = np.concatenate([drawn, np.asarray(samples[0])[:_BAR].reshape(-1, 3)])[None]
-    return Image.fromarray(pixels).quantize(colours, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    return Image.fromarray(pixels).quantize(_COLOURS, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)

@@ -174,7 +174,7 @@ def first_coord_layer(player: Player, key: str | None = None) -> CoordLayer | No
 def without_coordinates(player: Player) -> BasePolicy:
     """Return a copy of a policy whose coordinate weights are 0.
 
-    Coordinates are in [-1, 1] and on average about 0, so this removes positions and not a constant.
+    x and y are on average 0, so that this removes positions and no constant; the distance r is not.
     """
     policy = copy.deepcopy(required_policy(player))
     for module in policy.modules():

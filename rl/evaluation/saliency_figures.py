@@ -65,11 +65,11 @@ def draw_saliency(
     return figure
 
 
-def draw_coordinate_maps(maps: NDArray[np.float32], columns: int = 8) -> Figure:
+def draw_coordinate_maps(maps: NDArray[np.float32]) -> Figure:
     """Draw the `coordinate_maps` of a layer, one for each filter, all on one scale."""
     from matplotlib.figure import Figure
 
-    columns = min(columns, len(maps))
+    columns = min(8, len(maps))
     rows = -(-len(maps) // columns)
     figure = Figure(figsize=(1.3 * columns + 1, 1.4 * rows + 0.6), dpi=_DPI, layout="constrained")
     figure.suptitle("What coordinates add to each filter", fontsize=13)

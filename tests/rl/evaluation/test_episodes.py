@@ -176,12 +176,6 @@ def test_numbers_out_of_range_are_refused(episodes: int, max_steps: int | None, 
         play_episodes(make_a2c(), make_env(), episodes, deterministic=True, seed=0, max_steps=max_steps)
 
 
-@pytest.mark.parametrize(("episodes", "environments"), [(0, 4), (4, 0)])
-def test_shares_of_nothing_are_refused(episodes: int, environments: int) -> None:
-    with pytest.raises(ValueError, match=r"=0: must be an integer of at least 1"):
-        shard_episodes(episodes, environments)
-
-
 # ------------------------------------------------------------------------- files
 
 

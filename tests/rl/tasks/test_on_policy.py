@@ -332,11 +332,3 @@ def test_a_mistake_is_reported_in_one_line(
     arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert refusal(capsys, fit, tmp_path, *SMALL, *arguments).startswith(message)
-
-
-def test_observations_must_be_images(monkeypatch: pytest.MonkeyPatch) -> None:
-    from stable_baselines3.common.env_util import make_vec_env
-
-    monkeypatch.setattr(rl.envs.games, "make_envs", lambda *args, **options: make_vec_env("CartPole-v1", 1))
-    with pytest.raises(ValueError, match=r"^model.game=CartPole-v1: observations are Box.*: must be one image"):
-        A2C(game="CartPole-v1")
