@@ -29,7 +29,7 @@ class WalkMeasurements(NamedTuple):
     shapes. An image is valid if it shows one red and one blue object.
     """
 
-    axes: Tensor  # int64 (n,): the latent that the walk changes; -1 for a walk that changes several
+    axes: Tensor  # int64 (n,): the latent that the walk changes
     distance: Tensor  # float32 (n, 2): length of the path of each object's centre, in pixels
     displacement: Tensor  # float32 (n, 2): distance from the path's first to its last point, in pixels
     longest: Tensor  # float32 (n, 2): longest step of the path, in pixels
@@ -41,35 +41,26 @@ class WalkMeasurements(NamedTuple):
     shapes: Tensor  # int64 (n, s, 2): the shapes of both objects as indices into SHAPES, where valid
 
 
-def walk_latents(latents: Tensor, directions: Tensor, steps: int = STEPS, reach: float = 1.0) -> Tensor:
-    """Compute evenly spaced points on straight lines in latent space: ``(n, steps, z)``.
-
-    Along an axis, one latent changes and all others keep their values.
+def walk_latents(latents: Tensor, axes: Tensor, steps: int = STEPS, reach: float = 1.0) -> Tensor:
+    """Compute evenly spaced points on lines in latent space along each of which one latent changes: ``(n, steps, z)``.
 
     Args:
         latents: ``(n, z)``: a point on each line.
-        directions: ``(n, z)``: the direction of each line, not 0.
+        axes: int64 ``(n,)``: the latent that changes on each line.
         steps: Number of points on each line, at least 2.
-        reach: The coordinate along the direction goes from ``-reach`` to ``reach``; that of ``latents`` is ignored.
+        reach: That latent goes from ``-reach`` to ``reach``; its value in ``latents`` is ignored.
 
     Example:
-        >>> walk_latents(torch.tensor([[0.5, 0.25]]), torch.tensor([[1.0, 0.0]]), steps=3)
+        >>> walk_latents(torch.tensor([[0.5, 0.25]]), torch.tensor([0]), steps=3)
         tensor([[[-1.0000,  0.2500],
                  [ 0.0000,  0.2500],
                  [ 1.0000,  0.2500]]])
     """
-    if latents.ndim != 2 or latents.shape != directions.shape:
-        shapes = f"{tuple(latents.shape)}, directions of shape {tuple(directions.shape)}"
-        raise ValueError(f"latents of shape {shapes}: must both be (n, z)")
     if steps < 2:
         raise ValueError(f"steps={steps}: must be an integer of at least 2")
-    length = directions.norm(dim=1, keepdim=True)
-    if not (length > 0).all():
-        raise ValueError(f"directions: row {int((length == 0).int().argmax())} is 0, must be a direction")
-    directions = directions / length
-    beside = latents - (latents * directions).sum(1, keepdim=True) * directions
-    along = torch.linspace(-reach, reach, steps, device=latents.device, dtype=latents.dtype)
-    return beside[:, None] + along[:, None] * directions[:, None]
+    points = latents[:, None].repeat(1, steps, 1)
+    points[torch.arange(len(axes)), :, axes] = torch.linspace(-reach, reach, steps, dtype=latents.dtype)
+    return points
 
 
 def in_batches(function: Callable[[Tensor], Tensor], inputs: Tensor) -> Iterator[Tensor]:
@@ -80,23 +71,23 @@ def in_batches(function: Callable[[Tensor], Tensor], inputs: Tensor) -> Iterator
 def measure_walks(
     sample: Callable[[Tensor], Tensor],
     latents: Tensor,
-    directions: Tensor,
+    axes: Tensor,
     radius: int,
     *,
     steps: int = STEPS,
     reach: float = 1.0,
 ) -> WalkMeasurements:
-    """Follow the two objects along walks, and measure their paths; the results are on the CPU.
+    """Follow the two objects along walks of `walk_latents`, and measure their paths; the results are on the CPU.
 
     Args:
         sample: Function from latents ``(B, z)`` to images ``(B, 3, H, W)`` in [-1, 1].
         latents: ``(n, z)``: a point on each walk.
-        directions: ``(n, z)``: the direction of each walk.
+        axes: int64 ``(n,)``: the latent that each walk changes.
         radius: Radius of the objects, in pixels.
         steps: Number of images along a walk.
-        reach: A walk goes from ``-reach`` to ``reach``, as in `walk_latents`.
+        reach: A walk goes from ``-reach`` to ``reach``.
     """
-    points = walk_latents(latents, directions, steps, reach)
+    points = walk_latents(latents, axes, steps, reach)
     decoded = [decode(images, radius) for images in in_batches(sample, points.flatten(0, 1))]
     valid = torch.cat([batch.valid for batch in decoded]).cpu().view(-1, steps)
     centers = torch.cat([batch.centers for batch in decoded]).float().cpu().view(-1, steps, 2, 2)
@@ -106,9 +97,8 @@ def measure_walks(
     neighbours = valid[:, 1:] & valid[:, :-1]
     same = neighbours & (shapes[:, 1:] == shapes[:, :-1]).all(-1)
     moved = same[..., None] & (moves <= MAX_STEP * radius)
-    axes = torch.where((directions != 0).sum(1) == 1, directions.abs().argmax(1), -1)
     return WalkMeasurements(
-        axes=axes.cpu(),
+        axes=axes,
         distance=moves.sum(1),
         displacement=(path[:, -1] - path[:, 0]).norm(dim=-1),
         longest=moves.amax(1),
@@ -157,9 +147,8 @@ def measure_axis_walks(
         raise ValueError(f"walks={walks}: must be an integer of at least 1")
     size = draw_latents(1, seed).shape[1]
     each = -(-walks // size)
-    latents = draw_latents(size * each, seed)
-    directions = torch.eye(size, dtype=latents.dtype, device=latents.device).repeat_interleave(each, 0)
-    return measure_walks(sample, latents, directions, radius, steps=steps, reach=reach)
+    axes = torch.arange(size).repeat_interleave(each)
+    return measure_walks(sample, draw_latents(size * each, seed), axes, radius, steps=steps, reach=reach)
 
 
 def walk_metrics(walks: WalkMeasurements, reach: float) -> dict[str, float]:

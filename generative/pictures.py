@@ -118,8 +118,7 @@ def strongest_latents(sample: Callable[[Tensor], Tensor], latents: Tensor, reach
         number: Largest number of indices to return, the largest change first.
     """
     points, size = latents.shape
-    directions = torch.eye(size, dtype=latents.dtype, device=latents.device).repeat(points, 1)
-    ends = walk_latents(latents.repeat_interleave(size, 0), directions, 2, reach).flatten(0, 1)
+    ends = walk_latents(latents.repeat_interleave(size, 0), torch.arange(size).repeat(points), 2, reach).flatten(0, 1)
     images = _apply(sample, ends).nan_to_num(0.0)
     change = images.view(points, size, 2, -1).diff(dim=2).abs().mean((0, 2, 3))
     strongest: list[int] = change.argsort(descending=True, stable=True)[:number].tolist()
@@ -130,8 +129,7 @@ def _walks(task: GenerativeTask) -> Image.Image:
     reach = task.walk_reach
     axes = strongest_latents(task.sample, task.draw_latents(2, SEED), reach, _WALK_ROWS)
     latents = task.draw_latents(len(axes), SEED)
-    directions = torch.eye(latents.shape[1], dtype=latents.dtype, device=latents.device)[axes]
-    images = _apply(task.sample, walk_latents(latents, directions, _WALK_STEPS, reach).flatten(0, 1))
+    images = _apply(task.sample, walk_latents(latents, torch.tensor(axes), _WALK_STEPS, reach).flatten(0, 1))
     caption = f"one latent changes along each row, from {-reach:g} to {reach:g}; the latents that change images most"
     grid = image_grid(caption, images, _WALK_STEPS, [f"latent {axis}" for axis in axes])
     return contact_sheet([grid], title=_title(task, "walks"))
