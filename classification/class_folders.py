@@ -10,36 +10,15 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from classification.imagenet import imagenet_class_names
 from classification.splits import SPLITS, Split, split_by_class
 from coordconv_apps.data.datamodule import SkippedImages
-from coordconv_apps.data.image_files import (
-    ImageFiles,
-    OnBadImage,
-    check_folder,
-    find_images,
-)
+from coordconv_apps.data.image_files import ImageFiles, OnBadImage, check_folder, find_images
 from coordconv_apps.utils.errors import abbreviate_names
 
 
-class LabelledImage(NamedTuple):
-    """An image and its class.
-
-    Attributes:
-        image: uint8 ``(3, H, W)`` of any size, RGB.
-        label: Its class, from 0.
-        image_index: Its index in the split, from 0.
-    """
-
-    image: Tensor
-    label: int
-    image_index: int
-
-
-@dataclass(eq=False)
-class ClassFolder(Dataset[LabelledImage]):
+class ClassFolder(ImageFiles):
     """Image files with their classes, int64 ``(N,)``, read on demand.
 
     torchvision's ImageFolder is not used: it never ends where a link leads back to a parent folder, ignores folders
@@ -47,24 +26,9 @@ class ClassFolder(Dataset[LabelledImage]):
     that a seed holds out.
     """
 
-    files: ImageFiles
-    labels: Tensor
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def __getitem__(self, index: int) -> LabelledImage:
-        """Read an image; with on_bad_image="skip", if it is unreadable, the next readable one with its own class."""
-        image, index = self.files.read_this_or_next(index)
-        return self._labelled(image, index)
-
-    def get(self, index: int) -> LabelledImage | None:
-        """Read an image; with on_bad_image="skip", return None if it is unreadable."""
-        image = self.files.try_read(index)
-        return None if image is None else self._labelled(image, index)
-
-    def _labelled(self, image: Tensor, index: int) -> LabelledImage:
-        return LabelledImage(image, int(self.labels[index]), index)
+    def __init__(self, folder: Path, names: Sequence[str], labels: Tensor, on_bad_image: OnBadImage) -> None:
+        super().__init__(folder, names, "data.root", on_bad_image)
+        self.labels = labels
 
 
 # ------------------------------------------------------------------ layout
@@ -216,7 +180,7 @@ class FolderSource:
     def skipped_images(self) -> SkippedImages:
         """Return the images that could not be read, in the splits asked for so far."""
         left_out = sum(found.left_out for found in self._found.values())
-        return SkippedImages(left_out, set().union(*(folder.files.bad for folder in self._splits.values())))
+        return SkippedImages(left_out, set().union(*(folder.bad for folder in self._splits.values())))
 
     def images(self, split: Split) -> ClassFolder:
         """Return the images of a split, see `find_class_images` and `split_by_class`."""
@@ -239,5 +203,5 @@ class FolderSource:
             except ValueError as error:
                 raise ValueError(f"data.root={str(folder)!r}: {error}") from error
             chosen = kept if split == "train" else held_out
-        files = ImageFiles(folder, [found.names[i] for i in chosen.tolist()], "data.root", self.on_bad_image)
-        return ClassFolder(files, found.labels[chosen])
+        names = [found.names[i] for i in chosen.tolist()]
+        return ClassFolder(folder, names, found.labels[chosen], self.on_bad_image)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from classification.class_folders import ClassFolder, LabelledImage
+from classification.class_folders import ClassFolder
 from classification.in_memory import InMemoryImages
 from classification.transforms import EvalTransform, TrainTransform
 from coordconv_apps.data.image_files import ImageFiles
@@ -70,9 +70,10 @@ class TrainDataset(_SplitDataset):
     def __getitem__(self, index: int) -> LabelledBatch:
         """Return the augmented copies of an image."""
         if isinstance(self.source, ClassFolder):
-            image, label, index = self.source[index]
+            image, index = self.source.read_this_or_next(index)
         else:
-            image, label = self.source.images[index], int(self.source.labels[index])
+            image = self.source.images[index]
+        label = int(self.source.labels[index])
         images = torch.stack([self.transform(image) for _ in range(self.repeats)])
         return LabelledBatch(images, torch.full((self.repeats,), label), torch.full((self.repeats,), index))
 
@@ -90,17 +91,17 @@ class BatchedTrainDataset(_SplitDataset):
         if isinstance(self.source, InMemoryImages):
             images = self.transform.batch(self.source.images[indices], seeds, self.repeats)
         else:
-            read = [self.source[index] for index, _ in keys]
-            indices = torch.tensor([one.image_index for one in read])  # another one where a file is unreadable
-            images = self._augment(read, seeds)
+            read = [self.source.read_this_or_next(index) for index, _ in keys]
+            indices = torch.tensor([index for _, index in read])  # another one where a file is unreadable
+            images = self._augment([image for image, _ in read], seeds)
         repeated = indices.repeat_interleave(self.repeats)
         return LabelledBatch(images, self.source.labels[repeated], repeated)
 
-    def _augment(self, read: Sequence[LabelledImage], seeds: Sequence[int]) -> Tensor:
-        if len({one.image.shape for one in read}) == 1:
-            return self.transform.batch(torch.stack([one.image for one in read]), seeds, self.repeats)
-        one_by_one = zip(read, seeds, strict=True)
-        return torch.cat([self.transform.batch(one.image[None], [s], self.repeats) for one, s in one_by_one])
+    def _augment(self, images: list[Tensor], seeds: Sequence[int]) -> Tensor:
+        if len({image.shape for image in images}) == 1:
+            return self.transform.batch(torch.stack(images), seeds, self.repeats)
+        one_by_one = zip(images, seeds, strict=True)
+        return torch.cat([self.transform.batch(image[None], [seed], self.repeats) for image, seed in one_by_one])
 
 
 @dataclass(eq=False)
@@ -115,9 +116,9 @@ class EvalDataset(_SplitDataset):
         if isinstance(self.source, InMemoryImages):
             images = self.transform(self.source.images[chosen])
         else:
-            read = [one for one in map(self.source.get, indices) if one is not None]
-            images = _stack([self.transform(one.image) for one in read], self.transform.size)
-            chosen = torch.tensor([one.image_index for one in read], dtype=torch.int64)
+            read = self.source.read_batch(indices)
+            images = _stack([self.transform(image) for image in read.values()], self.transform.size)
+            chosen = torch.tensor([*read], dtype=torch.int64)
         return LabelledBatch(images, self.source.labels[chosen], chosen)
 
 

@@ -156,16 +156,14 @@ def test_pictures_come_with_their_classes_from_folders_within_too(parts: Path) -
     assert "beside.png" not in found.names
 
 
-def test_a_picture_tells_its_class_number_and_file(parts: Path) -> None:
+def test_a_picture_has_its_class_and_file(parts: Path) -> None:
     pictures = source(parts).images("train")
     assert len(pictures) == 15
     for index in (0, 3, 4, 14):
-        image, label, number = pictures[index]
-        path = pictures.files.path(index)
-        assert torch.equal(image, read_image(path))
-        assert image[0].unique().tolist() == [label]
-        assert (number, path.parent.name) == (index, CLASSES[label])
-        assert pictures.labels[index] == label
+        label, path = int(pictures.labels[index]), pictures.path(index)
+        assert torch.equal(pictures.read(index), read_image(path))
+        assert pictures.read(index)[0].unique().tolist() == [label]
+        assert path.parent.name == CLASSES[label]
 
 
 def test_what_is_validated_on_is_tested_on_without_a_folder_of_its_own(parts: Path) -> None:
@@ -179,7 +177,7 @@ def test_pictures_of_any_mode_are_three_channels_of_bytes(mode: str, parts: Path
     picture = Image.new("I;16", (5, 4), 102 * 257) if mode == "I;16" else Image.new("L", (5, 4), 102)
     suffix = "tiff" if mode == "CMYK" else "png"
     (picture if mode == "I;16" else picture.convert("RGB").convert(mode)).save(parts / f"train/ant/0.{suffix}")
-    image = source(parts).images("train")[0].image
+    image = source(parts).images("train").read(0)
     assert image.shape == (3, 4, 5)
     assert image.dtype == torch.uint8
     assert image.unique().tolist() == ([0, 255] if mode == "1" else [102])
@@ -236,10 +234,10 @@ def test_a_damaged_picture_to_train_on_is_replaced_by_the_next_with_its_class(pa
     made = source(parts, on_bad_image="skip")
     pictures = made.images("train")
     with pytest.warns(UserWarning, match=r"03\.png: not a readable image"):
-        stand_in = pictures[3]
-    assert (stand_in.label, stand_in.image_index) == (1, 4)
-    assert pictures.files.path(4).parts[-2:] == ("bee", "00.png")
-    assert torch.equal(stand_in.image, pictures[4].image)
+        stand_in, index = pictures.read_this_or_next(3)
+    assert (index, int(pictures.labels[index])) == (4, 1)
+    assert pictures.path(4).parts[-2:] == ("bee", "00.png")
+    assert torch.equal(stand_in, pictures.read(4))
     assert made.skipped_images() == (0, {str(parts / "train/ant/03.png")})
 
 
@@ -247,12 +245,9 @@ def test_a_damaged_picture_to_evaluate_on_has_no_stand_in(parts: Path) -> None:
     damage(parts / "val/cat/00.png")
     pictures = source(parts, on_bad_image="skip").images("val")
     with pytest.warns(UserWarning, match=r"00\.png: not a readable image .*: left out$"):
-        assert pictures.get(3) is None
-    one = pictures.get(4)
-    assert one is not None
-    assert one.image_index == 4
+        assert list(pictures.read_batch([3, 4])) == [4]
     with pytest.raises(ValueError, match=r"00\.png: not a readable .*; data\.on_bad_image=skip continues without"):
-        source(parts).images("val").get(3)
+        source(parts).images("val").try_read(3)
 
 
 # ------------------------------------------------------------------ splits
@@ -281,7 +276,7 @@ def test_a_folder_is_split(tmp_path: Path) -> None:
     save_classes(tmp_path, 8, 4, 4)
     made = source(tmp_path)
     parts = {
-        part: {str(made.images(part).files.path(i)) for i in range(len(made.images(part)))}
+        part: {str(made.images(part).path(i)) for i in range(len(made.images(part)))}
         for part in ("train", "val", "test")
     }
     assert made.images("val").labels.tolist() == [0, 0, 1, 2]
