@@ -8,7 +8,7 @@ from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
 from coordconv_apps.training.optimizers import parameter_groups
-from coordconv_apps.utils.argument_checks import BELOW_ONE, NON_NEGATIVE, POSITIVE, Allowed, check_ranges
+from coordconv_apps.utils.argument_checks import BELOW_ONE, NON_NEGATIVE, POSITIVE, Allowed
 
 OptimizerName = Literal["sgd", "adamw"]
 
@@ -49,9 +49,8 @@ def make_optimizer(
         fused: Use the fused implementation: faster, but Lightning cannot clip gradients with it in half precision.
 
     Raises:
-        ValueError: A number is out of its range, or the model has no trainable parameter.
+        ValueError: There is nothing to train, or Nesterov momentum without momentum.
     """
-    check_ranges({"lr": lr, "weight_decay": weight_decay, "momentum": momentum, "betas": betas}, ALLOWED)
     if nesterov and not momentum:
         raise ValueError("model.nesterov=True: must be false with model.momentum=0")
     groups = parameter_groups(model, weight_decay)

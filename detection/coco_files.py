@@ -6,7 +6,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from operator import itemgetter
 from pathlib import Path
@@ -83,17 +83,16 @@ class CocoAnnotations:
         own = torch.cat([*places, torch.zeros(0, dtype=torch.int64)])
         chosen = torch.tensor(indices, dtype=torch.int64)
         counts = torch.tensor([0, *(len(place) for place in places)])
-        return CocoAnnotations(
-            self.image_ids[chosen],
-            self.file_names[chosen.numpy()],
-            self.sizes[chosen],
-            self.boxes[own],
-            self.labels[own],
-            self.areas[own],
-            self.crowd[own],
-            counts.cumsum(0),
-            self.categories,
-            self.notes,
+        return replace(
+            self,
+            image_ids=self.image_ids[chosen],
+            file_names=self.file_names[chosen.numpy()],
+            sizes=self.sizes[chosen],
+            boxes=self.boxes[own],
+            labels=self.labels[own],
+            areas=self.areas[own],
+            crowd=self.crowd[own],
+            starts=counts.cumsum(0),
         )
 
 

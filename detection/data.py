@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from coordconv_apps.data.collate import identity_collate
 from coordconv_apps.data.downloads import data_root
-from coordconv_apps.utils.argument_checks import optional_path
+from coordconv_apps.utils.argument_checks import POSITIVE_INT, check_ranges, optional_path
 from detection.batches import DetectionBatch, DetectionTarget, ImageBatch
 from detection.canvas import HALF_NAMES, Canvases, CanvasSettings, LabelBy, TrueBoxes, draw_canvases
 from detection.data_module import DetectionDataModule
@@ -105,9 +105,8 @@ class DetectionData(DetectionDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__(predict_images, batch_size, num_workers, seed)
-        for name, number in (("num_train", num_train), ("num_val", num_val), ("num_test", num_test)):
-            if number < 1:
-                raise ValueError(f"data.{name}={number}: must be an integer of at least 1")
+        counts = {"num_train": num_train, "num_val": num_val, "num_test": num_test}
+        check_ranges(counts, dict.fromkeys(counts, POSITIVE_INT), "data")
         self.source: Source = source
         self.root = data_root(root)
         self.glyphs = optional_path(glyphs, "data.glyphs")

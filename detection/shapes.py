@@ -22,6 +22,9 @@ from coordconv_apps.utils.files import atomic_write
 SHAPES = {1: "circle", 2: "square", 3: "triangle"}
 """Names of the categories by id."""
 
+_FILLED = {"circle": math.pi / 4, "square": 1.0, "triangle": 0.5}
+"""Fraction of its box that a shape fills."""
+
 COUNTS = {"train": 200, "val": 40, "test": 40}
 """Number of images of each split."""
 
@@ -92,19 +95,9 @@ def write_shapes(folder: Path, counts: dict[str, int] | None = None, seed: int =
                 image.save(file, format="PNG")
             images.append({"id": index, "file_name": name, "width": image.width, "height": image.height})
             for category, box in shapes:
-                area = round(
-                    box[2] * box[3] * {"circle": math.pi / 4, "square": 1.0, "triangle": 0.5}[SHAPES[category]], 1
-                )
-                annotations.append(
-                    {
-                        "id": len(annotations) + 1,
-                        "image_id": index,
-                        "category_id": category,
-                        "bbox": box,
-                        "area": area,
-                        "iscrowd": 0,
-                    }
-                )
+                area = round(box[2] * box[3] * _FILLED[SHAPES[category]], 1)
+                ids = {"id": len(annotations) + 1, "image_id": index, "category_id": category}
+                annotations.append(ids | {"bbox": box, "area": area, "iscrowd": 0})
         categories = [{"id": number, "name": name} for number, name in SHAPES.items()]
         path = folder / "annotations" / f"{split}.json"
         with atomic_write(path) as stream:

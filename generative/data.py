@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from coordconv_apps.data.collate import identity_collate
 from coordconv_apps.data.datamodule import DataModule, SkippedImages
 from coordconv_apps.data.image_files import ImageFiles, OnBadImage, find_images
-from coordconv_apps.utils.argument_checks import optional_path
+from coordconv_apps.utils.argument_checks import POSITIVE_INT, Allowed, check_ranges, one_of, optional_path
 from coordconv_apps.utils.seeds import mix_seeds
 from generative.datasets import ImageBatch, ImageFolderDataset, TwoShapeDataset, concatenate_batches, read_square_image
 from generative.two_shapes import Scenes, check_size, draw_scenes
@@ -26,6 +26,13 @@ SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 TWO_SHAPE_SIZES: dict[Split, int] = {"train": 50_000, "val": 1_000, "test": 10_000}
 """Default number of two-shape images of each split; the training set is as large as in the paper."""
+
+_ALLOWED: dict[str, Allowed] = {
+    "source": one_of(Source),
+    "on_bad_image": one_of(OnBadImage),
+    "image_size": (lambda value: value >= 5, "an integer of at least 5"),  # two objects of radius 1
+    **dict.fromkeys(("num_train", "num_val", "num_test", "num_predict", "eval_batch_size"), POSITIVE_INT),
+}
 
 
 class IndexBatch(NamedTuple):
@@ -74,17 +81,6 @@ class GenerativeData(DataModule):
         seed: int = 0,
     ) -> None:
         super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
-        for name, value, least in (
-            ("image_size", image_size, 5),  # two objects of radius 1
-            ("num_train", num_train, 1),
-            ("num_val", num_val, 1),
-            ("num_test", num_test, 1),
-            ("num_predict", num_predict, 1),
-            ("eval_batch_size", eval_batch_size, 1),
-        ):
-            if value is not None and value < least:
-                raise ValueError(f"data.{name}={value}: must be an integer of at least {least}")
-        _check_source(source, folder, flip, on_bad_image)
         self.source: Source = source
         self.folder = optional_path(folder, "data.folder")
         self.image_size = image_size
@@ -93,6 +89,8 @@ class GenerativeData(DataModule):
         self.flip = flip
         self.on_bad_image: OnBadImage = on_bad_image
         self.eval_batch_size = eval_batch_size
+        check_ranges(vars(self) | {"num_train": num_train, "num_val": num_val, "num_test": num_test}, _ALLOWED, "data")
+        _check_source(source, folder, flip)
         self._requested_sizes: dict[Split, int | None] = {"train": num_train, "val": num_val, "test": num_test}
         self._files: dict[Split, ImageFiles] = {}
         self._left_out = 0
@@ -173,11 +171,7 @@ class GenerativeData(DataModule):
             self._files[split] = ImageFiles(self.folder, chosen, "data.folder", self.on_bad_image, read_file)
 
 
-def _check_source(source: str, folder: str | None, flip: bool, on_bad_image: str) -> None:
-    if source not in ("shapes", "folder"):
-        raise ValueError(f"data.source={source}: must be shapes or folder")
-    if on_bad_image not in ("error", "skip"):
-        raise ValueError(f"data.on_bad_image={on_bad_image}: must be error or skip")
+def _check_source(source: Source, folder: str | None, flip: bool) -> None:
     if source == "folder" and folder is None:
         raise ValueError("data.folder=null: must be a folder of images with data.source=folder")
     if source == "shapes" and folder is not None:

@@ -12,6 +12,7 @@ from torchvision.models.detection.ssd import SSD
 
 from coordconv_apps.nn.coords import Coords
 from coordconv_apps.training.schedules import Schedule
+from coordconv_apps.utils.argument_checks import FRACTION, POSITIVE_INT, Allowed, check_ranges
 from detection.batches import DetectionBatch, Images
 from detection.boxes import Detections, Found, select
 from detection.export import ExportableDetector
@@ -22,6 +23,12 @@ from detection.models.image_coords import image_coords
 from detection.models.paper_faster_rcnn import Padding, PaperFasterRCNN
 from detection.models.pretrained import load_pretrained
 from detection.tasks.base import DetectionTask, Optimizer
+
+_ALLOWED: dict[str, Allowed] = {
+    "score_threshold": FRACTION,
+    "num_classes": POSITIVE_INT,
+    "max_detections": POSITIVE_INT,
+}
 
 
 class FasterRCNN(DetectionTask):
@@ -97,14 +104,9 @@ class FasterRCNN(DetectionTask):
         super().__init__(coords)
         self.save_hyperparameters(ignore=["weights", "weights_backbone"])  # a checkpoint opens without the files
         self.check_optimizer_args()
-        if not 0 <= score_threshold <= 1:
-            raise ValueError(f"score_threshold={score_threshold}: must be in [0, 1]")
+        check_ranges(self.hparams, _ALLOWED)
         if num_classes is None:
             raise ValueError("model.num_classes=null: must be the number of classes of the data")
-        if num_classes < 1:
-            raise ValueError(f"num_classes={num_classes}: must be at least 1")
-        if max_detections is not None and max_detections < 1:
-            raise ValueError(f"model.max_detections={max_detections}: must be at least 1")
         self.num_classes = num_classes
         self.score_threshold = score_threshold
         self.network = build_detector(
