@@ -59,7 +59,7 @@ def ppo_loss(
         clip_range: Largest distance of the probability ratio from 1 that counts.
         clip_range_vf: Largest change of the values that counts; None for no limit. OpenAI's addition, not in the paper.
         ent_coef: Weight of the entropy.
-        vf_coef: Weight of the values' mean squared error; the paper's c1, which weights half of it, is 2 vf_coef.
+        vf_coef: Weight of the values' mean squared error, the paper's c1.
 
     Returns:
         Scalars: those of `a2c_loss`, and without gradients ``approx_kl``, an estimate of the KL divergence from the
