@@ -14,7 +14,7 @@ from coordconv_apps.training.trainer_access import attached_datamodule
 from rl.data import EVALUATION_SEEDS, PREDICTION_SEED, RLData
 from rl.envs.games import find_kind
 from rl.evaluation.episodes import write_episodes
-from rl.evaluation.films import film_episode, write_gif
+from rl.evaluation.films import MAX_STEPS, film_episode, write_gif
 from rl.evaluation.window import Window
 from rl.tasks.base import RLTask
 
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     import numpy as np
     from lightning.pytorch import LightningModule, Trainer
     from numpy.typing import NDArray
-
-MAX_FILM_STEPS = 30_000
-"""Largest number of steps of a film if ``data.eval_max_steps`` sets none. Atari games are cut off before."""
 
 
 class EpisodeWriter(Callback):
@@ -116,7 +113,7 @@ def _write_film(
                 env,
                 deterministic=data.deterministic,
                 seed=seed,
-                max_steps=data.eval_max_steps or MAX_FILM_STEPS,
+                max_steps=data.eval_max_steps or MAX_STEPS,
                 rendered=in_colour,
                 show=show,
             )

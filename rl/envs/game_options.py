@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from coordconv_apps.utils.argument_checks import COUNT, FRACTION, POSITIVE_INT, Allowed, int_up_to
@@ -76,8 +76,8 @@ def check_kind(game: str, kind: Kind, options: GameOptions) -> None:
         ...
     ValueError: data.balls=3: is for Catch only; model.game=pong would ignore it
     """
-    for name in (option.name for option in fields(options)):
-        value, kinds = getattr(options, name), _ONLY_FOR.get(name, (kind,))
+    for name, value in vars(options).items():
+        kinds = _ONLY_FOR.get(name, (kind,))
         if kind not in kinds and value != getattr(DEFAULTS, name):
             prefix, games = "model" if name in _OF_THE_TASK else "data", " and ".join(_GAMES[each] for each in kinds)
             raise ValueError(f"{prefix}.{name}={value}: is for {games} only; model.game={game} would ignore it")

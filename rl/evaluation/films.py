@@ -31,6 +31,9 @@ STEPS_PER_SECOND = 15.0
 MAX_BYTES = 2_000_000
 """Largest size of a GIF."""
 
+MAX_STEPS = 30_000
+"""Largest number of steps of a film where nothing else is asked for. Atari games are cut off before."""
+
 _WIDTH = 256
 """Frames are enlarged by the integer factor that brings them nearest to this width, in pixels."""
 
@@ -110,7 +113,7 @@ def film_episode(
     deterministic: bool,
     seed: int,
     max_frames: int = 600,
-    max_steps: int = 30_000,
+    max_steps: int = MAX_STEPS,
     rendered: bool = False,
     show: Callable[[NDArray[np.uint8]], None] | None = None,
 ) -> Film:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from abc import ABC
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -41,14 +40,11 @@ if TYPE_CHECKING:
     from lightning.pytorch.utilities.types import OptimizerLRScheduler
     from stable_baselines3 import A2C, DQN, PPO
     from stable_baselines3.common.base_class import BaseAlgorithm
-    from stable_baselines3.common.policies import BasePolicy
-
-    from rl.evaluation.play import Player
 
 COUNTS = "rl"  # key of the counters in a checkpoint
 
 
-class RLTask(EpisodeEvaluation, ABC):
+class RLTask(EpisodeEvaluation):
     """Base class of the RL tasks: policy, Stable-Baselines3's algorithm object, counters of the training.
 
     The arguments of a subclass include those that this class reads from ``self.hparams``. A subclass calls
@@ -61,7 +57,6 @@ class RLTask(EpisodeEvaluation, ABC):
         ranges: Allowed values of the arguments.
         allowed_actions: Allowed action spaces of the game.
         algorithm: Stable-Baselines3's object.
-        policy: The algorithm's policy.
         rollouts: Number of training steps so far; each is a rollout, or with DQN about `rl.tasks.dqn.CHUNK` steps.
         timings: Time spent so far.
     """
@@ -95,7 +90,6 @@ class RLTask(EpisodeEvaluation, ABC):
         has_supported_actions,
         "Discrete, MultiDiscrete or MultiBinary of one axis, or a Box of floating-point numbers",
     )
-    policy: BasePolicy
 
     def __init__(self, coords: Coords) -> None:
         super().__init__(coords)
@@ -106,7 +100,6 @@ class RLTask(EpisodeEvaluation, ABC):
         self.env_options = {name: self.hparams[name] for name in names}
         self.env_options["arguments"] = self.env_options["arguments"] or {}
         self.total_timesteps: int = self.hparams["total_timesteps"]
-        self.lr = self.hparams["lr"]
         env = open_envs(self.game, 1, 0, self.env_options)
         self.observation_space, self.action_space = env.observation_space, env.action_space
         env.close()
@@ -130,7 +123,7 @@ class RLTask(EpisodeEvaluation, ABC):
         """Return the policy's own optimizer, which ``export`` saves with the algorithm."""
         optimizer = self.policy.optimizer
         for group in optimizer.param_groups:
-            group["lr"] = self.lr
+            group["lr"] = self.hparams["lr"]
         return optimizer
 
     # ---------------------------------------------------------------- counters
@@ -209,11 +202,6 @@ class RLTask(EpisodeEvaluation, ABC):
         self._epoch_started, self.evaluation_seconds = (now, self.timesteps), 0.0
 
     # ------------------------------------------------------------------ export
-
-    @property
-    def player(self) -> Player:
-        """The policy or algorithm that plays in evaluations."""
-        return self.policy
 
     def export_module(self) -> nn.Module:
         """Return a network from observations to logits ``(B, A)`` and values ``(B,)``."""

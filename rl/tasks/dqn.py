@@ -15,7 +15,6 @@ import stable_baselines3
 import torch
 from gymnasium import spaces
 from lightning.pytorch.core.optimizer import LightningOptimizer
-from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
 from stable_baselines3.common.callbacks import CallbackList
 from stable_baselines3.common.logger import Logger
 from torch import nn
@@ -241,11 +240,9 @@ class DQN(RLTask):
         self._env = env
         algorithm.q_net_target.set_training_mode(False)
         algorithm.device, algorithm.n_envs = self.device, data.num_envs
-        buffer: type[ReplayBuffer] = (
-            DictReplayBuffer if isinstance(algorithm.observation_space, spaces.Dict) else ReplayBuffer
-        )
+        assert algorithm.replay_buffer_class is not None
         try:
-            algorithm.replay_buffer = buffer(
+            algorithm.replay_buffer = algorithm.replay_buffer_class(
                 algorithm.buffer_size,
                 algorithm.observation_space,
                 algorithm.action_space,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from abc import ABC, abstractmethod
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
@@ -27,13 +26,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
+    from stable_baselines3.common.policies import BasePolicy
 
     from rl.data import Split
     from rl.evaluation.episodes import Episodes, EpisodeShard
     from rl.evaluation.play import Player
 
 
-class EpisodeEvaluation(Task, ABC):
+class EpisodeEvaluation(Task):
     """Base of the RL tasks: play whole games in validations and tests, and log their scores.
 
     Args:
@@ -42,7 +42,7 @@ class EpisodeEvaluation(Task, ABC):
     Attributes:
         game: Name of the game.
         env_options: How the game is shown to the policy: `rl.envs.game_options.GameOptions` by name.
-        lr: Initial learning rate, for messages.
+        policy: The policy that is trained.
         last_evaluation: The episodes of the last evaluation, of all ranks; None before the first one.
         evaluation_seconds: Time spent in evaluations since the start of the training epoch.
     """
@@ -51,7 +51,7 @@ class EpisodeEvaluation(Task, ABC):
     monitor_mode: ClassVar[Literal["min", "max"]] = "max"
     game: str
     env_options: dict[str, Any]
-    lr: float
+    policy: BasePolicy
 
     def __init__(self, coords: Coords) -> None:
         super().__init__(coords)
@@ -92,9 +92,9 @@ class EpisodeEvaluation(Task, ABC):
             return self.player.predict(observation, state, episode_start, deterministic)
 
     @property
-    @abstractmethod
     def player(self) -> Player:
         """The policy or algorithm that plays in evaluations."""
+        return self.policy
 
     @property
     def data(self) -> RLData:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from abc import ABC
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
     from rl.learning.advantages import Rollout
 
 
-class OnPolicyTask(RLTask, ABC):
+class OnPolicyTask(RLTask):
     """Collect rollouts with the policy that is trained, and average gradients over ranks.
 
     A subclass calls `collect_rollout`, `update` and `log_losses` in its ``training_step``.
@@ -91,7 +90,11 @@ class OnPolicyTask(RLTask, ABC):
             failure = error
             # The other ranks wait for this one's rollout. NaN means that it failed.
             gathered = torch.full((2, self.algorithm.n_steps, len(self.data.own_envs)), math.nan)
-        gathered = self._gather(gathered.to(self.device))
+        gathered = gathered.to(self.device)
+        if self.trainer.world_size > 1:
+            parts = [torch.empty_like(gathered) for _ in range(self.trainer.world_size)]
+            torch.distributed.all_gather(parts, gathered)  # Lightning's calls a deprecated function of torch
+            gathered = torch.cat(parts, dim=2)
         if not gathered.isfinite().all():
             self.raise_if_any_failed(failure, "batch")
             raise self.not_finite()
@@ -123,15 +126,6 @@ class OnPolicyTask(RLTask, ABC):
         self.policy.set_training_mode(False)
         with self.nan_as_divergence():
             return self._collector.collect(self.policy, noise, self.timings)
-
-    def _gather(self, own: Tensor) -> Tensor:
-        """Gather the advantages and values of all ranks, ``(2, T, E)``."""
-        world_size = self.trainer.world_size
-        if world_size == 1:
-            return own
-        gathered = [torch.empty_like(own) for _ in range(world_size)]
-        torch.distributed.all_gather(gathered, own)
-        return torch.cat(gathered, dim=2)
 
     def on_train_epoch_end(self) -> None:
         """Log the means over the epoch, unless the policy produces NaN or infinity for the latest observations."""

@@ -139,6 +139,9 @@ class PPO(OnPolicyTask):
     def _learn(self, rollout: Rollout) -> list[dict[str, Tensor]]:
         """Make the updates of a rollout; return the losses of each."""
         measured = []
+        clip_range = self.clip_range
+        if self.clip_schedule == "linear":
+            clip_range *= max(self.progress_remaining, 0.0)  # it is below 0 in the last rollout
         generator = order_generator(self.data.seed, self.rollouts)
         for _ in range(self.n_epochs):
             for minibatch in minibatches(
@@ -152,7 +155,7 @@ class PPO(OnPolicyTask):
                 losses = ppo_loss(
                     predictions,
                     minibatch,
-                    clip_range=self._clip_range(),
+                    clip_range=clip_range,
                     clip_range_vf=self.clip_range_vf,
                     ent_coef=self.ent_coef,
                     vf_coef=self.vf_coef,
@@ -164,12 +167,6 @@ class PPO(OnPolicyTask):
                 self.update(losses["loss"])
             self.count_pass()
         return measured
-
-    def _clip_range(self) -> float:
-        """Return the clip range of this rollout."""
-        if self.clip_schedule == "constant":
-            return self.clip_range
-        return self.clip_range * max(self.progress_remaining, 0.0)  # it is below 0 in the last rollout
 
     def _exceeds_target_kl(self, approx_kl: Tensor) -> bool:
         """Return whether the policy has changed too much, on all ranks alike."""

@@ -208,8 +208,8 @@ def test_defaults_are_those_of_sb3(kind: type[A2C | PPO]) -> None:
         assert FloatSchedule(model.clip_range)(1) == task.clip_range
     for name in names:
         assert task.hparams[name] == getattr(task.algorithm, name) == getattr(model, name), name
-    assert model.lr_schedule(1) == task.algorithm.lr_schedule(1) == task.lr
-    assert model.policy.optimizer.defaults == {**task.policy.optimizer.defaults, "lr": task.lr}
+    assert model.lr_schedule(1) == task.algorithm.lr_schedule(1) == task.hparams["lr"]
+    assert model.policy.optimizer.defaults == {**task.policy.optimizer.defaults, "lr": task.hparams["lr"]}
     assert type(model.policy.optimizer) is type(task.policy.optimizer)
 
 
