@@ -39,7 +39,7 @@ from classification.transforms import (
 from coordconv_apps.data.collate import identity_collate
 from coordconv_apps.data.datamodule import DataModule, SkippedImages
 from coordconv_apps.data.downloads import data_root
-from coordconv_apps.data.image_files import ImageFiles, OnBadImage, open_images
+from coordconv_apps.data.image_files import OnBadImage
 from coordconv_apps.data.loaders import TrainLoader
 from coordconv_apps.utils.argument_checks import (
     BELOW_ONE,
@@ -149,8 +149,6 @@ class ClassificationData(DataModule):
         self.predict_images = optional_path(predict_images, "data.predict_images")
         self.eval_batch_size = eval_batch_size
         self._source: FolderSource | InMemorySource | None = None
-        self._predict_files: ImageFiles | None = None
-        self._left_out_of_predict = 0
         check_ranges(self.augmentation._asdict() | vars(self), _ALLOWED, "data")
         if root is None and source in ("folder", "imagenet"):
             raise ValueError(f"data.root=null: must be a folder of images with data.source={source}")
@@ -176,10 +174,10 @@ class ClassificationData(DataModule):
         """Return the images that could not be read so far; None if those are an error."""
         if self.on_bad_image == "error":
             return None
-        left_out, unreadable = SkippedImages(0, set()) if self._source is None else self._source.skipped_images()
-        if self._predict_files is not None:
-            unreadable = unreadable | self._predict_files.bad
-        return SkippedImages(left_out + self._left_out_of_predict, unreadable)
+        none = SkippedImages(0, set())
+        to_predict = super().skipped_images() or none
+        of_source = none if self._source is None else self._source.skipped_images()
+        return SkippedImages(to_predict.left_out + of_source.left_out, to_predict.unreadable | of_source.unreadable)
 
     def num_samples(self, split: Split) -> int:
         """Return the number of images in a split."""
@@ -201,7 +199,7 @@ class ClassificationData(DataModule):
         """Find or load the images of a stage; raise an error if files are missing or their content is wrong."""
         needed: dict[str, list[Split]] = {"fit": ["train", "val"], "validate": ["val"], "test": ["test"]}
         if stage == "predict":
-            self._get_predict_files()
+            self.find_predict_images(self.predict_images, self.on_bad_image)
         for split in needed.get(stage, []):
             self._images(split)
 
@@ -234,7 +232,8 @@ class ClassificationData(DataModule):
 
     def predict_dataloader(self) -> DataLoader[ImageBatch]:
         """Make the loader of the images to predict."""
-        dataset = PredictDataset(self._get_predict_files(), self._eval_transform)
+        assert self.predict_files is not None
+        dataset = PredictDataset(self.predict_files, self._eval_transform)
         return self._loader(dataset, train=False, collate_fn=identity_collate, batch_size=self.eval_batch_size)
 
     def mix_batch(self, images: Tensor, labels: Tensor, epoch: int, batch_idx: int) -> MixedBatch:
@@ -269,13 +268,3 @@ class ClassificationData(DataModule):
         while source.messages:
             self.print_once(source.messages.pop(0))
         return images
-
-    def _get_predict_files(self) -> ImageFiles:
-        if self._predict_files is None:
-            place, argument = self.predict_images, "data.predict_images"
-            if place is None:
-                raise ValueError(f"{argument}=null: predict needs an image, or a folder of images")
-            self._predict_files, found = open_images(place, argument, self.on_bad_image)
-            self._left_out_of_predict = found.left_out
-            self.print_once(found.message)
-        return self._predict_files

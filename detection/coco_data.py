@@ -183,18 +183,17 @@ class CocoData(DetectionDataModule):
         """Return the largest number of objects in an image of a split."""
         return self.images(split).annotations.most_objects
 
-    def examples(self, count: int) -> DetectionBatch:
-        """Return the first ``count`` test images, or all if there are fewer, for pictures."""
-        images = self.images("test")
-        return CocoEvaluation(images).__getitems__(range(min(count, len(images))))
+    def evaluation_dataset(self, split: Split) -> CocoEvaluation:
+        """Return the images of a split as they are."""
+        return CocoEvaluation(self.images(split))
 
     def setup(self, stage: str) -> None:
         """Read the annotations and find the images that a stage needs."""
         if stage == "predict":
             if self.predict_images is not None or self.annotation_files["test"] is None:
-                self.find_predict_images()
+                self.find_predict_images(self.predict_images, "skip", self.read_predict_image)
             else:
-                self._predict_files = self.images("test")
+                self.predict_files = self.images("test")
             return
         needed: dict[str, list[Split]] = {"fit": ["train", "val"], "validate": ["val"], "test": ["test"]}
         for split in needed[stage]:
@@ -214,14 +213,6 @@ class CocoData(DetectionDataModule):
         groups = aspect_ratio_groups(images.annotations.sizes, factor) if factor else None
         dataset = CocoTraining(images, self.augmentation)
         return self._loader(dataset, train=True, collate_fn=collate_samples, random_samples=True, groups=groups)
-
-    def val_dataloader(self) -> DataLoader[DetectionBatch]:
-        """Return the loader of the validation images."""
-        return self._loader(CocoEvaluation(self.images("val")), train=False, collate_fn=identity_collate)
-
-    def test_dataloader(self) -> DataLoader[DetectionBatch]:
-        """Return the loader of the test images."""
-        return self._loader(CocoEvaluation(self.images("test")), train=False, collate_fn=identity_collate)
 
     def predict_dataloader(self) -> DataLoader[ImageBatch]:
         """Return the loader of the images to predict on: your own, or the test images with their ids."""

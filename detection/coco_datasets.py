@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -18,6 +19,7 @@ from coordconv_apps.utils.errors import one_line, printable
 from detection.augmentation import Augmentation, train_transforms
 from detection.batches import DetectionBatch, DetectionTarget
 from detection.coco_files import CocoAnnotations
+from detection.data_module import BatchDataset
 
 Sample = tuple[Tensor, DetectionTarget]
 
@@ -79,11 +81,11 @@ class CocoTraining(Dataset[Sample]):
         return image.as_subclass(Tensor), plain
 
 
-class CocoEvaluation(Dataset[DetectionBatch]):
+@dataclass(eq=False)
+class CocoEvaluation(BatchDataset):
     """Images as they are, with all of their objects; unreadable ones are left out."""
 
-    def __init__(self, images: CocoImages) -> None:
-        self.images = images
+    images: CocoImages
 
     def __len__(self) -> int:
         return len(self.images)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -10,14 +11,14 @@ import numpy as np
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from coordconv_apps.data.collate import identity_collate
 from coordconv_apps.data.downloads import data_root
 from coordconv_apps.utils.argument_checks import POSITIVE_INT, check_ranges, optional_path
 from detection.batches import DetectionBatch, DetectionTarget, ImageBatch
 from detection.canvas import HALF_NAMES, Canvases, CanvasSettings, LabelBy, TrueBoxes, draw_canvases
-from detection.data_module import DetectionDataModule
+from detection.data_module import BatchDataset, DetectionDataModule
 from detection.glyph_sources import Source, check_source, fetch_mnist, load_class_names, load_glyphs
 from detection.glyphs import SPLITS, Split
 from detection.gray_images import Ink, network_input, read_gray
@@ -25,11 +26,11 @@ from detection.gray_images import Ink, network_input, read_gray
 __all__ = ["DetectionBatch", "DetectionData", "DetectionTarget", "ImageBatch"]
 
 
-class CanvasDataset(Dataset[DetectionBatch]):
+@dataclass(eq=False)
+class CanvasDataset(BatchDataset):
     """Canvases as batches of floating point images."""
 
-    def __init__(self, canvases: Canvases) -> None:
-        self.canvases = canvases
+    canvases: Canvases
 
     def __len__(self) -> int:
         return len(self.canvases)
@@ -140,10 +141,9 @@ class DetectionData(DetectionDataModule):
         self._draw([split])
         return self._canvases[split]
 
-    def examples(self, count: int) -> DetectionBatch:
-        """Return the first ``count`` test canvases, or all if there are fewer, for pictures."""
-        canvases = self.canvases("test")
-        return CanvasDataset(canvases).__getitems__(range(min(count, len(canvases))))
+    def evaluation_dataset(self, split: Split) -> CanvasDataset:
+        """Return the canvases of a split."""
+        return CanvasDataset(self.canvases(split))
 
     def prepare_data(self) -> None:
         """Download MNIST, if it is the source and missing."""
@@ -154,7 +154,7 @@ class DetectionData(DetectionDataModule):
     def setup(self, stage: str) -> None:
         """Draw the canvases, or find the images, that a stage needs."""
         if stage == "predict":
-            self.find_predict_images()
+            self.find_predict_images(self.predict_images, "skip", self.read_predict_image)
             return
         needed: dict[str, list[Split]] = {"fit": ["train", "val"], "validate": ["val"], "test": ["test"]}
         self._draw(needed[stage])
@@ -186,12 +186,4 @@ class DetectionData(DetectionDataModule):
 
     def train_dataloader(self) -> DataLoader[DetectionBatch]:
         """Return the loader of the training canvases."""
-        return self._loader(CanvasDataset(self.canvases("train")), train=True, collate_fn=identity_collate)
-
-    def val_dataloader(self) -> DataLoader[DetectionBatch]:
-        """Return the loader of the validation canvases."""
-        return self._loader(CanvasDataset(self.canvases("val")), train=False, collate_fn=identity_collate)
-
-    def test_dataloader(self) -> DataLoader[DetectionBatch]:
-        """Return the loader of the test canvases."""
-        return self._loader(CanvasDataset(self.canvases("test")), train=False, collate_fn=identity_collate)
+        return self._loader(self.evaluation_dataset("train"), train=True, collate_fn=identity_collate)

@@ -12,11 +12,22 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from coordconv_apps.data.collate import identity_collate
-from coordconv_apps.data.datamodule import DataModule, SkippedImages
-from coordconv_apps.data.image_files import ImageFiles, open_images
+from coordconv_apps.data.datamodule import DataModule
+from coordconv_apps.data.image_files import ImageFiles
 from coordconv_apps.utils.argument_checks import optional_path
 from detection.batches import DetectionBatch, ImageBatch
 from detection.glyphs import Split
+
+
+class BatchDataset(Dataset[DetectionBatch], ABC):
+    """Images with their objects, read in batches."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def __getitems__(self, indices: Sequence[int]) -> DetectionBatch:
+        """Return a batch of images. The loader calls this once per batch."""
 
 
 class ImageFileDataset(Dataset[ImageBatch]):
@@ -61,8 +72,6 @@ class DetectionDataModule(DataModule, ABC):
     def __init__(self, predict_images: str | None, batch_size: int, num_workers: int, seed: int) -> None:
         super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
         self.predict_images = optional_path(predict_images, "data.predict_images")
-        self._predict_files: ImageFiles | None = None
-        self._left_out_of_predict = 0
 
     @property
     @abstractmethod
@@ -89,8 +98,21 @@ class DetectionDataModule(DataModule, ABC):
         """Return the largest number of objects in an image of a split."""
 
     @abstractmethod
+    def evaluation_dataset(self, split: Split) -> BatchDataset:
+        """Return the images of a split with their objects, without augmentation."""
+
     def examples(self, count: int) -> DetectionBatch:
         """Return the first ``count`` test images, or all if there are fewer, for pictures."""
+        dataset = self.evaluation_dataset("test")
+        return dataset.__getitems__(range(min(count, len(dataset))))
+
+    def val_dataloader(self) -> DataLoader[DetectionBatch]:
+        """Return the loader of the validation images."""
+        return self._loader(self.evaluation_dataset("val"), train=False, collate_fn=identity_collate)
+
+    def test_dataloader(self) -> DataLoader[DetectionBatch]:
+        """Return the loader of the test images."""
+        return self._loader(self.evaluation_dataset("test"), train=False, collate_fn=identity_collate)
 
     @abstractmethod
     def read_predict_image(self, path: Path) -> Tensor:
@@ -100,23 +122,8 @@ class DetectionDataModule(DataModule, ABC):
     def prepare_predict_image(self, image: Tensor) -> Tensor:
         """Return the network's input ``(C, H, W)`` in [0, 1] of such an image."""
 
-    def skipped_images(self) -> SkippedImages | None:
-        """Return the images to predict on that could not be read so far; None if there are no files to predict on."""
-        if self._predict_files is None:
-            return None
-        return SkippedImages(self._left_out_of_predict, self._predict_files.bad)
-
-    def find_predict_images(self) -> None:
-        """Find the images that ``predict_images`` names, and print what is left out."""
-        place, argument = self.predict_images, "data.predict_images"
-        if place is None:
-            raise ValueError(f"{argument}=null: predict needs an image, or a folder of images")
-        self._predict_files, found = open_images(place, argument, "skip", self.read_predict_image)
-        self._left_out_of_predict = found.left_out
-        self.print_once(found.message)
-
     def predict_dataloader(self) -> DataLoader[ImageBatch]:
         """Return the loader of the images to predict on."""
-        assert self._predict_files is not None
-        dataset = ImageFileDataset(self._predict_files, self.prepare_predict_image)
+        assert self.predict_files is not None
+        dataset = ImageFileDataset(self.predict_files, self.prepare_predict_image)
         return self._loader(dataset, train=False, collate_fn=identity_collate)

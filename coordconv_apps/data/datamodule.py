@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -11,6 +12,8 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from coordconv_apps.data.image_decoding import read_image
+from coordconv_apps.data.image_files import ImageFiles, OnBadImage, open_images
 from coordconv_apps.data.loaders import SeededSamples, SizedDataset, TrainBatches, TrainLoader
 
 MAX_WORKERS = max(128, os.cpu_count() or 1)
@@ -34,6 +37,9 @@ class DataModule(LightningDataModule):
         batch_size: Samples in a batch, on each process.
         num_workers: Worker processes that load samples, on each process; 0 loads in the main process.
         seed: Seed for the order of the samples, and for all that a subclass draws at random.
+
+    Attributes:
+        predict_files: The images to predict on, see `find_predict_images`; None before.
     """
 
     def __init__(self, batch_size: int = 32, num_workers: int = 0, seed: int = 0) -> None:
@@ -46,6 +52,8 @@ class DataModule(LightningDataModule):
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.seed = seed
+        self.predict_files: ImageFiles | None = None
+        self._left_out_of_predict = 0
 
     def _loader(
         self,
@@ -123,9 +131,31 @@ class DataModule(LightningDataModule):
         if line and (self.trainer is None or self.trainer.is_global_zero):
             print(line)
 
+    def find_predict_images(
+        self, place: Path | None, on_bad_image: OnBadImage, read_file: Callable[[Path], Tensor] = read_image
+    ) -> None:
+        """Set ``predict_files`` to the images that ``data.predict_images`` names, once, and print what is left out.
+
+        Raises:
+            FileNotFoundError: There is no such folder.
+            ValueError: No image is named or readable, or some are unreadable and on_bad_image is "error".
+        """
+        argument = "data.predict_images"
+        if place is None:
+            raise ValueError(f"{argument}=null: predict needs an image, or a folder of images")
+        if self.predict_files is None:
+            self.predict_files, found = open_images(place, argument, on_bad_image, read_file)
+            self._left_out_of_predict = found.left_out
+            self.print_once(found.message)
+
     def skipped_images(self) -> SkippedImages | None:
-        """Return the image files that could not be read so far; None if the data have none, or cannot do without."""
-        return None
+        """Return the image files that could not be read so far; None if the data have none, or cannot do without.
+
+        A subclass that reads other images than those to predict on adds them.
+        """
+        if self.predict_files is None:
+            return None
+        return SkippedImages(self._left_out_of_predict, self.predict_files.bad)
 
     def _processes(self) -> tuple[int, int]:
         """Return this process's rank and the number of processes."""

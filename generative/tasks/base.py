@@ -22,7 +22,6 @@ from coordconv_apps.utils.argument_checks import BELOW_ONE, POSITIVE, POSITIVE_I
 from coordconv_apps.utils.seeds import mix_seeds
 from generative.data import GenerativeData, IndexBatch, Split
 from generative.datasets import ImageBatch
-from generative.export import ImageGenerator
 from generative.latent_walks import WalkMeasurements, measure_axis_walks, walk_metrics
 from generative.metrics.errors import TooFewImages
 from generative.metrics.patch_distance import MIN_IMAGES as MIN_FOLDER_IMAGES
@@ -295,7 +294,7 @@ class GenerativeTask(EvaluatedTask[ImageBatch, Metrics], ABC):
 
     def export_module(self) -> nn.Module:
         """Return the generator: latents ``(B, latent_size)`` in, images ``(B, 3, H, W)`` in [-1, 1] out."""
-        return ImageGenerator(self._image_network("generator"))
+        return nn.Sequential(self._image_network("generator"), nn.Tanh())
 
     def export_interface(self) -> ExportInterface:
         """Name and describe the tensors of `export_module`."""

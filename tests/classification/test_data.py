@@ -465,6 +465,7 @@ def test_predict_looks_at_pictures_of_any_depth(own: Path, monkeypatch: pytest.M
 
 def test_predict_looks_at_a_single_picture(own: Path) -> None:
     data = of_folder(own, predict_images=str(own / "b/c.png"))
+    data.setup("predict")
     (batch,) = data.predict_dataloader()
     assert batch.paths == [str(own / "b/c.png")]
     assert batch.images.shape == (1, 3, 8, 8)
