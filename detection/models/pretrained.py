@@ -138,7 +138,12 @@ def _load(network: nn.Module, state: State, name: str, where: str) -> None:
     missing = [key for key in own if key not in state and not key.endswith(optional)]
     unlike = [key for key in own if key in state and own[key].shape != state[key].shape]
     new = [key for key in unlike if key.startswith(_OF_CLASSES)]
-    for words, keys in (("another shape", [key for key in unlike if key not in new]), ("not in the file", missing)):
+    faults = {
+        "another shape": [key for key in unlike if key not in new],
+        "not in the file": missing,
+        "not in the network": [key for key in state if key.endswith(".coord_weight") and key not in own],
+    }
+    for words, keys in faults.items():
         if keys:
             raise ValueError(f"{where}: must be of {name}; {words}: {abbreviate_names(keys, 3)}")
     network.load_state_dict({key: state[key] for key in own if key in state and key not in new}, strict=False)

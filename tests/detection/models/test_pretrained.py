@@ -13,6 +13,7 @@ from torchvision.ops.misc import FrozenBatchNorm2d
 
 import detection
 from detection.models.coord_layers import add_coords
+from detection.models.coord_layers import add_coords
 from detection.models.detectors import build_detector
 from detection.models.pretrained import EXACT_NORM, load_pretrained
 
@@ -115,6 +116,14 @@ def test_the_last_layers_are_new_for_other_classes(tmp_path: Path, caplog: pytes
     for name, value in network.state_dict().items():
         new = name.startswith("roi_heads.box_predictor.")
         assert torch.equal(value, before[name] if new else state[name]), name
+
+
+def test_trained_coordinates_are_not_dropped(tmp_path: Path) -> None:
+    network = build_detector(MOBILE, num_classes=3)
+    add_coords(network, "xy", "first")
+    torch.save(network.state_dict(), tmp_path / "weights.pth")
+    with pytest.raises(ValueError, match=r"not in the network: backbone\.body\.0\.0\.coord_weight$"):
+        load_pretrained(build_detector(MOBILE, num_classes=3), MOBILE, str(tmp_path / "weights.pth"), None)
 
 
 def test_weights_of_a_backbone(tmp_path: Path) -> None:
