@@ -13,7 +13,6 @@ from torchvision.ops.misc import FrozenBatchNorm2d
 
 import detection
 from detection.models.coord_layers import add_coords
-from detection.models.coord_layers import add_coords
 from detection.models.detectors import build_detector
 from detection.models.pretrained import EXACT_NORM, load_pretrained
 
