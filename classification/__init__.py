@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from coordconv_apps.utils.imports import lazy_attributes
+
 if TYPE_CHECKING:
     from classification.tasks import Classifier
 
 __all__ = ["Classifier"]
 
-
-def __getattr__(name: str) -> object:
-    """Import the task when it is first used, so that importing the package does not import Lightning."""
-    if name == "Classifier":
-        from classification.tasks import Classifier
-
-        return Classifier
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy_attributes(__name__, "classification.tasks", __all__)

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from coordconv_apps.utils.imports import lazy_attributes
+
 if TYPE_CHECKING:
     from detection.tasks import FasterRCNN, RegionProposals
 
 __all__ = ["FasterRCNN", "RegionProposals"]
 
-
-def __getattr__(name: str) -> object:
-    """Import the tasks, and Lightning with them, only when they are used."""
-    if name in __all__:
-        from detection import tasks
-
-        return getattr(tasks, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy_attributes(__name__, "detection.tasks", __all__)

@@ -28,7 +28,7 @@ from detection.coco_datasets import (
 )
 from detection.coco_files import CocoAnnotations, check_same_categories, read_coco
 from detection.data_module import DetectionDataModule, ImageFileDataset
-from detection.glyphs import Split
+from detection.glyphs import SPLITS, Split
 
 _CHECK_THREADS = 8
 _ALLOWED: dict[str, Allowed] = {
@@ -120,10 +120,10 @@ class CocoData(DetectionDataModule):
         return SkippedImages(left_out + self._left_out, unreadable | of_splits)
 
     def _categories(self) -> dict[int, str]:
-        known = [split for split in ("train", "val", "test") if self.annotation_files[split] is not None]
-        return self._annotations(known[0] if known else "train").categories
+        known = next((split for split in SPLITS if self.annotation_files[split] is not None), SPLITS[0])
+        return self._annotations(known).categories
 
-    def _annotations(self, split: str) -> CocoAnnotations:
+    def _annotations(self, split: Split) -> CocoAnnotations:
         path, argument = self.annotation_files[split], f"data.{split}_annotations"
         if path is None:
             raise ValueError(f"{argument}=null: must be an annotation file in COCO's format, such as {split}.json")

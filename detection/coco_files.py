@@ -161,7 +161,9 @@ def _read(path: Path, where: str, _modified: int, _size: int) -> CocoAnnotations
         sizes=sizes,
         boxes=boxes[usable].float(),
         labels=torch.tensor([label[a["category_id"]] for a in kept], dtype=torch.int64),
-        areas=torch.tensor([_area(a) for a in kept], dtype=torch.float32),
+        areas=torch.tensor(
+            [a["area"] if _is_finite(a.get("area")) else a["bbox"][2] * a["bbox"][3] for a in kept], dtype=torch.float32
+        ),
         crowd=crowd,
         starts=torch.cat([torch.zeros(1, dtype=torch.int64), counts.cumsum(0)]),
         categories=names,
@@ -189,7 +191,7 @@ def _records(content: object, key: str, where: str) -> list[dict[str, Any]]:
             if not isinstance(value, kind) or isinstance(value, bool) or is_too_large:
                 shown = "missing" if value is None else f"{value!r}"
                 raise ValueError(f"{where}: {key}[{number}].{field}: must be {_WORDS[kind]}, is {shown}")
-        if "bbox" in _FIELDS[key] and not _is_box(record["bbox"]):
+        if key == "annotations" and not (len(record["bbox"]) == 4 and all(map(_is_finite, record["bbox"]))):
             raise ValueError(f"{where}: {key}[{number}].bbox={record['bbox']}: must be four finite numbers")
         if key == "images" and min(record["width"], record["height"]) < 1:
             raise ValueError(f"{where}: images[{number}]: width and height must be at least 1")
@@ -201,20 +203,9 @@ def _records(content: object, key: str, where: str) -> list[dict[str, Any]]:
     return records
 
 
-def _is_box(box: list[object]) -> bool:
-    return len(box) == 4 and all(map(_is_finite, box))
-
-
 def _is_finite(value: object) -> bool:
     """Return whether a value is a number that is not NaN, infinite, or too large for torch."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST
-
-
-def _area(annotation: dict[str, Any]) -> float:
-    area: Any = annotation.get("area")
-    if _is_finite(area):
-        return float(area)
-    return float(annotation["bbox"][2] * annotation["bbox"][3])
 
 
 def _refuse(where: str, problem: str, what: str, values: Iterable[object]) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from coordconv_apps.utils.imports import lazy_attributes
 
 if TYPE_CHECKING:
     from generative.tasks import GAN as GAN
@@ -10,11 +12,4 @@ if TYPE_CHECKING:
 
 __all__ = ["GAN", "VAE"]
 
-
-def __getattr__(name: str) -> Any:  # noqa: ANN401  # of any attribute
-    """Import the tasks on first access, so that ``import generative`` does not import Lightning."""
-    if name in __all__:
-        from generative import tasks
-
-        return getattr(tasks, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy_attributes(__name__, "generative.tasks", __all__)

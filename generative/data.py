@@ -183,9 +183,7 @@ def _check_source(source: Source, folder: str | None, flip: bool) -> None:
 def _split_sizes(folder: Path, number: int, requested: dict[Split, int | None]) -> dict[Split, int]:
     """Return the number of images of each split for a folder with ``number`` readable images."""
     held_out = min(TWO_SHAPE_SIZES["val"], max(4, number // 20))  # a comparison needs at least 4
-    val, test = (held_out if requested[split] is None else requested[split] for split in ("val", "test"))
-    assert val is not None
-    assert test is not None
+    val, test = (held_out if (given := requested[split]) is None else given for split in ("val", "test"))
     train = max(1, number - val - test) if requested["train"] is None else requested["train"]
     if number < train + val + test:
         raise ValueError(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from coordconv_apps.utils.imports import lazy_attributes
+
 if TYPE_CHECKING:
     from coordconv_apps.coordinates.tasks import (
         CoordinateClassification,
@@ -13,11 +15,4 @@ if TYPE_CHECKING:
 
 __all__ = ["CoordinateClassification", "CoordinateRegression", "CoordinateRendering"]
 
-
-def __getattr__(name: str) -> object:
-    """Import a task when it is first used, so that importing this package does not import Lightning."""
-    if name in __all__:
-        from coordconv_apps.coordinates import tasks
-
-        return getattr(tasks, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy_attributes(__name__, "coordconv_apps.coordinates.tasks", __all__)

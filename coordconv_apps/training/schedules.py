@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 
 Schedule = Literal["constant", "cosine", "step"]
 
@@ -49,6 +49,17 @@ def lr_factor(
         return min(climb, 1.0) * shape(done)
 
     return factor
+
+
+def task_lr_factor(arguments: Mapping[str, Any], total_steps: float) -> Callable[[int], float]:
+    """Return `lr_factor` for a task with arguments ``schedule``, ``warmup``, ``lr_milestones`` and ``lr_gamma``."""
+    return lr_factor(
+        arguments["schedule"],
+        total_steps,
+        warmup=arguments["warmup"],
+        milestones=arguments["lr_milestones"] or [],
+        gamma=arguments["lr_gamma"],
+    )
 
 
 def check_schedule(warmup: float, milestones: Sequence[float], gamma: float) -> None:

@@ -1,10 +1,11 @@
-"""Import large libraries faster."""
+"""Import large libraries faster, or only when they are used."""
 
 from __future__ import annotations
 
 import gc
+import importlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 
@@ -26,3 +27,17 @@ def without_collections() -> Iterator[None]:
         gc.freeze()
     finally:
         gc.enable()
+
+
+def lazy_attributes(package: str, module: str, names: Sequence[str]) -> Callable[[str], object]:
+    """Return the ``__getattr__`` of a package that imports ``names`` from ``module`` when they are first used.
+
+    Importing the package then does not import Lightning, and the help of a command is printed at once.
+    """
+
+    def import_name(name: str) -> object:
+        if name in names:
+            return getattr(importlib.import_module(module), name)
+        raise AttributeError(f"module {package!r} has no attribute {name!r}")
+
+    return import_name

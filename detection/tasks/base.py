@@ -16,7 +16,7 @@ from coordconv_apps.data.image_inputs import ImageInputs, pil_images
 from coordconv_apps.nn.coords import Coords
 from coordconv_apps.training.evaluation import EvaluatedTask, Stage
 from coordconv_apps.training.optimizers import can_fuse, schedule_by_step
-from coordconv_apps.training.schedules import check_schedule, lr_factor
+from coordconv_apps.training.schedules import check_schedule, task_lr_factor
 from coordconv_apps.training.task import ExportInterface
 from coordconv_apps.utils.argument_checks import (
     BELOW_ONE,
@@ -238,7 +238,4 @@ class DetectionTask(EvaluatedTask[DetectionBatch, EvaluationMetrics], ABC):
         else:
             kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[args["optimizer"]]
             optimizer = kind(parameters, betas=(args["momentum"], args["beta2"]), **shared)
-        steps, milestones = self.trainer.estimated_stepping_batches, args["lr_milestones"] or []
-        warmup, gamma = args["warmup"], args["lr_gamma"]
-        factor = lr_factor(args["schedule"], steps, warmup=warmup, milestones=milestones, gamma=gamma)
-        return schedule_by_step(optimizer, factor)
+        return schedule_by_step(optimizer, task_lr_factor(args, self.trainer.estimated_stepping_batches))

@@ -15,7 +15,7 @@ from torch.optim.swa_utils import AveragedModel
 from coordconv_apps.nn.coords import Coords
 from coordconv_apps.training.evaluation import EvaluatedTask, Stage
 from coordconv_apps.training.optimizers import can_fuse, schedule_by_step
-from coordconv_apps.training.schedules import check_schedule, lr_factor
+from coordconv_apps.training.schedules import check_schedule, task_lr_factor
 from coordconv_apps.training.task import ExportInterface
 from coordconv_apps.training.trainer_access import attached_datamodule, only_checks_code
 from coordconv_apps.utils.argument_checks import BELOW_ONE, POSITIVE, POSITIVE_INT, Allowed, check_ranges
@@ -314,11 +314,4 @@ class GenerativeTask(EvaluatedTask[ImageBatch, Metrics], ABC):
         hparams = self.hparams
         betas = (hparams["beta1"], hparams["beta2"])
         optimizer = torch.optim.Adam(network.parameters(), lr=lr, betas=betas, fused=can_fuse(self))
-        factor = lr_factor(
-            hparams["schedule"],
-            steps,
-            warmup=hparams["warmup"],
-            milestones=hparams["lr_milestones"] or [],
-            gamma=hparams["lr_gamma"],
-        )
-        return schedule_by_step(optimizer, factor)
+        return schedule_by_step(optimizer, task_lr_factor(hparams, steps))

@@ -14,7 +14,7 @@ from torch.optim.swa_utils import update_bn
 
 from coordconv_apps.training.evaluation import EvaluatedTask
 from coordconv_apps.training.optimizers import can_fuse, parameter_groups, schedule_by_step
-from coordconv_apps.training.schedules import check_schedule, lr_factor
+from coordconv_apps.training.schedules import check_schedule, task_lr_factor
 from coordconv_apps.training.task import ExportInterface
 from coordconv_apps.utils.argument_checks import BELOW_ONE, NON_NEGATIVE, POSITIVE, check_ranges
 
@@ -128,13 +128,7 @@ class CoordinateTask(EvaluatedTask["NotSoClevrBatch", nn.ModuleList], ABC):
         groups = parameter_groups(self.network, self.weight_decay)
         # Fused: these networks are so small that one call per parameter would take longer than the arithmetic.
         optimizer = torch.optim.Adam(groups, lr=self.lr, betas=(0.9, self.hparams["beta2"]), fused=can_fuse(self))
-        factor = lr_factor(
-            self.hparams["schedule"],
-            self.trainer.estimated_stepping_batches,
-            warmup=self.hparams["warmup"],
-            milestones=self.hparams["lr_milestones"] or [],
-            gamma=self.hparams["lr_gamma"],
-        )
+        factor = task_lr_factor(self.hparams, self.trainer.estimated_stepping_batches)
         return schedule_by_step(optimizer, factor)
 
     def on_validation_epoch_start(self) -> None:
