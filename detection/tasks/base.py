@@ -106,7 +106,11 @@ class DetectionTask(EvaluatedTask[DetectionBatch, EvaluationMetrics], ABC):
         checkpoint[CLASS_NAMES_KEY], checkpoint[CATEGORY_IDS_KEY] = self.class_names, self.category_ids
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore the names and numbers of the classes, and the channels of the images."""
+        """Restore the names and numbers of the classes, and the channels of the images.
+
+        Raises:
+            ValueError: The entries have other types, or the data to train or evaluate on have other classes.
+        """
         super().on_load_checkpoint(checkpoint)
         check_saved(checkpoint, {CLASS_NAMES_KEY: TEXTS, CATEGORY_IDS_KEY: INTS, CHANNELS_KEY: COUNT})
         self.image_channels = checkpoint.get(CHANNELS_KEY, 1)
@@ -117,6 +121,15 @@ class DetectionTask(EvaluatedTask[DetectionBatch, EvaluationMetrics], ABC):
             raise ValueError(
                 f"checkpoint.{CATEGORY_IDS_KEY}={self.category_ids}: must be one for each of {number} classes"
             )
+        if self._trainer is None or self.trainer.predicting or (data := self.attached_data()) is None:
+            return
+        pairs = zip(self.class_names, self.category_names(data.class_names), strict=False)
+        for label, (old, new) in enumerate(pairs, start=1):
+            if old != new:
+                raise ValueError(
+                    f"data: its classes must be those of the checkpoint: label {label} is {new!r} here and {old!r}"
+                    " there"
+                )
 
     def attached_data(self) -> DetectionDataModule | None:
         """Return the trainer's data module, or None if it has another class: the task works with any batches."""

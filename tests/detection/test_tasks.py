@@ -307,6 +307,19 @@ def test_number_of_classes_must_be_that_of_the_data(tmp_path: Path) -> None:
         own_trainer(tmp_path).test(FasterRCNN(num_classes=7), data(), verbose=False)
 
 
+def test_classes_must_be_those_of_the_checkpoint(tmp_path: Path) -> None:
+    digits, letters = [str(number) for number in range(10)], list("abcdefghij")
+    task, run = make(FasterRCNN), own_trainer(tmp_path)
+    run.datamodule = data()  # type: ignore[attr-defined]  # as Lightning sets it
+    task.trainer = run
+    task.on_load_checkpoint({"class_names": digits})
+    message = r"^data: its classes must be those of the checkpoint: label 1 is '0' here and 'a' there$"
+    with pytest.raises(ValueError, match=message):
+        task.on_load_checkpoint({"class_names": letters})
+    run.predicting = True
+    task.on_load_checkpoint({"class_names": letters})
+
+
 def test_evaluation_takes_no_gradients() -> None:
     task = make(FasterRCNN).eval()
     found, _ = task.find(torch.rand(1, 1, 64, 64))
@@ -324,5 +337,3 @@ def test_more_objects_than_detections_are_warned_of_and_found_if_asked_for(tmp_p
     assert len(task.eval().find(torch.rand(1, 1, 120, 120)).detections[0]["boxes"]) > 100
     other = make(FasterRCNN, network="fasterrcnn_mobilenet_v3_large_320_fpn", max_detections=7)
     assert other.network.roi_heads.detections_per_img == 7
-    with pytest.raises(ValueError, match=r"^model\.max_detections=0: must be at least 1$"):
-        make(FasterRCNN, max_detections=0)
