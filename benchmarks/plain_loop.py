@@ -22,11 +22,11 @@ from classification.in_memory import InMemoryImages
 from classification.optimizers import make_optimizer
 from classification.pictures import ClassificationPictures
 from classification.predictions import ClassificationPredictionWriter
-from classification.splits import Split
 from classification.tasks import Classifier
 from classification.transforms import normalize
 from coordconv_apps.cli.app import run
 from coordconv_apps.cli.model_class import class_path
+from coordconv_apps.data.splits import Split
 from coordconv_apps.training.schedules import lr_factor
 
 CONFIGS = Path(__file__).resolve().parents[1] / "classification" / "configs"

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from classification.imagenet import imagenet_class_names
-from classification.splits import SPLITS, Split, split_by_class
+from classification.splits import split_by_class
 from coordconv_apps.data.datamodule import SkippedImages
 from coordconv_apps.data.image_files import ImageFiles, OnBadImage, check_folder, find_images
+from coordconv_apps.data.splits import SPLITS, Split
 from coordconv_apps.utils.errors import abbreviate_names
 
 

@@ -23,7 +23,6 @@ from classification.datasets import (
 )
 from classification.in_memory import InMemorySource
 from classification.mixing import MixedBatch, mix_batch
-from classification.splits import Split
 from classification.transforms import (
     AUGMENTATION_ALLOWED,
     IMAGENET_MEAN,
@@ -41,6 +40,7 @@ from coordconv_apps.data.datamodule import DataModule, SkippedImages
 from coordconv_apps.data.downloads import data_root
 from coordconv_apps.data.image_files import OnBadImage
 from coordconv_apps.data.loaders import TrainLoader
+from coordconv_apps.data.splits import SPLITS_OF_STAGE, Split
 from coordconv_apps.utils.argument_checks import (
     BELOW_ONE,
     COUNT,
@@ -197,10 +197,9 @@ class ClassificationData(DataModule):
 
     def setup(self, stage: str) -> None:
         """Find or load the images of a stage; raise an error if files are missing or their content is wrong."""
-        needed: dict[str, list[Split]] = {"fit": ["train", "val"], "validate": ["val"], "test": ["test"]}
         if stage == "predict":
             self.find_predict_images(self.predict_images, self.on_bad_image)
-        for split in needed.get(stage, []):
+        for split in SPLITS_OF_STAGE.get(stage, ()):
             self._images(split)
 
     def train_dataloader(self) -> DataLoader[LabelledBatch]:

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from classification.cifar import load_cifar
-from classification.splits import Split, split_by_class
+from classification.splits import split_by_class
 from coordconv_apps.data.datamodule import SkippedImages
+from coordconv_apps.data.splits import Split
 from coordconv_apps.utils.seeds import mix_seeds
 
 InMemoryName = Literal["digits", "cifar10", "cifar100"]

@@ -1,17 +1,13 @@
-"""The training, validation and test splits, and how classes are divided into them."""
+"""Hold out samples for another split, class by class."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from coordconv_apps.utils.seeds import mix_seeds
-
-Split = Literal["train", "val", "test"]
-SPLITS: tuple[Split, ...] = get_args(Split)
 
 
 def split_by_class(labels: Tensor, fraction: float, seed: int, class_names: Sequence[str]) -> tuple[Tensor, Tensor]:

@@ -14,6 +14,7 @@ from coordconv_apps.data.collate import identity_collate
 from coordconv_apps.data.datamodule import SkippedImages
 from coordconv_apps.data.image_decoding import open_file, read_image
 from coordconv_apps.data.image_files import MAX_CHECKED, OnBadImage, check_folder
+from coordconv_apps.data.splits import SPLITS, SPLITS_OF_STAGE, Split
 from coordconv_apps.utils.argument_checks import NON_NEGATIVE, Allowed, check_ranges, one_of, optional_path
 from coordconv_apps.utils.errors import abbreviate_names, one_line
 from detection.augmentation import Augmentation
@@ -28,7 +29,6 @@ from detection.coco_datasets import (
 )
 from detection.coco_files import CocoAnnotations, check_same_categories, read_coco
 from detection.data_module import DetectionDataModule, ImageFileDataset
-from detection.glyphs import SPLITS, Split
 
 _CHECK_THREADS = 8
 _ALLOWED: dict[str, Allowed] = {
@@ -195,8 +195,7 @@ class CocoData(DetectionDataModule):
             else:
                 self.predict_files = self.images("test")
             return
-        needed: dict[str, list[Split]] = {"fit": ["train", "val"], "validate": ["val"], "test": ["test"]}
-        for split in needed[stage]:
+        for split in SPLITS_OF_STAGE[stage]:
             self.images(split)
 
     def read_predict_image(self, path: Path) -> Tensor:

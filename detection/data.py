@@ -15,12 +15,12 @@ from torch.utils.data import DataLoader
 
 from coordconv_apps.data.collate import identity_collate
 from coordconv_apps.data.downloads import data_root
+from coordconv_apps.data.splits import SPLITS, SPLITS_OF_STAGE, Split
 from coordconv_apps.utils.argument_checks import POSITIVE_INT, check_ranges, optional_path
 from detection.batches import DetectionBatch, DetectionTarget, ImageBatch
 from detection.canvas import HALF_NAMES, Canvases, CanvasSettings, LabelBy, TrueBoxes, draw_canvases
 from detection.data_module import BatchDataset, DetectionDataModule
 from detection.glyph_sources import Source, check_source, fetch_mnist, load_class_names, load_glyphs
-from detection.glyphs import SPLITS, Split
 from detection.gray_images import Ink, network_input, read_gray
 
 __all__ = ["DetectionBatch", "DetectionData", "DetectionTarget", "ImageBatch"]
@@ -156,8 +156,7 @@ class DetectionData(DetectionDataModule):
         if stage == "predict":
             self.find_predict_images(self.predict_images, "skip", self.read_predict_image)
             return
-        needed: dict[str, list[Split]] = {"fit": ["train", "val"], "validate": ["val"], "test": ["test"]}
-        self._draw(needed[stage])
+        self._draw(SPLITS_OF_STAGE[stage])
 
     def _draw(self, splits: Sequence[Split]) -> None:
         missing = [split for split in splits if split not in self._canvases]

@@ -13,8 +13,10 @@ from torchvision.datasets import MNIST
 
 from coordconv_apps.data.downloads import download_files
 from coordconv_apps.data.image_files import describe_others, list_files
-from detection.glyphs import SPLITS, Glyphs, Split, crop_to_ink, glyphs_from_images, pack_glyphs, shrink, split_by_class
-from detection.gray_images import Bytes, Ink, read_gray, read_idx
+from coordconv_apps.data.splits import SPLITS, Split
+from detection.glyphs import Glyphs, crop_to_ink, glyphs_from_images, pack_glyphs, shrink, split_by_class
+from detection.gray_images import Bytes, Ink, read_gray
+from detection.idx_files import read_idx
 
 Source = Literal["uci", "mnist", "folder", "idx"]
 """scikit-learn's digits, MNIST, a folder with a subfolder of images for each class, or a pair of IDX files."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -12,10 +11,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from coordconv_apps.data.splits import SPLITS, Split
 from detection.gray_images import Bytes
-
-Split = Literal["train", "val", "test"]
-SPLITS: tuple[Split, ...] = get_args(Split)
 
 # Fractions of each class, for sources without a split of their own.
 _TEST_SHARE, _VAL_SHARE = 0.2, 0.1

@@ -14,15 +14,13 @@ from torch.utils.data import DataLoader
 from coordconv_apps.data.collate import identity_collate
 from coordconv_apps.data.datamodule import DataModule, SkippedImages
 from coordconv_apps.data.image_files import ImageFiles, OnBadImage, find_images
+from coordconv_apps.data.splits import SPLITS, Split
 from coordconv_apps.utils.argument_checks import POSITIVE_INT, Allowed, check_ranges, one_of, optional_path
 from coordconv_apps.utils.seeds import mix_seeds
 from generative.datasets import ImageBatch, ImageFolderDataset, TwoShapeDataset, concatenate_batches, read_square_image
 from generative.two_shapes import Scenes, check_size, draw_scenes
 
 Source = Literal["shapes", "folder"]
-Split = Literal["train", "val", "test"]
-
-SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 TWO_SHAPE_SIZES: dict[Split, int] = {"train": 50_000, "val": 1_000, "test": 10_000}
 """Default number of two-shape images of each split; the training set is as large as in the paper."""

@@ -12,6 +12,7 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from coordconv_apps.data.splits import Split
 from coordconv_apps.nn.coords import Coords
 from coordconv_apps.training.evaluation import EvaluatedTask, Stage
 from coordconv_apps.training.optimizers import can_fuse, schedule_by_step
@@ -20,7 +21,7 @@ from coordconv_apps.training.task import ExportInterface
 from coordconv_apps.training.trainer_access import attached_datamodule, only_checks_code
 from coordconv_apps.utils.argument_checks import BELOW_ONE, POSITIVE, POSITIVE_INT, Allowed, check_ranges
 from coordconv_apps.utils.seeds import mix_seeds
-from generative.data import GenerativeData, IndexBatch, Split
+from generative.data import GenerativeData, IndexBatch
 from generative.datasets import ImageBatch
 from generative.latent_walks import WalkMeasurements, measure_axis_walks, walk_metrics
 from generative.metrics.errors import TooFewImages

@@ -14,7 +14,7 @@ from torchvision.datasets import CIFAR10, CIFAR100
 
 from classification.cifar import CifarName, download_cifar, load_cifar
 from classification.in_memory import InMemorySource
-from classification.splits import SPLITS
+from coordconv_apps.data.splits import SPLITS
 
 PER_CLASS = 4  # images of each class in a file of CIFAR
 

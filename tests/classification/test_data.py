@@ -20,10 +20,10 @@ from torch.utils.data import DataLoader
 from classification import data as module
 from classification.data import ClassificationData, Source
 from classification.datasets import BatchedTrainDataset, ImageBatch, LabelledBatch, concatenate
-from classification.splits import SPLITS, Split
 from classification.transforms import EvalTransform, TrainTransform
 from coordconv_apps.data.image_decoding import read_image
 from coordconv_apps.data.loaders import SeededSamples, TrainLoader
+from coordconv_apps.data.splits import SPLITS, Split
 from tests.classification.images import CLASSES, colours, damage, save_class, save_classes
 
 STAGES: dict[Split, str] = {"train": "fit", "val": "validate", "test": "test"}

@@ -9,7 +9,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from classification.in_memory import InMemoryImages, InMemorySource
-from classification.splits import SPLITS, Split
+from coordconv_apps.data.splits import SPLITS, Split
 
 
 def splits_of(val_fraction: float = 0.1, split_seed: int = 0) -> dict[Split, InMemoryImages]:

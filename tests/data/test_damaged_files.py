@@ -27,7 +27,7 @@ from coordconv_apps.runs.folder import find_checkpoint
 from coordconv_apps.runs.summary import read_summary
 from coordconv_apps.utils.config_files import shipped_configs
 from coordconv_apps.utils.errors import is_user_error, one_line
-from detection.gray_images import read_idx
+from detection.idx_files import read_idx
 from rl.policy_files import export_safe, load_safe
 from tests.data.damage import damaged, special_files
 from tests.rl.tiny import make_a2c

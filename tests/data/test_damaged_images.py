@@ -18,7 +18,8 @@ from PIL import Image, features
 
 from coordconv_apps.data.image_decoding import read_image
 from coordconv_apps.data.image_files import ImageFiles, find_images
-from detection.gray_images import read_gray, read_idx
+from detection.gray_images import read_gray
+from detection.idx_files import read_idx
 from tests.data.damage import damaged, special_files
 
 FORMATS = {"png": "PNG", "jpg": "JPEG", "gif": "GIF", "bmp": "BMP", "tif": "TIFF", "webp": "WEBP", "ppm": "PPM"}

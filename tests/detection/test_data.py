@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from coordconv_apps.data.splits import SPLITS, Split
 from detection.data import DetectionBatch, DetectionData, ImageBatch
-from detection.glyphs import SPLITS, Split
 from tests.classification.images import damage
 
 

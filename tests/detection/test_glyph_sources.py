@@ -11,10 +11,12 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from coordconv_apps.data.splits import SPLITS, Split
 from detection import glyph_sources
 from detection.glyph_sources import MNIST_FILES, Source, load_class_names, load_glyphs
-from detection.glyphs import SPLITS, Glyphs, Split
-from detection.gray_images import Bytes, read_idx
+from detection.glyphs import Glyphs
+from detection.gray_images import Bytes
+from detection.idx_files import read_idx
 
 
 def idx_bytes(array: Bytes) -> bytes:

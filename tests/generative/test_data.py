@@ -18,7 +18,8 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.data import DataLoader
 
 from coordconv_apps.data.loaders import TrainLoader
-from generative.data import SPLITS, TWO_SHAPE_SIZES, GenerativeData, IndexBatch, Split
+from coordconv_apps.data.splits import SPLITS, Split
+from generative.data import TWO_SHAPE_SIZES, GenerativeData, IndexBatch
 from generative.datasets import ImageBatch, read_square_image
 from generative.pixel_range import to_float
 from generative.two_shapes import render
