@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from PIL.ExifTags import Base
-from torch import Tensor
 from torch.utils.data import DataLoader
 
 from coordconv_apps.data.collate import identity_collate
 from coordconv_apps.data.datamodule import SkippedImages
-from coordconv_apps.data.image_decoding import open_file, read_image
+from coordconv_apps.data.image_decoding import open_file
 from coordconv_apps.data.image_files import MAX_CHECKED, OnBadImage, check_folder
 from coordconv_apps.data.splits import SPLITS, SPLITS_OF_STAGE, Split
 from coordconv_apps.utils.argument_checks import NON_NEGATIVE, Allowed, check_ranges, one_of, optional_path
@@ -191,20 +190,12 @@ class CocoData(DetectionDataModule):
         """Read the annotations and find the images that a stage needs."""
         if stage == "predict":
             if self.predict_images is not None or self.annotation_files["test"] is None:
-                self.find_predict_images(self.predict_images, "skip", self.read_predict_image)
+                self.find_predict_images(self.predict_images, "skip")
             else:
                 self.predict_files = self.images("test")
             return
         for split in SPLITS_OF_STAGE[stage]:
             self.images(split)
-
-    def read_predict_image(self, path: Path) -> Tensor:
-        """Read an image to predict on as uint8 ``(3, H, W)``, RGB."""
-        return read_image(path)
-
-    def prepare_predict_image(self, image: Tensor) -> Tensor:
-        """Return an image ``(3, H, W)`` as float32 in [0, 1]."""
-        return to_unit(image)
 
     def train_dataloader(self) -> DataLoader[DetectionBatch]:
         """Return the loader of the training images."""
@@ -215,8 +206,7 @@ class CocoData(DetectionDataModule):
 
     def predict_dataloader(self) -> DataLoader[ImageBatch]:
         """Return the loader of the images to predict on: your own, or the test images with their ids."""
-        if self.predict_images is not None:
-            return super().predict_dataloader()
-        images = self.images("test")
-        dataset = ImageFileDataset(images, to_unit, images.annotations.image_ids)
-        return self._loader(dataset, train=False, collate_fn=identity_collate)
+        files = self.predict_files
+        assert files is not None
+        ids = files.annotations.image_ids if isinstance(files, CocoImages) else None
+        return self._loader(ImageFileDataset(files, to_unit, ids), train=False, collate_fn=identity_collate)

@@ -19,7 +19,7 @@ from coordconv_apps.data.splits import SPLITS, SPLITS_OF_STAGE, Split
 from coordconv_apps.utils.argument_checks import POSITIVE_INT, check_ranges, optional_path
 from detection.batches import DetectionBatch, DetectionTarget, ImageBatch
 from detection.canvas import HALF_NAMES, Canvases, CanvasSettings, LabelBy, TrueBoxes, draw_canvases
-from detection.data_module import BatchDataset, DetectionDataModule
+from detection.data_module import BatchDataset, DetectionDataModule, ImageFileDataset
 from detection.glyph_sources import Source, check_source, fetch_mnist, load_class_names, load_glyphs
 from detection.gray_images import Ink, network_input, read_gray
 
@@ -154,7 +154,7 @@ class DetectionData(DetectionDataModule):
     def setup(self, stage: str) -> None:
         """Draw the canvases, or find the images, that a stage needs."""
         if stage == "predict":
-            self.find_predict_images(self.predict_images, "skip", self.read_predict_image)
+            self.find_predict_images(self.predict_images, "skip", self._read_ink)
             return
         self._draw(SPLITS_OF_STAGE[stage])
 
@@ -175,14 +175,15 @@ class DetectionData(DetectionDataModule):
             rng = np.random.default_rng([self.seed, SPLITS.index(split)])
             self._canvases[split] = draw_canvases(loaded[split], self.counts[split], self.settings, rng)
 
-    def read_predict_image(self, path: Path) -> Tensor:
-        """Read an image to predict on as bright ink on a dark ground, uint8 ``(H, W)``."""
+    def _read_ink(self, path: Path) -> Tensor:
         return torch.from_numpy(read_gray(path, self.ink))
-
-    def prepare_predict_image(self, image: Tensor) -> Tensor:
-        """Return an image ``(H, W)`` as float32 ``(1, H, W)`` in [0, 1], padded if it is small."""
-        return network_input(image)
 
     def train_dataloader(self) -> DataLoader[DetectionBatch]:
         """Return the loader of the training canvases."""
         return self._loader(self.evaluation_dataset("train"), train=True, collate_fn=identity_collate)
+
+    def predict_dataloader(self) -> DataLoader[ImageBatch]:
+        """Return the loader of the images to predict on, float32 ``(1, H, W)`` in [0, 1], padded if they are small."""
+        assert self.predict_files is not None
+        dataset = ImageFileDataset(self.predict_files, network_input)
+        return self._loader(dataset, train=False, collate_fn=identity_collate)

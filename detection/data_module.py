@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import ClassVar
 
 import torch
@@ -113,17 +112,3 @@ class DetectionDataModule(DataModule, ABC):
     def test_dataloader(self) -> DataLoader[DetectionBatch]:
         """Return the loader of the test images."""
         return self._loader(self.evaluation_dataset("test"), train=False, collate_fn=identity_collate)
-
-    @abstractmethod
-    def read_predict_image(self, path: Path) -> Tensor:
-        """Read an image to predict on as uint8 ``(H, W)`` or ``(3, H, W)``."""
-
-    @abstractmethod
-    def prepare_predict_image(self, image: Tensor) -> Tensor:
-        """Return the network's input ``(C, H, W)`` in [0, 1] of such an image."""
-
-    def predict_dataloader(self) -> DataLoader[ImageBatch]:
-        """Return the loader of the images to predict on."""
-        assert self.predict_files is not None
-        dataset = ImageFileDataset(self.predict_files, self.prepare_predict_image)
-        return self._loader(dataset, train=False, collate_fn=identity_collate)

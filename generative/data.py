@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -31,12 +30,6 @@ _ALLOWED: dict[str, Allowed] = {
     "image_size": (lambda value: value >= 5, "an integer of at least 5"),  # two objects of radius 1
     **dict.fromkeys(("num_train", "num_val", "num_test", "num_predict", "eval_batch_size"), POSITIVE_INT),
 }
-
-
-class IndexBatch(NamedTuple):
-    """Indices of samples to generate."""
-
-    indices: Tensor  # int64 (B,), from 0
 
 
 class GenerativeData(DataModule):
@@ -130,11 +123,11 @@ class GenerativeData(DataModule):
         """Return the loader of test images."""
         return self._eval_loader(self._dataset("test"), identity_collate)
 
-    def predict_dataloader(self) -> DataLoader[IndexBatch]:
-        """Return the loader of the indices of samples to generate."""
-        return self._eval_loader(range(self.num_predict), _collate_indices)
+    def predict_dataloader(self) -> DataLoader[Tensor]:
+        """Return the loader of the indices of samples to generate: int64 ``(B,)``, from 0."""
+        return self._eval_loader(range(self.num_predict))
 
-    def _eval_loader(self, dataset: Any, collate_fn: Any) -> DataLoader[Any]:  # noqa: ANN401  # as `_loader` takes them
+    def _eval_loader(self, dataset: Any, collate_fn: Any = None) -> DataLoader[Any]:  # noqa: ANN401  # as `_loader` takes them
         return self._loader(dataset, train=False, collate_fn=collate_fn, batch_size=self.eval_batch_size)
 
     def _dataset(self, split: Split, flip: bool = False) -> TwoShapeDataset | ImageFolderDataset:
@@ -189,7 +182,3 @@ def _split_sizes(folder: Path, number: int, requested: dict[Split, int | None]) 
             f" (data.num_train={train}, data.num_val={val}, data.num_test={test})"
         )
     return {"train": train, "val": val, "test": test}
-
-
-def _collate_indices(indices: Sequence[int]) -> IndexBatch:
-    return IndexBatch(torch.as_tensor(indices))

@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 from lightning.pytorch import LightningModule, Trainer
 from numpy.typing import NDArray
+from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
 
 from coordconv_apps.runs.folder import run_dir
 from coordconv_apps.training.predictions import PredictionWriter
 from coordconv_apps.training.trainer_access import attached_datamodule
 from coordconv_apps.utils.files import atomic_write
-from generative.data import GenerativeData, IndexBatch
+from generative.data import GenerativeData
 from generative.pixel_range import to_uint8
 from generative.tasks.base import Samples
 from generative.two_shape_decoder import decode
@@ -36,7 +37,7 @@ class SampleWriter(PredictionWriter[Arrays]):
     """
 
     def on_predict_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Samples, batch: IndexBatch, *unused: int
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Samples, batch: Tensor, *unused: int
     ) -> None:
         """Write the images of a batch, and keep its latents and decoded objects."""
         datamodule = attached_datamodule(trainer, GenerativeData)

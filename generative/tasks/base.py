@@ -21,7 +21,7 @@ from coordconv_apps.training.task import ExportInterface
 from coordconv_apps.training.trainer_access import attached_datamodule, only_checks_code
 from coordconv_apps.utils.argument_checks import BELOW_ONE, POSITIVE, POSITIVE_INT, Allowed, check_ranges
 from coordconv_apps.utils.seeds import mix_seeds
-from generative.data import GenerativeData, IndexBatch
+from generative.data import GenerativeData
 from generative.datasets import ImageBatch
 from generative.latent_walks import WalkMeasurements, measure_axis_walks, walk_metrics
 from generative.metrics.errors import TooFewImages
@@ -266,10 +266,10 @@ class GenerativeTask(EvaluatedTask[ImageBatch, Metrics], ABC):
 
     # ------------------------------------------------------ prediction, export
 
-    def predict_step(self, batch: IndexBatch, batch_idx: int) -> Samples:
-        """Generate the images of a batch of indices."""
-        latents = self.draw_latents(int(batch.indices.max()) + 1, PREDICTION_SEED)[batch.indices.cpu()]
-        return Samples(batch.indices, latents, self.sample(latents))
+    def predict_step(self, batch: Tensor, batch_idx: int) -> Samples:
+        """Generate the images of a batch of indices, int64 ``(B,)``."""
+        latents = self.draw_latents(int(batch.max()) + 1, PREDICTION_SEED)[batch.cpu()]
+        return Samples(batch, latents, self.sample(latents))
 
     def predict(self, latents: int | Tensor, seed: int = PREDICTION_SEED) -> Tensor:
         """Generate images as the command ``predict`` does.

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 
 from coordconv_apps.data.loaders import TrainLoader
 from coordconv_apps.data.splits import SPLITS, Split
-from generative.data import TWO_SHAPE_SIZES, GenerativeData, IndexBatch
+from generative.data import TWO_SHAPE_SIZES, GenerativeData
 from generative.datasets import ImageBatch, read_square_image
 from generative.pixel_range import to_float
 from generative.two_shapes import render
@@ -168,10 +168,10 @@ def test_predict_asks_for_the_samples_by_number(monkeypatch: pytest.MonkeyPatch)
     data = small(num_predict=10)
     data.setup("predict")
     batches = list(data.predict_dataloader())
-    assert all(isinstance(batch, IndexBatch) and batch.indices.dtype == torch.int64 for batch in batches)
-    assert [batch.indices.tolist() for batch in batches] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+    assert all(isinstance(batch, Tensor) and batch.dtype == torch.int64 for batch in batches)
+    assert [batch.tolist() for batch in batches] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
     monkeypatch.setattr(data, "_processes", lambda: (1, 2))
-    assert torch.cat([batch.indices for batch in data.predict_dataloader()]).tolist() == [1, 3, 5, 7, 9]
+    assert torch.cat(list(data.predict_dataloader())).tolist() == [1, 3, 5, 7, 9]
     assert len(GenerativeData().predict_dataloader()) == 1  # 64 samples
 
 

@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from PIL import Image
 
-from generative.data import GenerativeData, IndexBatch
+from generative.data import GenerativeData
 from generative.pixel_range import to_uint8
 from generative.predictions import SampleWriter
 from generative.tasks.base import Samples
@@ -137,7 +137,7 @@ class Interruption(Callback):
     """Stops before the third batch."""
 
     def on_predict_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: IndexBatch, batch_idx: int, dataloader_idx: int = 0
+        self, trainer: Trainer, pl_module: LightningModule, batch: torch.Tensor, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         if batch_idx == 2:
             raise KeyboardInterrupt
