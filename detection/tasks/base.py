@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
-from torchvision.transforms.v2.functional import pil_to_tensor, to_dtype
+from torchvision.transforms.v2.functional import pil_to_tensor
 
 from coordconv_apps.data.image_decoding import to_rgb
 from coordconv_apps.data.image_inputs import ImageInputs, pil_images
@@ -31,6 +31,7 @@ from coordconv_apps.utils.argument_checks import (
 )
 from detection.batches import DetectionBatch, ImageBatch, Images
 from detection.boxes import Detections, Found, within
+from detection.coco_datasets import to_unit
 from detection.data_module import DetectionDataModule
 from detection.gray_images import Ink, bright_ink, network_input, to_gray
 from detection.metrics import EvaluationMetrics
@@ -207,7 +208,7 @@ class DetectionTask(EvaluatedTask[DetectionBatch, EvaluationMetrics], ABC):
                 if self.image_channels == 1:
                     inputs = network_input(bright_ink(to_gray(image), ink))
                 else:
-                    inputs = to_dtype(pil_to_tensor(to_rgb(image)), torch.float32, scale=True)
+                    inputs = to_unit(pil_to_tensor(to_rgb(image)))
                 found = self.kept(self.find(inputs[None].to(self.device)).detections[0])
                 on_cpu: Detections = {k: v.cpu() for k, v in found.items()}  # type: ignore[assignment,attr-defined]
                 results.append(within(on_cpu, *image.size))
