@@ -22,11 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from matplotlib.figure import Figure
-    from numpy.typing import NDArray
 
     from coordconv_apps.compare.results import Result
-
-    Scores = NDArray[np.float64]
+    from coordconv_apps.utils.statistics import Scores
 
 SCORE = "test/score"
 NORMALISED = "test/human_normalised"

@@ -12,9 +12,6 @@ from typing import TYPE_CHECKING, Any
 import cloudpickle
 import torch
 from gymnasium import spaces
-from stable_baselines3 import DQN
-from stable_baselines3.common.policies import ActorCriticCnnPolicy, BasePolicy, MultiInputActorCriticPolicy
-from stable_baselines3.dqn.policies import CnnPolicy, MultiInputPolicy
 from torch import Tensor
 
 from coordconv_apps.nn.coord_layer import CoordLayer
@@ -27,14 +24,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from stable_baselines3.common.base_class import BaseAlgorithm
-
-_SB3_POLICIES: dict[tuple[bool, bool], type[BasePolicy]] = {
-    (False, False): ActorCriticCnnPolicy,
-    (False, True): MultiInputActorCriticPolicy,
-    (True, False): CnnPolicy,
-    (True, True): MultiInputPolicy,
-}
-"""Policies by whether the algorithm is DQN, and whether observations are a Dict."""
 
 
 def export_plain_zip(algorithm: BaseAlgorithm, path: Path | str) -> None:
@@ -88,7 +77,7 @@ def plain_algorithm(algorithm: BaseAlgorithm) -> BaseAlgorithm:
         "features_extractor_kwargs": extractor,
     }
     plain = copy.copy(algorithm)
-    kind = _SB3_POLICIES[isinstance(algorithm, DQN), isinstance(space, spaces.Dict)]
+    kind = algorithm.policy_aliases["MultiInputPolicy" if isinstance(space, spaces.Dict) else "CnnPolicy"]
     plain.policy_class, plain.policy_kwargs = kind, arguments
     with torch.random.fork_rng(devices=[]):  # the initial weights are overwritten
         plain.policy = kind(space, algorithm.action_space, algorithm.lr_schedule, **arguments)

@@ -164,18 +164,6 @@ class CoordConvDQNMultiInputPolicy(_CoordPolicy, DQNMultiInputPolicy):
     extractor_class = CoordConvCombinedExtractor
 
 
-def policy_for(algorithm: type[A2C | PPO | DQN], observation_space: spaces.Space[Any]) -> type[BasePolicy]:
-    """Return the policy class of an algorithm for images, or for Dict observations with images.
-
-    >>> policy_for(DQN, spaces.Dict(image=spaces.Box(0, 255, (36, 36, 3)))).__name__
-    'CoordConvDQNMultiInputPolicy'
-    """
-    is_dict = isinstance(observation_space, spaces.Dict)
-    if issubclass(algorithm, DQN):
-        return CoordConvDQNMultiInputPolicy if is_dict else CoordConvDQNPolicy
-    return CoordConvMultiInputPolicy if is_dict else CoordConvCnnPolicy
-
-
 def register_policies() -> None:
     """Register the policies by name with A2C, PPO and DQN; importing `rl` does it.
 

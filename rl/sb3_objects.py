@@ -7,18 +7,15 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
+from gymnasium import spaces
 from stable_baselines3 import A2C, DQN, PPO
 from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
 from stable_baselines3.common.utils import LinearSchedule
 
-from rl.policies import policy_for
 from rl.sb3_internals import set_up_model
-
-if TYPE_CHECKING:
-    from gymnasium import spaces
 
 OptimizerName = Literal["rmsprop", "rmsprop_tf", "adam"]
 Schedule = Literal["constant", "linear"]
@@ -53,7 +50,9 @@ def build_algorithm(
     """
     names = inspect.signature(algorithm).parameters.keys() & hparams.keys()
     given = {name: hparams[name] for name in sorted(names)} | arguments
-    given["policy"] = policy_for(algorithm, observation_space)
+    given["policy"] = (
+        "CoordConvMultiInputPolicy" if isinstance(observation_space, spaces.Dict) else "CoordConvCnnPolicy"
+    )
     buffer = "buffer_size" if "buffer_size" in given else "n_steps"
     size, given[buffer] = given[buffer], 1
     given["learning_rate"] = make_schedule(hparams["lr"], hparams["lr_schedule"])

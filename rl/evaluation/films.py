@@ -144,7 +144,6 @@ def film_episode(
     if rendered and env.render_mode != "rgb_array":
         raise ValueError(f"rendered=True: the environment's render_mode is {env.render_mode}; must be rgb_array")
     space = env.observation_space
-    image_keys(space)  # raises
     frames: list[NDArray[np.uint8]] = []
     scores: list[float] = []
     every, score = 1, 0.0

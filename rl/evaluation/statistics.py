@@ -14,9 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from coordconv_apps.utils.statistics import check_scores
-
-Scores = npt.NDArray[np.float64]
+from coordconv_apps.utils.statistics import Scores, check_scores
 
 
 def interquartile_mean(scores: npt.ArrayLike) -> Scores:

@@ -31,13 +31,12 @@ class Window:
 
     Args:
         title: Title of the window.
-        steps_per_second: Frames shown in a second, at most.
 
     Raises:
         UserError: There is no display, or pygame is not installed.
     """
 
-    def __init__(self, title: str, steps_per_second: float = STEPS_PER_SECOND) -> None:
+    def __init__(self, title: str) -> None:
         try:
             pygame = importlib.import_module("pygame")  # either of pygame and pygame-ce, which minigrid installs
         except ImportError as error:
@@ -48,7 +47,7 @@ class Window:
             pygame.display.set_caption(title)
         except pygame.error as error:
             raise UserError(f"data.render_mode=human: no window can be opened ({one_line(error)})") from error
-        self._clock, self._steps_per_second = pygame.time.Clock(), steps_per_second
+        self._clock = pygame.time.Clock()
         self._screen: Any = None
 
     def show(self, frame: NDArray[np.uint8]) -> None:
@@ -67,7 +66,7 @@ class Window:
         picture = pygame.surfarray.make_surface(np.ascontiguousarray(frame.swapaxes(0, 1)))
         self._screen.blit(pygame.transform.scale(picture, size), (0, 0))
         pygame.display.flip()
-        self._clock.tick(self._steps_per_second)
+        self._clock.tick(STEPS_PER_SECOND)
 
     def __enter__(self) -> Window:
         """Return the window."""

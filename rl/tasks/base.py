@@ -96,9 +96,8 @@ class RLTask(EpisodeEvaluation):
         self.save_hyperparameters()  # all arguments of the subclass
         check_ranges(self.hparams, self.ranges)
         self.game = self.hparams["game"]
-        names = ("frame_stack", "full_action_space", "image_size", "arguments")
-        self.env_options = {name: self.hparams[name] for name in names}
-        self.env_options["arguments"] = self.env_options["arguments"] or {}
+        self.env_options = {name: self.hparams[name] for name in ("frame_stack", "full_action_space", "image_size")}
+        self.env_options["arguments"] = self.hparams["arguments"] or {}
         self.total_timesteps: int = self.hparams["total_timesteps"]
         env = open_envs(self.game, 1, 0, self.env_options)
         self.observation_space, self.action_space = env.observation_space, env.action_space
