@@ -77,8 +77,8 @@ class RLData(DataModule):
         eval_max_steps: Steps of each environment after which an evaluation ends. Null for no limit.
         episodic_life: Atari: whether a lost life ends the episode for the learner, while the game continues.
         clip_rewards: Atari: whether the learner gets the sign of rewards. Scores use unclipped rewards.
-        frame_skip: Atari: frames for which an action is held.
-        noop_max: Atari: largest random number of no-op steps at the start of a game.
+        frame_skip: Atari: frames for which an action is held, at most 1000.
+        noop_max: Atari: largest random number of no-op steps at the start of a game, at most 10,000.
         repeat_action_probability: Atari: probability that a frame repeats the last action ("sticky actions").
         num_threads: Atari: number of games that are stepped at the same time; 0 for all of them.
         balls: Catch: balls in an episode; null for the game's own number.

@@ -58,8 +58,9 @@ _GAMES: dict[Kind, str] = {"catch": "Catch", "atari": "Atari games", "gymnasium"
 _OF_THE_TASK = ("full_action_space", "image_size", "arguments")
 
 RANGES: dict[str, Allowed] = {
-    "frame_skip": POSITIVE_INT,
-    "noop_max": COUNT,
+    # The emulator plays these frames in one call, which nothing can interrupt.
+    "frame_skip": int_up_to(1000),
+    "noop_max": (lambda value: 0 <= value <= 10_000, "an integer from 0 to 10000"),
     "num_threads": COUNT,
     "balls": POSITIVE_INT,
     "repeat_action_probability": FRACTION,

@@ -70,7 +70,7 @@ class DQN(RLTask):
         batch_size: Transitions in a minibatch.
         tau: Coefficient of the target network's soft updates, in (0, 1]; 1 copies the weights.
         gamma: Discount factor, in [0, 1].
-        train_freq: Steps of each environment between updates.
+        train_freq: Steps of each environment between updates, at most 100,000.
         gradient_steps: Number of updates after every train_freq steps, at most 100,000.
         target_update_interval: Steps of all environments between updates of the target network.
         exploration_fraction: Fraction of the training in which the exploration rate, the probability of a random
@@ -92,7 +92,7 @@ class DQN(RLTask):
         "learning_starts": COUNT,
         "batch_size": POSITIVE_INT,
         "tau": POSITIVE_FRACTION,
-        "train_freq": POSITIVE_INT,
+        "train_freq": int_up_to(100_000),
         "gradient_steps": int_up_to(100_000),
         "target_update_interval": POSITIVE_INT,
         "exploration_fraction": POSITIVE_FRACTION,

@@ -383,6 +383,11 @@ def test_a_broken_environment_ends_the_training_after_saving(
         assert logged(run, "train/timesteps") == [48, 78, 126]
 
 
+def test_steps_that_a_signal_could_not_stop_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"^model\.train_freq=1000000000: must be an integer from 1 to 100000$"):
+        make_task(train_freq=10**9)
+
+
 def test_another_precision_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     refused = refusal(capsys, fit, tmp_path, *SMALL, "--trainer.precision=bf16-mixed")
     assert refused == "trainer.precision=bf16-mixed: must be 32-true for DQN"
