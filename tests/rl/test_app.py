@@ -356,7 +356,9 @@ def test_the_games_of_a_training_depend_on_the_seed_of_everything(monkeypatch: p
     [
         ({"num_envs": 0}, "data.num_envs=0: must be an integer of at least 1"),
         ({"eval_max_steps": 0}, "data.eval_max_steps=0: must be an integer of at least 1"),
-        ({"noop_max": -1}, "data.noop_max=-1: must be an integer of at least 0"),
+        ({"noop_max": -1}, "data.noop_max=-1: must be an integer from 0 to 10000"),
+        ({"noop_max": 10**9}, "data.noop_max=1000000000: must be an integer from 0 to 10000"),
+        ({"frame_skip": 10**9}, "data.frame_skip=1000000000: must be an integer from 1 to 1000"),
         ({"num_threads": -1}, "data.num_threads=-1: must be an integer of at least 0"),
         ({"balls": 0}, "data.balls=0: must be an integer of at least 1"),
         ({"paddle": 12}, "data.paddle=12: must be an integer from 1 to 11"),

@@ -99,17 +99,3 @@ def test_options_of_other_games_are_refused_before_the_training(
 ) -> None:
     with pytest.raises(ValueError, match=f"^{message}"):
         fit(A2C(game="pong", image_size=36), RLData(**options), tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"frame_skip": 10**9}, "data.frame_skip=1000000000: must be an integer from 1 to 1000"),
-        ({"noop_max": 10**9}, "data.noop_max=1000000000: must be an integer from 0 to 10000"),
-        ({"paddle": 12}, "data.paddle=12: must be an integer from 1 to 11"),
-        ({"predict_episodes": 0}, "data.predict_episodes=0: must be an integer of at least 1"),
-    ],
-)
-def test_options_out_of_their_ranges_are_refused(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=f"^{message}$"):
-        RLData(**options)
