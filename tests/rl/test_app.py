@@ -333,7 +333,7 @@ def told_of(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> str:
         (["--model=PPO", "--model.batch_size=7"], "model.batch_size=7: must divide model.n_steps times"),
         (["--model.total_timesteps=0"], "model.total_timesteps=0: must be an integer of at least 1"),
         (["--data.repeat_action_probability=2"], "data.repeat_action_probability=2.0: must be in [0, 1]"),
-        (["--data.frame_skip=0"], "data.frame_skip=0: must be an integer of at least 1"),
+        (["--data.frame_skip=0"], "data.frame_skip=0: must be an integer from 1 to 1000"),
         (["--trainer.gradient_clip_val=1"], "itself; choose model.max_grad_norm"),
         (["--trainer.accumulate_grad_batches=2"], "--trainer.accumulate_grad_batches=2: must be 1"),
     ],
