@@ -16,6 +16,7 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from rl.envs.emulator import NO_LIMIT, available_settings
+from rl.envs.images import prepare_observations
 from rl.envs.roms import find_game
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 def make_atari_modes(game: str, num_envs: int, seed: int | None, options: GameOptions) -> VecEnv:
     """Make games with ``options.arguments``, a mode or a difficulty (Machado et al., 2018, section 5.3).
 
-    Episodes are those of SB3's `make_atari_env` with the other options. Observations are single frames ``(H, W, 1)``.
+    Episodes are those of SB3's `make_atari_env` with the other options. Observations are single frames ``(1, H, W)``.
 
     Raises:
         ValueError: The game does not have this mode or difficulty, or there are other arguments.
@@ -37,7 +38,7 @@ def make_atari_modes(game: str, num_envs: int, seed: int | None, options: GameOp
         >>> from rl.envs.game_options import GameOptions
         >>> env = make_atari_modes("pong", 2, 0, GameOptions(arguments={"mode": 1, "difficulty": 2}))
         >>> env.reset().shape
-        (2, 84, 84, 1)
+        (2, 1, 84, 84)
         >>> env.close()
     """
     name, game = f"model.arguments={options.arguments}", find_game(game)
@@ -67,7 +68,7 @@ def _make_one(game: str, options: GameOptions) -> gymnasium.Env[Any, Any]:
         render_mode=options.render_mode,
         **options.arguments,
     )
-    return AtariWrapper(
+    env = AtariWrapper(
         Monitor(env),
         noop_max=options.noop_max,
         frame_skip=options.frame_skip,
@@ -75,3 +76,4 @@ def _make_one(game: str, options: GameOptions) -> gymnasium.Env[Any, Any]:
         terminal_on_life_loss=options.episodic_life,
         clip_reward=options.clip_rewards,
     )
+    return prepare_observations(env)

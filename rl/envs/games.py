@@ -9,7 +9,6 @@ import difflib
 import importlib
 import re
 import signal
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -17,15 +16,15 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.preprocessing import is_image_space, is_image_space_channels_first
-from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecFrameStack, VecTransposeImage
+from stable_baselines3.common.preprocessing import is_image_space
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecFrameStack
 
 from coordconv_apps.utils.errors import one_line
 from rl.envs.actions import GameActions
 from rl.envs.catch import GYMNASIUM_ID, CatchVecEnv
 from rl.envs.checks import BrokenEnvironment, GuardedVecEnv
 from rl.envs.game_options import GameOptions, Kind, check_kind
-from rl.envs.images import is_channels_last, is_large, prepare_images
+from rl.envs.images import is_large, prepare_observations
 from rl.space_json import space_to_json
 
 if TYPE_CHECKING:
@@ -119,7 +118,7 @@ def _suggestion(game: str) -> str:
 
 
 def _make_catch(game: str, num_envs: int, seed: int | None, options: GameOptions) -> VecEnv:
-    return _stack_frames(CatchVecEnv(num_envs, seed, balls=options.balls, paddle=options.paddle), options)
+    return _stack_frames(CatchVecEnv(num_envs, seed, balls=options.balls, paddle=options.paddle), options.frame_stack)
 
 
 def _make_atari(game: str, num_envs: int, seed: int | None, options: GameOptions) -> VecEnv:
@@ -128,7 +127,7 @@ def _make_atari(game: str, num_envs: int, seed: int | None, options: GameOptions
 
     frames = 4 if options.frame_stack is None else options.frame_stack
     if options.arguments:
-        return _stack_frames(make_atari_modes(game, num_envs, seed, options), replace(options, frame_stack=frames))
+        return _stack_frames(make_atari_modes(game, num_envs, seed, options), frames)
     others = ("balls", "paddle", "processes", "arguments")
     arguments = {name: value for name, value in vars(options).items() if name not in others}
     arguments["frame_stack"] = frames
@@ -163,7 +162,7 @@ def _make_gymnasium(game: str, num_envs: int, seed: int | None, options: GameOpt
         words = "its process ended at the start, for the reason printed above"
         raise BrokenEnvironment(f"model.game={game}: {words} ({one_line(error)})") from error
     envs.seed(seed)
-    return _stack_frames(envs, options)
+    return _stack_frames(envs, options.frame_stack)
 
 
 def _make_one(spec: EnvSpec, arguments: Mapping[str, Any], *, own_process: bool = False) -> gymnasium.Env[Any, Any]:
@@ -174,27 +173,16 @@ def _make_one(spec: EnvSpec, arguments: Mapping[str, Any], *, own_process: bool 
         # Images of the whole grid, 8 pixels per cell, instead of codes of the visible cells.
         wrappers = importlib.import_module("minigrid.wrappers")
         game = wrappers.ImgObsWrapper(wrappers.RGBImgObsWrapper(game))
-    return Monitor(prepare_images(game))
+    return Monitor(prepare_observations(game))
 
 
-def _stack_frames(envs: VecEnv, options: GameOptions) -> VecEnv:
-    """Stack frames with their channels first, where their order is known: a stack may have more channels than rows."""
+def _stack_frames(envs: VecEnv, frames: int | None) -> VecEnv:
+    """Stack the latest values of each part of observations: images by channels, vectors along their last axis."""
+    if frames in (None, 1):
+        return envs
     space = envs.observation_space
-    if isinstance(space, spaces.Dict):
-        return _stack_parts(envs, space, options.frame_stack or 1)
-    images = cast("spaces.Box", space)
-    last = is_channels_last(images)
-    if last and not is_image_space_channels_first(images):  # otherwise the policy itself transposes
-        envs, last = VecTransposeImage(envs), False
-    if options.frame_stack in (None, 1):
-        return envs
-    return VecFrameStack(envs, options.frame_stack, channels_order="last" if last else "first")
-
-
-def _stack_parts(envs: VecEnv, space: spaces.Dict, frames: int) -> VecEnv:
-    """Stack the latest values of each part of Dict observations: images by channels, vectors along their last axis."""
-    if frames == 1:
-        return envs
+    if not isinstance(space, spaces.Dict):
+        return VecFrameStack(envs, frames, channels_order="first")  # Stable-Baselines3 would guess the order
     for key, part in space.spaces.items():
         if not (isinstance(part, spaces.Box) and part.shape):
             raise ValueError(

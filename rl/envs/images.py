@@ -60,23 +60,25 @@ def is_large(images: spaces.Box) -> bool:
     return len(images.shape) == 3 and sorted(images.shape)[1] >= SMALLEST_IMAGE
 
 
-def prepare_images(env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
-    """Convert observations to what policies take, and leave those alone that need no conversion.
+def prepare_observations(env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
+    """Convert observations to what policies take: images with their channels first, and arrays of their data type.
 
-    Floating-point images (`is_bounded`) are scaled from the bounds of their space to uint8, 0 to 255. In a Dict,
-    images have their channels first, and every part is an array of its space's data type.
+    Floating-point images (`is_bounded`) are scaled from the bounds of their space to uint8, 0 to 255. In a Dict, a
+    small array of three axes is a vector, as in Stable-Baselines3.
     """
     space = env.observation_space
-    if isinstance(space, spaces.Dict):
-        parts = {key: _prepare_part(part) for key, part in space.spaces.items()}
-        prepared = spaces.Dict([(key, part.space) for key, part in parts.items()])  # of a dict, it would sort the keys
-        return TransformObservation(
-            env, lambda seen: {key: part.convert(seen[key]) for key, part in parts.items()}, prepared
-        )
-    if not is_bounded(space):
-        return env
-    scaled = _scaled(cast("spaces.Box", space))
-    return TransformObservation(env, scaled.convert, scaled.space)
+    if not isinstance(space, spaces.Dict):
+        prepared = _prepare(space, is_bounded(space))
+        return TransformObservation(env, prepared.convert, prepared.space)
+    parts = {
+        key: _prepare(part, is_bounded(part) and is_large(cast("spaces.Box", part)))
+        for key, part in space.spaces.items()
+    }
+    return TransformObservation(
+        env,
+        lambda seen: {key: part.convert(seen[key]) for key, part in parts.items()},
+        spaces.Dict([(key, part.space) for key, part in parts.items()]),  # of a dict, it would sort the keys
+    )
 
 
 class _Prepared(NamedTuple):
@@ -86,22 +88,17 @@ class _Prepared(NamedTuple):
     convert: Callable[[Any], NDArray[Any]]
 
 
-def _prepare_part(space: spaces.Space[Any]) -> _Prepared:
-    """Return how a part of a Dict is converted; a small array of three axes is a vector, as in Stable-Baselines3."""
-    is_scaled = is_bounded(space) and is_large(cast("spaces.Box", space))
-    prepared = (
-        _scaled(cast("spaces.Box", space)) if is_scaled else _Prepared(space, partial(np.asarray, dtype=space.dtype))
-    )
+def _prepare(space: spaces.Space[Any], is_scaled: bool) -> _Prepared:
+    prepared = _Prepared(space, partial(np.asarray, dtype=space.dtype))
+    if is_scaled:
+        images = cast("spaces.Box", space)
+        low, high = float(images.low.min()), float(images.high.max())
+        prepared = _Prepared(spaces.Box(0, 255, images.shape, np.uint8), partial(_scale, low=low, high=high))
     if is_image_space(cast("spaces.Box", prepared.space)) and is_channels_last(cast("spaces.Box", prepared.space)):
         height, width, channels = cast("spaces.Box", space).shape
         first = spaces.Box(0, 255, (channels, height, width), np.uint8)
         return _Prepared(first, lambda image: prepared.convert(image).transpose(2, 0, 1))
     return prepared
-
-
-def _scaled(images: spaces.Box) -> _Prepared:
-    low, high = float(images.low.min()), float(images.high.max())
-    return _Prepared(spaces.Box(0, 255, images.shape, np.uint8), partial(_scale, low=low, high=high))
 
 
 def _scale(image: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
