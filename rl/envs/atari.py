@@ -14,6 +14,7 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import VecEnv
 
 from rl.envs.emulator import ColourGame, Game, next_episode, opening, starting_frames
+from rl.envs.game_options import MAX_FRAME_SKIP, MAX_NOOPS
 from rl.envs.roms import find_game
 
 if TYPE_CHECKING:
@@ -111,6 +112,10 @@ class AtariVecEnv(VecEnv):
         _check_at_least(1, num_envs=num_envs, frame_skip=frame_skip, frame_stack=frame_stack, image_size=image_size)
         _check_at_least(1, max_episode_steps=max_episode_steps)
         _check_at_least(0, noop_max=noop_max, num_threads=num_threads)
+        if frame_skip > MAX_FRAME_SKIP:
+            raise ValueError(f"frame_skip={frame_skip}: must be at most {MAX_FRAME_SKIP}")
+        if noop_max > MAX_NOOPS:
+            raise ValueError(f"noop_max={noop_max}: must be at most {MAX_NOOPS}")
         if not 0 <= repeat_action_probability <= 1:
             raise ValueError(f"repeat_action_probability={repeat_action_probability}: must be from 0 to 1")
         if render_mode not in (None, "rgb_array"):

@@ -10,6 +10,9 @@ from rl.envs.catch import BALLS, GRID, PADDLE
 
 Kind = Literal["catch", "atari", "gymnasium"]
 
+MAX_FRAME_SKIP, MAX_NOOPS = 1000, 10_000
+"""Upper limits of ``frame_skip`` and ``noop_max``: the emulator plays these frames in one call that no signal ends."""
+
 
 @dataclass(frozen=True)
 class GameOptions:
@@ -58,9 +61,8 @@ _GAMES: dict[Kind, str] = {"catch": "Catch", "atari": "Atari games", "gymnasium"
 _OF_THE_TASK = ("full_action_space", "image_size", "arguments")
 
 RANGES: dict[str, Allowed] = {
-    # The emulator plays these frames in one call, which nothing can interrupt.
-    "frame_skip": int_up_to(1000),
-    "noop_max": (lambda value: 0 <= value <= 10_000, "an integer from 0 to 10000"),
+    "frame_skip": int_up_to(MAX_FRAME_SKIP),
+    "noop_max": (lambda value: 0 <= value <= MAX_NOOPS, f"an integer from 0 to {MAX_NOOPS}"),
     "num_threads": COUNT,
     "balls": POSITIVE_INT,
     "repeat_action_probability": FRACTION,

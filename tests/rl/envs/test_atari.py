@@ -290,6 +290,8 @@ def test_a_reset_starts_new_games_in_the_middle_of_one_and_of_a_step() -> None:
         ({"frame_stack": 0}, "frame_stack=0: must be at least 1"),
         ({"image_size": 0}, "image_size=0: must be at least 1"),
         ({"noop_max": -1}, "noop_max=-1: must be at least 0"),
+        ({"frame_skip": 10**9}, "frame_skip=1000000000: must be at most 1000"),
+        ({"noop_max": 10**9}, "noop_max=1000000000: must be at most 10000"),
         ({"num_threads": -1}, "num_threads=-1: must be at least 0"),
         ({"max_episode_steps": 0}, "max_episode_steps=0: must be at least 1"),
         ({"repeat_action_probability": 1.5}, "repeat_action_probability=1.5: must be from 0 to 1"),
