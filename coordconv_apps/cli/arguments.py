@@ -224,7 +224,8 @@ class ArgumentsCLI(LightningCLI):
         if not 0 <= given.seed_everything < 2**32:
             allowed = f"must be an integer from 0 to {2**32 - 1}, or true for a random one"
             raise UserError(f"--seed_everything={given.seed_everything}: {allowed}")
-        self.name_dir = name_folder(given.runs_dir, self.report.app, given.name, given.config or ())
+        files = [str(path) for path in given.config or () if path is not None]  # None: a mapping
+        self.name_dir = name_folder(given.runs_dir, self.report.app, given.name, files)
         if self.restored is None:
             if command != "fit" and not given.allow_random_weights:
                 raise UserError(
@@ -235,7 +236,7 @@ class ArgumentsCLI(LightningCLI):
         assert self.checkpoint is not None
         self._use_name_of_checkpoint(command, given)
         words = [arg for arg in args if not arg.startswith("--ckpt_path")]  # its name may come from a stranger, too
-        typed = " ".join([*words, *(Path(str(path)).read_text(encoding="utf-8") for path in given.config or ())])
+        typed = " ".join([*words, *(Path(path).read_text(encoding="utf-8") for path in files)])
         trusted = (*TRUSTED, *(self.task_class.__module__.split(".")[:1]), "coordconv_apps")
         names = [key for key, _ in parser.parse_args(args, defaults=False)[command].items() if key != "config"]
         saved = sections_for(command, self.restored["config"])
@@ -253,8 +254,8 @@ class ArgumentsCLI(LightningCLI):
         for name, limit in limits.items() if command == "fit" else ():
             done = self.restored["epochs"] if name == "epochs" else self.restored["steps"]
             if limit is not None and 0 <= limit <= done:
-                run = self.checkpoint.resolve().parents[1]
-                if is_main_process() and (run / "summary.json").is_file():
+                run = training_of(self.checkpoint.resolve())
+                if run is not None and is_main_process():
                     self.report.lock.acquire(run)  # this also removes what a killed process has left
                     complete_summary(run, self.restored)
                 trained = f"{self.checkpoint} has trained for {done} {name}"

@@ -10,6 +10,7 @@ import argparse
 import difflib
 import importlib
 import inspect
+import os
 import sys
 from abc import ABC
 from collections.abc import Sequence
@@ -64,7 +65,7 @@ def preview(
         settings |= config
     for key in ("name", "runs_dir", "ckpt_path"):
         if (value := getattr(flags, key)) is not None:
-            settings[key] = yaml_value(value)
+            settings[key] = None if key != "runs_dir" and yaml_value(value) is None else value
     models = [_model(config.get("model"), path) for path, config in configs]
     flag_models = [_model(value) for value in flags.model]
     named = next((str(m["class_path"]) for m in reversed(models + flag_models) if m.get("class_path")), None)
@@ -73,7 +74,8 @@ def preview(
     launch = parent_launch()
     ckpt_path = settings.get("ckpt_path") if launch is None else launch["ckpt_path"]
     if ckpt_path is not None and "-h" not in args and "--help" not in args:
-        name_dir = name_folder(settings.get("runs_dir", "runs"), app, settings.get("name"), flags.config)
+        files = [path for path in flags.config if os.path.isfile(path)]  # others are mappings
+        name_dir = name_folder(settings.get("runs_dir", "runs"), app, settings.get("name"), files)
         checkpoint = find_checkpoint(str(ckpt_path), name_dir)
         restored = read_run_state(checkpoint)
         saved = _class_of(restored, checkpoint, package, base, task_class)
@@ -91,27 +93,21 @@ def preview(
     return task_class, [*args[: command + 1], *sections, *others], checkpoint, restored
 
 
-def name_folder(runs_dir: object, app: str, name: str | None, config_files: Sequence[object]) -> Path:
+def name_folder(runs_dir: object, app: str, name: object, config_files: Sequence[object]) -> Path:
     """Return the folder of all runs of a name: ``<runs_dir>/<app>/<name>``.
+
+    The name is that of ``--name`` unless it is None, else that of the last config file, else ``default``.
 
     Raises:
         ValueError: ``runs_dir`` is empty.
         UserError: The name cannot be a folder's name.
     """
-    return given_path(str(runs_dir), "--runs_dir") / app / run_name(name, config_files)
-
-
-def run_name(name: str | None, config_files: Sequence[object]) -> str:
-    """Return the run's name: that of ``--name``, else that of the last config file, else ``default``.
-
-    Raises:
-        UserError: The name cannot be a folder's name.
-    """
     if name is None:
         name = Path(str(config_files[-1])).stem if config_files else "default"
+    name = str(name)  # YAML has numbers and dates
     if name in ("", "..") or Path(name).name != name:
         raise UserError(f"--name={name}: must be the name of a folder, without separators")
-    return name
+    return given_path(str(runs_dir), "--runs_dir") / app / name
 
 
 def choices(base: type[Task], default: type[Task]) -> dict[str, type[Task]]:
@@ -212,7 +208,7 @@ def _model(model: object, config: str = "") -> dict[str, Any]:
     """Return the mapping that a value of ``model`` means: a class's name, a mapping, or a file with one."""
     if isinstance(model, str):
         file = Path(config).expanduser().parent / model
-        model = yaml_mapping(str(file) if file.is_file() else model) or {"class_path": model}
+        model = yaml_mapping(str(file) if os.path.isfile(file) else model) or {"class_path": model}
     return model if isinstance(model, dict) else {}
 
 

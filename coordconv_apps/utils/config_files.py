@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -159,7 +160,7 @@ def yaml_mapping(text: str) -> dict[str, Any]:
 
     try:
         path, source = Path(text).expanduser(), "a value on the command line"
-        if path.is_file():
+        if os.path.isfile(path):  # unlike `Path.is_file`, it raises no error for a text that is too long for a name
             source = str(path)
             text = path.read_text(encoding="utf-8")
         check_yaml(text, source)

@@ -49,7 +49,9 @@ def test_the_command_line_chooses_in_any_order(configs: dict[str, str], capsys: 
         assert merged_config(args[::-1], capsys) == expected
     assert merged_config(["--model", HEATMAP, "--model.coords", "xy", "--model.temperature", "3"], capsys) == expected
     spec = "{class_path: ToyHeatmap, init_args: {temperature: 3}}"
-    assert merged_config(["--model.coords=xy", f"--model={spec}"], capsys) == expected
+    for mapping in (spec, spec + " " * 300):  # longer than the name of a file may be
+        assert merged_config(["--model.coords=xy", f"--model={mapping}"], capsys) == expected
+        assert merged_config(["--model.coords=xy", f"--config={{model: {mapping}}}"], capsys) == expected
     assert merged_config(["--model.coords=xy"], capsys)[0] == "ToyTask"
 
 

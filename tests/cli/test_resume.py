@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
@@ -12,7 +13,7 @@ import yaml
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 
 from coordconv_apps.cli.app import run
-from coordconv_apps.runs.summary import read_summary
+from coordconv_apps.runs.summary import read_summary, write_summary
 from coordconv_apps.training.schedules import lr_factor
 from coordconv_apps.utils.files import ASIDE
 from tests.helpers.refusals import refusal
@@ -225,6 +226,26 @@ def test_a_checkpoint_may_be_named_without_its_folder(
     capsys.readouterr()
     main(["fit", f"--runs_dir={tmp_path}", "--ckpt_path=last.ckpt"])
     assert "nothing to do" in capsys.readouterr().out
+
+
+def test_a_copy_of_a_checkpoint_belongs_to_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = fit(tmp_path, "--trainer.max_epochs=1")
+    write_summary(run, {**read_summary(run), "status": "interrupted"})
+    (run / "kept").mkdir()
+    copy = Path(shutil.copy(run / "checkpoints" / "last.ckpt", run / "kept" / "a.ckpt"))
+    main(["fit", f"--runs_dir={tmp_path}", f"--ckpt_path={copy}"])
+    assert "nothing to do" in capsys.readouterr().out
+    assert read_summary(run)["status"] == "interrupted"
+
+
+@pytest.mark.parametrize(
+    ("flag", "name"),
+    [("--name=2024-05-01", "2024-05-01"), ("--config={trainer: {max_epochs: 1, accelerator: cpu}}", "default")],
+)
+def test_a_run_is_found_by_the_flags_that_named_it(tmp_path: Path, flag: str, name: str) -> None:
+    main(["fit", f"--runs_dir={tmp_path}", "--trainer.max_epochs=1", flag])
+    main(["test", f"--runs_dir={tmp_path}", "--ckpt_path=best", flag])
+    assert (tmp_path / "toy" / name / "version_0" / "test_0").is_dir()
 
 
 def test_a_finished_run_has_nothing_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
