@@ -79,8 +79,7 @@ class RunReport:
             "run_facts": before.get("run_facts", {}),
             "parameters": task.parameter_count(),
             "coords": task.coords,
-            "headline": task.headline or task.monitor,
-            "monitor_mode": task.monitor_mode,
+            **_best_metric(task),
             "seed": seed,
             "epochs": before.get("epochs", epochs),
             "steps": before.get("steps", 0),
@@ -120,7 +119,7 @@ class RunReport:
         self.add(epoch_metrics(trainer))
         if trainer.lightning_module is not None:
             task = cast(Task, trainer.lightning_module)
-            summary["headline"] = task.headline or task.monitor  # may depend on the data
+            summary.update(_best_metric(task))  # may depend on the data
             summary["run_facts"] = {**summary["run_facts"], **task.run_facts}
         if fit and trainer.global_step:
             summary["epochs"] = complete_epochs(trainer)
@@ -213,6 +212,11 @@ class ReportStart(Callback):
         self.report.running = True
 
     on_validation_start = on_test_start = on_predict_start = on_train_start
+
+
+def _best_metric(task: Task) -> dict[str, str]:
+    """Return the metric that comparisons plot, and whether large or small values of it are good."""
+    return {"headline": task.headline or task.monitor, "monitor_mode": task.monitor_mode}
 
 
 def _used_up_time(trainer: Trainer | None) -> float | None:

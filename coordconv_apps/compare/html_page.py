@@ -108,7 +108,7 @@ def _section(part: Section, place: str, over: str | None) -> PageSection:
     ordered = worth_drawing({name: list(chain(*of_arms.values())) for name, of_arms in curves.items()}, headline)
     most = MOST_CHARTS if over is None else MOST_CHARTS_OF_VALUE
     charts = [curve_chart(name, curves[name], f"{place}-{i}") for i, name in enumerate(ordered[:most])]
-    name = headline_metric([result for result in part.results if not result.error])
+    name = headline_metric(part.results)
     final = [final_chart(name, final_values(part.results, name), f"{place}-final")] if name else []
     seed, pictures = pictures_by_arm(part.results)
     panels, omitted = side_by_side(pictures, MOST_PICTURES if over is None else MOST_PICTURES_OF_VALUE)

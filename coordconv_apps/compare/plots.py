@@ -43,7 +43,7 @@ def plot_results(results: Sequence[Result], title: str = "") -> bytes:
     rows = iter(figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0])
     left, right = next(rows).subplots(1, 2, width_ratios=(3, 2))
     draw_curves(left, curves.get(headline or "", {}), headline or "")
-    draw_final(right, final_values(results, headline_metric(finished)), headline_metric(finished))
+    draw_final(right, final_values(results, headline_metric(results)), headline_metric(results))
     if others:
         for axes, name in zip(next(rows).subplots(1, len(others), squeeze=False)[0], others, strict=True):
             draw_curves(axes, curves[name], name)

@@ -32,6 +32,11 @@ class Result:
         """Either `finished` or `failed`."""
         return "failed" if self.error else "finished"
 
+    @property
+    def test_headline(self) -> str:
+        """Name of the headline metric in the test, which may not log it; empty if there is none."""
+        return (self.headline or "").replace("val/", "test/", 1)
+
     def validations(self, metric: str) -> dict[int, float]:
         """Return a metric of the training, such as `val/seconds`, by epoch (from 0); empty where there is none."""
         return read_curve(self.folders[0], metric) if self.folders else {}

@@ -148,8 +148,7 @@ def overview_table(results: Sequence[Result], over: str) -> str:
 def overview_cells(results: Sequence[Result], over: str) -> list[list[str]]:
     """Return the cells of the table of the headline metric: a row for each value of the argument of `--over`."""
     arms = arms_of(results)
-    finished = [result for result in results if not result.error]
-    name = headline_metric(finished)
+    name = headline_metric(results)
     rows = []
     for section in sections(results):
         values = {r.job: r.metrics[name] for r in section.results if not r.error and name in r.metrics}
@@ -157,9 +156,9 @@ def overview_cells(results: Sequence[Result], over: str) -> list[list[str]]:
     return [_header(f"{name} by {over}", arms), *rows]
 
 
-def headline_metric(finished: Sequence[Result]) -> str:
-    """Return the test counterpart of the headline metric, else the first test metric; empty if there is none."""
+def headline_metric(results: Sequence[Result]) -> str:
+    """Return the headline metric in the test, else the first test metric; empty if no run that finished has one."""
+    finished = [result for result in results if not result.error]
     names = metric_names(finished)
-    headline = next((result.headline for result in finished if result.headline), None)
-    name = headline.replace("val/", "test/", 1) if headline else ""
+    name = next((result.test_headline for result in finished if result.headline), "")
     return name if name in names else next(iter(names), "")

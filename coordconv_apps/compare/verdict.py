@@ -12,11 +12,11 @@ from coordconv_apps.utils.statistics import MIN_RUNS, paired_difference
 def verdict(results: Sequence[Result]) -> list[str]:
     """Return a sentence or two about each arm but the first: its difference from the first arm, and what it shows.
 
-    They are about the headline metric of the test. There are none if the first arm has no value of it.
+    They are about the headline metric in the test, or else the first metric, of which it is not known whether large
+    values are good. There are none if the first arm has no value of it.
     """
-    finished = [result for result in results if not result.error]
-    name = headline_metric(finished)
-    mode = next((result.mode for result in finished if result.mode), None)
+    name = headline_metric(results)
+    mode = next((result.mode for result in results if not result.error and result.test_headline == name), None)
     arms, values = arms_of(results), final_values(results, name)
     base = values[arms[0]] if arms else {}
     lines = []

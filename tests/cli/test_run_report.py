@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from coordconv_apps.cli.app import run
 from coordconv_apps.cli.run_report import RunReport
+from coordconv_apps.runs.summary import read_summary
+from tests.toy.data import ToyData
+from tests.toy.tasks import ToyTask
+
+
+class DependsOnData(ToyTask):
+    """Its best metric depends on the data."""
+
+    def setup(self, stage: str) -> None:
+        self.monitor, self.monitor_mode = "val/closeness", "max"  # type: ignore[misc, assignment]
 
 
 def printed(metrics: dict[str, float], capsys: pytest.CaptureFixture[str]) -> list[str]:
@@ -24,3 +37,9 @@ def test_the_end_of_a_command_shows_real_data_in_a_column_of_their_own(capsys: p
     ]
     assert printed({"test/b": 0.5}, capsys) == ["  test/b  0.5"]
     assert printed({}, capsys) == []
+
+
+def test_the_summary_has_the_best_metric_of_the_data(tmp_path: Path) -> None:
+    run("toy", DependsOnData, ToyData, ["validate", f"--runs_dir={tmp_path}", "--allow_random_weights"])
+    summary = read_summary(tmp_path / "toy" / "default" / "validate_0")
+    assert (summary["headline"], summary["monitor_mode"]) == ("val/closeness", "max")

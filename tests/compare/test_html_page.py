@@ -1,10 +1,12 @@
 """The page of a comparison, and the sentences that say what its figures mean."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from coordconv_apps.compare import __main__ as compare
@@ -14,6 +16,8 @@ from coordconv_apps.compare.jobs import Job, Plan
 from coordconv_apps.compare.plots import plot_results
 from coordconv_apps.compare.results import Result, collect
 from coordconv_apps.compare.verdict import verdict
+from coordconv_apps.report.charts import draw_curves
+from coordconv_apps.report.curves import Curve
 from tests.compare.harness import Comparison
 from tests.helpers.html import Page, check_page
 from tests.report.folders import ODD, write_fit, write_test
@@ -118,6 +122,17 @@ def test_what_the_difference_means(mode: str | None, xy: list[float], said: str)
     ] + [Result(Job("xy", 7), "failed")]
     (line,) = verdict(results)
     assert said in line
+    (line,) = verdict([replace(result, headline="val/map") for result in results])  # which the test does not log
+    assert "better than" not in line
+    assert "worse than" not in line
+
+
+def test_runs_of_any_lengths_have_a_mean() -> None:
+    axes = Figure().subplots()
+    draw_curves(axes, {"xy": [Curve("epoch", list(range(1, n + 1)), [float(n)] * n) for n in (300, 301)]})
+    *_, mean = axes.lines
+    assert len(axes.lines) == 3
+    assert set(np.asarray(mean.get_ydata()).tolist()) == {300.5}
 
 
 def test_the_figure_of_one_seed_has_a_picture_of_each_arm(tmp_path: Path) -> None:
