@@ -69,26 +69,26 @@ class JobRunner:
             return
         environment = self._slots.get()
         started = time.monotonic()
-        self._progress.say(f"started  {job.name} (log: {self._plan.log(job)})")
         try:
+            self._progress.say(f"started  {job.name} (log: {self._plan.log(job)})")
             error = None
             for stage in self._plan.stages(job):
                 error = error or self._run_stage(job, stage, environment)
-        except BaseException:
+            if self._stopping:
+                return
+            seconds = time.monotonic() - started
+            self._progress.finish(job)
+            if error is None:
+                self._progress.say(f"finished {job.name} in {seconds:.0f} s")
+            else:
+                self.failures[job] = error
+                self._progress.say(f"FAILED   {job.name} after {seconds:.0f} s: {error}")
+        except BaseException:  # such as an output that nobody reads any more
             with self._guard:
                 self._stopping = True  # the error ends the comparison
             raise
         finally:
             self._slots.put(environment)
-        if self._stopping:
-            return
-        seconds = time.monotonic() - started
-        self._progress.finish(job)
-        if error is None:
-            self._progress.say(f"finished {job.name} in {seconds:.0f} s")
-        else:
-            self.failures[job] = error
-            self._progress.say(f"FAILED   {job.name} after {seconds:.0f} s: {error}")
 
     def _run_stage(self, job: Job, stage: Stage, environment: Mapping[str, str]) -> str | None:
         """Run one process to its end; return an error message, or None.

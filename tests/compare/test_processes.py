@@ -32,6 +32,17 @@ def wait_until(condition: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
+def test_an_output_that_nobody_reads_any_more_ends_the_comparison(comparison: Comparison) -> None:
+    process = start(comparison, "--arms", "none", "xy")
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith("2 runs of ")
+    process.stdout.close()
+    assert process.stderr is not None
+    with process.stderr:
+        assert process.stderr.read() == "error: the output of this command: cannot be written: broken pipe\n"
+    assert process.wait(timeout=60) == 3
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_comparison_goes_on(
     comparison: Comparison, number: signal.Signals, capsys: pytest.CaptureFixture[str]
