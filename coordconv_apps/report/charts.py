@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import TYPE_CHECKING
 
 from coordconv_apps.report.curves import Curve, mean_curve, thinned
@@ -26,10 +26,11 @@ def draw_curves(axes: Axes, by_arm: Mapping[str, Sequence[Curve]], name: str = "
 
     Runs that logged by another unit than the first one's are left out.
     """
-    shown = [curve for curves in by_arm.values() for curve in curves]
-    unit = shown[0].unit if shown else "epoch"
+    unit = next((curve.unit for curves in by_arm.values() for curve in curves), "epoch")
+    shown = []
     for arm, curves in by_arm.items():
-        own = [thinned(curve) for curve in curves if curve.unit == unit]
+        own = [curve for curve in curves if curve.unit == unit]
+        shown += own
         mean = mean_curve(own)
         for curve in own:
             thin = mean is not None
@@ -45,10 +46,11 @@ def draw_curves(axes: Axes, by_arm: Mapping[str, Sequence[Curve]], name: str = "
         axes.text(0.5, 0.5, "no run logged a validation", ha="center", va="center", transform=axes.transAxes)
         return
     _scale(axes, [value for curve in shown for value in curve.y])
-    _whole_numbers(axes, sorted({x for curve in shown for x in curve.x}))
+    _whole_numbers(axes, {x for curve in shown for x in curve.x})
 
 
 def _line(axes: Axes, curve: Curve, colour: str, width: float, alpha: float) -> None:
+    curve = thinned(curve)
     marker = "o" if len(curve.x) <= FEW_POINTS else ""
     axes.plot(curve.x, curve.y, color=colour, linewidth=width, alpha=alpha, marker=marker, markersize=2.5 + width / 2)
 
@@ -60,12 +62,13 @@ def _scale(axes: Axes, values: Sequence[float]) -> None:
         axes.yaxis.set_major_formatter("{x:g}")
 
 
-def _whole_numbers(axes: Axes, places: Sequence[float]) -> None:
+def _whole_numbers(axes: Axes, places: Set[float]) -> None:
     from matplotlib.ticker import MaxNLocator
 
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     if len(places) == 1:  # otherwise the axis shows a small part of an epoch
-        axes.set_xlim(places[0] - 1, places[0] + 1)
+        (place,) = places
+        axes.set_xlim(place - 1, place + 1)
 
 
 def draw_final(axes: Axes, by_arm: Mapping[str, Mapping[int, float]], name: str) -> None:
