@@ -139,7 +139,10 @@ class SuiteCLI(ArgumentsCLI):
 
 
 def _write_config(path: Path, config: dict[str, Any], epochs: int) -> None:
-    """Write ``config.yaml``; if a resumed run had another one, keep it as ``config_until_epoch_<epochs>.yaml``."""
+    """Write ``config.yaml``; if a resumed run had another one, keep it as ``config_until_epoch_<epochs>.yaml``.
+
+    If a run is resumed several times after the same epoch, ``_2``, ``_3`` and so on are added to the name.
+    """
     content = yaml.safe_dump(config, sort_keys=False)
     if path.is_file() and path.read_bytes() == content.encode():
         return
@@ -147,4 +150,7 @@ def _write_config(path: Path, config: dict[str, Any], epochs: int) -> None:
         file.write(content)
         file.flush()  # raises an error if the disk is full
         if path.is_file():
-            path.rename(path.with_name(f"config_until_epoch_{epochs}.yaml"))
+            kept, number = path.with_name(f"config_until_epoch_{epochs}.yaml"), 2
+            while kept.exists():
+                kept, number = path.with_name(f"config_until_epoch_{epochs}_{number}.yaml"), number + 1
+            path.rename(kept)
