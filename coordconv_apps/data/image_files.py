@@ -261,13 +261,13 @@ class ImageFiles:
         """Read a file, or with on_bad_image="skip" the next readable one; return the result and the index of the file.
 
         Raises:
-            ValueError: The file is unreadable and on_bad_image is "error", or no file is readable.
+            ImageFileError: The file is unreadable and on_bad_image is "error", or no file is readable.
         """
         for candidate in (i % len(self) for i in range(index, index + len(self))):
             image = self.try_read(candidate, "replaced by the next one")
             if image is not None:
                 return image, candidate
-        raise ValueError(f"{self.argument}={str(self.folder)!r}: none of {len(self)} images can be read")
+        raise ImageFileError(f"{self.argument}={str(self.folder)!r}: none of {len(self)} images can be read")
 
     def try_read(self, index: int, consequence: str = "left out") -> Tensor | None:
         """Read a file; return None, and warn of the ``consequence``, if it is unreadable and on_bad_image is "skip".

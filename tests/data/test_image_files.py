@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from coordconv_apps.data import image_files as module
 from coordconv_apps.data.image_decoding import open_image, read_image
 from coordconv_apps.data.image_files import (
+    ImageFileError,
     ImageFiles,
     find_images,
     find_unreadable,
@@ -292,7 +293,7 @@ def test_without_any_readable_picture_reading_ends(damaged: Path) -> None:
     files = ImageFiles(damaged, ["b.jpg", "c.png"], "data.root", "skip")
     with (
         pytest.warns(UserWarning, match="not a readable image"),
-        pytest.raises(ValueError, match=r"^data\.root='.*': none of 2 images can be read$"),
+        pytest.raises(ImageFileError, match=r"^data\.root='.*': none of 2 images can be read$"),  # a user's mistake
     ):
         files.read(1)
 
