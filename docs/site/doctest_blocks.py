@@ -6,7 +6,7 @@ import re
 
 import griffe
 
-EXAMPLE = re.compile(r"^(?P<indent>[ ]*)>>> .*(?:\n(?P=indent)\S.*|\n(?P=indent)[ ]+\S.*)*", re.MULTILINE)
+EXAMPLE = re.compile(r"^(?P<indent>[ ]*)>>> .*(?:\n(?P=indent)[ ]*\S.*)*", re.MULTILINE)
 
 
 def fence_examples(text: str) -> str:

@@ -17,6 +17,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Patch, Rectangle
 
 from coordconv_apps.coordinates import CoordinateClassification
@@ -72,8 +73,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/pictures/quadrant.png"), help="file to write")
     options = parser.parse_args()
     data = NotSoClevrData(split="quadrant")
-    figure = Figure(figsize=(10.5, 4.7), layout="constrained")
-    figure.get_layout_engine().set(h_pad=0.12)
+    figure = Figure(figsize=(10.5, 4.7), layout=ConstrainedLayoutEngine(h_pad=0.12))
     panels = figure.subplots(1, 3)
     draw_task(panels[0], data)
     for axes, run in zip(panels[1:], options.runs, strict=True):
