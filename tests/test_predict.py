@@ -13,6 +13,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 
 from classification.tasks import Classifier
 from coordconv_apps.coordinates import CoordinateClassification, CoordinateRegression, CoordinateRendering
+from coordconv_apps.coordinates.not_so_clevr import all_centers, one_hot
 from generative.tasks import GAN, VAE
 from rl.data import PREDICTION_SEED
 from rl.envs.games import open_envs
@@ -78,6 +79,10 @@ def test_coordinate_tasks_predict_for_centers() -> None:
     torch.testing.assert_close(
         regression.predict(np.array(centers)), regression.eval()(torch.tensor(centers)[:, None]).detach()
     )
+    small = CoordinateRegression(coords="xy", canvas_size=8, square_size=3, coord_gain=0.0)
+    everywhere = all_centers(8, 1)  # on the border, too, where no square of the data lies
+    images = one_hot(everywhere[:, None], 8)[:, None]
+    torch.testing.assert_close(small.predict(everywhere), 8 * small.network(images).detach(), rtol=1e-4, atol=1e-4)
     rendering = CoordinateRendering(coords="xy", objects=2)
     images = rendering.predict([centers])
     assert images.shape == (1, 64, 64)

@@ -91,7 +91,11 @@ class CoordinateRegression(CoordinateTask):
         """Return the positions found, in pixels, ``(B, 2)``, in the images of centres, int64 ``(B, 1, 2)``."""
         images = one_hot(centers, self.canvas_size).unsqueeze(1).to(self.dtype)
         positions: Tensor  # as fractions of the canvas
-        if isinstance(self.network, PositionNet) and self.square_size >= 3:  # no centre lies on the border
+        # From a square_size of 3 on, no centre of the data lies on the border; but `predict` takes any centre.
+        inside = self.square_size >= 3 and (
+            self.training or bool(((centers > 0) & (centers < self.canvas_size - 1)).all())
+        )
+        if isinstance(self.network, PositionNet) and inside:
             with torch.autocast(self.device.type, enabled=False):  # half precision has steps of 1/4 pixel
                 positions = self.network.forward_collapsed(images)
         else:
