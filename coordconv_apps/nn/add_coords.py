@@ -9,7 +9,7 @@ from coordconv_apps.nn.coords import CoordsLike, as_coordinates, layer_coords
 from coordconv_apps.nn.functional import CHANNELS_LAST, is_channels_last
 from coordconv_apps.nn.fx_leaf import Proxy, leaf_call
 from coordconv_apps.nn.grid import Window
-from coordconv_apps.nn.window_layer import SeesWindows
+from coordconv_apps.nn.window_layer import SeesWindows, check_window_count
 
 
 def concatenate_coords(input: Tensor, coords: CoordsLike, ndim: int, window: Window | None = None) -> Tensor:
@@ -26,6 +26,7 @@ def concatenate_coords(input: Tensor, coords: CoordsLike, ndim: int, window: Win
         )
     size = tuple(input.shape[-ndim:])
     grid = as_coordinates(coords).sample(size, window=window, dtype=input.dtype, device=input.device)
+    check_window_count(grid, input, ndim)
     grid = grid.expand(input.shape[0], *grid.shape[1:]) if input.dim() == ndim + 2 else grid[0]
     if input.dim() == ndim + 2 and is_channels_last(input):  # torch.cat keeps a memory format that all inputs have
         grid = grid.contiguous(memory_format=CHANNELS_LAST[input.dim()])

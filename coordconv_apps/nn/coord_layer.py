@@ -30,7 +30,7 @@ from coordconv_apps.nn.torch_internals import (
     repeated_padding,
     resolve_output_padding,
 )
-from coordconv_apps.nn.window_layer import SeesWindows
+from coordconv_apps.nn.window_layer import SeesWindows, check_window_count
 
 
 def _per_axis(value: int | tuple[int, ...], ndim: int) -> tuple[int, ...]:
@@ -123,16 +123,9 @@ class CoordLayer(SeesWindows, ConvNd):
         """
         double = self.coord_weight.dtype in (torch.float64, torch.complex128)
         dtype = torch.float64 if double else torch.float32
-        window = self.window
         coords = as_coordinates(self.coords) if coords is None else coords
-        grid = coords.sample(size, window=window, dtype=dtype, device=like.device)
-        if (
-            window is not None
-            and grid.shape[0] != 1
-            and (like.dim() != self.ndim + 2 or grid.shape[0] != like.shape[0])
-        ):
-            batch = like.shape[0] if like.dim() == self.ndim + 2 else 1
-            raise ValueError(f"origin or full_size names {grid.shape[0]} windows, and the input has batch size {batch}")
+        grid = coords.sample(size, window=self.window, dtype=dtype, device=like.device)
+        check_window_count(grid, like, self.ndim)
         padding = self._grid_padding()
         mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
         return F.pad(grid, padding, mode=mode) if any(padding) else grid

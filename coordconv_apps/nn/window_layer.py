@@ -78,6 +78,13 @@ class SeesWindows:
         return {key: value for key, value in self.__dict__.items() if key not in self.not_copied}
 
 
+def check_window_count(grid: Tensor, input: Tensor, ndim: int) -> None:
+    """Raise a ValueError if coordinates ``(N, C, *size)`` are of several windows, but not of one for each sample."""
+    batch = input.shape[0] if input.dim() == ndim + 2 else 1
+    if grid.shape[0] != 1 and grid.shape[0] != batch:  # no tuple: these may be symbols of torch.compile
+        raise ValueError(f"origin or full_size names {grid.shape[0]} windows, and the input has batch size {batch}")
+
+
 def coordinate_modules(model: nn.Module) -> dict[str, SeesWindows]:
     """Return the modules that compute coordinates by name; raise a ValueError if there are none."""
     layers = {name: module for name, module in model.named_modules() if isinstance(module, SeesWindows)}

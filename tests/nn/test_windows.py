@@ -417,13 +417,16 @@ def test_what_cannot_see_windows_is_named() -> None:
             measure_strides(model, size)  # type: ignore[arg-type]  # wrong on purpose
     with pytest.raises(ValueError, match=r"input_size=\(1, 2, 8, 8\): the model does not run on a meta tensor of shap"):
         measure_strides(model, (1, 2, 8, 8))
-    layer = CoordConv2d(3, 4, 3)
-    measure_strides(layer, SIZE)
-    with (
-        coord_window(layer, torch.zeros(3, 2), (64, 64)),
-        pytest.raises(ValueError, match="names 3 windows, and the input has batch size 2"),
-    ):
-        layer(torch.zeros(2, 3, 8, 8))
+    replaced: Any = CoordConv2d(3, 4, 3)
+    replaced._conv_forward = MethodType(lambda self, x, w, b: nn.functional.conv2d(x, w, b), replaced)
+    for layer in (CoordConv2d(3, 4, 3), replaced, AddCoords("xy")):
+        measure_strides(layer, SIZE)
+        for shape, batch in (((2, 3, 8, 8), 2), ((1, 3, 8, 8), 1), ((3, 8, 8), 1)):
+            with (
+                coord_window(layer, torch.zeros(3, 2), (64, 64)),
+                pytest.raises(ValueError, match=f"names 3 windows, and the input has batch size {batch}"),
+            ):
+                layer(torch.zeros(shape))
 
 
 def test_parts_of_a_model_are_measured_with_a_function() -> None:
