@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import numbers
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -76,16 +76,16 @@ class ConcatenatedLayout:
         letters = self.channels if isinstance(self.channels, str) else ""
         if not letters or len(set(letters)) < len(letters) or set(letters) - set(AXES + "r"):
             raise ValueError(f"channels={self.channels!r} must be letters of {AXES + 'r'!r}, each once")
-        plain = Coordinates(self._sorted, self.range, self.align_corners)
-        object.__setattr__(self, "range", plain.range)
-        if self._moved_radius and set(self._sorted) - {"r"} != set(AXES[: plain.least_ndim]):
-            raise ValueError(f"channels={self.channels!r}: radius_centre and radius_factor need all axes before them")
-        if not (math.isfinite(self.radius_factor) and self.radius_factor > 0):
+        if not isinstance(self.coords_first, bool):
+            raise ValueError(f"coords_first={self.coords_first!r} must be True or False")
+        if not (self.radius_centre is None or _is_finite(self.radius_centre)):
+            raise ValueError(f"radius_centre={self.radius_centre!r} must be a finite number, or None")
+        if not (_is_finite(self.radius_factor) and self.radius_factor > 0):
             raise ValueError(f"radius_factor={self.radius_factor!r} must be a positive number")
-
-    @property
-    def _sorted(self) -> str:
-        return "".join(letter for letter in AXES + "r" if letter in self.channels)
+        plain = Coordinates(_in_our_order(letters), self.range, self.align_corners)
+        object.__setattr__(self, "range", plain.range)
+        if self._moved_radius and set(letters) - {"r"} != set(AXES[: plain.least_ndim]):
+            raise ValueError(f"channels={self.channels!r}: radius_centre and radius_factor need all axes before them")
 
     @property
     def _moved_radius(self) -> bool:
@@ -95,11 +95,20 @@ class ConcatenatedLayout:
     @property
     def coordinates(self) -> Coordinates:
         """The coordinates of a CoordConv layer that computes the same as a layer of this layout."""
+        channels = _in_our_order(self.channels)
         if not self._moved_radius:
-            return Coordinates(self._sorted, self.range, self.align_corners)
+            return Coordinates(channels, self.range, self.align_corners)
         centre = sum(self.range) / 2 if self.radius_centre is None else self.radius_centre
         function = RadiusFrom(float(centre), float(self.radius_factor))
-        return Coordinates(self._sorted.removesuffix("r"), self.range, self.align_corners, function)
+        return Coordinates(channels.removesuffix("r"), self.range, self.align_corners, function)
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, numbers.Real) and math.isfinite(value)
+
+
+def _in_our_order(channels: str) -> str:
+    return "".join(sorted(channels, key=(AXES + "r").index))
 
 
 def import_concatenated(
@@ -129,8 +138,8 @@ def import_concatenated(
         <All keys matched successfully>
     """
     result = dict(state_dict)
-    for name, layer in _layers(model).items():
-        key = _key(name, layout.conv)
+    for name, layer in _layers(model):
+        own, key = _key(name, ""), _key(name, layout.conv)
         if key + "weight" not in result:
             raise ValueError(f"{key}weight is not in the state dict; layout.conv={layout.conv!r} names the convolution")
         whole, bias = result.pop(key + "weight"), result.pop(key + "bias", None)
@@ -141,12 +150,10 @@ def import_concatenated(
             raise ValueError(f"{key}weight has the shape {tuple(whole.shape)}; layer {name!r} needs {tuple(shape)}")
         parts = [count, layer.weight.shape[axis]] if layout.coords_first else [layer.weight.shape[axis], count]
         features, coords = whole.split(parts, axis)[:: -1 if layout.coords_first else 1]
-        order = _indices(layout.channels, sorted(layout.channels, key=(AXES + "r").index))
-        change = _change(name, layer, layout.coordinates, as_coordinates(layer.coords), exact)
-        own = _key(name, "")
-        result[own + "weight"] = features.contiguous()
+        order = [layout.channels.index(channel) for channel in _in_our_order(layout.channels)]
         coords = coords.index_select(axis, torch.tensor(order, device=coords.device))
-        result[own + "coord_weight"], shift = change.apply(coords, axis)
+        coords, shift = _convert(name, layer, coords, layout.coordinates, as_coordinates(layer.coords), exact)
+        result |= {own + "weight": features.contiguous(), own + "coord_weight": coords}
         if bias is not None:  # without a bias in the layer, load_state_dict refuses this key
             result[own + "bias"] = bias + shift
     return result
@@ -164,14 +171,13 @@ def export_concatenated(model: nn.Module, layout: ConcatenatedLayout, *, exact: 
         {'0.conv.weight': (8, 5, 3, 3), '0.conv.bias': (8,)}
     """
     result: dict[str, Tensor] = {key: value.detach() for key, value in model.state_dict().items()}
-    for name, layer in _layers(model).items():
-        axis, own, key = 0 if layer.transposed else 1, _key(name, ""), _key(name, layout.conv)
+    for name, layer in _layers(model):
+        own, key = _key(name, ""), _key(name, layout.conv)
         features, coords = result.pop(own + "weight"), result.pop(own + "coord_weight")
         bias = result.pop(own + "bias", None)
-        coords, shift = _change(name, layer, as_coordinates(layer.coords), layout.coordinates, exact).apply(
-            coords, axis
-        )
-        order = _indices(sorted(layout.channels, key=(AXES + "r").index), layout.channels)
+        coords, shift = _convert(name, layer, coords, as_coordinates(layer.coords), layout.coordinates, exact)
+        axis = 0 if layer.transposed else 1
+        order = [_in_our_order(layout.channels).index(channel) for channel in layout.channels]
         coords = coords.index_select(axis, torch.tensor(order, device=coords.device))
         result[key + "weight"] = torch.cat([coords, features] if layout.coords_first else [features, coords], axis)
         if bias is not None:
@@ -179,37 +185,34 @@ def export_concatenated(model: nn.Module, layout: ConcatenatedLayout, *, exact: 
     return result
 
 
-class _Change:
-    """Old coordinates as ``factors * new + offsets``, channel by channel."""
+def _convert(
+    name: str, layer: CoordLayer, weight: Tensor, old: Coordinates, new: Coordinates, exact: bool
+) -> tuple[Tensor, Tensor]:
+    """Return a layer's coordinate weight for the new coordinates in place of the old ones, and what its bias gains.
 
-    def __init__(self, factors: list[float], offsets: list[float]) -> None:
-        self.factors, self.offsets = factors, offsets
-
-    def apply(self, weight: Tensor, axis: int) -> tuple[Tensor, Tensor]:
-        """Return the weight for the new coordinates, and what the bias gains."""
-        shape = [-1 if i == axis else 1 for i in range(weight.dim())]
-        factors, offsets = (weight.new_tensor(values).view(shape) for values in (self.factors, self.offsets))
-        others = [i for i in range(weight.dim()) if i != 1 - axis]
-        return weight * factors, (weight * offsets).sum(others)
-
-
-def _change(name: str, layer: CoordLayer, old: Coordinates, new: Coordinates, exact: bool) -> _Change:
-    """Return how to write one layer's old coordinates by the new ones; raise a ValueError if that is not exact."""
+    Raises:
+        ValueError: If that is not exact.
+    """
     where = f"layer {name!r}" if name else "the model itself"
-    count = old.count(layer.ndim)
     if (old.channels, old.function, old.align_corners) != (new.channels, new.function, new.align_corners) or (
         old.function is not None and old.range != new.range
     ):
         raise ValueError(f"{where}: coordinates {old} cannot be written as {new}; build the model with the former")
+    if isinstance(old.function, RadiusFrom) and old.least_ndim < layer.ndim:
+        raise ValueError(f"{where}: radius_centre and radius_factor need channels of all {layer.ndim} axes")
     if old.range == new.range:
-        return _Change([1.0] * count, [0.0] * count)
+        return weight, weight.new_zeros(())
+    # The old coordinates are factor * new + offset, apart from r, which has no offset.
     widths, centres = ([high - low for low, high in (old.range, new.range)], [sum(c.range) / 2 for c in (old, new)])
     factor = widths[0] / widths[1]
     offset = centres[0] - factor * centres[1]
     offsets = [0.0 if channel == "r" else offset for channel in old.channels]
     if any(offsets):
         _check_shift(where, layer, old, exact)
-    return _Change([factor] * count, offsets)
+    axis = 0 if layer.transposed else 1
+    others = [i for i in range(weight.dim()) if i != 1 - axis]
+    shift = (weight.movedim(axis, -1) * weight.new_tensor(offsets)).movedim(-1, axis).sum(others)
+    return weight * factor, shift
 
 
 def _check_shift(where: str, layer: CoordLayer, old: Coordinates, exact: bool) -> None:
@@ -217,21 +220,19 @@ def _check_shift(where: str, layer: CoordLayer, old: Coordinates, exact: bool) -
     build = f"build the model with coords={old}"
     if layer.bias is None:
         raise ValueError(f"{where}: another range needs a bias, which the layer does not have; {build}")
-    padded = layer.padding != "valid" and (layer.padding == "same" or any(_numbers(layer.padding)))
-    if exact and (layer.transposed or (padded and layer.padding_mode == "zeros")):
+    zero_padded = layer.padding_mode == "zeros" and layer.padding not in ("valid", 0, (0,) * layer.ndim)
+    if exact and (layer.transposed or zero_padded):
         why = "a transposed convolution" if layer.transposed else "zero padding"
         raise ValueError(f"{where}: another range is not exact with {why}; {build}, or pass exact=False")
 
 
-def _numbers(padding: Any) -> tuple[int, ...]:  # noqa: ANN401 - a number or several
-    return (padding,) if isinstance(padding, int) else tuple(padding)
-
-
-def _layers(model: nn.Module) -> dict[str, CoordLayer]:
-    layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, CoordLayer)}
+def _layers(model: nn.Module) -> list[tuple[str, CoordLayer]]:
+    """Return the CoordConv layers by name; a shared one has several names, as in the state dict."""
+    modules = model.named_modules(remove_duplicate=False)
+    layers = [(name, module) for name, module in modules if isinstance(module, CoordLayer)]
     if not layers:
         raise ValueError("the model has no CoordConv layer")
-    for name, layer in layers.items():
+    for name, layer in layers:
         if layer.groups > 1:
             raise ValueError(
                 f"layer {name!r} has groups={layer.groups}: in a concatenating layer, only some groups would see the"
@@ -242,8 +243,3 @@ def _layers(model: nn.Module) -> dict[str, CoordLayer]:
 
 def _key(name: str, conv: str) -> str:
     return "".join(part + "." for part in (name, conv) if part)
-
-
-def _indices(source: str | list[str], wanted: str | list[str]) -> list[int]:
-    """Return where each of the wanted channels stands in the source."""
-    return [list(source).index(channel) for channel in wanted]

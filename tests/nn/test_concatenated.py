@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import pickle
 import re
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from coordconv_apps import CoordConv2d, CoordConvTranspose2d, Coordinates, to_coordconv
+from coordconv_apps import CoordConv1d, CoordConv2d, CoordConvTranspose2d, Coordinates, to_coordconv
 from coordconv_apps.nn.concatenated import ConcatenatedLayout, export_concatenated, import_concatenated
 
 
@@ -145,6 +146,23 @@ def test_a_layer_that_is_its_convolution_itself() -> None:
         model.load_state_dict(import_concatenated(model, {**theirs, "0.bias": torch.ones(4)}, layout))
 
 
+def test_a_shared_layer_has_all_its_names() -> None:
+    layer, layout = CoordConv2d(3, 3, 3, padding=1), ConcatenatedLayout("yx", coords_first=True)
+    shared, separate = nn.Sequential(layer, nn.ReLU(), layer), nn.Sequential(layer, nn.ReLU(), copy.deepcopy(layer))
+    theirs = export_concatenated(shared, layout)
+    expected = export_concatenated(separate, layout)
+    assert {key: value.tolist() for key, value in theirs.items()} == {k: v.tolist() for k, v in expected.items()}
+    assert shared.load_state_dict(import_concatenated(shared, theirs, layout)) == ([], [])
+
+
+def test_a_moved_radius_over_fewer_axes_than_the_layer_s_is_refused() -> None:
+    layout = ConcatenatedLayout("xr", radius_factor=2)  # r of a port's image would be over both axes
+    model = nn.Sequential(CoordConv2d(3, 4, 1, coords=layout.coordinates))
+    with pytest.raises(ValueError, match=r"layer '0': radius_centre and radius_factor need channels of all 2 axes"):
+        import_concatenated(model, {"0.conv.weight": torch.zeros(4, 5, 1, 1)}, layout)
+    assert CoordConv1d(3, 4, 1, coords=layout.coordinates)(torch.zeros(1, 3, 5)).shape == (1, 4, 5)
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
@@ -153,6 +171,9 @@ def test_a_layer_that_is_its_convolution_itself() -> None:
         ({"range": (1, 1)}, "range=(1, 1) must be two finite numbers"),
         ({"channels": "yr", "radius_factor": 2}, "radius_centre and radius_factor need all axes before them"),
         ({"channels": "xyr", "radius_factor": 0}, "radius_factor=0 must be a positive number"),
+        ({"channels": "xyr", "radius_factor": "2"}, "radius_factor='2' must be a positive number"),
+        ({"radius_centre": math.nan}, "radius_centre=nan must be a finite number, or None"),
+        ({"coords_first": "no"}, "coords_first='no' must be True or False"),
     ],
 )
 def test_a_wrong_layout_is_named(fields: dict[str, Any], message: str) -> None:
