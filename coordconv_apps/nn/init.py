@@ -6,6 +6,8 @@ import math
 
 from torch import Tensor, nn
 
+from coordconv_apps.nn.torch_internals import ConvNd
+
 
 def he_normal_(network: nn.Module, gain: float = 1.0, coord_gain: float = 1.0, *, coords_last: bool = False) -> None:
     """Draw weights from normal distributions with variance ``2 / fan_in`` (He et al., 2015) and set biases to 0.
@@ -26,7 +28,7 @@ def he_normal_(network: nn.Module, gain: float = 1.0, coord_gain: float = 1.0, *
     """
     draws: list[tuple[bool, Tensor, float]] = []
     for layer in network.modules():
-        if not isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+        if not isinstance(layer, ConvNd | nn.Linear):
             continue
         std = math.sqrt(2 / _fan_in(layer))
         draws.append((False, layer.weight, gain * std))
@@ -52,8 +54,7 @@ def narrow_normal_(network: nn.Module) -> None:
         >>> bool(abs(layer.weight.std() - 0.02) < 0.001)
         True
     """
-    kinds = nn.Conv2d | nn.ConvTranspose2d | nn.Linear | nn.BatchNorm2d
-    layers = [layer for layer in network.modules() if isinstance(layer, kinds)]
+    layers = [layer for layer in network.modules() if isinstance(layer, ConvNd | nn.Linear | nn.BatchNorm2d)]
     for layer in layers:
         nn.init.normal_(layer.weight, 1.0 if isinstance(layer, nn.BatchNorm2d) else 0.0, 0.02)
         if layer.bias is not None:
@@ -63,11 +64,11 @@ def narrow_normal_(network: nn.Module) -> None:
             nn.init.normal_(coord_weight, std=0.02)
 
 
-def _fan_in(layer: nn.Conv2d | nn.ConvTranspose2d | nn.Linear) -> float:
+def _fan_in(layer: ConvNd | nn.Linear) -> float:
     """Return how many inputs, coordinates included, each output of a layer sums over."""
     coord_weight = _coord_weight(layer)
     numel = layer.weight.numel() + (0 if coord_weight is None else coord_weight.numel())
-    if isinstance(layer, nn.ConvTranspose2d):  # each output sees one kernel position in stride^2
+    if isinstance(layer, ConvNd) and layer.transposed:  # each output sees one kernel position in stride^ndim
         return numel / layer.out_channels / math.prod(layer.stride)
     return numel / layer.weight.shape[0]
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from coordconv_apps import CoordConv2d, CoordConvTranspose2d
+from coordconv_apps import CoordConv1d, CoordConv2d, CoordConvTranspose2d
 from coordconv_apps.nn.init import he_normal_, narrow_normal_
 
 
@@ -26,6 +26,8 @@ def test_weights_are_he_normal(gain: float, coord_gain: float, coords_last: bool
         nn.ConvTranspose2d(16, 96, 3, 2): 16 * 9 / 4,
         CoordConvTranspose2d(2, 900, 4, 2, coords="xy"): 4 * 4,
         CoordConvTranspose2d(2, 900, 4, 2, coords="xyr"): 5 * 4,
+        CoordConv1d(1, 6000, 3, coords="x"): 2 * 3,
+        nn.ConvTranspose3d(16, 48, 2, 2): 16,
     }
     torch.manual_seed(0)
     he_normal_(nn.ModuleList(layers), gain, coord_gain, coords_last=coords_last)
