@@ -24,7 +24,7 @@ _WRAPPERS = {"DistributedDataParallel", "FullyShardedDataParallel", "FSDPModule"
 """Wrappers of torch, by name, so that converting a model does not load torch's distributed code."""
 
 
-def coordconv_layers(model: nn.Module) -> dict[str, nn.Module]:
+def coordconv_layers(model: nn.Module) -> dict[str, CoordLayer]:
     """Return the CoordConv layers of a model by name (``""`` for the model itself), in the order of the model.
 
     Example:
@@ -90,8 +90,7 @@ def to_coordconv(
         raise ValueError(f"init={init!r} is not one of 'zero', 'default'")
     if coords == "none":
         return model
-    if isinstance(coords, str):
-        as_coordinates(coords)  # reject a bad value even if there is nothing to convert
+    as_coordinates(coords)  # reject a bad value even if there is nothing to convert
     classes = {kind.__name__ for module in model.modules() for kind in type(module).__mro__}
     if wrapped := sorted(classes & _WRAPPERS):
         raise TypeError(f"the model is wrapped in {wrapped[0]}, which would not see the new parameters; convert first")

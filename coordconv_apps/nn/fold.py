@@ -64,7 +64,7 @@ def fold(
     if not layers:
         raise ValueError("the model has no CoordConv layer to fold")
     refused = "; ".join(
-        f"{name or 'the model itself'}: {why}" for name in layers if (why := _why_not_fold(layers[name]))
+        f"{name or 'the model itself'}: {why}" for name, layer in layers.items() if (why := _why_not_fold(layer))
     )
     if refused:
         raise TypeError(f"fold cannot fold some of the model's layers: {refused}")
@@ -73,9 +73,7 @@ def fold(
     _copy_windows(model, folded)
     if fuse_batch_norm:
         fuse.fuse_batch_norm(folded, lambda: _run(folded, input_size, forward))
-    maps: dict[nn.Module, dict[Sizes, Tensor]] = {layer: {} for layer in names}
-    for layer in names:
-        _record_maps(layer, maps[layer])
+    maps = {layer: _recorded_maps(layer) for layer in names}
     # A model that torch.compile has compiled before does not see that a forward was replaced.
     with torch.no_grad(), torch.compiler.set_stance("force_eager"):
         _run(folded, input_size, forward)
@@ -91,17 +89,10 @@ def fold(
     return folded
 
 
-def _plain_class(layer: nn.Module) -> type[nn.Module] | None:
-    """Return the class of the convolution that a CoordConv layer becomes, or None if it cannot be folded."""
-    coord = behaves_like(type(layer), _PLAIN_CLASSES)
-    return None if coord is None else _PLAIN_CLASSES[coord]
-
-
-def _why_not_fold(layer: nn.Module) -> str | None:
+def _why_not_fold(layer: CoordLayer) -> str | None:
     """Return why a CoordConv layer cannot be folded, or None if it can."""
-    if _plain_class(layer) is None:
+    if behaves_like(type(layer), _PLAIN_CLASSES) is None:
         return f"{type(layer).__name__} is a subclass with methods or attributes of its own, or parametrised"
-    assert isinstance(layer, CoordLayer)
     if "forward" in vars(layer) or convolve_is_replaced(layer):
         return "its forward or _conv_forward was replaced; undo that first"
     values = (getattr(layer, name) for name in ("weight", "bias", "coord_weight"))
@@ -153,10 +144,12 @@ def _run_on_zeros(model: nn.Module, input_size: Sequence[int] | None) -> object:
         ) from error
 
 
-def _record_maps(layer: nn.Module, maps: dict[Sizes, Tensor]) -> None:
-    """Let a layer note its map for each pair of sizes that it is run on; models may call its ``forward`` itself."""
-    assert isinstance(layer, CoordLayer)
-    run = layer.forward
+def _recorded_maps(layer: CoordLayer) -> dict[Sizes, Tensor]:
+    """Return where a layer notes its map for each pair of sizes that it is run on.
+
+    Its ``forward`` is replaced, because models may call it themselves, without hooks.
+    """
+    run, maps = layer.forward, {}
 
     def forward(*args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401 - the layer's arguments
         output: Tensor = run(*args, **kwargs)
@@ -165,18 +158,18 @@ def _record_maps(layer: nn.Module, maps: dict[Sizes, Tensor]) -> None:
         return output
 
     layer.forward = forward
+    return maps
 
 
-def _fold(layer: nn.Module, maps: dict[Sizes, Tensor]) -> None:
+def _fold(layer: CoordLayer, maps: dict[Sizes, Tensor]) -> None:
     """Make the layer a `FoldedConv`, in place.
 
     Its hooks may change input and output, so they stay around the map.
     """
-    del layer.forward  # that of `_record_maps`
-    plain = _plain_class(layer)
+    del layer.forward  # that of `_recorded_maps`
+    coord = behaves_like(type(layer), _PLAIN_CLASSES)
+    assert coord is not None
     conv = copy.copy(layer)
-    assert isinstance(conv, CoordLayer)
-    assert plain is not None
-    conv.remove_coords(plain)
+    conv.remove_coords(_PLAIN_CLASSES[coord])
     fuse.become(layer, FoldedConv, conv, maps)
     move_forward_hooks(conv, layer)
