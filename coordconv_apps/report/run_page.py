@@ -11,7 +11,6 @@ from typing import Any
 from coordconv_apps.report.curves import read_curves, worth_drawing
 from coordconv_apps.report.page import MEANING, PAGE, curve_chart, write_page
 from coordconv_apps.report.pictures import find_pictures, side_by_side
-from coordconv_apps.runs.reading import read_config
 from coordconv_apps.runs.summary import read_summary
 from coordconv_apps.utils.tables import beside_real_data
 
@@ -121,7 +120,9 @@ def _metrics(summary: Summary) -> list[list[str]]:
 
 
 def _metrics_note(summary: Summary) -> str:
-    source = "the last epoch" if summary["command"] == "fit" else f"the checkpoint {summary['checkpoint']}"
+    checkpoint = summary["checkpoint"]
+    source = "random weights" if checkpoint is None else f"the checkpoint {checkpoint}"
+    source = "the last epoch" if summary["command"] == "fit" else source
     return f"Values of {source}. The README of the application defines its metrics."
 
 
@@ -150,9 +151,8 @@ def _environment(summary: Summary) -> list[tuple[str, object]]:
 
 def _command(folder: Path, summary: Summary) -> str:
     """Return the command line that repeats the run."""
-    words = ["python", "-m", str(summary.get("package") or summary["app"]), str(summary["command"])]
-    if summary["command"] == "fit":
-        return shlex.join([*words, "--config", str(folder / "config.yaml")])
-    words += ["--name", str(summary["name"]), "--ckpt_path", str(summary["checkpoint"])]
-    runs_dir = read_config(folder).get("runs_dir", "runs")
-    return shlex.join(words if runs_dir == "runs" else [*words, "--runs_dir", str(runs_dir)])
+    command, checkpoint = str(summary["command"]), summary["checkpoint"]
+    words = ["python", "-m", str(summary["package"]), command, "--config", str(folder / "config.yaml")]
+    if command != "fit":
+        words += ["--allow_random_weights"] if checkpoint is None else ["--ckpt_path", str(checkpoint)]
+    return shlex.join(words)

@@ -108,21 +108,24 @@ def test_fit_and_test_write_their_pages(
     page = check_page(folder / "report.html")
     assert f"The best val/distance was {read_summary(folder)['best']['value']:.4g} (lower is better)" in page.text
     assert [image["alt"] for image in page.attributes("img")] == ["dot of default"]
-    main(["test", f"--runs_dir={tmp_path}", "--ckpt_path=best"])
+    main(["test", f"--runs_dir={tmp_path}", "--ckpt_path=best", "--trainer.limit_test_batches=1"])
+    random = folder.with_name("validate_0")
+    main(["validate", f"--runs_dir={tmp_path}", "--allow_random_weights"])
+    assert "Values of random weights." in check_page(random / "report.html").text
     page = check_page(folder / "test_0" / "report.html")
     value = read_summary(folder / "test_0")["metrics"]["test/distance"]
     assert f"test/distance is {value:.4g} (lower is better)." in page.text
 
     # The commands on the pages repeat the runs.
     monkeypatch.setenv("COORDCONV_REPORT", "0")
-    for place in (folder, folder / "test_0"):
+    again = {folder: "version_1", folder / "test_0": "test_1", random: "validate_1"}
+    for place, name in again.items():
         text = check_page(place / "report.html").source
         commands = re.findall(r'<pre class="command">(.*?)</pre>', text)
         words = shlex.split(html.unescape(commands[0]))
         assert words[:3] == ["python", "-m", "tests.toy"]
         main(words[3:])
-        again = folder.with_name("version_1") if place == folder else folder / "test_1"
-        assert read_summary(again)["metrics"] == read_summary(place)["metrics"]
+        assert read_summary(place.with_name(name))["metrics"] == read_summary(place)["metrics"]
 
 
 def test_a_page_that_cannot_be_drawn_fails_no_training(
