@@ -1,6 +1,5 @@
 """Write `report.html`: the comparison as one page, with charts, pictures and configurations of both arms."""
 
-import datetime
 from collections.abc import Iterable, Sequence
 from itertools import chain
 from pathlib import Path
@@ -14,6 +13,7 @@ from coordconv_apps.compare.tables import (
     headline_metric,
     metric_cells,
     overview_cells,
+    run_cells,
     sections,
     table_note,
 )
@@ -94,9 +94,7 @@ def write_comparison_page(
         },
         "environment": _environment(results),
         "command": command,
-        "runs": _runs(out, results),
-        "written": datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
-        "version": _version(first.values()),
+        "runs": run_cells(out, results),
     }
     path = out / PAGE
     write_page(path, "comparison.html", context)
@@ -188,17 +186,3 @@ def _environment(results: Sequence[Result]) -> list[tuple[str, object]]:
             if value is not None:
                 found.setdefault("processes of a run" if key == "world_size" else key, {})[str(value)] = None
     return [(key, ", ".join(values)) for key, values in found.items()]
-
-
-def _version(results: Iterable[Result]) -> str | None:
-    versions = (read_summary(result.folders[0]).get("versions") or {} for result in results)
-    return next((of_run["coordconv_apps"] for of_run in versions if of_run.get("coordconv_apps")), None)
-
-
-def _runs(out: Path, results: Sequence[Result]) -> list[list[str]]:
-    rows = [["run", "status", "epochs", "seconds", "folder"]]
-    for r in results:
-        seconds = "" if r.seconds is None else f"{r.seconds:.1f}"
-        folder = str(r.folders[0].relative_to(out)) if r.folders else ""
-        rows.append([r.job.name, r.status, "" if r.epochs is None else str(r.epochs), seconds, folder])
-    return rows

@@ -14,6 +14,7 @@ from coordconv_apps.compare.tables import (
     metric_names,
     metric_table,
     overview_table,
+    run_cells,
     sections,
     table_note,
 )
@@ -68,13 +69,6 @@ def _csv(results: Sequence[Result], further: Sequence[Row], over: str | None) ->
 def _markdown(
     out: Path, title: str, command: str, results: Sequence[Result], extension: Extension, over: str | None
 ) -> str:
-    header = ["run", "status", "epochs", "seconds", "folders"]
-    rows = [header]
-    for r in results:
-        folders = ", ".join(f"`{folder.relative_to(out)}`" for folder in r.folders)
-        seconds = "" if r.seconds is None else f"{r.seconds:.1f}"
-        epochs = "" if r.epochs is None else str(r.epochs)
-        rows.append([r.job.name, r.status, epochs, seconds, folders])
     failures = [f"- {r.job.name} failed: `{r.error}`" for r in results if r.error]
     devices = sorted({r.device for r in results if r.device})
     parts = [
@@ -82,7 +76,7 @@ def _markdown(
         f"```\n{command}\n```",
         *_body(results, extension, over),
         *(["\n".join(failures)] if failures else []),
-        aligned(rows),
+        aligned(run_cells(out, results)),
         *([f"Device: {'; '.join(devices)}."] if devices else []),
     ]
     return "\n\n".join(parts) + "\n"

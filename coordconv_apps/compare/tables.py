@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from coordconv_apps.compare.extension import Row
@@ -154,6 +155,16 @@ def overview_cells(results: Sequence[Result], over: str) -> list[list[str]]:
         values = {r.job: r.metrics[name] for r in section.results if not r.error and name in r.metrics}
         rows.append(_cells(Row(str(section.value), values, ".4g"), arms))
     return [_header(f"{name} by {over}", arms), *rows]
+
+
+def run_cells(out: Path, results: Sequence[Result]) -> list[list[str]]:
+    """Return the cells of the table of all runs, header first; their folders are relative to ``out``."""
+    rows = [["run", "status", "epochs", "seconds", "folders"]]
+    for r in results:
+        epochs, seconds = "" if r.epochs is None else str(r.epochs), "" if r.seconds is None else f"{r.seconds:.1f}"
+        folders = ", ".join(str(folder.relative_to(out)) for folder in r.folders)
+        rows.append([r.job.name, r.status, epochs, seconds, folders])
+    return rows
 
 
 def headline_metric(results: Sequence[Result]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -69,7 +70,10 @@ def final_chart(name: str, by_arm: Mapping[str, Mapping[int, float]], number: st
 
 def write_page(path: Path, template: str, context: Mapping[str, object]) -> None:
     """Render a template of this package, and write the page atomically; all texts of the context are escaped."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined  # imported when there is a page to write
+    # Imported when there is a page to write.
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    from coordconv_apps.runs.environment import package_versions
 
     environment = Environment(
         loader=PackageLoader("coordconv_apps.report"),
@@ -78,6 +82,8 @@ def write_page(path: Path, template: str, context: Mapping[str, object]) -> None
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    text = environment.get_template(template).render(context)
+    written = datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
+    version = package_versions()["coordconv_apps"]
+    text = environment.get_template(template).render(context, written=written, version=version)
     with atomic_write(path) as file:
         file.write(text)

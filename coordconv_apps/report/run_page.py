@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -41,7 +40,6 @@ def _context(folder: Path, summary: Summary, next_command: str | None) -> dict[s
     charts, more = _charts(training, summary)
     panels, omitted = side_by_side({str(summary["name"]): find_pictures([folder])})
     config = folder / "config.yaml"
-    versions = summary.get("versions") or {}
     return {
         "heading": f"{summary['app']}: {summary['command']} of {summary['name']}",
         "subtitle": f"{summary['status']}, {_duration(summary)}; {folder}",
@@ -63,8 +61,6 @@ def _context(folder: Path, summary: Summary, next_command: str | None) -> dict[s
         "repeat_note": "With the same device and versions, this gives the same result.",
         "next": next_command,
         "next_note": "To resume it:" if summary["status"] == "interrupted" else "To test the best checkpoint:",
-        "written": datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
-        "version": versions.get("coordconv_apps"),
     }
 
 
