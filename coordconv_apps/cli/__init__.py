@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from coordconv_apps.utils.imports import lazy_attributes
+
 if TYPE_CHECKING:
     from coordconv_apps.cli.app import run
 
 __all__ = ["run"]
 
-
-def __getattr__(name: str) -> object:
-    """Import `run`, and Lightning with it, when it is first used."""
-    if name == "run":
-        from coordconv_apps.cli.app import run
-
-        return run
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy_attributes(__name__, "coordconv_apps.cli.app", __all__)

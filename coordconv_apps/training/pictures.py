@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
-import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -16,6 +15,7 @@ from PIL.Image import Image
 from coordconv_apps.nn.coords import Coords
 from coordconv_apps.runs.folder import run_dir
 from coordconv_apps.training.lightning_internals import epoch_log_step
+from coordconv_apps.training.task import Task
 from coordconv_apps.training.trainer_access import attached_datamodule
 from coordconv_apps.utils.files import atomic_write
 
@@ -64,10 +64,13 @@ class Pictures(Callback):
             self._draw(trainer, pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw at the end of ``fit`` or ``test``."""
-        self._draw(trainer, pl_module)
+        """Draw at the end of ``fit``, unless the last epoch did."""
+        if self._drawn_step != trainer.global_step:
+            self._draw(trainer, pl_module)
 
-    on_test_end = on_train_end
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draw at the end of ``test``."""
+        self._draw(trainer, pl_module)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw at the end of ``validate``."""
@@ -75,17 +78,11 @@ class Pictures(Callback):
             self._draw(trainer, pl_module)
 
     def _draw(self, trainer: Trainer, task: LightningModule) -> None:
-        if not trainer.is_global_zero or self._drawn_step == trainer.global_step:
+        if not trainer.is_global_zero:
             return
         self._drawn_step = trainer.global_step
-        datamodule = attached_datamodule(trainer, LightningDataModule)
-        training = [module for module in task.modules() if module.training]
-        try:
-            with torch.no_grad(), isolate_rng():
-                pictures = self.draw(task.eval(), datamodule)
-        finally:
-            for module in training:
-                module.training = True
+        with cast(Task, task).inference(), isolate_rng():
+            pictures = self.draw(task, attached_datamodule(trainer, LightningDataModule))
         from torchvision.transforms.v2.functional import pil_to_tensor
 
         step = epoch_log_step(trainer)  # that of the metrics: a resumed run drops what has later steps

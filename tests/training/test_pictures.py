@@ -11,6 +11,8 @@ from lightning.pytorch import LightningDataModule, LightningModule
 from PIL import Image
 
 from coordconv_apps.cli.app import run
+from coordconv_apps.utils.warning_filters import filter_warnings
+from tests.helpers.trainers import own_trainer
 from tests.toy.data import ToyData
 from tests.toy.tasks import ToyPictures, ToyTask
 
@@ -110,3 +112,13 @@ def test_a_picture_that_fails_leaves_the_network_in_training_mode(tmp_path: Path
 def test_impossible_arguments(every: int) -> None:
     with pytest.raises(ValueError, match="every_n_epochs=-1: must be an integer of at least 0"):
         ToyPictures(every)
+
+
+def test_a_test_after_a_training_draws_again(tmp_path: Path) -> None:
+    CountedPictures.drawn = []
+    trainer, task, data = own_trainer(tmp_path, max_epochs=1, callbacks=[CountedPictures()]), ToyTask(), ToyData()
+    with filter_warnings():
+        trainer.fit(task, datamodule=data)
+        trainer.test(task, datamodule=data, verbose=False)
+        trainer.validate(task, datamodule=data, verbose=False)
+    assert len(CountedPictures.drawn) == 3
