@@ -10,7 +10,7 @@ from typing import Any
 from coordconv_apps.compare.jobs import Plan
 from coordconv_apps.report.configuration import arguments, differences
 from coordconv_apps.utils.config_files import yaml_mapping
-from coordconv_apps.utils.errors import abbreviate_names
+from coordconv_apps.utils.errors import abbreviate_names, one_line
 from coordconv_apps.utils.files import atomic_write, try_lock
 
 
@@ -42,12 +42,15 @@ def claim_folder(plan: Plan, fresh: bool) -> None:
     wanted: dict[str, Any] = {"module": plan.module, "config": config, "flags": list(plan.flags)}
     if plan.over is not None:
         wanted["over"] = plan.over
-    if path.is_file():
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if fresh:
-            for name in ("runs", "logs"):
-                shutil.rmtree(plan.out / name, ignore_errors=True)
-        elif found != wanted:
+    if path.is_file() and fresh:
+        _delete_runs(plan.out)
+    elif path.is_file():
+        try:
+            found = dict(json.loads(path.read_text(encoding="utf-8")))
+        except (TypeError, ValueError) as error:
+            hint = "choose another --out, or delete its runs with --fresh"
+            raise ValueError(f"--out {plan.out}: its comparison.json is damaged; {hint}") from error
+        if found != wanted:
             changed = [key for key in (*wanted, *(found.keys() - wanted)) if found.get(key) != wanted.get(key)]
             mismatch = ", ".join(_mismatch(key, found.get(key), wanted.get(key)) for key in changed)
             raise ValueError(
@@ -58,6 +61,15 @@ def claim_folder(plan: Plan, fresh: bool) -> None:
         raise ValueError(f"--out {plan.out}: holds runs that no comparison made; choose another folder")
     with atomic_write(path) as file:
         file.write(json.dumps(wanted, indent=2) + "\n")
+
+
+def _delete_runs(out: Path) -> None:
+    for folder in (out / "runs", out / "logs"):
+        if folder.exists():
+            try:
+                shutil.rmtree(folder)
+            except OSError as error:  # such as a link to another folder
+                raise ValueError(f"--fresh: {folder} cannot be deleted ({one_line(error)})") from error
 
 
 def _mismatch(key: str, found: Any, wanted: Any) -> str:  # noqa: ANN401  # any JSON value

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import weakref
@@ -10,12 +9,7 @@ from pathlib import Path
 
 from coordconv_apps.runs.summary import read_summary
 from coordconv_apps.utils.errors import UserError
-from coordconv_apps.utils.files import ASIDE, remove_asides
-
-try:
-    import fcntl
-except ImportError:  # Windows cannot lock folders
-    fcntl = None  # type: ignore[assignment]
+from coordconv_apps.utils.files import ASIDE, remove_asides, try_lock
 
 _TEMPORARY = re.compile(rf"\..*{re.escape(ASIDE)}")  # also of checkpoints, which all processes write together
 
@@ -37,18 +31,14 @@ class RunLock:
         Raises:
             UserError: Another command trains the run in the folder.
         """
-        if fcntl is None:
+        if os.name == "nt":  # cannot open folders
             return
         self._descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        if not try_lock(self._descriptor):
             self.release()
-            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-                holder = read_summary(folder).get("process", "another process")
-                reason = f"{holder} is training this run; stop it, or wait until it ends"
-                raise UserError(f"--ckpt_path: {folder} is in use: {reason}") from None
-            return
+            holder = read_summary(folder).get("process", "another process")
+            reason = f"{holder} is training this run; stop it, or wait until it ends"
+            raise UserError(f"--ckpt_path: {folder} is in use: {reason}")
         for written in (folder, folder / "checkpoints", folder / "pictures"):
             remove_asides(written, _TEMPORARY)
 

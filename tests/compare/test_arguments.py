@@ -83,6 +83,20 @@ def test_another_command_line_in_the_same_folder_is_refused(
     assert [p.name for p in (comparison.out / "runs" / "fakeapp" / "none-seed0").iterdir()] == ["version_0"]
 
 
+def test_runs_that_cannot_be_deleted_are_not_taken_for_new_ones(
+    comparison: Comparison, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert comparison.run("--arms", "none") == 0
+    runs = comparison.out / "runs"
+    runs.symlink_to(runs.rename(comparison.out.with_name("elsewhere")))
+    assert comparison.run("--arms", "none", "--trainer.max_epochs=2", "--fresh") == 2
+    assert f"error: --fresh: {runs} cannot be deleted (" in capsys.readouterr().err
+    (comparison.out / "comparison.json").write_text("[1")
+    assert comparison.run("--arms", "none") == 2
+    assert f"error: --out {comparison.out}: its comparison.json is damaged; choose" in capsys.readouterr().err
+    assert len(comparison.calls()) == 2
+
+
 def test_another_argument_to_go_over_in_the_same_folder_is_refused(
     comparison: Comparison, capsys: pytest.CaptureFixture[str]
 ) -> None:
