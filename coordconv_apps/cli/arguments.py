@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonargparse import Namespace, get_loader, set_loader
+from jsonargparse import get_loader, set_loader
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
@@ -26,6 +26,7 @@ from coordconv_apps.cli.trainer import SuiteTrainer
 from coordconv_apps.cli.value_checks import check_nulls, check_numbers, largest_sizes
 from coordconv_apps.data.datamodule import DataModule
 from coordconv_apps.runs.folder import training_of
+from coordconv_apps.training.checkpoints import RunState
 from coordconv_apps.training.signals import Interrupts
 from coordconv_apps.training.task import Task
 from coordconv_apps.utils.config_files import check_yaml
@@ -73,7 +74,7 @@ class ArgumentsCLI(LightningCLI):
         args: Sequence[str] | None,
         default_task: type[Task] | None,
         callbacks: Sequence[type[Callback]],
-        choose_data: DataChoice | None = None,
+        choose_data: DataChoice | None,
     ) -> None:
         self.report = report
         self.base_class = task_class
@@ -234,7 +235,6 @@ class ArgumentsCLI(LightningCLI):
                 )
             return
         assert self.checkpoint is not None
-        self._use_name_of_checkpoint(command, given)
         words = [arg for arg in args if not arg.startswith("--ckpt_path")]  # its name may come from a stranger, too
         typed = " ".join([*words, *(Path(path).read_text(encoding="utf-8") for path in files)])
         trusted = (*TRUSTED, *(self.task_class.__module__.split(".")[:1]), "coordconv_apps")
@@ -250,24 +250,27 @@ class ArgumentsCLI(LightningCLI):
         if is_main_process():
             for change in changes:
                 print(f"changed: {change}")
-        limits = {"epochs": self.config[command].trainer.max_epochs, "steps": self.config[command].trainer.max_steps}
-        for name, limit in limits.items() if command == "fit" else ():
-            done = self.restored["epochs"] if name == "epochs" else self.restored["steps"]
+        if command == "fit":
+            self._check_unfinished(self.checkpoint, self.restored)
+        elif given.name is None and (training := training_of(self.checkpoint)) is not None:
+            name_dir = training.parent  # the results are put below the run whose checkpoint is evaluated
+            if name_dir.parent.resolve() == self.name_dir.parent.resolve():
+                self.name_dir = self.name_dir.with_name(name_dir.name)
+
+    def _check_unfinished(self, checkpoint: Path, state: RunState) -> None:
+        """Raise `AlreadyFinished` if the checkpoint has trained as long as the command line asks for."""
+        trainer = self.config.fit.trainer
+        for name, limit, done in (
+            ("epochs", trainer.max_epochs, state["epochs"]),
+            ("steps", trainer.max_steps, state["steps"]),
+        ):
             if limit is not None and 0 <= limit <= done:
-                run = training_of(self.checkpoint.resolve())
+                run = training_of(checkpoint.resolve())
                 if run is not None and is_main_process():
                     self.report.lock.acquire(run)  # this also removes what a killed process has left
-                    complete_summary(run, self.restored)
-                trained = f"{self.checkpoint} has trained for {done} {name}"
+                    complete_summary(run, state)
+                trained = f"{checkpoint} has trained for {done} {name}"
                 raise AlreadyFinished(f"nothing to do: {trained}, and --trainer.max_{name}={limit}")
-
-    def _use_name_of_checkpoint(self, command: str, given: Namespace) -> None:
-        """Take the name of the run whose checkpoint is evaluated, so that the results are put below that run."""
-        training = training_of(self.checkpoint) if self.checkpoint is not None else None
-        if command == "fit" or training is None or given.name not in (None, training.parent.name):
-            return
-        if training.parents[1].resolve() == self.name_dir.parent.resolve():
-            self.name_dir = self.name_dir.with_name(training.parent.name)
 
     def before_instantiate_classes(self) -> None:
         """Complete the task's arguments from the data, and drop those that select initial weights if they are not used.

@@ -15,7 +15,7 @@ from lightning.pytorch.callbacks import BatchSizeFinder, Callback, LearningRateF
 
 from coordconv_apps.export import FORMATS, Format, export
 from coordconv_apps.training.task import Task
-from coordconv_apps.utils.argument_checks import POSITIVE_INT, Allowed
+from coordconv_apps.utils.argument_checks import POSITIVE_INT, Allowed, check_ranges
 from coordconv_apps.utils.errors import UserError, one_line
 
 
@@ -91,17 +91,17 @@ class SuiteTrainer(Trainer):
 FINDERS = {BatchSizeFinder: "data.batch_size", LearningRateFinder: "model.lr"}
 """Callbacks that change an argument after the configuration was saved and the schedules were created."""
 
-UNLIMITED: Allowed = (lambda value: value in (None, -1) or value >= 1, "an integer of at least 1, or -1 for no limit")
+UNLIMITED: Allowed = (lambda value: value == -1 or value >= 1, "an integer of at least 1, or -1 for no limit")
 
 RANGES: dict[str, Allowed] = {
     "max_epochs": UNLIMITED,
     "max_steps": UNLIMITED,
     "accumulate_grad_batches": POSITIVE_INT,
-    "log_every_n_steps": (lambda value: value is None or value >= 0, "an integer of at least 0, which logs no steps"),
-    "gradient_clip_val": (lambda value: value is None or value >= 0, "at least 0, which does not clip"),
+    "log_every_n_steps": (lambda value: value >= 0, "an integer of at least 0, which logs no steps"),
+    "gradient_clip_val": (lambda value: value >= 0, "at least 0, which does not clip"),
     "limit_train_batches": (lambda value: value != 0, "a number of batches or a fraction of them, above 0"),
     "check_val_every_n_epoch": (
-        lambda value: value is None or value >= 1,
+        lambda value: value >= 1,
         "an integer of at least 1, or null to count the batches of val_check_interval over all epochs",
     ),
     "val_check_interval": (
@@ -137,12 +137,10 @@ def check_devices(given: Namespace, environment: Mapping[str, str] = os.environ)
 
 
 def check_trainer_arguments(given: Namespace, task: Task) -> None:
-    """Raise `UserError` for an argument that the task or the command line's own flags do not allow."""
+    """Raise `UserError` or `ValueError` for an argument that the task or the command line's own flags do not allow."""
     if given.default_root_dir is not None:
         raise UserError(f"--trainer.default_root_dir={given.default_root_dir}: choose the folder with --runs_dir")
-    for name, (is_allowed, range_) in RANGES.items():
-        if not is_allowed(given[name]):
-            raise UserError(f"--trainer.{name}={given[name]}: must be {range_}")
+    check_ranges(vars(given), RANGES, "--trainer")
     for kind, own in FINDERS.items():
         if any(isinstance(callback, kind) for callback in given_callbacks(given)):
             reason = f"not supported, since config.yaml must state {own}"

@@ -86,7 +86,9 @@ def write_comparison_page(
         "curves_note": CURVES_NOTE + (SEEDS_NOTE if len({result.job.seed for result in results}) > 1 else ""),
         "arms": arms,
         "differences": [["argument", *configs], *rows],
-        "differences_note": f"The arms differ in these arguments ({_names(first.values())}):",
+        "differences_note": (
+            f"The arms differ in these arguments ({', '.join(result.job.name for result in first.values())}):"
+        ),
         "configs": {
             result.job.name: (result.folders[0] / "config.yaml").read_text(encoding="utf-8", errors="replace")
             for result in first.values()
@@ -150,10 +152,6 @@ def _first_of_each_arm(results: Iterable[Result]) -> dict[str, Result]:
 def _baseline(first: dict[str, Result]) -> list[str]:
     value = first["none"].argument("model.baseline") if "none" in first else None
     return [] if value is None else [BASELINE.format(value)]
-
-
-def _names(results: Iterable[Result]) -> str:
-    return ", ".join(result.job.name for result in results)
 
 
 def _facts(results: Sequence[Result], over: str | None) -> list[tuple[str, object]]:

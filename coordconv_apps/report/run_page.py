@@ -116,9 +116,9 @@ def _metrics(summary: Summary) -> list[list[str]]:
 
 
 def _metrics_note(summary: Summary) -> str:
-    checkpoint = summary["checkpoint"]
-    source = "random weights" if checkpoint is None else f"the checkpoint {checkpoint}"
-    source = "the last epoch" if summary["command"] == "fit" else source
+    source = "random weights" if summary["checkpoint"] is None else f"the checkpoint {summary['checkpoint']}"
+    if summary["command"] == "fit":
+        source = "the last epoch"
     return f"Values of {source}. The README of the application defines its metrics."
 
 

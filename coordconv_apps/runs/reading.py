@@ -73,5 +73,4 @@ def read_argument(folder: Path, name: str) -> object:
             value = value[key]
     except (KeyError, TypeError):
         return None
-    found: object = value
-    return found
+    return value

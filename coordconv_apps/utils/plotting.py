@@ -43,7 +43,7 @@ def as_picture(figure: Figure, dpi: float = DPI) -> Image.Image:
     return Image.open(io.BytesIO(as_png(figure, dpi))).convert("RGB")
 
 
-def as_svg(figure: Figure, name: str, label: str, colours: Mapping[str, str] | None = None) -> str:
+def as_svg(figure: Figure, name: str, label: str, colours: Mapping[str, str]) -> str:
     """Return a figure as an ``<svg>`` element for an HTML page; its texts stay texts, in the page's font.
 
     Args:
@@ -66,7 +66,7 @@ def as_svg(figure: Figure, name: str, label: str, colours: Mapping[str, str] | N
     text = re.sub(r"\n\s*", "\n", text)
     text = re.sub(r'\bid="', f'id="{name}-', text)
     text = re.sub(r'(href="#|url\(#)', rf"\g<1>{name}-", text)
-    for colour, css in (colours or {}).items():
+    for colour, css in colours.items():
         text = re.sub(colour, css, text, flags=re.IGNORECASE)
     size = re.search(r'viewBox="[^"]*"', text)
     head = f'<svg role="img" aria-label="{escape(label)}" {size[0] if size else ""} xmlns="http://www.w3.org/2000/svg" '
