@@ -280,6 +280,9 @@ def test_the_baseline_is_for_coords_none_alone(coords: Any, is_baseline: bool) -
 def test_a_wrong_baseline_is_an_error_in_both_arms(coords: str, arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         task(coords=coords, **arguments)
+    for names in ({"network": "paper"}, {"network": "deconv", "baseline": "paper"}):
+        with pytest.raises(ValueError, match=r"model\.near=5: must be above 5 with model\.loss=sampled"):
+            task("rendering", coords=coords, loss="sampled", near=5, **names)
 
 
 def test_the_same_network_without_coordinates_is_trained_as_with_them() -> None:

@@ -113,6 +113,11 @@ class CoordinateTask(EvaluatedTask["NotSoClevrBatch", nn.ModuleList], ABC):
                 flag = "two_objects" if name == "objects" else name
                 raise ValueError(f"model.{name}={own}: the data have {there} (data.{flag})")
 
+    def forward(self, centers: Tensor) -> Tensor:
+        """Return the logits of all pixels, ``(B, H, W)``, for centres in pixels, int64 ``(B, objects, 2)``."""
+        logits: Tensor = self.network(centers.flatten(1).to(self.dtype))
+        return logits
+
     @abstractmethod
     def training_loss(self, centers: Tensor) -> Tensor:
         """Return the loss of centres in pixels, int64 ``(B, objects, 2)``, a scalar."""

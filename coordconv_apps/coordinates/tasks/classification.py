@@ -117,11 +117,6 @@ class CoordinateClassification(CoordinateTask):
             coord_gain=coord_gain,
         )
 
-    def forward(self, centers: Tensor) -> Tensor:
-        """Return the logits of all pixels, ``(B, H, W)``, for centres in pixels, int64 ``(B, 1, 2)``."""
-        logits: Tensor = self.network(centers.flatten(1).to(self.dtype))
-        return logits
-
     def read_out(self, outputs: Tensor) -> Tensor:
         """Return the probability of each pixel."""
         return outputs.flatten(1).softmax(1).view_as(outputs)

@@ -112,7 +112,8 @@ class CoordinateRendering(CoordinateTask):
         if loss == "sampled" and objects != 1:
             raise ValueError("model.loss=sampled: needs model.objects=1; two objects train with model.loss=full or mse")
         least = max(self.square_size // 2, HALO)
-        if loss == "sampled" and network == "paper" and near <= least:  # it would hardly see what must stay black
+        # With fewer pixels, the paper's network would hardly see what must stay black.
+        if loss == "sampled" and "paper" in (network, baseline) and near <= least:
             raise ValueError(f"model.near={near}: must be above {least} with model.loss=sampled")
         self.objects = objects
         self.loss, self.near, self.others, self.others_weight = loss, near, others, others_weight
@@ -128,11 +129,6 @@ class CoordinateRendering(CoordinateTask):
             gain=gain,
             coord_gain=coord_gain,
         )
-
-    def forward(self, centers: Tensor) -> Tensor:
-        """Return the logits of all pixels, ``(B, H, W)``, for centres in pixels, int64 ``(B, objects, 2)``."""
-        logits: Tensor = self.network(centers.flatten(1).to(self.dtype))
-        return logits
 
     def read_out(self, outputs: Tensor) -> Tensor:
         """Return the probability that each pixel is white."""
