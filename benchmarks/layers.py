@@ -293,9 +293,8 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true", help="measure the layers through torch.compile")
     parser.add_argument("--windows", action="store_true", help="measure the layer in windows of a larger image")
     parser.add_argument("--seconds", type=float, default=1.0, help="time spent on each layer at each shape")
-    parser.add_argument(
-        "--shapes", type=int, nargs="+", default=range(len(SHAPES)), help="indices of the shapes to measure"
-    )
+    indices = range(len(SHAPES))
+    parser.add_argument("--shapes", type=int, nargs="+", choices=indices, default=indices, help="shapes to measure")
     parser.add_argument("--batch", type=int, help="batch size, in place of each shape's own")
     args = parser.parse_args()
     if args.batch is not None and args.batch < 1:

@@ -126,7 +126,7 @@ def make_window_steps(model: Model, batch: int, training: bool) -> dict[str, Cal
 
 
 def main() -> None:
-    """Measure the models and print a table for evaluation and one for training."""
+    """Measure the models and print the table that the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--windows", action="store_true", help="measure the U-Net in windows of a larger image")
     parser.add_argument("--training", action="store_true", help="measure forward and backward, not evaluation")

@@ -83,6 +83,8 @@ def main(args: Sequence[str] | None = None) -> dict[str, tuple[float, float]]:
     parser.add_argument("--size", type=int, default=64, help="height and width to which images are resized")
     parser.add_argument("--most", type=int, default=5000, help="largest number of images read from a folder")
     options = parser.parse_args(args)
+    if min(options.size, options.most) < 1:
+        parser.error("--size and --most must be at least 1")
     try:
         real = read_folder(options.real, "real", options.size, options.most)
         generated = read_folder(options.generated, "generated", options.size, options.most)

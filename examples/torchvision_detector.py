@@ -101,6 +101,8 @@ def main(args: Sequence[str] | None = None) -> FasterRCNN:
     parser.add_argument("--lr", type=float, default=0.0005)
     parser.add_argument("--out", help="file to save the fine-tuned state dict to")
     options = parser.parse_args(args)
+    if min(options.steps, options.batch_size) < 1:
+        parser.error("--steps and --batch_size must be at least 1")
 
     torch.manual_seed(0)
     try:

@@ -46,9 +46,10 @@ class CrossData(DataModule):
     ) -> None:
         super().__init__(batch_size, num_workers, seed)
         # The command line prints such an error as one line, and exits with status 2.
-        for name, value, least in (("size", size, 8), ("discs", discs, 0), ("num_train", num_train, 1)):
-            if value < least:
-                raise ValueError(f"data.{name}={value}: must be an integer of at least {least}")
+        least = {"size": (size, 8), "discs": (discs, 0), "num_train": (num_train, 1), "num_eval": (num_eval, 1)}
+        for name, (value, minimum) in least.items():
+            if value < minimum:
+                raise ValueError(f"data.{name}={value}: must be an integer of at least {minimum}")
         self.size = size
         self.discs = discs
         self.sizes = {"train": num_train, "val": num_eval, "test": num_eval}

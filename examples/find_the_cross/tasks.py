@@ -12,6 +12,7 @@ from coordconv_apps import to_coordconv
 from coordconv_apps.nn.coords import Coords
 from coordconv_apps.training.evaluation import EvaluatedTask, Stage
 from coordconv_apps.training.task import ExportInterface
+from coordconv_apps.utils.argument_checks import POSITIVE, POSITIVE_INT, check_ranges
 
 if TYPE_CHECKING:
     from lightning.pytorch.utilities.types import OptimizerLRScheduler
@@ -38,8 +39,7 @@ class FindTheCross(EvaluatedTask["CrossBatch", MeanMetric]):
     def __init__(self, coords: Coords = "none", width: int = 16, size: int | None = None, lr: float = 0.003) -> None:
         super().__init__(coords)
         self.save_hyperparameters()
-        if width < 1:
-            raise ValueError(f"model.width={width}: must be an integer of at least 1")
+        check_ranges(self.hparams, {"width": POSITIVE_INT, "lr": POSITIVE})
         if size is None:
             raise ValueError("model.size=null: must be the height and width of the images, in pixels")
         self.size = size

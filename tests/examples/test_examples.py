@@ -16,7 +16,8 @@ from coordconv_apps import coordconv_layers
 from coordconv_apps.runs.summary import read_summary
 from examples import image_metrics, sb3_coordconv_policy, torchvision_detector, unet_segmentation
 from examples.find_the_cross.__main__ import main as find_the_cross
-from examples.find_the_cross.data import draw_images
+from examples.find_the_cross.data import CrossData, draw_images
+from examples.find_the_cross.tasks import FindTheCross
 from generative.pixel_range import to_uint8
 from generative.two_shapes import draw_scenes, render
 from tests.packaging.source import ROOT, modules
@@ -168,6 +169,22 @@ def test_the_readme_lists_every_example_and_its_commands() -> None:
     for path in EXAMPLES.iterdir():
         if path.name not in ("README.md", "__init__.py", "__pycache__"):
             assert f"({path.name})" in text, path.name
+
+
+def test_numbers_that_make_no_sense_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for example, args in (
+        (unet_segmentation, ["--steps=0"]),
+        (torchvision_detector, ["--weights=none", "--batch_size=0"]),
+        (image_metrics, [str(tmp_path), str(tmp_path), "--most=-1"]),
+    ):
+        with pytest.raises(SystemExit, match="2"):
+            example.main(args)
+        assert re.search(r"error: --\w+ and --\w+ must be at least 1$", capsys.readouterr().err)
+    with pytest.raises(ValueError, match=r"data\.num_eval=-1: must be an integer of at least 1"):
+        CrossData(num_eval=-1)
+    for argument, message in (({"lr": 0.0}, "lr=0.0: must be above 0"), ({"width": 0}, "width=0: must be an integer")):
+        with pytest.raises(ValueError, match=f"model.{message}"):
+            FindTheCross(size=32, **argument)
 
 
 @pytest.mark.parametrize("module", sorted(name for name in modules("examples") if name.count(".") == 1))
