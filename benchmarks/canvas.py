@@ -9,8 +9,6 @@ import argparse
 import math
 import os
 import sys
-import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -20,6 +18,7 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a clone, too
 
+from benchmarks.timing import best_times
 from detection.canvas import Canvases, CanvasSettings, draw_canvases
 from detection.glyph_sources import load_glyphs
 from detection.glyphs import Glyphs
@@ -86,20 +85,6 @@ def pictures_of(glyphs: Glyphs, size: int) -> list[_Bytes]:
 def draw_fast(glyphs: Glyphs, settings: CanvasSettings, count: int) -> Canvases:
     """Draw canvases with seed 0."""
     return draw_canvases(glyphs, count, settings, np.random.default_rng(0))
-
-
-def best_times(repeats: int, *runs: Callable[[], object]) -> list[float]:
-    """Return the shortest CPU time of each kind of run, in seconds; the kinds take turns.
-
-    Both use a single thread, and CPU time excludes other programs.
-    """
-    times: list[list[float]] = [[] for _ in runs]
-    for _ in range(repeats):
-        for run, own in zip(runs, times, strict=True):
-            start = time.process_time()
-            run()
-            own.append(time.process_time() - start)
-    return [min(own) for own in times]
 
 
 def main() -> None:

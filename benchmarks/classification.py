@@ -265,17 +265,13 @@ TABLES: dict[str, Callable[[argparse.Namespace], None]] = {
 }
 
 
-def main(args: Sequence[str] | None = None) -> None:
-    """Print the tables that the command line asks for.
-
-    Args:
-        args: The command line; `sys.argv` if None.
-    """
+def main() -> None:
+    """Print the tables that the command line asks for."""
     parser = argparse.ArgumentParser(description="Ratios of the classification application, measured in one run.")
     parser.add_argument("--only", choices=list(TABLES), help="print this table alone")
     parser.add_argument("--effort", type=float, default=1.0, help="how long to measure, 1 is about three minutes")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of a training")
-    options = parser.parse_args(args)
+    options = parser.parse_args()
     torch.set_num_threads(options.threads)
     keep_freed_memory()
     devices = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])

@@ -22,7 +22,7 @@ import statistics
 import sys
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a clone, too
 
-from benchmarks.canvas import best_times
+from benchmarks.timing import best_times
 from coordconv_apps.utils.memory import keep_freed_memory
 from generative.data import GenerativeData
 from generative.models import CoordConvGenerator
@@ -257,12 +257,8 @@ def training_table(options: argparse.Namespace) -> None:
 TABLES: dict[str, Callable[[argparse.Namespace], None]] = {"data": data_table, "training": training_table}
 
 
-def main(args: Sequence[str] | None = None) -> None:
-    """Print the tables that the command line asks for.
-
-    Args:
-        args: The command line; `sys.argv` if None.
-    """
+def main() -> None:
+    """Print the tables that the command line asks for."""
     parser = argparse.ArgumentParser(description="Ratios of the generative application, measured in one run.")
     parser.add_argument("--only", choices=list(TABLES), help="print this table alone")
     parser.add_argument("--images", type=int, default=50_000, help="images drawn for the table of data")
@@ -274,7 +270,7 @@ def main(args: Sequence[str] | None = None) -> None:
     parser.add_argument("--clock", choices=list(CLOCKS), default="wall", help="cpu: for one thread on a busy machine")
     parser.add_argument("--accelerator", default="cpu", help="as Lightning's trainer takes it")
     parser.add_argument("--precision", default="32-true", help="as Lightning's trainer takes it")
-    options = parser.parse_args(args)
+    options = parser.parse_args()
     torch.set_num_threads(1)
     for name, table in TABLES.items():
         if options.only in (None, name):

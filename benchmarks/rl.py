@@ -423,7 +423,7 @@ TABLES: dict[str, Callable[[argparse.Namespace], None]] = {
 }
 
 
-def main(args: Sequence[str] | None = None) -> None:
+def main() -> None:
     """Print the tables that the command line asks for."""
     parser = argparse.ArgumentParser(description="Ratios of reinforcement learning, measured in one run.")
     parser.add_argument("--only", choices=list(TABLES), help="print this table alone")
@@ -435,7 +435,7 @@ def main(args: Sequence[str] | None = None) -> None:
     parser.add_argument("--seconds", type=float, default=1.0, help="of a turn, which ends with a whole rollout")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of a training")
     parser.add_argument("--accelerator", default="cpu", choices=list(TRAINING_BARS), help="as Lightning's trainer has")
-    options = parser.parse_args(args)
+    options = parser.parse_args()
     options.rounds = max(1, round(options.rounds * options.effort))
     device = torch.device("cuda" if options.accelerator == "gpu" else "cpu")
     print(f"{device_name(device, 1)}, {os.cpu_count()} cores, torch {torch.__version__}")

@@ -116,16 +116,12 @@ def print_table(title: str, rows: Sequence[Row], repeats: int) -> None:
 TITLES = {"imports": "import in Python", "help": "command without training", "step": "until the first training step"}
 
 
-def main(args: Sequence[str] | None = None) -> None:
-    """Print the tables that the command line asks for.
-
-    Args:
-        args: The command line; ``sys.argv`` if None.
-    """
+def main() -> None:
+    """Print the tables that the command line asks for."""
     parser = argparse.ArgumentParser(description="Seconds until something happens.")
     parser.add_argument("--only", choices=list(TITLES), help="print this table alone")
     parser.add_argument("--repeats", type=int, default=5, help="rounds, whose median is printed")
-    options = parser.parse_args(args)
+    options = parser.parse_args()
     threads = os.environ.get("OMP_NUM_THREADS", "all")
     print(f"{device_name(torch.device('cpu'), 1)}, OMP_NUM_THREADS: {threads}, torch {torch.__version__}")
     with tempfile.TemporaryDirectory() as runs_dir:

@@ -93,16 +93,12 @@ def rates(app: str, workload: Workload, folder: Path, steps: int) -> tuple[float
     return workload.samples / alone, sum(workload.samples / each for each in separate), 2 * workload.samples / together
 
 
-def main(args: Sequence[str] | None = None) -> None:
-    """Print one table.
-
-    Args:
-        args: The command line; ``sys.argv`` if None.
-    """
+def main() -> None:
+    """Print one table."""
     parser = argparse.ArgumentParser(description="Samples per second of one process and of two, on a CPU.")
     parser.add_argument("--only", choices=list(WORKLOADS), help="measure this application alone")
     parser.add_argument("--effort", type=float, default=1.0, help="multiplies the number of steps")
-    options = parser.parse_args(args)
+    options = parser.parse_args()
     print(f"{device_name(torch.device('cpu'), 1)}, one thread per process, torch {torch.__version__}\n")
     heads = ["samples per second", "in each process", "one", "two separate", "efficiency", "two with DDP", "efficiency"]
     print(f"| {' | '.join(heads)} |\n|{' --- |' * len(heads)}")

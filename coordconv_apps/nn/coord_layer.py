@@ -20,7 +20,7 @@ from coordconv_apps.nn.functional import CHANNELS_LAST, AddCoordMap, Geometry, c
 from coordconv_apps.nn.fx_leaf import Proxy, leaf_call
 from coordconv_apps.nn.grid import AXES, Coordinates
 from coordconv_apps.nn.remembered_map import RememberedMap, is_small
-from coordconv_apps.nn.separated_map import EqualPositions, MapPart, SeparatedMap, equal_positions, like
+from coordconv_apps.nn.separated_map import MapPart, SeparatedMap, equal_positions, in_format_of
 from coordconv_apps.nn.torch_internals import (
     ConvNd,
     convolve,
@@ -245,22 +245,23 @@ class CoordConv(CoordLayer):
             return None
         if y.dtype not in (torch.float32, torch.float64):
             return None
-        size, padding, (stride, _, dilation, *_) = self._size(input), self._grid_padding(), self._geometry(y, input)
+        size, padding, geometry = self._size(input), self._grid_padding(), self._geometry(y, input)
+        stride, dilation = geometry.stride, geometry.dilation
+        axes = [AXES.index(name) for name in coords.channels]
         # x is constant along the first spatial axis, y along the second.
-        equal: dict[int, EqualPositions] = {}
-        for i in map(AXES.index, coords.channels):
-            same = equal_positions(
-                size[i], y.shape[i + 2], padding[2 - 2 * i], stride[i], dilation[i], self.kernel_size[i]
-            )
-            if same is None:
-                return None
-            equal[i] = same
+        equal = [
+            equal_positions(size[i], y.shape[i + 2], padding[2 - 2 * i], stride[i], dilation[i], self.kernel_size[i])
+            for i in axes
+        ]
+        if None in equal:
+            return None
         parts, bias = [], self.bias
-        for channel, (name, (across, same)) in enumerate(zip(coords.channels, equal.items(), strict=True)):
+        for channel, (name, across, same) in enumerate(zip(coords.channels, axes, equal, strict=True)):
+            assert same is not None
             small = tuple(same.reduced(n, stride[i]) if i == across else n for i, n in enumerate(size))
             grid, weight = self._padded_grid(small, y, coords.only(name)), self.coord_weight[:, channel, None]
-            part = coord_map(grid, weight.contiguous(), bias, self._geometry(y, input), y.dtype)
-            parts.append(MapPart(like(part, y), 2 + across, same))
+            part = coord_map(grid, weight.contiguous(), bias, geometry, y.dtype)
+            parts.append(MapPart(in_format_of(y, part), 2 + across, same))
             bias = None
         return SeparatedMap(tuple(parts))
 

@@ -80,7 +80,7 @@ class SeparatedMap(NamedTuple):
         return y
 
 
-def like(value: Tensor, y: Tensor) -> Tensor:
+def in_format_of(y: Tensor, value: Tensor) -> Tensor:
     """Return ``value`` in the memory format of ``y``: adding tensors of different formats is slow."""
     if is_channels_last(y):  # the strides of a tensor with one row or column would not tell its format
         return value.movedim(1, -1).contiguous().movedim(-1, 1)
