@@ -144,35 +144,47 @@ def make_layer(shape: Shape, make: Callable[..., nn.Module]) -> nn.Module:
     return make(s.channels, s.out_channels, s.kernel_size, stride=s.stride, padding=padding)
 
 
+WINDOWS = ("one window", "a new window", "one per sample")
+
+
 def make_window_steps(
     shape: Shape, layout: torch.memory_format, training: bool, device: str
 ) -> dict[str, Callable[[], None]]:
     """Return one step of CoordConv2d without a window, and in windows that are set anew for each step."""
     x = make_input(shape, layout, training, device)
-    full, size = (4 * shape.size,) * 2, shape.size
-    turn = itertools.cycle([(0, 0), (0, size), (size, 0), (size, size)])
-    places = torch.arange(2 * shape.batch, device=device).view(-1, 2)
-    origins: dict[str, Callable[[], Any]] = {
-        "one window": lambda: (size, 0),
-        "a new window": lambda: next(turn),
-        "one per sample": lambda: places,
-    }
-    layers = {name: make_layer(shape, CoordConv2d) for name in ("no window", *origins)}
+    layers = {name: make_layer(shape, CoordConv2d) for name in ("no window", *WINDOWS)}
     layers = {name: layer.to(device).to(memory_format=layout).train(training) for name, layer in layers.items()}
     with torch.no_grad():
         grad = torch.randn_like(make_layer(shape, nn.Conv2d).to(device).to(memory_format=layout)(x))
-    plain = {name: make_step(layer, layer, x, grad, training) for name, layer in layers.items()}
+    steps = {name: make_step(layer, layer, x, grad, training) for name, layer in layers.items()}
+    return in_windows(layers, steps, x, torch.arange(2 * shape.batch, device=device).view(-1, 2))
 
-    def within(name: str) -> Callable[[], None]:
-        measure_strides(layers[name], (1, *x.shape[1:]))
+
+def in_windows(
+    networks: Mapping[str, nn.Module], steps: Mapping[str, Callable[[], None]], images: Tensor, places: Tensor
+) -> dict[str, Callable[[], None]]:
+    """Return the steps of networks with those of `WINDOWS` in windows, set anew each time, of images 4 times as large.
+
+    Args:
+        networks: Networks by name.
+        steps: One step of each.
+        images: What the steps run on, ``(B, C, size, size)``.
+        places: Origins of the samples, ``(B, 2)``, for "one per sample".
+    """
+    size = images.shape[-1]
+    turn = itertools.cycle([(0, 0), (0, size), (size, 0), (size, size)])
+    next_origin: list[Callable[[], Any]] = [lambda: (size, 0), lambda: next(turn), lambda: places]
+
+    def within(name: str, origin: Callable[[], Any]) -> Callable[[], None]:
+        measure_strides(networks[name], (1, *images.shape[1:]))
 
         def step() -> None:
-            with coord_window(layers[name], origins[name](), full):
-                plain[name]()
+            with coord_window(networks[name], origin(), (4 * size, 4 * size)):
+                steps[name]()
 
         return step
 
-    return {"no window": plain["no window"]} | {name: within(name) for name in origins}
+    return {**steps, **{name: within(name, origin) for name, origin in zip(WINDOWS, next_origin, strict=True)}}
 
 
 def make_steps(

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import itertools
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -27,9 +26,9 @@ from torchvision.models.detection import fasterrcnn_resnet50_fpn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a clone, too
 
-from benchmarks.layers import Result, peak_bytes, print_table
+from benchmarks.layers import WINDOWS, Result, in_windows, peak_bytes, print_table
 from benchmarks.timing import in_turns, medians
-from coordconv_apps import coord_window, measure_strides, to_coordconv
+from coordconv_apps import to_coordconv
 from examples.unet_segmentation import UNet
 
 
@@ -102,27 +101,10 @@ def make_window_steps(model: Model, batch: int, training: bool) -> dict[str, Cal
     """Return one step with coordinates in all convolutions, without a window and in windows set anew for each step."""
     torch.manual_seed(0)
     images = torch.rand(batch, model.channels, model.size, model.size)
-    size, full = model.size, (4 * model.size,) * 2
-    turn = itertools.cycle([(0, 0), (0, size), (size, 0), (size, size)])
-    places = 16 * torch.arange(2 * batch).view(-1, 2)
-    origins: dict[str, Callable[[], Any]] = {
-        "one window": lambda: (size, 0),
-        "a new window": lambda: next(turn),
-        "one per sample": lambda: places,
-    }
     first = to_coordconv(model.make().train(training), "all")
-    measure_strides(first, (1, *images.shape[1:]))
-    networks = {name: copy.deepcopy(first) for name in ("no window", *origins)}
+    networks = {name: copy.deepcopy(first) for name in ("no window", *WINDOWS)}
     steps = {name: make_step(model, network, images, training) for name, network in networks.items()}
-
-    def within(name: str) -> Callable[[], None]:
-        def step() -> None:
-            with coord_window(networks[name], origins[name](), full):
-                steps[name]()
-
-        return step
-
-    return {"no window": steps["no window"]} | {name: within(name) for name in origins}
+    return in_windows(networks, steps, images, 16 * torch.arange(2 * batch).view(-1, 2))
 
 
 def main() -> None:
