@@ -77,7 +77,7 @@ def test_coordinate_tasks_predict_for_centers() -> None:
     torch.testing.assert_close(pixels.sum((1, 2)), torch.ones(2))
     regression = CoordinateRegression(coords="xy")
     torch.testing.assert_close(
-        regression.predict(np.array(centers)), regression.eval()(torch.tensor(centers)[:, None]).detach()
+        regression.predict(np.array(centers, np.uint16)), regression.eval()(torch.tensor(centers)[:, None]).detach()
     )
     small = CoordinateRegression(coords="xy", canvas_size=8, square_size=3, coord_gain=0.0)
     everywhere = all_centers(8, 1)  # on the border, too, where no square of the data lies

@@ -210,10 +210,11 @@ class CoordinateTask(EvaluatedTask["NotSoClevrBatch", nn.ModuleList], ABC):
         if shape[1:] not in ((2,), (self.objects, 2)) or (len(shape) == 2 and self.objects > 1):
             wanted = "(N, 2)" if self.objects == 1 else f"(N, {self.objects}, 2)"
             raise ValueError(f"centers of shape {shape}: must be {wanted}")
-        if pixels.is_floating_point() or not ((pixels >= 0) & (pixels <= most)).all():
+        whole = pixels.to(torch.int64)  # some of torch's integer types cannot be compared
+        if pixels.is_floating_point() or pixels.is_complex() or not ((whole >= 0) & (whole <= most)).all():
             raise ValueError(f"centers={pixels.tolist()}: must be integers from 0 to {most}")
         with self.inference():
-            answers = self(pixels.to(self.device, torch.int64).view(-1, self.objects, 2))
+            answers = self(whole.to(self.device).view(-1, self.objects, 2))
             return self.read_out(answers.float()).cpu()
 
     def is_perfect(self, value: float) -> bool:
