@@ -104,8 +104,13 @@ class CoordLayer(SeesWindows, ConvNd):
         """Return the map, bias included, that the layer adds to every sample of ``output``, its result for ``input``.
 
         The map has the shape ``(out_channels, *output size)``. Only the sizes and types of the two tensors count.
+
+        Raises:
+            ValueError: If each sample sees a window of its own, and so gets another map.
         """
         grid = self._padded_grid(self._size(input), output)
+        if len(grid) > 1:
+            raise ValueError(f"one map for all samples needs one window, and the layer sees {len(grid)}")
         return coord_map(grid, self.coord_weight, self.bias, self._geometry(output, input), output.dtype)[0]
 
     def _geometry(self, y: Tensor, input: Tensor) -> Geometry:

@@ -150,11 +150,16 @@ def _recorded_maps(layer: CoordLayer) -> dict[Sizes, Tensor]:
     Its ``forward`` is replaced, because models may call it themselves, without hooks.
     """
     run, maps = layer.forward, {}
+    windows: dict[Sizes, list[Any]] = {}
 
     def forward(*args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401 - the layer's arguments
         output: Tensor = run(*args, **kwargs)
         input = args[0] if args else kwargs["input"]
-        maps[sizes_of(input, output, layer.ndim)] = layer.coord_map(input, output).clone()
+        sizes = sizes_of(input, output, layer.ndim)
+        window = [torch.as_tensor(place).tolist() for place in layer.window or ()]
+        if windows.setdefault(sizes, window) != window:
+            raise ValueError("fold needs one window for each input size: call it within coord_window(...)")
+        maps[sizes] = layer.coord_map(input, output).clone()
         return output
 
     layer.forward = forward

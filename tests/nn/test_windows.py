@@ -330,6 +330,20 @@ def test_a_window_is_folded() -> None:
     ):
         fold(model, (2, 3, 16, 24))
 
+    def within(*places: Any) -> Callable[[nn.Module], None]:  # noqa: ANN401 - origins
+        def forward(folding: nn.Module) -> None:
+            for place in places:
+                with coord_window(folding, place, (64, 64)):
+                    folding(x)
+
+        return forward
+
+    torch.testing.assert_close(fold(model, forward=within((16, 8), (16, 8)))(x), expected)
+    with pytest.raises(ValueError, match=r"one window for each input size: call it within coord_window"):
+        fold(model, forward=within((16, 8), (0, 0)))
+    with pytest.raises(ValueError, match="one map for all samples needs one window, and the layer sees 2"):
+        fold(model, forward=within(torch.tensor([[16, 8], [0, 0]])))
+
 
 def test_compiled_once_for_all_windows() -> None:
     torch.compiler.reset()
