@@ -89,6 +89,7 @@ class ArgumentsCLI(LightningCLI):
         self.data_class = datamodule_class
         self.task_names = list(choices(task_class, default))
         self.callback_classes = callbacks
+        self.callback_sections = [section_key(callback) for callback in callbacks]
         self.name_dir = Path()  # folder of all runs of this name
         usage = f"python -m {report.package} {{}} [--config CONFIG] [--any.argument VALUE]"
         commands = {
@@ -128,8 +129,8 @@ class ArgumentsCLI(LightningCLI):
         if (parsed := getattr(self, "config", None)) is None:  # the error is found before
             return message
         config = parsed[parsed.subcommand]
-        keys = ["data", *(section_key(callback) for callback in self.callback_classes)]
-        sections = {key: config[key] for key in keys if key in config}  # a callback may have no arguments
+        # A callback may have no arguments.
+        sections = {key: config[key] for key in ("data", *self.callback_sections) if key in config}
         return name_in_full(message, {"model": config.model.init_args, **sections})
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]  # static in LightningCLI: all commands
@@ -176,8 +177,8 @@ class ArgumentsCLI(LightningCLI):
             default=False,
             help="Allow validate, test, predict and export without --ckpt_path.",
         )
-        for callback in self.callback_classes:
-            parser.add_lightning_class_args(callback, section_key(callback))
+        for callback, section in zip(self.callback_classes, self.callback_sections, strict=True):
+            parser.add_lightning_class_args(callback, section)
         parser.add_lightning_class_args(self.trainer_class, "trainer")
         parser.set_defaults({f"trainer.{name}": value for name, value in TRAINER_DEFAULTS.items()})
 
@@ -239,7 +240,7 @@ class ArgumentsCLI(LightningCLI):
         typed = " ".join([*words, *(Path(path).read_text(encoding="utf-8") for path in files)])
         trusted = (*TRUSTED, *(self.task_class.__module__.split(".")[:1]), "coordconv_apps")
         names = [key for key, _ in parser.parse_args(args, defaults=False)[command].items() if key != "config"]
-        saved = sections_for(command, self.restored["config"])
+        saved = sections_for(command, self.restored["config"], self.callback_sections)
         self.config[command], changes = merge_config(
             trusted_config(saved, names, self.checkpoint, trusted, self.task_class.import_args, typed),
             given,

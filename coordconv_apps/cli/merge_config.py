@@ -77,10 +77,16 @@ def _check_run_state(state: RunState) -> None:
         raise TypeError("the metrics are no dictionary")
 
 
-def sections_for(command: str, saved: dict[str, Any]) -> dict[str, Any]:
-    """Return the part of a checkpoint's config that a command takes: ``fit`` all, the others its model and data."""
-    sections = ("model", "data", "trainer", "seed_everything") if command == "fit" else ("model", "data")
-    return {key: saved[key] for key in sections if key in saved}
+def sections_for(command: str, saved: dict[str, Any], callbacks: Sequence[str]) -> dict[str, Any]:
+    """Return the part of a checkpoint's config that a command takes: its model and data, and for ``fit`` the rest.
+
+    Args:
+        command: The command.
+        saved: The checkpoint's config.
+        callbacks: The sections of the application's callbacks.
+    """
+    rest = ("trainer", "seed_everything", *callbacks) if command == "fit" else ()
+    return {key: saved[key] for key in ("model", "data", *rest) if key in saved}
 
 
 def merge_config(

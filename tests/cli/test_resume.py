@@ -262,8 +262,9 @@ def test_a_finished_run_has_nothing_to_do(tmp_path: Path, capsys: pytest.Capture
 
 
 def test_the_command_line_changes_the_learning_rate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run = interrupted_fit(tmp_path, "SIGINT@train7")
+    run = interrupted_fit(tmp_path, "SIGINT@train7", "--toy_pictures.every_n_epochs=2")
     resumed_fit(tmp_path, "--model.lr=0.001")
+    assert yaml.safe_load((run / "config.yaml").read_text())["toy_pictures"] == {"every_n_epochs": 2}
     assert "changed: model.lr=0.001 on the command line, 0.01 in the checkpoint" in capsys.readouterr().out
     checkpoint = load(run)
     (group,) = checkpoint["optimizer_states"][0]["param_groups"]
