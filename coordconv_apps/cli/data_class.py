@@ -9,7 +9,7 @@ from typing import Any
 
 from coordconv_apps.cli.start import COMMANDS
 from coordconv_apps.data.datamodule import DataModule
-from coordconv_apps.utils.config_files import yaml_mapping, yaml_value
+from coordconv_apps.utils.config_files import as_mapping, yaml_mapping, yaml_value
 from coordconv_apps.utils.errors import UserError
 
 DataChoice = Callable[[Mapping[str, Any]], type[DataModule]]
@@ -55,13 +55,9 @@ def given_data(args: Sequence[str]) -> dict[str, Any]:
         value = value if is_joined else following
         if flag in ("--config", "-c"):
             config = yaml_mapping(value)
-            given |= _section(config.get("data")) or _section(_section(config.get(str(command))).get("data"))
+            given |= as_mapping(config.get("data")) or as_mapping(as_mapping(config.get(str(command))).get("data"))
         elif flag == "--data":
             given |= yaml_mapping(value)
         elif flag.startswith("--data."):
             given[flag.removeprefix("--data.")] = yaml_value(value)
     return given
-
-
-def _section(value: object) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}

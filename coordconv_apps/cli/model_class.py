@@ -28,7 +28,7 @@ from coordconv_apps.runs.folder import find_checkpoint
 from coordconv_apps.training.checkpoints import RunState
 from coordconv_apps.training.task import Task
 from coordconv_apps.utils.argument_checks import given_path
-from coordconv_apps.utils.config_files import find_config, yaml_mapping, yaml_value
+from coordconv_apps.utils.config_files import as_mapping, find_config, yaml_mapping, yaml_value
 from coordconv_apps.utils.distributed import is_main_process
 from coordconv_apps.utils.errors import UserError
 
@@ -58,7 +58,11 @@ def preview(
         raise UserError(f"--model=: must be a task class; choose from {', '.join(choices(base, default))}")
     flags.config = [find_config(value, package) for value in flags.config]
     before, _ = _parse_known(args[:command])
-    configs = [(path, yaml_mapping(path).get(args[command]) or {}) for path in (before.config if before else ())]
+    configs: list[tuple[str, dict[str, Any]]] = []
+    for path in before.config if before else ():  # of several commands
+        shared = yaml_mapping(path)
+        _check_sections(path, shared, args[command])
+        configs.append((path, as_mapping(shared.get(args[command]))))
     configs += [(path, yaml_mapping(path)) for path in flags.config]
     settings: dict[str, Any] = {}
     for _, config in configs:
@@ -84,7 +88,7 @@ def preview(
         task_class = saved
     _report_ignored(models + flag_models, task_class)
     for path, config in configs:
-        _check_sections(path, config)
+        _check_sections(path, config, "data", "trainer")
     _check_nulls(models + flag_models, task_class)
     sections = [f"--config={path}" for path in flags.config]
     mappings = [value for value, m in zip(flags.model, flag_models, strict=True) if list(m) != ["class_path"]]
@@ -209,12 +213,12 @@ def _model(model: object, config: str = "") -> dict[str, Any]:
     if isinstance(model, str):
         file = Path(config).expanduser().parent / model
         model = yaml_mapping(str(file) if os.path.isfile(file) else model) or {"class_path": model}
-    return model if isinstance(model, dict) else {}
+    return as_mapping(model)
 
 
-def _check_sections(path: str, config: dict[str, Any]) -> None:
+def _check_sections(path: str, config: dict[str, Any], *sections: str) -> None:
     """Raise `UserError` for sections that are numbers or lists and for a seed of null: jsonargparse ignores these."""
-    for key in ("data", "trainer"):
+    for key in sections:
         if not isinstance(value := config.get(key), dict | str | NoneType):
             raise UserError(f"--config={path}: {key}={value}: must be a mapping of arguments")
     if config.get("seed_everything", 0) is None:

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from coordconv_apps.compare.jobs import Job, Plan
+from coordconv_apps.utils.config_files import as_mapping
 
 _ERROR_LINE = re.compile(r"^(error: .*|([A-Za-z_]\w*\.)*[A-Za-z_]\w*(Error|Exception|Interrupt)\b.*)$")
 
@@ -40,8 +41,7 @@ def merged_config(plan: Plan, job: Job) -> dict[str, Any]:
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise ValueError(last_error_line(done.stderr).removeprefix("error: "))
-    config = yaml.safe_load(done.stdout)
-    return config if isinstance(config, dict) else {}
+    return as_mapping(yaml.safe_load(done.stdout))
 
 
 def last_error_line(output: str) -> str:

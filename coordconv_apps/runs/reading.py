@@ -8,6 +8,8 @@ from typing import Any
 
 import yaml
 
+from coordconv_apps.utils.config_files import as_mapping
+
 
 def read_rows(path: Path) -> tuple[list[dict[str, str]], bool]:
     """Return the sound rows of a `metrics.csv`, each without its empty columns, and whether others are damaged.
@@ -57,10 +59,9 @@ def read_curve(folder: Path, metric: str) -> dict[int, float]:
 def read_config(folder: Path) -> dict[str, Any]:
     """Read a run's `config.yaml`; an empty dictionary where there is none that can be read."""
     try:
-        config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+        return as_mapping(yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")))
     except (OSError, ValueError, RecursionError, yaml.YAMLError):  # a UnicodeDecodeError is a ValueError
         return {}
-    return config if isinstance(config, dict) else {}
 
 
 def read_argument(folder: Path, name: str) -> object:

@@ -6,16 +6,16 @@ import json
 from pathlib import Path
 from typing import Any
 
+from coordconv_apps.utils.config_files import as_mapping
 from coordconv_apps.utils.files import atomic_write
 
 
 def read_summary(folder: Path) -> dict[str, Any]:
     """Return the ``summary.json`` in ``folder``; an empty one if it is missing or unreadable."""
     try:
-        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+        return as_mapping(json.loads((folder / "summary.json").read_text(encoding="utf-8")))
     except (OSError, ValueError, RecursionError):
         return {}
-    return summary if isinstance(summary, dict) else {}
 
 
 def write_summary(folder: Path, summary: dict[str, Any]) -> None:

@@ -167,7 +167,12 @@ def yaml_mapping(text: str) -> dict[str, Any]:
         loaded = yaml.safe_load(text)
     except (yaml.YAMLError, OSError, ValueError, RuntimeError):
         return {}
-    return loaded if isinstance(loaded, dict) else {}
+    return as_mapping(loaded)
+
+
+def as_mapping(value: object) -> dict[str, Any]:
+    """Return a value that YAML or JSON has loaded if it is a mapping, else an empty one."""
+    return value if isinstance(value, dict) else {}
 
 
 def yaml_value(text: str) -> Any:  # noqa: ANN401  # any YAML value

@@ -102,6 +102,11 @@ def test_a_mistake_is_one_line(
             assert message in failing(["fit", f"--runs_dir={tmp_path}", f"--config={path}"], capsys)
 
 
+def test_a_section_of_a_command_that_is_no_mapping(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.yaml").write_text("fit: 3")
+    assert "a.yaml: fit=3: must be a mapping of arguments" in failing([f"--config={tmp_path}/a.yaml", "fit"], capsys)
+
+
 def test_help_shows_the_arguments_of_the_chosen_task(capsys: pytest.CaptureFixture[str]) -> None:
     texts = []
     for args in (["fit", "--help"], ["fit", "--help", "--model=ToyHeatmap"]):
