@@ -17,6 +17,7 @@ from coordconv_apps.cli.trainer import SuiteTrainer
 from coordconv_apps.report.page import pages_wanted
 from coordconv_apps.report.run_page import write_run_page
 from coordconv_apps.runs.environment import device_name, package_versions
+from coordconv_apps.runs.folder import find_checkpoint
 from coordconv_apps.runs.lock import RunLock
 from coordconv_apps.runs.summary import read_summary, write_summary
 from coordconv_apps.training.checkpoints import Checkpoints, RunState
@@ -186,9 +187,12 @@ class RunReport:
             return None
         interrupted, best = self.summary["status"] == "interrupted", self.summary["best"]
         name: Literal["best", "last"] = "best" if not interrupted and best and best["metric"] else "last"
-        if not self._checkpoint(name).is_file():
+        checkpoint = self._checkpoint(name)
+        if not checkpoint.is_file():
             return None
-        words = ["python", "-m", self.package, "fit" if interrupted else "test", "--ckpt_path", name]
+        # `best` and `last` are those of the newest run of this name.
+        ckpt_path = name if find_checkpoint(name, self.folder.parent) == checkpoint else str(checkpoint)
+        words = ["python", "-m", self.package, "fit" if interrupted else "test", "--ckpt_path", ckpt_path]
         if self.summary["name"] != "default":
             words += ["--name", self.summary["name"]]
         runs_dir = str(self.folder.parents[2])

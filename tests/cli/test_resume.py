@@ -238,6 +238,14 @@ def test_a_copy_of_a_checkpoint_belongs_to_no_run(tmp_path: Path, capsys: pytest
     assert read_summary(run)["status"] == "interrupted"
 
 
+def test_the_next_command_is_about_this_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    older = fit(tmp_path, "--trainer.max_epochs=1")
+    fit(tmp_path, "--trainer.max_epochs=1")
+    assert f" test --ckpt_path best --runs_dir {tmp_path}" in capsys.readouterr().out
+    fit(tmp_path, f"--ckpt_path={older}/checkpoints/last.ckpt", "--trainer.max_epochs=2")
+    assert f" test --ckpt_path {older}/checkpoints/best.ckpt --runs_dir {tmp_path}" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("flag", "name"),
     [("--name=2024-05-01", "2024-05-01"), ("--config={trainer: {max_epochs: 1, accelerator: cpu}}", "default")],
