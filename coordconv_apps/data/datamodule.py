@@ -49,6 +49,8 @@ class DataModule(LightningDataModule):
                 raise ValueError(f"data.{name}={value}: must be an integer of at least {least}")
         if num_workers > MAX_WORKERS:
             raise ValueError(f"data.num_workers={num_workers}: must be at most {MAX_WORKERS} on this machine")
+        if seed >= 2**63:
+            raise ValueError(f"data.seed={seed}: must be below 2**63, as torch's generators need it")
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.seed = seed

@@ -268,10 +268,16 @@ def test_evaluation_is_in_order() -> None:
 
 
 @pytest.mark.parametrize(
-    ("argument", "value", "least"), [("batch_size", 0, 1), ("num_workers", -1, 0), ("seed", -1, 0)]
+    ("argument", "value", "allowed"),
+    [
+        ("batch_size", 0, "an integer of at least 1"),
+        ("num_workers", -1, "an integer of at least 0"),
+        ("seed", -1, "an integer of at least 0"),
+        ("seed", 2**64, r"below 2\*\*63"),
+    ],
 )
-def test_impossible_arguments(argument: str, value: int, least: int) -> None:
-    with pytest.raises(ValueError, match=f"data.{argument}={value}: must be an integer of at least {least}"):
+def test_impossible_arguments(argument: str, value: int, allowed: str) -> None:
+    with pytest.raises(ValueError, match=f"data.{argument}={value}: must be {allowed}"):
         DataModule(**{argument: value})
 
 
