@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import shlex
+import shutil
 import time
 import traceback
 from pathlib import Path
@@ -27,7 +28,7 @@ from coordconv_apps.training.task import Task
 from coordconv_apps.training.trainer_access import complete_epochs
 from coordconv_apps.utils.distributed import is_main_process
 from coordconv_apps.utils.errors import debugging, one_line
-from coordconv_apps.utils.files import remove_folders
+from coordconv_apps.utils.files import remove_empty_folders
 from coordconv_apps.utils.tables import beside_real_data, table
 
 Status = Literal["running", "finished", "interrupted", "failed"]
@@ -102,7 +103,8 @@ class RunReport:
     def discard(self) -> None:
         """Remove the folder of a command that was refused before training or evaluation began, if it is a new one."""
         if self.created and is_main_process():
-            remove_folders(self.created)
+            shutil.rmtree(self.created[0], ignore_errors=True)
+            remove_empty_folders(self.created[1:])
 
     def add(self, metrics: dict[str, float]) -> None:
         """Add metrics that were not logged to the trainer."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 from coordconv_apps.compare.extension import Extension
 from coordconv_apps.compare.gather import curves_by_name, final_values, headline_of, pictures_by_arm
@@ -21,7 +21,7 @@ from coordconv_apps.compare.verdict import verdict
 from coordconv_apps.report.configuration import differences
 from coordconv_apps.report.curves import worth_drawing
 from coordconv_apps.report.page import MEANING, PAGE, curve_chart, final_chart, write_page
-from coordconv_apps.report.pictures import MOST_PICTURES, Embedded, Panel, embed, side_by_side
+from coordconv_apps.report.pictures import MOST_PICTURES, Embedded, embed, side_by_side
 from coordconv_apps.runs.reading import read_config
 from coordconv_apps.runs.summary import read_summary
 
@@ -46,22 +46,6 @@ DESIGN = "Each arm was trained and tested with the same seeds; the arms differ o
 BASELINE = "The arm none is another network, the baseline of the paper: model.baseline={}."
 
 
-class PageSection(NamedTuple):
-    """The results of one value of `--over`, or all of them."""
-
-    heading: str
-    verdict: list[str]
-    table: list[list[str]]
-    note: list[str]
-    large: list[str]  # the headline metric, of the validation and of the test
-    charts: list[str]
-    more_curves: list[str]
-    final: bool  # whether there is a chart of the test
-    panels: list[Panel]
-    omitted: list[str]
-    pictures_note: str
-
-
 def write_comparison_page(
     out: Path, title: str, command: str, results: Sequence[Result], extension: Extension, over: str | None
 ) -> Path:
@@ -82,7 +66,7 @@ def write_comparison_page(
         "facts": _facts(results, over),
         "overview": [] if over is None else overview_cells(results, over),
         "notes": extension.notes,
-        "figures": _figures(extension, {panel.name for section in shown for panel in section.panels}),
+        "figures": _figures(extension, {panel.name for section in shown for panel in section["panels"]}),
         "curves_note": CURVES_NOTE + (SEEDS_NOTE if len({result.job.seed for result in results}) > 1 else ""),
         "arms": arms,
         "differences": [["argument", *configs], *rows],
@@ -103,7 +87,8 @@ def write_comparison_page(
     return path
 
 
-def _section(part: Section, place: str, over: str | None) -> PageSection:
+def _section(part: Section, place: str, over: str | None) -> dict[str, Any]:
+    """Return what the page shows of one value of `--over`, or of all results, by the names in the template."""
     curves, headline = curves_by_name(part.results), headline_of(part.results)
     ordered = worth_drawing({name: list(chain(*of_arms.values())) for name, of_arms in curves.items()}, headline)
     most = MOST_CHARTS if over is None else MOST_CHARTS_OF_VALUE
@@ -113,19 +98,20 @@ def _section(part: Section, place: str, over: str | None) -> PageSection:
     seed, pictures = pictures_by_arm(part.results)
     panels, omitted = side_by_side(pictures, MOST_PICTURES if over is None else MOST_PICTURES_OF_VALUE)
     large = 1 if ordered[:1] == [headline] else 0
-    return PageSection(
-        heading=part.heading,
-        verdict=verdict(part.results),
-        table=[["metric", *row[1:]] if i == 0 else row for i, row in enumerate(metric_cells(part.results, part.rows))],
-        note=table_note(part.results).splitlines(),
-        large=[*charts[:large], *final],
-        charts=charts[large:],
-        more_curves=ordered[most:],
-        final=bool(final),
-        panels=panels,
-        omitted=omitted,
-        pictures_note=f"From seed {seed}; drawn by the test, or by the training where the test draws none.",
-    )
+    header, *rows = metric_cells(part.results, part.rows)
+    return {
+        "heading": part.heading,
+        "verdict": verdict(part.results),
+        "table": [["metric", *header[1:]], *rows],
+        "note": table_note(part.results).splitlines(),
+        "large": [*charts[:large], *final],  # the headline metric, of the validation and of the test
+        "charts": charts[large:],
+        "more_curves": ordered[most:],
+        "final": final,
+        "panels": panels,
+        "omitted": omitted,
+        "pictures_note": f"From seed {seed}; drawn by the test, or by the training where the test draws none.",
+    }
 
 
 def _figures(extension: Extension, shown: set[str]) -> list[tuple[str, Embedded]]:

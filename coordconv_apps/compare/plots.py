@@ -33,10 +33,13 @@ def plot_results(results: Sequence[Result], title: str = "") -> bytes:
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-    finished = [result for result in results if not result.error]
     curves, headline = curves_by_name(results), headline_of(results)
     changing = worth_drawing({name: list(chain(*of_arms.values())) for name, of_arms in curves.items()}, headline)
-    others = _others([name for name in changing if name != headline])
+    others = [
+        name
+        for start, most in OTHERS.items()
+        for name in [each for each in changing if each.startswith(start) and each != headline][:most]
+    ]
     pictures = _first_pictures(results)
     heights = [4.0, *([2.4] if others else []), *([_picture_height(pictures)] if pictures else [])]
     figure = Figure(figsize=(WIDTH, sum(heights)), layout="constrained")
@@ -49,20 +52,15 @@ def plot_results(results: Sequence[Result], title: str = "") -> bytes:
             draw_curves(axes, curves[name], name)
     if pictures:
         _show_pictures(next(rows), pictures)
-    counts = {arm: sum(result.job.arm == arm for result in finished) for arm in arms_of(results)}
-    handles = [Line2D([], [], color=ARM_COLOURS[arm], linewidth=2.2, label=_label(arm, n)) for arm, n in counts.items()]
+    handles = []
+    for arm in arms_of(results):
+        count = sum(result.job.arm == arm for result in results if not result.error)
+        label = f"{arm} ({count} seed{'' if count == 1 else 's'})"
+        handles.append(Line2D([], [], color=ARM_COLOURS[arm], linewidth=2.2, label=label))
     figure.legend(handles=handles, loc="outside upper left", ncols=len(handles), frameon=False)
     if title:
         figure.suptitle(title, parse_math=False)
     return as_png(figure)
-
-
-def _others(names: Sequence[str]) -> list[str]:
-    return [name for start, most in OTHERS.items() for name in [n for n in names if n.startswith(start)][:most]]
-
-
-def _label(arm: str, count: int) -> str:
-    return f"{arm} ({count} seed{'' if count == 1 else 's'})"
 
 
 def _first_pictures(results: Sequence[Result]) -> dict[str, Image.Image]:

@@ -145,7 +145,9 @@ def list_files(folder: Path, argument: str) -> FolderFiles:
         entered.add(real)
         if time.monotonic() > report_at:
             report_at = time.monotonic() + REPORT_EVERY
-            _report_listing(argument, folder, len(found.images) + len(found.others))
+            if is_first_here():  # the folder may be a wrong one, such as the root of the file system
+                number = len(found.images) + len(found.others)
+                print(f"{argument}={str(folder)!r}: listing its files, {number:,} so far", file=sys.stderr, flush=True)
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
         relative = os.path.relpath(place, folder)
         prefix = "" if relative == os.curdir else relative + os.sep
@@ -156,12 +158,6 @@ def list_files(folder: Path, argument: str) -> FolderFiles:
         others = f", only {abbreviate_names(sorted(found.others))}" if found.others else ""
         raise ValueError(f"{argument}={str(folder)!r}: no images there in a format that Pillow reads{others}")
     return FolderFiles(sorted(found.images), sorted(found.others))
-
-
-def _report_listing(argument: str, folder: Path, number: int) -> None:
-    """Print that a folder is still being listed: it may be a wrong one, such as the root of the file system."""
-    if is_first_here():
-        print(f"{argument}={str(folder)!r}: listing its files, {number:,} so far", file=sys.stderr, flush=True)
 
 
 def describe_others(folder: Path, argument: str, files: FolderFiles) -> str:

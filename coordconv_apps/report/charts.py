@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from coordconv_apps.report.curves import Curve, mean_curve, thinned
@@ -26,6 +26,8 @@ def draw_curves(axes: Axes, by_arm: Mapping[str, Sequence[Curve]], name: str = "
 
     Runs that logged by another unit than the first one's are left out.
     """
+    from matplotlib.ticker import MaxNLocator
+
     unit = next((curve.unit for curves in by_arm.values() for curve in curves), "epoch")
     shown = []
     for arm, curves in by_arm.items():
@@ -45,30 +47,20 @@ def draw_curves(axes: Axes, by_arm: Mapping[str, Sequence[Curve]], name: str = "
     if not shown:
         axes.text(0.5, 0.5, "no run logged a validation", ha="center", va="center", transform=axes.transAxes)
         return
-    _scale(axes, [value for curve in shown for value in curve.y])
-    _whole_numbers(axes, {x for curve in shown for x in curve.x})
+    values = [value for curve in shown for value in curve.y]
+    if min(values) > 0 and max(values) > LOG_RATIO * min(values):
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    places = {x for curve in shown for x in curve.x}
+    if len(places) == 1:  # otherwise the axis shows a small part of an epoch
+        axes.set_xlim(min(places) - 1, max(places) + 1)
 
 
 def _line(axes: Axes, curve: Curve, colour: str, width: float, alpha: float) -> None:
     curve = thinned(curve)
     marker = "o" if len(curve.x) <= FEW_POINTS else ""
     axes.plot(curve.x, curve.y, color=colour, linewidth=width, alpha=alpha, marker=marker, markersize=2.5 + width / 2)
-
-
-def _scale(axes: Axes, values: Sequence[float]) -> None:
-    """Choose a logarithmic axis for positive values of several orders of magnitude."""
-    if min(values) > 0 and max(values) > LOG_RATIO * min(values):
-        axes.set_yscale("log")
-        axes.yaxis.set_major_formatter("{x:g}")
-
-
-def _whole_numbers(axes: Axes, places: Set[float]) -> None:
-    from matplotlib.ticker import MaxNLocator
-
-    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    if len(places) == 1:  # otherwise the axis shows a small part of an epoch
-        (place,) = places
-        axes.set_xlim(place - 1, place + 1)
 
 
 def draw_final(axes: Axes, by_arm: Mapping[str, Mapping[int, float]], name: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,4 @@ def _finite(value: Any) -> Any:  # noqa: ANN401  # any JSON value
         return {k: _finite(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [_finite(v) for v in value]
-    if isinstance(value, float) and value - value != 0:
-        return None
-    return value
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -88,12 +88,6 @@ def absent_folders(path: Path) -> list[Path]:
     return [folder for folder in (path, *path.parents) if not folder.exists()]
 
 
-def remove_folders(folders: Sequence[Path]) -> None:
-    """Remove the first folder with all that is in it, and then the others while they are empty."""
-    shutil.rmtree(folders[0], ignore_errors=True)
-    remove_empty_folders(folders[1:])
-
-
 def remove_empty_folders(folders: Sequence[Path]) -> None:
     """Remove folders that exist and are empty, the deepest first."""
     for folder in folders:
