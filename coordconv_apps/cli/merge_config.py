@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import zipfile
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -42,30 +43,36 @@ def read_run_state(path: Path) -> RunState:
         if "run" in checkpoint:
             state: RunState = checkpoint["run"]
             state.setdefault("steps", checkpoint["global_step"])  # which older ones lack
-            _check_run_state(state)
-            return state
-        saved = checkpoint.get("hyper_parameters", {})
-        model = {"init_args": {k: v for k, v in saved.items() if not k.startswith("_")}}
-        if "_class_path" in saved:  # saved by LightningCLI
-            model["class_path"] = saved["_class_path"]
-        return RunState(
-            place=None,
-            epochs=checkpoint["epoch"],
-            steps=checkpoint["global_step"],
-            log_step=-1,
-            metrics={},
-            best=None,
-            config={"model": model},
-        )
+        else:
+            state = _state_of_other_program(checkpoint)
+        _check_run_state(state)
+        return state
     except UserError:
         raise
     except Exception as error:  # other files raise errors of many kinds
         raise UserError(f"--ckpt_path={path}: not a readable checkpoint") from error
 
 
+def _state_of_other_program(checkpoint: dict[str, Any]) -> RunState:
+    saved = checkpoint.get("hyper_parameters", {})
+    model = {"init_args": {k: v for k, v in saved.items() if not k.startswith("_")}}
+    if "_class_path" in saved:  # saved by LightningCLI
+        model["class_path"] = saved["_class_path"]
+    return RunState(
+        place=None,
+        epochs=checkpoint["epoch"],
+        steps=checkpoint["global_step"],
+        log_step=-1,
+        metrics={},
+        best=None,
+        config={"model": model},
+    )
+
+
 def _check_run_state(state: RunState) -> None:
     """Raise an error, which `read_run_state` replaces by its own, if a part of a state has a wrong type."""
     config = state["config"]
+    json.dumps(config, default=str, skipkeys=True)  # raises an error if it contains itself
     if not all(isinstance(config.get(section), dict | NoneType) for section in ("model", "data", "trainer")):
         raise TypeError("a section of the config is no dictionary")
     if not isinstance(config["model"].get("init_args", {}), dict):

@@ -18,6 +18,10 @@ _HOLDERS = ("state_dict", "model_state_dict", "model")
 """Keys of the state dict in checkpoints of Lightning, tutorials, and torchvision's training scripts."""
 
 
+_MAX_DEPTH = 4
+"""State dicts may be so many levels below; a damaged file may contain itself."""
+
+
 def read_state(path: Path, argument: str) -> State:
     """Read the state dict in a file that is one, or a checkpoint that contains one.
 
@@ -41,8 +45,9 @@ def read_state(path: Path, argument: str) -> State:
         raise
     except Exception as error:  # damaged files raise errors of many kinds
         raise ValueError(f"{where}: must be a file of weights; this one cannot be read") from error
-    while isinstance(content, dict) and (key := next((k for k in _HOLDERS if isinstance(content.get(k), dict)), None)):
-        content = content[key]
+    for _ in range(_MAX_DEPTH):
+        if isinstance(content, dict):
+            content = next((content[key] for key in _HOLDERS if isinstance(content.get(key), dict)), content)
     items = content.items() if isinstance(content, dict) else ()
     state = {str(name): value for name, value in items if isinstance(value, Tensor)}
     if not state:

@@ -15,6 +15,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,6 +28,7 @@ from coordconv_apps.runs.folder import find_checkpoint
 from coordconv_apps.runs.summary import read_summary
 from coordconv_apps.utils.config_files import shipped_configs
 from coordconv_apps.utils.errors import is_user_error, one_line
+from coordconv_apps.utils.weight_files import read_state
 from detection.idx_files import read_idx
 from rl.policy_files import export_safe, load_safe
 from tests.data.damage import damaged, special_files
@@ -132,6 +134,8 @@ def test_checkpoints(tmp_path: Path) -> None:
     content = (tmp_path / "runs/toy/default/version_0/checkpoints/last.ckpt").read_bytes()
     whole = torch.load(io.BytesIO(content), weights_only=True)
     run = whole["run"]
+    circle: dict[str, Any] = {}
+    circle["model"] = circle
     versions = damaged(content) | {
         "list": saved([1, 2]),
         "number": saved(3),
@@ -141,6 +145,7 @@ def test_checkpoints(tmp_path: Path) -> None:
         "bare": saved({**whole, "run": {}}),
         "config": saved({**whole, "run": {**run, "config": 3}}),
         "model": saved({**whole, "run": {**run, "config": {"model": [1]}}}),
+        "circle": saved({**whole, "run": {**run, "config": circle}}),
         "epochs": saved({**whole, "run": {**run, "epochs": "many"}}),
         "bomb": squeezed(saved({**whole, "bomb": torch.zeros(2**24)})),
         "zip": squeezed(content),
@@ -151,6 +156,14 @@ def test_checkpoints(tmp_path: Path) -> None:
         assert set(state) >= {"epochs", "steps", "config"}
 
     check(tmp_path, ".ckpt", versions, read, ("twice", "flip"))
+
+
+def test_weights_that_contain_themselves(tmp_path: Path) -> None:
+    circle: dict[str, Any] = {}
+    circle["state_dict"] = circle
+    torch.save(circle, tmp_path / "a.pt")
+    with pytest.raises(ValueError, match=r"^model\.weights='.*a\.pt': must hold a state dict$"):
+        read_state(tmp_path / "a.pt", "model.weights")
 
 
 # ----------------------------------------------------------------------- policies
