@@ -82,7 +82,13 @@ def run(
         status = 0
     except Interrupted as signal:
         interrupts.ignore()
-        report.finish("interrupted", signal)
+        try:
+            report.finish("interrupted", signal)
+        except OSError as error:
+            if output_failed(error):  # as in `... | tee log`, where Ctrl-C ends both
+                discard_output()
+            elif is_first_here():
+                print(f"error: {one_line(as_storage_error(error, report.folder) or error)}", file=sys.stderr)
         if report.folder is None:  # it has not begun
             report.discard()
         # Lightning kills the first process if one that it started exits with a status other than 0.

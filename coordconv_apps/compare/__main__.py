@@ -59,7 +59,11 @@ def compare(settings: Settings) -> int:
             failures = run_jobs(plan, left, environments, lock, stop)
         if stop:
             done = sum(not plan.stages(job) for job in settings.jobs)
-            print(f"interrupted: {done} of {len(settings.jobs)} runs finished; the same command resumes them")
+            line = f"interrupted: {done} of {len(settings.jobs)} runs finished; the same command resumes them"
+            try:
+                print(line, flush=True)
+            except OSError:  # as in `... | tee log`, where Ctrl-C ends both
+                discard_output()
             return 128 + stop[-1]
         results = [collect(plan, job, failures.get(job, "")) for job in settings.jobs]
         complete = _show(settings, results)

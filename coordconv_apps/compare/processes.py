@@ -149,7 +149,8 @@ class JobRunner:
         for process in running.values():
             process.terminate()  # it alone: its data-loader workers must live until it has finished its batch
         names = ", ".join(job.name for job in running)
-        self._progress.say(f"stopping {names}: waiting for their checkpoints (once more kills them)")
+        with contextlib.suppress(OSError):  # such as an output that nobody reads any more
+            self._progress.say(f"stopping {names}: waiting for their checkpoints (once more kills them)")
         deadline = time.monotonic() + GRACE_SECONDS
         while any(process.poll() is None for process in running.values()):
             if len(stop) > signals or time.monotonic() > deadline:

@@ -198,3 +198,24 @@ def test_no_space_for_temporary_files_is_needed(
         tempfile.mkstemp()
     more = ["--trainer.max_epochs=2"] if command == "fit" else []
     main([*command.split(), f"--runs_dir={runs}", "--ckpt_path=last", *more])
+
+
+@pytest.mark.parametrize("failing", ["write_summary", "RunReport._print"])
+def test_an_interruption_whose_report_cannot_be_written(
+    failing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    end, output = os.pipe()
+    os.close(end)
+    with open(output, "w") as closed:  # as that of `... | tee log`, where Ctrl-C ends both
+        later = iter([None])  # only the first summary can be written
+        if failing == "write_summary":
+            monkeypatch.setattr(run_report, failing, lambda *_: next(later, True) and _raise(full()))
+        else:
+            monkeypatch.setattr(run_report.RunReport, "_print", lambda *_: print("end", file=closed, flush=True))
+        with pytest.raises(SystemExit) as stopped:
+            main(["fit", f"--runs_dir={tmp_path}", "--trainer.max_epochs=1", "--model.trouble=SIGINT@train3"])
+        with suppress(OSError):
+            closed.close()
+    assert stopped.value.code == 130
+    error = f"error: a file in {tmp_path}/toy/default/version_0: {FULL}\n"
+    assert capsys.readouterr().err == (error if failing == "write_summary" else "")

@@ -43,6 +43,18 @@ def test_an_output_that_nobody_reads_any_more_ends_the_comparison(comparison: Co
     assert process.wait(timeout=60) == 3
 
 
+def test_an_interruption_whose_output_nobody_reads_any_more(comparison: Comparison) -> None:
+    process = start(comparison, "--model.delay=0.5", "--trainer.max_epochs=1")
+    assert process.stdout is not None
+    assert process.stderr is not None
+    with process.stdout:
+        assert [process.stdout.readline()[:7] for _ in range(2)] == ["2 runs ", "started"]
+    process.send_signal(signal.SIGINT)  # as in `... | tee log`, where Ctrl-C ends both
+    with process.stderr:
+        assert process.stderr.read() == ""
+    assert process.wait(timeout=60) == 130
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_comparison_goes_on(
     comparison: Comparison, number: signal.Signals, capsys: pytest.CaptureFixture[str]
