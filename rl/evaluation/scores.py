@@ -5,10 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from rl.envs.catch import BALLS, BEST_SCORE, PADDLE, RANDOM_SCORE
-from rl.envs.emulator import available_settings
 from rl.envs.game_options import DEFAULTS, GameOptions
 from rl.envs.games import find_kind
-from rl.envs.roms import find_game
 
 
 class Reference(NamedTuple):
@@ -100,6 +98,9 @@ def reference_scores(game: str, options: GameOptions = DEFAULTS) -> Reference | 
     if kind == "catch" and (options.balls, options.paddle) == (BALLS, PADDLE):
         return Reference(RANDOM_SCORE, BEST_SCORE)
     if kind == "atari":
+        from rl.envs.emulator import available_settings  # here: the help of a command does without ale-py
+        from rl.envs.roms import find_game
+
         name = find_game(game)
         if all(value == available_settings(name)[setting][0] for setting, value in options.arguments.items()):
             return ATARI_SCORES.get(name)
