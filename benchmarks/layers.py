@@ -163,7 +163,7 @@ def make_window_steps(
 def in_windows(
     networks: Mapping[str, nn.Module], steps: Mapping[str, Callable[[], None]], images: Tensor, places: Tensor
 ) -> dict[str, Callable[[], None]]:
-    """Return the steps of networks with those of `WINDOWS` in windows, set anew each time, of images 4 times as large.
+    """Return the steps, those of `WINDOWS` in a window of images 4 times as large, which each step sets anew.
 
     Args:
         networks: Networks by name.

@@ -33,7 +33,7 @@ class CocoImages(ImageFiles):
         self.annotations = annotations
 
     def decode(self, index: int) -> Tensor:
-        """Read an image as stored, as COCO's tools do, or as a camera turned it, if its annotations are of that."""
+        """Read an image in its annotations' size: as stored, as COCO's tools do, or turned as its camera noted."""
         path, wanted = self.path(index), tuple(self.annotations.sizes[index].tolist())
         stored = _read_as_stored(path)
         if stored.shape[1:] == wanted:

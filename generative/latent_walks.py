@@ -59,7 +59,8 @@ def walk_latents(latents: Tensor, axes: Tensor, steps: int = STEPS, reach: float
     if steps < 2:
         raise ValueError(f"steps={steps}: must be an integer of at least 2")
     points = latents[:, None].repeat(1, steps, 1)
-    points[torch.arange(len(axes)), :, axes] = torch.linspace(-reach, reach, steps, dtype=latents.dtype)
+    along = torch.linspace(-reach, reach, steps, dtype=latents.dtype, device=latents.device)
+    points[torch.arange(len(axes)), :, axes] = along
     return points
 
 
@@ -98,7 +99,7 @@ def measure_walks(
     same = neighbours & (shapes[:, 1:] == shapes[:, :-1]).all(-1)
     moved = same[..., None] & (moves <= MAX_STEP * radius)
     return WalkMeasurements(
-        axes=axes,
+        axes=axes.cpu(),
         distance=moves.sum(1),
         displacement=(path[:, -1] - path[:, 0]).norm(dim=-1),
         longest=moves.amax(1),

@@ -9,7 +9,7 @@ from typing import Any
 
 from coordconv_apps.compare.jobs import Plan
 from coordconv_apps.report.configuration import arguments, differences
-from coordconv_apps.utils.config_files import yaml_mapping
+from coordconv_apps.utils.config_files import as_mapping, yaml_mapping
 from coordconv_apps.utils.errors import abbreviate_names, one_line
 from coordconv_apps.utils.files import atomic_write, try_lock
 
@@ -73,8 +73,8 @@ def _delete_runs(out: Path) -> None:
 
 
 def _mismatch(key: str, found: Any, wanted: Any) -> str:  # noqa: ANN401  # any JSON value
-    if key == "config" and found and wanted:
-        rows = differences({"there": found, "here": wanted})
+    if key == "config":
+        rows = differences({"there": as_mapping(found), "here": wanted})
         return abbreviate_names(
             [f"{name} {there or 'unset'} there, {here or 'unset'} here" for name, there, here in rows]
         )

@@ -12,8 +12,8 @@ from coordconv_apps.utils.statistics import MIN_RUNS, paired_difference
 def verdict(results: Sequence[Result]) -> list[str]:
     """Return a sentence or two about each arm but the first: its difference from the first arm, and what it shows.
 
-    They are about the headline metric in the test, or else the first metric, of which it is not known whether large
-    values are good. There are none if the first arm has no value of it.
+    They are about the headline metric in the test. If the test does not log it, they are about the first test metric,
+    and say of no arm that it is better. There are none if the first arm has no value of the metric.
     """
     name = headline_metric(results)
     mode = next((result.mode for result in results if not result.error and result.test_headline == name), None)

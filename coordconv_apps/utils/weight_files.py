@@ -17,9 +17,8 @@ State = dict[str, Tensor]
 _HOLDERS = ("state_dict", "model_state_dict", "model")
 """Keys of the state dict in checkpoints of Lightning, tutorials, and torchvision's training scripts."""
 
-
 _MAX_DEPTH = 4
-"""State dicts may be so many levels below; a damaged file may contain itself."""
+"""Largest number of such keys above the state dict; a damaged file may contain itself."""
 
 
 def read_state(path: Path, argument: str) -> State:

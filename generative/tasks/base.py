@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
+from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -295,7 +296,7 @@ class GenerativeTask(EvaluatedTask[ImageBatch, Metrics], ABC):
 
     def export_module(self) -> nn.Module:
         """Return the generator: latents ``(B, latent_size)`` in, images ``(B, 3, H, W)`` in [-1, 1] out."""
-        return nn.Sequential(self._image_network("generator"), nn.Tanh())
+        return nn.Sequential(OrderedDict(generator=self._image_network("generator"), tanh=nn.Tanh()))
 
     def export_interface(self) -> ExportInterface:
         """Name and describe the tensors of `export_module`."""

@@ -32,7 +32,7 @@ MAX_BYTES = 2_000_000
 """Largest size of a GIF."""
 
 MAX_STEPS = 30_000
-"""Largest number of steps of a film where nothing else is asked for. Atari games are cut off before."""
+"""Default of the largest number of steps in a film. Atari games are cut off before."""
 
 _WIDTH = 256
 """Frames are enlarged by the integer factor that brings them nearest to this width, in pixels."""

@@ -73,6 +73,9 @@ def test_another_command_line_in_the_same_folder_is_refused(
     comparison.config.write_text("trainer:\n  max_epochs: 30\n")
     assert comparison.run("--arms", "none", "--trainer.max_epochs=2") == 2
     assert "(trainer.max_epochs 3 there, 30 here)" in capsys.readouterr().err
+    comparison.config.write_text("")
+    assert comparison.run("--arms", "none", "--trainer.max_epochs=2") == 2
+    assert "(trainer.max_epochs 3 there, unset here)" in capsys.readouterr().err
     assert len(comparison.calls()) == 2
 
     keep = comparison.out / "my notes.txt"

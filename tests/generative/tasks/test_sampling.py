@@ -56,7 +56,9 @@ def test_the_average_follows_its_formula(tmp_path: Path, method: type[Generative
     expected = functional_call(one.generator.eval(), state, latents).tanh()
     torch.testing.assert_close(one.sample(latents), expected, rtol=1e-4, atol=1e-5)
     assert (one.sample(latents) - one.generator(latents).tanh()).abs().max() > 1e-4, "not those of the last weights"
-    torch.testing.assert_close(one.export_module()(latents), expected, rtol=1e-4, atol=1e-5)
+    module = one.export_module()
+    torch.testing.assert_close(module(latents), expected, rtol=1e-4, atol=1e-5)
+    assert {name.partition(".")[0] for name in module.state_dict()} == {"generator"}  # in files of weights
 
 
 def test_images_are_those_of_the_last_weights_without_an_average(tmp_path: Path) -> None:
