@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from coordconv_apps.utils.plotting import new_figure
 from rl.evaluation.films import image_keys, newest_frame
 from rl.evaluation.play import required_policy
 from rl.evaluation.saliency import Method, saliency
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from rl.evaluation.play import Player
 
-_DPI = 110
+_TITLE_SIZE = 13
 
 
 def draw_saliency(
@@ -36,8 +37,6 @@ def draw_saliency(
         method: The measure.
         key: Key of the image in a dict. None: its first image.
     """
-    from matplotlib.figure import Figure  # slow to import
-
     space: Any = required_policy(next(iter(players.values()))).observation_space
     key = image_keys(space)[0] if key is None else key
     rows = []
@@ -47,9 +46,8 @@ def draw_saliency(
     count = len(found.value)
     images, box = (observations, space) if key is None else (observations[key], space[key])
     frames = [newest_frame(images[place], box) for place in range(count)]
-    figure = Figure(figsize=(1.8 * max(count, 3), 1.9 * (len(rows) + 1) + 0.4), dpi=_DPI, layout="constrained")
-    measure = {"blur": "change when blurred", "gradient": "gradient of the pixels"}
-    figure.suptitle(f"Saliency: {measure[method]}", fontsize=13)
+    measure = {"blur": "change when blurred", "gradient": "gradient of the pixels"}[method]
+    figure = new_figure(f"Saliency: {measure}", 1.8 * max(count, 3), 1.9 * (len(rows) + 1) + 0.4, _TITLE_SIZE)
     grid = figure.subplots(len(rows) + 1, count, squeeze=False)
     for axes, frame in zip(grid[0], frames, strict=True):
         axes.imshow(frame, interpolation="nearest")
@@ -67,12 +65,9 @@ def draw_saliency(
 
 def draw_coordinate_maps(maps: NDArray[np.float32]) -> Figure:
     """Draw the `coordinate_maps` of a layer, one for each filter, all on one scale."""
-    from matplotlib.figure import Figure
-
     columns = min(8, len(maps))
     rows = -(-len(maps) // columns)
-    figure = Figure(figsize=(1.3 * columns + 1, 1.4 * rows + 0.6), dpi=_DPI, layout="constrained")
-    figure.suptitle("What coordinates add to each filter", fontsize=13)
+    figure = new_figure("What coordinates add to each filter", 1.3 * columns + 1, 1.4 * rows + 0.6, _TITLE_SIZE)
     grid = figure.subplots(rows, columns, squeeze=False)
     largest = float(np.abs(maps).max()) or 1.0
     for number, axes in enumerate(grid.flat):
