@@ -136,7 +136,7 @@ class DataModule(LightningDataModule):
     def find_predict_images(
         self, place: Path | None, on_bad_image: OnBadImage, read_file: Callable[[Path], Tensor] = read_image
     ) -> None:
-        """Set ``predict_files`` to the images that ``data.predict_images`` names, once, and print what is left out.
+        """Set ``predict_files`` to the images that ``data.predict_images`` names and print what is left out.
 
         Raises:
             FileNotFoundError: There is no such folder.
@@ -145,10 +145,9 @@ class DataModule(LightningDataModule):
         argument = "data.predict_images"
         if place is None:
             raise ValueError(f"{argument}=null: predict needs an image, or a folder of images")
-        if self.predict_files is None:
-            self.predict_files, found = open_images(place, argument, on_bad_image, read_file)
-            self._left_out_of_predict = found.left_out
-            self.print_once(found.message)
+        self.predict_files, found = open_images(place, argument, on_bad_image, read_file)
+        self._left_out_of_predict = found.left_out
+        self.print_once(found.message)
 
     def skipped_images(self) -> SkippedImages | None:
         """Return the image files that could not be read so far; None if the data have none, or cannot do without.
