@@ -216,8 +216,8 @@ def test_a_replay_buffer_that_is_too_large_is_reported(tmp_path: Path, monkeypat
     def refuse(*args: object, **options: object) -> None:
         raise MemoryError("Unable to allocate 9 GiB")
 
-    monkeypatch.setattr("rl.tasks.dqn.ReplayBuffer", refuse)
     task = make_task(**SETTINGS, total_timesteps=100)
+    monkeypatch.setattr("stable_baselines3.common.buffers.ReplayBuffer.__init__", refuse)
     with pytest.raises(UserError, match=r"^model.buffer_size=60: must be smaller: Unable to allocate 9 GiB$"):
         train(task, tmp_path)
 
