@@ -30,7 +30,7 @@ def prepare(folder: Path, status: int = 0) -> None:
 
 
 def make(folder: Path, target: str) -> subprocess.CompletedProcess[str]:
-    command = ["make", "--directory", str(folder), "PIP=.venv/bin/pip", target]
+    command = ["make", "--directory", str(folder), "PIP=.venv/bin/pip", "ARGS=", target]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
