@@ -37,7 +37,7 @@ def claim_folder(plan: Plan, fresh: bool) -> None:
     Raises:
         ValueError: The folder holds runs of another command line, or runs that no comparison made.
     """
-    path = plan.out / "comparison.json"
+    path, hint = plan.out / "comparison.json", "choose another --out, or delete its runs with --fresh"
     config = {name: value for file in plan.configs for name, value in arguments(yaml_mapping(str(file))).items()}
     wanted: dict[str, Any] = {"module": plan.module, "config": config, "flags": list(plan.flags)}
     if plan.over is not None:
@@ -48,15 +48,11 @@ def claim_folder(plan: Plan, fresh: bool) -> None:
         try:
             found = dict(json.loads(path.read_text(encoding="utf-8")))
         except (TypeError, ValueError) as error:
-            hint = "choose another --out, or delete its runs with --fresh"
             raise ValueError(f"--out {plan.out}: its comparison.json is damaged; {hint}") from error
         if found != wanted:
             changed = [key for key in (*wanted, *(found.keys() - wanted)) if found.get(key) != wanted.get(key)]
             mismatch = ", ".join(_mismatch(key, found.get(key), wanted.get(key)) for key in changed)
-            raise ValueError(
-                f"--out {plan.out}: holds a comparison of another command line ({mismatch}); "
-                "choose another --out, or delete its runs with --fresh"
-            )
+            raise ValueError(f"--out {plan.out}: holds a comparison of another command line ({mismatch}); {hint}")
     elif (plan.out / "runs").exists():
         raise ValueError(f"--out {plan.out}: holds runs that no comparison made; choose another folder")
     with atomic_write(path) as file:
