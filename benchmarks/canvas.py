@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from jsonargparse.typing import PositiveInt
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a clone, too
@@ -92,8 +93,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Canvases per second, against a loop with PIL.")
     parser.add_argument("--sources", nargs="+", default=["mnist", "uci"], choices=["mnist", "uci"])
     parser.add_argument("--root", default=os.environ.get("COORDCONV_DATA", "data"), help="data root, for MNIST")
-    parser.add_argument("--count", type=int, default=9000, help="canvases drawn at once (by the loop a ninth)")
-    parser.add_argument("--repeats", type=int, default=5, help="the shortest of so many runs counts")
+    parser.add_argument("--count", type=PositiveInt, default=9000, help="canvases drawn at once (by the loop a ninth)")
+    parser.add_argument("--repeats", type=PositiveInt, default=5, help="the shortest of so many runs counts")
     options = parser.parse_args()
     settings = CanvasSettings()
     print(settings)

@@ -33,6 +33,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import yaml
+from jsonargparse.typing import PositiveFloat, PositiveInt
 from PIL import Image
 from torch import Tensor, nn
 
@@ -269,8 +270,10 @@ def main() -> None:
     """Print the tables that the command line asks for."""
     parser = argparse.ArgumentParser(description="Ratios of the classification application, measured in one run.")
     parser.add_argument("--only", choices=list(TABLES), help="print this table alone")
-    parser.add_argument("--effort", type=float, default=1.0, help="how long to measure, 1 is about three minutes")
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of a training")
+    parser.add_argument(
+        "--effort", type=PositiveFloat, default=1.0, help="how long to measure, 1 is about three minutes"
+    )
+    parser.add_argument("--threads", type=PositiveInt, default=os.cpu_count(), help="threads of a training")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     keep_freed_memory()

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+from jsonargparse.typing import PositiveInt
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a clone, too
@@ -153,7 +154,7 @@ def main() -> None:
     parser.add_argument(
         "--plain_seeds", type=int, nargs="+", default=[0], help="seeds of the straightforward one, which is slower"
     )
-    parser.add_argument("--max_epochs", type=int, default=30, help="epochs after which to give up")
+    parser.add_argument("--max_epochs", type=PositiveInt, default=30, help="epochs after which to give up")
     args = parser.parse_args()
     check()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -31,6 +31,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import yaml
+from jsonargparse.typing import PositiveInt
 from lightning.pytorch import Callback, LightningModule, Trainer
 from PIL import Image, ImageDraw
 from torch import Tensor, nn
@@ -261,12 +262,12 @@ def main() -> None:
     """Print the tables that the command line asks for."""
     parser = argparse.ArgumentParser(description="Ratios of the generative application, measured in one run.")
     parser.add_argument("--only", choices=list(TABLES), help="print this table alone")
-    parser.add_argument("--images", type=int, default=50_000, help="images drawn for the table of data")
-    parser.add_argument("--repeats", type=int, default=5, help="the shortest of so many runs counts")
+    parser.add_argument("--images", type=PositiveInt, default=50_000, help="images drawn for the table of data")
+    parser.add_argument("--repeats", type=PositiveInt, default=5, help="the shortest of so many runs counts")
     parser.add_argument("--configs", type=Path, nargs="+", default=CONFIGS, help="configurations to train")
-    parser.add_argument("--steps", type=int, default=60, help="training steps that are timed, in each round")
-    parser.add_argument("--rounds", type=int, default=3, help="times that each arm is timed, in turns")
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of a training")
+    parser.add_argument("--steps", type=PositiveInt, default=60, help="training steps that are timed, in each round")
+    parser.add_argument("--rounds", type=PositiveInt, default=3, help="times that each arm is timed, in turns")
+    parser.add_argument("--threads", type=PositiveInt, default=os.cpu_count(), help="threads of a training")
     parser.add_argument("--clock", choices=list(CLOCKS), default="wall", help="cpu: for one thread on a busy machine")
     parser.add_argument("--accelerator", default="cpu", help="as Lightning's trainer takes it")
     parser.add_argument("--precision", default="32-true", help="as Lightning's trainer takes it")

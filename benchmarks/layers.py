@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+from jsonargparse.typing import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -304,13 +305,11 @@ def main() -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where the layers run")
     parser.add_argument("--compile", action="store_true", help="measure the layers through torch.compile")
     parser.add_argument("--windows", action="store_true", help="measure the layer in windows of a larger image")
-    parser.add_argument("--seconds", type=float, default=1.0, help="time spent on each layer at each shape")
+    parser.add_argument("--seconds", type=PositiveFloat, default=1.0, help="time spent on each layer at each shape")
     indices = range(len(SHAPES))
     parser.add_argument("--shapes", type=int, nargs="+", choices=indices, default=indices, help="shapes to measure")
-    parser.add_argument("--batch", type=int, help="batch size, in place of each shape's own")
+    parser.add_argument("--batch", type=PositiveInt, help="batch size, in place of each shape's own")
     args = parser.parse_args()
-    if args.batch is not None and args.batch < 1:
-        sys.exit(f"error: --batch={args.batch}: must be at least 1")
     if args.windows and args.compile:
         sys.exit("error: --windows and --compile: choose one of them")
     if args.device == "cuda" and not torch.cuda.is_available():

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from jsonargparse.typing import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torchvision.models import resnet50
 from torchvision.models.detection import fasterrcnn_resnet50_fpn
@@ -112,8 +113,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--windows", action="store_true", help="measure the U-Net in windows of a larger image")
     parser.add_argument("--training", action="store_true", help="measure forward and backward, not evaluation")
-    parser.add_argument("--batch", type=int, default=1, help="batch size")
-    parser.add_argument("--seconds", type=float, default=4.0, help="time spent on each model, at least seven steps")
+    parser.add_argument("--batch", type=PositiveInt, default=1, help="batch size")
+    parser.add_argument(
+        "--seconds", type=PositiveFloat, default=4.0, help="time spent on each model, at least seven steps"
+    )
     args = parser.parse_args()
     if args.batch < 1 + args.training:
         sys.exit(f"error: --batch={args.batch}: must be at least {1 + args.training}")

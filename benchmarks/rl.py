@@ -46,6 +46,7 @@ import torch
 import yaml
 from ale_py.vector_env import AtariVectorEnv
 from gymnasium.spaces import Box, Discrete
+from jsonargparse.typing import PositiveFloat, PositiveInt
 from lightning.pytorch import Callback, LightningModule, Trainer
 from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.callbacks import BaseCallback
@@ -427,13 +428,13 @@ def main() -> None:
     """Print the tables that the command line asks for."""
     parser = argparse.ArgumentParser(description="Ratios of reinforcement learning, measured in one run.")
     parser.add_argument("--only", choices=list(TABLES), help="print this table alone")
-    parser.add_argument("--effort", type=float, default=1.0, help="how long to measure, 1 is about six minutes")
+    parser.add_argument("--effort", type=PositiveFloat, default=1.0, help="how long to measure, 1 is about six minutes")
     parser.add_argument("--games", nargs="+", default=["pong", "breakout"], help="of Atari; the first is trained on")
-    parser.add_argument("--num_envs", type=int, default=8, help="games at once, for the table of environments")
+    parser.add_argument("--num_envs", type=PositiveInt, default=8, help="games at once, for the table of environments")
     parser.add_argument("--algorithms", nargs="+", default=["a2c", "ppo"], choices=["a2c", "ppo"], help="to train with")
-    parser.add_argument("--rounds", type=int, default=7, help="turns of each that is compared")
-    parser.add_argument("--seconds", type=float, default=1.0, help="of a turn, which ends with a whole rollout")
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of a training")
+    parser.add_argument("--rounds", type=PositiveInt, default=7, help="turns of each that is compared")
+    parser.add_argument("--seconds", type=PositiveFloat, default=1.0, help="of a turn, which ends with a whole rollout")
+    parser.add_argument("--threads", type=PositiveInt, default=os.cpu_count(), help="threads of a training")
     parser.add_argument("--accelerator", default="cpu", choices=list(TRAINING_BARS), help="as Lightning's trainer has")
     options = parser.parse_args()
     options.rounds = max(1, round(options.rounds * options.effort))

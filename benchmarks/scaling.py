@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 from gymnasium import spaces
+from jsonargparse.typing import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a clone, too
@@ -62,10 +63,10 @@ def cluster(text: str) -> Cluster:
     >>> cluster("64"), cluster("2x4")
     (Cluster(name='64 GPUs', gpus=64, one_machine=False), Cluster(name='2 x 4 GPUs', gpus=8, one_machine=False))
     """
-    machines, times, each = text.partition("x")
-    if times:
-        return Cluster(f"{machines} x {each} GPUs", int(machines) * int(each), int(machines) == 1)
-    return Cluster(f"{text} GPUs", int(text), int(text) <= GPUS_PER_MACHINE)
+    numbers = [PositiveInt(number) for number in text.split("x", maxsplit=1)]
+    gpus = math.prod(numbers)
+    one_machine = numbers[0] == 1 if len(numbers) == 2 else gpus <= GPUS_PER_MACHINE
+    return Cluster(f"{' x '.join(map(str, numbers))} GPUs", gpus, one_machine)
 
 
 def resnet50() -> nn.Module:
@@ -138,11 +139,13 @@ def main() -> None:
     parser.add_argument(
         "--gpus", type=cluster, nargs="+", default=clusters, help="GPUs in machines of 8, or such as 2x4"
     )
-    parser.add_argument("--inside", type=float, default=200.0, help="GB/s per GPU within a machine (NVLink)")
-    parser.add_argument("--between", type=float, default=25.0, help="GB/s per GPU between machines (200 Gbit/s)")
-    parser.add_argument("--latency", type=float, default=10.0, help="microseconds per doubling of GPUs and bucket")
+    parser.add_argument("--inside", type=PositiveFloat, default=200.0, help="GB/s per GPU within a machine (NVLink)")
+    parser.add_argument(
+        "--between", type=PositiveFloat, default=25.0, help="GB/s per GPU between machines (200 Gbit/s)"
+    )
+    parser.add_argument("--latency", type=NonNegativeFloat, default=10.0, help="µs per doubling of GPUs and bucket")
     steps = [workload.step_ms for workload in WORKLOADS]
-    parser.add_argument("--step_ms", type=float, nargs=len(steps), default=steps, help="milliseconds of each step")
+    parser.add_argument("--step_ms", type=PositiveFloat, nargs=len(steps), default=steps, help="ms of each step")
     args = parser.parse_args()
     network = Network(args.inside * 1e9, args.between * 1e9, args.latency * 1e-6)
     heads = ["on each GPU", "parameters", "MB all-reduced", "step, ms (assumed)", *(each.name for each in args.gpus)]

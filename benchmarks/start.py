@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from jsonargparse.typing import PositiveInt
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a clone, too
 
@@ -120,7 +121,7 @@ def main() -> None:
     """Print the tables that the command line asks for."""
     parser = argparse.ArgumentParser(description="Seconds until something happens.")
     parser.add_argument("--only", choices=list(TITLES), help="print this table alone")
-    parser.add_argument("--repeats", type=int, default=5, help="rounds, whose median is printed")
+    parser.add_argument("--repeats", type=PositiveInt, default=5, help="rounds, whose median is printed")
     options = parser.parse_args()
     threads = os.environ.get("OMP_NUM_THREADS", "all")
     print(f"{device_name(torch.device('cpu'), 1)}, OMP_NUM_THREADS: {threads}, torch {torch.__version__}")

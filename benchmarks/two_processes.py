@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from jsonargparse.typing import PositiveFloat
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a clone, too
 
@@ -97,7 +98,7 @@ def main() -> None:
     """Print one table."""
     parser = argparse.ArgumentParser(description="Samples per second of one process and of two, on a CPU.")
     parser.add_argument("--only", choices=list(WORKLOADS), help="measure this application alone")
-    parser.add_argument("--effort", type=float, default=1.0, help="multiplies the number of steps")
+    parser.add_argument("--effort", type=PositiveFloat, default=1.0, help="multiplies the number of steps")
     options = parser.parse_args()
     print(f"{device_name(torch.device('cpu'), 1)}, one thread per process, torch {torch.__version__}\n")
     heads = ["samples per second", "in each process", "one", "two separate", "efficiency", "two with DDP", "efficiency"]

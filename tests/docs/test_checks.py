@@ -28,6 +28,8 @@ WRONG = {
     "python -m timeit 'a @'": "invalid syntax",
     "python benchmarks/layer.py": "no such file",
     "python benchmarks/layers.py --second 1 2": "benchmarks/layers.py",
+    "python benchmarks/canvas.py --repeats 0": "benchmarks/canvas.py --repeats 0",
+    "python benchmarks/scaling.py --gpus 0": "benchmarks/scaling.py --gpus 0",
     "torchrun --nproc_per_node=2 -m detection fit --config mnist --trainer.num_nodes=1": "--trainer.devices=2",
     "curl https://example.org": "no check for this program",
 }
