@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
 
 from coordconv_apps.data.datamodule import DataModule
@@ -80,7 +81,8 @@ class RLData(DataModule):
         frame_skip: Atari: frames for which an action is held, at most 1000.
         noop_max: Atari: largest random number of no-op steps at the start of a game, at most 10,000.
         repeat_action_probability: Atari: probability that a frame repeats the last action ("sticky actions").
-        num_threads: Atari: number of games that are stepped at the same time; 0 for all of them.
+        num_threads: Atari: number of games that are stepped at the same time; 0 for all of them. Those in a mode
+            (model.arguments) take turns.
         balls: Catch: balls in an episode; null for the game's own number.
         paddle: Catch: width of the paddle in cells; null for the game's own.
         processes: Gymnasium: whether each environment runs in a process of its own, of about 250 MB. Training and
@@ -155,8 +157,8 @@ class RLData(DataModule):
         chosen = GameOptions(**self.options)
         if chosen != DEFAULTS:
             assert self.trainer is not None
-            game: str = cast("Any", self.trainer.lightning_module).game
-            check_kind(game, find_kind(game), chosen)
+            task = cast("Any", self.trainer.lightning_module)
+            check_kind(task.game, find_kind(task.game), replace(chosen, arguments=task.env_options["arguments"]))
         world_size = self._processes()[1]
         if stage == "fit" and self.num_envs % world_size:
             raise ValueError(

@@ -84,3 +84,6 @@ def check_kind(game: str, kind: Kind, options: GameOptions) -> None:
         if kind not in kinds and value != getattr(DEFAULTS, name):
             prefix, games = "model" if name in _OF_THE_TASK else "data", " and ".join(_GAMES[each] for each in kinds)
             raise ValueError(f"{prefix}.{name}={value}: is for {games} only; model.game={game} would ignore it")
+    if kind == "atari" and options.arguments and options.num_threads:
+        mode = f"model.arguments={options.arguments}"
+        raise ValueError(f"data.num_threads={options.num_threads}: must be 0 with {mode}: games in a mode take turns")

@@ -99,3 +99,9 @@ def test_options_of_other_games_are_refused_before_the_training(
 ) -> None:
     with pytest.raises(ValueError, match=f"^{message}"):
         fit(A2C(game="pong", image_size=36), RLData(**options), tmp_path)
+
+
+def test_threads_are_refused_before_the_training_where_games_take_turns(tmp_path: Path) -> None:
+    message = r"^data\.num_threads=2: must be 0 with model\.arguments=\{'mode': 1\}: games in a mode take turns$"
+    with pytest.raises(ValueError, match=message):
+        fit(A2C(game="pong", image_size=36, arguments={"mode": 1}), RLData(num_threads=2), tmp_path)
