@@ -9,6 +9,7 @@ from typing import Any
 
 from coordconv_apps.compare.jobs import Plan
 from coordconv_apps.report.configuration import arguments, differences
+from coordconv_apps.report.page import PAGE
 from coordconv_apps.utils.config_files import as_mapping, yaml_mapping
 from coordconv_apps.utils.errors import abbreviate_names, one_line
 from coordconv_apps.utils.files import atomic_write, try_lock
@@ -32,7 +33,8 @@ def claim_folder(plan: Plan, fresh: bool) -> None:
     """Check that the runs in the folder belong to this command line, and record the command line there.
 
     Arms, seeds, values of `--over` and the number of jobs may change; the application, the arguments in its configs,
-    the flags for it and the argument of `--over` may not. With `fresh`, the runs of an earlier comparison are deleted.
+    the flags for it and the argument of `--over` may not. With `fresh`, an earlier comparison's runs
+    and report are deleted.
 
     Raises:
         ValueError: The folder holds runs of another command line, or runs that no comparison made.
@@ -60,12 +62,15 @@ def claim_folder(plan: Plan, fresh: bool) -> None:
 
 
 def _delete_runs(out: Path) -> None:
-    for folder in (out / "runs", out / "logs"):
-        if folder.exists():
-            try:
-                shutil.rmtree(folder)
-            except OSError as error:  # such as a link to another folder
-                raise ValueError(f"--fresh: {folder} cannot be deleted ({one_line(error)})") from error
+    report = [out / PAGE, *(file for kind in ("md", "csv", "png") for file in out.glob(f"comparison*.{kind}"))]
+    for path in (*report, out / "runs", out / "logs"):  # the report first: it refers to the runs
+        try:
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+        except OSError as error:  # such as a link to another folder
+            raise ValueError(f"--fresh: {path} cannot be deleted ({one_line(error)})") from error
 
 
 def _mismatch(key: str, found: Any, wanted: Any) -> str:  # noqa: ANN401  # any JSON value

@@ -80,9 +80,11 @@ def test_another_command_line_in_the_same_folder_is_refused(
 
     keep = comparison.out / "my notes.txt"
     keep.write_text("not a run")
+    (comparison.out / "comparison-pong.png").touch()  # of an earlier --over
     assert comparison.run("--arms", "none", "--trainer.max_epochs=3", "--fresh") == 0
     assert len(comparison.calls()) == 4
     assert keep.is_file()
+    assert not (comparison.out / "comparison-pong.png").exists()
     assert [p.name for p in (comparison.out / "runs" / "fakeapp" / "none-seed0").iterdir()] == ["version_0"]
 
 
