@@ -15,7 +15,7 @@ def without_collections() -> Iterator[None]:
 
     They create hundreds of thousands of objects that live as long as the process. The collector would traverse them
     repeatedly while their number grows, and again when the process ends, which takes a third of a short command's
-    time (docs/results.md). If torch is imported already, the program around this one has objects of its own to collect,
+    time (docs/speed.md). If torch is imported already, the program around this one has objects of its own to collect,
     and nothing is changed.
     """
     if "torch" in sys.modules or not gc.isenabled():
