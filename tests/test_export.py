@@ -15,6 +15,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+import yaml
 from torch import Tensor, nn
 
 from coordconv_apps import CoordConv2d
@@ -110,6 +111,15 @@ def test_one_form(trained: Path) -> None:
     folder = last_command(trained / "toy" / "default") / "export"
     names = ["network.json", "network_plain.pt2", "network_plain_weights.pt"]
     assert sorted(p.name for p in folder.iterdir()) == names
+
+
+def test_arguments_of_the_data_are_those_of_the_training(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["export", f"--runs_dir={trained}", "--ckpt_path=best", "--format=plain", "--data.val_samples=7"])
+    printed = capsys.readouterr().out
+    assert "ignored: data.val_samples=7 on the command line, 19 in the checkpoint; export takes" in printed
+    assert "changed:" not in printed
+    config = yaml.safe_load((last_command(trained / "toy" / "default") / "config.yaml").read_text())
+    assert config["data"]["val_samples"] == 19
 
 
 def test_inputs_outputs_and_classes_are_described(exported: Path) -> None:

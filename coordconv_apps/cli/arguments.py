@@ -8,10 +8,10 @@ from argparse import ArgumentError
 from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
-from jsonargparse import get_loader, set_loader
+from jsonargparse import Namespace, get_loader, set_loader
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
@@ -241,16 +241,21 @@ class ArgumentsCLI(LightningCLI):
         trusted = (*TRUSTED, *(self.task_class.__module__.split(".")[:1]), "coordconv_apps")
         names = [key for key, _ in parser.parse_args(args, defaults=False)[command].items() if key != "config"]
         saved = sections_for(command, self.restored["config"], self.callback_sections)
-        self.config[command], changes = merge_config(
-            trusted_config(saved, names, self.checkpoint, trusted, self.task_class.import_args, typed),
-            given,
-            names,
-            lambda config: parser.parse_object({"subcommand": command, command: config})[command],
-            self.task_class.changeable_args,
-        )
+        saved = trusted_config(saved, names, self.checkpoint, trusted, self.task_class.import_args, typed)
+
+        def parse(config: dict[str, Any]) -> Namespace:
+            return cast(Namespace, parser.parse_object({"subcommand": command, command: config})[command])
+
+        self.config[command], changes = merge_config(saved, given, names, parse, self.task_class.changeable_args)
+        keeps_data = command == "export" and "data" in saved
+        if keeps_data:  # a network is exported for the size and the classes of its training
+            self.config[command].data = parse(saved).data
         if is_main_process():
             for change in changes:
-                print(f"changed: {change}")
+                if keeps_data and change.startswith("data."):
+                    print(f"ignored: {change}; export takes the data's arguments from the checkpoint")
+                else:
+                    print(f"changed: {change}")
         if command == "fit":
             self._check_unfinished(self.checkpoint, self.restored)
         elif given.name is None and (training := training_of(self.checkpoint)) is not None:

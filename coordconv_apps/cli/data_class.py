@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -28,11 +28,17 @@ def find_data_class(
         checkpoint: Its file.
 
     Raises:
-        UserError: The checkpoint's data have another class.
+        UserError: The checkpoint's data have another class, or those of a config file that a flag overrides.
     """
     given = given_data(args)
     before = (saved or {}).get("data") or {}
     chosen = choose({**before, **given})
+    for key, value in ((key, value) for part in _parts(args) for key, value in part.items()):
+        if value != given[key] and (other := choose({**given, key: value})) is not chosen:
+            raise UserError(
+                f"--data.{key}={given[key]}: overrides data.{key}={value}, whose other arguments are of another kind"
+                f" ({other.__name__}, not {chosen.__name__}); choose a config with data.{key}={given[key]}"
+            )
     if before and choose(before) is not chosen:
         changed = ", ".join(f"--data.{k}={given[k]}" for k in given if given[k] != before.get(k) and k in before)
         raise UserError(
@@ -49,15 +55,21 @@ def given_data(args: Sequence[str]) -> dict[str, Any]:
     {'source': 'coco', 'seed': 3}
     """
     given: dict[str, Any] = {}
+    for part in _parts(args):
+        given |= part
+    return given
+
+
+def _parts(args: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Yield the arguments of the data in each config file and flag, in their order."""
     command = next((arg for arg in args if arg in COMMANDS), None)
     for arg, following in zip_longest(args, args[1:], fillvalue=""):
         flag, is_joined, value = arg.partition("=")
         value = value if is_joined else following
         if flag in ("--config", "-c"):
             config = yaml_mapping(value)
-            given |= as_mapping(config.get("data")) or as_mapping(as_mapping(config.get(str(command))).get("data"))
+            yield as_mapping(config.get("data")) or as_mapping(as_mapping(config.get(str(command))).get("data"))
         elif flag == "--data":
-            given |= yaml_mapping(value)
+            yield yaml_mapping(value)
         elif flag.startswith("--data."):
-            given[flag.removeprefix("--data.")] = yaml_value(value)
-    return given
+            yield {flag.removeprefix("--data."): yaml_value(value)}

@@ -50,13 +50,16 @@ class Plan:
         return [folder for name in (self.out / "runs").glob(f"*/{job.name}") for folder in versions(name)]
 
     def fitted(self, job: Job) -> Path | None:
-        """Return the folder of a job's finished training, or None."""
-        return next((folder for folder in self.versions(job) if _finished(folder, "fit")), None)
+        """Return the folder of a job's finished training, or None.
+
+        It is the oldest one: a user may have trained again from its configuration, with other arguments.
+        """
+        return next((folder for folder in reversed(self.versions(job)) if _finished(folder, "fit")), None)
 
     def tested(self, job: Job) -> Path | None:
-        """Return the folder of the finished test of a job's finished training, or None."""
+        """Return the folder of the finished test of a job's finished training, or None: the oldest one, too."""
         fit = self.fitted(job)
-        tests = [] if fit is None else versions(fit, "test")
+        tests = [] if fit is None else reversed(versions(fit, "test"))
         return next((folder for folder in tests if _finished(folder, "test")), None)
 
     def stages(self, job: Job) -> list[Stage]:

@@ -119,7 +119,7 @@ def _metrics_note(summary: Summary) -> str:
     source = "random weights" if summary["checkpoint"] is None else f"the checkpoint {summary['checkpoint']}"
     if summary["command"] == "fit":
         source = "the last epoch"
-    return f"Values of {source}. The README of the application defines its metrics."
+    return f"Values of {source}. The application's documentation defines its metrics."
 
 
 def _facts(summary: Summary, training: Path) -> list[tuple[str, object]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -93,6 +94,9 @@ def build_detector(
 def detect(network: nn.Module, images: Images) -> Found:
     """Run a detector from `build_detector`, in evaluation mode.
 
+    Images of different sizes are not run together: torchvision would pad them to one size, and its features and anchors
+    in and near this padding depend on the other images of the batch.
+
     Args:
         network: The detector.
         images: ``(B, C, H, W)``, or ``(C, H, W)`` each, in [0, 1]; see `as_input`.
@@ -100,8 +104,17 @@ def detect(network: nn.Module, images: Images) -> Found:
     Returns:
         The final detections, and the best region proposals that the second stage received, in pixels.
     """
-    proposals: list[Tensor] = []
     sizes = [(image.shape[-2], image.shape[-1]) for image in images]
+    if len(set(sizes)) > 1:
+        order = sorted(range(len(sizes)), key=sizes.__getitem__)
+        parts = [
+            detect(network, [images[i] for i in group]) for _, group in itertools.groupby(order, sizes.__getitem__)
+        ]
+        places = [order.index(i) for i in range(len(order))]
+        found = [detections for part in parts for detections in part.detections]
+        proposed = [boxes for part in parts for boxes in part.proposals or ()]
+        return Found([found[i] for i in places], [proposed[i] for i in places] if proposed else None)
+    proposals: list[Tensor] = []
 
     def remember(_: nn.Module, args: tuple[ImageList, Any], output: tuple[list[Tensor], Any]) -> None:
         inner_sizes = args[0].image_sizes

@@ -1,6 +1,7 @@
 """Runs of a comparison: which are made, which are kept, where they run, and what is written and printed."""
 
 import itertools
+import json
 import shutil
 
 import numpy as np
@@ -95,6 +96,19 @@ def test_finished_runs_are_kept_and_new_seeds_added(comparison: Comparison, caps
     assert comparison.run("--seeds", "0", "1") == 0
     assert len(comparison.calls()) == 9
     assert len(comparison.rows()) == 4
+
+
+def test_a_users_own_runs_in_the_folder_do_not_change_the_comparison(comparison: Comparison) -> None:
+    assert comparison.run() == 0
+    rows = comparison.rows()
+    xy = comparison.out / "runs" / "fakeapp" / "xy-seed0"
+    summary = json.loads((xy / "version_0" / "test_0" / "summary.json").read_text())
+    shutil.copytree(xy / "version_0", xy / "version_1")  # as `fit --config` and `test --ckpt_path` write them
+    shutil.copytree(xy / "version_0" / "test_0", xy / "version_0" / "test_1")
+    for folder in (xy / "version_0" / "test_1", xy / "version_1" / "test_0"):
+        (folder / "summary.json").write_text(json.dumps(summary | {"metrics": {"test/iou": 0.01}}))
+    assert comparison.run() == 0
+    assert comparison.rows() == rows
 
 
 @pytest.mark.parametrize("stage", ["fit", "test"])

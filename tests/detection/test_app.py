@@ -183,6 +183,7 @@ def test_coco_config_trains_tests_and_predicts_what_pycocotools_reads(
         (["--model=RegionProposals"], "RegionProposals takes gray canvases"),
         (["--data.augmentation=lsj"], "data.augmentation"),
         (["--data.source=cocoa"], "--data.source=cocoa: expected 'uci', 'mnist', 'folder', 'idx', 'coco'"),
+        (["--data.source=uci"], "choose a config with data.source=uci"),
     ],
 )
 def test_mistakes_with_coco_get_one_line(

@@ -54,3 +54,17 @@ def test_torchvision_networks_train_and_detect_with_coordinates(name: str, args:
     for boxes in kept or []:
         assert (boxes >= 0).all()
         assert (boxes <= 64 + 1e-3).all(), "in canvas pixels, whatever the network resizes to"
+
+
+def test_what_is_found_in_an_image_does_not_depend_on_the_others_of_its_batch() -> None:
+    torch.manual_seed(0)
+    network = build_detector("fasterrcnn_mobilenet_v3_large_320_fpn", num_classes=3, network_args={"min_size": 64})
+    add_coords(network.eval(), "xy")
+    images = [torch.rand(3, *size) for size in ((30, 90), (40, 60), (30, 90), (60, 40))]
+    found, kept = detect(network, images)
+    assert kept is not None
+    for image, own, proposals in zip(images, found, kept, strict=True):
+        ((alone,), proposals_alone) = detect(network, [image])
+        assert proposals_alone is not None
+        torch.testing.assert_close(own["boxes"], alone["boxes"], rtol=1e-4, atol=1e-3)
+        torch.testing.assert_close(proposals, proposals_alone[0], rtol=1e-4, atol=1e-3)
