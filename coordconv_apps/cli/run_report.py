@@ -121,7 +121,8 @@ class RunReport:
         fit = summary["command"] == "fit"
         summary["status"] = status
         summary["error"] = None if error is None else f"{type(error).__name__}: {one_line(error)}"
-        summary["seconds"] = round(self._seconds_before + time.monotonic() - self._began, 2)
+        if not (fit and summary["steps"] and trainer.global_step == summary["steps"]):  # there was something to do
+            summary["seconds"] = round(self._seconds_before + time.monotonic() - self._began, 2)
         self.add(epoch_metrics(trainer))
         if trainer.lightning_module is not None:
             task = cast(Task, trainer.lightning_module)
