@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import cloudpickle
 import torch
 from gymnasium import spaces
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from torch import Tensor
 
 from coordconv_apps.nn.coord_layer import CoordLayer
@@ -76,11 +77,12 @@ def plain_algorithm(algorithm: BaseAlgorithm) -> BaseAlgorithm:
         "features_extractor_class": FoldedCombinedExtractor if isinstance(space, spaces.Dict) else FoldedNatureCNN,
         "features_extractor_kwargs": extractor,
     }
+    exploration = {"use_sde": algorithm.use_sde} if isinstance(algorithm, OnPolicyAlgorithm) else {}
     plain = copy.copy(algorithm)
     kind = algorithm.policy_aliases["MultiInputPolicy" if isinstance(space, spaces.Dict) else "CnnPolicy"]
     plain.policy_class, plain.policy_kwargs = kind, arguments
     with torch.random.fork_rng(devices=[]):  # the initial weights are overwritten
-        plain.policy = kind(space, algorithm.action_space, algorithm.lr_schedule, **arguments)
+        plain.policy = kind(space, algorithm.action_space, algorithm.lr_schedule, **exploration, **arguments)
     plain.policy.load_state_dict(state)
     plain.policy.set_training_mode(False)
     return plain

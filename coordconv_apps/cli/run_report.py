@@ -14,6 +14,7 @@ from typing import Any, Literal, cast
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, Timer
 
+from coordconv_apps.cli.model_class import class_path
 from coordconv_apps.cli.trainer import SuiteTrainer
 from coordconv_apps.report.page import pages_wanted
 from coordconv_apps.report.run_page import write_run_page
@@ -51,6 +52,7 @@ class RunReport:
         self.running = False  # whether training or evaluation has begun
         self._began = time.monotonic()
         self._seconds_before = 0.0
+        self._code_arguments: list[str] = []  # of the next command
 
     def start(
         self,
@@ -66,6 +68,7 @@ class RunReport:
         """Print the command's settings, and write a first ``summary.json``; the checkpoint has trained ``epochs``."""
         self.folder, self.trainer, self.checkpoints = folder, trainer, checkpoints
         self.lr = task.hparams.get("lr")
+        self._code_arguments = _code_arguments(task, self.package)
         before = read_summary(folder)  # of the run that is resumed
         self._seconds_before = before.get("seconds") or 0.0
         self.summary = {
@@ -118,7 +121,8 @@ class RunReport:
         fit = summary["command"] == "fit"
         summary["status"] = status
         summary["error"] = None if error is None else f"{type(error).__name__}: {one_line(error)}"
-        summary["seconds"] = round(self._seconds_before + time.monotonic() - self._began, 2)
+        if not (fit and summary["steps"] and trainer.global_step == summary["steps"]):  # there was something to do
+            summary["seconds"] = round(self._seconds_before + time.monotonic() - self._began, 2)
         self.add(epoch_metrics(trainer))
         if trainer.lightning_module is not None:
             task = cast(Task, trainer.lightning_module)
@@ -200,7 +204,7 @@ class RunReport:
         runs_dir = str(self.folder.parents[2])
         if runs_dir != "runs":
             words += ["--runs_dir", runs_dir]
-        return shlex.join(words)
+        return shlex.join([*words, *self._code_arguments])
 
 
 class ReportStart(Callback):
@@ -223,6 +227,15 @@ class ReportStart(Callback):
 def _best_metric(task: Task) -> dict[str, str]:
     """Return the metric that comparisons plot, and whether large or small values of it are good."""
     return {"headline": task.headline or task.monitor, "monitor_mode": task.monitor_mode}
+
+
+def _code_arguments(task: Task, package: str) -> list[str]:
+    """Return the arguments of the model that name code outside of this project: a checkpoint may not, on its own."""
+    own = {package.partition(".")[0], "coordconv_apps"}
+    kind = type(task)
+    words = [] if kind.__module__.partition(".")[0] in own else [f"--model={class_path(kind)}"]
+    values = {name: str(task.hparams.get(name)) for name in sorted(kind.import_args)}
+    return words + [f"--model.{name}={value}" for name, value in values.items() if ":" in value]
 
 
 def _used_up_time(trainer: Trainer | None) -> float | None:

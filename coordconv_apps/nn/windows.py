@@ -38,7 +38,8 @@ def coord_window(model: nn.Module, origin: Place, full_size: Place) -> Iterator[
         full_size: Size of the whole image, likewise.
 
     Integers let evaluation cache a window's maps. Compiled and exported models need tensors: with integers they would
-    be compiled again for every window.
+    be compiled again for every window. With activation checkpointing, call ``backward`` within the context: it computes
+    the layers again.
 
     Raises:
         ValueError: If an argument is none of these, the window begins behind the image, or strides were not measured.

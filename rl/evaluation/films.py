@@ -189,7 +189,7 @@ def make_gif(film: Film, title: str, *, max_bytes: int = MAX_BYTES) -> bytes:
     zoom = max(1, round(_WIDTH / film.frames.shape[2]))
 
     def titled(number: int) -> Image.Image:
-        return _titled(film.frames[number], f"{title}   score {film.scores[number]:.10g}", zoom)
+        return _titled(film.frames[number], title, f"score {film.scores[number]:.10g}", zoom)
 
     count = len(film.frames)
     samples = [titled(round(place)) for place in np.linspace(0, count - 1, min(_PALETTE_FRAMES, count))]
@@ -216,12 +216,17 @@ def write_gif(path: Path, film: Film, title: str) -> None:
         file.write(content)
 
 
-def _titled(frame: NDArray[np.uint8], text: str, zoom: int) -> Image.Image:
+def _titled(frame: NDArray[np.uint8], title: str, score: str, zoom: int) -> Image.Image:
+    """Return a frame below a bar with the title on the left and the score on the right, which hides a long title."""
     height, width = frame.shape[:2]
     picture = Image.new("RGB", (width * zoom, height * zoom + _BAR), _BACKGROUND)
     picture.paste(Image.fromarray(frame).resize((width * zoom, height * zoom), Image.Resampling.NEAREST), (0, _BAR))
-    text = readable(text)
-    ImageDraw.Draw(picture).text((_MARGIN, _BAR // 2), text, _TEXT_COLOUR, pillow_font(text, _FONT_SIZE), anchor="lm")
+    draw, middle, title = ImageDraw.Draw(picture), _BAR // 2, readable(title)
+    draw.text((_MARGIN, middle), title, _TEXT_COLOUR, pillow_font(title, _FONT_SIZE), anchor="lm")
+    place, font = (picture.width - _MARGIN, middle), pillow_font(score, _FONT_SIZE)
+    left = draw.textbbox(place, score, font, anchor="rm")[0]
+    draw.rectangle((left - _MARGIN, 0, picture.width, _BAR - 1), _BACKGROUND)
+    draw.text(place, score, _TEXT_COLOUR, font, anchor="rm")
     return picture
 
 

@@ -105,3 +105,17 @@ def test_no_command_imports_what_a_checkpoint_names(
     assert "this is a checkpoint of planted.tasks.Task, a task of another application: python -m planted" in error
     args = planted(lambda config: config.update(trainer='{"callbacks": ["planted.Callback"]}'))
     assert "not a readable checkpoint" in failing(["fit", *args], capsys)
+
+
+def test_the_next_command_names_the_code_of_the_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task = "class Mine(ToyTask):\n    import_args = frozenset({'trouble'})\n"
+    (tmp_path / "mine.py").write_text(f"from tests.toy.tasks import ToyTask\n\n\n{task}")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    named = ["--model=mine.Mine", "--model.trouble=mine:Game-v0"]
+    main(["fit", f"--runs_dir={tmp_path}", "--trainer.max_epochs=1", *named])
+    (following,) = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("  next ")]
+    assert following[-2:] == named
+    main(following[4:])
+    assert "test/distance" in capsys.readouterr().out

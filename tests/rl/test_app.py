@@ -183,9 +183,11 @@ def test_a_training_stops_for_a_signal_goes_on_and_ends(
     main([*arguments, "--ckpt_path=last"])
     assert (read_summary(run)["status"], timesteps(run)) == ("finished", 48)
     capsys.readouterr()
+    seconds = read_summary(run)["seconds"]
     main([*arguments, "--ckpt_path=last"])
     assert "nothing to do: 48 timesteps are done, and model.total_timesteps=48" in capsys.readouterr().out
     assert (read_summary(run)["status"], timesteps(run)) == ("finished", 48)
+    assert read_summary(run)["seconds"] == seconds
     main([*arguments, "--ckpt_path=last", "--model.total_timesteps=80"])
     assert "nothing to do" not in capsys.readouterr().out
     assert timesteps(run) == 80

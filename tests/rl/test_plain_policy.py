@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from stable_baselines3 import A2C
 
 from rl import CoordConvCnnPolicy, CoordConvMultiInputPolicy
 from rl.learning.actions import values_and_logits
 from rl.plain_policy import export_plain_zip, plain_algorithm
 from tests.rl.test_policy_files import make_player, observe
+from tests.rl.tiny import make_a2c, make_env
 
 WITHOUT_THIS_PACKAGE = """
 import sys
@@ -64,3 +66,12 @@ def test_a_plain_policy_gives_the_same_values_and_leaves_the_other_alone(kind: s
             torch.testing.assert_close(plain, ours, rtol=1e-5, atol=1e-5)
     assert all(torch.equal(value, before[name]) for name, value in player.policy.state_dict().items())
     assert player.policy_class is (CoordConvMultiInputPolicy if kind == "dict" else CoordConvCnnPolicy)
+
+
+def test_a_policy_with_state_dependent_exploration_is_exported(tmp_path: Path) -> None:
+    player = make_a2c(make_env(actions=0), policy=CoordConvCnnPolicy, use_sde=True)
+    export_plain_zip(player, tmp_path / "policy.zip")
+    actions, expected = (
+        one.predict(observe(player), deterministic=True)[0] for one in (A2C.load(tmp_path / "policy.zip"), player)
+    )
+    np.testing.assert_allclose(actions, expected, atol=1e-5)

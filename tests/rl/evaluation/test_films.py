@@ -197,10 +197,11 @@ def test_gif_of_a_long_film_stays_small() -> None:
     np.testing.assert_array_equal(stills(small)[-1], stills(full)[-1])
 
 
-def test_scores_are_shown_in_all_digits() -> None:
+@pytest.mark.parametrize("title", ["Pong", "my_games:LunarLander-v3, coords=xyr"])
+def test_scores_are_shown_in_all_digits(title: str) -> None:
     film = noisy_film(1)
     bars = [
-        stills(make_gif(film._replace(scores=np.array([score])), "Pong"))[0][: -3 * 84] for score in (1234567, 1234568)
+        stills(make_gif(film._replace(scores=np.array([score])), title))[0][: -3 * 84] for score in (1234567, 1234568)
     ]
     assert (bars[0] != bars[1]).any()
 
