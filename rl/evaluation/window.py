@@ -47,6 +47,9 @@ class Window:
             pygame.display.set_caption(title)
         except pygame.error as error:
             raise UserError(f"data.render_mode=human: no window can be opened ({one_line(error)})") from error
+        # Without a display, SDL draws to memory unless its driver is chosen.
+        if pygame.display.get_driver() == "offscreen" and "SDL_VIDEODRIVER" not in os.environ:
+            raise UserError("data.render_mode=human: no window can be opened (there is no display)")
         self._clock = pygame.time.Clock()
         self._screen: Any = None
 

@@ -47,9 +47,12 @@ def test_closing_the_window_ends_the_game() -> None:
             window.show(np.zeros((8, 8, 3), np.uint8))
 
 
-def test_a_machine_without_a_display_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SDL_VIDEODRIVER", "x11")
-    monkeypatch.delenv("DISPLAY", raising=False)
+@pytest.mark.parametrize("driver", ["x11", None])
+def test_a_machine_without_a_display_is_told(driver: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER"):
+        monkeypatch.delenv(name, raising=False)
+    if driver is not None:
+        monkeypatch.setenv("SDL_VIDEODRIVER", driver)
     with pytest.raises(UserError, match=r"^data\.render_mode=human: no window can be opened \([^\n]*\)$"):
         Window("pong")
 
