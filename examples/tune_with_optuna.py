@@ -2,7 +2,8 @@
 
 The trials maximise the metric that selects `best.ckpt` (`val/score` in rl). A trial whose score is behind is stopped by
 Optuna's pruner at an epoch's end. The study is kept in a file, so that the next call continues it. The last line that
-the program prints is the command that trains with the best settings.
+the program prints is the command that trains with the best settings, for as many steps as its config says. The trials
+have the other settings of that config for the model and its evaluation.
 
 Run it from the clone, about two minutes a trial on two CPU cores (`pip install optuna`):
 
@@ -50,9 +51,11 @@ def objective(trial: optuna.Trial, out: Path, timesteps: int) -> float:
     task = PPO(
         game="catch",
         coords="xy",
+        coord_init="zero",
         total_timesteps=timesteps,
         n_steps=64,
         batch_size=256,
+        lr_schedule="linear",
         lr=trial.suggest_float("lr", 1e-4, 3e-3, log=True),
         ent_coef=trial.suggest_float("ent_coef", 1e-4, 0.03, log=True),
         gamma=trial.suggest_float("gamma", 0.9, 0.99),
@@ -72,7 +75,10 @@ def objective(trial: optuna.Trial, out: Path, timesteps: int) -> float:
         num_sanity_val_steps=0,
         callbacks=[report],
     )
-    trainer.fit(task, RLData(num_envs=16, steps_per_epoch=max(timesteps // 8, 1), eval_episodes=16))
+    epoch = max(timesteps // 8, 1)
+    trainer.fit(
+        task, RLData(num_envs=16, steps_per_epoch=epoch, num_eval_envs=16, eval_episodes=32, deterministic=True)
+    )
     if report.best is None:
         raise optuna.TrialPruned("no validation")
     trainer.save_checkpoint(folder / "last.ckpt")

@@ -82,7 +82,7 @@ def extend_over(results: Sequence[Result]) -> Extension:
     finished = _finished(results)
     if not finished:
         return NOTHING
-    caveats = [*_caveats(finished), SCALE]
+    caveats = [*_caveats(finished), *([SCALE] if any(NORMALISED in result.metrics for result in finished) else [])]
     groups = by_value(finished)
     if len({str(group[0].argument(GAME) or "") for group in groups.values()}) < len(groups):  # the values are not games
         return Extension(notes=caveats)
@@ -133,7 +133,8 @@ def _all_games(results: Sequence[Result]) -> tuple[Games | None, list[str]]:
     notes = [f"omitted from the aggregates over games: {', '.join(left_out)}"] if left_out else []
     seeds = sorted(set.intersection(*(set(of_game) for of_game in scores.values()))) if scores else []
     if not seeds:
-        return None, [*notes, "no aggregates over games: no seed was finished by all arms in all games"]
+        why = "no seed was finished by all arms in all games" if scores else "all games are omitted"
+        return None, [*notes, f"no aggregates over games: {why}"]
     names = list(scores)
     tables = {arm: np.array([[scores[game][seed][arm] for game in names] for seed in seeds]) for arm in arms}
     return Games(names, seeds, tables), notes

@@ -32,14 +32,17 @@ if TYPE_CHECKING:
 COLUMNS = ("game", "episode", "seed", "score", "length", "human_normalised", "complete", "success")
 """Columns of the table of episodes."""
 
+FRAMES = "episode_frame_number"
+"""Entry of the infos of ale-py and `rl.envs.atari`: emulator frames of the episode so far."""
+
 
 class Episodes(NamedTuple):
     """Episodes that were played: those of the first environment in the order of playing, then those of the next.
 
     Attributes:
         scores: float64 ``(N,)``, sums of rewards, not clipped where the environment reports them.
-        lengths: int64 ``(N,)``, as the environment reports them (for Atari in emulator frames, as with SB3), otherwise
-            in steps.
+        lengths: int64 ``(N,)``, as the environment reports them (for Atari in emulator frames, as with SB3, also of
+            episodes that were cut off), otherwise in steps.
         seeds: int64 ``(N,)``, seed of the environment of each episode.
         complete: bool ``(N,)``, false for episodes that ``max_steps`` cut off.
         successes: float64 ``(N,)``, 1 or 0 where the environment reports ``is_success`` at the end, as SB3 expects it;
@@ -128,7 +131,9 @@ def play_episodes(
                 if len(found[i]) < wanted[i]:
                     info = step.infos[i] if step.over[i] else {}
                     reported = info.get("episode", {})
-                    score, length = reported.get("r", scores[i]), reported.get("l", lengths[i])
+                    # The frames of an Atari game so far, so that all its lengths have one unit.
+                    steps_or_frames = lengths[i] if step.over[i] else step.infos[i].get(FRAMES, lengths[i])
+                    score, length = reported.get("r", scores[i]), reported.get("l", steps_or_frames)
                     success = float(info.get("is_success", np.nan))
                     found[i].append((float(score), int(length), seed + i, bool(step.over[i]), success))
                 scores[i], lengths[i] = 0.0, 0

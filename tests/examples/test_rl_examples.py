@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gymnasium
 import optuna
 import pytest
 import torch
+import yaml
 
 from coordconv_apps.nn.coord_layer import CoordLayer
 from coordconv_apps.utils.warning_filters import filter_warnings
@@ -18,8 +20,6 @@ from rl import CoordConvNatureCNN
 from rl.tasks import PPO
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from stable_baselines3.common.base_class import BaseAlgorithm
 
 SMALL = {
@@ -61,6 +61,10 @@ def test_optuna_continues_its_study_and_prints_a_command(tmp_path: Path, capsys:
     trained = PPO.load_from_checkpoint(tmp_path / "trial_1" / "last.ckpt")
     assert trained.hparams["lr"] == study.trials[1].params["lr"]
     assert trained.timesteps == 1024
+    config = Path(__file__).parents[2] / "rl" / "configs" / "quickstart.yaml"
+    settings = yaml.safe_load(config.read_text())["model"]["init_args"]
+    others = settings.keys() - study.best_params.keys() - {"coords", "total_timesteps"}
+    assert {name: trained.hparams[name] for name in others} == {name: settings[name] for name in others}
 
 
 def test_the_game_that_the_example_of_a_policy_names_exists() -> None:

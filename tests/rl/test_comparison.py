@@ -224,6 +224,18 @@ def test_without_a_common_seed_nothing_is_said_of_all_games(runs: Runs) -> None:
     assert extension.figures == {}
 
 
+def test_games_without_normalised_scores_are_not_called_unfinished(runs: Runs) -> None:
+    for game in ("CarRacing-v3", "lines:Lines-v0"):
+        runs.add(game, "none", [1], game)
+        runs.add(game, "xy", [2], game)
+    names = "CarRacing-v3 (no normalised scores), lines:Lines-v0 (no normalised scores)"
+    assert list(extend_over(runs.results).notes) == [
+        f"omitted from the aggregates over games: {names}",
+        "no aggregates over games: all games are omitted",
+        TOO_FEW.format(1),
+    ]
+
+
 def test_values_of_another_argument_are_not_put_together(runs: Runs) -> None:
     for value in ("5", "20"):
         runs.add("pong", "none", [1, 2], value)

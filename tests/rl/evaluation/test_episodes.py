@@ -12,6 +12,8 @@ import torch
 from scipy import stats
 from stable_baselines3.common.evaluation import evaluate_policy
 
+from rl import A2C
+from rl.envs.games import open_envs
 from rl.evaluation.episodes import (
     COLUMNS,
     Episodes,
@@ -165,6 +167,19 @@ def test_a_bound_on_steps_counts_games_under_way_as_they_stand() -> None:
         whole = lengths[cut.complete[of_cut]]
         assert whole.tolist() == full.lengths[of_full][: len(whole)].tolist()
     assert play_episodes(model, env, 0, deterministic=True, seed=4).scores.shape == (0,)
+
+
+@pytest.mark.parametrize("arguments", [{}, {"mode": 4}], ids=["emulator", "mode"])
+def test_lengths_of_atari_games_are_frames_whether_they_ended_or_not(arguments: dict[str, int]) -> None:
+    task = A2C(game="breakout", arguments=arguments)
+    options = {"episodic_life": False, "clip_rewards": False, "arguments": arguments}
+    env = open_envs("breakout", 2, 2_000_000, options)
+    whole = play_episodes(task.policy, env, 2, deterministic=False, seed=2_000_000)
+    cut = play_episodes(task.policy, env, 2, deterministic=False, seed=2_000_000, max_steps=100)
+    env.close()
+    assert (whole.complete.tolist(), cut.complete.tolist()) == ([True] * 2, [False] * 2)
+    assert (cut.lengths >= 4 * 100).all()  # the first action of a game is played before its first step
+    assert (cut.lengths < whole.lengths).all()
 
 
 @pytest.mark.parametrize(
