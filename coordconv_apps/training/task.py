@@ -304,9 +304,15 @@ class Task(LightningModule):
         self._reset_metrics()
 
     def _reset_metrics(self) -> None:
-        """Reset all metrics: an interrupted evaluation leaves samples, and an evaluation inference tensors."""
+        """Reset all metrics: an interrupted evaluation leaves samples, and an evaluation inference tensors.
+
+        With ``trainer.precision=bf16-true``, Lightning converts their sums, too, which then stop growing after a few
+        hundred samples.
+        """
         for module in self.modules():
             if isinstance(module, Metric):
+                if self.dtype in (torch.bfloat16, torch.float16):
+                    module.to(torch.float32)
                 module.reset()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

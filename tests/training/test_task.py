@@ -85,6 +85,21 @@ def test_a_task_in_several_runs_of_a_trainer(command: str, tmp_path: Path, monke
     assert samples == [len(data.centers.test)] * 3
 
 
+@pytest.mark.parametrize("command", ["fit", "validate", "test"])
+def test_metrics_add_in_single_precision(command: str, tmp_path: Path) -> None:
+    """A sum in bfloat16 stops growing when a sample is less than 1/256 of it."""
+    task = CoordinateClassification(canvas_size=32, square_size=3, network="budget")
+    data = NotSoClevrData(canvas_size=32, square_size=3, eval_batch_size=1)
+    trainer = own_trainer(tmp_path, max_epochs=1, precision="bf16-true")
+    getattr(trainer, command)(task, datamodule=data)
+    centers = data.centers.train
+    with task.inference():
+        best = torch.cat([task(batch).flatten(1).argmax(1) for batch in centers.split(1)])
+    expected = (torch.stack([best % 32, best // 32], 1) - centers[:, 0]).abs().sum(1).float().mean()
+    name = f"{'test' if command == 'test' else 'val'}/train_manhattan_distance"
+    assert trainer.callback_metrics[name] == pytest.approx(float(expected), rel=1e-4)
+
+
 def _watched(seen: list[tuple[float, int]]) -> Callable[[Task, dict[str, Tensor], int], None]:
     log_train = Task.log_train
 
