@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from jsonargparse import Namespace
 from lightning.pytorch import LightningDataModule, Trainer
-from lightning.pytorch.callbacks import BatchSizeFinder, Callback, LearningRateFinder
+from lightning.pytorch.callbacks import BatchSizeFinder, Callback, LearningRateFinder, StochasticWeightAveraging
 
 from coordconv_apps.export import FORMATS, Format, export
 from coordconv_apps.training.task import Task
@@ -88,8 +88,14 @@ class SuiteTrainer(Trainer):
         return files | model.export_more(folder)
 
 
-FINDERS = {BatchSizeFinder: "data.batch_size", LearningRateFinder: "model.lr"}
-"""Callbacks that change an argument after the configuration was saved and the schedules were created."""
+UNSUPPORTED: Mapping[type[Callback], str] = {
+    # They change an argument after the configuration was saved and the schedules were created.
+    BatchSizeFinder: "since config.yaml must state data.batch_size; choose data.batch_size yourself",
+    LearningRateFinder: "since config.yaml must state model.lr; choose model.lr yourself",
+    # It replaces the weights after the last validation and the last checkpoint.
+    StochasticWeightAveraging: "since no checkpoint would contain its average; choose EMAWeightAveraging",
+}
+"""Callbacks that are refused, and for each the reason and what to do."""
 
 UNLIMITED: Allowed = (lambda value: value == -1 or value >= 1, "an integer of at least 1, or -1 for no limit")
 
@@ -141,10 +147,9 @@ def check_trainer_arguments(given: Namespace, task: Task) -> None:
     if given.default_root_dir is not None:
         raise UserError(f"--trainer.default_root_dir={given.default_root_dir}: choose the folder with --runs_dir")
     check_ranges(vars(given), RANGES, "--trainer")
-    for kind, own in FINDERS.items():
+    for kind, reason in UNSUPPORTED.items():
         if any(isinstance(callback, kind) for callback in given_callbacks(given)):
-            reason = f"not supported, since config.yaml must state {own}"
-            raise UserError(f"--trainer.callbacks={kind.__name__}: {reason}; choose {own} yourself")
+            raise UserError(f"--trainer.callbacks={kind.__name__}: not supported, {reason}")
     if re.search("spawn|fork|notebook", str(given.strategy)):
         raise UserError(f"--trainer.strategy={given.strategy}: choose ddp, whose processes get the same arguments")
     check_devices(given)

@@ -12,7 +12,9 @@ from typing import Any, ClassVar, Literal, NamedTuple, TypeVar
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
+from torchmetrics import Metric
 
 from coordconv_apps.data.datamodule import DataModule
 from coordconv_apps.nn.coords import Coords
@@ -264,7 +266,8 @@ class Task(LightningModule):
     # ----------------------------------------------------------------- resume
 
     def on_fit_start(self) -> None:
-        """Store the optimizers' settings, before a checkpoint overwrites them."""
+        """Reset all metrics, and store the optimizers' settings, before a checkpoint overwrites them."""
+        self._reset_metrics()
         self._fresh_settings = optimizer_settings(self.trainer)
 
     def on_train_start(self) -> None:
@@ -285,6 +288,8 @@ class Task(LightningModule):
 
     def on_validation_start(self) -> None:
         """Store the random state: an interrupted validation is repeated from its beginning."""
+        if self.trainer.state.fn != TrainerFn.FITTING:  # a training may have metrics of its training steps
+            self._reset_metrics()
         self._raise_if_diverged()
         self._before_validation = random_state(self.device)
 
@@ -293,6 +298,22 @@ class Task(LightningModule):
         if self._before_validation is not None:
             restore_random_state(self._before_validation, self.device)
             self._before_validation = None
+
+    def on_test_start(self) -> None:
+        """Reset all metrics."""
+        self._reset_metrics()
+
+    def _reset_metrics(self) -> None:
+        """Reset all metrics: an interrupted evaluation leaves samples, and an evaluation inference tensors.
+
+        With ``trainer.precision=bf16-true``, Lightning converts their sums, too, which then stop growing after a few
+        hundred samples.
+        """
+        for module in self.modules():
+            if isinstance(module, Metric):
+                if self.dtype in (torch.bfloat16, torch.float16):
+                    module.to(torch.float32)
+                module.reset()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the state of this class on every process to a checkpoint. All processes call this together.

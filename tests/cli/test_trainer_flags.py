@@ -78,6 +78,10 @@ def failing(runs: Path, *args: str, capsys: pytest.CaptureFixture[str]) -> str:
             "--trainer.callbacks=LearningRateFinder: not supported, since config.yaml",
         ),
         ([f"{CALLBACK}=BatchSizeFinder"], "choose data.batch_size yourself"),
+        (
+            [f"{CALLBACK}=StochasticWeightAveraging", f"{CALLBACK}.swa_lrs=0.01", f"{CALLBACK}.device=cpu"],
+            "--trainer.callbacks=StochasticWeightAveraging: not supported, since no checkpoint would contain its",
+        ),
     ],
 )
 def test_impossible_values(args: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

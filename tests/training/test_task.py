@@ -7,17 +7,25 @@ import pickle
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from coordconv_apps.coordinates import CoordinateClassification
+from coordconv_apps.coordinates.data import NotSoClevrData
+from coordconv_apps.coordinates.metrics import PixelAccuracy
 from coordconv_apps.runs.summary import read_summary
+from coordconv_apps.training.evaluation import Stage
 from coordconv_apps.training.task import Task
 from coordconv_apps.utils.errors import UserError
 from rl.tasks import A2C
+from tests.helpers.trainers import OWN_TRAINER, own_trainer
 from tests.toy.__main__ import main
 from tests.toy.tasks import ToyTask
+
+pytestmark = OWN_TRAINER
 
 
 def test_training_means(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,6 +60,44 @@ def test_training_means_are_over_the_samples_of_all_processes(monkeypatch: pytes
         task.on_train_epoch_end()
         assert values["train/loss"] == (2 * 1.0 + 4.0 + 8.0) / 4
         assert task._train_sums == {}, "the next epoch starts anew"
+
+
+@pytest.mark.parametrize("command", ["validate", "test"])
+def test_a_task_in_several_runs_of_a_trainer(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a notebook: an evaluation that was interrupted is repeated, and the task is trained after it."""
+    task = CoordinateClassification(canvas_size=8, square_size=3, network="budget")
+    data = NotSoClevrData(canvas_size=8, square_size=3)
+    trainer = own_trainer(tmp_path, max_epochs=1)
+    samples: list[int] = []
+    evaluation_metrics = task.evaluation_metrics
+
+    def fail_once(metrics: nn.ModuleList, stage: Stage) -> dict[str, Tensor]:
+        samples.append(int(cast("PixelAccuracy", metrics[0]).count))
+        if len(samples) == 1:
+            raise KeyError("interrupted")
+        return evaluation_metrics(metrics, stage)
+
+    monkeypatch.setattr(task, "evaluation_metrics", fail_once)
+    with pytest.raises(KeyError, match="interrupted"):
+        getattr(trainer, command)(task, datamodule=data, verbose=False)
+    getattr(trainer, command)(task, datamodule=data, verbose=False)
+    trainer.fit(task.train(), datamodule=data)  # the error left it in evaluation mode
+    assert samples == [len(data.centers.test)] * 3
+
+
+@pytest.mark.parametrize("command", ["fit", "validate", "test"])
+def test_metrics_add_in_single_precision(command: str, tmp_path: Path) -> None:
+    """A sum in bfloat16 stops growing when a sample is less than 1/256 of it."""
+    task = CoordinateClassification(canvas_size=32, square_size=3, network="budget")
+    data = NotSoClevrData(canvas_size=32, square_size=3, eval_batch_size=1)
+    trainer = own_trainer(tmp_path, max_epochs=1, precision="bf16-true")
+    getattr(trainer, command)(task, datamodule=data)
+    centers = data.centers.train
+    with task.inference():
+        best = torch.cat([task(batch).flatten(1).argmax(1) for batch in centers.split(1)])
+    expected = (torch.stack([best % 32, best // 32], 1) - centers[:, 0]).abs().sum(1).float().mean()
+    name = f"{'test' if command == 'test' else 'val'}/train_manhattan_distance"
+    assert trainer.callback_metrics[name] == pytest.approx(float(expected), rel=1e-4)
 
 
 def _watched(seen: list[tuple[float, int]]) -> Callable[[Task, dict[str, Tensor], int], None]:
