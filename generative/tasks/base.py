@@ -8,8 +8,10 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, NamedTuple
 
+import numpy as np
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
@@ -272,11 +274,12 @@ class GenerativeTask(EvaluatedTask[ImageBatch, Metrics], ABC):
         latents = self.draw_latents(int(batch.max()) + 1, PREDICTION_SEED)[batch.cpu()]
         return Samples(batch, latents, self.sample(latents))
 
-    def predict(self, latents: int | Tensor, seed: int = PREDICTION_SEED) -> Tensor:
+    def predict(self, latents: int | NDArray[np.floating] | Tensor, seed: int = PREDICTION_SEED) -> Tensor:
         """Generate images as the command ``predict`` does.
 
         Args:
-            latents: Latents ``(N, latent_size)``, or the number of latents to draw from the prior.
+            latents: Latents ``(N, latent_size)``, a tensor or an array, such as that in ``samples.npz``; or the number of
+                latents to draw from the prior.
             seed: Seed of these latents. With the default, the images are those of the command.
 
         Returns:
@@ -287,12 +290,12 @@ class GenerativeTask(EvaluatedTask[ImageBatch, Metrics], ABC):
             >>> GAN(image_size=16, width=4).predict(2).shape  # or GAN.load_from_checkpoint(path)
             torch.Size([2, 3, 16, 16])
         """
-        if isinstance(latents, int):
+        if isinstance(latents, int | np.integer):
             if latents < 1:
                 raise ValueError(f"latents={latents}: must be at least 1")
-            latents = self.draw_latents(latents, seed)
+            latents = self.draw_latents(int(latents), seed)
         with self.inference():
-            return self.sample(latents).cpu().add_(1).div_(2).clamp_(0, 1)
+            return self.sample(torch.as_tensor(latents)).cpu().add_(1).div_(2).clamp_(0, 1)
 
     def export_module(self) -> nn.Module:
         """Return the generator: latents ``(B, latent_size)`` in, images ``(B, 3, H, W)`` in [-1, 1] out."""

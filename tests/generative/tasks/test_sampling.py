@@ -149,6 +149,7 @@ def test_predictions_are_those_of_numbered_latents(tmp_path: Path) -> None:
     assert torch.equal(torch.cat([prediction.latents for prediction in predictions]), latents)
     images = torch.cat([prediction.images for prediction in predictions])
     torch.testing.assert_close(images, one.generator(latents).tanh())
+    assert torch.equal(one.predict(latents.numpy()), one.predict(10))  # an array, as in samples.npz
 
 
 def test_a_reconstruction_is_that_of_the_posteriors_mean() -> None:
