@@ -278,8 +278,8 @@ class GenerativeTask(EvaluatedTask[ImageBatch, Metrics], ABC):
         """Generate images as the command ``predict`` does.
 
         Args:
-            latents: Latents ``(N, latent_size)``, a tensor or an array, such as that in ``samples.npz``; or the number of
-                latents to draw from the prior.
+            latents: Latents ``(N, latent_size)``, a tensor or an array, such as that in ``samples.npz``; or the number
+                of latents to draw from the prior.
             seed: Seed of these latents. With the default, the images are those of the command.
 
         Returns:
