@@ -25,9 +25,9 @@ from classification.predictions import ClassificationPredictionWriter
 from classification.tasks import Classifier
 from classification.transforms import normalize
 from coordconv_apps.cli.app import run
-from coordconv_apps.cli.model_class import class_path
 from coordconv_apps.data.splits import Split
 from coordconv_apps.training.schedules import lr_factor
+from coordconv_apps.utils.config_files import class_path
 
 CONFIGS = Path(__file__).resolve().parents[1] / "classification" / "configs"
 

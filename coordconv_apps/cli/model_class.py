@@ -28,7 +28,7 @@ from coordconv_apps.runs.folder import find_checkpoint
 from coordconv_apps.training.checkpoints import RunState
 from coordconv_apps.training.task import Task
 from coordconv_apps.utils.argument_checks import given_path
-from coordconv_apps.utils.config_files import as_mapping, find_config, yaml_mapping, yaml_value
+from coordconv_apps.utils.config_files import as_mapping, class_path, find_config, yaml_mapping, yaml_value
 from coordconv_apps.utils.distributed import is_main_process
 from coordconv_apps.utils.errors import UserError
 
@@ -167,11 +167,6 @@ def find_class(name: str, base: type[Task], default: type[Task]) -> type[Task]:
     close = [lower[key] for key in difflib.get_close_matches(attribute.lower(), lower, n=3, cutoff=0.5)]
     advice = f"close: {', '.join(close)}" if close else f"choose from {', '.join(known)}"
     raise UserError(f"--model={name}: there is no such task class ({advice})")
-
-
-def class_path(task_class: type[Task]) -> str:
-    """Return the path by which config files name a class."""
-    return f"{task_class.__module__}.{task_class.__qualname__}"
 
 
 def _class_of(state: RunState, checkpoint: Path, package: str, base: type[Task], chosen: type[Task]) -> type[Task]:

@@ -14,7 +14,6 @@ from typing import Any, Literal, cast
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, Timer
 
-from coordconv_apps.cli.model_class import class_path
 from coordconv_apps.cli.trainer import SuiteTrainer
 from coordconv_apps.report.page import pages_wanted
 from coordconv_apps.report.run_page import write_run_page
@@ -27,6 +26,7 @@ from coordconv_apps.training.lightning_internals import set_default_root_dir
 from coordconv_apps.training.progress import epoch_metrics
 from coordconv_apps.training.task import Task
 from coordconv_apps.training.trainer_access import complete_epochs
+from coordconv_apps.utils.config_files import class_path
 from coordconv_apps.utils.distributed import is_main_process
 from coordconv_apps.utils.errors import debugging, one_line
 from coordconv_apps.utils.files import remove_empty_folders

@@ -194,3 +194,12 @@ def _size(event: Any, sizes: dict[str, int], source: str) -> int:  # noqa: ANN40
             raise UserError(f"{source}: the alias *{event.anchor} is used within its own value, or has none")
         return sizes[event.anchor]
     return 1 if isinstance(event, yaml.ScalarEvent) else 0
+
+
+def class_path(kind: type) -> str:
+    """Return the path by which config files name a class.
+
+    >>> class_path(UserError)
+    'coordconv_apps.utils.errors.UserError'
+    """
+    return f"{kind.__module__}.{kind.__qualname__}"

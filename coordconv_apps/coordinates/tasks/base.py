@@ -12,10 +12,12 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import nn
 from torch.optim.swa_utils import update_bn
 
+from coordconv_apps.coordinates.data import NotSoClevrData
 from coordconv_apps.training.evaluation import EvaluatedTask
 from coordconv_apps.training.optimizers import can_fuse, parameter_groups, schedule_by_step
 from coordconv_apps.training.schedules import check_schedule, task_lr_factor
 from coordconv_apps.training.task import ExportInterface
+from coordconv_apps.training.trainer_access import attached_datamodule
 from coordconv_apps.utils.argument_checks import BELOW_ONE, NON_NEGATIVE, POSITIVE, check_ranges
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from coordconv_apps.coordinates.data import NotSoClevrBatch, NotSoClevrData
+    from coordconv_apps.coordinates.data import NotSoClevrBatch
     from coordconv_apps.coordinates.metrics import SampleMeans
     from coordconv_apps.nn.coords import Coords
     from coordconv_apps.training.evaluation import Stage
@@ -139,8 +141,7 @@ class CoordinateTask(EvaluatedTask["NotSoClevrBatch", nn.ModuleList], ABC):
     def on_validation_epoch_start(self) -> None:
         """Compute exact statistics for batch norms, if the training asks for them (Wu & Johnson, 2021, section 3)."""
         if self.hparams["exact_batch_norm"] and self.trainer.state.fn == TrainerFn.FITTING:
-            data = cast("NotSoClevrData", self.trainer.datamodule)  # type: ignore[attr-defined]
-            centers = data.centers.train
+            centers = attached_datamodule(self.trainer, NotSoClevrData).centers.train
             # Batches of one size in random order: the variance is the mean of that within batches, and neighbours vary
             # less than the whole set.
             order = torch.randperm(len(centers), generator=torch.Generator().manual_seed(0))
