@@ -32,7 +32,7 @@ def metric_cells(results: Sequence[Result], further: Sequence[Row] = ()) -> list
     parameters = {r.job: float(r.parameters) for r in finished if r.parameters is not None}
     seconds = {r.job: r.seconds for r in finished if r.seconds is not None}
     rows += [Row("parameters", parameters, ",.0f"), Row("seconds", seconds, ".1f"), *further]
-    return [_header("", arms), *(_cells(row, arms) for row in rows)]
+    return [_header("", arms), *(_cells(row, arms, _finished_seeds(results)) for row in rows)]
 
 
 def _header(name: str, arms: Sequence[str]) -> list[str]:
@@ -49,10 +49,17 @@ def _metric_rows(results: Sequence[Result]) -> list[Row]:
     ]
 
 
-def _cells(row: Row, arms: Sequence[str]) -> list[str]:
+def _finished_seeds(results: Sequence[Result]) -> dict[str, set[int]]:
+    """Return the seeds that each arm finished, by arm."""
+    return {arm: {r.job.seed for r in results if r.job.arm == arm and not r.error} for arm in arms_of(results)}
+
+
+def _cells(row: Row, arms: Sequence[str], finished: Mapping[str, set[int]]) -> list[str]:
     by_arm = {arm: {job.seed: value for job, value in row.values.items() if job.arm == arm} for arm in arms}
     base = by_arm[arms[0]]
-    name_seeds = len({frozenset(values) for values in by_arm.values() if values}) > 1  # means over different seeds
+    # Seeds are named where means are over different ones, or over fewer than the note counts: a metric may be NaN.
+    of_arms = [frozenset(seeds) for arm in arms if by_arm[arm] for seeds in (by_arm[arm], finished[arm])]
+    name_seeds = len(set(of_arms)) > 1
     cells = [row.name, *(_mean_cell(by_arm[arm], row.form, name_seeds) for arm in arms)]
     for arm in arms[1:]:
         seeds = [seed for seed in base if seed in by_arm[arm]]
@@ -106,7 +113,7 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
 def table_note(results: Sequence[Result]) -> str:
     """Return the notes under the table: the meaning of its figures, and the number of seeds."""
     arms = arms_of(results)
-    finished = {arm: {r.job.seed for r in results if r.job.arm == arm and not r.error} for arm in arms}
+    finished = _finished_seeds(results)
     seeds = ", ".join(f"{arm} {len(finished[arm])}" for arm in arms)
     lines = [f"Mean ± sample standard deviation over seeds (finished: {seeds}); seconds are those of training."]
     for arm in arms[1:]:
@@ -153,7 +160,8 @@ def overview_cells(results: Sequence[Result], over: str) -> list[list[str]]:
     rows = []
     for section in sections(results):
         values = {r.job: r.metrics[name] for r in section.results if not r.error and name in r.metrics}
-        rows.append(_cells(Row(str(section.value), values, ".4g"), arms))
+        row = Row(str(section.value), values, ".4g")
+        rows.append(_cells(row, arms, _finished_seeds(section.results)))
     return [_header(f"{name} by {over}", arms), *rows]
 
 

@@ -68,6 +68,19 @@ def test_two_seeds_have_no_interval_and_a_missing_arm_no_difference() -> None:
     assert table_cells(results, Row("score", values, ".4g"))["score"][3:] == ["+1", "n/a"]
 
 
+def test_a_row_that_lacks_a_finished_seed_in_all_arms_names_its_seeds() -> None:
+    results = [
+        Result(Job(arm, seed), metrics={"test/loss": value} | ({} if seed == 1 else {"test/iou": value}))  # 1: NaN
+        for arm, values in (("none", [0.2, 0.3, 0.4]), ("xy", [0.5, 0.6, 0.7]))
+        for seed, value in enumerate(values)
+    ]
+    perfect = Row("time_to_perfect", {Job("xy", 2): 7.0}, ".1f")  # no run without coordinates became perfect
+    cells = table_cells(results, perfect)
+    assert cells["test/loss"][:2] == ["0.3 ± 0.1", "0.6 ± 0.1"]
+    assert cells["test/iou"][:2] == ["0.3 ± 0.14 (seeds 0, 2)", "0.6 ± 0.14 (seeds 0, 2)"]
+    assert cells["time_to_perfect"] == ["n/a", "7.0 (seed 2)", "n/a"]
+
+
 def test_table_shows_the_mean_of_real_data_beside_the_name() -> None:
     def result(arm: str, seed: int, value: float, floor: float) -> Result:
         metrics = {"test/iou": value, "test/floor/iou": floor, "test/other": 1.0}
