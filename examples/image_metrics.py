@@ -32,6 +32,7 @@ from coordconv_apps.data.image_files import open_images
 from generative.datasets import read_square_image
 from generative.metrics import PatchDistance, precision_recall_density_coverage, support_size
 from generative.metrics.coverage import NEIGHBOURS
+from generative.metrics.patch_distance import SIDE
 from generative.pixel_range import to_float
 
 THUMBNAIL = 8
@@ -85,6 +86,8 @@ def main(args: Sequence[str] | None = None) -> dict[str, tuple[float, float]]:
     options = parser.parse_args(args)
     if min(options.size, options.most) < 1:
         parser.error("--size and --most must be at least 1")
+    if options.size < SIDE:
+        parser.error(f"--size must be at least {SIDE}, the size of a patch")
     try:
         real = read_folder(options.real, "real", options.size, options.most)
         generated = read_folder(options.generated, "generated", options.size, options.most)

@@ -99,15 +99,19 @@ def main(args: Sequence[str] | None = None) -> FasterRCNN:
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--batch_size", type=int, default=4)
     parser.add_argument("--lr", type=float, default=0.0005)
-    parser.add_argument("--out", help="file to save the fine-tuned state dict to")
+    parser.add_argument("--out", type=Path, help="file to save the fine-tuned state dict to")
     options = parser.parse_args(args)
     if min(options.steps, options.batch_size) < 1:
         parser.error("--steps and --batch_size must be at least 1")
+    if options.out and options.out.is_dir():
+        parser.error(f"--out {options.out}: is a folder, must be a file")
 
     torch.manual_seed(0)
     try:
+        if options.out:
+            options.out.parent.mkdir(parents=True, exist_ok=True)  # an error after the training would lose it
         detector = load_detector(options.weights)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
 

@@ -36,7 +36,7 @@ def test_coordinates_separate_the_sides_of_a_unet(capsys: pytest.CaptureFixture[
 
 def test_a_detector_from_a_file_is_converted_and_fine_tuned(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     torch.manual_seed(1)
-    weights, out = tmp_path / "coco.pth", tmp_path / "tuned.pth"
+    weights, out = tmp_path / "coco.pth", tmp_path / "new" / "tuned.pth"
     torch.save(torchvision_detector.load_detector("none").state_dict(), weights)
     detector = torchvision_detector.main(
         [f"--weights={weights}", "--steps=2", "--batch_size=1", f"--out={out}", "--lr=0.01"]
@@ -74,6 +74,10 @@ def test_a_detector_without_network_or_with_a_wrong_file(
         (line,) = (line for line in capsys.readouterr().err.splitlines() if not line.startswith("Downloading"))
         assert line.startswith(f"error: --weights {weights}: ")
         assert re.search(told, line), line
+    for out, told in ((tmp_path, "is a folder"), (tmp_path / "text.pth" / "tuned.pth", "File exists")):
+        with pytest.raises(SystemExit, match="2"):  # before the training, not after it
+            torchvision_detector.main(["--weights=none", f"--out={out}"])
+        assert told in capsys.readouterr().err.splitlines()[-1]
 
 
 # -------------------------------------------------------------------- policies and metrics
@@ -180,6 +184,9 @@ def test_numbers_that_make_no_sense_are_refused(tmp_path: Path, capsys: pytest.C
         with pytest.raises(SystemExit, match="2"):
             example.main(args)
         assert re.search(r"error: --\w+ and --\w+ must be at least 1$", capsys.readouterr().err)
+    with pytest.raises(SystemExit, match="2"):
+        image_metrics.main([str(tmp_path), str(tmp_path), "--size=6"])
+    assert capsys.readouterr().err.endswith("error: --size must be at least 7, the size of a patch\n")
     with pytest.raises(ValueError, match=r"data\.num_eval=-1: must be an integer of at least 1"):
         CrossData(num_eval=-1)
     for argument, message in (({"lr": 0.0}, "lr=0.0: must be above 0"), ({"width": 0}, "width=0: must be an integer")):
