@@ -8,7 +8,7 @@ from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
 from coordconv_apps.training.optimizers import parameter_groups
-from coordconv_apps.utils.argument_checks import BELOW_ONE, NON_NEGATIVE, POSITIVE, Allowed
+from coordconv_apps.utils.argument_checks import BELOW_ONE, NON_NEGATIVE, POSITIVE, Allowed, one_of
 
 OptimizerName = Literal["sgd", "adamw"]
 
@@ -16,6 +16,7 @@ REFERENCE_BATCH = 256
 """The batch size for which learning rates of ImageNet trainings are given (Goyal et al., 2017)."""
 
 ALLOWED: dict[str, Allowed] = {
+    "optimizer": one_of(OptimizerName),
     "lr": POSITIVE,
     "weight_decay": NON_NEGATIVE,
     "momentum": BELOW_ONE,

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from coordconv_apps.data.collate import identity_collate
 from coordconv_apps.data.downloads import data_root
 from coordconv_apps.data.splits import SPLITS, SPLITS_OF_STAGE, Split
-from coordconv_apps.utils.argument_checks import POSITIVE_INT, check_ranges, optional_path
+from coordconv_apps.utils.argument_checks import POSITIVE_INT, check_ranges, one_of, optional_path
 from detection.batches import DetectionBatch, DetectionTarget, ImageBatch
 from detection.canvas import HALF_NAMES, Canvases, CanvasSettings, LabelBy, TrueBoxes, draw_canvases
 from detection.data_module import BatchDataset, DetectionDataModule, ImageFileDataset
@@ -113,6 +113,7 @@ class DetectionData(DetectionDataModule):
         self.glyphs = optional_path(glyphs, "data.glyphs")
         self.glyph_labels = optional_path(glyph_labels, "data.glyph_labels")
         check_source(source, self.glyphs, self.glyph_labels)
+        check_ranges({"ink": ink}, {"ink": one_of(Ink)}, "data")
         self.ink: Ink = ink
         self.counts: dict[Split, int] = {"train": num_train, "val": num_val, "test": num_test}
         self.settings = CanvasSettings(

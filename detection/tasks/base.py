@@ -16,7 +16,7 @@ from coordconv_apps.data.image_inputs import ImageInputs, pil_images
 from coordconv_apps.nn.coords import Coords
 from coordconv_apps.training.evaluation import EvaluatedTask, Stage
 from coordconv_apps.training.optimizers import can_fuse, schedule_by_step
-from coordconv_apps.training.schedules import check_schedule, task_lr_factor
+from coordconv_apps.training.schedules import Schedule, check_schedule, task_lr_factor
 from coordconv_apps.training.task import ExportInterface
 from coordconv_apps.utils.argument_checks import (
     BELOW_ONE,
@@ -28,6 +28,7 @@ from coordconv_apps.utils.argument_checks import (
     Allowed,
     check_ranges,
     check_saved,
+    one_of,
 )
 from detection.batches import DetectionBatch, ImageBatch, Images
 from detection.boxes import Detections, Found, within
@@ -43,6 +44,8 @@ _ALLOWED: dict[str, Allowed] = {
     "momentum": BELOW_ONE,
     "beta2": BELOW_ONE,
     "weight_decay": NON_NEGATIVE,
+    "optimizer": one_of(Optimizer),
+    "schedule": one_of(Schedule),
 }
 
 
@@ -202,6 +205,9 @@ class DetectionTask(EvaluatedTask[DetectionBatch, EvaluationMetrics], ABC):
             >>> [sorted(found) for found in detector.predict(torch.zeros(2, 1, 48, 64))]
             [['boxes', 'labels', 'scores'], ['boxes', 'labels', 'scores']]
         """
+        allowed, words = one_of(Ink)
+        if not allowed(ink):
+            raise ValueError(f"ink={ink}: must be {words}")
         results = []
         with self.inference():
             for image in pil_images(images):

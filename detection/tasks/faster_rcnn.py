@@ -12,7 +12,7 @@ from torchvision.models.detection.ssd import SSD
 
 from coordconv_apps.nn.coords import Coords
 from coordconv_apps.training.schedules import Schedule
-from coordconv_apps.utils.argument_checks import FRACTION, POSITIVE_INT, Allowed, check_ranges
+from coordconv_apps.utils.argument_checks import FRACTION, POSITIVE_INT, Allowed, check_ranges, one_of
 from detection.batches import DetectionBatch, Images
 from detection.boxes import Detections, Found, select
 from detection.export import ExportableDetector
@@ -28,6 +28,8 @@ _ALLOWED: dict[str, Allowed] = {
     "score_threshold": FRACTION,
     "num_classes": POSITIVE_INT,
     "max_detections": POSITIVE_INT,
+    "padding": one_of(Padding),
+    "coord_init": one_of(CoordInit),
 }
 
 

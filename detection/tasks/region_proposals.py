@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from coordconv_apps.nn.coords import Coords
 from coordconv_apps.training.schedules import Schedule
+from coordconv_apps.utils.argument_checks import check_ranges, one_of
 from detection.batches import DetectionBatch, Images
 from detection.boxes import MAX_PROPOSALS, Detections, Found, propose
 from detection.export import ExportableProposals
@@ -69,6 +70,7 @@ class RegionProposals(DetectionTask):
         super().__init__(coords)
         self.save_hyperparameters()
         self.check_optimizer_args()
+        check_ranges(self.hparams, {"padding": one_of(Padding), "coord_init": one_of(CoordInit)})
         self.clip_moved = clip_moved
         self.network = ProposalNetwork(padding=padding)
         add_coords(self.network, coords, coord_layers, coord_init)

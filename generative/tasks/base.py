@@ -19,10 +19,10 @@ from coordconv_apps.data.splits import Split
 from coordconv_apps.nn.coords import Coords
 from coordconv_apps.training.evaluation import EvaluatedTask, Stage
 from coordconv_apps.training.optimizers import can_fuse, schedule_by_step
-from coordconv_apps.training.schedules import check_schedule, task_lr_factor
+from coordconv_apps.training.schedules import Schedule, check_schedule, task_lr_factor
 from coordconv_apps.training.task import ExportInterface
 from coordconv_apps.training.trainer_access import attached_datamodule, only_checks_code
-from coordconv_apps.utils.argument_checks import BELOW_ONE, POSITIVE, POSITIVE_INT, Allowed, check_ranges
+from coordconv_apps.utils.argument_checks import BELOW_ONE, POSITIVE, POSITIVE_INT, Allowed, check_ranges, one_of
 from coordconv_apps.utils.seeds import mix_seeds
 from generative.data import GenerativeData
 from generative.datasets import ImageBatch
@@ -31,7 +31,7 @@ from generative.metrics.errors import TooFewImages
 from generative.metrics.patch_distance import MIN_IMAGES as MIN_FOLDER_IMAGES
 from generative.metrics.patch_distance import PatchDistance
 from generative.metrics.two_shapes import MIN_IMAGES, TwoShapeMetrics
-from generative.models import build_generator
+from generative.models import Network, build_generator
 from generative.tasks.moving_average import moving_average
 
 EVALUATION_SEED = 1  # seed of the latents of every evaluation
@@ -42,6 +42,8 @@ _SHARED_RANGES: Mapping[str, Allowed] = {
     **dict.fromkeys(("latent_size", "width", "baseline_width"), POSITIVE_INT),
     **dict.fromkeys(("gain", "lr", "baseline_lr"), POSITIVE),
     **dict.fromkeys(("beta1", "beta2", "average"), BELOW_ONE),
+    **dict.fromkeys(("network", "baseline"), one_of(Network)),
+    "schedule": one_of(Schedule),
 }
 _LATENT_BLOCK = 256  # latents drawn from one seed
 

@@ -14,7 +14,7 @@ from torchmetrics import MeanMetric
 from coordconv_apps.nn.coords import Coords
 from coordconv_apps.training.evaluation import Stage
 from coordconv_apps.training.schedules import Schedule
-from coordconv_apps.utils.argument_checks import BELOW_ONE, NON_NEGATIVE, POSITIVE_INT, Allowed
+from coordconv_apps.utils.argument_checks import BELOW_ONE, NON_NEGATIVE, POSITIVE_INT, Allowed, one_of
 from generative.datasets import ImageBatch
 from generative.losses import Reconstruction, reconstruction_loss
 from generative.models import Network, Posterior, build_encoder
@@ -65,6 +65,7 @@ class VAE(GenerativeTask):
         "channel_weights": (lambda value: len(value) == 3 and min(value) >= 0, "three numbers of at least 0"),
         "kl_weight": NON_NEGATIVE,
         "kl_warmup": BELOW_ONE,
+        "reconstruction": one_of(Reconstruction),
     }
     changeable_args: ClassVar[frozenset[str]] = frozenset(
         {"lr", "baseline_lr", "beta1", "beta2", "schedule", "warmup", "lr_milestones", "lr_gamma"}

@@ -21,6 +21,7 @@ from coordconv_apps.utils.argument_checks import (
     Allowed,
     check_ranges,
     check_saved,
+    one_of,
 )
 from coordconv_apps.utils.errors import one_line
 from rl.envs.actions import has_supported_actions
@@ -30,7 +31,7 @@ from rl.export import LogitsAndValues, describe_inputs, example_observations, ex
 from rl.learning.timings import Timings
 from rl.observations import to_tensors
 from rl.sb3_internals import get_updates, set_updates
-from rl.sb3_objects import build_algorithm
+from rl.sb3_objects import OptimizerName, Schedule, build_algorithm
 from rl.tasks.evaluation import EpisodeEvaluation
 
 if TYPE_CHECKING:
@@ -84,6 +85,8 @@ class RLTask(EpisodeEvaluation):
         "gamma": FRACTION,
         "max_grad_norm": POSITIVE,
         "lr": POSITIVE,
+        "lr_schedule": one_of(Schedule),
+        "optimizer": one_of(OptimizerName),
         "optimizer_eps": POSITIVE,
     }
     allowed_actions: ClassVar[Allowed] = (

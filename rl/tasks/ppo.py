@@ -8,7 +8,7 @@ import stable_baselines3
 import torch
 
 from coordconv_apps.nn.coords import Coords
-from coordconv_apps.utils.argument_checks import POSITIVE, POSITIVE_INT, int_up_to
+from coordconv_apps.utils.argument_checks import POSITIVE, POSITIVE_INT, int_up_to, one_of
 from rl.extractors import CoordInit, Where
 from rl.learning.actions import evaluate_actions
 from rl.learning.losses import ppo_loss
@@ -79,6 +79,7 @@ class PPO(OnPolicyTask):
         "batch_size": POSITIVE_INT,
         "target_kl": POSITIVE,
         "clip_range": POSITIVE,
+        "clip_schedule": one_of(Schedule),
         "clip_range_vf": POSITIVE,
     }
 

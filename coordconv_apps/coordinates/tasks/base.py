@@ -15,10 +15,10 @@ from torch.optim.swa_utils import update_bn
 from coordconv_apps.coordinates.data import NotSoClevrData
 from coordconv_apps.training.evaluation import EvaluatedTask
 from coordconv_apps.training.optimizers import can_fuse, parameter_groups, schedule_by_step
-from coordconv_apps.training.schedules import check_schedule, task_lr_factor
+from coordconv_apps.training.schedules import Schedule, check_schedule, task_lr_factor
 from coordconv_apps.training.task import ExportInterface
 from coordconv_apps.training.trainer_access import attached_datamodule
-from coordconv_apps.utils.argument_checks import BELOW_ONE, NON_NEGATIVE, POSITIVE, check_ranges
+from coordconv_apps.utils.argument_checks import BELOW_ONE, NON_NEGATIVE, POSITIVE, check_ranges, one_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -45,6 +45,7 @@ _ALLOWED: dict[str, Allowed] = {
     "weight_decay": NON_NEGATIVE,
     "baseline_weight_decay": NON_NEGATIVE,
     "coord_gain": NON_NEGATIVE,
+    "schedule": one_of(Schedule),
 }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 from coordconv_apps.coordinates.losses import full_cross_entropy, sampled_cross_entropy
 from coordconv_apps.coordinates.metrics import PixelAccuracy
@@ -10,7 +10,7 @@ from coordconv_apps.coordinates.models import PixelClassifier, PixelNetworkName,
 from coordconv_apps.coordinates.tasks.base import CoordinateTask
 from coordconv_apps.nn.coords import Coords
 from coordconv_apps.training.schedules import Schedule
-from coordconv_apps.utils.argument_checks import COUNT, FRACTION, POSITIVE, POSITIVE_INT
+from coordconv_apps.utils.argument_checks import COUNT, FRACTION, POSITIVE, POSITIVE_INT, one_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -68,7 +68,7 @@ class CoordinateClassification(CoordinateTask):
     """
 
     networks = get_args(PixelNetworkName)
-    ranges = SAMPLING_RANGES
+    ranges: ClassVar = {**SAMPLING_RANGES, "loss": one_of(Literal["full", "sampled"])}
     metric = PixelAccuracy
     monitor = "val/train_accuracy"
     monitor_mode = "max"

@@ -15,7 +15,7 @@ from coordconv_apps.coordinates.tasks.base import CoordinateTask
 from coordconv_apps.coordinates.tasks.classification import SAMPLING_ARGS, SAMPLING_RANGES
 from coordconv_apps.nn.coords import Coords
 from coordconv_apps.training.schedules import Schedule
-from coordconv_apps.utils.argument_checks import NON_NEGATIVE
+from coordconv_apps.utils.argument_checks import NON_NEGATIVE, one_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -68,6 +68,7 @@ class CoordinateRendering(CoordinateTask):
     networks = get_args(PixelNetworkName)
     ranges: ClassVar = {
         **SAMPLING_RANGES,
+        "loss": one_of(Literal["full", "sampled", "mse"]),
         "objects": (lambda value: value in (1, 2), "1 or 2"),
         "center_weight": NON_NEGATIVE,
     }
