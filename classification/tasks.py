@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, Literal, NamedTuple
 
 import torch
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -269,8 +271,11 @@ class Classifier(EvaluatedTask[LabelledBatch, ClassificationMetrics]):
         check_saved(checkpoint, {CLASS_NAMES_KEY: TEXTS, EVAL_RESIZE_KEY: COUNT})
         self.class_names = known = checkpoint.get(CLASS_NAMES_KEY)
         self._eval_resize = checkpoint.get(EVAL_RESIZE_KEY)
-        # Only the data of training and evaluation have classes.
-        if known is None or self._trainer is None or self._trainer.predicting:
+        if known is None or self._trainer is None:
+            return
+        if "run" not in checkpoint and self._trainer.state.fn != TrainerFn.FITTING:
+            self._check_eval_size(checkpoint["state_dict"])
+        if self._trainer.predicting:  # only the data of training and evaluation have classes
             return
         data = self._data()
         for number, (old, new) in enumerate(zip(known, data.class_names, strict=False)):
@@ -280,6 +285,18 @@ class Classifier(EvaluatedTask[LabelledBatch, ClassificationMetrics]):
                     f"data.{where}: its classes must be those of the checkpoint:"
                     f" class {number} is {new!r} here and {old!r} there"
                 )
+
+    def _check_eval_size(self, state: dict[str, Tensor]) -> None:
+        """Warn of another size than the training's: a plain Lightning trainer saves no arguments of the data."""
+        data = self._data()
+        size = int(state.get("image_size", self.image_size))
+        resize = self._eval_resize or size
+        if (data.eval_size, data.eval_resize) != (size, resize):
+            warnings.warn(
+                f"data.eval_size={data.eval_size}, data.eval_resize={data.eval_resize}: the training of the checkpoint"
+                f" had data.eval_size={size}, data.eval_resize={resize}; pass these unless you want another size",
+                stacklevel=2,
+            )
 
     # ------------------------------------------------------------------ export
 

@@ -275,6 +275,20 @@ def test_figures_are_those_of_scikit_learn(folder: Path, tmp_path: Path, eval_si
     assert one.class_names == ["ant", "bee", "cat"]
 
 
+def test_a_checkpoint_of_a_plain_trainer_warns_of_another_size(folder: Path, tmp_path: Path) -> None:
+    """It has no arguments of the data, whose defaults would change the predictions unnoticed."""
+    path, run = tmp_path / "a.ckpt", trainer(tmp_path)
+    run.fit(task(), data(folder))
+    run.save_checkpoint(path)
+    same = data(folder, predict_images=str(folder / "val"))
+    run.predict(task(), same, ckpt_path=path)
+    other = data(folder, predict_images=str(folder / "val"), eval_size=20)
+    message = r"^data.eval_size=20, data.eval_resize=20: the training of the checkpoint had data.eval_size=16, "
+    for evaluate in (run.predict, run.validate):
+        with pytest.warns(UserWarning, match=message):
+            evaluate(task(), datamodule=other, ckpt_path=path)
+
+
 def test_pictures_that_cannot_be_read_are_counted_once(tmp_path: Path) -> None:
     """Damaged ones of both parts, and one that cannot even be opened; also without any validation."""
     root = save_parts(tmp_path / "pictures")
