@@ -14,6 +14,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from classification.tasks import Classifier
 from coordconv_apps.coordinates import CoordinateClassification, CoordinateRegression, CoordinateRendering
 from coordconv_apps.coordinates.not_so_clevr import all_centers, one_hot
+from detection import FasterRCNN
 from generative.tasks import GAN, VAE
 from rl.data import PREDICTION_SEED
 from rl.envs.games import open_envs
@@ -55,6 +56,18 @@ def test_a_classifier_predicts_as_the_command_does(tmp_path: Path, eval_resize: 
     assert loaded.predict([]).shape == (0, 3)
     with pytest.raises(ValueError, match=r"^batch_size=-1: must be an integer of at least 1$"):
         loaded.predict(paths, batch_size=-1)
+
+
+def test_a_detector_of_torchvision_sees_photographs_before_any_training() -> None:
+    """Such as one with pretrained weights; neither gray nor with inverted ink."""
+    size: dict[str, int | float] = {"min_size": 64, "max_size": 64}
+    detector = FasterRCNN(num_classes=3, network="fasterrcnn_mobilenet_v3_large_320_fpn", network_args=size)
+    seen: list[torch.Tensor] = []
+    detector.network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0][0]))
+    photo = np.full((64, 64, 3), 255, np.uint8)
+    photo[10:40, 10:40] = (255, 0, 51)
+    detector.predict(photo)
+    torch.testing.assert_close(seen[0], torch.from_numpy(photo).permute(2, 0, 1) / 255)
 
 
 @pytest.mark.parametrize("method", [GAN, VAE])

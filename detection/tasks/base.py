@@ -117,7 +117,7 @@ class DetectionTask(EvaluatedTask[DetectionBatch, EvaluationMetrics], ABC):
         """
         super().on_load_checkpoint(checkpoint)
         check_saved(checkpoint, {CLASS_NAMES_KEY: TEXTS, CATEGORY_IDS_KEY: INTS, CHANNELS_KEY: COUNT})
-        self.image_channels = checkpoint.get(CHANNELS_KEY, 1)
+        self.image_channels = checkpoint.get(CHANNELS_KEY, self.image_channels)
         self.class_names = tuple(checkpoint.get(CLASS_NAMES_KEY) or ())
         self.category_ids = tuple(checkpoint.get(CATEGORY_IDS_KEY) or range(1, len(self.class_names) + 1))
         if len(self.category_ids) != len(self.class_names):

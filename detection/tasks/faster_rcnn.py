@@ -119,6 +119,7 @@ class FasterRCNN(DetectionTask):
             max_detections=max_detections,
         )
         self.input_channels = (1,) if network == "paper" else (1, 3)
+        self.image_channels = self.input_channels[-1]  # until a training: pretrained networks know photographs
         add_coords(self.network, coords, coord_layers, coord_init)
         if weights is not None or weights_backbone is not None:
             self._load_weights(network, weights, weights_backbone, network_args or {})
