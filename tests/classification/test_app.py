@@ -432,7 +432,7 @@ def test_other_classes_of_a_library_are_told_by_its_name(tmp_path: Path) -> None
     task.trainer = run
     message = r"^data\.source=digits: its classes must be those of the checkpoint: class 0 is '0' here and 'no' there$"
     with pytest.raises(ValueError, match=message):
-        task.on_load_checkpoint({CLASS_NAMES_KEY: ["no"] * 10})
+        task.on_load_checkpoint({CLASS_NAMES_KEY: ["no"] * 10, "run": {}})
 
 
 # ------------------------------------------------------------------ mistakes on the command line
