@@ -33,8 +33,8 @@ def claim_folder(plan: Plan, fresh: bool) -> None:
     """Check that the runs in the folder belong to this command line, and record the command line there.
 
     Arms, seeds, values of `--over` and the number of jobs may change; the application, the arguments in its configs,
-    the flags for it and the argument of `--over` may not. With `fresh`, an earlier comparison's runs
-    and report are deleted.
+    the flags for it and the argument of `--over` may not. With `fresh`, the runs and the report of an earlier
+    comparison are deleted.
 
     Raises:
         ValueError: The folder holds runs of another command line, or runs that no comparison made.
