@@ -30,7 +30,7 @@ from coordconv_apps.runs.summary import read_summary
 from coordconv_apps.training.signals import Interrupted, Interrupts
 from coordconv_apps.utils.errors import UserError
 from tests.helpers import forked
-from tests.helpers.processes import ROOT, TWO_PROCESSES, processes_with, run_module
+from tests.helpers.processes import ROOT, TWO_PROCESSES, pair_has_started, processes_with, run_module
 from tests.helpers.runs import assert_same_runs, last_command, load
 from tests.toy.__main__ import main
 from tests.toy.tasks import ToyTask
@@ -264,7 +264,7 @@ def test_a_signal_to_all_processes_ends_them_in_time(tmp_path: Path, moment: str
     if moment == "training":
         assert any("epoch 3/" in line for line in process.stdout)
     else:
-        while len(list(processes_with(marker))) < 2:
+        while not pair_has_started(tmp_path):
             time.sleep(0.1)
     os.killpg(process.pid, signal.SIGTERM)
     process.communicate(timeout=60)

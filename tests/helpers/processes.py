@@ -78,3 +78,11 @@ def processes_with(argument: str) -> Iterator[int]:
                 yield int(path.parent.name)
         except OSError:  # it has just ended
             continue
+
+
+def pair_has_started(runs: Path) -> bool:
+    """Whether a command with this ``--runs_dir`` has made its run folder and started its second process.
+
+    Before the folder, the second one can be a helper of an import: it has the command's arguments for a moment.
+    """
+    return any(runs.glob("*/*/version_0")) and len(list(processes_with(f"--runs_dir={runs}"))) == 2
