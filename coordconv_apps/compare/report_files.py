@@ -32,8 +32,8 @@ def write_report(
 ) -> list[Path]:
     """Write `comparison.md`, `comparison.csv` and `comparison.png`, and further figures, each of them atomically.
 
-    With `--over` there is a figure for each value, such as `comparison-pong.png`. The files are returned in this order,
-    those of the extension last.
+    With `--over` there is a figure for each value, such as `comparison-pong.png`. Figures of former values are deleted.
+    The files are returned in this order, those of the extension last.
     """
     figures = {out / f"comparison_{name}.png": content for name, content in extension.figures.items()}
     files = {
@@ -45,6 +45,8 @@ def write_report(
     for file, content in {**figures, **files}.items():  # figures first: the text refers to them
         with atomic_write(file, "wb") as handle:
             handle.write(content)
+    for former in {*out.glob("comparison-*.png"), *out.glob("comparison_*.png")} - {*files, *figures}:
+        former.unlink()  # of a value of `--over` that is not given any more
     return [*files, *figures]
 
 

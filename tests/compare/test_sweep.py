@@ -75,6 +75,8 @@ def test_values_and_seeds_are_added_to_finished_ones(comparison: Comparison) -> 
     assert comparison.run(*run, "0", "1", "--seeds", "0", "1") == 0
     assert comparison.run(*run, "0", "1", "--seeds", "0", "1") == 0
     assert comparison.stages() == stages("0-xy-seed0", "1-xy-seed0", "0-xy-seed1", "1-xy-seed1")
+    assert comparison.run(*run, "0") == 0
+    assert [file.name for file in comparison.out.glob("comparison-*.png")] == ["comparison-0.png"]
     assert comparison.run(*run, "0", "--fresh") == 0
     assert comparison.stages()[8:] == stages("0-xy-seed0")
 
