@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -52,9 +52,14 @@ _ALLOWED: dict[str, Allowed] = {
 class DetectionTask(EvaluatedTask[DetectionBatch, EvaluationMetrics], ABC):
     """Base class of the detection tasks: evaluation, prediction, optimizer and learning-rate schedule.
 
-    A subclass saves its hyperparameters, builds ``network``, ``val_metrics`` and ``test_metrics``, and implements
-    `losses`, `find`, `legend` and `captions`. Its arguments ``optimizer`` to ``lr_gamma`` are read by
-    `configure_optimizers`.
+    A subclass has all arguments that this class reads from ``self.hparams``, ``optimizer`` to ``lr_gamma``. It builds
+    ``network``, ``val_metrics`` and ``test_metrics``, and implements `losses`, `find`, `legend` and `captions`.
+
+    Args:
+        coords: Coordinates that the network sees.
+
+    Attributes:
+        ranges: Allowed values of the arguments that only the subclass has.
     """
 
     canvas_size: Tensor
@@ -66,21 +71,21 @@ class DetectionTask(EvaluatedTask[DetectionBatch, EvaluationMetrics], ABC):
     changeable_args: ClassVar[frozenset[str]] = frozenset(
         {"lr", "momentum", "beta2", "weight_decay", "schedule", "warmup", "lr_milestones", "lr_gamma"}
     )
+    ranges: ClassVar[Mapping[str, Allowed]] = {}
 
     def __init__(self, coords: Coords) -> None:
         super().__init__(coords)
+        # All arguments of the subclass but initial weights: a checkpoint opens without their files.
+        self.save_hyperparameters(ignore=list(self.initial_weight_args))
+        args = self.hparams
+        check_ranges(args, {**_ALLOWED, **self.ranges})
+        check_schedule(args["warmup"], args["lr_milestones"] or [], args["lr_gamma"])
         # Height and width of the training canvases; exported networks are made for this size.
         self.register_buffer("canvas_size", torch.tensor([64, 64]))
         # Of the training data, from label 1: so a checkpoint predicts without them.
         self.class_names: tuple[str, ...] = ()
         self.category_ids: tuple[int, ...] = ()
         self.image_channels = 1
-
-    def check_optimizer_args(self) -> None:
-        """Raise `ValueError` if an argument of the optimizer or its schedule is out of range."""
-        args = self.hparams
-        check_ranges(args, _ALLOWED)
-        check_schedule(args["warmup"], args["lr_milestones"] or [], args["lr_gamma"])
 
     def setup(self, stage: str) -> None:
         """Check the images' channels; store the size of the training canvases, and the names of the classes."""

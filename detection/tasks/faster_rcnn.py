@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -12,7 +12,7 @@ from torchvision.models.detection.ssd import SSD
 
 from coordconv_apps.nn.coords import Coords
 from coordconv_apps.training.schedules import Schedule
-from coordconv_apps.utils.argument_checks import FRACTION, POSITIVE_INT, Allowed, check_ranges, one_of
+from coordconv_apps.utils.argument_checks import FRACTION, POSITIVE_INT, Allowed, one_of
 from detection.batches import DetectionBatch, Images
 from detection.boxes import Detections, Found, select
 from detection.export import ExportableDetector
@@ -23,14 +23,6 @@ from detection.models.image_coords import image_coords
 from detection.models.paper_faster_rcnn import Padding, PaperFasterRCNN
 from detection.models.pretrained import load_pretrained
 from detection.tasks.base import DetectionTask, Optimizer
-
-_ALLOWED: dict[str, Allowed] = {
-    "score_threshold": FRACTION,
-    "num_classes": POSITIVE_INT,
-    "max_detections": POSITIVE_INT,
-    "padding": one_of(Padding),
-    "coord_init": one_of(CoordInit),
-}
 
 
 class FasterRCNN(DetectionTask):
@@ -79,6 +71,13 @@ class FasterRCNN(DetectionTask):
     args_from_data: ClassVar[frozenset[str]] = frozenset({"num_classes"})
     changeable_args: ClassVar[frozenset[str]] = DetectionTask.changeable_args | {"score_threshold"}
     initial_weight_args: ClassVar[frozenset[str]] = frozenset({"weights", "weights_backbone"})
+    ranges: ClassVar[Mapping[str, Allowed]] = {
+        "score_threshold": FRACTION,
+        "num_classes": POSITIVE_INT,
+        "max_detections": POSITIVE_INT,
+        "padding": one_of(Padding),
+        "coord_init": one_of(CoordInit),
+    }
 
     def __init__(
         self,
@@ -104,9 +103,6 @@ class FasterRCNN(DetectionTask):
         lr_gamma: float = 0.1,
     ) -> None:
         super().__init__(coords)
-        self.save_hyperparameters(ignore=["weights", "weights_backbone"])  # a checkpoint opens without the files
-        self.check_optimizer_args()
-        check_ranges(self.hparams, _ALLOWED)
         if num_classes is None:
             raise ValueError("model.num_classes=null: must be the number of classes of the data")
         self.num_classes = num_classes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from coordconv_apps.nn.coords import Coords
 from coordconv_apps.training.schedules import Schedule
-from coordconv_apps.utils.argument_checks import check_ranges, one_of
+from coordconv_apps.utils.argument_checks import Allowed, one_of
 from detection.batches import DetectionBatch, Images
 from detection.boxes import MAX_PROPOSALS, Detections, Found, propose
 from detection.export import ExportableProposals
@@ -48,6 +48,7 @@ class RegionProposals(DetectionTask):
     """
 
     monitor: ClassVar[str] = "val/iou_proposals"
+    ranges: ClassVar[Mapping[str, Allowed]] = {"padding": one_of(Padding), "coord_init": one_of(CoordInit)}
     network: ProposalNetwork
 
     def __init__(
@@ -68,9 +69,6 @@ class RegionProposals(DetectionTask):
         lr_gamma: float = 0.1,
     ) -> None:
         super().__init__(coords)
-        self.save_hyperparameters()
-        self.check_optimizer_args()
-        check_ranges(self.hparams, {"padding": one_of(Padding), "coord_init": one_of(CoordInit)})
         self.clip_moved = clip_moved
         self.network = ProposalNetwork(padding=padding)
         add_coords(self.network, coords, coord_layers, coord_init)
