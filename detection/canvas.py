@@ -7,7 +7,7 @@ clipped; then the centre of the canvas is cropped.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -50,7 +50,7 @@ class CanvasSettings:
     label_by: LabelBy = "glyph"
 
     def __post_init__(self) -> None:
-        side, least, most, kinds = self.canvas_size, self.min_size, self.max_size, get_args(TrueBoxes)
+        side, least, most = self.canvas_size, self.min_size, self.max_size
         allowed: dict[str, Allowed] = {
             "canvas_size": (lambda value: 1 <= value <= 65536, "in 1 to 65536"),
             "crop": (lambda value: 1 <= value <= side, f"in 1 to canvas_size={side}, or null for no crop"),
@@ -58,7 +58,7 @@ class CanvasSettings:
             "max_size": (lambda value: value <= side, f"at most canvas_size={side}, or glyphs do not fit"),
             "min_size": (lambda value: 1 <= value <= most, f"in 1 to max_size={most}"),
             "min_visible": (lambda value: 0 < value <= least, f"above 0, at most min_size={least}"),
-            "true_boxes": (lambda value: value in kinds, f"one of {', '.join(kinds)}"),
+            "true_boxes": one_of(TrueBoxes),
             "label_by": one_of(LabelBy),
         }
         check_ranges(vars(self), allowed, prefix="data")
