@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,5 +122,6 @@ def aspect_ratio_groups(sizes: Tensor, factor: int) -> Tensor:
         >>> aspect_ratio_groups(torch.tensor([[100, 40], [100, 90], [100, 110]]), 1).tolist()
         [0, 1, 2]
     """
-    borders = (2 ** torch.linspace(-1, 1, 2 * factor + 1)).tolist()
-    return torch.tensor([bisect.bisect_right(borders, width / height) for height, width in sizes.tolist()])
+    height, width = sizes.double().unbind(1)
+    borders = (2 ** torch.linspace(-1, 1, 2 * factor + 1)).double()
+    return torch.bucketize(width / height, borders, right=True)
