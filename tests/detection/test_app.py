@@ -17,10 +17,10 @@ from torch import nn
 import detection
 from coordconv_apps.runs.summary import read_summary
 from detection.__main__ import main
-from detection.batches import Images
+from detection.batches import ImageBatch, Images
 from detection.boxes import Detections, Found
 from detection.canvas import CanvasSettings, draw_canvases
-from detection.data import DetectionData, ImageBatch
+from detection.data import DetectionData
 from detection.glyph_sources import load_glyphs
 from detection.pictures import TRUE_COLOUR
 from detection.predictions import DetectionWriter, coco_annotations
@@ -233,6 +233,7 @@ def test_predict_on_own_images(trained: Path, tmp_path: Path, capsys: pytest.Cap
     folder = last_command(trained / "detection" / "a")
     folder /= "predictions"
     found = json.loads((folder / "detections.json").read_text())
+    assert len(COCO(str(folder / "detections.json")).getImgIds()) == 4
     assert f"{len(found['annotations'])} detections in 4 images" in output
     sizes = {Path(image["file_name"]).name: (image["width"], image["height"]) for image in found["images"]}
     assert sizes == {
@@ -336,26 +337,6 @@ def test_an_interruption_loses_no_detections(tmp_path: Path) -> None:
     assert [Path(image["file_name"]).name for image in found["images"]] == ["a.png"]
 
 
-def test_predictions_open_in_coco_tools(trained: Path, tmp_path: Path) -> None:
-    from faster_coco_eval import COCO
-
-    own_images(tmp_path)
-    (tmp_path / "broken.png").unlink()
-    args = [f"--runs_dir={trained}", f"--data.predict_images={tmp_path}", "--ckpt_path=best", "--name=a"]
-    main(["predict", *args])
-    folder = last_command(trained / "detection" / "a")
-    coco = COCO(str(folder / "predictions" / "detections.json"))
-    assert len(coco.getImgIds()) == 4
-    assert len(coco.getCatIds()) == 10
-
-
-def test_predict_needs_images(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for place, message in ((None, "data.predict_images=null"), (tmp_path / "none", "no such folder")):
-        args = [] if place is None else [f"--data.predict_images={place}"]
-        command = ["predict", "--ckpt_path=best", "--name=a", f"--runs_dir={trained}", *args]
-        assert message in refusal(capsys, main, command)
-
-
 # ------------------------------------------------------------------ mistakes on the command line
 
 
@@ -366,7 +347,6 @@ def test_predict_needs_images(trained: Path, tmp_path: Path, capsys: pytest.Capt
         (["--model.coords=yx"], "model.coords"),
         (["--model=FasterRCN"], "FasterRCNN"),
         (["--model=RegionProposals", "--model.num_classes=3"], "model.num_classes"),
-        (["--model.lr=-1"], "lr=-1.0: must be above 0"),
         (["--trainer.precision=bf16-true"], "--trainer.precision=bf16-true: must be one of 32-true, 16-mixed, bf16-"),
         (["--model.num_classes=3"], "num_classes=3: the data have 10 classes"),
         (["--model.coords=xy", "--model.coord_layers=nowhere"], "coord_layers"),

@@ -11,7 +11,8 @@ from PIL import Image
 from torch import Tensor
 
 from coordconv_apps.data.splits import SPLITS, Split
-from detection.data import DetectionBatch, DetectionData, ImageBatch
+from detection.batches import DetectionBatch, ImageBatch
+from detection.data import DetectionData
 from tests.classification.images import damage
 
 
@@ -150,11 +151,9 @@ def test_own_glyphs(tmp_path: Path) -> None:
         ({"num_train": 0}, "data.num_train=0: must be an integer of at least 1"),
         ({"num_val": -1}, "data.num_val=-1: must be"),
         ({"num_test": 0}, "data.num_test=0: must be"),
-        ({"batch_size": 0}, "data.batch_size=0: must be"),
         ({"crop": 130}, "data.crop=130: must be in 1 to canvas_size=120"),
         ({"min_size": 30}, "data.min_size=30: must be in 1 to max_size=25"),
         ({"canvas_size": 20, "crop": 20}, "data.max_size=25: must be at most canvas_size=20"),
-        ({"source": "cifar"}, "source='cifar': must be one of uci, mnist, folder, idx"),
         ({"source": "folder"}, "glyphs=null: must be a folder"),
     ],
 )
@@ -163,12 +162,6 @@ def test_mistakes_raise_before_anything_is_read(given: dict[str, Any], message: 
         small(**given)
     assert str(caught.value).startswith(message)
     assert "\n" not in str(caught.value)
-
-
-def test_data_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COORDCONV_DATA", str(tmp_path))
-    assert small().root == tmp_path
-    assert small(root="elsewhere").root == Path("elsewhere")
 
 
 class TestPredict:
