@@ -18,6 +18,8 @@ from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+Tensors = tuple[Tensor, ...] | list[Tensor]
+
 
 class Averaging(WeightAveraging):
     """Average the weights during ``fit``: Lightning's callback, with exact resuming through `Checkpoints`.
@@ -34,7 +36,7 @@ class Averaging(WeightAveraging):
     def __init__(self, decay: float = 0.999) -> None:
         if not 0 <= decay < 1:
             raise ValueError(f"decay={decay}: must be in [0, 1)")
-        super().__init__(multi_avg_fn=_moving_average(decay))
+        super().__init__(multi_avg_fn=ema_update_fn(decay))
         self.decay = decay
         self._swapped = False  # whether the task holds the average, and `_average_model` the weights
 
@@ -79,14 +81,14 @@ class Averaging(WeightAveraging):
         self._swapped = not self._swapped
 
 
-def _moving_average(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor | int], None]:
+def ema_update_fn(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
     """Return the function that updates the averages of all tensors at once; integers are copied.
 
     torch's function rounds averages of integers down, which changes a constant table of indices over the steps.
     """
     average = get_ema_multi_avg_fn(decay)
 
-    def update(averages: list[Tensor], values: list[Tensor], number: Tensor | int) -> None:
+    def update(averages: Tensors, values: Tensors, number: Tensor | int) -> None:
         if averages[0].is_floating_point() or averages[0].is_complex():
             average(averages, values, number)
         else:
