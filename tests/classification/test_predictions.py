@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from classification.__main__ import main
 from classification.pictures import ClassificationPictures
@@ -17,7 +17,6 @@ from classification.predictions import ClassificationPredictionWriter
 from classification.tasks import Classifier, Prediction
 from classification.transforms import EvalTransform
 from coordconv_apps.data.image_decoding import read_image
-from coordconv_apps.data.image_files import ImageFileError
 from coordconv_apps.runs.summary import read_summary
 from tests.classification.images import damage
 from tests.classification.tiny import (
@@ -43,25 +42,14 @@ def table(folder: Path) -> list[list[str]]:
         return list(csv.reader(file))
 
 
-class OneOfTwo:
-    """What the callback uses of a trainer, on the first or the second of two processes."""
-
-    world_size = 2
-
-    def __init__(self, folder: Path, rank: int) -> None:
-        self.default_root_dir = str(folder)
-        self.is_global_zero = rank == 0
-
-
 def made_up(numbers: list[int], classes: int) -> Prediction:
     logits = torch.randn(20, classes, generator=torch.Generator().manual_seed(0))
     return Prediction(logits.softmax(1)[numbers], torch.tensor(numbers), [f"p/{number:02}.png" for number in numbers])
 
 
 def written(folder: Path, one: Classifier, *batches: Prediction) -> list[list[str]]:
-    """The table of a single process."""
-    run: Any = OneOfTwo(folder, 0)
-    run.world_size = 1
+    """The table of some predictions."""
+    run: Any = SimpleNamespace(default_root_dir=str(folder), is_global_zero=True)
     writer = ClassificationPredictionWriter()
     writer.on_predict_start(run, one)
     for number, batch in enumerate(batches):
@@ -75,7 +63,7 @@ def test_the_most_probable_classes_come_first(tmp_path: Path, classes: int, colu
     one = task(num_classes=classes)
     one.class_names = list(NAMES[:classes])
     batches = made_up([0, 1, 2], classes), made_up([3, 4], classes)
-    header, *rows = written(tmp_path, one, *batches)
+    header, *rows = written(tmp_path, one, *reversed(batches))
     assert header == ["picture", *(f"{word}_{i + 1}" for i in range(columns) for word in ("class", "score"))]
     assert [row[0] for row in rows] == [f"p/{number:02}.png" for number in range(5)]
     probabilities = torch.cat([batch.probabilities for batch in batches])
@@ -107,54 +95,6 @@ def test_without_pictures_there_is_a_header(tmp_path: Path) -> None:
     assert written(tmp_path, task(), Prediction(torch.zeros(0, 3), torch.zeros(0, dtype=torch.int64), [])) == [
         ["picture"]
     ]
-
-
-def test_two_processes_write_one_table(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    own: list[Any] = []
-
-    def gather(mine: Any) -> list[Any]:  # noqa: ANN401  # any object
-        own.append(mine)
-        return [mine, *own[:-1]]  # the second process is asked first here
-
-    monkeypatch.setattr("coordconv_apps.training.predictions.gather_ranks", gather)
-    one = task()
-    for rank, numbers in ((1, [[1, 3]]), (0, [[0, 2], [4]])):
-        run: Any = OneOfTwo(tmp_path, rank)
-        writer = ClassificationPredictionWriter()
-        writer.on_predict_start(run, one)
-        for number, batch in enumerate(numbers):
-            prediction = made_up(batch, 3)
-            writer.on_predict_batch_end(run, one, prediction, prediction, number)  # type: ignore[arg-type]
-        writer.on_predict_end(run, one)
-        assert (tmp_path / "predictions.csv").exists() == (rank == 0)
-    found = table(tmp_path)
-    monkeypatch.undo()
-    assert found == written(tmp_path, one, made_up([0, 1, 2, 3, 4], 3))
-    assert capsys.readouterr().out == f"5 images classified: {tmp_path}/predictions.csv\n" * 2
-
-
-def test_a_second_prediction_starts_anew(tmp_path: Path) -> None:
-    run: Any = OneOfTwo(tmp_path, 0)
-    run.world_size = 1
-    one, writer = task(), ClassificationPredictionWriter()
-    for numbers in ([0, 1, 2], [0, 1]):
-        writer.on_predict_start(run, one)
-        prediction = made_up(numbers, 3)
-        writer.on_predict_batch_end(run, one, prediction, prediction, 0)  # type: ignore[arg-type]
-        if len(numbers) < 3:  # the first one was interrupted
-            writer.on_predict_end(run, one)
-    assert [row[0] for row in table(tmp_path)[1:]] == ["p/00.png", "p/01.png"]
-
-
-def test_an_error_loses_no_predictions(tmp_path: Path) -> None:
-    pictures = save_noise(tmp_path / "own", {"a": 5})
-    damage(pictures / "a" / "03.png")
-    there = data(tmp_path, predict_images=str(pictures), eval_batch_size=2)
-    with pytest.raises(ImageFileError, match=r"03\.png: not a readable image"):
-        trainer(tmp_path, callbacks=[ClassificationPredictionWriter()]).predict(task(), there)
-    assert [row[0] for row in table(tmp_path)[1:]] == [str(pictures / "a" / f"0{number}.png") for number in (0, 1)]
 
 
 @pytest.mark.filterwarnings("ignore:.*not a readable image")
@@ -228,38 +168,3 @@ def test_predict_needs_no_pictures_but_those_to_look_at(
         assert {name: score for name, score in zip(row[1::2], scores, strict=True)} == pytest.approx(
             dict(zip(names, expected.tolist(), strict=True)), abs=1e-4
         )
-
-
-def test_predict_looks_at_a_single_picture(trained: Path, tmp_path: Path) -> None:
-    picture = tmp_path / "one.png"
-    Image.new("L", (5, 7), 77).save(picture)  # smaller than what the network sees
-    arguments = ["predict", f"--runs_dir={trained}", "--ckpt_path=best", "--trainer.accelerator=cpu"]
-    main([*arguments, f"--data.predict_images={picture}"])
-    _, row = table(last_command(trained / "classification" / "default"))
-    assert row[0] == str(picture)
-    assert {*row[1::2]} == {"ant", "bee, wild", "cat"}
-
-
-@pytest.mark.parametrize(
-    ("place", "message"),
-    [
-        (None, "data.predict_images=null: predict needs an image, or a folder of images"),
-        ("none", "none': no such folder"),
-        ("broken", "data.on_bad_image=skip continues without them"),
-    ],
-)
-def test_mistakes_are_told_in_one_line(
-    trained: Path, tmp_path: Path, place: str | None, message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    if place == "broken":
-        (save_noise(tmp_path / place, {"a": 1}) / "broken.png").write_bytes(b"this is no picture")
-    given = [] if place is None else [f"--data.predict_images={tmp_path / place}"]
-    arguments = ["predict", f"--runs_dir={trained}", "--ckpt_path=best", "--trainer.accelerator=cpu"]
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as stopped:
-        main([*arguments, *given])
-    assert stopped.value.code == 2
-    told = capsys.readouterr().err.strip()
-    assert message in told
-    assert told.startswith("error: ")
-    assert "\n" not in told

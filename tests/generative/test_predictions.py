@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch.callbacks import Callback
 from PIL import Image
 
 from generative.data import GenerativeData
@@ -22,19 +22,14 @@ from tests.toy.data import ToyData
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from lightning.pytorch import LightningModule, Trainer
     from numpy.typing import NDArray
 
 pytestmark = OWN_TRAINER
 
 
-class OneOfTwo:
-    """What the callback uses of a trainer, on the first or the second of two processes."""
-
-    def __init__(self, folder: Path, data: Any, rank: int) -> None:  # noqa: ANN401  # of several classes
-        self.default_root_dir = str(folder)
-        self.datamodule = data
-        self.is_global_zero = rank == 0
+def stand_in(folder: Path, data: Any) -> Any:  # noqa: ANN401  # of several classes
+    """What the callback uses of a trainer."""
+    return SimpleNamespace(default_root_dir=str(folder), datamodule=data, is_global_zero=True)
 
 
 def make_data(number: int, **arguments: Any) -> GenerativeData:  # noqa: ANN401  # handed on as they are
@@ -101,64 +96,15 @@ def test_samples_do_not_depend_on_batches(tmp_path: Path) -> None:
         np.testing.assert_allclose(array, all_at_once[name], atol=1e-4)
 
 
-@pytest.mark.parametrize("numbers", [([[0, 2], [4, 6]], [[1, 3], [5]]), ([[0]], [])])
-def test_two_processes_write_one_file(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    numbers: Any,  # noqa: ANN401
-) -> None:
-    data, task = make_data(7), MadeUpGAN()
-    own: list[Any] = []
-
-    def gather(mine: Any) -> list[Any]:  # noqa: ANN401  # any object
-        own.append(mine)
-        return [mine, *own[:-1]]  # the second process is asked first here
-
-    monkeypatch.setattr("coordconv_apps.training.predictions.gather_ranks", gather)
-    for rank in (1, 0):
-        trainer: Any = OneOfTwo(tmp_path, data, rank)
-        writer = SampleWriter()
-        writer.on_predict_start(trainer, task)
-        for number, batch in enumerate(numbers[rank]):
-            prediction = sample_batch(batch)
-            writer.on_predict_batch_end(trainer, task, prediction, prediction, number)  # type: ignore[arg-type]
-        writer.on_predict_end(trainer, task)
-    count = sum(len(batch) for of_process in numbers for batch in of_process)
-    arrays, expected = opened(tmp_path), sample_batch(list(range(count)))
-    assert arrays["index"].tolist() == list(range(count))
-    np.testing.assert_array_equal(arrays["latents"], expected.latents.numpy())
-    np.testing.assert_allclose(arrays["centers"], decode(expected.images, RADIUS).centers.numpy(), atol=1e-4)
-    assert len(list((tmp_path / "predictions").glob("*.png"))) == count
-    assert capsys.readouterr().out.count("samples") == 2, "one line with the file's name in it"
-
-
-class Interruption(Callback):
-    """Stops before the third batch."""
-
-    def on_predict_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: torch.Tensor, batch_idx: int, dataloader_idx: int = 0
-    ) -> None:
-        if batch_idx == 2:
-            raise KeyboardInterrupt
-
-
-def test_an_interruption_loses_no_samples(tmp_path: Path) -> None:
-    one = trainer(tmp_path, callbacks=[SampleWriter(), Interruption()])
-    with pytest.raises(SystemExit):
-        one.predict(MadeUpGAN(), make_data(10), return_predictions=False)
-    assert opened(tmp_path)["index"].tolist() == list(range(8))
-
-
 def test_half_precision_and_images_that_are_not_finite(tmp_path: Path) -> None:
-    trainer: Any = OneOfTwo(tmp_path, make_data(3), 0)
-    task, writer = MadeUpGAN(), SampleWriter()
-    indices, latents, images = sample_batch([0, 1])
-    images[1] = float("nan")
+    trainer, task, writer = stand_in(tmp_path, make_data(3)), MadeUpGAN(), SampleWriter()
+    indices, latents, images = sample_batch([1, 0])
+    images[0] = float("nan")
     prediction = Samples(indices, latents.bfloat16(), images)
     writer.on_predict_batch_end(trainer, task, prediction, prediction, 0)  # type: ignore[arg-type]
     writer.on_predict_end(trainer, task)
     arrays = opened(tmp_path)
+    assert arrays["index"].tolist() == [0, 1]
     assert arrays["latents"].dtype == np.float32
     assert arrays["valid"].tolist() == [True, False]
     assert all(np.isfinite(array).all() for array in arrays.values())
@@ -167,7 +113,6 @@ def test_half_precision_and_images_that_are_not_finite(tmp_path: Path) -> None:
 
 
 def test_other_data_are_refused(tmp_path: Path) -> None:
-    trainer: Any = OneOfTwo(tmp_path, ToyData(), 0)
-    prediction = sample_batch([0])
+    trainer, prediction = stand_in(tmp_path, ToyData()), sample_batch([0])
     with pytest.raises(TypeError, match="must run with a data module of class GenerativeData"):
         SampleWriter().on_predict_batch_end(trainer, MadeUpGAN(), prediction, prediction, 0)  # type: ignore[arg-type]
