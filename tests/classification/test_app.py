@@ -423,7 +423,7 @@ def test_other_classes_than_the_checkpoints_are_refused(
     checkpoint = run_folder(trained, "a", 0) / "checkpoints" / "last.ckpt"
     arguments = [f"--ckpt_path={checkpoint}", f"--runs_dir={tmp_path}/runs", f"--data.root={tmp_path}", *CPU]
     more = ["--trainer.max_epochs=2"] if command == "fit" else []
-    assert_told_in_one_line(capsys, [command, *arguments, *more], message)
+    assert message in refusal(capsys, main, [command, *arguments, *more])
 
 
 def test_other_classes_of_a_library_are_told_by_its_name(tmp_path: Path) -> None:
@@ -438,28 +438,17 @@ def test_other_classes_of_a_library_are_told_by_its_name(tmp_path: Path) -> None
 # ------------------------------------------------------------------ mistakes on the command line
 
 
-def assert_told_in_one_line(capsys: pytest.CaptureFixture[str], arguments: list[str], *words: str) -> None:
-    told = refusal(capsys, main, arguments)
-    assert [word for word in words if word not in told] == []
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--model.network=resnet5"], "network='resnet5' is unknown; closest: resnet50"),
         (["--model.network=timm/resnet18"], "network='timm/resnet18' needs timm: pip install 'coordconv-apps[timm]'"),
-        (["--model.num_classes=1"], "model.num_classes=1: must be an integer of at least 2"),
         (["--model.lr=0"], "model.lr=0.0: must be above 0"),
-        (["--model.label_smoothing=1"], "model.label_smoothing=1.0: must be in [0, 1)"),
         (["--model.coords=xyr", "--model.where=no.such.layer"], "'no.such.layer'"),
         (["--model.coords=yx"], "--model.coords=yx: expected 'none', 'xy', 'xyr'"),
-        (["--model.schedule=step"], "--model.schedule=step: expected 'cosine', 'constant'"),
-        (["--model.optimizer=adam"], "--model.optimizer=adam: expected 'sgd', 'adamw'"),
         (["--model.weights=none.pth"], "weights='none.pth': must be a file that exists, or of mobilenet_v2: default"),
         (["--model.small_images=true"], "model.small_images=True: must be false for model.network='mobilenet_v2'"),
         (["--model.network_args={depth: 3}"], "network_args={'depth': 3}: mobilenet_v2 does not take them"),
-        (["--data.repeats=3"], "data.batch_size=8: must be a multiple of data.repeats=3"),
-        (["--data.root=null"], "data.root=null: must be a folder of images with data.source=folder"),
     ],
 )
 def test_mistakes_in_arguments_are_told_in_one_line_and_leave_nothing_behind(
@@ -467,17 +456,8 @@ def test_mistakes_in_arguments_are_told_in_one_line_and_leave_nothing_behind(
 ) -> None:
     runs = tmp_path / "runs"
     given = ["fit", f"--runs_dir={runs}", f"--data.root={folder}", *TINY, *CPU, *arguments]
-    assert_told_in_one_line(capsys, given, message)
+    assert message in refusal(capsys, main, given)
     assert not runs.exists()
-
-
-def nowhere(root: Path) -> None:
-    """There is nothing."""
-
-
-def one_class(root: Path) -> None:
-    save_classes(root / "train", 2)
-    save_classes(root / "val", 2)
 
 
 def empty_class(root: Path) -> None:
@@ -494,8 +474,6 @@ def different_classes(root: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (nowhere, "no such folder"),
-        (one_class, "has only one class (ant), must have at least two"),
         (empty_class, "in the class folder bee"),
         (different_classes, "train and val must have the same classes; only in train: cat"),
     ],
@@ -510,6 +488,6 @@ def test_mistakes_in_folders_are_told_in_one_line(
     make(tmp_path / "pictures")
     runs = tmp_path / "runs"
     arguments = ["fit", f"--runs_dir={runs}", f"--data.root={tmp_path}/pictures", *TINY, *CPU]
-    assert_told_in_one_line(capsys, arguments, message)
+    assert message in refusal(capsys, main, arguments)
     assert {read_summary(path.parent)["status"] for path in runs.rglob("summary.json")} <= {"failed"}
     assert not list(runs.rglob("*.ckpt"))

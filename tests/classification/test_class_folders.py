@@ -12,7 +12,7 @@ from PIL import Image
 from classification.class_folders import FolderSource, find_class_images, find_layout
 from classification.splits import split_by_class
 from coordconv_apps.data.image_decoding import read_image
-from tests.classification.images import CLASSES, damage, save_class, save_classes
+from tests.classification.images import CLASSES, save_class, save_classes
 
 
 def source(root: Path, **changes: object) -> FolderSource:
@@ -172,17 +172,6 @@ def test_what_is_validated_on_is_tested_on_without_a_folder_of_its_own(parts: Pa
     assert source(parts).images("test").labels.tolist() == [0, 0, 1, 2]
 
 
-@pytest.mark.parametrize("mode", ["L", "P", "CMYK", "I;16", "RGBA", "1"])
-def test_pictures_of_any_mode_are_three_channels_of_bytes(mode: str, parts: Path) -> None:
-    picture = Image.new("I;16", (5, 4), 102 * 257) if mode == "I;16" else Image.new("L", (5, 4), 102)
-    suffix = "tiff" if mode == "CMYK" else "png"
-    (picture if mode == "I;16" else picture.convert("RGB").convert(mode)).save(parts / f"train/ant/0.{suffix}")
-    image = source(parts).images("train").read(0)
-    assert image.shape == (3, 4, 5)
-    assert image.dtype == torch.uint8
-    assert image.unique().tolist() == ([0, 255] if mode == "1" else [102])
-
-
 @pytest.mark.parametrize("emptied", [("bee",), ("ant", "cat")])
 def test_empty_classes_are_named(emptied: tuple[str, ...], parts: Path) -> None:
     for name in emptied:
@@ -195,17 +184,6 @@ def test_empty_classes_are_named(emptied: tuple[str, ...], parts: Path) -> None:
 
 
 # ------------------------------------------------------------------ those that cannot be read
-
-
-def test_unreadable_pictures_are_an_error_that_names_them(parts: Path) -> None:
-    (parts / "train/bee/01.png").write_text("no picture")
-    (parts / "train/cat/00.png").write_text("")
-    with pytest.raises(ValueError, match="cannot be read") as caught:
-        source(parts).images("train")
-    assert str(caught.value) == (
-        f"data.root='{parts / 'train'}': 2 of 15 images cannot be read: bee/01.png, cat/00.png;"
-        " data.on_bad_image=skip continues without them"
-    )
 
 
 def test_unreadable_pictures_are_left_out_and_counted(parts: Path) -> None:
@@ -227,27 +205,6 @@ def test_a_class_without_readable_pictures_is_empty(parts: Path) -> None:
         match=r"no readable images in the class folder ant; data.*: 1 of 6 .* cannot be read: ant/00\.png; left out$",
     ):
         source(parts, on_bad_image="skip").images("val")
-
-
-def test_a_damaged_picture_to_train_on_is_replaced_by_the_next_with_its_class(parts: Path) -> None:
-    damage(parts / "train/ant/03.png")
-    made = source(parts, on_bad_image="skip")
-    pictures = made.images("train")
-    with pytest.warns(UserWarning, match=r"03\.png: not a readable image"):
-        stand_in, index = pictures.read_this_or_next(3)
-    assert (index, int(pictures.labels[index])) == (4, 1)
-    assert pictures.path(4).parts[-2:] == ("bee", "00.png")
-    assert torch.equal(stand_in, pictures.read(4))
-    assert made.skipped_images() == (0, {str(parts / "train/ant/03.png")})
-
-
-def test_a_damaged_picture_to_evaluate_on_has_no_stand_in(parts: Path) -> None:
-    damage(parts / "val/cat/00.png")
-    pictures = source(parts, on_bad_image="skip").images("val")
-    with pytest.warns(UserWarning, match=r"00\.png: not a readable image .*: left out$"):
-        assert list(pictures.read_batch([3, 4])) == [4]
-    with pytest.raises(ValueError, match=r"00\.png: not a readable .*; data\.on_bad_image=skip continues without"):
-        source(parts).images("val").try_read(3)
 
 
 # ------------------------------------------------------------------ splits

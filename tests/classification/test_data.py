@@ -431,14 +431,6 @@ def test_a_batch_of_unreadable_pictures_is_empty(damaged: Path) -> None:
     assert empty.images.dtype == torch.uint8
 
 
-def test_the_first_process_alone_tells(damaged: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    data = of_folder(damaged, on_bad_image="skip")
-    data.trainer = SimpleNamespace(is_global_zero=False)  # type: ignore[assignment]  # nothing else is asked of it
-    data.setup("fit")
-    assert capsys.readouterr().out == ""
-    assert data.num_samples("train") == 5
-
-
 # ------------------------------------------------------------------ to predict
 
 
@@ -509,15 +501,11 @@ def test_there_must_be_pictures_to_predict(
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"source": "mnist"}, "data.source=mnist: must be folder, digits, cifar10, cifar100 or imagenet"),
         ({"root": None}, "data.root=null: must be a folder of images with data.source=folder"),
         (
             {"source": "imagenet", "root": None},
             "data.root=null: must be a folder of images with data.source=imagenet",
         ),
-        ({"crop": "center"}, "data.crop=center: must be resized or padded"),
-        ({"augment": "auto"}, "data.augment=auto: must be none, trivial or rand"),
-        ({"on_bad_image": "ignore"}, "data.on_bad_image=ignore: must be error or skip"),
         ({"image_size": 0}, "data.image_size=0: must be an integer of at least 1"),
         ({"eval_size": 0}, "data.eval_size=0: must be an integer of at least 1"),
         ({"eval_batch_size": 0}, "data.eval_batch_size=0: must be an integer of at least 1"),
@@ -525,7 +513,6 @@ def test_there_must_be_pictures_to_predict(
         ({"eval_size": 9, "eval_resize": 8}, "data.eval_resize=8: must be at least data.eval_size=9"),
         ({"padding": -1}, "data.padding=-1: must be an integer of at least 0"),
         ({"split_seed": -1}, "data.split_seed=-1: must be an integer of at least 0"),
-        ({"seed": -1}, "data.seed=-1: must be an integer of at least 0"),
         (
             {"scale": (0.0, 1.0)},
             "data.scale=(0.0, 1.0): must be two numbers in (0, 1], the smaller one first",

@@ -330,7 +330,6 @@ def test_nothing_is_counted_where_unreadable_pictures_are_errors(folder: Path, t
         ({"label_smoothing": -0.1}, "model.label_smoothing=-0.1: must be in [0, 1)"),
         ({"average": 1.0}, "model.average=1.0: must be in [0, 1)"),
         ({"warmup": 1.0}, "warmup=1.0: must be in [0, 1)"),
-        ({"schedule": "step"}, "model.schedule=step: must be cosine or constant"),
     ],
 )
 def test_impossible_values_are_refused_in_one_line(arguments: dict[str, Any], message: str) -> None:
@@ -350,11 +349,6 @@ def test_what_a_checkpoint_says_about_classes_is_checked() -> None:
 def test_momentum_must_go_with_nesterov(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^model\.nesterov=True: must be false with model\.momentum=0$"):
         trainer(tmp_path).fit(task(nesterov=True, momentum=0.0), data(folder))
-
-
-def test_a_schedule_without_an_end_is_refused(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"^schedule='cosine' needs an end of training: set trainer\.max_epochs"):
-        trainer(tmp_path, max_epochs=-1).fit(task(), data(folder))
 
 
 def test_every_argument_is_described() -> None:

@@ -7,6 +7,7 @@ import random
 from collections import Counter
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -181,6 +182,16 @@ def test_random_samples_depend_on_seed_epoch_and_index_only() -> None:
     assert random.getstate() == before[0]
     assert str(np.random.get_state()) == before[1]
     assert torch.equal(torch.get_rng_state(), before[2])
+
+
+def test_the_first_process_alone_prints(capsys: pytest.CaptureFixture[str]) -> None:
+    module = Module()
+    module.print_once("without a trainer")
+    for is_first in (True, False):
+        module.trainer = SimpleNamespace(is_global_zero=is_first)  # type: ignore[assignment]  # all that it asks
+        module.print_once(f"the first: {is_first}")
+        module.print_once("")
+    assert capsys.readouterr().out == "without a trainer\nthe first: True\n"
 
 
 def test_seeded_samples_restore_the_generators_after_an_error() -> None:

@@ -337,11 +337,6 @@ def test_predict_writes_as_many_samples_as_asked_for(trained: Path, capsys: pyte
 # ------------------------------------------------------------------ mistakes on the command line
 
 
-def assert_told_in_one_line(capsys: pytest.CaptureFixture[str], arguments: list[str], *words: str) -> None:
-    told = refusal(capsys, main, arguments)
-    assert [word for word in words if word not in told] == []
-
-
 @pytest.mark.usefixtures("no_pictures")
 @pytest.mark.parametrize("check", ["fast_dev_run=true", "num_sanity_val_steps=1"])
 def test_a_check_of_the_code_runs_with_too_few_images_to_compare(
@@ -358,19 +353,11 @@ def test_a_check_of_the_code_runs_with_too_few_images_to_compare(
     [
         (["--data.radius=9"], "data.radius=9: two objects do not fit into 16 pixels, must be at most 4"),
         (["--data.image_size=32"], "model.image_size=16: the data have 32 (data.image_size)"),
-        (["--model.image_size=12"], "model.image_size=12: must be a power of two of at least 8"),
         (["--model.coords=yx"], "model.coords"),
-        (["--model.network=dense"], "model.network"),
         (["--model=Flow"], "--model=Flow: there is no such task class"),
-        (["--model.latent_size=0"], "model.latent_size=0: must be an integer of at least 1"),
         (["--model.kl_weight=3"], "there is no argument --model.kl_weight"),
         (["--model=VAE", "--model.gradient_penalty=1"], "there is no argument --model.gradient_penalty"),
-        (["--data.source=folder"], "data.folder=null: must be a folder of images with data.source=folder"),
         (["--data.num_val=10"], "data.num_val=10"),
-        (
-            ["--trainer.limit_val_batches=0.5", "--data.eval_batch_size=8"],
-            "trainer.limit_val_batches=0.5: evaluates 8 of 20 images (data.eval_batch_size=8), must be at least 20",
-        ),
         (["--trainer.gradient_clip_val=1"], "gradient_clip_val"),
         (["--trainer.accumulate_grad_batches=2"], "accumulate_grad_batches"),
     ],
@@ -378,7 +365,7 @@ def test_a_check_of_the_code_runs_with_too_few_images_to_compare(
 def test_mistakes_are_told_in_one_line(
     tmp_path: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert_told_in_one_line(capsys, ["fit", f"--runs_dir={tmp_path}", *TINY, *arguments], message)
+    assert message in refusal(capsys, main, ["fit", f"--runs_dir={tmp_path}", *TINY, *arguments])
 
 
 @pytest.mark.usefixtures("no_pictures")
@@ -393,13 +380,9 @@ def test_unreadable_pictures_are_counted_and_named(
         (pictures / name).write_bytes(b"this is no picture")
     arguments = ["fit", f"--runs_dir={tmp_path}", *SMALL, *FOLDER, "--data.source=folder"]
     arguments += [f"--data.folder={pictures}"]
-    assert_told_in_one_line(capsys, arguments, "2 of 26 images", "broken.png", "data.on_bad_image=skip")
+    refused = refusal(capsys, main, arguments)
+    assert "2 of 26 images cannot be read: broken.png, notes.jpg; data.on_bad_image=skip" in refused
     main([*arguments, "--data.on_bad_image=skip"])
     told = capsys.readouterr()
     assert "2 of 26 images" in told.out + told.err
     assert read_summary(run_folder(tmp_path, "default", 0))["run_facts"]["bad_images"] == 2
-
-
-def test_a_folder_that_is_not_there_is_told_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["fit", f"--runs_dir={tmp_path}", *SMALL, "--data.source=folder", f"--data.folder={tmp_path}/none"]
-    assert_told_in_one_line(capsys, arguments, f"{tmp_path}/none", "no such folder")

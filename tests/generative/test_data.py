@@ -6,7 +6,6 @@ import itertools
 import math
 import warnings
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -244,17 +243,6 @@ def test_the_seed_chooses_what_is_held_out_of_a_folder(folder: Path) -> None:
     assert as_set(fewer.example_images(9)) == one, "whatever is trained and validated on"
 
 
-def test_two_processes_share_a_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    one = everything(loader(of_folder(folder, num_val=7), "val"))
-    ranks = []
-    for rank in range(2):
-        data = of_folder(folder, num_val=7)
-        monkeypatch.setattr(data, "_processes", lambda rank=rank: (rank, 2))
-        ranks.append(everything(loader(data, "val")))
-    assert [len(rank.images) for rank in ranks] == [4, 3]
-    assert torch.equal(torch.cat([ranks[0].images, ranks[1].images]), one.images[[0, 2, 4, 6, 1, 3, 5]])
-
-
 def test_flips_are_for_training_and_depend_on_seed_epoch_and_picture_only(folder: Path) -> None:
     plain = of_folder(folder).example_images(40, "train")
     flipped = []
@@ -339,14 +327,6 @@ def test_a_picture_that_turns_out_unreadable_is_named(damaged: Path) -> None:
         [everything(made) for made in loaders]
 
 
-def test_the_first_process_alone_tells(damaged: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    data = of_folder(damaged, on_bad_image="skip")
-    data.trainer = SimpleNamespace(is_global_zero=False)  # type: ignore[assignment]  # nothing else is asked of it
-    data.setup("fit")
-    assert capsys.readouterr().out == ""
-    assert data.num_samples("train") == 21 - 2 * 4
-
-
 # ------------------------------------------------------------------ mistakes
 
 
@@ -358,17 +338,12 @@ def test_the_first_process_alone_tells(damaged: Path, capsys: pytest.CaptureFixt
         ({"num_val": -1}, "data.num_val=-1: must be an integer of at least 1"),
         ({"num_test": 0}, "data.num_test=0: must be an integer of at least 1"),
         ({"num_predict": 0}, "data.num_predict=0: must be an integer of at least 1"),
-        ({"batch_size": 0}, "data.batch_size=0: must be an integer of at least 1"),
         ({"eval_batch_size": 0}, "data.eval_batch_size=0: must be an integer of at least 1"),
-        ({"num_workers": -1}, "data.num_workers=-1: must be an integer of at least 0"),
-        ({"seed": -1}, "data.seed=-1: must be an integer of at least 0"),
         ({"radius": 0}, "data.radius=0: must be an integer of at least 1"),
         ({"radius": 19}, "data.radius=19: two objects do not fit into 64 pixels, must be at most 18"),
-        ({"source": "bedrooms"}, "data.source=bedrooms: must be shapes or folder"),
         ({"source": "folder"}, "data.folder=null: must be a folder of images with data.source=folder"),
         ({"folder": "mine"}, "data.folder='mine': must be null with data.source=shapes"),
         ({"flip": True}, "data.flip=true: must be false with data.source=shapes"),
-        ({"on_bad_image": "ignore"}, "data.on_bad_image=ignore: must be error or skip"),
     ],
 )
 def test_impossible_values_are_refused_in_one_line(given: dict[str, Any], message: str) -> None:

@@ -145,16 +145,6 @@ def test_images_can_be_changed_without_harm_to_later_ones() -> None:
     assert torch.equal(render(scenes, 64, 10), expected)
 
 
-def test_floats_are_the_bytes_scaled() -> None:
-    values = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
-    before = values.clone()
-    floats = to_float(values)
-    assert floats.dtype == torch.float32
-    assert torch.equal(values, before)
-    np.testing.assert_allclose(floats.flatten().numpy(), np.arange(256) / 127.5 - 1, atol=1e-7)
-    assert [float(floats.min()), float(floats.max())] == [-1, 1]
-
-
 # ------------------------------------------------------------------ mistakes
 
 

@@ -364,13 +364,6 @@ def test_state_is_a_few_numbers_an_image_and_pickles_and_moves() -> None:
     assert {state.device.type for state in (*metric.real, *metric.generated)} == {"meta"}
 
 
-def test_reset_forgets() -> None:
-    metric = TwoShapeMetrics(SIZE, RADIUS)
-    measure(metric, made_up("noise"))
-    metric.reset()
-    assert measure(metric, made_up("data")) == figures("data")
-
-
 # ------------------------------------------------------------------ what is refused
 
 

@@ -258,11 +258,6 @@ def test_a_share_of_the_training_needs_an_end(tmp_path: Path) -> None:
         trainer(tmp_path, max_epochs=-1).fit(task(method=VAE, kl_warmup=0.5), data())
 
 
-def test_a_schedule_needs_an_end(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="needs an end of training"):
-        trainer(tmp_path, max_epochs=-1).fit(task(schedule="cosine"), data())
-
-
 @METHODS
 def test_metrics_of_a_check_of_the_code_are_left_out_if_there_are_too_few_images(
     tmp_path: Path, method: type[GenerativeTask]
