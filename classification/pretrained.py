@@ -8,8 +8,7 @@ from pathlib import Path
 
 from torch import nn
 
-from coordconv_apps.utils.errors import abbreviate_names
-from coordconv_apps.utils.weight_files import State, part_of_state, read_state
+from coordconv_apps.utils.weight_files import State, load_fitting_state, part_of_state, read_state
 
 logger = logging.getLogger(__name__)
 
@@ -44,22 +43,10 @@ def fit_head(state: State, network: nn.Module, head: str) -> None:
 
 
 def load_weights(network: nn.Module, state: State, path: object, head: str) -> None:
-    """Load a state into a network; all of the last layer ``head`` and coordinate weights may be missing.
+    """Load a state into a network, see `load_fitting_state`; all of the last layer ``head`` may be missing.
 
     Raises:
         ValueError: They do not fit the network; ``path`` is the file that the message names.
     """
-    own = network.state_dict()
-    # These may be missing: a new head, coordinate weights, which start at 0, and batch counts, which old files lack.
-    optional = (".coord_weight", ".num_batches_tracked")
-    new_head = () if f"{head}.weight" in state else (f"{head}.weight", f"{head}.bias")
-    missing = own.keys() - state.keys() - {*new_head}
-    complaints = {
-        "not in the file": [name for name in own if name in missing and not name.endswith(optional)],
-        "not in the network": [name for name in state if name not in own],
-        "of another shape": [name for name in own if name in state and own[name].shape != state[name].shape],
-    }
-    listed = "; ".join(f"{abbreviate_names(names, 3)} {words}" for words, names in complaints.items() if names)
-    if listed:
-        raise ValueError(f"weights={str(path)!r}: must be of the same network: {listed}")
-    network.load_state_dict(state, strict=False)
+    new = () if f"{head}.weight" in state else (f"{head}.weight", f"{head}.bias")
+    load_fitting_state(network, state, "the same network", f"weights={str(path)!r}", new)

@@ -1,4 +1,4 @@
-"""Read trained weights from files that torch saved: state dicts, or checkpoints that contain one."""
+"""Read trained weights from files that torch saved, state dicts or checkpoints that contain one, and load them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from collections.abc import Collection
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from coordconv_apps.utils.errors import abbreviate_names
 from coordconv_apps.utils.files import check_regular_file
 
 State = dict[str, Tensor]
@@ -71,3 +72,22 @@ def part_of_state(state: State, names: Collection[str]) -> State:
                 found["".join(f"{part}." for part in parts[:depth])] += 1
     prefix = found.most_common(1)[0][0] if found else ""
     return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+
+
+def load_fitting_state(network: nn.Module, state: State, name: str, where: str, new: Collection[str] = ()) -> None:
+    """Load weights into a network; raise `ValueError` if they do not fit.
+
+    Weights named in ``new`` may be missing, and so may coordinate weights, which start at 0, and batch counts, which
+    old files lack. Messages start with ``where``, the argument and its value, and say that weights must be of ``name``.
+    """
+    own = network.state_dict()
+    optional = (".coord_weight", ".num_batches_tracked")
+    complaints = {
+        "not in the file": [key for key in own if key not in state and key not in new and not key.endswith(optional)],
+        "not in the network": [key for key in state if key not in own],
+        "of another shape": [key for key in own if key in state and own[key].shape != state[key].shape],
+    }
+    listed = "; ".join(f"{abbreviate_names(keys, 3)} {words}" for words, keys in complaints.items() if keys)
+    if listed:
+        raise ValueError(f"{where}: must be of {name}: {listed}")
+    network.load_state_dict(state, strict=False)

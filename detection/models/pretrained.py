@@ -12,7 +12,7 @@ from torchvision.models.detection import FCOS, FasterRCNN, RetinaNet
 from torchvision.ops.misc import FrozenBatchNorm2d
 
 from coordconv_apps.utils.errors import abbreviate_names, one_line
-from coordconv_apps.utils.weight_files import State, part_of_state, read_state
+from coordconv_apps.utils.weight_files import State, load_fitting_state, part_of_state, read_state
 
 logger = logging.getLogger(__name__)
 
@@ -134,18 +134,9 @@ def _load(network: nn.Module, state: State, name: str, where: str) -> None:
     """Load the weights of the network ``name``; layers of another number of classes stay as they are."""
     own = network.state_dict()
     state = part_of_state(state, own)
-    optional = (".coord_weight", ".num_batches_tracked")
-    missing = [key for key in own if key not in state and not key.endswith(optional)]
-    unlike = [key for key in own if key in state and own[key].shape != state[key].shape]
-    new = [key for key in unlike if key.startswith(_OF_CLASSES)]
-    faults = {
-        "another shape": [key for key in unlike if key not in new],
-        "not in the file": missing,
-        "not in the network": [key for key in state if key.endswith(".coord_weight") and key not in own],
-    }
-    for words, keys in faults.items():
-        if keys:
-            raise ValueError(f"{where}: must be of {name}; {words}: {abbreviate_names(keys, 3)}")
-    network.load_state_dict({key: state[key] for key in own if key in state and key not in new}, strict=False)
+    new = [k for k in own if k.startswith(_OF_CLASSES) and k in state and own[k].shape != state[k].shape]
+    # Other parts of the file are not needed, such as the last layer of a classifier; only coordinates would be missed.
+    used = {k: value for k, value in state.items() if (k in own or k.endswith(".coord_weight")) and k not in new}
+    load_fitting_state(network, used, name, where, new)
     if new:
         logger.info("%s: new, since the number of classes differs: %s", where, abbreviate_names(new, 3))
