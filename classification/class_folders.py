@@ -14,7 +14,7 @@ from torch import Tensor
 from classification.imagenet import imagenet_class_names
 from classification.splits import split_by_class
 from coordconv_apps.data.datamodule import SkippedImages
-from coordconv_apps.data.image_files import ImageFiles, OnBadImage, check_folder, find_images
+from coordconv_apps.data.image_files import ImageFiles, OnBadImage, find_images, list_class_folders
 from coordconv_apps.data.splits import SPLITS, Split
 from coordconv_apps.utils.errors import abbreviate_names
 
@@ -62,7 +62,7 @@ def find_layout(root: Path) -> FolderLayout:
         FileNotFoundError: The folder does not exist.
         ValueError: There are fewer than two class folders, or the splits have different ones.
     """
-    names = _subfolders(root)
+    names = list_class_folders(root, "data.root")
     has_splits = {"train", "val"} <= set(names)
     if not has_splits and set(names) <= set(SPLITS):
         raise ValueError(
@@ -72,26 +72,17 @@ def find_layout(root: Path) -> FolderLayout:
     folders: dict[Split, Path] = {split: root / split if has_splits else root for split in SPLITS}
     if has_splits and "test" not in names:
         folders["test"] = folders["val"]
-    class_names = _subfolders(folders["train"])
+    class_names = list_class_folders(folders["train"], "data.root")
     if len(class_names) < 2:
         where = f"data.root={str(folders['train'])!r}"
         raise ValueError(f"{where}: has only one class ({class_names[0]}), must have at least two")
     for split in SPLITS[1:]:
-        others = _subfolders(folders[split])
+        others = list_class_folders(folders[split], "data.root")
         only_in = {"train": set(class_names) - set(others), split: set(others) - set(class_names)}
         message = "; ".join(f"only in {where}: {abbreviate_names(sorted(n))}" for where, n in only_in.items() if n)
         if message:
             raise ValueError(f"data.root={str(root)!r}: train and {split} must have the same classes; {message}")
     return FolderLayout(folders, class_names)
-
-
-def _subfolders(folder: Path) -> list[str]:
-    check_folder(folder, "data.root")
-    with os.scandir(folder) as entries:
-        names = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
-    if not names:
-        raise ValueError(f"data.root={str(folder)!r}: must have a folder of images for each class, has none")
-    return names
 
 
 # ------------------------------------------------------------------ images

@@ -12,7 +12,7 @@ import torch
 from torchvision.datasets import MNIST
 
 from coordconv_apps.data.downloads import download_files
-from coordconv_apps.data.image_files import describe_others, list_files
+from coordconv_apps.data.image_files import describe_others, list_class_folders, list_files
 from coordconv_apps.data.splits import SPLITS, Split
 from detection.glyphs import Glyphs, crop_to_ink, glyphs_from_images, pack_glyphs, shrink, split_by_class
 from detection.gray_images import Bytes, Ink, read_gray
@@ -108,7 +108,7 @@ def load_class_names(source: Source, glyphs: Path | None, glyph_labels: Path | N
     """
     check_source(source, glyphs, glyph_labels)
     if glyphs is not None and glyph_labels is None:  # source="folder"
-        return tuple(folder.name for folder in _class_folders(glyphs))
+        return tuple(list_class_folders(glyphs, "glyphs"))
     labels = range(10) if glyph_labels is None else np.unique(read_idx(glyph_labels)).tolist()
     return tuple(str(label) for label in labels)
 
@@ -164,20 +164,11 @@ def _load_idx_pair(images_path: Path, labels_path: Path, max_side: int | None = 
     return pack_glyphs(shrunk, glyphs.labels.numpy(), glyphs.class_names)
 
 
-def _class_folders(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        raise FileNotFoundError(f"glyphs={str(folder)!r}: no such folder")
-    folders = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    if not folders:
-        raise ValueError(f"glyphs={str(folder)!r}: must have a subfolder of images for each class, has none")
-    return folders
-
-
 def _load_folder(folder: Path, ink: Ink, max_side: int) -> Glyphs:
     glyphs: list[Bytes] = []
     labels: list[int] = []
-    classes = _class_folders(folder)
-    for label, directory in enumerate(classes):
+    class_names = list_class_folders(folder, "glyphs")
+    for label, directory in enumerate(folder / name for name in class_names):
         files = list_files(directory, "glyphs")
         if files.others:
             warnings.warn(describe_others(directory, "glyphs", files), stacklevel=2)
@@ -187,4 +178,4 @@ def _load_folder(folder: Path, ink: Ink, max_side: int) -> Glyphs:
                 raise ValueError(f"{directory / name}: no ink in this image (ink={ink!r})")
             glyphs.append(shrink(cropped[0], max_side))
             labels.append(label)
-    return pack_glyphs(glyphs, np.array(labels), tuple(directory.name for directory in classes))
+    return pack_glyphs(glyphs, np.array(labels), tuple(class_names))

@@ -183,6 +183,21 @@ def check_folder(folder: Path, argument: str) -> None:
         raise ValueError(f"{argument}={str(folder)!r}: must be a folder, not a file")
 
 
+def list_class_folders(folder: Path, argument: str) -> list[str]:
+    """Return the names of the subfolders of a folder, one for each class, sorted and without hidden ones.
+
+    Raises:
+        FileNotFoundError: The folder does not exist.
+        ValueError: It is a file, or has no subfolder.
+    """
+    check_folder(folder, argument)
+    with os.scandir(folder) as entries:
+        names = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+    if not names:
+        raise ValueError(f"{argument}={str(folder)!r}: must have a folder of images for each class, has none")
+    return names
+
+
 def find_unreadable(folder: Path, names: Sequence[str]) -> dict[str, str]:
     """Return the reason for each image that cannot be opened. Images are not decoded: only headers are checked."""
 

@@ -258,7 +258,7 @@ class TestFolder:
             return str(caught.value)
 
         assert message(folder / "x", FileNotFoundError) == f"glyphs={str(folder / 'x')!r}: no such folder"
-        assert "must have a subfolder of images for each class, has none" in message(folder / "cross")
+        assert "must have a folder of images for each class, has none" in message(folder / "cross")
         (folder / "empty").mkdir()
         assert message(folder).startswith(f"glyphs={str(folder / 'empty')!r}: no images there")
         (folder / "empty" / "1.png").write_bytes(b"\x89PNG\r\n\x1a\nnonsense")
