@@ -12,9 +12,9 @@ from torch.utils.data import Dataset
 from torchvision.transforms.v2.functional import pil_to_tensor
 from torchvision.tv_tensors import BoundingBoxes, BoundingBoxFormat, Image
 
-from coordconv_apps.data.image_decoding import open_file, read_image, to_rgb
+from coordconv_apps.data.image_decoding import decode_image, read_image, to_rgb
 from coordconv_apps.data.image_files import ImageFiles, OnBadImage
-from coordconv_apps.utils.errors import one_line, printable
+from coordconv_apps.utils.errors import printable
 from detection.augmentation import Augmentation, train_transforms
 from detection.batches import DetectionBatch, DetectionTarget
 from detection.coco_files import CocoAnnotations
@@ -34,7 +34,7 @@ class CocoImages(ImageFiles):
     def decode(self, index: int) -> Tensor:
         """Read an image in its annotations' size: as stored, as COCO's tools do, or turned as its camera noted."""
         path, wanted = self.path(index), tuple(self.annotations.sizes[index].tolist())
-        stored = _read_as_stored(path)
+        stored: Tensor = pil_to_tensor(decode_image(path, to_rgb, turn=False)).contiguous()
         if stored.shape[1:] == wanted:
             return stored
         turned = read_image(path)
@@ -44,16 +44,6 @@ class CocoImages(ImageFiles):
         raise ValueError(
             f"{printable(path)}: has {width} x {height} pixels, but {wanted[1]} x {wanted[0]} in its annotation file"
         )
-
-
-def _read_as_stored(path: Path) -> Tensor:
-    """Read an image as uint8 ``(3, H, W)`` without the rotation that a camera may have noted."""
-    try:
-        with open_file(path) as opened:
-            pixels: Tensor = pil_to_tensor(to_rgb(opened)).contiguous()
-            return pixels
-    except Exception as error:  # on a damaged file, decoders raise almost anything
-        raise ValueError(f"{printable(path)}: not a readable image ({one_line(error)})") from error
 
 
 class CocoTraining(Dataset[Sample]):

@@ -53,16 +53,15 @@ def open_file(path: Path) -> Image.Image:
     return Image.open(path)
 
 
-def decode_image(path: Path, convert: Callable[[Image.Image], T], draft: int | None = None) -> T:
-    """Open and decode an image file, and convert the image.
-
-    The camera's orientation is applied. The first frame of an animation is used.
+def decode_image(path: Path, convert: Callable[[Image.Image], T], draft: int | None = None, *, turn: bool = True) -> T:
+    """Open and decode an image file, and convert the image. The first frame of an animation is used.
 
     Args:
         path: The file.
         convert: Makes the result of the decoded image, such as `to_rgb`.
         draft: Let JPEG decode at 1/2, 1/4 or 1/8 of the size, as long as both sides keep at least this many pixels.
             This is several times as fast.
+        turn: Whether to apply the orientation that a camera noted.
 
     Raises:
         ValueError: The file is not a readable image.
@@ -71,7 +70,7 @@ def decode_image(path: Path, convert: Callable[[Image.Image], T], draft: int | N
         with open_file(path) as opened:
             if draft is not None:
                 opened.draft(None, (draft, draft))
-            return convert(ImageOps.exif_transpose(opened))
+            return convert(ImageOps.exif_transpose(opened) if turn else opened)
     except Exception as error:  # on a damaged file, decoders raise almost anything
         raise ValueError(f"{printable(path)}: not a readable image ({one_line(error)})") from error
 
