@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 from coordconv_apps.utils.imports import lazy_attributes
 
 if TYPE_CHECKING:
-    from generative.tasks import GAN as GAN
-    from generative.tasks import VAE as VAE
+    from generative.tasks import GAN, VAE
 
 __all__ = ["GAN", "VAE"]
 

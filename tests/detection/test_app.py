@@ -25,11 +25,11 @@ from detection.glyph_sources import load_glyphs
 from detection.pictures import TRUE_COLOUR
 from detection.predictions import DetectionWriter, coco_annotations
 from detection.tasks import FasterRCNN
-from tests.classification.tiny import trainer
 from tests.detection.coco_sets import flags, shapes
 from tests.helpers import forked
 from tests.helpers.refusals import refusal
 from tests.helpers.runs import last_command
+from tests.helpers.trainers import own_trainer
 
 CONFIGS = sorted((Path(__file__).parents[2] / "detection" / "configs").glob("*.yaml"))
 OF_CANVASES = [path for path in CONFIGS if path.stem != "coco"]
@@ -327,12 +327,12 @@ def test_an_interruption_loses_no_detections(tmp_path: Path) -> None:
     for name in ("a.png", "b.png", "c.png"):
         Image.fromarray(np.zeros((40, 40), np.uint8)).save(tmp_path / name)
     data = DetectionData(predict_images=str(tmp_path), batch_size=1)
-    one = trainer(tmp_path, callbacks=[Disappearing(), DetectionWriter()])
+    trainer = own_trainer(tmp_path, callbacks=[Disappearing(), DetectionWriter()])
     with (
         pytest.warns(UserWarning, match=r"b\.png: not a readable image .* any more: left out"),
         pytest.raises(SystemExit),
     ):
-        one.predict(detection.FasterRCNN(num_classes=10), data)
+        trainer.predict(detection.FasterRCNN(num_classes=10), data)
     found = json.loads((tmp_path / "predictions" / "detections.json").read_text())
     assert [Path(image["file_name"]).name for image in found["images"]] == ["a.png"]
 
