@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,7 +24,7 @@ from tests.classification.images import CLASSES, damage, save_classes
 from tests.classification.tiny import ARGUMENTS, NETWORK, SIZE, data, save_noise, save_parts, trainer, weights_file
 from tests.helpers import forked
 from tests.helpers.refusals import refusal
-from tests.helpers.runs import assert_same, assert_same_runs, last_command, load, metrics_of
+from tests.helpers.runs import assert_same, assert_same_runs, interrupted_at, last_command, load, metrics_of
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = {path.stem: path for path in sorted((ROOT / "classification" / "configs").glob("*.yaml"))}
@@ -178,9 +176,7 @@ def test_a_checkpoint_does_without_the_weights_that_its_training_started_from(tm
 
 
 @pytest.mark.usefixtures("no_pictures")
-def test_a_resumed_training_equals_an_uninterrupted_one(
-    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_resumed_training_equals_an_uninterrupted_one(tmp_path: Path, folder: Path) -> None:
     """Weights, average, optimizer, rates, augmentation, mixing, dropout, and all that is told of it."""
     arguments = [f"--data.root={folder}", *TINY, *CPU, "--trainer.max_epochs=2", "--model.coords=xyr"]
     arguments += ["--model.average=0.7", "--model.warmup=0.3", "--data.mixup=0.4", "--data.cutmix=1"]
@@ -191,20 +187,8 @@ def test_a_resumed_training_equals_an_uninterrupted_one(
         return run_folder(tmp_path / runs, "default", 0)
 
     whole = fit("whole")
-    step, seen = Classifier.training_step, [0]
-
-    def interrupted(*given: Any) -> Any:  # noqa: ANN401  # handed on as they are
-        seen[0] += 1
-        if seen[0] == 5:  # the second of three batches of the second epoch
-            os.kill(os.getpid(), signal.SIGTERM)
-        return step(*given)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Classifier, "training_step", interrupted)
-        with pytest.raises(SystemExit) as stopped:
-            fit("parts")
-    assert stopped.value.code == 143
-    assert seen == [5], "a test of nothing else"
+    with interrupted_at(Classifier, 5):  # the second of three batches of the second epoch
+        fit("parts")
     parts = fit("parts", "--ckpt_path=last")
     assert_same_runs(parts, whole)
     for name in ("last", "best"):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +21,7 @@ from generative.two_shapes import draw_scenes, render
 from tests.generative.helpers import everywhere
 from tests.helpers import forked
 from tests.helpers.refusals import refusal
-from tests.helpers.runs import assert_same, assert_same_runs, last_command, load, metrics_of
+from tests.helpers.runs import assert_same, assert_same_runs, interrupted_at, last_command, load, metrics_of
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = {path.stem: path for path in sorted((ROOT / "generative" / "configs").glob("*.yaml"))}
@@ -142,9 +140,7 @@ def test_same_seed_gives_the_same_figures(tmp_path: Path, method: str) -> None:
 
 @pytest.mark.usefixtures("no_pictures")
 @pytest.mark.parametrize(("method", "stop"), [("gan", 2), ("vae", 6)])
-def test_a_resumed_training_equals_an_uninterrupted_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, stop: int
-) -> None:
+def test_a_resumed_training_equals_an_uninterrupted_one(tmp_path: Path, method: str, stop: int) -> None:
     """Weights, average, optimizers, rates, the random numbers of latents, and all that is told of it."""
     schedule = ["--model.schedule=cosine", "--model.warmup=0.3"]
     arguments = [*TINY, "--trainer.max_epochs=2", *METHODS[method], *schedule]
@@ -154,20 +150,8 @@ def test_a_resumed_training_equals_an_uninterrupted_one(
         return run_folder(tmp_path / runs, "default", 0)
 
     whole = fit("whole")
-    step, seen = TASKS[method].training_step, [0]
-
-    def interrupted(*given: Any) -> Any:  # noqa: ANN401  # handed on as they are
-        seen[0] += 1
-        if seen[0] == stop:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return step(*given)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(TASKS[method], "training_step", interrupted)
-        with pytest.raises(SystemExit) as stopped:
-            fit("parts")
-    assert stopped.value.code == 143
-    assert seen == [stop], "a test of nothing else"
+    with interrupted_at(TASKS[method], stop):
+        fit("parts")
     assert read_summary(run_folder(tmp_path / "parts", "default", 0))["status"] == "interrupted"
     parts = fit("parts", "--ckpt_path=last")
     assert_same_runs(parts, whole)

@@ -3,12 +3,36 @@
 from __future__ import annotations
 
 import csv
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
+import pytest
 import torch
 
 from coordconv_apps.runs.summary import read_summary
+
+
+@contextmanager
+def interrupted_at(task: type[Any], number: int) -> Iterator[None]:
+    """Send SIGTERM to a training in its training step ``number``; assert that it then ends."""
+    step, seen = task.training_step, 0
+
+    def training_step(*args: Any) -> Any:  # noqa: ANN401  # handed on as they are
+        nonlocal seen
+        seen += 1
+        if seen == number:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(*args)
+
+    with mock.patch.object(task, "training_step", training_step), pytest.raises(SystemExit) as stopped:
+        yield
+    assert stopped.value.code == 143
+    assert seen == number, "a test of nothing else"
 
 
 def load(run: Path, name: str = "last") -> dict[str, Any]:
