@@ -1,4 +1,4 @@
-"""Statistics over independent runs: mean, standard deviation, and confidence intervals from three runs on."""
+"""Statistics over independent runs: mean, standard deviation, and 95 % confidence intervals from three runs on."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from scipy.special import stdtrit
 
 Scores = npt.NDArray[np.float64]
 Statistic = Callable[..., float | np.floating[Any] | Scores]
+
+CONFIDENCE = 0.95
+"""Fraction of the intervals that contain the true value."""
 
 MIN_RUNS = 3
 """Fewest runs with an interval. With two, a 95 % interval reaches 12.7 standard errors to each side, and that standard
@@ -37,36 +40,35 @@ def mean_and_deviation(values: npt.ArrayLike) -> tuple[float, float | None]:
     return float(data.mean()), float(data.std(ddof=1)) if data.size > 1 else None
 
 
-def paired_difference(base: npt.ArrayLike, other: npt.ArrayLike, confidence: float = 0.95) -> Estimate:
+def paired_difference(base: npt.ArrayLike, other: npt.ArrayLike) -> Estimate:
     """Return the mean of ``other - base`` and its interval by the paired Student's t: effects of a seed cancel.
+
+    `confidence_interval` says when there is no interval.
 
     Args:
         base: ``(n,)`` values of the first arm, one per seed.
         other: ``(n,)`` values of the other arm, with the same seeds.
-        confidence: As for `confidence_interval`, which says when there is no interval.
 
     >>> mean, low, high = paired_difference([1.0, 2.0, 3.0], [2.0, 2.0, 5.0])
     >>> round(mean, 2), round(low, 2), round(high, 2)
     (1.0, -1.48, 3.48)
     """
     differences = np.subtract(other, base, dtype=np.float64)
-    return confidence_interval(np.mean, differences[:, None], confidence=confidence)
+    return confidence_interval(np.mean, differences[:, None])
 
 
 def confidence_interval(
     statistic: Statistic,
     *scores: npt.ArrayLike,
-    paired: bool = False,
-    confidence: float = 0.95,
     bounds: tuple[float, float] = (-np.inf, np.inf),
 ) -> Estimate:
-    """Estimate a statistic of a few runs with its confidence interval: jackknife standard error, Student's t.
+    """Estimate a statistic of a few runs with its 95 % confidence interval: jackknife standard error, Student's t.
 
     Such an interval contains the true value about as often as it says even with three runs; a percentile bootstrap is
-    far too narrow then. It is Student's interval for the mean of one column, Welch's for the difference of the means of
-    two arrays, and the paired Student's for ``paired`` columns. (Of simulated 95 % intervals of interquartile means of
-    three to ten runs, 90 to 96 % contained the true value.) By default the runs of each column of each array are
-    independent of all others; the degrees of freedom are Welch and Satterthwaite's.
+    far too narrow then. It is Student's interval for the mean of one column, and Welch's for the difference of the
+    means of two arrays. (Of simulated 95 % intervals of interquartile means of three to ten runs, 90 to 96 % contained
+    the true value.) The runs of each column of each array are independent of all others; the degrees of freedom are
+    Welch and Satterthwaite's.
 
     There is no interval with fewer than `MIN_RUNS` runs, nor if the statistic stays the same whichever run is left out:
     equal runs do not show by how much others would differ.
@@ -75,13 +77,10 @@ def confidence_interval(
         statistic: Function from arrays ``(runs, columns)``, one for each of ``scores``, to a number. Repeating all runs
             of an array must not change it, as for a mean.
         scores: Arrays ``(runs, columns)``; all runs of an array count alike.
-        paired: Whether a row of all arrays together is one observation, so that effects of a seed on all columns
-            cancel. All arrays need the same number of runs then.
-        confidence: Fraction of such intervals that contain the true value, in (0, 1).
         bounds: Smallest and largest possible value of the statistic; the ends lie within.
 
     Raises:
-        ValueError: An argument is out of its range, or an array is not ``(runs, columns)`` of finite numbers.
+        ValueError: An array is not ``(runs, columns)`` of finite numbers.
 
     Example:
         >>> import numpy as np
@@ -89,31 +88,20 @@ def confidence_interval(
         >>> round(mean, 2), round(low, 2), round(high, 2)
         (2.0, -0.48, 4.48)
     """
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence={confidence}: must be in (0, 1)")
     arrays = [check_scores("scores", array, matrix=True) for array in scores]
-    runs = [len(array) for array in arrays]
-    if paired and len(set(runs)) > 1:
-        raise ValueError(f"scores: {runs} runs, must be as many in all arrays with paired=True")
     value = float(statistic(*arrays))
     none = Estimate(value, float("nan"), float("nan"))
-    if min(runs) < MIN_RUNS:
+    if min(len(array) for array in arrays) < MIN_RUNS:
         return none
-    replicates = list((_without_each_row if paired else _without_each_score)(statistic, arrays))
+    replicates = list(_without_each_score(statistic, arrays))
     variances = np.array([(len(own) - 1) * own.var() for own in replicates])
     error = np.sqrt(variances.sum())
     if error <= ROUNDING * max(np.abs(array).max() for array in arrays):
         return none
     freedom = error**4 / sum(own**2 / (len(of) - 1) for own, of in zip(variances, replicates, strict=True))
-    reach = stdtrit(freedom, (1 + confidence) / 2) * error
+    reach = stdtrit(freedom, (1 + CONFIDENCE) / 2) * error
     low, high = np.clip([value - reach, value + reach], *bounds)
     return Estimate(value, float(low), float(high))
-
-
-def _without_each_row(statistic: Statistic, arrays: Sequence[Scores]) -> Iterator[Scores]:
-    """Yield, once, the statistic without each of the rows: ``(runs,)``."""
-    rows = range(len(arrays[0]))
-    yield np.array([statistic(*(np.delete(array, row, 0) for array in arrays)) for row in rows], np.float64)
 
 
 def _without_each_score(statistic: Statistic, arrays: Sequence[Scores]) -> Iterator[Scores]:
