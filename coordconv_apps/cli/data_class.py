@@ -30,10 +30,11 @@ def find_data_class(
     Raises:
         UserError: The checkpoint's data have another class, or those of a config file that a flag overrides.
     """
-    given = given_data(args)
+    arguments = list(_data_arguments(args))
+    given = dict(arguments)  # later ones override
     before = (saved or {}).get("data") or {}
     chosen = choose({**before, **given})
-    for key, value in ((key, value) for part in _parts(args) for key, value in part.items()):
+    for key, value in arguments:
         if value != given[key] and (other := choose({**given, key: value})) is not chosen:
             raise UserError(
                 f"--data.{key}={given[key]}: overrides data.{key}={value}, whose other arguments are of another kind"
@@ -48,28 +49,21 @@ def find_data_class(
     return chosen
 
 
-def given_data(args: Sequence[str]) -> dict[str, Any]:
-    """Return the arguments of the data in the config files and flags of a command line; later ones override.
+def _data_arguments(args: Sequence[str]) -> Iterator[tuple[str, Any]]:
+    """Yield name and value of the arguments of the data in config files and flags, in their order.
 
-    >>> given_data(["fit", "--data.source", "coco", "--data.seed=3", "--model.lr=1"])
-    {'source': 'coco', 'seed': 3}
+    >>> list(_data_arguments(["fit", "--data.source", "coco", "--data.seed=3", "--model.lr=1"]))
+    [('source', 'coco'), ('seed', 3)]
     """
-    given: dict[str, Any] = {}
-    for part in _parts(args):
-        given |= part
-    return given
-
-
-def _parts(args: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Yield the arguments of the data in each config file and flag, in their order."""
     command = next((arg for arg in args if arg in COMMANDS), None)
     for arg, following in zip_longest(args, args[1:], fillvalue=""):
         flag, is_joined, value = arg.partition("=")
         value = value if is_joined else following
         if flag in ("--config", "-c"):
             config = yaml_mapping(value)
-            yield as_mapping(config.get("data")) or as_mapping(as_mapping(config.get(str(command))).get("data"))
+            data = as_mapping(config.get("data")) or as_mapping(as_mapping(config.get(str(command))).get("data"))
+            yield from data.items()
         elif flag == "--data":
-            yield yaml_mapping(value)
+            yield from yaml_mapping(value).items()
         elif flag.startswith("--data."):
-            yield {flag.removeprefix("--data."): yaml_value(value)}
+            yield flag.removeprefix("--data."), yaml_value(value)

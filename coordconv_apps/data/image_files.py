@@ -8,7 +8,6 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -44,10 +43,6 @@ class ImageFileError(UserError, ValueError):
         super().__init__(message.rpartition(f"{type(self).__name__}: ")[2].strip())
 
 
-# ------------------------------------------------------------------ finding
-
-
-@cache
 def image_suffixes() -> tuple[str, ...]:
     """Return the file name suffixes of all formats that Pillow decodes, in lower case.
 
@@ -134,7 +129,7 @@ def list_files(folder: Path, argument: str) -> FolderFiles:
     def stop(error: OSError) -> None:
         raise ValueError(f"{argument}={str(folder)!r}: cannot list {error.filename!r} ({error.strerror})") from error
 
-    found = FolderFiles([], [])
+    found, suffixes = FolderFiles([], []), image_suffixes()
     entered: set[str] = set()
     report_at = time.monotonic() + REPORT_EVERY
     for place, subfolders, files in os.walk(folder, onerror=stop, followlinks=True):
@@ -153,7 +148,7 @@ def list_files(folder: Path, argument: str) -> FolderFiles:
         prefix = "" if relative == os.curdir else relative + os.sep
         for name in files:
             if not name.startswith("."):
-                (found.images if is_image_name(name) else found.others).append(prefix + name)
+                (found.images if name.lower().endswith(suffixes) else found.others).append(prefix + name)
     if not found.images:
         others = f", only {abbreviate_names(sorted(found.others))}" if found.others else ""
         raise ValueError(f"{argument}={str(folder)!r}: no images there in a format that Pillow reads{others}")
@@ -164,15 +159,6 @@ def describe_others(folder: Path, argument: str, files: FolderFiles) -> str:
     """Return a line that counts and names the files of a folder that are no images."""
     count = f"{len(files.others)} of {len(files.images) + len(files.others)} files are no images that Pillow reads"
     return f"{argument}={str(folder)!r}: {count}: {abbreviate_names(files.others)}; left out"
-
-
-def is_image_name(name: str) -> bool:
-    """Return whether a file name has the suffix of an image format, see `image_suffixes`.
-
-    >>> [is_image_name(name) for name in ("a.JPG", "notes.txt")]
-    [True, False]
-    """
-    return name.lower().endswith(image_suffixes())
 
 
 def check_folder(folder: Path, argument: str) -> None:
@@ -211,9 +197,6 @@ def find_unreadable(folder: Path, names: Sequence[str]) -> dict[str, str]:
     with ThreadPoolExecutor(_CHECK_THREADS) as pool:
         reasons = pool.map(try_open, names)
         return {name: reason for name, reason in zip(names, reasons, strict=True) if reason is not None}
-
-
-# ------------------------------------------------------------------ reading many
 
 
 class ImageFiles:
@@ -256,10 +239,6 @@ class ImageFiles:
         """Return the path of a file."""
         return self.folder / os.fsdecode(self._names[index])
 
-    def decode(self, index: int) -> Tensor:
-        """Read a file; raise `ValueError` if it cannot be read, whatever on_bad_image is."""
-        return self.read_file(self.path(index))
-
     def read_batch(self, indices: Sequence[int]) -> dict[int, Tensor]:
         """Read files, and return them by index without those that `try_read` leaves out."""
         return {index: image for index in indices if (image := self.try_read(index)) is not None}
@@ -289,7 +268,7 @@ class ImageFiles:
         if self._is_bad[index]:
             return None
         try:
-            return self.decode(index)
+            return self.read_file(self.path(index))
         except ValueError as error:
             if self.on_bad_image == "error":
                 raise ImageFileError(f"{error}; data.on_bad_image=skip continues without such images") from error

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
+from torchvision.transforms.functional import to_pil_image
 
 from coordconv_apps.data.image_decoding import decode_image
 
@@ -20,8 +21,6 @@ ImageInput: TypeAlias = "str | os.PathLike[str] | Image.Image | NDArray[Any] | T
 
 ImageInputs: TypeAlias = "ImageInput | Sequence[ImageInput]"
 """One image, a sequence of images of any kinds and sizes, an array ``(N, H, W, C)``, or a tensor ``(N, C, H, W)``."""
-
-_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
 def pil_images(images: ImageInputs) -> list[Image.Image]:
@@ -53,16 +52,15 @@ def _pil_image(image: ImageInput, name: str) -> Image.Image:
         raise ValueError(f"{name}={type(image).__name__}: must be a path, a PIL image, an array or a tensor")
     shape = tuple(image.shape)
     channels_at = 0 if isinstance(image, Tensor) else -1
-    if len(shape) not in (2, 3) or 0 in shape or (len(shape) == 3 and shape[channels_at] not in _MODES):
+    if len(shape) not in (2, 3) or 0 in shape or (len(shape) == 3 and shape[channels_at] not in (1, 3, 4)):
         wanted = "(H, W) or (C, H, W)" if isinstance(image, Tensor) else "(H, W) or (H, W, C)"
         raise ValueError(f"{name} of shape {shape}: must be {wanted} with 1, 3 or 4 channels")
     if isinstance(image, Tensor):
         image = image.detach()
         image = (image.float() if image.is_floating_point() else image).cpu().numpy()
         image = image.transpose(1, 2, 0) if image.ndim == 3 else image
-    pixels = _to_bytes(image, name).reshape(*image.shape[:2], -1)
-    mode = _MODES[pixels.shape[2]]
-    return Image.fromarray(np.ascontiguousarray(pixels[..., 0] if mode == "L" else pixels), mode)
+    converted: Image.Image = to_pil_image(_to_bytes(image, name))
+    return converted
 
 
 def _to_bytes(pixels: NDArray[Any], name: str) -> NDArray[np.uint8]:
