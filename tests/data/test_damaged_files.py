@@ -91,6 +91,7 @@ def test_idx_files(tmp_path: Path) -> None:
     content = idx((20, 8, 8), np.random.default_rng(0).integers(0, 256, 1280, np.uint8).tobytes())
     versions = damaged(content) | {
         "axes": b"\0\0\x08\xff" + b"\xff" * 1020,
+        "float": b"\0\0\x0d" + content[3:],
         "huge": idx((60_000, 60_000, 60_000), bytes(100)),
         "overflow": idx((2**32 - 1,) * 8, bytes(100)),
         "less": idx((20, 8, 7), bytes(1280)),

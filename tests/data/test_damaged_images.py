@@ -16,10 +16,8 @@ import pytest
 import torch
 from PIL import Image, features
 
-from coordconv_apps.data.image_decoding import read_image
 from coordconv_apps.data.image_files import ImageFiles, find_images
 from detection.gray_images import read_gray
-from detection.idx_files import read_idx
 from tests.data.damage import damaged, special_files
 
 FORMATS = {"png": "PNG", "jpg": "JPEG", "gif": "GIF", "bmp": "BMP", "tif": "TIFF", "webp": "WEBP", "ppm": "PPM"}
@@ -99,30 +97,3 @@ def test_damaged_files_are_read_or_named(damaged: Path) -> None:
     assert time.process_time() - started < 20
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert grown < 500_000, f"{grown} KiB more than before"
-
-
-@pytest.mark.parametrize("place", ["pipe.png", "one.png", "zero.png"])
-def test_what_is_no_file_is_refused_at_once(place: str, damaged: Path) -> None:
-    with pytest.raises(ValueError, match=r": not a readable image \(.+\)$"):
-        read_image(damaged / place)
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"",
-        b"\0\0\x08",
-        b"\0\0\x08\x03" + bytes(3),
-        b"\0\0\x08\x03" + b"\xff" * 12,
-        b"\0\0\x08\xff" + b"\xff" * 1020,
-        b"\0\0\x0d\x01\0\0\0\x01\0",
-        b"\x1f\x8b",
-        b"\x1f\x8b\x08" + bytes(30),
-    ],
-)
-def test_damaged_idx_files_are_named(content: bytes, tmp_path: Path) -> None:
-    path = tmp_path / "damaged-idx3-ubyte"
-    path.write_bytes(content)
-    with pytest.raises(ValueError, match="damaged-idx3-ubyte: ") as caught:
-        read_idx(path)
-    assert len(str(caught.value)) < 10_000

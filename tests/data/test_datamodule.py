@@ -110,14 +110,6 @@ def test_a_loader_goes_on_where_its_state_was_taken(seen: int, num_workers: int)
     assert sorted(itertools.chain(*[batch.tolist() for batch in second])) == list(range(23))
 
 
-def test_a_state_of_another_epoch_is_not_used() -> None:
-    first, second = loader(), loader()
-    list(first)
-    second.load_state_dict(first.state_dict())
-    second.batches.set_epoch(1)
-    assert len(list(second)) == 5
-
-
 @pytest.mark.parametrize(
     ("other", "message"),
     [
@@ -192,18 +184,6 @@ def test_the_first_process_alone_prints(capsys: pytest.CaptureFixture[str]) -> N
         module.print_once(f"the first: {is_first}")
         module.print_once("")
     assert capsys.readouterr().out == "without a trainer\nthe first: True\n"
-
-
-def test_seeded_samples_restore_the_generators_after_an_error() -> None:
-    class Broken(Noise):
-        def __getitem__(self, index: int, /) -> tuple[int, float, float, float]:  # type: ignore[override]  # as above
-            torch.rand(3)
-            raise KeyError(index)
-
-    before = torch.get_rng_state()
-    with pytest.raises(KeyError):
-        SeededSamples(Broken(3))[1, 5]
-    assert torch.equal(torch.get_rng_state(), before)
 
 
 class Gaussians(Numbers):

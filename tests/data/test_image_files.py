@@ -254,11 +254,6 @@ def test_many_unreadable_pictures_are_counted_and_the_first_named(tmp_path: Path
     )
 
 
-def test_good_folders_have_nothing_to_tell(tmp_path: Path) -> None:
-    save(tmp_path / "1.png")
-    assert find_images(tmp_path, "data.folder", "error") == (["1.png"], 0, "")
-
-
 def test_large_folders_are_listed_only(damaged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_CHECKED", 4)
     assert find_images(damaged, "data.folder", "error") == (["a.png", "b.jpg", "c.png", "d.png", "e.png"], 0, "")
