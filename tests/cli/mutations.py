@@ -59,11 +59,10 @@ class Mutation:
     culprits: tuple[str, ...]
     config: bytes | None = None
     surely_wrong: bool = True
-    command: str = field(default="fit")
 
     def __str__(self) -> str:
         content = "" if self.config is None else f" with a config of {self.config[:300]!r}"
-        return f"{self.command} {self.config_name} {' '.join(map(ascii, self.flags))}{content}"
+        return f"fit {self.config_name} {' '.join(map(ascii, self.flags))}{content}"
 
 
 def mutations(application: Application, shipped: Mapping[str, str], seed: int = 0) -> Iterator[Mutation]:

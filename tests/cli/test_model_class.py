@@ -125,6 +125,8 @@ def test_help_shows_the_arguments_of_the_chosen_task(capsys: pytest.CaptureFixtu
     assert sorted(order, key=default.index) == order, "Lightning's arguments come last"
     for markup in ("``", ":class:", "`_", "lightning.pytorch.", "Union[", "Optional["):
         assert markup not in default
+    assert "--optimizer" not in default
+    assert "--lr_scheduler" not in default
     assert "--model.coords {none,xy,xyr} Which coordinates the network sees." in default
     assert "--model.width WIDTH Channels. (type: int, default: 4)" in default
     assert "--model.temperature" not in default

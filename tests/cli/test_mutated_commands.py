@@ -73,7 +73,7 @@ def outcome(
         config += ".yaml"
         Path(config).write_bytes(mutation.config)
     flags = [*app.flags(mutation.config_name), *mutation.flags]
-    args = [mutation.command, f"--config={config}", "--runs_dir=runs", *flags]
+    args = ["fit", f"--config={config}", "--runs_dir=runs", *flags]
     capsys.readouterr()
     before = signal.signal(signal.SIGALRM, ring)
     signal.alarm(SECONDS)

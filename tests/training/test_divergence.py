@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from coordconv_apps.runs.summary import read_summary
-from coordconv_apps.training.divergence import CHECK_EVERY, Diverged, Loss, Moment, find_divergence
+from coordconv_apps.training.divergence import CHECK_EVERY, Loss, Moment, find_divergence
 from coordconv_apps.training.task import Task
 from tests.cli.test_resume import fit
 from tests.helpers.runs import load
@@ -84,10 +84,6 @@ def test_what_divergence_is(values: list[float], weight: float, scaled: bool, ex
     losses = [Loss(Moment(step, (0.1,)), "loss", torch.tensor(value)) for step, value in enumerate(values)]
     weights = iter([torch.zeros(2), torch.tensor([weight])])
     assert find_divergence(losses, weights, Moment(9, (0.2, 0.3)), scaled=scaled) == expected
-
-
-def test_the_exit_status_is_that_of_a_failure() -> None:
-    assert Diverged("anything", {}).exit_status == 1
 
 
 def test_an_overflow_in_the_optimizer_is_divergence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

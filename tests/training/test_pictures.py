@@ -108,12 +108,6 @@ def test_a_picture_that_fails_leaves_the_network_in_training_mode(tmp_path: Path
     assert modes
 
 
-@pytest.mark.parametrize("every", [-1])
-def test_impossible_arguments(every: int) -> None:
-    with pytest.raises(ValueError, match="every_n_epochs=-1: must be an integer of at least 0"):
-        ToyPictures(every)
-
-
 def test_a_test_after_a_training_draws_again(tmp_path: Path) -> None:
     CountedPictures.drawn = []
     trainer, task, data = own_trainer(tmp_path, max_epochs=1, callbacks=[CountedPictures()]), ToyTask(), ToyData()
