@@ -71,7 +71,7 @@ class CsvLog(Logger):
                 csv.DictWriter(file, columns).writerows(rows[self._written :])
         else:
             with atomic_write(self.file) as file:
-                writer = csv.DictWriter(file, columns, lineterminator="\r\n")
+                writer = csv.DictWriter(file, columns)
                 writer.writeheader()
                 writer.writerows(rows)
         self._columns, self._written = columns, len(rows)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import Trainer
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from coordconv_apps.utils.files import atomic_write
@@ -29,9 +28,3 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         torch.save(checkpoint, buffer)
         with atomic_write(Path(path), "wb") as file:
             file.write(buffer.getbuffer())
-
-
-def write_atomically(trainer: Trainer) -> None:
-    """Let a trainer use `AtomicCheckpointIO`, unless it has another plugin for checkpoints."""
-    if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
-        trainer.strategy.checkpoint_io = AtomicCheckpointIO()

@@ -22,10 +22,11 @@ from typing import Any, Literal, TypedDict, cast
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.trainer.states import TrainerFn
 
 from coordconv_apps.runs.folder import run_dir
-from coordconv_apps.training.checkpoint_io import write_atomically
+from coordconv_apps.training.checkpoint_io import AtomicCheckpointIO
 from coordconv_apps.training.lightning_internals import (
     batches_that_stepped,
     load_loader_state,
@@ -74,7 +75,8 @@ class Checkpoints(Checkpoint):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Prepare saving, handle signals from now on, and restore the loader's position and the latest metrics."""
         load_loader_state(trainer)
-        write_atomically(trainer)
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # not a plugin of the user
+            trainer.strategy.checkpoint_io = AtomicCheckpointIO()
         if trainer.world_size > 1 and torch.distributed.get_backend() != "gloo":
             # Over gloo, so that asking all processes whether to stop does not synchronise with the GPU.
             self._group = torch.distributed.new_group(backend="gloo")

@@ -11,6 +11,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.seed import isolate_rng
 from PIL.Image import Image
+from torchvision.transforms.v2.functional import pil_to_tensor
 
 from coordconv_apps.nn.coords import Coords
 from coordconv_apps.runs.folder import run_dir
@@ -83,8 +84,6 @@ class Pictures(Callback):
         self._drawn_step = trainer.global_step
         with cast(Task, task).inference(), isolate_rng():
             pictures = self.draw(task, attached_datamodule(trainer, LightningDataModule))
-        from torchvision.transforms.v2.functional import pil_to_tensor
-
         step = epoch_log_step(trainer)  # that of the metrics: a resumed run drops what has later steps
         for name, picture in pictures.items():
             with atomic_write(run_dir(trainer) / "pictures" / f"{name}.png", "wb") as file:

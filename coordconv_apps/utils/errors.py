@@ -49,12 +49,6 @@ _NO_MEMORY = (
 _STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
-def _storage_reason(number: int) -> str:
-    if number == errno.EFBIG:
-        return "larger than the limit on file sizes (ulimit -f) or than the file system allows"
-    return os.strerror(number).lower()
-
-
 def as_storage_error(error: BaseException, folder: object = None) -> StorageError | None:
     """Return the `StorageError` behind an error, its causes included; None if there is none.
 
@@ -66,7 +60,10 @@ def as_storage_error(error: BaseException, folder: object = None) -> StorageErro
         if isinstance(cause, OSError) and (cause.errno in _STORAGE or (cause.errno == errno.EPIPE and printed)):
             kind = "the events of TensorBoard" if _is_of_tensorboard(cause) else "a file"
             place = cause.filename or ("the output of this command" if printed else f"{kind}{where}")
-            return StorageError(f"{place}: cannot be written: {_storage_reason(cause.errno)}")
+            reason = os.strerror(cause.errno).lower()
+            if cause.errno == errno.EFBIG:
+                reason = "larger than the limit on file sizes (ulimit -f) or than the file system allows"
+            return StorageError(f"{place}: cannot be written: {reason}")
         if isinstance(cause, RuntimeError) and "PytorchStreamWriter failed" in str(cause):
             return StorageError(f"a file{where}: cannot be written: {one_line(cause)}")
     return None
