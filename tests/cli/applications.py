@@ -8,20 +8,6 @@ from tests.cli.mutations import Application
 
 SMALL = ("--trainer.max_steps=2", "--trainer.limit_val_batches=1", "--trainer.accelerator=cpu")
 
-NAMES = ("detection", "generative", "classification", "rl", "coordinates")
-
-
-def application(name: str) -> Application:
-    """Return an application; it is imported only now."""
-    make = {
-        "detection": _detection,
-        "generative": _generative,
-        "classification": _classification,
-        "rl": _rl,
-        "coordinates": _coordinates,
-    }[name]
-    return make()
-
 
 def _detection() -> Application:
     from detection import FasterRCNN, RegionProposals
@@ -79,3 +65,13 @@ def _coordinates() -> Application:
         "rendering_uniform": CoordinateRendering,
     }
     return Application("coordconv_apps.coordinates", main, tasks, NotSoClevrData, SMALL)
+
+
+APPLICATIONS = {
+    "detection": _detection,
+    "generative": _generative,
+    "classification": _classification,
+    "rl": _rl,
+    "coordinates": _coordinates,
+}
+"""Functions that import an application and return it, by its name."""

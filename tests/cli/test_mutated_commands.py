@@ -23,7 +23,7 @@ from coordconv_apps.cli.trainer import SuiteTrainer
 from coordconv_apps.training.task import Task
 from coordconv_apps.utils.config_files import shipped_configs
 from coordconv_apps.utils.errors import MAX_LINE
-from tests.cli.applications import NAMES, application
+from tests.cli.applications import APPLICATIONS
 from tests.cli.mutations import Application, Mutation, mutations
 
 SAMPLE, ALL, EXTREMES = 24, 300, 40
@@ -128,26 +128,26 @@ def check_refusals(count: int, app: Application, folder: Path, capsys: pytest.Ca
     assert not found, "\n".join([f"{len(found)} of {count}:", *found])
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", APPLICATIONS)
 def test_a_sample(
     name: str, offline: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(SuiteTrainer, "fit", run_nothing)
-    check_refusals(SAMPLE, application(name), offline, capsys)
+    check_refusals(SAMPLE, APPLICATIONS[name](), offline, capsys)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", APPLICATIONS)
 def test_all(name: str, offline: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(SuiteTrainer, "fit", run_nothing)
-    check_refusals(ALL, application(name), offline, capsys)
+    check_refusals(ALL, APPLICATIONS[name](), offline, capsys)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", APPLICATIONS)
 def test_extreme_values(name: str, offline: Path, bounded_memory: None, capsys: pytest.CaptureFixture[str]) -> None:
-    app = application(name)
+    app = APPLICATIONS[name]()
     started = time.monotonic()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
