@@ -9,9 +9,8 @@ import pytest
 
 from classification.data import ClassificationData
 from classification.models import build_classifier
-from coordconv_apps.cli.model_class import name_folder
 from coordconv_apps.data.downloads import data_root
-from coordconv_apps.runs.folder import find_checkpoint
+from coordconv_apps.runs.folder import find_checkpoint, name_folder
 from coordconv_apps.utils.argument_checks import given_path
 from detection.data import DetectionData
 from generative.data import GenerativeData

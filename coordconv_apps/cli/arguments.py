@@ -19,13 +19,13 @@ from coordconv_apps.cli.data_class import DataChoice, find_data_class
 from coordconv_apps.cli.errors import argument_types, name_in_full, parsing_error
 from coordconv_apps.cli.help import ArgumentParser
 from coordconv_apps.cli.merge_config import merge_config, sections_for, trusted_config
-from coordconv_apps.cli.model_class import choices, lacking_argument, name_folder, preview
+from coordconv_apps.cli.model_class import choices, lacking_argument, preview
 from coordconv_apps.cli.run_report import RunReport, complete_summary
 from coordconv_apps.cli.start import COMMANDS, configs_help
 from coordconv_apps.cli.trainer import SuiteTrainer
 from coordconv_apps.cli.value_checks import check_nulls, check_numbers, largest_sizes
 from coordconv_apps.data.datamodule import DataModule
-from coordconv_apps.runs.folder import training_of
+from coordconv_apps.runs.folder import name_folder, training_of
 from coordconv_apps.training.checkpoints import RunState
 from coordconv_apps.training.signals import Interrupts
 from coordconv_apps.training.task import Task

@@ -2,86 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import re
-import zipfile
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
-from types import NoneType
 from typing import Any
 
-import torch
 import yaml
 from jsonargparse import Namespace, get_loader
 from jsonargparse.typing import Path_fr
 
-from coordconv_apps.training.checkpoints import RunState
 from coordconv_apps.utils.errors import UserError
-from coordconv_apps.utils.files import check_regular_file
-
-
-def read_run_state(path: Path) -> RunState:
-    """Return the `RunState` in a checkpoint; for a checkpoint of another Lightning program, its model arguments only.
-
-    Raises:
-        UserError: The file is not a checkpoint, or it is damaged.
-    """
-    try:
-        check_regular_file(path)
-        with zipfile.ZipFile(path) as archive:
-            # torch stores all parts as they are. What is compressed may be larger than memory.
-            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
-                raise UserError(
-                    f"--ckpt_path={path}: must be a checkpoint as torch saves it, not a compressed zip file"
-                )
-            damaged = archive.testzip()  # torch does not check the checksums
-        if damaged is not None:
-            raise UserError(
-                f"--ckpt_path={path}: damaged, the checksum of {damaged} is wrong; choose another checkpoint"
-            )
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        if "run" in checkpoint:
-            state: RunState = checkpoint["run"]
-            state.setdefault("steps", checkpoint["global_step"])  # which older ones lack
-        else:
-            state = _state_of_other_program(checkpoint)
-        _check_run_state(state)
-        return state
-    except UserError:
-        raise
-    except Exception as error:  # other files raise errors of many kinds
-        raise UserError(f"--ckpt_path={path}: not a readable checkpoint") from error
-
-
-def _state_of_other_program(checkpoint: dict[str, Any]) -> RunState:
-    saved = checkpoint.get("hyper_parameters", {})
-    model = {"init_args": {k: v for k, v in saved.items() if not k.startswith("_")}}
-    if "_class_path" in saved:  # saved by LightningCLI
-        model["class_path"] = saved["_class_path"]
-    return RunState(
-        place=None,
-        epochs=checkpoint["epoch"],
-        steps=checkpoint["global_step"],
-        log_step=-1,
-        metrics={},
-        best=None,
-        config={"model": model},
-    )
-
-
-def _check_run_state(state: RunState) -> None:
-    """Raise an error, which `read_run_state` replaces by its own, if a part of a state has a wrong type."""
-    config = state["config"]
-    json.dumps(config, default=str, skipkeys=True)  # raises an error if it contains itself
-    if not all(isinstance(config.get(section), dict | NoneType) for section in ("model", "data", "trainer")):
-        raise TypeError("a section of the config is no dictionary")
-    if not isinstance(config["model"].get("init_args", {}), dict):
-        raise TypeError("the model's arguments are no dictionary")
-    for count in (state["epochs"], state["steps"], state["log_step"]):
-        if not isinstance(count, int):
-            raise TypeError(f"{count} is no count")
-    if not isinstance(state["metrics"], dict) or not isinstance(state["best"], dict | NoneType):
-        raise TypeError("the metrics are no dictionary")
 
 
 def sections_for(command: str, saved: dict[str, Any], callbacks: Sequence[str]) -> dict[str, Any]:

@@ -22,12 +22,11 @@ from jsonargparse import ArgumentParser
 
 from coordconv_apps.cli.errors import argument_types, describe_type
 from coordconv_apps.cli.launch import parent_launch
-from coordconv_apps.cli.merge_config import read_run_state
+from coordconv_apps.cli.run_state import read_run_state
 from coordconv_apps.cli.start import COMMANDS, check_texts
-from coordconv_apps.runs.folder import find_checkpoint
+from coordconv_apps.runs.folder import find_checkpoint, name_folder
 from coordconv_apps.training.checkpoints import RunState
 from coordconv_apps.training.task import Task
-from coordconv_apps.utils.argument_checks import given_path
 from coordconv_apps.utils.config_files import as_mapping, class_path, find_config, yaml_mapping, yaml_value
 from coordconv_apps.utils.distributed import is_main_process
 from coordconv_apps.utils.errors import UserError
@@ -95,23 +94,6 @@ def preview(
     sections += [f"--model={value}" for value in (*mappings, class_path(task_class))]
     sections += [f"--data={value}" for value in flags.data] + [f"--trainer={value}" for value in flags.trainer]
     return task_class, [*args[: command + 1], *sections, *others], checkpoint, restored
-
-
-def name_folder(runs_dir: object, app: str, name: object, config_files: Sequence[object]) -> Path:
-    """Return the folder of all runs of a name: ``<runs_dir>/<app>/<name>``.
-
-    The name is that of ``--name`` unless it is None, else that of the last config file, else ``default``.
-
-    Raises:
-        ValueError: ``runs_dir`` is empty.
-        UserError: The name cannot be a folder's name.
-    """
-    if name is None:
-        name = Path(str(config_files[-1])).stem if config_files else "default"
-    name = str(name)  # YAML has numbers and dates
-    if name in ("", "..") or Path(name).name != name:
-        raise UserError(f"--name={name}: must be the name of a folder, without separators")
-    return given_path(str(runs_dir), "--runs_dir") / app / name
 
 
 def choices(base: type[Task], default: type[Task]) -> dict[str, type[Task]]:

@@ -7,10 +7,12 @@ of the training whose checkpoint they use, such as ``version_0/test_0/``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from coordconv_apps.utils.argument_checks import given_path
+from coordconv_apps.utils.errors import UserError
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
@@ -22,6 +24,23 @@ TRAINING = "version"
 def run_dir(trainer: Trainer) -> Path:
     """Return the folder of the current command."""
     return Path(trainer.default_root_dir)
+
+
+def name_folder(runs_dir: object, app: str, name: object, config_files: Sequence[object]) -> Path:
+    """Return the folder of all runs of a name: ``<runs_dir>/<app>/<name>``.
+
+    The name is that of ``--name`` unless it is None, else that of the last config file, else ``default``.
+
+    Raises:
+        ValueError: ``runs_dir`` is empty.
+        UserError: The name cannot be a folder's name.
+    """
+    if name is None:
+        name = Path(str(config_files[-1])).stem if config_files else "default"
+    name = str(name)  # YAML has numbers and dates
+    if name in ("", "..") or Path(name).name != name:
+        raise UserError(f"--name={name}: must be the name of a folder, without separators")
+    return given_path(str(runs_dir), "--runs_dir") / app / name
 
 
 def versions(parent: Path, kind: str = TRAINING) -> list[Path]:
