@@ -37,7 +37,7 @@ class Launch(TypedDict):
 
     run_dir: str
     ckpt_path: str | None
-    first: int  # its number as a process
+    pid: int  # of the first process
 
 
 def pass_to_launched(launch: Launch) -> None:
@@ -62,7 +62,7 @@ def hold_signals_until_connected(trainer: Trainer, report: RunReport, interrupts
     def connect_and_release() -> None:
         try:
             if launch is not None:
-                with ended_with(launch["first"]):
+                with ended_with(launch["pid"]):
                     connect()
             else:
                 with stopped_by_signals(stop) if is_main_thread else nullcontext():

@@ -71,7 +71,7 @@ class SuiteCLI(ArgumentsCLI):
             {
                 "run_dir": str(folder),
                 "ckpt_path": None if self.checkpoint is None else str(self.checkpoint),
-                "first": os.getpid(),
+                "pid": os.getpid(),
             }
         )
         if self.subcommand != "export":  # connects to no other process

@@ -19,17 +19,18 @@ from coordconv_apps.utils.errors import one_line, printable
 T = TypeVar("T")
 
 
-def to_rgb(image: Image.Image, ground: str = "white") -> Image.Image:
+def to_rgb(image: Image.Image, background: str = "white") -> Image.Image:
     """Convert an image of any colour mode to RGB.
 
-    Transparent parts get the colour ``ground``. Gray values above 255 are read as 16 bits, fractions as values up to 1.
+    Transparent parts get the colour ``background``. Gray values above 255 are read as 16 bits, fractions as values up
+    to 1.
     """
     if image.mode[0] in "IF":  # 16 bits and more: Pillow's own conversion clips them at 255
         return Image.fromarray(to_8_bits(np.asarray(image))).convert("RGB")
     if not image.has_transparency_data:
         return image.convert("RGB")
-    behind = Image.new("RGBA", image.size, ground)
-    return Image.alpha_composite(behind, image.convert("RGBA")).convert("RGB")
+    opaque = Image.new("RGBA", image.size, background)
+    return Image.alpha_composite(opaque, image.convert("RGBA")).convert("RGB")
 
 
 def to_8_bits(values: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:

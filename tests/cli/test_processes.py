@@ -277,7 +277,7 @@ def test_a_signal_to_all_processes_ends_them_in_time(tmp_path: Path, moment: str
 def test_a_process_that_torchrun_starts_is_not_one_of_lightning(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(processes.LAUNCH_VARIABLE, raising=False)
     monkeypatch.setenv("LOCAL_RANK", "1")
-    processes.pass_to_launched({"run_dir": "runs", "ckpt_path": None, "first": 1})
+    processes.pass_to_launched({"run_dir": "runs", "ckpt_path": None, "pid": 1})
     assert processes.parent_launch() is None  # otherwise, signals would be blocked until it is connected
 
 
