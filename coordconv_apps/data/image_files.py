@@ -239,6 +239,10 @@ class ImageFiles:
         """Return the path of a file."""
         return self.folder / os.fsdecode(self._names[index])
 
+    def decode(self, index: int) -> Tensor:
+        """Read a file; raise `ValueError` if it cannot be read. Subclasses may override it."""
+        return self.read_file(self.path(index))
+
     def read_batch(self, indices: Sequence[int]) -> dict[int, Tensor]:
         """Read files, and return them by index without those that `try_read` leaves out."""
         return {index: image for index in indices if (image := self.try_read(index)) is not None}
@@ -268,7 +272,7 @@ class ImageFiles:
         if self._is_bad[index]:
             return None
         try:
-            return self.read_file(self.path(index))
+            return self.decode(index)
         except ValueError as error:
             if self.on_bad_image == "error":
                 raise ImageFileError(f"{error}; data.on_bad_image=skip continues without such images") from error
