@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -71,17 +72,18 @@ def fold(
     folded = _copy(model).eval()
     names = {layer: name for name, layer in coordconv_layers(folded).items()}
     _copy_windows(model, folded)
+    run = partial(_run_on_zeros, folded, input_size) if forward is None else partial(forward, folded)
     if fuse_batch_norm:
-        fuse.fuse_batch_norm(folded, lambda: _run(folded, input_size, forward))
+        fuse.fuse_batch_norm(folded, run)
     maps = {layer: _recorded_maps(layer) for layer in names}
     # A model that torch.compile has compiled before does not see that a forward was replaced.
     with torch.no_grad(), torch.compiler.set_stance("force_eager"):
-        _run(folded, input_size, forward)
+        run()
     unreached = [name or "the model itself" for layer, name in names.items() if not maps[layer]]
     if unreached:
-        run = f"input_size={tuple(input_size or ())}" if forward is None else "forward"
+        source = f"input_size={tuple(input_size or ())}" if forward is None else "forward"
         raise ValueError(
-            f"the run on {run} does not reach {', '.join(unreached)}; pass forward=... that does, or remove what"
+            f"the run on {source} does not reach {', '.join(unreached)}; pass forward=... that does, or remove what"
             " evaluation does not use, such as auxiliary classifiers"
         )
     for layer in names:
@@ -118,11 +120,6 @@ def _copy_windows(model: nn.Module, folded: nn.Module) -> None:
                 if place.dim() == 2 and len(place) > 1:
                     raise ValueError(f"fold needs one window for all samples, and this model sees {len(place)}")
             twin.set_windows(layer.windows)
-
-
-def _run(model: nn.Module, input_size: Sequence[int] | None, forward: Callable[[nn.Module], object] | None) -> object:
-    """Run the model as the caller of `fold` asks for, and return its outputs."""
-    return _run_on_zeros(model, input_size) if forward is None else forward(model)
 
 
 def _run_on_zeros(model: nn.Module, input_size: Sequence[int] | None) -> object:

@@ -20,7 +20,7 @@ _LOOKS = {"__get__", "dim", "size", "is_contiguous", "is_floating_point", "is_co
 """Names of functions that read no values of a tensor."""
 
 
-def fuse_batch_norm(model: nn.Module, run: Callable[[], object]) -> list[str]:
+def fuse_batch_norm(model: nn.Module, run: Callable[[], object]) -> None:
     """Fuse each batch norm that alone reads a convolution's output into that convolution, in place.
 
     The convolution's weight, coordinate weight and bias are scaled, and the batch norm becomes `torch.nn.Identity`.
@@ -30,22 +30,16 @@ def fuse_batch_norm(model: nn.Module, run: Callable[[], object]) -> list[str]:
     Args:
         model: A model in evaluation mode.
         run: Runs the model on every kind of input that occurs.
-
-    Returns:
-        Names of the batch norms that were fused.
     """
     uses = _Uses(model)
     with torch.no_grad(), torch.compiler.set_stance("force_eager"), uses:
         run()
     uses.remove_hooks()
-    fused = []
-    for name, norm in list(model.named_modules()):
+    for norm in list(model.modules()):
         conv = uses.only_source(norm)
         if conv is not None and _fits(conv, norm):
             _fuse(conv, norm)
             become(norm, nn.Identity)
-            fused.append(name)
-    return fused
 
 
 def become(module: nn.Module, kind: type[nn.Module], *args: object) -> None:
