@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from coordconv_apps.nn.add_coords import concatenate_coords
-from coordconv_apps.nn.coords import CoordsLike, as_coordinates, coord_channels, layer_coords
+from coordconv_apps.nn.coords import CoordsLike, as_coordinates, layer_coords
 from coordconv_apps.nn.functional import CHANNELS_LAST, AddCoordMap, Geometry, coord_map, is_channels_last
 from coordconv_apps.nn.fx_leaf import Proxy, leaf_call
 from coordconv_apps.nn.grid import AXES, Coordinates
@@ -69,9 +69,9 @@ class CoordLayer(SeesWindows, ConvNd):
 
     def add_coords(self, coords: CoordsLike) -> None:
         """Create the coordinate weight of a constructed convolution, without initial values."""
-        channels = coord_channels(coords, self.ndim)
-        shape = (channels, self.out_channels) if self.transposed else (self.out_channels, channels)
         self.coords = layer_coords(coords, self.ndim)
+        channels = as_coordinates(self.coords).count(self.ndim)
+        shape = (channels, self.out_channels) if self.transposed else (self.out_channels, channels)
         self.coord_weight = nn.Parameter(self.weight.new_empty((*shape, *self.kernel_size)))
         self.register_load_state_dict_pre_hook(_zero_missing_coord_weight)  # type: ignore[no-untyped-call]  # torch's
 

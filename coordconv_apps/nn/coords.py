@@ -72,19 +72,6 @@ def layer_coords(coords: CoordsLike, ndim: int) -> str | Coordinates:
     return coordinates.channels if coordinates == SHORT_NAMES[coordinates.channels] else coordinates
 
 
-def coord_channels(coords: CoordsLike, ndim: int) -> int:
-    """Return the number of coordinate channels: one for each letter of a short name.
-
-    Raises:
-        ValueError: If ``coords`` is not a specification for ``ndim`` axes (1 to 3).
-
-    Example:
-        >>> coord_channels("xyr", ndim=2)
-        3
-    """
-    return as_coordinates(layer_coords(coords, ndim)).count(ndim)
-
-
 def coords_for(coords: CoordsLike, ndim: int) -> str | Coordinates:
     """Translate ``"xy"`` and ``"xyr"``, which name all axes of an image, to another number of axes (1 to 3).
 

@@ -103,15 +103,10 @@ class Coordinates:
             return self.grid((3, 2, 4)[:ndim], dtype=torch.float32).shape[0]
 
     def grid(
-        self,
-        size: Sequence[int],
-        *,
-        window: Window | None = None,
-        dtype: torch.dtype | None = None,
-        device: torch.device | str | None = None,
+        self, size: Sequence[int], *, dtype: torch.dtype | None = None, device: torch.device | str | None = None
     ) -> Tensor:
-        """Return the channels of a canvas, ``(C, *size)``, as `coord_grid` does; of a window of it if one is given."""
-        return self.sample(size, window=window, dtype=dtype, device=device)[0]
+        """Return the channels of a canvas, ``(C, *size)``, as `coord_grid` does."""
+        return self.sample(size, dtype=dtype, device=device)[0]
 
     def sample(
         self,

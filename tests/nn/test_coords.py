@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from coordconv_apps import AddCoords, Coordinates, axis_coords, coord_grid
-from coordconv_apps.nn.coords import coord_channels, coords_for
+from coordconv_apps.nn.coords import coords_for, layer_coords
 from tests.nn.reference import coordinates
 
 
@@ -74,12 +74,12 @@ def test_a_grid_has_one_to_three_axes(size: tuple[int, ...]) -> None:
     ("coords", "ndim", "count"), [("x", 1, 1), ("xr", 1, 2), ("xy", 2, 2), ("xyr", 2, 3), ("xyz", 3, 3), ("xyzr", 3, 4)]
 )
 def test_a_specification_names_its_channels(coords: str, ndim: int, count: int) -> None:
-    assert coord_channels(coords, ndim) == count
+    assert Coordinates(coords).count(ndim) == count
     assert coords_for("xyr" if coords.endswith("r") else "xy", ndim) == coords
     assert coords_for(coords, ndim) == coords
     for subset in ("x", "y", "r", "xr", "yr", "z", "xz"):
         if Coordinates(subset).least_ndim <= ndim:
-            assert coord_channels(subset, ndim) == len(subset)
+            assert Coordinates(subset).count(ndim) == len(subset)
             assert coords_for(subset, ndim) == coords_for(Coordinates(subset), ndim) == subset
 
 
@@ -87,7 +87,7 @@ def test_a_specification_names_its_channels(coords: str, ndim: int, count: int) 
 def test_other_specifications_of_an_image_are_refused(coords: str) -> None:
     match = f"coords={coords!r} {'needs 3 spatial axes; with 2,' if 'z' in coords else 'must be letters of'}"
     with pytest.raises(ValueError, match=match):
-        coord_channels(coords, 2)
+        layer_coords(coords, 2)
     with pytest.raises(ValueError, match=match):
         coords_for(coords, 2)
 
