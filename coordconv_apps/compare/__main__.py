@@ -25,7 +25,7 @@ with required_extra("compare"):
     from coordconv_apps.compare.processes import run_jobs, stop_signals
     from coordconv_apps.compare.report_files import write_report
     from coordconv_apps.compare.results import Result, collect
-    from coordconv_apps.compare.tables import metric_table, overview_table, sections, table_note
+    from coordconv_apps.compare.tables import aligned, metric_cells, overview_cells, sections, table_note
     from coordconv_apps.compare.verdict import verdict
     from coordconv_apps.report.page import PAGE, pages_wanted
     from coordconv_apps.utils.errors import (
@@ -96,11 +96,11 @@ def _show(settings: Settings, results: Sequence[Result]) -> bool:
     lines = []
     for section in sections(results, extension.rows, plan.over):
         lines += [] if plan.over is None else [section.heading]
-        lines += [metric_table(section.results, section.rows), "", table_note(section.results), ""]
+        lines += [aligned(metric_cells(section.results, section.rows)), "", table_note(section.results), ""]
         lines += verdict(section.results)
         lines += [] if plan.over is None else [""]
     if plan.over is not None:  # last, so that a terminal still shows it
-        lines.append(overview_table(results, plan.over))
+        lines.append(aligned(overview_cells(results, plan.over)))
     print("\n" + "\n".join([*lines, *extension.notes]) + "\n")
     for result in results:
         if result.error:

@@ -1,27 +1,27 @@
 """Gather what charts and pictures of a comparison show, by arm."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 
-from coordconv_apps.compare.results import Result, arms_of
-from coordconv_apps.report.curves import Curve, read_curves
+from coordconv_apps.compare.results import Result, arms_of, headline_of
+from coordconv_apps.report.curves import Curve, read_curves, worth_drawing
 from coordconv_apps.report.pictures import find_pictures
 
 
-def headline_of(results: Iterable[Result]) -> str | None:
-    """Return the validation metric to draw, of the finished runs; None if they name none."""
-    return next((result.headline for result in results if not result.error and result.headline), None)
+def curves_to_draw(results: Sequence[Result]) -> dict[str, dict[str, list[Curve]]]:
+    """Return the curves of all finished trainings by metric and arm, as `worth_drawing` chooses and orders metrics.
 
-
-def curves_by_name(results: Sequence[Result]) -> dict[str, dict[str, list[Curve]]]:
-    """Return the curves of all finished trainings by metric and arm; every metric has all arms."""
+    Every metric has all arms.
+    """
     arms = arms_of(results)
     found: dict[str, dict[str, list[Curve]]] = {}
     for result in results:
         if not result.error and result.folders:
             for name, curve in read_curves(result.folders[0]).items():
                 found.setdefault(name, {arm: [] for arm in arms})[result.job.arm].append(curve)
-    return found
+    of_all_arms = {name: list(chain(*of_arms.values())) for name, of_arms in found.items()}
+    return {name: found[name] for name in worth_drawing(of_all_arms, headline_of(results))}
 
 
 def final_values(results: Sequence[Result], name: str) -> dict[str, dict[int, float]]:

@@ -1,13 +1,12 @@
 """Write `report.html`: the comparison as one page, with charts, pictures and configurations of both arms."""
 
 from collections.abc import Iterable, Sequence
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from coordconv_apps.compare.extension import Extension
-from coordconv_apps.compare.gather import curves_by_name, final_values, headline_of, pictures_by_arm
-from coordconv_apps.compare.results import Result, arms_of
+from coordconv_apps.compare.gather import curves_to_draw, final_values, pictures_by_arm
+from coordconv_apps.compare.results import Result, arms_of, headline_of
 from coordconv_apps.compare.tables import (
     Section,
     headline_metric,
@@ -19,14 +18,10 @@ from coordconv_apps.compare.tables import (
 )
 from coordconv_apps.compare.verdict import verdict
 from coordconv_apps.report.configuration import differences
-from coordconv_apps.report.curves import worth_drawing
-from coordconv_apps.report.page import MEANING, PAGE, curve_chart, final_chart, write_page
+from coordconv_apps.report.page import MEANING, MOST_CHARTS, PAGE, curve_chart, final_chart, write_page
 from coordconv_apps.report.pictures import MOST_PICTURES, Embedded, embed, side_by_side
 from coordconv_apps.runs.reading import read_config
 from coordconv_apps.runs.summary import read_summary
-
-MOST_CHARTS = 12
-"""Curves of a comparison; the names of further ones are listed."""
 
 MOST_CHARTS_OF_VALUE = 3
 """Curves of each value of `--over`."""
@@ -89,15 +84,15 @@ def write_comparison_page(
 
 def _section(part: Section, place: str, over: str | None) -> dict[str, Any]:
     """Return what the page shows of one value of `--over`, or of all results, by the names in the template."""
-    curves, headline = curves_by_name(part.results), headline_of(part.results)
-    ordered = worth_drawing({name: list(chain(*of_arms.values())) for name, of_arms in curves.items()}, headline)
+    curves = curves_to_draw(part.results)
+    names = list(curves)
     most = MOST_CHARTS if over is None else MOST_CHARTS_OF_VALUE
-    charts = [curve_chart(name, curves[name], f"{place}-{i}") for i, name in enumerate(ordered[:most])]
+    charts = [curve_chart(name, curves[name], f"{place}-{i}") for i, name in enumerate(names[:most])]
     name = headline_metric(part.results)
     final = [final_chart(name, final_values(part.results, name), f"{place}-final")] if name else []
     seed, pictures = pictures_by_arm(part.results)
     panels, omitted = side_by_side(pictures, MOST_PICTURES if over is None else MOST_PICTURES_OF_VALUE)
-    large = 1 if ordered[:1] == [headline] else 0
+    large = 1 if names[:1] == [headline_of(part.results)] else 0
     header, *rows = metric_cells(part.results, part.rows)
     return {
         "heading": part.heading,
@@ -106,7 +101,7 @@ def _section(part: Section, place: str, over: str | None) -> dict[str, Any]:
         "note": table_note(part.results).splitlines(),
         "large": [*charts[:large], *final],  # the headline metric, of the validation and of the test
         "charts": charts[large:],
-        "more_curves": ordered[most:],
+        "more_curves": names[most:],
         "final": final,
         "panels": panels,
         "omitted": omitted,

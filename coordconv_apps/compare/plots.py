@@ -1,17 +1,15 @@
 """The figure of a comparison: learning curves, the test metric of each run, and a picture of each arm."""
 
 from collections.abc import Mapping, Sequence
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from coordconv_apps.compare.gather import curves_by_name, final_values, headline_of, pictures_by_arm
-from coordconv_apps.compare.results import Result, arms_of
+from coordconv_apps.compare.gather import curves_to_draw, final_values, pictures_by_arm
+from coordconv_apps.compare.results import Result, arms_of, headline_of
 from coordconv_apps.compare.tables import headline_metric
 from coordconv_apps.report.charts import ARM_COLOURS, draw_curves, draw_final
-from coordconv_apps.report.curves import worth_drawing
 from coordconv_apps.utils.plotting import as_png
 
 if TYPE_CHECKING:
@@ -33,12 +31,11 @@ def plot_results(results: Sequence[Result], title: str = "") -> bytes:
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-    curves, headline = curves_by_name(results), headline_of(results)
-    changing = worth_drawing({name: list(chain(*of_arms.values())) for name, of_arms in curves.items()}, headline)
+    curves, headline = curves_to_draw(results), headline_of(results)
     others = [
         name
         for start, most in OTHERS.items()
-        for name in [each for each in changing if each.startswith(start) and each != headline][:most]
+        for name in [each for each in curves if each.startswith(start) and each != headline][:most]
     ]
     pictures = _first_pictures(results)
     heights = [4.0, *([2.4] if others else []), *([_picture_height(pictures)] if pictures else [])]

@@ -11,9 +11,9 @@ from coordconv_apps.compare.results import Result
 from coordconv_apps.compare.tables import (
     Section,
     aligned,
+    metric_cells,
     metric_names,
-    metric_table,
-    overview_table,
+    overview_cells,
     run_cells,
     sections,
     table_note,
@@ -90,11 +90,11 @@ def _body(results: Sequence[Result], extension: Extension, over: str | None) -> 
     figures = [f"![{name}](comparison_{name}.png)" for name in extension.figures]
     body = []
     for section in sections(results, extension.rows, over):
-        shown = metric_table(section.results, section.rows)
+        shown = aligned(metric_cells(section.results, section.rows))
         said = "\n\n".join([table_note(section.results), *verdict(section.results)])
         picture = f"![Learning curves, the test metric, and pictures of each arm]({_figure_name(section)})"
         body += [f"## {section.heading}", shown, said, picture]
     if over is None:
         _, shown, said, picture = body
         return [shown, said, *notes, picture, *figures]
-    return [overview_table(results, over), *notes, *figures, *body, "## All runs"]
+    return [aligned(overview_cells(results, over)), *notes, *figures, *body, "## All runs"]

@@ -51,6 +51,11 @@ def arms_of(results: Iterable[Result]) -> list[str]:
     return list(dict.fromkeys(result.job.arm for result in results))
 
 
+def headline_of(results: Iterable[Result]) -> str | None:
+    """Return the headline metric of the validation, of the finished runs; None if they name none."""
+    return next((result.headline for result in results if not result.error and result.headline), None)
+
+
 def by_value(results: Iterable[Result]) -> dict[str | None, list[Result]]:
     """Group results by the value of `--over`; all of them are under None without that flag."""
     groups: dict[str | None, list[Result]] = {}

@@ -16,11 +16,6 @@ def metric_names(results: Sequence[Result]) -> list[str]:
     return list(dict.fromkeys(name for result in results for name in result.metrics))
 
 
-def metric_table(results: Sequence[Result], further: Sequence[Row] = ()) -> str:
-    """Return the table of all metrics and further rows as aligned Markdown: see `metric_cells`."""
-    return aligned(metric_cells(results, further))
-
-
 def metric_cells(results: Sequence[Result], further: Sequence[Row] = ()) -> list[list[str]]:
     """Return the cells of the table of all metrics and further rows, header first.
 
@@ -146,11 +141,6 @@ def sections(results: Sequence[Result], further: Sequence[Row] = (), over: str |
         heading = "" if over is None else f"{over}={value}"
         found.append(Section(heading, value, group, [row for row in own if row.values or value is None]))
     return found
-
-
-def overview_table(results: Sequence[Result], over: str) -> str:
-    """Return the table of the headline metric as aligned Markdown: see `overview_cells`."""
-    return aligned(overview_cells(results, over))
 
 
 def overview_cells(results: Sequence[Result], over: str) -> list[list[str]]:

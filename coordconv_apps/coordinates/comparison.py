@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from coordconv_apps.compare.extension import Extension, Row
-from coordconv_apps.compare.results import arms_of
+from coordconv_apps.compare.results import arms_of, headline_of
 from coordconv_apps.report.charts import ARM_COLOURS
 from coordconv_apps.utils.plotting import as_png
 
@@ -67,7 +67,7 @@ class Run(NamedTuple):
 def extend(results: Sequence[Result]) -> Extension:
     """Return rows, notes and figures; the other arms are compared with that of the first result."""
     finished = [result for result in results if not result.error]
-    headline = next((result.headline for result in finished if result.headline), None)
+    headline = headline_of(results)
     if headline is None:
         return Extension()
     measure = MEASURES[headline]
@@ -120,10 +120,10 @@ def seconds_to(run: Run, value: float, measure: Measure) -> float:
 
 def _perfect(results: Sequence[Result], arms: Sequence[str]) -> tuple[list[Row], list[str]]:
     rows = []
-    for name, form in (("time_to_perfect", ".1f"), ("epochs_to_perfect", ".1f")):
+    for name in ("time_to_perfect", "epochs_to_perfect"):
         values = {result.job: result.fit_metrics[name] for result in results if name in result.fit_metrics}
         if values:
-            rows.append(Row(name, values, form))
+            rows.append(Row(name, values, ".1f"))
     counts = []
     for arm in arms:
         perfect = ["time_to_perfect" in result.fit_metrics for result in results if result.job.arm == arm]

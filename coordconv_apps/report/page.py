@@ -14,6 +14,9 @@ from coordconv_apps.utils.plotting import as_svg
 
 PAGE = "report.html"
 
+MOST_CHARTS = 12
+"""Curves on a page; the names of further ones are listed."""
+
 MEANING = {
     "none": "plain convolutions, without coordinates",
     "xy": "convolutions that also see the position, x and y",

@@ -8,13 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from coordconv_apps.report.curves import read_curves, worth_drawing
-from coordconv_apps.report.page import MEANING, PAGE, curve_chart, write_page
+from coordconv_apps.report.page import MEANING, MOST_CHARTS, PAGE, curve_chart, write_page
 from coordconv_apps.report.pictures import find_pictures, side_by_side
 from coordconv_apps.runs.summary import read_summary
 from coordconv_apps.utils.tables import beside_real_data
-
-MOST_CHARTS = 12
-"""Curves on a page; the names of further ones are listed."""
 
 CURVES_NOTE = (
     "Each panel shows one metric over the training, on a scale of its own. Metrics that did not change are left out."
@@ -83,19 +80,9 @@ def _warnings(summary: Summary) -> list[str]:
     return [f"The command failed: {summary['error']}"] if summary["status"] == "failed" else []
 
 
-def better(mode: str | None) -> str:
-    """Return which values are better, in words: empty if it is not known.
-
-    >>> better("max")
-    'higher is better'
-    """
-    return {"max": "higher is better", "min": "lower is better"}.get(mode or "", "")
-
-
 def _lead(summary: Summary) -> str:
     """Return the result in a sentence; empty if there is none."""
-    direction = better(summary.get("monitor_mode"))
-    remark = f" ({direction})" if direction else ""
+    remark = {"max": " (higher is better)", "min": " (lower is better)"}.get(summary.get("monitor_mode") or "", "")
     if summary["command"] != "fit":
         name = str(summary.get("headline") or "").replace("val/", f"{summary['command'].removesuffix('idate')}/", 1)
         value = summary["metrics"].get(name)

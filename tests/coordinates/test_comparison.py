@@ -15,7 +15,7 @@ from PIL import Image
 from coordconv_apps.compare.extension import Extension
 from coordconv_apps.compare.jobs import Job, Plan
 from coordconv_apps.compare.results import Result, collect
-from coordconv_apps.compare.tables import metric_table
+from coordconv_apps.compare.tables import metric_cells
 from coordconv_apps.coordinates.__main__ import main
 from coordconv_apps.coordinates.comparison import MEASURES, SAMPLED, extend
 from coordconv_apps.report.charts import ARM_COLOURS
@@ -116,8 +116,7 @@ def test_runs_without_validations_are_named(accuracy: Runs) -> None:
 
 
 def test_an_arm_that_never_is_perfect_has_no_time_in_the_table(accuracy: Runs) -> None:
-    lines = metric_table(accuracy.results, accuracy.extension().rows).splitlines()
-    cells = {line.split("|")[1].strip(): [c.strip() for c in line.split("|")[2:-1]] for line in lines}
+    cells = {name: own for name, *own in metric_cells(accuracy.results, accuracy.extension().rows)}
     assert cells["time_to_perfect"] == ["n/a", "3.5 ± 0.71", "n/a"]
     assert cells["epochs_to_perfect"] == ["n/a", "2.5 ± 0.71", "n/a"]
     assert cells["seconds to accuracy 0.6"][:2] == ["33.0 ± 4.2", "2.0"]
