@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-from coordconv_apps.coordinates.models import build_classifier, build_regressor, build_renderer
+from coordconv_apps.coordinates.models import build_pixel_network, build_regressor
 from coordconv_apps.coordinates.tasks import (
     CoordinateClassification,
     CoordinateRegression,
@@ -28,12 +28,10 @@ METRICS = {
 
 
 def make_task(name: TaskName = "classification", **arguments: Any) -> CoordinateTask:  # noqa: ANN401  # handed on as they are
-    make: Any = TASKS[name]
-    task: CoordinateTask = make(**arguments)
-    return task
+    return TASKS[name](**arguments)
 
 
 def build_network(task: TaskName, *arguments: Any, **options: Any) -> nn.Module:  # noqa: ANN401  # handed on as they are
-    build: Any = {"classification": build_classifier, "regression": build_regressor, "rendering": build_renderer}[task]
-    network: nn.Module = build(*arguments, **options)
-    return network
+    if task == "regression":
+        return build_regressor(*arguments, **options)
+    return build_pixel_network(*arguments, renders=task == "rendering", **options)

@@ -3,9 +3,8 @@
 from coordconv_apps.coordinates.models.builders import (
     PixelNetworkName,
     PositionNetworkName,
-    build_classifier,
+    build_pixel_network,
     build_regressor,
-    build_renderer,
 )
 from coordconv_apps.coordinates.models.pixel_networks import GrowingNet, PixelClassifier, PixelRenderer
 from coordconv_apps.coordinates.models.position_networks import ConvRegressor, PositionNet, StridedRegressor
@@ -19,7 +18,6 @@ __all__ = [
     "PositionNet",
     "PositionNetworkName",
     "StridedRegressor",
-    "build_classifier",
+    "build_pixel_network",
     "build_regressor",
-    "build_renderer",
 ]

@@ -73,10 +73,6 @@ def build_pixel_network(
     return _prepare(builders[network](), "none" if network == "paper" else coords, gain, coord_gain)
 
 
-build_classifier = build_pixel_network
-build_renderer = partial(build_pixel_network, renders=True)
-
-
 def build_regressor(
     network: PositionNetworkName,
     coords: Coords,

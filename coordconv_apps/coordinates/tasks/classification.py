@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 from coordconv_apps.coordinates.losses import full_cross_entropy, sampled_cross_entropy
 from coordconv_apps.coordinates.metrics import PixelAccuracy
-from coordconv_apps.coordinates.models import PixelClassifier, PixelNetworkName, build_classifier
+from coordconv_apps.coordinates.models import PixelClassifier, PixelNetworkName, build_pixel_network
 from coordconv_apps.coordinates.tasks.base import CoordinateTask
 from coordconv_apps.nn.coords import Coords
 from coordconv_apps.training.schedules import Schedule
@@ -106,7 +106,7 @@ class CoordinateClassification(CoordinateTask):
     ) -> None:
         super().__init__(coords)
         self.loss, self.near, self.others, self.others_weight = loss, near, others, others_weight
-        self.network = build_classifier(
+        self.network = build_pixel_network(
             baseline if self.is_baseline and baseline is not None else network,
             coords,
             canvas_size=canvas_size,

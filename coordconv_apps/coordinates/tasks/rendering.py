@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from coordconv_apps.coordinates.losses import full_cross_entropy, sampled_rendering_loss
 from coordconv_apps.coordinates.metrics import PixelIoU
-from coordconv_apps.coordinates.models import PixelNetworkName, PixelRenderer, build_renderer
+from coordconv_apps.coordinates.models import PixelNetworkName, PixelRenderer, build_pixel_network
 from coordconv_apps.coordinates.models.pixel_networks import HALO
 from coordconv_apps.coordinates.not_so_clevr import render
 from coordconv_apps.coordinates.tasks.base import CoordinateTask
@@ -119,9 +119,10 @@ class CoordinateRendering(CoordinateTask):
         self.objects = objects
         self.loss, self.near, self.others, self.others_weight = loss, near, others, others_weight
         self.center_weight = center_weight
-        self.network = build_renderer(
+        self.network = build_pixel_network(
             baseline if self.is_baseline and baseline is not None else network,
             coords,
+            renders=True,
             canvas_size=canvas_size,
             objects=objects,
             width=width,
