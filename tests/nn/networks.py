@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torchvision.models.detection import fasterrcnn_resnet50_fpn
 
 
 class UNet(nn.Module):
@@ -57,3 +58,12 @@ def sequence_network() -> nn.Sequential:
 def volume_network() -> nn.Sequential:
     """For inputs (B, 3, D, H, W)."""
     return nn.Sequential(OddConv3d(3, 4, 3), nn.ReLU(), nn.ConvTranspose3d(4, 2, 2, stride=2, bias=False))
+
+
+def faster_rcnn() -> nn.Module:
+    """For lists of small images (3, H, W)."""
+    torch.manual_seed(0)
+    model: nn.Module = fasterrcnn_resnet50_fpn(
+        weights=None, weights_backbone=None, num_classes=3, min_size=64, max_size=96, box_score_thresh=0.0
+    )
+    return model

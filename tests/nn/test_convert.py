@@ -24,7 +24,7 @@ from coordconv_apps import (
     coordconv_layers,
     to_coordconv,
 )
-from tests.nn.networks import SharedConv, UNet, sequence_network, volume_network
+from tests.nn.networks import SharedConv, UNet, faster_rcnn, sequence_network, volume_network
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -95,14 +95,6 @@ def test_resnet50_s_outputs_stay_bit_by_bit() -> None:
         assert torch.equal(model(x), expected)
     plain = torchvision.models.resnet50(weights=None)
     assert model.load_state_dict(plain.state_dict(), strict=True) == ([], [])
-
-
-def faster_rcnn() -> nn.Module:
-    torch.manual_seed(0)
-    model: nn.Module = torchvision.models.detection.fasterrcnn_resnet50_fpn(
-        weights=None, weights_backbone=None, num_classes=3, min_size=64, max_size=96, box_score_thresh=0.0
-    )
-    return model
 
 
 def test_faster_rcnn_s_detections_and_losses_stay() -> None:

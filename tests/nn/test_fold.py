@@ -19,7 +19,7 @@ from torch.ao import quantization
 from torch.nn.utils import fuse_conv_bn_eval, parametrizations, prune
 
 from coordconv_apps import CoordConv1d, CoordConv2d, CoordConvTranspose2d, coordconv_layers, fold, to_coordconv
-from tests.nn.networks import SharedConv, UNet, sequence_network, volume_network
+from tests.nn.networks import SharedConv, UNet, faster_rcnn, sequence_network, volume_network
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,21 +62,20 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 def test_outputs_are_the_same_at_every_batch_size(name: str, coords: str) -> None:
     make, shape = MODELS[name]
     model = converted(make(), coords)
-    before = {key: value.clone() for key, value in model.state_dict().items()}
+    keys = list(model.state_dict())
     folded = fold(model.train(), shape)
     assert model.training  # the model itself is not touched
     assert coordconv_layers(model)
-    assert {key: value.clone() for key, value in model.state_dict().items()}.keys() == before.keys()
+    assert list(model.state_dict()) == keys
     assert not coordconv_layers(folded)
     assert not any(module.training for module in folded.modules())
     model.eval()
     dtype = next(model.parameters()).dtype
-    channels = shape[0 if name == "unbatched" else 1]
-    size = shape[1:] if name == "unbatched" else shape[2:]
-    for batch in (shape[:1] if name != "unbatched" else (2,)) + (1, 5):
-        check(model, folded, torch.randn(batch, channels, *size, dtype=dtype))
-    if name != "U-Net" and name != "double":  # batch norm takes no single samples
-        check(model, folded, torch.randn(channels, *size, dtype=dtype))
+    sample = shape if name == "unbatched" else shape[1:]
+    for batch in (1, 2, 5):
+        check(model, folded, torch.randn(batch, *sample, dtype=dtype))
+    if name not in ("U-Net", "double"):  # batch norm takes no single samples
+        check(model, folded, torch.randn(sample, dtype=dtype))
     for parameter in folded.parameters():
         assert not any(parameter is own for own in model.parameters())
 
@@ -92,11 +91,7 @@ def test_resnet18_and_what_stays_plain() -> None:
 
 
 def test_faster_rcnn_over_several_sizes() -> None:
-    torch.manual_seed(0)
-    model: nn.Module = torchvision.models.detection.fasterrcnn_resnet50_fpn(
-        weights=None, weights_backbone=None, num_classes=3, min_size=64, max_size=96, box_score_thresh=0.0
-    )
-    converted(model, where=r"body\.conv1|^rpn|fpn")
+    model = converted(faster_rcnn(), where=r"body\.conv1|^rpn|fpn")
     images = [torch.rand(3, 64, 80), torch.rand(3, 64, 96)]
 
     def run(m: nn.Module) -> Any:  # noqa: ANN401 - a list of dictionaries
