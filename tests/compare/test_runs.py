@@ -73,14 +73,6 @@ def test_one_arm_and_one_seed(comparison: Comparison, capsys: pytest.CaptureFixt
     assert [row["arm"] for row in comparison.rows()] == ["xyr"]
 
 
-def test_one_seed_says_that_there_is_no_interval(comparison: Comparison) -> None:
-    assert comparison.run() == 0
-    markdown = (comparison.out / "comparison.md").read_text()
-    assert "+0.1 |" in markdown
-    assert "a 95 % interval needs 3 seeds or more" in markdown
-    assert "[" not in markdown.split("Mean")[0]
-
-
 def test_finished_runs_are_kept_and_new_seeds_added(comparison: Comparison, capsys: pytest.CaptureFixture[str]) -> None:
     assert comparison.run("--seeds", "0") == 0
     shutil.rmtree(comparison.out / "runs" / "fakeapp" / "xy-seed0" / "version_0" / "test_0")  # its test
