@@ -4,7 +4,7 @@
     python benchmarks/generative.py --only data
 
 data: two-shape images per second, drawn and rendered by `generative.two_shapes`, against a loop over images that draws
-with OpenCV, or with PIL where that is not installed.
+with PIL.
 
 training: steps per second of training with Lightning: plain convolutions (none), the CoordConv generator (xy), and the
 same generator with latents repeated over the image and coordinates concatenated. The two arms have different networks,
@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import importlib
 import logging
 import os
 import statistics
@@ -57,59 +56,32 @@ RED, BLUE = (255, 0, 0), (0, 0, 255)
 DATA_BAR = 20.0
 """Lower bound for the speed-up of the data over the loop."""
 
-CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
-"""Clocks for the time of training."""
-
-_Bytes = npt.NDArray[np.uint8]
-_Painter = Callable[[list[list[int]], list[int]], _Bytes]
-
 
 # ------------------------------------------------------------------ data
 
 
-def paint_with_pil(centers: list[list[int]], shapes: list[int]) -> _Bytes:
+def paint(centers: list[list[int]], shapes: list[int]) -> npt.NDArray[np.uint8]:
     """Paint one image, uint8 `(H, W, 3)`, of the centres and shapes (1: square) of a red and a blue object."""
     picture = Image.new("RGB", (SIZE, SIZE), "white")
     brush = ImageDraw.Draw(picture)
     # Blue first: red is seen where they overlap.
     for (x, y), square, colour in reversed(list(zip(centers, shapes, (RED, BLUE), strict=True))):
-        paint = brush.rectangle if square else brush.ellipse
-        paint((x - RADIUS, y - RADIUS, x + RADIUS, y + RADIUS), fill=colour)
+        draw = brush.rectangle if square else brush.ellipse
+        draw((x - RADIUS, y - RADIUS, x + RADIUS, y + RADIUS), fill=colour)
     return np.asarray(picture)
 
 
-def paint_with_opencv(cv2: Any, centers: list[list[int]], shapes: list[int]) -> _Bytes:  # noqa: ANN401  # a module
-    """Paint the same image with OpenCV, whose circles are a little wider."""
-    picture = np.full((SIZE, SIZE, 3), 255, np.uint8)
-    for (x, y), square, colour in reversed(list(zip(centers, shapes, (RED, BLUE), strict=True))):
-        if square:
-            cv2.rectangle(picture, (x - RADIUS, y - RADIUS), (x + RADIUS, y + RADIUS), colour, -1)
-        else:
-            cv2.circle(picture, (x, y), RADIUS, colour, -1)
-    return picture
-
-
-def painter() -> tuple[str, _Painter]:
-    """Return the name of the library that the loop paints with, and its function."""
-    try:
-        return "OpenCV", partial(paint_with_opencv, importlib.import_module("cv2"))
-    except ModuleNotFoundError:
-        return "PIL", paint_with_pil
-
-
-def draw_in_a_loop(count: int, paint: _Painter, floats: bool, seed: int = 0) -> tuple[list[npt.NDArray[Any]], Scenes]:
+def draw_in_a_loop(count: int, floats: bool) -> tuple[list[npt.NDArray[Any]], Scenes]:
     """Make images the obvious way: one by one, centres drawn until they are far enough apart.
 
     Args:
         count: Number of images.
-        paint: Function that paints one image.
         floats: Whether images are float32, -1 to 1, instead of uint8, 0 to 255.
-        seed: Seed of the random numbers.
 
     Returns:
         Batches of images `(n, 3, H, W)`, and the scenes of all of them.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     batches, images, centers, shapes = [], [], [], []
     for number in range(1, count + 1):
         while True:
@@ -136,16 +108,15 @@ def draw_fast(count: int, floats: bool) -> None:
 
 def data_table(options: argparse.Namespace) -> None:
     """Print images per second of both ways, as bytes and as floating point numbers, and their ratio."""
-    name, paint = painter()
     few = max(1, options.images // 25)
-    batches, scenes = draw_in_a_loop(few, paint, floats=False)
+    batches, scenes = draw_in_a_loop(few, floats=False)
     differing = (np.concatenate(batches) != render(scenes, SIZE, RADIUS).numpy()).any(1).mean()
     print(f"data: {options.images:,} two-shape images of {SIZE} x {SIZE}, radius {RADIUS} (by the loop {few:,})")
-    print(f"{'images':10}{f'{name} loop /s':>16}{'two_shapes /s':>22}{'ratio':>8}{'bar':>6}{'other pixels':>14}")
+    print(f"{'images':10}{'PIL loop /s':>16}{'two_shapes /s':>22}{'ratio':>8}{'bar':>6}{'other pixels':>14}")
     for kind, floats in (("uint8", False), ("float32", True)):
         slow_time, fast_time = best_times(
             options.repeats,
-            partial(draw_in_a_loop, few, paint, floats),
+            partial(draw_in_a_loop, few, floats),
             partial(draw_fast, options.images, floats),
         )
         slow, fast = few / slow_time, options.images / fast_time
@@ -157,19 +128,17 @@ class Clock(Callback):
 
     Args:
         warm_up: Steps that do not count.
-        now: Clock, in seconds.
     """
 
-    def __init__(self, warm_up: int, now: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(self, warm_up: int) -> None:
         self.warm_up = warm_up
-        self.now = now
         self.times: list[float] = []
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: object, batch_idx: int
     ) -> None:
         """Record the time."""
-        self.times.append(self.now())
+        self.times.append(time.perf_counter())
 
     def seconds(self) -> float:
         """Return the median time of a step, in seconds."""
@@ -219,7 +188,7 @@ def time_training(config: Path, coords: str, options: argparse.Namespace, *, con
         task._start_average(model["init_args"].get("average", 0.0))
     warm_up = max(1, options.steps // 4)
     data = GenerativeData(**settings["data"] | {"num_train": 4096})
-    clock = Clock(warm_up, CLOCKS[options.clock])
+    clock = Clock(warm_up)
     trainer = Trainer(
         accelerator=options.accelerator,
         devices=1,
@@ -243,7 +212,7 @@ def training_table(options: argparse.Namespace) -> None:
     keep_freed_memory()
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="lightning")
-    print(f"training: steps per second, {options.threads} threads, {options.clock} time")
+    print(f"training: steps per second, {options.threads} threads")
     print(f"{'config':22}{'none':>10}{'xy':>10}{'concatenated':>14}{'xy / none':>11}{'xy / concatenated':>19}")
     for config in options.configs:
         times: dict[str, list[float]] = {"none": [], "xy": [], "concatenated": []}
@@ -268,7 +237,6 @@ def main() -> None:
     parser.add_argument("--steps", type=PositiveInt, default=60, help="training steps that are timed, in each round")
     parser.add_argument("--rounds", type=PositiveInt, default=3, help="times that each arm is timed, in turns")
     parser.add_argument("--threads", type=PositiveInt, default=os.cpu_count(), help="threads of a training")
-    parser.add_argument("--clock", choices=list(CLOCKS), default="wall", help="cpu: for one thread on a busy machine")
     parser.add_argument("--accelerator", default="cpu", help="as Lightning's trainer takes it")
     parser.add_argument("--precision", default="32-true", help="as Lightning's trainer takes it")
     options = parser.parse_args()
