@@ -61,15 +61,13 @@ class CoordinateTask(EvaluatedTask["NotSoClevrBatch", nn.ModuleList], ABC):
         ValueError: An argument is out of range, or does not go with the others.
 
     Attributes:
-        networks: The names that ``network`` and ``baseline`` may have.
         ranges: What is allowed for a subclass's own arguments.
         metric: The metric class of the task.
         perfect_value: The value that the headline metric must reach on both sets for them to be perfect.
         objects: Squares per sample.
     """
 
-    networks: ClassVar[tuple[str, ...]]
-    ranges: ClassVar[Mapping[str, Allowed]] = {}
+    ranges: ClassVar[Mapping[str, Allowed]]
     metric: ClassVar[type[SampleMeans]]
     perfect_value: ClassVar[float]
     headline: str
@@ -88,9 +86,6 @@ class CoordinateTask(EvaluatedTask["NotSoClevrBatch", nn.ModuleList], ABC):
         # Arguments of the other arm are checked, too: a comparison fails at once or not at all.
         check_ranges(hparams, {**_ALLOWED, **self.ranges})
         check_schedule(hparams["warmup"], hparams["lr_milestones"] or [], hparams["lr_gamma"])
-        for name in ("network", "baseline"):
-            if hparams[name] is not None and hparams[name] not in self.networks:
-                raise ValueError(f"model.{name}={hparams[name]}: must be one of {', '.join(self.networks)}")
         self.canvas_size: int = hparams["canvas_size"]
         self.square_size: int = hparams["square_size"]
         self.is_baseline = coords == "none" and hparams["baseline"] is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from coordconv_apps.coordinates.losses import full_cross_entropy, sampled_cross_entropy
 from coordconv_apps.coordinates.metrics import PixelAccuracy
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from coordconv_apps.utils.argument_checks import Allowed
 
 SAMPLING_ARGS = frozenset({"loss", "near", "others", "others_weight"})
-SAMPLING_RANGES: Mapping[str, Allowed] = {
+PIXEL_RANGES: Mapping[str, Allowed] = {  # of the tasks whose networks go from positions to pixels
+    "network": one_of(PixelNetworkName),
+    "baseline": one_of(PixelNetworkName),
     "gain": POSITIVE,
     "near": COUNT,
     "others": POSITIVE_INT,
@@ -67,8 +69,7 @@ class CoordinateClassification(CoordinateTask):
         stop_when_perfect: Whether to stop the training once both sets are perfect.
     """
 
-    networks = get_args(PixelNetworkName)
-    ranges: ClassVar = {**SAMPLING_RANGES, "loss": one_of(Literal["full", "sampled"])}
+    ranges: ClassVar = {**PIXEL_RANGES, "loss": one_of(Literal["full", "sampled"])}
     metric = PixelAccuracy
     monitor = "val/train_accuracy"
     monitor_mode = "max"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +14,7 @@ from coordconv_apps.coordinates.tasks.base import CoordinateTask
 from coordconv_apps.nn.coords import Coords
 from coordconv_apps.training.schedules import Schedule
 from coordconv_apps.training.task import ExportInterface
+from coordconv_apps.utils.argument_checks import one_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,7 +51,7 @@ class CoordinateRegression(CoordinateTask):
         stop_when_perfect: Whether to stop the training once both sets are perfect.
     """
 
-    networks = get_args(PositionNetworkName)
+    ranges: ClassVar = {"network": one_of(PositionNetworkName), "baseline": one_of(PositionNetworkName)}
     metric = PositionError
     monitor = "val/train_euclidean_distance"
     monitor_mode = "min"

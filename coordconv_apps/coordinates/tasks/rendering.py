@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch.nn.functional as F
 
@@ -12,7 +12,7 @@ from coordconv_apps.coordinates.models import PixelNetworkName, PixelRenderer, b
 from coordconv_apps.coordinates.models.pixel_networks import HALO
 from coordconv_apps.coordinates.not_so_clevr import render
 from coordconv_apps.coordinates.tasks.base import CoordinateTask
-from coordconv_apps.coordinates.tasks.classification import SAMPLING_ARGS, SAMPLING_RANGES
+from coordconv_apps.coordinates.tasks.classification import PIXEL_RANGES, SAMPLING_ARGS
 from coordconv_apps.nn.coords import Coords
 from coordconv_apps.training.schedules import Schedule
 from coordconv_apps.utils.argument_checks import NON_NEGATIVE, one_of
@@ -65,9 +65,8 @@ class CoordinateRendering(CoordinateTask):
     """
 
     divergence_args = ("center_weight", *CoordinateTask.divergence_args)
-    networks = get_args(PixelNetworkName)
     ranges: ClassVar = {
-        **SAMPLING_RANGES,
+        **PIXEL_RANGES,
         "loss": one_of(Literal["full", "sampled", "mse"]),
         "objects": (lambda value: value in (1, 2), "1 or 2"),
         "center_weight": NON_NEGATIVE,
