@@ -2,7 +2,6 @@
 
 import itertools
 import math
-from typing import Any
 
 import pytest
 import torch
@@ -278,21 +277,6 @@ def test_a_step_draws_around_twice_the_position(kernel_size: int) -> None:
         drawn = layer(image)[0, 0].sum(axis).nonzero().flatten().tolist()
         assert len(drawn) == kernel_size
         assert {4, 5} <= set(drawn)
-
-
-@pytest.mark.parametrize(
-    ("task", "arguments", "message"),
-    [
-        ("regression", {"canvas_size": 7}, "model.canvas_size=7: must be an integer of at least 8"),
-        ("rendering", {"width": 0}, "model.width=0: must be an integer of at least 1"),
-        ("rendering", {"network": "upsample", "kernel_size": 4}, "model.kernel_size=4: must be odd for .*upsample"),
-        ("classification", {"kernel_size": 1}, "model.kernel_size=1: must be an integer of at least 2"),
-    ],
-)
-def test_impossible_networks_are_refused_in_one_line(task: TaskName, arguments: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message) as error:
-        build_network(task, **{"network": "paper", "coords": "xy", **arguments})
-    assert "\n" not in str(error.value)
 
 
 # ------------------------------------------------------------------ weights to start from

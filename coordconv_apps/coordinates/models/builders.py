@@ -50,12 +50,11 @@ def build_pixel_network(
     The other arguments are those of the task.
 
     Raises:
-        ValueError: An argument is out of its range.
+        ValueError: The kernel size is even, and the network is "upsample".
 
     >>> build_pixel_network("paper", "xy")(torch.tensor([[4.0, 59.0]])).shape
     torch.Size([1, 64, 64])
     """
-    _check_sizes(canvas_size=(canvas_size, 8), width=(width, 1), kernel_size=(kernel_size, 2))
     if network == "upsample" and kernel_size % 2 == 0:
         raise ValueError(f"model.kernel_size={kernel_size}: must be odd for model.network=upsample, such as 3")
 
@@ -82,7 +81,6 @@ def build_regressor(
     coord_gain: float = 1.0,
 ) -> nn.Module:
     """Build a network of `CoordinateRegression`, from images to positions, as `build_pixel_network` does."""
-    _check_sizes(canvas_size=(canvas_size, 8), width=(width, 1))
     builders: dict[PositionNetworkName, Callable[[], nn.Module]] = {
         "paper": lambda: PositionNet(coords),
         "dense": lambda: ConvRegressor(canvas_size, 16 * width),
@@ -102,10 +100,3 @@ def _prepare(network: nn.Module, coords: Coords, gain: float, coord_gain: float)
             he_normal_(module, gain, coord_gain)
     # The layout that CPUs and GPUs convolve fastest in.
     return network.to(memory_format=torch.channels_last)
-
-
-def _check_sizes(**sizes: tuple[int, int]) -> None:
-    """Raise `ValueError` for the first size that is below its minimum; each is (size, minimum)."""
-    for name, (value, least) in sizes.items():
-        if value < least:
-            raise ValueError(f"model.{name}={value}: must be an integer of at least {least}")

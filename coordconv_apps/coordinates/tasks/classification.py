@@ -23,6 +23,7 @@ SAMPLING_ARGS = frozenset({"loss", "near", "others", "others_weight"})
 PIXEL_RANGES: Mapping[str, Allowed] = {  # of the tasks whose networks go from positions to pixels
     "network": one_of(PixelNetworkName),
     "baseline": one_of(PixelNetworkName),
+    "kernel_size": (lambda value: value >= 2, "an integer of at least 2"),
     "gain": POSITIVE,
     "near": COUNT,
     "others": POSITIVE_INT,
