@@ -13,10 +13,6 @@ from coordconv_apps.report.pictures import find_pictures, side_by_side
 from coordconv_apps.runs.summary import read_summary
 from coordconv_apps.utils.tables import beside_real_data
 
-CURVES_NOTE = (
-    "Each panel shows one metric over the training, on a scale of its own. Metrics that did not change are left out."
-)
-
 Summary = Mapping[str, Any]
 
 
@@ -48,14 +44,11 @@ def _context(folder: Path, summary: Summary, next_command: str | None) -> dict[s
         "facts": _facts(summary, training),
         "charts": charts,
         "more_curves": more,
-        "curves_note": CURVES_NOTE,
         "panels": panels,
         "omitted": omitted,
-        "pictures_note": "Drawn at the end of the command, with the weights that it had then.",
         "configs": {"this command": config.read_text(encoding="utf-8", errors="replace")} if config.is_file() else {},
         "environment": _environment(summary),
         "command": _command(folder, summary),
-        "repeat_note": "With the same device and versions, this gives the same result.",
         "next": next_command,
         "next_note": "To resume it:" if summary["status"] == "interrupted" else "To test the best checkpoint:",
     }
