@@ -29,17 +29,6 @@ MOST_CHARTS_OF_VALUE = 3
 MOST_PICTURES_OF_VALUE = 1
 """Names of pictures of each value of `--over`."""
 
-CURVES_NOTE = (
-    "Each panel shows one metric on a scale of its own; metrics that did not change are left out. The panel of the test"
-    " has a dot for each run; a grey line joins the arms of one seed."
-)
-
-SEEDS_NOTE = " Thin curves are single seeds, thick ones their mean; a diamond is a mean with its standard deviation."
-
-DESIGN = "Each arm was trained and tested with the same seeds; the arms differ only in the arguments listed below."
-
-BASELINE = "The arm none is another network, the baseline of the paper: model.baseline={}."
-
 
 def write_comparison_page(
     out: Path, title: str, command: str, results: Sequence[Result], extension: Extension, over: str | None
@@ -56,13 +45,13 @@ def write_comparison_page(
         "subtitle": f"{len(results) - len(failed)} of {len(results)} runs finished; {out}",
         "warnings": [f"{result.job.name} failed: {result.error}" for result in failed],
         "sections": shown,
-        "design": " ".join([DESIGN, *_baseline(first)]) if len(arms) > 1 else "One arm was trained and tested.",
+        "baseline": first["none"].argument("model.baseline") if "none" in first else None,
         "meanings": [(arm, MEANING[arm]) for arm in arms],
         "facts": _facts(results, over),
         "overview": [] if over is None else overview_cells(results, over),
         "notes": extension.notes,
         "figures": _figures(extension, {panel.name for section in shown for panel in section["panels"]}),
-        "curves_note": CURVES_NOTE + (SEEDS_NOTE if len({result.job.seed for result in results}) > 1 else ""),
+        "has_several_seeds": len({result.job.seed for result in results}) > 1,
         "arms": arms,
         "differences": [["argument", *configs], *rows],
         "differences_note": (
@@ -128,11 +117,6 @@ def _first_of_each_arm(results: Iterable[Result]) -> dict[str, Result]:
         if result.folders:
             first.setdefault(result.job.arm, result)
     return first
-
-
-def _baseline(first: dict[str, Result]) -> list[str]:
-    value = first["none"].argument("model.baseline") if "none" in first else None
-    return [] if value is None else [BASELINE.format(value)]
 
 
 def _facts(results: Sequence[Result], over: str | None) -> list[tuple[str, object]]:
