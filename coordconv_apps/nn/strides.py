@@ -57,8 +57,7 @@ def measure_strides(
             f" spatial axes as every layer with coordinates has ({', '.join(map(str, sorted(axes)))})"
         )
     recorder = _Recorder(model, size, forward)
-    base, large = recorder.grids(0), recorder.grids(_GROWTH[len(size) - 2])
-    samplings = _samplings(recorder, base, large, size[2:])
+    samplings = _samplings(recorder)
     for name, layer in layers.items():
         layer.sampling = samplings.get(name)
         layer.set_windows(())  # a compiled program would notice an attribute that appears with the first window
@@ -106,11 +105,11 @@ class _Recorder:
         return seen
 
 
-def _samplings(
-    recorder: _Recorder, base: Grids, large: Grids, size: tuple[int, ...]
-) -> dict[str, tuple[tuple[AxisSampling, ...], ...]]:
+def _samplings(recorder: _Recorder) -> dict[str, tuple[tuple[AxisSampling, ...], ...]]:
     """Return how every layer's grids follow the input, from runs at every phase of the largest stride."""
+    size = recorder.size[2:]
     growth = _GROWTH[len(size)]
+    base, large = recorder.grids(0), recorder.grids(growth)
     if {name: len(calls) for name, calls in base.items()} != {name: len(calls) for name, calls in large.items()}:
         raise ValueError(f"input_size={recorder.size}: the layers run another number of times on a larger input")
     rates = {
