@@ -17,12 +17,12 @@ from __future__ import annotations
 import argparse
 import itertools
 import math
-import statistics
 import sys
 import weakref
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from statistics import geometric_mean
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -277,11 +277,6 @@ def print_network_memory(device: str) -> None:
         print(f"{name:34} {peak / 2**20:6.0f}", flush=True)
 
 
-def mean(ratios: list[float]) -> float:
-    """Return the geometric mean; NaN if a ratio is NaN."""
-    return math.exp(statistics.fmean(map(math.log, ratios)))
-
-
 def print_table(title: str, results: Mapping[Any, Result]) -> None:
     """Print one line per shape or model, the layer's distance from the floor if there is one, and geometric means."""
     base, *others = next(iter(results.values())).seconds
@@ -292,8 +287,8 @@ def print_table(title: str, results: Mapping[Any, Result]) -> None:
         cells = [f"{result.ratio(n):6.3f} ({result.memory_ratio(n):6.3f})" for n in others]
         cells += [f"{result.ratio('CoordConv2d') / result.ratio('floor'):6.3f}"] if floor else []
         print(f"{name!s:34} {result.seconds[base] * 1e3:7.3f} ms {' '.join(cells)}")
-    ratios = {n: mean([r.ratio(n) for r in results.values()]) for n in others}
-    memory = {n: mean([r.memory_ratio(n) for r in results.values()]) for n in others}
+    ratios = {n: geometric_mean(r.ratio(n) for r in results.values()) for n in others}
+    memory = {n: geometric_mean(r.memory_ratio(n) for r in results.values()) for n in others}
     means = [f"{ratios[n]:6.3f} ({memory[n]:6.3f})" for n in others]
     means += [f"{ratios['CoordConv2d'] / ratios['floor']:6.3f}"] if floor else []
     print(f"{'geometric mean':45} {' '.join(means)}", flush=True)
