@@ -36,7 +36,6 @@ SAMPLED = (
 class Measure(NamedTuple):
     """The headline metric of a task."""
 
-    name: str  # in the logs
     label: str  # for readers
     unit: str
     sign: int  # 1: large values are good; -1: small ones
@@ -46,9 +45,9 @@ class Measure(NamedTuple):
 # By the name of the validation metric. The trivial value is roughly that of a constant answer on the paper's canvas:
 # any pixel, the middle, any square.
 MEASURES = {
-    "val/accuracy": Measure("accuracy", "accuracy", "", 1, 0.01),
-    "val/euclidean_distance": Measure("euclidean_distance", "Euclidean distance", " pixels", -1, 21.4),
-    "val/iou": Measure("iou", "IoU", "", 1, 0.08),
+    "val/accuracy": Measure("accuracy", "", 1, 0.01),
+    "val/euclidean_distance": Measure("Euclidean distance", " pixels", -1, 21.4),
+    "val/iou": Measure("IoU", "", 1, 0.08),
 }
 
 
@@ -72,7 +71,7 @@ def extend(results: Sequence[Result]) -> Extension:
         return Extension()
     measure = MEASURES[headline]
     arms = arms_of(results)
-    runs = [_read(result, measure) for result in finished]
+    runs = [_read(result, headline) for result in finished]
     rows, notes = _perfect(finished, arms)
     common = common_value(runs, measure)
     if unvalidated := [run.job.name for run in runs if not len(run.test)]:
@@ -92,8 +91,8 @@ def extend(results: Sequence[Result]) -> Extension:
     return Extension(rows, notes, _figures(drawn, arms, measure, common) if drawn else {})
 
 
-def _read(result: Result, measure: Measure) -> Run:
-    names = ("val/seconds", f"val/train_{measure.name}", f"val/{measure.name}")
+def _read(result: Result, headline: str) -> Run:
+    names = ("val/seconds", headline.replace("val/", "val/train_", 1), headline)
     curves = [result.validations(name) for name in names]
     epochs = sorted(set.intersection(*(set(curve) for curve in curves)))
     values = np.array([[curve[epoch] for epoch in epochs] for curve in curves], dtype=np.float64)
