@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from coordconv_apps.coordinates.data import CenterDataset, NotSoClevrBatch, NotSoClevrData
+from coordconv_apps.coordinates.data import NotSoClevrBatch, NotSoClevrData
 from coordconv_apps.coordinates.not_so_clevr import split_centers
 from coordconv_apps.data.loaders import TrainLoader
 
@@ -101,12 +101,6 @@ def test_pairs_stay_within_their_set(split: Any) -> None:  # noqa: ANN401  # par
     assert not torch.equal(data.centers.train, other.centers.train)
     (seen,) = epochs(data, 1)
     assert as_list(seen) == as_list(data.centers.train)
-
-
-def test_a_dataset_gives_batches() -> None:
-    dataset = CenterDataset(torch.arange(12).view(3, 2, 2))
-    assert len(dataset) == 3
-    assert dataset.__getitems__([2, 0]).centers.tolist() == [[[8, 9], [10, 11]], [[0, 1], [2, 3]]]
 
 
 @pytest.mark.parametrize(
