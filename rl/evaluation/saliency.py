@@ -1,14 +1,14 @@
 """Saliency maps of a policy, and the maps that coordinates add to its first convolution.
 
-Two measures say how much each pixel of an observation matters to the value and to the choice of an action: the change
-when its surroundings are blurred (Greydanus et al., 2018, "Visualizing and Understanding Atari Agents") and the
-gradient. Coordinates add a fixed map to the output of each filter.
+A pixel of an observation matters as much as the value and the choice of an action change when its surroundings are
+blurred (Greydanus et al., 2018, "Visualizing and Understanding Atari Agents"). Coordinates add a fixed map to the
+output of each filter.
 """
 
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -32,16 +32,11 @@ if TYPE_CHECKING:
 
     from rl.evaluation.play import Player
 
-Method = Literal["blur", "gradient"]
-
 _SPACING = 5
 """Distance in pixels between the blurred positions, as in the paper."""
 
 _MASK_SIGMA, _BLUR_SIGMA = 5.0, 3.0
 """Standard deviations in pixels of the mask and of the blur, as in the paper."""
-
-_GRADIENT_SIGMA = 2.0
-"""Standard deviation in pixels of the blur that smooths gradients, which are noisy from pixel to pixel."""
 
 _BATCH = 256
 
@@ -67,20 +62,16 @@ class _Images(NamedTuple):
 def saliency(
     player: Player,
     observations: Any,  # noqa: ANN401  # an array, or a dict of them
-    method: Method = "blur",
     key: str | None = None,
 ) -> Saliency:
     """Compute saliency maps of a policy.
 
-    With ``blur``, one position after the other is blurred in all frames of a stack. Its saliency is half the squared
-    change of the value, and half the squared distance of the logits (Greydanus et al., 2018).
-    With ``gradient``, it is the absolute derivative of the value, and of the largest logit, with respect to each pixel,
-    summed over the channels and smoothed.
+    One position after the other is blurred in all frames of a stack. Its saliency is half the squared change of the
+    value, and half the squared distance of the logits (Greydanus et al., 2018).
 
     Args:
         player: Policy of A2C, PPO or DQN, or such an algorithm.
         observations: ``(B, C, H, W)`` or ``(B, H, W, C)``, or a dict.
-        method: The measure.
         key: Key of the image in a dict. None: its first image.
 
     Example:
@@ -88,19 +79,17 @@ def saliency(
         >>> from rl.envs.catch import CatchVecEnv
         >>> env = CatchVecEnv(2, seed=0)
         >>> policy = CoordConvCnnPolicy(env.observation_space, env.action_space, lambda _: 1e-3)
-        >>> saliency(policy, env.reset(), "gradient").value.shape
+        >>> saliency(policy, env.reset()).value.shape
         (2, 84, 84)
     """
     policy = required_policy(player)
-    measure = {"blur": _by_blurring, "gradient": _by_gradient}[method]
-    # Callbacks run in inference mode, where autograd does not work. Gradients are taken of the images only.
-    with evaluation_mode(player), torch.inference_mode(False):
-        found = measure(_as_images(policy, observations, key))
-    value, choice = (maps.detach().float().cpu().numpy() for maps in found)
+    with evaluation_mode(player), torch.no_grad():
+        found = _by_blurring(_as_images(policy, observations, key))
+    value, choice = (maps.float().cpu().numpy() for maps in found)
     return Saliency(value, choice)
 
 
-def _as_images(policy: BasePolicy, observations: Any, key: str | None = None) -> _Images:  # noqa: ANN401  # or a dict
+def _as_images(policy: BasePolicy, observations: Any, key: str | None) -> _Images:  # noqa: ANN401  # or a dict
     space = policy.observation_space
     key = image_keys(space)[0] if key is None else key
     box = cast("spaces.Box", space if key is None else cast("spaces.Dict", space)[key])
@@ -122,17 +111,16 @@ def _by_blurring(inputs: _Images) -> tuple[Tensor, Tensor]:
     images, size = inputs.images, inputs.images.shape[-2:]
     rows, columns = map(_gaussian_rows, size)
     masks = torch.einsum("rh,cw->rchw", rows, columns).flatten(0, 1).to(images.device)  # (positions, H, W) in [0, 1]
-    with torch.no_grad():
-        values, logits = inputs.evaluate(images, torch.arange(len(images)))
-        maps = []
-        for place, (image, blurred) in enumerate(zip(images, _gaussian(images, _BLUR_SIGMA), strict=True)):
-            changes = []
-            for part in masks.split(_BATCH):
-                others = image + part[:, None] * (blurred - image)
-                value, logit = inputs.evaluate(others, torch.full((len(part),), place))
-                value_change = (value - values[place]).square() / 2
-                changes.append(torch.stack([value_change, (logit - logits[place]).square().sum(1) / 2]))
-            maps.append(torch.cat(changes, 1).view(2, len(rows), len(columns)))
+    values, logits = inputs.evaluate(images, torch.arange(len(images)))
+    maps = []
+    for place, (image, blurred) in enumerate(zip(images, _blur(images), strict=True)):
+        changes = []
+        for part in masks.split(_BATCH):
+            others = image + part[:, None] * (blurred - image)
+            value, logit = inputs.evaluate(others, torch.full((len(part),), place))
+            value_change = (value - values[place]).square() / 2
+            changes.append(torch.stack([value_change, (logit - logits[place]).square().sum(1) / 2]))
+        maps.append(torch.cat(changes, 1).view(2, len(rows), len(columns)))
     # Maps of the blurred positions become maps of all pixels.
     return F.interpolate(torch.stack(maps), size, mode="bilinear", align_corners=False).unbind(1)  # type: ignore[return-value]  # two
 
@@ -143,21 +131,10 @@ def _gaussian_rows(side: int) -> Tensor:
     return torch.exp(-(torch.arange(side)[None] - positions[:, None]).square() / (2 * _MASK_SIGMA**2))
 
 
-def _by_gradient(inputs: _Images) -> tuple[Tensor, Tensor]:
-    maps = []
-    with torch.enable_grad():
-        images = inputs.images.clone().requires_grad_()
-        values, logits = inputs.evaluate(images, torch.arange(len(images)))
-        for outputs in (values, logits.amax(1)):
-            (gradient,) = torch.autograd.grad(outputs.sum(), images, retain_graph=True)
-            maps.append(_gaussian(gradient.abs().sum(1, keepdim=True), _GRADIENT_SIGMA).squeeze(1))
-    return maps[0], maps[1]
-
-
-def _gaussian(images: Tensor, deviation: float) -> Tensor:
-    """Blur images ``(B, C, H, W)`` with a Gaussian of a standard deviation in pixels, replicating the border."""
-    reach = round(3 * deviation)
-    kernel = torch.exp(-torch.arange(-reach, reach + 1, device=images.device).square() / (2 * deviation**2))
+def _blur(images: Tensor) -> Tensor:
+    """Blur images ``(B, C, H, W)`` with a Gaussian, replicating the border."""
+    reach = round(3 * _BLUR_SIGMA)
+    kernel = torch.exp(-torch.arange(-reach, reach + 1, device=images.device).square() / (2 * _BLUR_SIGMA**2))
     kernel = (kernel / kernel.sum()).to(images.dtype)
     flat = F.pad(images.flatten(0, 1)[:, None], [reach] * 4, mode="replicate")
     return F.conv2d(F.conv2d(flat, kernel[None, None, None]), kernel[None, None, :, None]).view_as(images)
@@ -189,14 +166,13 @@ def coordinate_maps(player: Player, observations: Any, key: str | None = None) -
     Returns:
         float32 ``(filters, h, w)``, the same for all observations of a size; None without such a layer.
     """
-    layer = first_coord_layer(player, key)
+    policy, layer = required_policy(player), first_coord_layer(player, key)
     if layer is None:
         return None
     sizes: list[tuple[Tensor, Tensor]] = []
     handle = layer.register_forward_hook(lambda _, inputs, output: sizes.append((inputs[0], output)))
     with handle, evaluation_mode(player), torch.no_grad():
-        inputs = _as_images(required_policy(player), observations)
-        inputs.evaluate(inputs.images, torch.arange(len(inputs.images)))
+        values_and_logits(policy, policy.obs_to_tensor(observations)[0])
         maps = layer.coord_map(*sizes[0])
         if layer.bias is not None:
             maps = maps - layer.bias[:, None, None]

@@ -9,7 +9,7 @@ import numpy as np
 from coordconv_apps.utils.plotting import new_figure
 from rl.evaluation.films import image_keys, newest_frame
 from rl.evaluation.play import required_policy
-from rl.evaluation.saliency import Method, saliency
+from rl.evaluation.saliency import saliency
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,7 +23,6 @@ _TITLE_SIZE = 13
 def draw_saliency(
     players: dict[str, Player],
     observations: Any,  # noqa: ANN401  # an array, or a dict of them
-    method: Method = "blur",
     key: str | None = None,
 ) -> Figure:
     """Draw saliency maps: a column for each observation and two rows for each policy.
@@ -34,20 +33,18 @@ def draw_saliency(
     Args:
         players: Policies or algorithms by name, such as one and its copy `without_coordinates`; at least one.
         observations: A few observations, as for `saliency`.
-        method: The measure.
         key: Key of the image in a dict. None: its first image.
     """
     space: Any = required_policy(next(iter(players.values()))).observation_space
     key = image_keys(space)[0] if key is None else key
     rows = []
     for name, player in players.items():
-        found = saliency(player, observations, method, key)
+        found = saliency(player, observations, key)
         rows += [(f"{name}\nvalue", found.value), (f"{name}\naction", found.policy)]
     count = len(found.value)
     images, box = (observations, space) if key is None else (observations[key], space[key])
     frames = [newest_frame(images[place], box) for place in range(count)]
-    measure = {"blur": "change when blurred", "gradient": "gradient of the pixels"}[method]
-    figure = new_figure(f"Saliency: {measure}", 1.8 * max(count, 3), 1.9 * (len(rows) + 1) + 0.4, _TITLE_SIZE)
+    figure = new_figure("Saliency: change when blurred", 1.8 * max(count, 3), 1.9 * (len(rows) + 1) + 0.4, _TITLE_SIZE)
     grid = figure.subplots(len(rows) + 1, count, squeeze=False)
     for axes, frame in zip(grid[0], frames, strict=True):
         axes.imshow(frame, interpolation="nearest")
