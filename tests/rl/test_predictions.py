@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import socket
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +21,11 @@ from rl.evaluation.episodes import play_episodes
 from rl.evaluation.films import Film, film_episode
 from rl.pictures import RLPictures
 from rl.tasks import A2C
+from tests.helpers import forked
+from tests.helpers.processes import TWO_PROCESSES
 from tests.helpers.runs import metrics_of
 from tests.rl.test_app import CPU, TINY, episodes_of, newest, run_folder, told_of
 
-ROOT = Path(__file__).parents[2]
 GAMES = ["--data.balls=2", "--data.paddle=5", "--data.eval_max_steps=null"]
 """Games of 23 steps."""
 
@@ -175,96 +172,23 @@ def test_an_environment_that_breaks_in_a_film_is_told_in_one_line(
 
 # ------------------------------------------------------------------ two processes
 
-SCRIPT = """
-import sys
 
-import torch
-from lightning.pytorch import Callback
-
-import rl.__main__ as application
-import rl.pictures
-
-FOLDER, *ARGUMENTS = sys.argv[1:]
-
-
-class RLPictures(Callback):
-    '''Draws nothing, and keeps what each process has.'''
-
-    def on_train_end(self, trainer, pl_module):
-        torch.save(pl_module.state_dict(), f"{FOLDER}/{trainer.global_rank}.pt")
-
-
-rl.pictures.RLPictures = RLPictures
-
-if __name__ == "__main__":
-    while ARGUMENTS:  # to start takes longer than to play
-        where = ARGUMENTS.index("--")
-        application.main(ARGUMENTS[:where])
-        del ARGUMENTS[: where + 1]
-"""
-
-
-def by_two_processes(folder: Path, *commands: list[str]) -> tuple[list[int], list[str], list[str]]:
-    """Statuses, outputs and errors of two processes that somebody else has started."""
-    script = folder / "two.py"
-    script.write_text(SCRIPT)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)}
-    environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "NODE_RANK": "0"}
-    arguments = [argument for command in commands for argument in (*command, "--")]
-    processes = [
-        subprocess.Popen(
-            [sys.executable, str(script), str(folder), *arguments],
-            cwd=ROOT,
-            env={**environment, "LOCAL_RANK": rank},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in ("0", "1")
-    ]
-    try:
-        told = [process.communicate(timeout=300) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    return [process.returncode for process in processes], [out for out, _ in told], [error for _, error in told]
-
-
-@pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
-    """Runs folder with a training, a test and a prediction in it, all by two processes, and what these say."""
-    folder = tmp_path_factory.mktemp("pair")
-    two = ["--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp", f"--runs_dir={folder}"]
-    shared = [argument for argument in TINY if argument not in CPU]
-    # Three environments with five episodes: one process has one of them, the other one two.
-    evaluation = ["--data.num_eval_envs=3", "--data.test_episodes=5", "--data.predict_episodes=3"]
-    fit = ["fit", *shared, *GAMES, *evaluation, "--data.num_envs=4", *two]
-    test, predict = ([command, "--ckpt_path=last", *two] for command in ("test", "predict"))
-    statuses, outputs, errors = by_two_processes(folder, fit, test, predict)
-    assert errors == ["", ""]
-    assert statuses == [0, 0]
-    return folder, outputs
-
-
-def test_two_processes_end_with_the_same_weights(pair: tuple[Path, list[str]]) -> None:
-    folder, _ = pair
-    run = run_folder(folder, "default", 0)
-    assert read_summary(run)["world_size"] == 2
-    one, other = (torch.load(folder / f"{rank}.pt", weights_only=True) for rank in (0, 1))
-    saved = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
-    for name, weight in one.items():
-        assert torch.equal(weight, other[name]), name
-        assert torch.equal(weight, saved[name]), name
+def by_two_processes(folder: Path, *command: str) -> str:
+    """Run a command in two processes, and return what both print."""
+    log, errors = folder / "log.txt", folder / "errors.txt"
+    forked.run("rl", *command, *TWO_PROCESSES, log=log, errors=errors, processes=2)
+    assert errors.read_text() == ""
+    return log.read_text()
 
 
 @pytest.mark.usefixtures("no_pictures")
-def test_two_processes_play_the_games_of_one(pair: tuple[Path, list[str]]) -> None:
-    folder, _ = pair
-    main(["test", f"--runs_dir={folder}", "--ckpt_path=last", "--trainer.strategy=auto", *CPU])
-    alone, together = newest(folder, "default"), run_folder(folder, "default", 0) / "test_0"
+def test_two_processes_play_the_games_of_one(trained: Path, tmp_path: Path) -> None:
+    # Three environments with five episodes: one process has one of them, the other one two.
+    command = ["test", *arguments_of(trained, "--data.num_eval_envs=3", "--data.test_episodes=5")]
+    by_two_processes(tmp_path, *command)
+    together = newest(trained, "default")
+    main(command)
+    alone = newest(trained, "default")
     assert read_summary(together)["world_size"] == 2
     assert metrics_of(alone) == pytest.approx(metrics_of(together))
     assert episodes_of(alone) == episodes_of(together)
@@ -275,11 +199,11 @@ def test_two_processes_play_the_games_of_one(pair: tuple[Path, list[str]]) -> No
     assert films[0] == films[1]
 
 
-def test_two_processes_share_a_prediction(pair: tuple[Path, list[str]]) -> None:
-    folder, outputs = pair
-    predicted = run_folder(folder, "default", 0) / "predict_0" / "predictions"
+def test_two_processes_share_a_prediction(trained: Path, tmp_path: Path) -> None:
+    told = by_two_processes(tmp_path, "predict", *arguments_of(trained, "--data.predict_episodes=3"))
+    predicted = newest(trained, "default") / "predictions"
     assert sorted(path.name for path in predicted.iterdir()) == ["000.gif", "001.gif", "002.gif"]
-    assert [re.findall(r"^episode (\d): score", output, re.MULTILINE) for output in outputs] == [["0", "2"], ["1"]]
+    assert sorted(re.findall(r"^episode (\d): score", told, re.MULTILINE)) == ["0", "1", "2"]
 
 
 @pytest.mark.parametrize("environments", [1, 3])
