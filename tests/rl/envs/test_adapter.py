@@ -196,14 +196,6 @@ def test_pictures_are_tiled() -> None:
     assert metadata["render_fps"] == cart_pole().metadata["render_fps"]
 
 
-def test_arrays_that_are_used_again_are_copied() -> None:
-    ours = VectorEnvAdapter(SyncVectorEnv([cart_pole] * 2, copy=False))
-    before: Any = ours.reset()
-    kept = before.copy()
-    ours.step(np.ones(2, np.int64))
-    np.testing.assert_array_equal(before, kept)
-
-
 class Odd(VectorEnv[Any, Any, Any]):
     """A vector environment that only has what it is told."""
 

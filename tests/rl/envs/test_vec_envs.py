@@ -16,6 +16,7 @@ from stable_baselines3.common.monitor import Monitor
 
 from rl.envs.adapter import VectorEnvAdapter
 from rl.envs.atari import AtariVecEnv
+from rl.envs.catch import GRID, CatchVecEnv
 from rl.envs.checks import GuardedVecEnv
 from tests.rl.reference_envs import equal
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from stable_baselines3.common.vec_env import VecEnv
 
 STEPS = 12
-"""After which every episode is cut off; in the games, FIRE and the action after it are two of them."""
+"""After which every episode but Catch's is cut off; in Atari games, FIRE and the action after it are two of them."""
 
 
 def atari() -> VecEnv:
@@ -41,17 +42,18 @@ def poles(mode: AutoresetMode) -> VecEnv:
     def make() -> gymnasium.Env[Any, Any]:
         return gymnasium.make("CartPole-v1", max_episode_steps=STEPS)
 
-    return VectorEnvAdapter(SyncVectorEnv([make] * 2, autoreset_mode=mode))
+    return VectorEnvAdapter(SyncVectorEnv([make] * 2, copy=False, autoreset_mode=mode))
 
 
 KINDS: dict[str, tuple[Callable[[], VecEnv], str, int]] = {
     "atari": (atari, "CnnPolicy", 4 * STEPS),
     "guarded atari": (lambda: GuardedVecEnv(atari(), "pong"), "CnnPolicy", 4 * STEPS),
+    "catch": (lambda: CatchVecEnv(2, 0, balls=1), "CnnPolicy", GRID - 1),
     "adapted atari": (native, "CnnPolicy", STEPS),
     "adapted, same step": (lambda: poles(AutoresetMode.SAME_STEP), "MlpPolicy", STEPS),
     "adapted, next step": (lambda: poles(AutoresetMode.NEXT_STEP), "MlpPolicy", STEPS),
 }
-"""How to make them, the policy for them, and the length of an episode that is cut off."""
+"""How to make them, the policy for them, and the length of an episode that does not end early."""
 
 
 @pytest.fixture(params=KINDS)
