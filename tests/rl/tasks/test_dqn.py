@@ -36,7 +36,7 @@ from rl.tasks import DQN
 from tests.helpers.refusals import refusal
 from tests.helpers.trainers import own_trainer
 from tests.rl.tasks.test_on_policy import counts, fit, logged
-from tests.rl.training import SIDE, TROUBLE, Dots, Steered, main, make_dots
+from tests.rl.training import SIDE, TROUBLE, Dots, main, make_dots
 
 SMALL = [
     "--model.game=dots",
@@ -275,18 +275,13 @@ def test_evaluations_have_the_last_share_of_random_actions() -> None:
             "model.learning_starts=50: must be below model.total_timesteps, which is 50",
         ),
         ({"gradient_steps": 0}, "model.gradient_steps=0: must be an integer from 1 to 100000"),
+        ({"train_freq": 10**9}, "model.train_freq=1000000000: must be an integer from 1 to 100000"),
         ({"tau": 2.0}, "model.tau=2.0: must be above 0 and at most 1"),
     ],
 )
 def test_arguments_have_ranges(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=f"^{message}$"):
         make_task(**arguments)
-
-
-def test_actions_must_be_discrete(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rl.envs.games, "make_envs", lambda game, num_envs, seed, **options: Steered(num_envs, seed))
-    with pytest.raises(ValueError, match=r"^model.game=dots: actions are Box.*: must be Discrete for DQN$"):
-        make_task()
 
 
 # ------------------------------------------------------------------ command line
@@ -381,11 +376,6 @@ def test_a_broken_environment_ends_the_training_after_saving(
         fit(tmp_path, "--ckpt_path=last")
         assert counts(run)["timesteps"] == 126  # 54 or 78, and steps of 8
         assert logged(run, "train/timesteps") == [48, 78, 126]
-
-
-def test_steps_that_a_signal_could_not_stop_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"^model\.train_freq=1000000000: must be an integer from 1 to 100000$"):
-        make_task(train_freq=10**9)
 
 
 def test_another_precision_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import stable_baselines3
 import torch
@@ -188,23 +187,6 @@ def test_the_learning_rate_falls_with_the_steps_played(trained: Path) -> None:
     assert logged(trained, "lr") == pytest.approx([7e-4 * (1 - 60 / 130), 7e-4 * (1 - 120 / 130), 0], rel=1e-5)
 
 
-def test_a_finished_training_has_nothing_left_to_do(trained: Path, tmp_path: Path) -> None:
-    last = trained / "checkpoints" / "last.ckpt"
-    main(["fit", f"--runs_dir={tmp_path}", f"--ckpt_path={last}"])
-    run = tmp_path / "rl" / "default" / "version_0"
-    summary = read_summary(run)
-    assert (summary["status"], summary["steps"]) == ("finished", 7)
-    assert not (run / "metrics.csv").exists()
-
-
-def test_a_finished_training_goes_on_to_more_steps(trained: Path, tmp_path: Path) -> None:
-    last = trained / "checkpoints" / "last.ckpt"
-    main(["fit", f"--runs_dir={tmp_path}", f"--ckpt_path={last}", "--model.total_timesteps=200"])
-    run = tmp_path / "rl" / "default" / "version_0"
-    assert counts(run)["timesteps"] == 200
-    assert logged(run, "train/timesteps")[-1] == 200
-
-
 @pytest.mark.parametrize("algorithm", ["a2c", "ppo"])
 def test_an_interrupted_training_goes_on_with_its_schedule(
     algorithm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -247,44 +229,12 @@ def test_games_of_another_seed_or_of_a_resumed_training_are_others() -> None:
     assert all(2 * evaluations < first < 2**30 for first in firsts)
 
 
-def test_a_policy_learns(tmp_path: Path) -> None:
-    settings = ["--model=PPO", "--model.n_steps=32", "--model.batch_size=64", "--model.n_epochs=4"]
-    settings += ["--model.lr=0.001", "--model.total_timesteps=2048", "--model.coords=xy"]
-    data = ["--data.num_envs=8", "--data.steps_per_epoch=2048", "--data.deterministic=true", "--data.eval_episodes=20"]
-    run = fit(tmp_path, *SMALL, *settings, *data)
-    (score,), (length,) = logged(run, "val/score"), logged(run, "val/length")
-    assert score / length > 0.8  # without looking it is 0.5
-
-
-# ------------------------------------------------------------------ evaluation
-
-
-def test_evaluations_play_the_same_games_each_time(trained: Path, tmp_path: Path) -> None:
-    best = trained / "checkpoints" / "best.ckpt"
-    figures = []
-    for version in range(2):
-        main(["test", f"--runs_dir={tmp_path}", f"--ckpt_path={best}", "--data.test_episodes=5"])
-        figures.append(read_summary(tmp_path / "rl" / "default" / f"test_{version}")["metrics"])
-    assert figures[0]["test/episodes"] == 5
-    assert figures[0] == figures[1]
-
-
-def test_the_algorithm_plays_what_was_trained(trained: Path, tmp_path: Path) -> None:
+def test_stable_baselines3_continues_a_training(trained: Path, tmp_path: Path) -> None:
     task = A2C.load_from_checkpoint(trained / "checkpoints" / "last.ckpt", weights_only=True)
-    assert task.timesteps == 140
     task.algorithm.save(tmp_path / "a2c.zip")
-    loaded = stable_baselines3.A2C.load(tmp_path / "a2c.zip", device="cpu")
-    images = np.random.default_rng(0).integers(256, size=(16, 1, 36, 36), dtype=np.uint8)
-    assert loaded.num_timesteps == 140
-    np.testing.assert_array_equal(
-        loaded.predict(images, deterministic=True)[0], task.policy.predict(images, deterministic=True)[0]
-    )
-    for name, value in loaded.policy.state_dict().items():
-        assert torch.equal(value, task.policy.state_dict()[name]), name
-    going_on = stable_baselines3.A2C.load(tmp_path / "a2c.zip", env=Dots(4, 0), device="cpu").learn(
-        40, reset_num_timesteps=False
-    )
-    assert going_on.num_timesteps == 180
+    algorithm = stable_baselines3.A2C.load(tmp_path / "a2c.zip", env=Dots(4, 0), device="cpu")
+    assert algorithm.num_timesteps == 140
+    assert algorithm.learn(40, reset_num_timesteps=False).num_timesteps == 180
 
 
 # ------------------------------------------------------------------ what is wrong
@@ -312,23 +262,3 @@ def test_a_broken_environment_ends_the_training_after_saving(
     fit(tmp_path, "--ckpt_path=last")
     assert counts(run)["timesteps"] == 100
     assert logged(run, "train/timesteps") == [60, 100]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (
-            ["--model=PPO", "--model.n_steps=5", "--model.batch_size=6"],
-            "model.batch_size=6: must divide model.n_steps times data.num_envs, which is 20",
-        ),
-        (["--model.total_timesteps=0"], "model.total_timesteps=0: must be an integer of at least 1"),
-        (["--model.batch_size=6"], "there is no argument --model.batch_size"),
-        (["--model=PPO", "--model.n_epochs=1001"], "model.n_epochs=1001: must be an integer from 1 to 1000"),
-        (["--data.num_envs=0"], "data.num_envs=0: must be an integer of at least 1"),
-        (["--trainer.gradient_clip_val=1"], "--trainer.gradient_clip_val=1"),
-    ],
-)
-def test_a_mistake_is_reported_in_one_line(
-    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert refusal(capsys, fit, tmp_path, *SMALL, *arguments).startswith(message)

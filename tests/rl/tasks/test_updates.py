@@ -213,6 +213,13 @@ def test_defaults_are_those_of_sb3(kind: type[A2C | PPO]) -> None:
     assert type(model.policy.optimizer) is type(task.policy.optimizer)
 
 
-def test_arguments_have_ranges() -> None:
-    with pytest.raises(ValueError, match=r"^model.gamma=1.5: must be in \[0, 1\]$"):
-        PPO(game="dots", gamma=1.5)
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"gamma": 1.5}, r"model\.gamma=1.5: must be in \[0, 1\]"),
+        ({"n_epochs": 1001}, r"model\.n_epochs=1001: must be an integer from 1 to 1000"),
+    ],
+)
+def test_arguments_have_ranges(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        PPO(game="dots", **arguments)
