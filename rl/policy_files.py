@@ -33,7 +33,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from coordconv_apps.runs.environment import package_versions
 from coordconv_apps.utils.errors import one_line
 from coordconv_apps.utils.files import atomic_write, check_regular_file
-from rl.evaluation.play import Player, required_policy
+from rl.evaluation.play import Player, policy_of
 from rl.extractors import CoordConvCombinedExtractor, CoordConvNatureCNN
 from rl.policies import (
     CoordConvCnnPolicy,
@@ -115,7 +115,7 @@ def export_safe(player: Player, path: Path | str) -> None:
     Raises:
         ValueError: The class of the policy, or of a part of it, is not listed here.
     """
-    policy = required_policy(player)
+    policy = policy_of(player)
     description = {
         "format": FORMAT,
         "version": VERSION,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -24,31 +24,13 @@ if TYPE_CHECKING:
     from stable_baselines3.common.vec_env import VecEnv
 
 
-class Player(Protocol):
-    """Anything with the ``predict`` of Stable-Baselines3's policies and algorithms."""
-
-    def predict(
-        self,
-        observation: Any,  # noqa: ANN401  # an array, or a dict of them
-        state: tuple[NDArray[Any], ...] | None = None,
-        episode_start: NDArray[Any] | None = None,
-        deterministic: bool = False,
-    ) -> tuple[NDArray[Any], tuple[NDArray[Any], ...] | None]:
-        """Return the actions for a batch of observations, and the next hidden state."""
+Player: TypeAlias = BaseAlgorithm | BasePolicy
+"""A policy of Stable-Baselines3, or an algorithm that plays with its policy."""
 
 
-def policy_of(player: Player) -> BasePolicy | None:
-    """Return the policy of an algorithm, or the player if it is a policy; None for any other player."""
-    policy = player.policy if isinstance(player, BaseAlgorithm) else player
-    return policy if isinstance(policy, BasePolicy) else None
-
-
-def required_policy(player: Player) -> BasePolicy:
-    """Return the policy of a player; raise `ValueError` if it is not one of Stable-Baselines3."""
-    policy = policy_of(player)
-    if policy is None:
-        raise ValueError(f"player={type(player).__name__}: must be a policy or an algorithm of Stable-Baselines3")
-    return policy
+def policy_of(player: Player) -> BasePolicy:
+    """Return the policy of an algorithm, or the player itself if it is a policy."""
+    return player.policy if isinstance(player, BaseAlgorithm) else player
 
 
 def observation_at(observations: Any, index: int) -> Any:  # noqa: ANN401  # an array, or a dict of them
@@ -64,21 +46,17 @@ def evaluation_mode(player: Player) -> Iterator[None]:
     policy's GPU) and that of the player's action space have their previous state.
     """
     policy = policy_of(player)
-    training = [] if policy is None else [module for module in policy.modules() if module.training]
-    device = torch.device("cpu") if policy is None else policy.device
-    space = getattr(player, "action_space", None)  # DQN draws its random actions from this generator
-    before = random_state(device)
-    before_space = None if space is None else space.np_random.bit_generator.state
-    if policy is not None:
-        policy.set_training_mode(False)
+    space = player.action_space  # DQN draws random actions from its generator
+    training = [module for module in policy.modules() if module.training]
+    before, before_space = random_state(policy.device), space.np_random.bit_generator.state
+    policy.set_training_mode(False)
     try:
         yield
     finally:
         for module in training:
             module.training = True
-        restore_random_state(before, device)
-        if space is not None:
-            space.np_random.bit_generator.state = before_space
+        restore_random_state(before, policy.device)
+        space.np_random.bit_generator.state = before_space
 
 
 Actor: TypeAlias = "Callable[[Any, NDArray[np.bool_]], NDArray[Any]]"
@@ -91,8 +69,7 @@ def _predicting_actor(player: Player, seed: int, deterministic: bool) -> Actor:
     if not deterministic:
         torch.manual_seed(seed)
         np.random.seed(seed % 2**32)
-        if (space := getattr(player, "action_space", None)) is not None:
-            space.seed(seed)
+        player.action_space.seed(seed)
 
     def act(observations: Any, starts: NDArray[np.bool_]) -> NDArray[Any]:  # noqa: ANN401  # an array, or a dict of them
         nonlocal hidden

@@ -18,7 +18,7 @@ from torch import Tensor
 from coordconv_apps.nn.coord_layer import CoordLayer
 from rl.envs.images import is_channels_last
 from rl.evaluation.films import image_keys
-from rl.evaluation.play import evaluation_mode, observation_at, play, required_policy
+from rl.evaluation.play import evaluation_mode, observation_at, play, policy_of
 from rl.learning.actions import values_and_logits
 from rl.observations import stack_observations
 
@@ -82,7 +82,7 @@ def saliency(
         >>> saliency(policy, env.reset()).value.shape
         (2, 84, 84)
     """
-    policy = required_policy(player)
+    policy = policy_of(player)
     with evaluation_mode(player), torch.no_grad():
         found = _by_blurring(_as_images(policy, observations, key))
     value, choice = (maps.float().cpu().numpy() for maps in found)
@@ -142,7 +142,7 @@ def _blur(images: Tensor) -> Tensor:
 
 def first_coord_layer(player: Player, key: str | None = None) -> CoordLayer | None:
     """Return the first layer of a policy with coordinates, or the first for the image with a key; None without one."""
-    for name, module in required_policy(player).named_modules():
+    for name, module in policy_of(player).named_modules():
         if isinstance(module, CoordLayer) and (key is None or f".extractors.{key}." in name):
             return module
     return None
@@ -153,7 +153,7 @@ def without_coordinates(player: Player) -> BasePolicy:
 
     x and y are on average 0, so that this removes positions and no constant; the distance r is not.
     """
-    policy = copy.deepcopy(required_policy(player))
+    policy = copy.deepcopy(policy_of(player))
     for module in policy.modules():
         if isinstance(module, CoordLayer):
             module.coord_weight.data.zero_()
@@ -166,7 +166,7 @@ def coordinate_maps(player: Player, observations: Any, key: str | None = None) -
     Returns:
         float32 ``(filters, h, w)``, the same for all observations of a size; None without such a layer.
     """
-    policy, layer = required_policy(player), first_coord_layer(player, key)
+    policy, layer = policy_of(player), first_coord_layer(player, key)
     if layer is None:
         return None
     sizes: list[tuple[Tensor, Tensor]] = []

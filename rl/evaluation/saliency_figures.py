@@ -8,7 +8,7 @@ import numpy as np
 
 from coordconv_apps.utils.plotting import new_figure
 from rl.evaluation.films import image_keys, newest_frame
-from rl.evaluation.play import required_policy
+from rl.evaluation.play import policy_of
 from rl.evaluation.saliency import saliency
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def draw_saliency(
         observations: A few observations, as for `saliency`.
         key: Key of the image in a dict. None: its first image.
     """
-    space: Any = required_policy(next(iter(players.values()))).observation_space
+    space: Any = policy_of(next(iter(players.values()))).observation_space
     key = image_keys(space)[0] if key is None else key
     rows = []
     for name, player in players.items():

@@ -134,15 +134,6 @@ def test_channels_that_the_policy_has_last_are_no_places() -> None:
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-7)
 
 
-def test_other_players_are_refused() -> None:
-    class Other:
-        def predict(self, *_: object, **__: object) -> Any:  # noqa: ANN401
-            raise NotImplementedError
-
-    with pytest.raises(ValueError, match="player=Other: must be a policy or an algorithm of Stable-Baselines3"):
-        saliency(Other(), np.zeros((1, 2, SIDE, SIDE), np.uint8))
-
-
 # ------------------------------------------------------------------- coordinates
 
 
