@@ -18,7 +18,6 @@ from rl.evaluation.episodes import (
     COLUMNS,
     Episodes,
     EpisodeScores,
-    gather_episodes,
     play_episodes,
     shard_episodes,
     write_episodes,
@@ -248,34 +247,3 @@ def test_the_success_rate_counts_the_episodes_that_report_it() -> None:
     assert "success_rate" not in metric.compute()
     metric.update(some([1.0, 2.0, 3.0, 4.0], [1.0, 0.0, np.nan, 1.0]))
     assert metric.compute()["success_rate"].item() == pytest.approx(2 / 3)
-
-
-def _of_two(rank: int, folder: str, results: Any) -> None:  # noqa: ANN401  # a queue
-    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/together", rank=rank, world_size=2)
-    metric = EpisodeScores()
-    own = some([1.0, 5.0, 2.0] if rank == 0 else [])
-    metric.update(own)
-    first = {name: value.item() for name, value in metric.compute().items()}
-    metric.update(some([10.0] if rank else []))
-    second = {name: value.item() for name, value in metric.compute().items()}
-    gathered = gather_episodes(some([float(rank)] * (rank + 1)))
-    results.put((first, second, gathered.scores.tolist()))
-    torch.distributed.destroy_process_group()
-
-
-def test_figures_of_two_processes_are_those_of_one(tmp_path: Path) -> None:
-    context = torch.multiprocessing.get_context("spawn")
-    results = context.SimpleQueue()
-    processes = [context.Process(target=_of_two, args=(rank, str(tmp_path), results)) for rank in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(timeout=120)
-    assert [process.exitcode for process in processes] == [0, 0]
-    alone = EpisodeScores()
-    alone.update(some([1.0, 5.0, 2.0]))
-    first = {name: value.item() for name, value in alone.compute().items()}
-    alone.update(some([10.0]))
-    second = {name: value.item() for name, value in alone.compute().items()}
-    for _ in range(2):
-        assert results.get() == (first, second, [0.0, 1.0, 1.0])
