@@ -49,7 +49,7 @@ def to_tensors(observations: Any, device: torch.device) -> Observations:  # noqa
     return map_parts(lambda array: torch.as_tensor(array).to(device), observations)
 
 
-def empty_observations(leading: tuple[int, ...], space: spaces.Space[Any], **options: Any) -> Observations:  # noqa: ANN401
+def empty_observations(leading: tuple[int, ...], space: spaces.Space[Any], device: torch.device) -> Observations:
     """Return tensors of zeros for observations of a space, ``(*leading, *shape)`` of each part.
 
     Images lie in memory with their channels last, in the usual order of axes: on a CPU, gradients of a first
@@ -58,16 +58,16 @@ def empty_observations(leading: tuple[int, ...], space: spaces.Space[Any], **opt
     Args:
         leading: Axes before those of an observation.
         space: Space of the observations.
-        **options: Arguments of `torch.zeros`, such as ``device``.
+        device: Device of the tensors.
     """
 
     def allocate(part: spaces.Space[Any]) -> Tensor:
         assert part.shape is not None
         dtype = torch.from_numpy(np.zeros(0, part.dtype)).dtype
         if len(part.shape) != 3:
-            return torch.zeros(*leading, *part.shape, dtype=dtype, **options)
+            return torch.zeros(*leading, *part.shape, dtype=dtype, device=device)
         channels, height, width = part.shape
-        return torch.zeros(*leading, height, width, channels, dtype=dtype, **options).movedim(-1, -3)
+        return torch.zeros(*leading, height, width, channels, dtype=dtype, device=device).movedim(-1, -3)
 
     return map_parts(allocate, dict(space.spaces) if isinstance(space, spaces.Dict) else space)
 

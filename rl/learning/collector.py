@@ -53,12 +53,13 @@ class Collector:
         self.gamma, self.gae_lambda = gamma, gae_lambda
         self.device = device
         shape, space = (steps, env.num_envs), env.action_space
-        on_device: dict[str, Any] = {"device": device}
-        self.observations = empty_observations(shape, env.observation_space, **on_device)
+        self.observations = empty_observations(shape, env.observation_space, device)
         discrete = isinstance(space, spaces.Discrete)
         action_shape = () if discrete else (get_action_dim(space),)
-        self.actions = torch.zeros(*shape, *action_shape, dtype=torch.int64 if discrete else torch.float32, **on_device)
-        self.values, self.log_probs = torch.zeros(shape, **on_device), torch.zeros(shape, **on_device)
+        self.actions = torch.zeros(
+            *shape, *action_shape, dtype=torch.int64 if discrete else torch.float32, device=device
+        )
+        self.values, self.log_probs = torch.zeros(shape, device=device), torch.zeros(shape, device=device)
         # Transfers from pinned memory to a GPU run while the CPU works on. Fetching the actions waits for them.
         pinned = device.type == "cuda"
         self._staged = map_parts(

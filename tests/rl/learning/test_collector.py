@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from typing import Any, cast
+from typing import cast
 from unittest.mock import Mock
 
 import numpy as np
@@ -76,8 +76,7 @@ def test_states_that_a_time_limit_cuts_off_have_a_future(device: str) -> None:
     for truncated in (True, False):
         env = Cut(2, 0)
         env.truncated = truncated
-        arguments: dict[str, Any] = {"device": torch.device(device)}
-        collector = Collector(env, 10, gamma=1.0, gae_lambda=0.0, **arguments)
+        collector = Collector(env, 10, gamma=1.0, gae_lambda=0.0, device=torch.device(device))
         means.append(collector.collect(policy, noise, Timings()).advantages.min().item())
     assert means[0] > -2
     assert means[1] < -8
