@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from PIL import Image
@@ -42,13 +43,10 @@ class RLPictures(Pictures):
         if not (isinstance(task, RLTask) and isinstance(datamodule, RLData)):
             raise TypeError(f"{type(task).__name__} and {type(datamodule).__name__} are not those of rl")
         seed = EVALUATION_SEEDS["test"]
-        env = datamodule.open_evaluation_envs(task.game, task.env_options, 1, seed)
-        try:
+        with closing(datamodule.open_evaluation_envs(task.game, task.env_options, 1, seed)) as env:
             seen = sample_observations(
                 task.policy, env, _OBSERVATIONS, deterministic=datamodule.deterministic, seed=seed
             )
-        finally:
-            env.close()
         players: dict[str, Player] = {f"coords={task.coords}": task.policy}
         if task.coords != "none":
             players["coordinates taken away"] = without_coordinates(task.policy)

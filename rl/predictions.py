@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING
 
 import torch
@@ -106,18 +106,15 @@ def _write_film(
     data, task = attached_datamodule(trainer, RLData), _rl_task(pl_module)
     in_colour = find_kind(task.game) == "atari"  # its observations are small and grey
     env = data.open_evaluation_envs(task.game, task.env_options, 1, seed, "rgb_array" if in_colour else None)
-    try:
-        with torch.no_grad():
-            film = film_episode(
-                task.player,
-                env,
-                deterministic=data.deterministic,
-                seed=seed,
-                max_steps=data.eval_max_steps or MAX_STEPS,
-                rendered=in_colour,
-                show=show,
-            )
-    finally:
-        env.close()
+    with closing(env), torch.no_grad():
+        film = film_episode(
+            task.player,
+            env,
+            deterministic=data.deterministic,
+            seed=seed,
+            max_steps=data.eval_max_steps or MAX_STEPS,
+            rendered=in_colour,
+            show=show,
+        )
     write_gif(path, film, f"{task.game}, coords={task.coords}")
     return float(film.scores[-1]), film.length
