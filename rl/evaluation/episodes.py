@@ -113,10 +113,6 @@ def play_episodes(
         >>> episodes.lengths, episodes.seeds
         (array([59, 59, 59]), array([0, 1, 1]))
     """
-    if num_episodes < 0:
-        raise ValueError(f"num_episodes={num_episodes}: must be an integer of at least 0")
-    if max_steps is not None and max_steps < 1:
-        raise ValueError(f"max_steps={max_steps}: must be an integer of at least 1")
     count = env.num_envs
     wanted = [(num_episodes + i) // count for i in range(count)]
     found: list[list[tuple[float, int, int, bool, float]]] = [[] for _ in range(count)]

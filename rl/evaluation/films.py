@@ -135,12 +135,8 @@ def film_episode(
         show: Called with the frame of every step, uint8 ``(H, W, 3)``, before the film is complete.
 
     Raises:
-        ValueError: A number is out of its range, or ``rendered`` is set and the environment renders no images.
+        ValueError: ``rendered`` is set and the environment renders no images.
     """
-    if max_frames < 2 or max_frames % 2:
-        raise ValueError(f"max_frames={max_frames}: must be an even number of at least 2")
-    if max_steps < 1:
-        raise ValueError(f"max_steps={max_steps}: must be an integer of at least 1")
     if rendered and env.render_mode != "rgb_array":
         raise ValueError(f"rendered=True: the environment's render_mode is {env.render_mode}; must be rgb_array")
     space = env.observation_space

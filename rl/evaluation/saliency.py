@@ -188,8 +188,6 @@ def sample_observations(
     Arguments are those of `rl.evaluation.episodes.play_episodes`. The result is ``(count, ...)``, or a dict of such
     arrays.
     """
-    if not 1 <= count <= steps:
-        raise ValueError(f"count={count}: must be an integer from 1 to {steps}, the number of steps")
     wanted = {round(place) for place in np.linspace(0, steps - 1, count)}
     found = []
     with evaluation_mode(player):

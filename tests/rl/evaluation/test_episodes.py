@@ -181,15 +181,6 @@ def test_lengths_of_atari_games_are_frames_whether_they_ended_or_not(arguments: 
     assert (cut.lengths < whole.lengths).all()
 
 
-@pytest.mark.parametrize(
-    ("episodes", "max_steps", "message"),
-    [(-1, None, "num_episodes=-1: must be an integer of at least 0"), (1, 0, "max_steps=0: must be .* at least 1")],
-)
-def test_numbers_out_of_range_are_refused(episodes: int, max_steps: int | None, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        play_episodes(make_a2c(), make_env(), episodes, deterministic=True, seed=0, max_steps=max_steps)
-
-
 # ------------------------------------------------------------------------- files
 
 

@@ -105,17 +105,9 @@ def test_a_film_in_colour_is_of_the_episode_that_one_of_observations_shows() -> 
         assert gif.size == (320, 420 + 24)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"max_frames": 5}, "max_frames=5: must be an even number of at least 2"),
-        ({"max_steps": 0}, "max_steps=0: must be an integer of at least 1"),
-        ({"rendered": True}, "rendered=True: the environment's render_mode is None; must be rgb_array"),
-    ],
-)
-def test_films_that_cannot_be_made_are_refused(arguments: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        film_episode(make_a2c(), make_env(2), deterministic=True, seed=0, **arguments)
+def test_an_environment_that_renders_nothing_cannot_be_filmed_in_colour() -> None:
+    with pytest.raises(ValueError, match="rendered=True: the environment's render_mode is None; must be rgb_array"):
+        film_episode(make_a2c(), make_env(2), deterministic=True, seed=0, rendered=True)
 
 
 # ------------------------------------------------------------------------ frames

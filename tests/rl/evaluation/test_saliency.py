@@ -228,10 +228,3 @@ def test_observations_are_spread_over_the_steps() -> None:
     some = sample_observations(player, make_env(), 5, deterministic=True, seed=0, steps=21)
     np.testing.assert_array_equal(some, every[::5])
     assert len(np.unique(every, axis=0)) > 10
-
-
-@pytest.mark.parametrize("count", [0, 401])
-def test_numbers_out_of_range_are_refused(count: int) -> None:
-    message = f"count={count}: must be an integer from 1 to 400, the number of steps"
-    with pytest.raises(ValueError, match=message):
-        sample_observations(make_player("a2c"), make_env(), count, deterministic=True, seed=0)
