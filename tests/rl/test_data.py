@@ -85,23 +85,18 @@ def test_environments_of_an_evaluation_that_failed_are_not_used_again() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("arguments", "options", "message"),
     [
-        ({"balls": 3}, "data.balls=3: is for Catch only; model.game=pong would ignore it"),
+        ({}, {"balls": 3}, "data.balls=3: is for Catch only; model.game=pong would ignore it"),
         (
-            {"processes": True},
-            "data.processes=True: is for Gymnasium environments only; model.game=pong would ignore it",
+            {"mode": 1},
+            {"num_threads": 2},
+            r"data\.num_threads=2: must be 0 with model\.arguments=\{'mode': 1\}: games in a mode take turns",
         ),
     ],
 )
-def test_options_of_other_games_are_refused_before_the_training(
-    options: dict[str, Any], message: str, tmp_path: Path
+def test_options_that_the_game_would_ignore_are_refused_before_the_training(
+    arguments: dict[str, Any], options: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(ValueError, match=f"^{message}"):
-        fit(A2C(game="pong", image_size=36), RLData(**options), tmp_path)
-
-
-def test_threads_are_refused_before_the_training_where_games_take_turns(tmp_path: Path) -> None:
-    message = r"^data\.num_threads=2: must be 0 with model\.arguments=\{'mode': 1\}: games in a mode take turns$"
-    with pytest.raises(ValueError, match=message):
-        fit(A2C(game="pong", image_size=36, arguments={"mode": 1}), RLData(num_threads=2), tmp_path)
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        fit(A2C(game="pong", image_size=36, arguments=arguments), RLData(**options), tmp_path)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.torch_layers import CombinedExtractor, NatureCNN
 from torch import Tensor, nn
 
-from coordconv_apps import AddCoords, coordconv_layers
+from coordconv_apps import coordconv_layers
 from coordconv_apps.nn.coord_layer import CoordLayer
 from coordconv_apps.nn.coords import Coords
 from rl.extractors import CoordConvCombinedExtractor, CoordConvNatureCNN, Where, orthogonal_coord_weight_
@@ -129,30 +129,6 @@ def test_features_are_those_of_concatenated_coordinates(coords: Coords, where: W
         strict=True,
     ):
         assert torch.allclose(ours, theirs, atol=1e-10)
-
-
-def test_a_network_that_concatenates_coordinates_gives_the_same_features() -> None:
-    """The paper's layer as modules: `AddCoords` ahead of a plain convolution that takes two channels more."""
-    torch.manual_seed(0)
-    ours = CoordConvNatureCNN(images(4, 84, 84), features_dim=32)
-    paper = NatureCNN(images(4, 84, 84), features_dim=32)
-    paper.load_state_dict({k: v for k, v in ours.state_dict().items() if not k.endswith("coord_weight")})
-    layer, first = ours.cnn[0], nn.Conv2d(6, 32, 8, 4)
-    assert isinstance(layer, CoordLayer)
-    first.weight = nn.Parameter(torch.cat([layer.weight, layer.coord_weight], dim=1))
-    first.bias = layer.bias
-    paper.cnn[0] = nn.Sequential(AddCoords("xy"), first)
-    x = torch.rand(2, 4, 84, 84)
-    assert torch.allclose(ours(x), paper(x), atol=1e-6)
-
-
-def test_only_with_coordinates_does_a_blank_picture_look_different_from_place_to_place() -> None:
-    def spread(coords: Coords) -> float:
-        response: Tensor = CoordConvNatureCNN(images(1, 84, 84), coords=coords).cnn[0](torch.full((1, 1, 84, 84), 0.5))
-        return (response.amax((2, 3)) - response.amin((2, 3))).max().item()
-
-    assert spread("none") < 1e-6
-    assert spread("xy") > 0.1
 
 
 # ------------------------------------------------------------------ any image
