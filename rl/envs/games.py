@@ -59,10 +59,6 @@ def make_envs(game: str, num_envs: int, seed: int | None = None, **options: Any)
         (3, 1, 84, 84)
     """
     chosen = GameOptions(**options)
-    if num_envs < 1:
-        raise ValueError(f"data.num_envs={num_envs}: must be an integer of at least 1")
-    if chosen.frame_stack is not None and chosen.frame_stack < 1:
-        raise ValueError(f"model.frame_stack={chosen.frame_stack}: must be an integer of at least 1, or null")
     kind = find_kind(game)
     check_kind(game, kind, chosen)
     return _MAKERS[kind](game, num_envs, seed, chosen)

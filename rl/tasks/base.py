@@ -80,6 +80,7 @@ class RLTask(EpisodeEvaluation):
         {"total_timesteps", "gamma", "max_grad_norm", "lr", "lr_schedule"}
     )
     ranges: ClassVar[dict[str, Allowed]] = {
+        "frame_stack": POSITIVE_INT,
         "image_size": (lambda value: value >= SMALLEST_IMAGE, f"an integer of at least {SMALLEST_IMAGE}"),
         "total_timesteps": POSITIVE_INT,
         "gamma": FRACTION,

@@ -216,6 +216,7 @@ def test_defaults_are_those_of_sb3(kind: type[A2C | PPO]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ({"frame_stack": 0}, r"model\.frame_stack=0: must be an integer of at least 1"),
         ({"gamma": 1.5}, r"model\.gamma=1.5: must be in \[0, 1\]"),
         ({"n_epochs": 1001}, r"model\.n_epochs=1001: must be an integer from 1 to 1000"),
     ],
