@@ -44,6 +44,11 @@ def stack_observations(observations: Sequence[Any]) -> Any:  # noqa: ANN401  # a
     return map_parts(lambda *parts: np.stack(parts), *observations)
 
 
+def observation_at(observations: Any, index: int) -> Any:  # noqa: ANN401  # an array, or a dict of them
+    """Return one observation of a batch, without the batch axis."""
+    return map_parts(lambda part: part[index], observations)
+
+
 def to_tensors(observations: Any, device: torch.device) -> Observations:  # noqa: ANN401  # an array, or a dict of them
     """Return arrays of observations as tensors on a device."""
     return map_parts(lambda array: torch.as_tensor(array).to(device), observations)

@@ -14,7 +14,8 @@ from coordconv_apps.utils.errors import one_line
 from coordconv_apps.utils.files import atomic_write
 from coordconv_apps.utils.fonts import pillow_font, readable
 from rl.envs.images import is_channels_last
-from rl.evaluation.play import evaluation_mode, observation_at, play
+from rl.evaluation.play import evaluation_mode, play
+from rl.observations import observation_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

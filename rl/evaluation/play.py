@@ -14,7 +14,6 @@ from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from stable_baselines3.common.vec_env import VecMonitor, is_vecenv_wrapped
 
 from coordconv_apps.utils.random_state import random_state, restore_random_state
-from rl.observations import map_parts
 from rl.sb3_internals import has_own_predict
 
 if TYPE_CHECKING:
@@ -31,11 +30,6 @@ Player: TypeAlias = BaseAlgorithm | BasePolicy
 def policy_of(player: Player) -> BasePolicy:
     """Return the policy of an algorithm, or the player itself if it is a policy."""
     return player.policy if isinstance(player, BaseAlgorithm) else player
-
-
-def observation_at(observations: Any, index: int) -> Any:  # noqa: ANN401  # an array, or a dict of them
-    """Return one observation of a batch, without the batch axis."""
-    return map_parts(lambda part: part[index], observations)
 
 
 @contextmanager

@@ -18,9 +18,9 @@ from torch import Tensor
 from coordconv_apps.nn.coord_layer import CoordLayer
 from rl.envs.images import is_channels_last
 from rl.evaluation.films import image_keys
-from rl.evaluation.play import evaluation_mode, observation_at, play, policy_of
+from rl.evaluation.play import evaluation_mode, play, policy_of
 from rl.learning.actions import values_and_logits
-from rl.observations import stack_observations
+from rl.observations import observation_at, stack_observations
 
 if TYPE_CHECKING:
     from collections.abc import Callable

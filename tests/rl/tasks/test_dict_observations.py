@@ -25,14 +25,13 @@ from rl.data import RLData
 from rl.envs.checks import BrokenEnvironment
 from rl.envs.games import make_envs, open_envs
 from rl.evaluation.films import newest_frame
-from rl.evaluation.play import observation_at
 from rl.evaluation.saliency import coordinate_maps, saliency, sample_observations
 from rl.export import example_observations
 from rl.learning.actions import action_noise, sample_actions
 from rl.learning.collector import Collector
 from rl.learning.minibatches import order_generator
 from rl.learning.timings import Timings
-from rl.observations import map_parts
+from rl.observations import map_parts, observation_at
 from rl.pictures import RLPictures
 from rl.policies import CoordConvDQNMultiInputPolicy, CoordConvMultiInputPolicy
 from rl.policy_files import load_safe
