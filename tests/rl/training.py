@@ -131,10 +131,9 @@ class Steered(Dots):
 
 
 def make_dots(game: str, num_envs: int, seed: int | None = None, **options: Any) -> VecEnv:  # noqa: ANN401  # of games
-    """In place of `rl.envs.games.make_envs`."""
-    assert game == "dots"
+    """In place of `rl.envs.games.make_envs`: the games "dots" and "steered"."""
     assert seed is not None
-    return Dots(num_envs, seed)
+    return {"dots": Dots, "steered": Steered}[game](num_envs, seed)
 
 
 class Ranks(Callback):

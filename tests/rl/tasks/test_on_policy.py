@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from itertools import pairwise
 from pathlib import Path
@@ -18,13 +17,13 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 
 import rl.envs.games
 import rl.learning.actions
-from coordconv_apps.cli.app import run as run_command
 from coordconv_apps.runs.summary import read_summary
 from rl.data import EVALUATION_SEEDS, PREDICTION_SEED, RLData, training_seed
-from rl.tasks import A2C, RLTask
+from rl.tasks import A2C
 from tests.helpers.refusals import refusal
+from tests.helpers.runs import load, rows
 from tests.helpers.trainers import own_trainer
-from tests.rl.training import TROUBLE, Dots, Steered, main, make_dots
+from tests.rl.training import TROUBLE, Dots, main, make_dots
 
 SMALL = [
     "--model.game=dots",
@@ -49,14 +48,8 @@ def fit(runs: Path, *args: str) -> Path:
     return runs / "rl" / "default" / "version_0"
 
 
-def counts(run: Path, name: str = "last") -> dict[str, Any]:
-    checkpoint: dict[str, Any] = torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True)
-    return checkpoint["rl"]  # type: ignore[no-any-return]  # of a checkpoint
-
-
-def rows(run: Path) -> list[dict[str, str]]:
-    with (run / "metrics.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
+def counts(run: Path) -> dict[str, Any]:
+    return load(run)["rl"]  # type: ignore[no-any-return]  # of a checkpoint
 
 
 def logged(run: Path, name: str) -> list[float]:
@@ -66,12 +59,10 @@ def logged(run: Path, name: str) -> list[float]:
 # ------------------------------------------------------------------ kinds of actions and precisions
 
 
-def test_a_policy_of_numbers_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rl.envs.games, "make_envs", lambda game, num_envs, seed, **options: Steered(num_envs, seed))
+def test_a_policy_of_numbers_trains(tmp_path: Path) -> None:
     settings = ["--model=PPO", "--model.n_steps=8", "--model.batch_size=8", "--model.total_timesteps=64"]
-    task_and_data = [argument for argument in SMALL if argument != "--model.game=dots"]
-    run_command("rl", RLTask, RLData, ["fit", f"--runs_dir={tmp_path}", *task_and_data, *settings], default_task=A2C)
-    assert counts(tmp_path / "rl" / "default" / "version_0")["updates"] == 2 * 10
+    run = fit(tmp_path, *SMALL, "--model.game=steered", *settings)
+    assert counts(run)["updates"] == 2 * 10
 
 
 def test_half_precision_is_that_of_playing_and_of_learning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,24 +108,20 @@ def test_precisions_that_weights_do_not_have_are_refused(
 @pytest.mark.parametrize("epoch", [20, 60])
 @pytest.mark.parametrize("game", ["dots", "steered"])
 def test_weights_that_are_no_numbers_are_not_saved(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], game: str, epoch: int
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], game: str, epoch: int
 ) -> None:
     """In the middle of an epoch and at the end of one, for both kinds of actions."""
-    if game == "steered":
-        monkeypatch.setattr(rl.envs.games, "make_envs", lambda game, num_envs, seed, **options: Steered(num_envs, seed))
-    arguments = [*SMALL, f"--data.steps_per_epoch={epoch}", "--model.optimizer=adam"]
-    arguments = [argument for argument in arguments if argument != "--model.game=dots"]
-    command = ["fit", f"--runs_dir={tmp_path}", *arguments, f"--model.game={'dots' if game == 'dots' else 'catch'}"]
-    run_command("rl", RLTask, RLData, [*command, f"--model.total_timesteps={epoch}"], default_task=A2C)
+    arguments = [*SMALL, f"--model.game={game}", f"--data.steps_per_epoch={epoch}", "--model.optimizer=adam"]
+    fit(tmp_path, *arguments, f"--model.total_timesteps={epoch}")
     capsys.readouterr()
-    more = ["--ckpt_path=last", f"--model.total_timesteps={5 * epoch}"]
+    arguments += ["--ckpt_path=last", f"--model.total_timesteps={5 * epoch}"]
     with pytest.raises(SystemExit) as stopped:
-        run_command("rl", RLTask, RLData, [*command, *more, "--model.lr=1e30", "--model.vf_coef=2"], default_task=A2C)
+        fit(tmp_path, *arguments, "--model.lr=1e30", "--model.vf_coef=2")
     reason = "training diverged (the policy produced NaN or infinity); lower one of them"
     message = f"error: model.lr=1e+30, model.vf_coef=2.0: {reason}\n"
     assert (stopped.value.code, capsys.readouterr().err) == (1, message)
-    run_command("rl", RLTask, RLData, [*command, *more, "--model.lr=0.0001"], default_task=A2C)
-    assert counts(tmp_path / "rl" / "default" / "version_0")["timesteps"] == 5 * epoch
+    run = fit(tmp_path, *arguments, "--model.lr=0.0001")
+    assert counts(run)["timesteps"] == 5 * epoch
 
 
 # ------------------------------------------------------------------ a training
