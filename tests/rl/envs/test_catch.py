@@ -18,7 +18,6 @@ from rl.envs.atari import AtariVecEnv
 from rl.envs.catch import (
     BALLS,
     BEST_SCORE,
-    CELL,
     GRID,
     PADDLE,
     RANDOM_SCORE,
@@ -108,37 +107,24 @@ def test_a_game_is_that_of_a_plain_loop(balls: int, paddle: int) -> None:
         np.testing.assert_array_equal(images[0, 0], draw_by_loops(column, row, left, paddle))
 
 
-def test_the_board_is_as_large_as_ataris_observations() -> None:
-    assert GRID * CELL == 84
-    envs = CatchVecEnv(3, seed=0)
-    images = envs.reset()
-    assert images.shape == (3, 1, 84, 84)
-    assert images.dtype == np.uint8
-    assert envs.observation_space.contains(images[0])
-
-
 def test_whoever_follows_the_ball_gets_the_best_score() -> None:
     finished = play(CatchVecEnv(16, seed=1, paddle=1), 4 * LENGTH, follow)
     assert [info["episode"]["r"] for info in finished] == [BEST_SCORE] * 64
     assert {info["episode"]["l"] for info in finished} == {LENGTH}
 
 
-@pytest.mark.parametrize("paddle", [1, PADDLE, 6])
-def test_random_actions_score_what_the_formula_says(paddle: int) -> None:
-    envs, generator = CatchVecEnv(200, seed=2, paddle=paddle), np.random.default_rng(3)
-    finished = play(envs, 5 * LENGTH, lambda images: generator.integers(3, size=len(images)))
-    scores = np.array([info["episode"]["r"] for info in finished])
+@pytest.mark.parametrize("moves", [True, False])
+def test_a_paddle_that_ignores_the_ball_has_the_random_score(moves: bool) -> None:
+    generator = np.random.default_rng(3)
+
+    def act(images: Images) -> Actions:
+        return generator.integers(3, size=len(images)) if moves else np.ones(len(images), np.int64)
+
+    scores = [info["episode"]["r"] for info in play(CatchVecEnv(200, seed=2), 5 * LENGTH, act)]
     assert len(scores) == 1000
     # Balls are caught or missed independently of one another.
-    deviation = 2 * (paddle / 12 * (1 - paddle / 12) * BALLS / len(scores)) ** 0.5
-    assert scores.mean() == pytest.approx(BALLS * (2 * paddle / GRID - 1), abs=4 * deviation)
-
-
-def test_a_paddle_that_never_moves_scores_as_random_actions_do() -> None:
-    finished = play(CatchVecEnv(200, seed=4), 5 * LENGTH, lambda images: np.ones(len(images), np.int64))
-    deviation = 2 * (PADDLE / 12 * (1 - PADDLE / 12) * BALLS / len(finished)) ** 0.5
-    mean = np.mean([info["episode"]["r"] for info in finished])
-    assert mean == pytest.approx(RANDOM_SCORE, abs=4 * deviation)
+    deviation = 2 * (PADDLE / 12 * (1 - PADDLE / 12) * BALLS / len(scores)) ** 0.5
+    assert np.mean(scores) == pytest.approx(RANDOM_SCORE, abs=4 * deviation)
 
 
 # ------------------------------------------------------------------ seeds
