@@ -256,7 +256,7 @@ def test_an_epoch_is_saved_before_pictures_that_fail(
         raise BrokenEnvironment("there is no film")
 
     monkeypatch.setattr(EpisodeWriter, "_film_first", fail)
-    assert told_of(capsys, ["fit", f"--runs_dir={tmp_path}", *TINY]) == "there is no film"
+    assert refusal(capsys, main, ["fit", f"--runs_dir={tmp_path}", *TINY]) == "there is no film"
     run = run_folder(tmp_path, "default", 0)
     assert timesteps(run) == 48
     assert read_summary(run)["epochs"] == 2
@@ -320,11 +320,6 @@ def test_exported_files_play_the_same_actions(trained: Path, name: str, format_:
 # ------------------------------------------------------------------ mistakes and misfortunes
 
 
-def told_of(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> str:
-    """The one line in which a mistake is told."""
-    return refusal(capsys, main, arguments)
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -343,7 +338,7 @@ def told_of(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> str:
 def test_mistakes_are_told_in_one_line(
     tmp_path: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert message in told_of(capsys, ["fit", f"--runs_dir={tmp_path}", *TINY, *arguments])
+    assert message in refusal(capsys, main, ["fit", f"--runs_dir={tmp_path}", *TINY, *arguments])
 
 
 def test_the_games_of_a_training_depend_on_the_seed_of_everything(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -377,7 +372,7 @@ def test_a_package_that_is_missing_is_named(
 ) -> None:
     monkeypatch.setitem(sys.modules, "minigrid", None)  # as if it were not installed
     arguments = [f"--config={CONFIGS['minigrid']}", f"--runs_dir={tmp_path}", *CPU]
-    told = told_of(capsys, ["fit", *arguments])
+    told = refusal(capsys, main, ["fit", *arguments])
     assert told.startswith("model.game=MiniGrid-DoorKey-5x5-v0: needs the package minigrid")
 
 
@@ -403,7 +398,7 @@ def test_an_environment_that_breaks_in_a_validation_ends_a_run_that_can_go_on(
     arguments = ["fit", f"--runs_dir={tmp_path}"]
     with monkeypatch.context() as patch:
         patch.setattr(CatchVecEnv, "step_wait", broken)
-        told = told_of(capsys, [*arguments, *TINY, "--data.num_eval_envs=3"])
+        told = refusal(capsys, main, [*arguments, *TINY, "--data.num_eval_envs=3"])
     assert told.startswith("model.game=catch: ")
     assert told.endswith(message)
     run = run_folder(tmp_path, "default", 0)

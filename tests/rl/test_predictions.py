@@ -23,8 +23,9 @@ from rl.pictures import RLPictures
 from rl.tasks import A2C
 from tests.helpers import forked
 from tests.helpers.processes import TWO_PROCESSES
+from tests.helpers.refusals import refusal
 from tests.helpers.runs import metrics_of
-from tests.rl.test_app import CPU, TINY, episodes_of, newest, run_folder, told_of
+from tests.rl.test_app import CPU, TINY, episodes_of, newest, run_folder
 
 GAMES = ["--data.balls=2", "--data.paddle=5", "--data.eval_max_steps=null"]
 """Games of 23 steps."""
@@ -166,7 +167,7 @@ def test_an_environment_that_breaks_in_a_film_is_told_in_one_line(
         return step(env)
 
     monkeypatch.setattr(CatchVecEnv, "step_wait", broken)
-    told = told_of(capsys, ["predict", *arguments_of(trained)])
+    told = refusal(capsys, main, ["predict", *arguments_of(trained)])
     assert told == "model.game=catch: environment 0 failed in step 9: OSError: the ball is lost"
 
 
