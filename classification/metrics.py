@@ -10,6 +10,8 @@ from torch import Tensor
 from torch.nn import functional
 from torchmetrics import Metric
 
+from coordconv_apps.utils.argument_checks import check_at_least
+
 BINS = 15
 """Confidence bins of the calibration error, as in Guo et al. (2017)."""
 
@@ -97,9 +99,8 @@ class ClassificationMetrics(Metric):
 
     def __init__(self, num_classes: int, worst: int = 24) -> None:
         super().__init__()
-        for name, value, least in (("num_classes", num_classes, 2), ("worst", worst, 1)):
-            if value < least:
-                raise ValueError(f"{name}={value}: must be an integer of at least {least}")
+        check_at_least(2, num_classes=num_classes)
+        check_at_least(1, worst=worst)
         self.num_classes = num_classes
         self.report: ClassificationReport | None = None
         for name, shape in {"confusion": (num_classes, num_classes), "top_hits": (), "bin_hits": (BINS,)}.items():

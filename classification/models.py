@@ -22,7 +22,7 @@ from classification.pretrained import fit_head, load_weights, read_weights
 from coordconv_apps import CoordConv2d, to_coordconv
 from coordconv_apps.nn.convert import choose_layers
 from coordconv_apps.nn.coords import Coords
-from coordconv_apps.utils.argument_checks import optional_path
+from coordconv_apps.utils.argument_checks import check_at_least, optional_path
 
 logger = logging.getLogger(__name__)
 
@@ -85,8 +85,7 @@ def build_classifier(
     >>> network(torch.rand(2, 3, 32, 32)).shape
     torch.Size([2, 10])
     """
-    if num_classes < 2:
-        raise ValueError(f"num_classes={num_classes}: must be an integer of at least 2")
+    check_at_least(2, num_classes=num_classes)
     source = _weights_source(network, weights)
     if small_images and isinstance(source, str):
         raise ValueError(f"small_images=True: must be false with weights={source!r}, which have a 7x7 stem")

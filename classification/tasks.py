@@ -29,13 +29,22 @@ from coordconv_apps.training.schedules import check_schedule, lr_factor
 from coordconv_apps.training.task import ExportInterface, Task
 from coordconv_apps.training.trainer_access import attached_datamodule
 from coordconv_apps.training.weight_averaging import Averaging
-from coordconv_apps.utils.argument_checks import BELOW_ONE, COUNT, TEXTS, Allowed, check_ranges, check_saved
+from coordconv_apps.utils.argument_checks import (
+    BELOW_ONE,
+    COUNT,
+    TEXTS,
+    Allowed,
+    at_least,
+    check_at_least,
+    check_ranges,
+    check_saved,
+)
 
 CLASS_NAMES_KEY, EVAL_RESIZE_KEY = "class_names", "eval_resize"
 
 _ALLOWED: dict[str, Allowed] = {
     **ALLOWED,
-    "num_classes": (lambda value: value >= 2, "an integer of at least 2"),
+    "num_classes": at_least(2),
     "label_smoothing": BELOW_ONE,
     "schedule": (lambda value: value in ("cosine", "constant"), "cosine or constant"),
     "average": BELOW_ONE,
@@ -246,8 +255,7 @@ class Classifier(EvaluatedTask[LabelledBatch, ClassificationMetrics]):
             >>> classifier.predict(torch.rand(2, 3, 48, 64)).shape
             torch.Size([2, 3])
         """
-        if batch_size < 1:
-            raise ValueError(f"batch_size={batch_size}: must be an integer of at least 1")
+        check_at_least(1, batch_size=batch_size)
         size = int(self.image_size)
         transform = EvalTransform(size, self._eval_resize or size)
         cropped = [transform(pil_to_tensor(to_rgb(image))) for image in pil_images(images)]

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from coordconv_apps.utils.argument_checks import NON_NEGATIVE, Allowed, check_ranges, one_of
+from coordconv_apps.utils.argument_checks import NON_NEGATIVE, Allowed, check_at_least, check_ranges, one_of
 from detection.glyphs import Glyphs
 from detection.gray_images import Bytes
 
@@ -127,9 +127,7 @@ def draw_canvases(
         >>> boxes.shape == (len(labels), 4)
         True
     """
-    for name, number in (("count", count), ("chunk", chunk), ("len(glyphs)", len(glyphs))):
-        if number < 1:
-            raise ValueError(f"{name}={number}: must be at least 1")
+    check_at_least(1, count=count, chunk=chunk, glyphs=len(glyphs))
     chosen, boxes = _place(len(glyphs), count, settings, rng)
     size = settings.image_size
     images = np.empty((count, size, size), np.uint8)

@@ -14,6 +14,7 @@ from torchvision.transforms.v2.functional import to_dtype, to_pil_image
 from torchvision.utils import draw_bounding_boxes
 
 from coordconv_apps.training.pictures import Pictures, arm_in_words
+from coordconv_apps.utils.argument_checks import check_at_least
 from coordconv_apps.utils.contact_sheet import GROUND, Grid, contact_sheet
 from coordconv_apps.utils.fonts import pillow_font, readable
 from detection.data_module import DetectionDataModule
@@ -91,8 +92,7 @@ class DetectionPictures(Pictures):
 
     def __init__(self, every_n_epochs: int = 5, canvases: int = 12) -> None:
         super().__init__(every_n_epochs)
-        if canvases < 1:
-            raise ValueError(f"canvases={canvases}: must be an integer of at least 1")
+        check_at_least(1, canvases=canvases)
         self.canvases = canvases
 
     def draw(self, task: LightningModule, datamodule: LightningDataModule) -> dict[str, Image.Image]:

@@ -14,7 +14,7 @@ from coordconv_apps.data.collate import identity_collate
 from coordconv_apps.data.datamodule import DataModule, SkippedImages
 from coordconv_apps.data.image_files import ImageFiles, OnBadImage, find_images
 from coordconv_apps.data.splits import SPLITS, Split
-from coordconv_apps.utils.argument_checks import POSITIVE_INT, Allowed, check_ranges, one_of, optional_path
+from coordconv_apps.utils.argument_checks import POSITIVE_INT, Allowed, at_least, check_ranges, one_of, optional_path
 from coordconv_apps.utils.seeds import mix_seeds
 from generative.datasets import ImageBatch, ImageFolderDataset, TwoShapeDataset, concatenate_batches, read_square_image
 from generative.two_shapes import Scenes, check_size, draw_scenes
@@ -27,7 +27,7 @@ TWO_SHAPE_SIZES: dict[Split, int] = {"train": 50_000, "val": 1_000, "test": 10_0
 _ALLOWED: dict[str, Allowed] = {
     "source": one_of(Source),
     "on_bad_image": one_of(OnBadImage),
-    "image_size": (lambda value: value >= 5, "an integer of at least 5"),  # two objects of radius 1
+    "image_size": at_least(5),  # two objects of radius 1
     **dict.fromkeys(("num_train", "num_val", "num_test", "num_predict", "eval_batch_size"), POSITIVE_INT),
 }
 

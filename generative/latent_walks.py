@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from coordconv_apps.utils.argument_checks import check_at_least
 from generative.two_shape_decoder import decode
 
 STEPS = 17  # images along a walk
@@ -56,8 +57,7 @@ def walk_latents(latents: Tensor, axes: Tensor, steps: int = STEPS, reach: float
                  [ 0.0000,  0.2500],
                  [ 1.0000,  0.2500]]])
     """
-    if steps < 2:
-        raise ValueError(f"steps={steps}: must be an integer of at least 2")
+    check_at_least(2, steps=steps)
     points = latents[:, None].repeat(1, steps, 1)
     along = torch.linspace(-reach, reach, steps, dtype=latents.dtype, device=latents.device)
     points[torch.arange(len(axes)), :, axes] = along
@@ -144,8 +144,7 @@ def measure_axis_walks(
         seed: Seed of the points.
         reach: A walk goes from ``-reach`` to ``reach``.
     """
-    if walks < 1:
-        raise ValueError(f"walks={walks}: must be an integer of at least 1")
+    check_at_least(1, walks=walks)
     size = draw_latents(1, seed).shape[1]
     each = -(-walks // size)
     axes = torch.arange(size).repeat_interleave(each)

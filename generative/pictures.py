@@ -12,6 +12,7 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
 
 from coordconv_apps.training.pictures import Pictures, arm_in_words
+from coordconv_apps.utils.argument_checks import check_at_least
 from coordconv_apps.utils.contact_sheet import Grid, contact_sheet
 from coordconv_apps.utils.plotting import as_picture
 from generative.data import GenerativeData
@@ -44,9 +45,7 @@ class GenerativePictures(Pictures):
 
     def __init__(self, every_n_epochs: int = 5, samples: int = 64, centers: int = 1000) -> None:
         super().__init__(every_n_epochs)
-        for name, value in (("samples", samples), ("centers", centers)):
-            if value < 1:
-                raise ValueError(f"{name}={value}: must be an integer of at least 1")
+        check_at_least(1, samples=samples, centers=centers)
         self.samples = samples
         self.centers = centers
 

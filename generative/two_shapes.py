@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from coordconv_apps.utils.argument_checks import check_at_least
 from generative.pixel_range import to_float
 
 COLOURS = ("red", "blue")  # names of the two objects; every axis of objects has this order
@@ -28,8 +29,7 @@ class Scenes(NamedTuple):
 
 def check_size(image_size: int, radius: int) -> None:
     """Raise `ValueError` if two objects of ``radius`` do not fit into an image."""
-    if radius < 1:
-        raise ValueError(f"data.radius={radius}: must be an integer of at least 1")
+    check_at_least(1, "data.", radius=radius)
     if not _fits(image_size, radius):
         largest = max((r for r in range(1, image_size) if _fits(image_size, r)), default=0)
         allowed = f"must be at most {largest}" if largest else "no radius does"

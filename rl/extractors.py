@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from coordconv_apps import to_coordconv
 from coordconv_apps.nn.coords import Coords
+from coordconv_apps.utils.argument_checks import check_at_least
 from rl.envs.images import SMALLEST_IMAGE, has_unclear_channels, is_channels_last
 
 if TYPE_CHECKING:
@@ -197,9 +198,7 @@ def _check_arguments(coords: str, where: str, coord_init: str, **sizes: int) -> 
     ):
         if value not in get_args(kind):
             raise ValueError(f"{name}={value!r}: must be one of {', '.join(map(repr, get_args(kind)))}")
-    for name, size in sizes.items():
-        if size < 1:
-            raise ValueError(f"{name}={size}: must be at least 1")
+    check_at_least(1, **sizes)
 
 
 def _check_key(key: Any) -> None:  # noqa: ANN401  # of a Dict space

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from coordconv_apps.coordinates.not_so_clevr import Centers, Split, draw_pairs, split_centers
 from coordconv_apps.data.collate import identity_collate
 from coordconv_apps.data.datamodule import DataModule
+from coordconv_apps.utils.argument_checks import check_at_least
 
 
 class NotSoClevrBatch(NamedTuple):
@@ -69,9 +70,8 @@ class NotSoClevrData(DataModule):
         seed: int = 0,
     ) -> None:
         super().__init__(batch_size=batch_size, seed=seed)
-        for name, value, least in (("eval_batch_size", eval_batch_size, 1), ("pairs", pairs, 4)):
-            if value < least:
-                raise ValueError(f"data.{name}={value}: must be an integer of at least {least}")
+        check_at_least(1, "data.", eval_batch_size=eval_batch_size)
+        check_at_least(4, "data.", pairs=pairs)
         self.split: Split = split
         self.canvas_size = canvas_size
         self.square_size = square_size

@@ -11,6 +11,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from coordconv_apps.utils.argument_checks import check_at_least
+
 Split = Literal["uniform", "quadrant"]
 
 
@@ -35,8 +37,7 @@ def all_centers(canvas_size: int = 64, square_size: int = 9) -> Tensor:
     >>> all_centers(canvas_size=4, square_size=3).tolist()
     [[1, 1], [2, 1], [1, 2], [2, 2]]
     """
-    if square_size < 1:
-        raise ValueError(f"data.square_size={square_size}: must be an integer of at least 1")
+    check_at_least(1, "data.", square_size=square_size)
     if square_size > canvas_size:
         raise ValueError(f"data.square_size={square_size}: must be at most data.canvas_size={canvas_size}")
     axis = torch.arange(square_size // 2, canvas_size - (square_size - 1) // 2)

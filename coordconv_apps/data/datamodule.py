@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 from coordconv_apps.data.image_decoding import read_image
 from coordconv_apps.data.image_files import ImageFiles, OnBadImage, open_images
 from coordconv_apps.data.loaders import SeededSamples, SizedDataset, TrainBatches, TrainLoader
+from coordconv_apps.utils.argument_checks import check_at_least
 
 MAX_WORKERS = max(128, os.cpu_count() or 1)
 """Upper limit for worker processes of a loader: more would only fill the machine."""
@@ -44,9 +45,8 @@ class DataModule(LightningDataModule):
 
     def __init__(self, batch_size: int = 32, num_workers: int = 0, seed: int = 0) -> None:
         super().__init__()
-        for name, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0), ("seed", seed, 0)):
-            if value < least:
-                raise ValueError(f"data.{name}={value}: must be an integer of at least {least}")
+        check_at_least(1, "data.", batch_size=batch_size)
+        check_at_least(0, "data.", num_workers=num_workers, seed=seed)
         if num_workers > MAX_WORKERS:
             raise ValueError(f"data.num_workers={num_workers}: must be at most {MAX_WORKERS} on this machine")
         if seed >= 2**63:

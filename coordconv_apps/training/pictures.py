@@ -18,6 +18,7 @@ from coordconv_apps.runs.folder import run_dir
 from coordconv_apps.training.lightning_internals import epoch_log_step
 from coordconv_apps.training.task import Task
 from coordconv_apps.training.trainer_access import attached_datamodule
+from coordconv_apps.utils.argument_checks import check_at_least
 from coordconv_apps.utils.files import atomic_write
 
 
@@ -50,8 +51,7 @@ class Pictures(Callback):
     """
 
     def __init__(self, every_n_epochs: int = 1) -> None:
-        if every_n_epochs < 0:
-            raise ValueError(f"every_n_epochs={every_n_epochs}: must be an integer of at least 0")
+        check_at_least(0, every_n_epochs=every_n_epochs)
         self.every_n_epochs = every_n_epochs
         self._drawn_step = -1
 

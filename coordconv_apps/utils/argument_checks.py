@@ -12,13 +12,20 @@ Allowed = tuple[Callable[[Any], bool], str]
 
 NON_NEGATIVE: Allowed = (lambda value: value >= 0, "at least 0")
 POSITIVE: Allowed = (lambda value: value > 0, "above 0")
-POSITIVE_INT: Allowed = (lambda value: value >= 1, "an integer of at least 1")
 FRACTION: Allowed = (lambda value: 0 <= value <= 1, "in [0, 1]")
 BELOW_ONE: Allowed = (lambda value: 0 <= value < 1, "in [0, 1)")
 TEXTS: Allowed = (lambda value: _is_list(value, str), "a list of texts")
 INTS: Allowed = (lambda value: _is_list(value, int), "a list of integers")
 COUNT: Allowed = (lambda value: isinstance(value, int) and value >= 0, "an integer of at least 0")
 POSITIVE_FRACTION: Allowed = (lambda value: 0 < value <= 1, "above 0 and at most 1")
+
+
+def at_least(least: int) -> Allowed:
+    """Allow integers of at least ``least``."""
+    return (lambda value: value >= least), f"an integer of at least {least}"
+
+
+POSITIVE_INT = at_least(1)
 
 
 def int_up_to(largest: int) -> Allowed:
@@ -54,6 +61,19 @@ def check_ranges(arguments: Mapping[str, Any], allowed: Mapping[str, Allowed], p
         value = arguments[name]
         if value is not None and not is_allowed(value):
             raise ValueError(f"{prefix}.{name}={value}: must be {words}")
+
+
+def check_at_least(least: int, prefix: str = "", /, **values: int | None) -> None:
+    """Raise `ValueError` for the first value below ``least``; ``prefix`` stands before its name in the message.
+
+    >>> check_at_least(1, "data.", batch_size=0)
+    Traceback (most recent call last):
+        ...
+    ValueError: data.batch_size=0: must be an integer of at least 1
+    """
+    for name, value in values.items():
+        if value is not None and value < least:
+            raise ValueError(f"{prefix}{name}={value}: must be an integer of at least {least}")
 
 
 def check_saved(saved: Mapping[str, Any], allowed: Mapping[str, Allowed]) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from coordconv_apps.data.datamodule import DataModule
+from coordconv_apps.utils.argument_checks import check_at_least
 
 REACH = 2
 """A cross and a disc reach this many pixels to each side of their centre."""
@@ -45,11 +46,10 @@ class CrossData(DataModule):
         seed: int = 0,
     ) -> None:
         super().__init__(batch_size, num_workers, seed)
-        # The command line prints such an error as one line, and exits with status 2.
-        least = {"size": (size, 8), "discs": (discs, 0), "num_train": (num_train, 1), "num_eval": (num_eval, 1)}
-        for name, (value, minimum) in least.items():
-            if value < minimum:
-                raise ValueError(f"data.{name}={value}: must be an integer of at least {minimum}")
+        # The command line prints the `ValueError` of a wrong value as one line, and exits with status 2.
+        check_at_least(8, "data.", size=size)
+        check_at_least(0, "data.", discs=discs)
+        check_at_least(1, "data.", num_train=num_train, num_eval=num_eval)
         self.size = size
         self.discs = discs
         self.sizes = {"train": num_train, "val": num_eval, "test": num_eval}

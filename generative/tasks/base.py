@@ -22,7 +22,15 @@ from coordconv_apps.training.optimizers import can_fuse, schedule_by_step
 from coordconv_apps.training.schedules import Schedule, check_schedule, task_lr_factor
 from coordconv_apps.training.task import ExportInterface
 from coordconv_apps.training.trainer_access import attached_datamodule, only_checks_code
-from coordconv_apps.utils.argument_checks import BELOW_ONE, POSITIVE, POSITIVE_INT, Allowed, check_ranges, one_of
+from coordconv_apps.utils.argument_checks import (
+    BELOW_ONE,
+    POSITIVE,
+    POSITIVE_INT,
+    Allowed,
+    check_at_least,
+    check_ranges,
+    one_of,
+)
 from coordconv_apps.utils.seeds import mix_seeds
 from generative.data import GenerativeData
 from generative.datasets import ImageBatch
@@ -293,8 +301,7 @@ class GenerativeTask(EvaluatedTask[ImageBatch, Metrics], ABC):
             torch.Size([2, 3, 16, 16])
         """
         if isinstance(latents, int | np.integer):
-            if latents < 1:
-                raise ValueError(f"latents={latents}: must be at least 1")
+            check_at_least(1, latents=int(latents))
             latents = self.draw_latents(int(latents), seed)
         with self.inference():
             return self.sample(torch.as_tensor(latents)).cpu().add_(1).div_(2).clamp_(0, 1)

@@ -13,6 +13,7 @@ from gymnasium.spaces import Box, Discrete
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import VecEnv
 
+from coordconv_apps.utils.argument_checks import check_at_least
 from rl.envs.emulator import ColourGame, Game, next_episode, opening, starting_frames
 from rl.envs.game_options import MAX_FRAME_SKIP, MAX_NOOPS
 from rl.envs.roms import find_game
@@ -109,9 +110,9 @@ class AtariVecEnv(VecEnv):
         render_mode: Literal["rgb_array"] | None = None,
     ) -> None:
         self.game = find_game(game)
-        _check_at_least(1, num_envs=num_envs, frame_skip=frame_skip, frame_stack=frame_stack, image_size=image_size)
-        _check_at_least(1, max_episode_steps=max_episode_steps)
-        _check_at_least(0, noop_max=noop_max, num_threads=num_threads)
+        check_at_least(1, num_envs=num_envs, frame_skip=frame_skip, frame_stack=frame_stack, image_size=image_size)
+        check_at_least(1, max_episode_steps=max_episode_steps)
+        check_at_least(0, noop_max=noop_max, num_threads=num_threads)
         if frame_skip > MAX_FRAME_SKIP:
             raise ValueError(f"frame_skip={frame_skip}: must be at most {MAX_FRAME_SKIP}")
         if noop_max > MAX_NOOPS:
@@ -291,9 +292,3 @@ class AtariVecEnv(VecEnv):
     def env_is_wrapped(self, wrapper_class: type[gymnasium.Wrapper], indices: VecEnvIndices = None) -> list[bool]:
         """Return True for `Monitor` only, so that `evaluate_policy` takes whole games from "episode"."""
         return [wrapper_class is Monitor for _ in self._chosen(indices)]
-
-
-def _check_at_least(smallest: int, **values: int | None) -> None:
-    for name, value in values.items():
-        if value is not None and value < smallest:
-            raise ValueError(f"{name}={value}: must be at least {smallest}")

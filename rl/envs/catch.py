@@ -19,6 +19,8 @@ from gymnasium import spaces
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import VecEnv
 
+from coordconv_apps.utils.argument_checks import check_at_least
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -63,10 +65,7 @@ class Boards:
     """
 
     def __init__(self, number: int, balls: int = BALLS, paddle: int = PADDLE) -> None:
-        if number < 1:
-            raise ValueError(f"num_envs={number}: must be an integer of at least 1")
-        if balls < 1:
-            raise ValueError(f"balls={balls}: must be an integer of at least 1")
+        check_at_least(1, num_envs=number, balls=balls)
         if not 1 <= paddle < GRID:
             raise ValueError(f"paddle={paddle}: must be an integer in [1, {GRID - 1}]")
         self.number, self.balls, self.paddle = number, balls, paddle

@@ -19,6 +19,7 @@ from coordconv_apps.utils.argument_checks import (
     POSITIVE,
     POSITIVE_INT,
     Allowed,
+    at_least,
     check_ranges,
     check_saved,
     one_of,
@@ -81,7 +82,7 @@ class RLTask(EpisodeEvaluation):
     )
     ranges: ClassVar[dict[str, Allowed]] = {
         "frame_stack": POSITIVE_INT,
-        "image_size": (lambda value: value >= SMALLEST_IMAGE, f"an integer of at least {SMALLEST_IMAGE}"),
+        "image_size": at_least(SMALLEST_IMAGE),
         "total_timesteps": POSITIVE_INT,
         "gamma": FRACTION,
         "max_grad_norm": POSITIVE,

@@ -176,7 +176,7 @@ def test_bounds_that_differ_by_pixel_are_an_image_too() -> None:
         (images(3, 84, 84), {"coords": "xyz"}, "coords='xyz': must be one of 'none', 'xy', 'xyr'"),
         (images(3, 84, 84), {"coords": None}, "coords=None: must be one of"),
         (images(3, 84, 84), {"where": "cnn.0", "coords": "none"}, "where='cnn.0': must be one of 'first', 'all'"),
-        (images(3, 84, 84), {"features_dim": 0}, "features_dim=0: must be at least 1"),
+        (images(3, 84, 84), {"features_dim": 0}, "features_dim=0: must be an integer of at least 1"),
     ],
 )
 def test_bad_input_is_named_in_one_line(space: spaces.Space[object], kwargs: dict[str, object], message: str) -> None:
@@ -232,7 +232,7 @@ def test_combined_extractor_takes_scaled_images_with_their_channels_last() -> No
         (images(3, 84, 84), {}, r"observation_space=Box\(.*\): must be a Dict; .* use CoordConvCnnPolicy"),
         (spaces.Dict({"a": scaled(3, 84, 84)}), {}, r"=Dict\(a: Box\(.*\)\): must hold an image, a Box of shape"),
         (spaces.Dict({"a": images(3, 10, 12)}), {}, r"observation_space\['a'\]=.* must be at least 36x36, not 10x12"),
-        (dictionary(), {"cnn_output_dim": 0}, "cnn_output_dim=0: must be at least 1"),
+        (dictionary(), {"cnn_output_dim": 0}, "cnn_output_dim=0: must be an integer of at least 1"),
         (dictionary(), {"coords": "yx"}, "coords='yx': must be one of"),
     ],
 )

@@ -18,7 +18,15 @@ from coordconv_apps.training.optimizers import can_fuse, parameter_groups, sched
 from coordconv_apps.training.schedules import Schedule, check_schedule, task_lr_factor
 from coordconv_apps.training.task import ExportInterface
 from coordconv_apps.training.trainer_access import attached_datamodule
-from coordconv_apps.utils.argument_checks import BELOW_ONE, NON_NEGATIVE, POSITIVE, POSITIVE_INT, check_ranges, one_of
+from coordconv_apps.utils.argument_checks import (
+    BELOW_ONE,
+    NON_NEGATIVE,
+    POSITIVE,
+    POSITIVE_INT,
+    at_least,
+    check_ranges,
+    one_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -39,7 +47,7 @@ SET_PREFIXES = ("", "train_")  # of the metric names of the two evaluated sets: 
 
 
 _ALLOWED: dict[str, Allowed] = {
-    "canvas_size": (lambda value: value >= 8, "an integer of at least 8"),
+    "canvas_size": at_least(8),
     "width": POSITIVE_INT,
     "lr": POSITIVE,
     "baseline_lr": POSITIVE,

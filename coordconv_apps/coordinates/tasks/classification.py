@@ -10,7 +10,7 @@ from coordconv_apps.coordinates.models import PixelClassifier, PixelNetworkName,
 from coordconv_apps.coordinates.tasks.base import CoordinateTask
 from coordconv_apps.nn.coords import Coords
 from coordconv_apps.training.schedules import Schedule
-from coordconv_apps.utils.argument_checks import COUNT, FRACTION, POSITIVE, POSITIVE_INT, one_of
+from coordconv_apps.utils.argument_checks import COUNT, FRACTION, POSITIVE, POSITIVE_INT, at_least, one_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,7 +23,7 @@ SAMPLING_ARGS = frozenset({"loss", "near", "others", "others_weight"})
 PIXEL_RANGES: Mapping[str, Allowed] = {  # of the tasks whose networks go from positions to pixels
     "network": one_of(PixelNetworkName),
     "baseline": one_of(PixelNetworkName),
-    "kernel_size": (lambda value: value >= 2, "an integer of at least 2"),
+    "kernel_size": at_least(2),
     "gain": POSITIVE,
     "near": COUNT,
     "others": POSITIVE_INT,
