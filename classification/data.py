@@ -35,11 +35,10 @@ from classification.transforms import (
     Triple,
     default_eval_resize,
 )
-from coordconv_apps.data.collate import identity_collate
 from coordconv_apps.data.datamodule import DataModule, SkippedImages
 from coordconv_apps.data.downloads import data_root
 from coordconv_apps.data.image_files import OnBadImage
-from coordconv_apps.data.loaders import TrainLoader
+from coordconv_apps.data.loaders import TrainLoader, identity_collate
 from coordconv_apps.data.splits import SPLITS_OF_STAGE, Split
 from coordconv_apps.utils.argument_checks import (
     BELOW_ONE,

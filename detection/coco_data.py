@@ -9,10 +9,10 @@ from typing import ClassVar, Literal
 from PIL.ExifTags import Base
 from torch.utils.data import DataLoader
 
-from coordconv_apps.data.collate import identity_collate
 from coordconv_apps.data.datamodule import SkippedImages
 from coordconv_apps.data.image_decoding import open_file
 from coordconv_apps.data.image_files import MAX_CHECKED, OnBadImage, check_folder
+from coordconv_apps.data.loaders import identity_collate
 from coordconv_apps.data.splits import SPLITS, SPLITS_OF_STAGE, Split
 from coordconv_apps.utils.argument_checks import NON_NEGATIVE, Allowed, check_ranges, one_of, optional_path
 from coordconv_apps.utils.errors import abbreviate_names, one_line

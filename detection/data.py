@@ -13,8 +13,8 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from coordconv_apps.data.collate import identity_collate
 from coordconv_apps.data.downloads import data_root
+from coordconv_apps.data.loaders import identity_collate
 from coordconv_apps.data.splits import SPLITS, SPLITS_OF_STAGE, Split
 from coordconv_apps.utils.argument_checks import POSITIVE_INT, check_ranges, one_of, optional_path
 from detection.batches import DetectionBatch, ImageBatch

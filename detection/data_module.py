@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from coordconv_apps.data.collate import identity_collate
 from coordconv_apps.data.datamodule import DataModule
 from coordconv_apps.data.image_files import ImageFiles
+from coordconv_apps.data.loaders import identity_collate
 from coordconv_apps.data.splits import Split
 from coordconv_apps.utils.argument_checks import optional_path
 from detection.batches import DetectionBatch, ImageBatch

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from coordconv_apps.data.collate import identity_collate
 from coordconv_apps.data.datamodule import DataModule, SkippedImages
 from coordconv_apps.data.image_files import ImageFiles, OnBadImage, find_images
+from coordconv_apps.data.loaders import identity_collate
 from coordconv_apps.data.splits import SPLITS, Split
 from coordconv_apps.utils.argument_checks import POSITIVE_INT, Allowed, at_least, check_ranges, one_of, optional_path
 from coordconv_apps.utils.seeds import mix_seeds

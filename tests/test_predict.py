@@ -79,7 +79,10 @@ def test_a_generator_predicts_images(tmp_path: Path, method: type[GAN | VAE]) ->
     assert torch.equal(task.predict(2), first[:2])
     assert not torch.equal(task.predict(2, seed=5), first[:2])
     torch.testing.assert_close(task.predict(task.draw_latents(3, 2)), first)
-    for wrong, message in ((0, "latents=0: must be an integer of at least 1"), (torch.zeros(2, 3), "latents of shape (2, 3)")):
+    for wrong, message in (
+        (0, "latents=0: must be an integer of at least 1"),
+        (torch.zeros(2, 3), "latents of shape (2, 3)"),
+    ):
         with pytest.raises(ValueError, match=re.escape(message)):
             task.predict(wrong)
 

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from coordconv_apps.coordinates.not_so_clevr import Centers, Split, draw_pairs, split_centers
-from coordconv_apps.data.collate import identity_collate
 from coordconv_apps.data.datamodule import DataModule
+from coordconv_apps.data.loaders import identity_collate
 from coordconv_apps.utils.argument_checks import check_at_least
 
 

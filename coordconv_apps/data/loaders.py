@@ -23,6 +23,11 @@ class SizedDataset(Protocol):
     def __getitem__(self, index: int, /) -> Any: ...  # noqa: ANN401  # whatever a sample is
 
 
+def identity_collate(batch: object) -> object:
+    """Return ``batch``: the dataset's ``__getitems__`` has made a batch already."""
+    return batch
+
+
 class TrainBatches(Sampler[list[Any]]):
     """One epoch's batches of shuffled indices, for one process.
 
