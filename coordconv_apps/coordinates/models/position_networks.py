@@ -70,7 +70,8 @@ class ConvRegressor(nn.Sequential):
 class StridedRegressor(nn.Sequential):
     """The paper's regression baseline for the quadrant split: strided convolutions, then the mean over the canvas.
 
-    ReLU follows every convolution but the last; batch norm comes before the ReLU of the second and the fifth.
+    ReLU follows every convolution but the last; batch norm comes before the ReLU of the second and the fifth. In the
+    authors' code, the second one's batch norm comes after its ReLU, and a ReLU follows the last convolution, too.
 
     Args:
         channels: Channels of the convolutions; 16, 32 or 48 in the paper.

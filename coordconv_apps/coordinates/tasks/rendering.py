@@ -38,7 +38,7 @@ class CoordinateRendering(CoordinateTask):
         gain: Factor of the initial He-normal weights of the 1x1 convolutions of network=paper, above 0.
         loss: "full": sigmoid cross-entropy over all pixels. "sampled": over those around the centre, with a softmax
             that is estimated from random others (for network=paper; other networks take all pixels). "mse": mean
-            squared error of all pixels' probabilities.
+            squared error of all pixels' probabilities (in the authors' code, of their logits).
         near: With "sampled", distance from the centre up to which pixels are compared, in x and in y; above half a
             square and above 5.
         others: With "sampled", number of other, random pixels per sample.
