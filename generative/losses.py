@@ -50,6 +50,8 @@ def gradient_penalty(logits: Tensor, images: Tensor) -> Tensor:
 def feature_matching_loss(discriminator: Discriminator, features: Tensor, real: Tensor) -> Tensor:
     """Compute the squared distance between mean features of generated and real images (Salimans et al., 2016).
 
+    The code of Liu et al. (2018) averages the absolute differences between features of pairs of images instead.
+
     Args:
         discriminator: Computes the features of the real images, without gradients.
         features: Features of generated images ``(B, F)``.
