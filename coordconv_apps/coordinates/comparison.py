@@ -1,7 +1,7 @@
 """Extend reports of `coordconv_apps.compare` with the training time to a good result, and training against test set.
 
-The claim of Liu et al. (2018) is "150 times faster, with 10 to 100 times fewer parameters". Both factors are measured
-here; the figures follow the paper's.
+Liu et al. (2018) claim that CoordConv is 150 times faster, with 10 to 100 times fewer parameters. Both factors are
+measured here; the figures follow the paper's.
 """
 
 from __future__ import annotations
