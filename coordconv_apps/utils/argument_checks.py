@@ -63,7 +63,7 @@ def check_ranges(arguments: Mapping[str, Any], allowed: Mapping[str, Allowed], p
             raise ValueError(f"{prefix}.{name}={value}: must be {words}")
 
 
-def check_at_least(least: int, prefix: str = "", /, **values: int | None) -> None:
+def check_at_least(least: int, prefix: str = "", /, **values: int) -> None:
     """Raise `ValueError` for the first value below ``least``; ``prefix`` stands before its name in the message.
 
     >>> check_at_least(1, "data.", batch_size=0)
@@ -72,7 +72,7 @@ def check_at_least(least: int, prefix: str = "", /, **values: int | None) -> Non
     ValueError: data.batch_size=0: must be an integer of at least 1
     """
     for name, value in values.items():
-        if value is not None and value < least:
+        if value < least:
             raise ValueError(f"{prefix}{name}={value}: must be an integer of at least {least}")
 
 

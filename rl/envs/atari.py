@@ -111,7 +111,8 @@ class AtariVecEnv(VecEnv):
     ) -> None:
         self.game = find_game(game)
         check_at_least(1, num_envs=num_envs, frame_skip=frame_skip, frame_stack=frame_stack, image_size=image_size)
-        check_at_least(1, max_episode_steps=max_episode_steps)
+        if max_episode_steps is not None:
+            check_at_least(1, max_episode_steps=max_episode_steps)
         check_at_least(0, noop_max=noop_max, num_threads=num_threads)
         if frame_skip > MAX_FRAME_SKIP:
             raise ValueError(f"frame_skip={frame_skip}: must be at most {MAX_FRAME_SKIP}")

@@ -176,6 +176,12 @@ def test_random_samples_depend_on_seed_epoch_and_index_only() -> None:
     assert torch.equal(torch.get_rng_state(), before[2])
 
 
+@pytest.mark.parametrize("name", ["batch_size", "num_workers", "seed"])
+def test_none_is_no_number(name: str) -> None:
+    with pytest.raises(TypeError, match="'<' not supported between instances of 'NoneType' and 'int'"):
+        DataModule(**{name: None})  # type: ignore[arg-type]  # that is the test
+
+
 def test_the_first_process_alone_prints(capsys: pytest.CaptureFixture[str]) -> None:
     module = Module()
     module.print_once("without a trainer")
