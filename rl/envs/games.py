@@ -19,6 +19,7 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecFrameStack
 
+from coordconv_apps.utils.argument_checks import check_at_least
 from coordconv_apps.utils.errors import one_line
 from rl.envs.actions import GameActions
 from rl.envs.catch import GYMNASIUM_ID, CatchVecEnv
@@ -59,6 +60,9 @@ def make_envs(game: str, num_envs: int, seed: int | None = None, **options: Any)
         (3, 1, 84, 84)
     """
     chosen = GameOptions(**options)
+    check_at_least(1, "data.", num_envs=num_envs)
+    if chosen.frame_stack is not None:
+        check_at_least(1, "model.", frame_stack=chosen.frame_stack)
     kind = find_kind(game)
     check_kind(game, kind, chosen)
     return _MAKERS[kind](game, num_envs, seed, chosen)

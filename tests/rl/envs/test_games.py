@@ -250,6 +250,18 @@ def test_a_process_that_ends_before_its_first_reset_is_told(monkeypatch: pytest.
         make_envs("Tests/Picture-v0", 2, processes=True)
 
 
+@pytest.mark.parametrize(
+    ("game", "arguments", "message"),
+    [
+        ("Tests/Picture-v0", {"num_envs": 0}, "data.num_envs=0: must be an integer of at least 1"),
+        ("catch", {"num_envs": 1, "frame_stack": 0}, "model.frame_stack=0: must be an integer of at least 1"),
+    ],
+)
+def test_wrong_numbers_are_told_in_one_line(game: str, arguments: dict[str, int], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        make_envs(game, **arguments)
+
+
 def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "minigrid", None)  # as if it were not installed
     with pytest.raises(ImportError, match=r"^model\.game=MiniGrid-Empty-5x5-v0: needs .*: pip install minigrid$"):
