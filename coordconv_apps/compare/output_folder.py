@@ -79,7 +79,7 @@ def _mismatch(key: str, found: Any, wanted: Any) -> str:  # noqa: ANN401  # any 
         return abbreviate_names(
             [f"{name} {there or 'unset'} there, {here or 'unset'} here" for name, there, here in rows]
         )
-    if key == "flags":
+    if key == "flags" and isinstance(found, list):
         there, here = (
             [flag for flag in some if flag not in other] for some, other in ((found, wanted), (wanted, found))
         )

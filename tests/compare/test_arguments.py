@@ -100,6 +100,9 @@ def test_runs_that_cannot_be_deleted_are_not_taken_for_new_ones(
     (comparison.out / "comparison.json").write_text("[1")
     assert comparison.run("--arms", "none") == 2
     assert f"error: --out {comparison.out}: its comparison.json is damaged; choose" in capsys.readouterr().err
+    (comparison.out / "comparison.json").write_text("{}")
+    assert comparison.run("--arms", "none") == 2
+    assert ", flags None there, [] here); choose another --out" in capsys.readouterr().err
     assert len(comparison.calls()) == 2
 
 
