@@ -37,6 +37,8 @@ class GAN(GenerativeTask):
         discriminator_width: Channels of the discriminator's first layer; the other layers have multiples of it.
         discriminator_coords: Whether the discriminator sees coordinates at its input, too.
         norm: Whether the discriminator has batch norm.
+        before_tanh: Whether the discriminator sees generated images before their tanh, as that of the authors' code
+            does. Images of the baseline always have it.
         gain: Factor of the He-normal initial weights of network=coordconv, above 0.
         lr: Peak learning rate of the generator's Adam, above 0.
         baseline_lr: Peak learning rate of the baseline; null: lr.
@@ -90,6 +92,7 @@ class GAN(GenerativeTask):
         discriminator_width: int = 64,
         discriminator_coords: bool = False,
         norm: bool = True,
+        before_tanh: bool = False,
         gain: float = 1.0,
         lr: float = 5e-4,
         baseline_lr: float | None = None,
@@ -112,6 +115,7 @@ class GAN(GenerativeTask):
             coords if discriminator_coords else "none", image_size=image_size, width=discriminator_width, norm=norm
         )
         self.automatic_optimization = False
+        self.before_tanh = before_tanh and not self.is_baseline
         self.discriminator_lr, self.generator_steps = discriminator_lr, generator_steps
         self.feature_matching = feature_matching
         self.gradient_penalty, self.penalty_every = gradient_penalty, penalty_every
@@ -163,7 +167,8 @@ class GAN(GenerativeTask):
         return values
 
     def _generate(self, number: int) -> Tensor:
-        return torch.tanh(self.generator(self._draw_noise(number, device=self.device)))
+        outputs: Tensor = self.generator(self._draw_noise(number, device=self.device))
+        return outputs if self.before_tanh else outputs.tanh()
 
     def _optimize(self, optimizer: LightningOptimizer, loss: Tensor) -> None:
         optimizer.zero_grad()

@@ -75,7 +75,8 @@ def test_max_steps_of_a_vae_are_its_batches(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("coords", "is_baseline"), [("none", True), ("xy", False), ("xyr", False)])
 def test_the_baseline_is_for_coords_none_alone(coords: Any, is_baseline: bool) -> None:  # noqa: ANN401  # parametrised
-    one = task(coords=coords, baseline_width=3, lr=0.1, baseline_lr=0.3)
+    one = task(coords=coords, baseline_width=3, lr=0.1, baseline_lr=0.3, before_tanh=True)
+    assert one.before_tanh == (not is_baseline)
     assert type(one.generator) is (ConvGenerator if is_baseline else CoordConvGenerator)
     assert one.lr == (0.3 if is_baseline else 0.1)
     if isinstance(one.generator, ConvGenerator):
