@@ -80,9 +80,8 @@ def _mismatch(key: str, found: Any, wanted: Any) -> str:  # noqa: ANN401  # any 
             [f"{name} {there or 'unset'} there, {here or 'unset'} here" for name, there, here in rows]
         )
     if key == "flags" and isinstance(found, list):
-        there, here = (
-            [flag for flag in some if flag not in other] for some, other in ((found, wanted), (wanted, found))
-        )
+        there = [flag for flag in found if flag not in wanted]
+        here = [flag for flag in wanted if flag not in found]
         if there or here:  # else in another order
             return f"flags {there} there, {here} here"
     return f"{'--over' if key == 'over' else key} {found} there, {wanted} here"

@@ -64,7 +64,9 @@ def check_ranges(arguments: Mapping[str, Any], allowed: Mapping[str, Allowed], p
 
 
 def check_at_least(least: int, prefix: str = "", /, **values: int) -> None:
-    """Raise `ValueError` for the first value below ``least``; ``prefix`` stands before its name in the message.
+    """Raise `ValueError` for the first value that is None or below ``least``.
+
+    ``prefix`` stands before its name in the message.
 
     >>> check_at_least(1, "data.", batch_size=0)
     Traceback (most recent call last):
@@ -72,7 +74,7 @@ def check_at_least(least: int, prefix: str = "", /, **values: int) -> None:
     ValueError: data.batch_size=0: must be an integer of at least 1
     """
     for name, value in values.items():
-        if value < least:
+        if value is None or value < least:  # null in a config, or None in Python
             raise ValueError(f"{prefix}{name}={value}: must be an integer of at least {least}")
 
 
