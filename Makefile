@@ -42,7 +42,7 @@ define show_progress
 	done; [ ! -t 1 ] || echo
 endef
 
-demo: ## Train and compare Faster R-CNN with and without coordinates: built-in digits, one seed, offline
+demo: ## Train and compare Faster R-CNN with and without coordinates: built-in digits, one seed (offline after make env)
 	@echo "demo: Faster R-CNN on handwritten digits, with and without coordinates. Two trainings and tests take three to five"
 	@echo "minutes on two CPU cores. `test -e $(STAMP) || echo 'Before them, the environment is installed: one to ten minutes.'`"
 	@$(MAKE) --silent --no-print-directory env
