@@ -7,6 +7,7 @@ import ast
 import contextlib
 import importlib
 import io
+import itertools
 import re
 import shlex
 from collections.abc import Callable, Iterator, Sequence
@@ -177,7 +178,7 @@ def _check_torchrun(words: Sequence[str]) -> str:
 
 
 def _check_srun(words: Sequence[str]) -> str:
-    return check(Command(tuple(words)))
+    return check(Command(tuple(itertools.dropwhile(lambda word: word.startswith("--"), words))))  # after its options
 
 
 def check_slurm(block: Block) -> None:
