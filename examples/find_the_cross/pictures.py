@@ -1,4 +1,4 @@
-"""The pictures: test images with the positions found."""
+"""The pictures: validation images with the positions found."""
 
 from __future__ import annotations
 
