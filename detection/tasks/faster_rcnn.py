@@ -150,7 +150,8 @@ class FasterRCNN(DetectionTask):
                 raise ValueError(f"num_classes={self.num_classes}: the data have {data.num_classes} classes")
             most = data.most_objects("test" if stage == "test" else "val")
             heads: Any = getattr(self.network, "roi_heads", self.network)
-            limit = min(heads.detections_per_img, self.val_metrics.average_precision.max_detection_thresholds[-1])
+            limit = self.val_metrics.average_precision.max_detection_thresholds[-1]
+            limit = min(getattr(heads, "detections_per_img", limit), limit)  # a network of your own may lack it
             if most > limit:
                 warnings.warn(
                     f"model.max_detections: {limit} detections of an image count, and an image has {most} objects:"
