@@ -48,7 +48,7 @@ class AddCoords(SeesWindows, nn.Module):
         come last, in the input's memory format.
 
     Raises:
-        ValueError: If ``coords`` is none of these, or the input has another number of axes.
+        ValueError: If ``coords`` is none of these, ``ndim`` is not 1, 2 or 3, or the input has another number of axes.
 
     Example:
         >>> AddCoords("x")(torch.zeros(1, 5))

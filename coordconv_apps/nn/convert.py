@@ -68,10 +68,12 @@ def to_coordconv(
         ``model`` itself.
 
     Raises:
-        ValueError: If ``where`` matches nothing, or only layers that have coordinates already; or if ``where``,
-            ``coords`` or ``init`` is none of the above.
-        TypeError: If a layer that matches cannot be converted: subclasses with methods or attributes of their own,
-            parametrised, lazy or quantised layers; with ``on_unsupported="skip"``, if none can. Nothing is changed
+        ValueError: If ``where`` matches nothing, or only layers that have coordinates already; if ``where``,
+            ``coords``, ``init`` or ``on_unsupported`` is none of the above; or if a layer does not have the axes of
+            ``coords``.
+        TypeError: If the model is wrapped for several processes (DDP, FSDP); or if a layer that matches cannot be
+            converted: subclasses with methods or attributes of their own, layers that are parametrised, pruned, lazy or
+            quantised, or whose forward was replaced; with ``on_unsupported="skip"``, if none can. Nothing is changed
             then.
 
     Example:
@@ -116,7 +118,7 @@ def choose_layers(model: nn.Module, where: Where) -> dict[str, nn.Module]:
     """Return the layers that `to_coordconv` would convert with the same ``where``, by name.
 
     Raises:
-        ValueError: If ``where`` selects no layer, or has none of the allowed values.
+        ValueError: If ``where`` selects no layer, or only ones that have coordinates, or is none of the allowed values.
 
     Example:
         >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3))

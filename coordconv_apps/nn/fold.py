@@ -30,8 +30,8 @@ def fold(
 ) -> nn.Module:
     """Copy a model with its CoordConv layers turned into plain convolutions and constant maps, for deployment.
 
-    At a fixed input size a layer's coordinates add a constant to its output. The copy computes these once, so that
-    it needs nothing of this package's layers, and gives the same outputs.
+    At a fixed input size a layer's coordinates add a constant to its output. The copy holds these constants in
+    `FoldedConv` layers, and gives the same outputs.
 
     Args:
         model: Any module; it is copied, not changed.
@@ -47,7 +47,7 @@ def fold(
 
     Raises:
         ValueError: If the model has no CoordConv layer, ``input_size`` is not the shape of an input that the model
-            takes, or the run does not reach one of the layers.
+            takes, the run does not reach one of the layers, or a layer sees several windows at one input size.
         TypeError: If a layer is a subclass with methods or attributes of its own, is pruned or parametrised, or its
             ``forward`` was replaced.
 

@@ -11,7 +11,7 @@ __all__ = ["Proxy", "leaf_call"]
 
 
 def leaf_call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - as the forward's
-    """Record a call of ``module`` in the graph of the tracer that runs it; one of the arguments is a `torch.fx.Proxy`.
+    """Record a call of ``module`` in the graph of the tracer that runs it; the first argument is a `torch.fx.Proxy`.
 
     torch.fx takes only modules of torch itself for leaves unless it is told otherwise. A layer's coordinates depend on
     sizes, which a Proxy does not have, so recording its operations would fail.

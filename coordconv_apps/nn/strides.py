@@ -40,7 +40,8 @@ def measure_strides(
         run; infinite where a grid does not grow with the input.
 
     Raises:
-        ValueError: If no layer has coordinates, ``input_size`` does not fit, or the model cannot be run that way.
+        ValueError: If no layer has coordinates, ``input_size`` does not fit, the model cannot be run that way or runs
+            its layers another number of times on a larger input, or the strides' common multiple is above 512.
 
     Example:
         >>> from coordconv_apps import CoordConv2d
