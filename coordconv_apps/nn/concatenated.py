@@ -52,12 +52,12 @@ class ConcatenatedLayout:
         align_corners: As in `Coordinates`.
         radius_centre: Coordinate on every axis from which r is measured; None for the centre of the range. A common
             port measures r from 0.5 although its range is [-1, 1].
-        radius_factor: Factor of r.
+        radius_factor: Factor of r, above 0.
         conv: Name of the convolution within the port's layer, so that its weight is called ``<layer>.<conv>.weight``;
             empty if the layer is the convolution itself.
 
     Raises:
-        ValueError: If a field is none of these.
+        ValueError: If a field is none of these, or r is moved or scaled and an axis before it is missing.
 
     Example:
         >>> ConcatenatedLayout("yxr", radius_centre=0.5).coordinates
@@ -118,16 +118,18 @@ def import_concatenated(
 
     Build ``model`` with ``coords=layout.coordinates``: its outputs then equal those of the port, to rounding. Other
     coordinates are converted where that is exact: another range changes the bias, which zero padding forbids,
-    because padding is 0 in either range.
+    because padding is 0 in either range, and so do transposed layers, whose outputs do not all see the whole kernel.
 
     Args:
         model: The model that is to load the result with ``load_state_dict``.
         state_dict: State dict of the other model. Its other layers must have the names that they have in ``model``.
         layout: How the other model's layers order and scale coordinates.
-        exact: False converts ranges in spite of zero padding: outputs then differ near borders.
+        exact: False converts ranges in spite of zero padding, and in transposed layers: outputs then differ near
+            borders, and behind strides of a transposed layer everywhere.
 
     Raises:
-        ValueError: If a layer's weight is missing or has another shape, or the conversion is not exact.
+        ValueError: If there is no CoordConv layer, one has several groups, its weight is missing or has another shape,
+            or the conversion is not exact.
 
     Example:
         >>> from coordconv_apps import CoordConv2d
@@ -212,6 +214,8 @@ def _convert(
     axis = 0 if layer.transposed else 1
     others = [i for i in range(weight.dim()) if i != 1 - axis]
     shift = (weight.movedim(axis, -1) * weight.new_tensor(offsets)).movedim(-1, axis).sum(others)
+    if layer.transposed:  # on average, each output sees one kernel position in stride^ndim
+        shift = shift / math.prod(layer.stride)
     return weight * factor, shift
 
 
