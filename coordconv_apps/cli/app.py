@@ -64,7 +64,7 @@ def run(
 
     Raises:
         SystemExit: Status 2 for a user's mistake, 3 for a full or read-only disk, 130 for Ctrl-C, 143 for SIGTERM, 1
-            for any other failure, such as a training that has diverged.
+            for a training that has diverged. Any other error is raised unchanged on the first process.
     """
     report = RunReport(app, task_class.__module__.partition(".tasks")[0])
     interrupts = Interrupts()

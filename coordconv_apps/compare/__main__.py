@@ -42,8 +42,8 @@ def compare(settings: Settings) -> int:
     """Run the remaining jobs of a comparison, and write its report.
 
     Returns:
-        The exit status: 0; or 1 if a run or the application's extension of the report failed; or 128 plus the signal's
-        number if it was interrupted.
+        The exit status: 0; or 1 if a run, the application's extension of the report or `report.html` failed; or 128
+        plus the signal's number if it was interrupted.
     """
     plan = settings.plan
     environments = _environments(settings)

@@ -1,4 +1,4 @@
-"""Write `report.html`: the comparison as one page, with charts, pictures and configurations of both arms."""
+"""Write `report.html`: the comparison as one page, with charts, pictures and configurations of all arms."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path

@@ -17,7 +17,7 @@ Summary = Mapping[str, Any]
 
 
 def write_run_page(folder: Path, next_command: str | None = None) -> Path:
-    """Write ``report.html`` into the folder of a finished or interrupted command, from the files there.
+    """Write ``report.html`` into the folder of a command that has ended in any way, from the files there.
 
     Args:
         folder: The folder of a ``fit``, ``validate`` or ``test``.
@@ -69,7 +69,8 @@ def _duration(summary: Summary) -> str:
 
 def _warnings(summary: Summary) -> list[str]:
     if summary["status"] == "interrupted":
-        return ["The training was interrupted: the figures are those of the moment at which it stopped."]
+        what = "training" if summary["command"] == "fit" else summary["command"]
+        return [f"The {what} was interrupted: the figures are those of the moment at which it stopped."]
     return [f"The command failed: {summary['error']}"] if summary["status"] == "failed" else []
 
 

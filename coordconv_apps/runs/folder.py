@@ -1,8 +1,8 @@
 """Find and create run folders: ``<runs_dir>/<app>/<name>/version_N/``, one for every training.
 
-A folder holds ``config.yaml``, TensorBoard and CSV logs, ``checkpoints/{best,last}.ckpt``, ``pictures/`` and
-``summary.json``. A resumed ``fit`` continues in the folder of its run. The other commands write to folders below that
-of the training whose checkpoint they use, such as ``version_0/test_0/``.
+A folder holds ``config.yaml``, TensorBoard and CSV logs, ``checkpoints/{best,last}.ckpt``, ``pictures/``,
+``summary.json`` and ``report.html``. A resumed ``fit`` continues in the folder of its run. The other commands write to
+folders below that of the training whose checkpoint they use, such as ``version_0/test_0/``.
 """
 
 from __future__ import annotations
