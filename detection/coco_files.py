@@ -108,8 +108,8 @@ def read_coco(path: Path, argument: str) -> CocoAnnotations:
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It is not of this kind; or an id is missing, occurs twice or refers to nothing; or a bbox is not
-            four numbers.
+        ValueError: It is not of this kind; or an id is missing, occurs twice or refers to nothing; or a file name
+            occurs twice; or a bbox is not four numbers.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{argument}={str(path)!r}: no such file")

@@ -125,9 +125,9 @@ class AveragePrecision(MeanAveragePrecision):
     def compute(self) -> dict[str, Tensor]:
         """Return "map", "map_50" and "map_75" of the images of all processes; -1 if there is no true box at all.
 
-        With ``by_size``, also "mar_1", "mar_10" and "mar_100" (average recall of that many detections in an image), and
-        "map_small", "map_medium", "map_large", "mar_small", "mar_medium" and "mar_large": below 32 x 32 pixels, up to
-        96 x 96, and above.
+        With ``by_size``, also "mar_1", "mar_10" and "mar_<max_detections>" (average recall of that many detections in
+        an image), and "map_small", "map_medium", "map_large", "mar_small", "mar_medium" and "mar_large": below 32 x 32
+        pixels, up to 96 x 96, and above.
         """
         own = {name: list(values) for name, values in self.metric_state.items()}
         if self.distributed_available_fn():

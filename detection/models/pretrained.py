@@ -90,7 +90,8 @@ def load_pretrained(network: nn.Module, name: str, weights: str | None, weights_
             "IMAGENET1K_V1".
 
     Raises:
-        ValueError: There are no such weights, they do not fit, or they cannot be downloaded.
+        ValueError: There are no such weights, they do not fit, or they cannot be downloaded; both are given; or the
+            network has no separate backbone.
     """
     if weights is not None and weights_backbone is not None:
         raise ValueError(f"weights_backbone={weights_backbone!r}: must be null with weights, which have a backbone")

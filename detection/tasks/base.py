@@ -204,6 +204,9 @@ class DetectionTask(EvaluatedTask[DetectionBatch, EvaluationMetrics], ABC):
         Returns:
             The detections of each image, on the CPU, in pixels of the image; label ``i`` is ``class_names[i - 1]``.
 
+        Raises:
+            ValueError: ``ink`` or an image is none of these.
+
         Example:
             >>> from detection import FasterRCNN
             >>> detector = FasterRCNN(num_classes=10)  # or FasterRCNN.load_from_checkpoint(path)

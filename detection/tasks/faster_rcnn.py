@@ -42,7 +42,8 @@ class FasterRCNN(DetectionTask):
             convolution of the head, as in PP-YOLO; torchvision networks), or a regular expression on layer names.
         coord_init: Initial coordinate weights: "random" as in the paper, or "zero".
         network_args: Keyword arguments of torchvision's builder, such as {min_size: 128}, for networks other than
-            "paper". With trained weights, {trainable_backbone_layers: 3} freezes the backbone as torchvision does.
+            "paper". With trained weights, all networks but SSD need {trainable_backbone_layers: 3}, which freezes the
+            other layers of the backbone as torchvision does.
         weights: Trained weights to start from: a file, or "DEFAULT" or another name of the network's weights in
             torchvision, which are downloaded once. The last layers are new if the number of classes differs.
         weights_backbone: The same for the backbone alone, such as "IMAGENET1K_V1" or a file of a ResNet-50.
