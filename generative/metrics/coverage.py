@@ -39,7 +39,7 @@ def precision_recall_density_coverage(
         >>> {name: round(value, 1) for name, value in metrics.items()}
         {'precision': 1.0, 'recall': 0.6, 'density': 1.2, 'coverage': 0.6}
     """
-    number = len(generated) if num_generated is None else num_generated
+    number = max(len(generated) if num_generated is None else num_generated, 1)  # without samples, all four are 0
     radii = _radii(real, k)
     balls_around = torch.zeros(len(generated))
     points_inside = torch.zeros(len(real))

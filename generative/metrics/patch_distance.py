@@ -79,7 +79,11 @@ class PatchDistance(Metric):
         (self.real if real else self.generated).append(projected.flatten())
 
     def compute(self) -> dict[str, Tensor]:
-        """Return ``patch_distance`` and ``floor/patch_distance``, in the units of pixel values."""
+        """Return ``patch_distance`` and ``floor/patch_distance``, in the units of pixel values.
+
+        Raises:
+            TooFewImages: There are fewer than `MIN_IMAGES` generated or twice as many real images.
+        """
         real, generated = self._shuffled_rows(self.real), self._shuffled_rows(self.generated)
         number = min(len(generated), len(real) // 2)
         if number < MIN_IMAGES:

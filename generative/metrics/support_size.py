@@ -13,7 +13,7 @@ def support_size(points: Tensor, kinds: Tensor) -> float:
     """Estimate the number of different samples of a generator by the birthday paradox (Arora and Zhang, 2018).
 
     The estimate from n samples is ``n (n - 1) / 2`` divided by the number of equal pairs. Without an equal pair it is
-    ``n (n - 1) / 2``, the most that n samples can show; without samples it is 0.
+    ``n (n - 1) / 2``, the most that n samples can show; for a single sample it is 1, without samples 0.
 
     Args:
         points: float64 ``(n, D)``. Samples can be equal if they differ by at most half a pixel in every coordinate.

@@ -74,8 +74,8 @@ def compare_two_shapes(
 def cloud_metrics(images: DecodedImages, reference: DecodedImages, image_size: int, radius: int) -> dict[str, float]:
     """Compute the metrics of the red centres, the blue centres, and their differences (red minus blue).
 
-    Metrics have the prefixes ``red/``, ``blue/`` and ``difference/``. Those without a prefix are means over red and
-    blue.
+    Metrics have the prefixes ``red/``, ``blue/`` and ``difference/``. Those without a prefix, all but ``entropy``, are
+    means over red and blue.
 
     - Those of `histogram_metrics`. Without a valid image, coverage and entropy are 0 and the others are 1.
     - ``sliced_wasserstein``, in pixels. Without a valid image it is the largest possible distance, the diagonal of the

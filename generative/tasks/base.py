@@ -295,6 +295,9 @@ class GenerativeTask(EvaluatedTask[ImageBatch, Metrics], ABC):
         Returns:
             RGB images, float32 ``(N, 3, image_size, image_size)`` in [0, 1] on the CPU.
 
+        Raises:
+            ValueError: The latents have another shape, or their number is below 1.
+
         Example:
             >>> from generative import GAN
             >>> GAN(image_size=16, width=4).predict(2).shape  # or GAN.load_from_checkpoint(path)

@@ -28,7 +28,7 @@ class GAN(GenerativeTask):
         coords: Coordinates that the generator sees: "none" is the plain-convolution baseline, "xy" adds the position,
             "xyr" the position and the distance from the centre.
         network: The generator: "coordconv" (the paper's), "conv" (the paper's baseline), or "budget" ("conv" with the
-            parameter count of "coordconv"). "conv" and "budget" get coordinates in all their layers.
+            parameter count of "coordconv"). "conv" and "budget" get coordinates in all their convolutions.
         baseline: The generator with coords=none; null: the one named by network.
         image_size: Height and width of the images: a power of two of at least 8.
         latent_size: Number of latents, uniform in (-1, 1).

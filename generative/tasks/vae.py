@@ -30,7 +30,7 @@ class VAE(GenerativeTask):
         coords: Coordinates that the decoder and the encoder see: "none" is the plain-convolution baseline, "xy" adds
             the position, "xyr" the position and the distance from the centre.
         network: The decoder: "coordconv" (the paper's generator), "conv" (the paper's baseline), or "budget" ("conv"
-            with the parameter count of "coordconv"). "conv" and "budget" get coordinates in all their layers.
+            with the parameter count of "coordconv"). "conv" and "budget" get coordinates in all their convolutions.
         baseline: The decoder with coords=none; null: the one named by network.
         image_size: Height and width of the images: a power of two of at least 8.
         latent_size: Number of latents, standard normal.
