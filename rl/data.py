@@ -79,7 +79,8 @@ class RLData(DataModule):
         episodic_life: Atari: whether a lost life ends the episode for the learner, while the game continues.
         clip_rewards: Atari: whether the learner gets the sign of rewards. Scores use unclipped rewards.
         frame_skip: Atari: frames for which an action is held, at most 1000.
-        noop_max: Atari: largest random number of no-op steps at the start of a game, at most 10,000.
+        noop_max: Atari: a game starts with a random number of no-op steps, 0 to noop_max - 1 (games in a mode: 1 to
+            noop_max); at most 10,000.
         repeat_action_probability: Atari: probability that a frame repeats the last action ("sticky actions").
         num_threads: Atari: number of games that are stepped at the same time; 0 for all of them. Those in a mode
             (model.arguments) take turns.

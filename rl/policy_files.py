@@ -146,6 +146,7 @@ def load_safe(path: Path | str) -> BasePolicy:
         The policy, in evaluation mode, on the CPU. Its optimizer is new, with a learning rate of 0.
 
     Raises:
+        FileNotFoundError: There is no such file.
         ValueError: The file has another format, names a class that is not listed here, or declares more than it holds.
 
     Example:

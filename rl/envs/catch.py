@@ -130,7 +130,10 @@ class CatchVecEnv(VecEnv):
         num_envs: Number of games.
         seed: Game ``i`` is seeded with ``seed + i``. None: random seeds.
         balls: Number of balls in an episode.
-        paddle: Width of the paddle in cells of 7 pixels.
+        paddle: Width of the paddle in cells of 7 pixels, at most 11.
+
+    Raises:
+        ValueError: An argument is out of its range.
 
     Example:
         >>> env = CatchVecEnv(2, seed=0)
@@ -212,6 +215,14 @@ class CatchVecEnv(VecEnv):
 
 class Catch(gymnasium.Env[Any, Any]):
     """One game of Catch as a Gymnasium environment; the same seed gives the same game as in `CatchVecEnv`.
+
+    Args:
+        balls: Number of balls in an episode.
+        paddle: Width of the paddle in cells of 7 pixels, at most 11.
+        render_mode: "rgb_array" for images from `render`; None for none.
+
+    Raises:
+        ValueError: An argument is out of its range.
 
     Example:
         >>> import rl  # registers the name

@@ -13,7 +13,7 @@ def share_cores() -> None:
 
     Between two operations, OpenMP threads spin for several milliseconds by default. That is as long as environments
     take for a step, on the cores that the environments need. With a smaller spin count, the threads stay awake from one
-    operation to the next but sleep while environments step. ``docs/speed.md`` compares the speed.
+    operation to the next but sleep while environments step.
 
     The function sets ``GOMP_SPINCOUNT`` for GNU OpenMP, which torch's Linux packages use; elsewhere it has no effect.
     It does nothing if ``GOMP_SPINCOUNT`` or ``OMP_WAIT_POLICY`` is set already.
