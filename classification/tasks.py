@@ -250,6 +250,9 @@ class Classifier(EvaluatedTask[LabelledBatch, ClassificationMetrics]):
         Returns:
             float32 ``(N, num_classes)`` on the CPU; column ``i`` belongs to ``class_names[i]``.
 
+        Raises:
+            ValueError: ``batch_size`` is below 1, or an image is none of these.
+
         Example:
             >>> classifier = Classifier(network="mobilenet_v2", num_classes=3)  # or .load_from_checkpoint(path)
             >>> classifier.predict(torch.rand(2, 3, 48, 64)).shape

@@ -26,7 +26,7 @@ class FindTheCross(EvaluatedTask["CrossBatch", MeanMetric]):
     This docstring is the help of the command line.
 
     Args:
-        coords: Coordinates that the last convolutions see: "none", "xy", or "xyr" with the distance from the centre.
+        coords: Coordinates that the last convolution sees: "none", "xy", or "xyr" with the distance from the centre.
         width: Number of channels.
         size: Height and width of the images, in pixels; on the command line by default that of the data.
         lr: Learning rate of Adam, above 0.
