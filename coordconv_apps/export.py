@@ -52,7 +52,8 @@ def export(
         The verified files, and for each the largest difference from the module's outputs.
 
     Raises:
-        UserError: A package is missing, or the outputs of a file differ from the module's.
+        UserError: A package is missing, the module returns something other than tensors, or the outputs of a file
+            differ from the module's.
     """
     if "onnx" in formats and (missing := [p for p in ONNX_PACKAGES if importlib.util.find_spec(p) is None]):
         raise UserError(

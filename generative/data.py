@@ -43,7 +43,7 @@ class GenerativeData(DataModule):
             cropped to a square.
         radius: Radius of a circle and half the side of a square, in pixels, with source=shapes.
         num_train: Number of training images. Default: 50,000; for a folder, all images that are not held out.
-        num_val: Number of validation images. Default: 1,000; for a folder, 5 % of its images, at most 1,000.
+        num_val: Number of validation images. Default: 1,000; for a folder, 5 % of its images, 4 to 1,000.
         num_test: Number of test images. Default: 10,000; for a folder, the default of num_val.
         num_predict: Number of samples that predict generates.
         flip: Whether to flip training images of a folder horizontally at random.

@@ -80,7 +80,8 @@ def find_images(folder: Path, argument: str, on_bad_image: OnBadImage) -> FoundI
 
     Raises:
         FileNotFoundError: The folder does not exist.
-        ValueError: No image is readable, or some are unreadable and on_bad_image is "error".
+        ValueError: ``folder`` is a file, a subfolder cannot be listed, no image is readable, or some are unreadable and
+            on_bad_image is "error".
     """
     files = list_files(folder, argument)
     found = _check(folder, files.images, f"{argument}={str(folder)!r}", on_bad_image)

@@ -29,7 +29,8 @@ class Window(NamedTuple):
 class Coordinates:
     """Choose the coordinates of a layer, where a short name such as ``"xy"`` or ``"y"`` does not suffice.
 
-    Every argument ``coords`` takes such an object, or a dictionary of its fields, as configuration files hold it.
+    Layers and `to_coordconv` take such an object as ``coords``, or a dictionary of its fields, as configuration files
+    hold it. The ``coords`` of the applications is ``"none"``, ``"xy"`` or ``"xyr"``.
 
     Args:
         channels: Letters of ``"xyzr"`` in this order, such as ``"y"`` or ``"xyr"``. x runs along the last axis, y along
