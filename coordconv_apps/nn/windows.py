@@ -1,10 +1,10 @@
 """Coordinates of a window: a tile or crop sees the coordinates that it has in the whole image.
 
 A window is given in pixels of the model's input. A layer behind strides sees a smaller grid, so `measure_strides` runs
-the model at several sizes, without computing anything, to see how each layer's grid follows the input. Position j of a tile's grid
-is position j + origin / stride of the whole image's grid, and the layer computes that position's coordinate from the
-size of the whole image's grid. This holds for any padding, because position j is computed from the same input pixels
-in both cases, apart from padded borders; it is exact where the origin is a multiple of the stride.
+the model at several sizes, without computing anything, to see how each layer's grid follows the input. Position j of a
+tile's grid is position j + origin / stride of the whole image's grid, and the layer computes that position's coordinate
+from the size of the whole image's grid. This holds for any padding, because position j is computed from the same input
+pixels in both cases, apart from padded borders; it is exact where the origin is a multiple of the stride.
 """
 
 from __future__ import annotations
