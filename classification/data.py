@@ -103,6 +103,9 @@ class ClassificationData(DataModule):
         eval_batch_size: Images in a batch for evaluation and prediction, on each process.
         num_workers: Worker processes that load batches, on each process; 0 loads in the main process.
         seed: Seed of the order of training images and of their augmentation.
+
+    Raises:
+        ValueError: An argument is out of its range, or does not go with the others.
     """
 
     def __init__(

@@ -100,6 +100,9 @@ class Classifier(EvaluatedTask[LabelledBatch, ClassificationMetrics]):
         class_names: The classes of the training data; None before training.
         last_evaluation: Confusion matrix and worst examples of the last evaluation; None before the first one.
         evaluated_split: The split of that evaluation.
+
+    Raises:
+        ValueError: An argument is out of its range, there is no such network, layer or weights, or they do not fit.
     """
 
     monitor = "val/accuracy"

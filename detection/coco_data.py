@@ -61,6 +61,9 @@ class CocoData(DetectionDataModule):
         batch_size: Images per batch, on each process.
         num_workers: Worker processes that load batches, on each process; 0 loads in the main process.
         seed: Seed of the order of training images and of their augmentation.
+
+    Raises:
+        ValueError: An argument is out of its range, or does not go with the others.
     """
 
     channels: ClassVar[int] = 3

@@ -75,6 +75,9 @@ class DetectionData(DetectionDataModule):
         batch_size: Canvases or images per batch, on each process.
         num_workers: Worker processes that load batches, on each process; 0 loads in the main process.
         seed: Seed of the canvases and of the training order. The split of the glyphs does not depend on it.
+
+    Raises:
+        ValueError: An argument is out of its range, or does not go with the others.
     """
 
     channels: ClassVar[int] = 1

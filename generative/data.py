@@ -52,6 +52,9 @@ class GenerativeData(DataModule):
         eval_batch_size: Batch size for evaluation and generation, per process.
         num_workers: Worker processes that load batches, per process; 0 loads in the main process.
         seed: Seed of the scenes, of the split of a folder, and of the training order.
+
+    Raises:
+        ValueError: An argument is out of its range, or does not go with the others.
     """
 
     def __init__(

@@ -41,6 +41,9 @@ class DataModule(LightningDataModule):
 
     Attributes:
         predict_files: The images to predict on, see `find_predict_images`; None before.
+
+    Raises:
+        ValueError: An argument is out of its range.
     """
 
     def __init__(self, batch_size: int = 32, num_workers: int = 0, seed: int = 0) -> None:

@@ -50,7 +50,7 @@ def _context(folder: Path, summary: Summary, next_command: str | None) -> dict[s
         "environment": _environment(summary),
         "command": _command(folder, summary),
         "next": next_command,
-        "next_note": "To resume it:" if summary["status"] == "interrupted" else "To test the best checkpoint:",
+        "next_note": "To resume it:" if summary["status"] == "interrupted" else "To test its checkpoint:",
     }
 
 

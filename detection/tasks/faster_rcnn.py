@@ -61,6 +61,9 @@ class FasterRCNN(DetectionTask):
         warmup: Fraction of the training, in [0, 1), over which the learning rate rises linearly to its peak.
         lr_milestones: Fractions of the training, in (0, 1), at which "step" multiplies the learning rate.
         lr_gamma: Factor of the learning rate at each of lr_milestones, with "step", in (0, 1].
+
+    Raises:
+        ValueError: An argument is out of its range, there is no such network, layer or weights, or they do not fit.
     """
 
     val_metrics: DetectionMetrics

@@ -45,6 +45,9 @@ class RegionProposals(DetectionTask):
         warmup: Fraction of the training, in [0, 1), over which the learning rate rises linearly to its peak.
         lr_milestones: Fractions of the training, in (0, 1), at which "step" multiplies the learning rate.
         lr_gamma: Factor of the learning rate at each of lr_milestones, with "step", in (0, 1].
+
+    Raises:
+        ValueError: An argument is out of its range, or there is no such layer.
     """
 
     monitor: ClassVar[str] = "val/iou_proposals"

@@ -56,6 +56,9 @@ class GAN(GenerativeTask):
         warmup: Fraction of the training, in [0, 1), over which the learning rates increase linearly to their peak.
         lr_milestones: Fractions of the training, in (0, 1), at which "step" multiplies the learning rates.
         lr_gamma: Factor of the learning rates at each of lr_milestones, with "step".
+
+    Raises:
+        ValueError: An argument is out of its range.
     """
 
     prior: ClassVar[str] = "draws from the uniform distribution over [-1, 1]"

@@ -52,6 +52,9 @@ class VAE(GenerativeTask):
         warmup: Fraction of the training, in [0, 1), over which the learning rate increases linearly to its peak.
         lr_milestones: Fractions of the training, in (0, 1), at which "step" multiplies the learning rate.
         lr_gamma: Factor of the learning rate at each of lr_milestones, with "step".
+
+    Raises:
+        ValueError: An argument is out of its range.
     """
 
     prior: ClassVar[str] = "draws from the standard normal distribution"

@@ -49,6 +49,9 @@ class CoordinateRegression(CoordinateTask):
         exact_batch_norm: Whether validations see batch norms with the statistics of the whole training set, computed
             anew for each, instead of running averages.
         stop_when_perfect: Whether to stop the training once both sets are perfect.
+
+    Raises:
+        ValueError: An argument is out of its range, or does not go with the others.
     """
 
     ranges: ClassVar = {"network": one_of(PositionNetworkName), "baseline": one_of(PositionNetworkName)}

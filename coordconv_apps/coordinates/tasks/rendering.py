@@ -62,6 +62,9 @@ class CoordinateRendering(CoordinateTask):
         exact_batch_norm: Whether validations see batch norms with the statistics of the whole training set, computed
             anew for each, instead of running averages.
         stop_when_perfect: Whether to stop the training once both sets are perfect.
+
+    Raises:
+        ValueError: An argument is out of its range, or does not go with the others.
     """
 
     divergence_args = ("center_weight", *CoordinateTask.divergence_args)
