@@ -54,10 +54,10 @@ class CocoData(DetectionDataModule):
             "ssd" or "ssdlite". All but "none" flip half of the images, left to right.
         aspect_ratio_group_factor: Batches have images of similar aspect ratio, as in torchvision's references; this is
             half the number of groups between 1/2 and 2. 0 turns it off.
-        on_bad_image: What to do with images that are missing or cannot be read: "error" stops the run, "skip" continues
-            without them.
-        predict_images: Input of predict: an image, or a folder of images with its subfolders. By default the test
-            images, whose ids the predictions then have.
+        on_bad_image: What to do with images of the annotation files that are missing or cannot be read: "error" stops
+            the run, "skip" continues without them.
+        predict_images: Input of predict: an image, or a folder of images with its subfolders, of which unreadable ones
+            are left out. By default the test images, whose ids the predictions then have.
         batch_size: Images per batch, on each process.
         num_workers: Worker processes that load batches, on each process; 0 loads in the main process.
         seed: Seed of the order of training images and of their augmentation.

@@ -71,7 +71,8 @@ class DetectionData(DetectionDataModule):
             boxes of all glyphs, also of invisible ones beyond the border, as in the authors' data.
         label_by: What decides the class of an object: its "glyph", or the "half" of the canvas, upper or lower, that
             contains the centre of its box, whatever the glyph.
-        predict_images: Input of predict: an image of any size and format, or a folder of images with its subfolders.
+        predict_images: Input of predict: an image of any size and format, or a folder of images with its subfolders, of
+            which unreadable ones are left out.
         batch_size: Canvases or images per batch, on each process.
         num_workers: Worker processes that load batches, on each process; 0 loads in the main process.
         seed: Seed of the canvases and of the training order. The split of the glyphs does not depend on it.
