@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from coordconv_apps import CoordConv1d, CoordConv2d, CoordConvTranspose2d, Coordinates, to_coordconv
+from coordconv_apps import AddCoords, CoordConv1d, CoordConv2d, CoordConvTranspose2d, Coordinates, to_coordconv
 from coordconv_apps.nn.concatenated import ConcatenatedLayout, export_concatenated, import_concatenated
 
 
@@ -108,6 +108,20 @@ def test_another_range_with_zero_padding_is_refused_or_exact_inside() -> None:
     port.eval(), ours.eval()
     difference = (ours(x) - port(x)).abs()
     assert difference[..., 2:-2, 2:-2].max() < 1e-12
+    assert difference.max() > 1e-3
+
+
+def test_another_range_in_a_strided_transposed_layer_is_exact_inside_for_equal_weights() -> None:
+    layout = ConcatenatedLayout("xy", range=(0, 1), conv="")
+    ours = nn.Sequential(CoordConvTranspose2d(1, 2, 4, stride=2, padding=1)).double()
+    theirs = {"0.weight": torch.rand(3, 2, 1, 1).double().expand(3, 2, 4, 4), "0.bias": torch.rand(2).double()}
+    ours.load_state_dict(import_concatenated(ours, theirs, layout, exact=False))
+    x = torch.randn(2, 1, 7, 9, dtype=torch.float64)
+    port = nn.functional.conv_transpose2d(
+        AddCoords(layout.coordinates)(x), theirs["0.weight"], theirs["0.bias"], stride=2, padding=1
+    )
+    difference = (ours(x) - port).abs()
+    assert difference[..., 1:-1, 1:-1].max() < 1e-12
     assert difference.max() > 1e-3
 
 

@@ -53,6 +53,7 @@ def test_metrics_of_extreme_cases() -> None:
     assert same["density"] >= 1
     for nowhere in (real + 100, real[:0]):
         assert set(precision_recall_density_coverage(real, nowhere, 40).values()) == {0}
+    assert set(precision_recall_density_coverage(real, real[:0]).values()) == {0}, "no samples at all"
     few = precision_recall_density_coverage(real, real[:5], 40)
     assert few["recall"] == 0, "five points have no fifth neighbour"
     assert few["precision"] == 5 / 40
