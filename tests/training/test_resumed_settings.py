@@ -51,7 +51,9 @@ def resumed(make: Make, old: tuple[float, int], new: tuple[float, int], at: int)
 
 
 def parameters() -> list[Tensor]:
-    return [torch.nn.Parameter(torch.zeros(2))]
+    parameter = nn.Parameter(torch.zeros(2))
+    parameter.grad = torch.ones(2)
+    return [parameter]
 
 
 def no_schedule(lr: float, steps: int) -> tuple[Optimizer, None]:
@@ -92,6 +94,9 @@ def test_weight_decay_changes_and_the_optimizers_memory_stays() -> None:
     (group,) = trainer.optimizers[0].param_groups
     assert group["lr"] == 0.4
     assert group["weight_decay"] == pytest.approx(0.04)
+    (memory,) = trainer.optimizers[0].state.values()
+    assert memory["step"] == 3
+    assert memory["exp_avg"].all()
 
 
 @pytest.mark.parametrize("device", [*DEVICES, "meta"])
