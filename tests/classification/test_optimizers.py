@@ -50,13 +50,6 @@ def test_weights_decay_and_nothing_else_does() -> None:
     assert {"class_token", "layer_scale", "slopes.weight", "image_norm.weight", "attention.in_proj_bias"} <= others
 
 
-def test_every_parameter_is_in_one_group() -> None:
-    groups = parameter_groups(Everything(), 0.1)
-    parameters = [id(parameter) for group in groups for parameter in group["params"]]
-    trained = [id(parameter) for parameter in Everything().parameters() if parameter.requires_grad]
-    assert len(parameters) == len(set(parameters)) == len(trained)
-
-
 @pytest.mark.parametrize("network", ["resnet18", "convnext_tiny", "vit_b_16", "swin_v2_t", "maxvit_t"])
 def test_no_network_has_a_decaying_norm_or_a_weight_that_does_not_decay(network: str) -> None:
     with torch.device("meta"):
