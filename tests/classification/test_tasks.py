@@ -1,4 +1,4 @@
-"""The task: losses, rates, arms, figures, coordinates at other sizes, and what it refuses."""
+"""The task: losses, rates, arms, figures, and what it refuses."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from torchvision.transforms import v2
 
 from classification.tasks import Classifier
 from classification.transforms import IMAGENET_MEAN, IMAGENET_STD
-from coordconv_apps import CoordConv2d
 from coordconv_apps.training.weight_averaging import Averaging
 from tests.classification.images import damage
 from tests.classification.tiny import SIZE, data, save_parts, task, trainer, weights_file
@@ -229,24 +228,6 @@ def test_arms_start_from_the_same_image_weights(where: str) -> None:
         assert all(name.endswith("coord_weight") and state[name].shape[1] == channels for name in own)
         for name, value in states[0].items():
             assert torch.equal(value, state[name]), name
-
-
-def test_coordinates_reach_from_minus_one_to_one_at_every_size() -> None:
-    """So a network sees the corners of an image where it saw them in training, whatever the size."""
-    one = task(coords="xyr").eval()
-    (stem,) = [module for module in one.network.modules() if isinstance(module, CoordConv2d)]
-    for height, width in ((16, 16), (24, 24), (20, 28)):
-        images = torch.rand(1, 3, height, width)
-        with torch.no_grad():
-            of_images = nn.functional.conv2d(images, stem.weight, stem.bias)
-            added = stem(images) - of_images
-        y, x = torch.meshgrid(torch.linspace(-1, 1, height), torch.linspace(-1, 1, width), indexing="ij")
-        assert x[0, 0] == y[0, 0] == -1
-        assert x[-1, -1] == y[-1, -1] == 1
-        # The radius is the distance from the centre.
-        frame = torch.stack([x, y, (x.square() + y.square()).sqrt()])
-        expected = torch.einsum("oc,chw->ohw", stem.coord_weight[:, :, 0, 0].detach(), frame)
-        torch.testing.assert_close(added[0], expected, rtol=1e-4, atol=1e-5)
 
 
 # ------------------------------------------------------------------ figures
