@@ -244,7 +244,7 @@ def test_the_baseline_is_for_coords_none_alone(coords: Any, is_baseline: bool) -
     assert (one.lr, one.weight_decay) == ((0.3, 0.0) if is_baseline else (0.1, 0.2))
     regression = task("regression", coords=coords, baseline="budget")
     assert type(regression.network) is (StridedRegressor if is_baseline else PositionNet)
-    without = task(coords=coords, lr=0.1, weight_decay=0.2)
+    without = task(coords=coords, baseline=None, **settings)
     assert type(without.network) is PixelClassifier
     assert (without.lr, without.weight_decay) == (0.1, 0.2)
 
@@ -264,11 +264,6 @@ def test_a_wrong_baseline_is_an_error_in_both_arms(coords: str, arguments: dict[
     for names in ({"network": "paper"}, {"network": "deconv", "baseline": "paper"}):
         with pytest.raises(ValueError, match=r"model\.near=5: must be above 5 with model\.loss=sampled"):
             task("rendering", coords=coords, loss="sampled", near=5, **names)
-
-
-def test_the_same_network_without_coordinates_is_trained_as_with_them() -> None:
-    one = task(coords="none", baseline=None, lr=0.1, baseline_lr=0.3, weight_decay=0.2, baseline_weight_decay=0.0)
-    assert (one.lr, one.weight_decay) == (0.1, 0.2)
 
 
 def test_the_rate_follows_its_schedule(tmp_path: Path) -> None:
