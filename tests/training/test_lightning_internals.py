@@ -37,11 +37,6 @@ def test_the_loader_state_is_loaded_once() -> None:
     internals.load_loader_state(make_trainer())  # nothing to load
 
 
-def test_a_checkpoint_counts_the_batches_that_stepped() -> None:
-    loops = {"fit_loop": make_trainer().fit_loop.state_dict()}
-    assert internals.batches_that_stepped(loops) == 0
-
-
 def test_the_step_at_which_an_epoch_is_logged() -> None:
     trainer = make_trainer()
     assert internals.epoch_log_step(trainer) == 0
