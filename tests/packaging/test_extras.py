@@ -5,11 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
 
 from tests.packaging.environments import extra_requirements, top_levels
-from tests.packaging.source import ROOT, modules, third_party
+from tests.packaging.source import modules, third_party
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,13 +76,3 @@ def test_declared_packages_are_needed(wheel: Path) -> None:
     otherwise = NOT_IMPORTED.keys() | TOOLS | SITE
     assert everything - otherwise == {project for project in everything - otherwise if installed(project) & used}
     assert otherwise <= everything
-
-
-def test_constraints_pin_what_the_development_environment_needs(wheel: Path) -> None:
-    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
-    pins = [Requirement(line) for line in lines if line and not line.startswith("#")]
-    here = {canonicalize_name(pin.name): pin for pin in pins if pin.marker is None or pin.marker.evaluate()}
-    for name, requirement in extra_requirements(wheel, "dev").items():
-        (pin,) = here[canonicalize_name(name)].specifier
-        assert pin.operator == "=="
-        assert pin.version in requirement.specifier, name
