@@ -168,7 +168,7 @@ def test_the_applications_mistakes(capsys: pytest.CaptureFixture[str]) -> None:
 # ------------------------------------------------------------------------- all
 
 
-def test_the_readme_lists_every_example_and_its_commands() -> None:
+def test_the_readme_lists_every_example() -> None:
     text = (EXAMPLES / "README.md").read_text(encoding="utf-8")
     for path in EXAMPLES.iterdir():
         if path.name not in ("README.md", "__init__.py", "__pycache__"):
@@ -189,9 +189,8 @@ def test_numbers_that_make_no_sense_are_refused(tmp_path: Path, capsys: pytest.C
     assert capsys.readouterr().err.endswith("error: --size must be at least 7, the size of a patch\n")
     with pytest.raises(ValueError, match=r"data\.num_eval=-1: must be an integer of at least 1"):
         CrossData(num_eval=-1)
-    for argument, message in (({"lr": 0.0}, "lr=0.0: must be above 0"), ({"width": 0}, "width=0: must be an integer")):
-        with pytest.raises(ValueError, match=f"model.{message}"):
-            FindTheCross(size=32, **argument)
+    with pytest.raises(ValueError, match=r"model\.lr=0\.0: must be above 0"):
+        FindTheCross(size=32, lr=0.0)
 
 
 @pytest.mark.parametrize("module", sorted(name for name in modules("examples") if name.count(".") == 1))
