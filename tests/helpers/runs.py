@@ -42,11 +42,11 @@ def load(run: Path, name: str = "last") -> dict[str, Any]:
 
 
 def state(run: Path, name: str) -> dict[str, Any]:
-    """All that training depends on, and what is message of it."""
+    """Return all that training depends on, and what is reported of it."""
     checkpoint = load(run, name)
     kept = ("state_dict", "optimizer_states", "lr_schedulers", "coordconv_apps", "global_step")
-    message = {key: checkpoint["run"][key] for key in ("metrics", "best", "log_step", "epochs")}
-    return {**{key: checkpoint[key] for key in kept}, **message}
+    reported = {key: checkpoint["run"][key] for key in ("metrics", "best", "log_step", "epochs")}
+    return {**{key: checkpoint[key] for key in kept}, **reported}
 
 
 def assert_same(one: Any, other: Any, where: str = "") -> None:  # noqa: ANN401  # anything in a checkpoint

@@ -40,7 +40,7 @@ class SharedConv(nn.Module):
 
 
 class OddConv3d(nn.Conv3d):
-    """A subclass that has a constructor only, like that of torchvision's video networks."""
+    """A subclass with a constructor and a static method of its own, like those of torchvision's video networks."""
 
     def __init__(self, in_channels: int, out_channels: int, size: int) -> None:
         super().__init__(in_channels, out_channels, size, padding=size // 2)

@@ -1,4 +1,4 @@
-"""Pictures, progress and logs."""
+"""Progress in the terminal."""
 
 from __future__ import annotations
 

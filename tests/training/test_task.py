@@ -1,4 +1,4 @@
-"""What all tasks share: training means, random numbers, and settings changed on a resume."""
+"""What all tasks share: training means, several runs of a trainer, precision, defaults, safe checkpoints."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ def test_half_a_ring_and_half_the_data_lie_between(image_size: int, radius: int)
     assert 1.3 < local_dimension(points, image_size) < 1.85
 
 
-def test_dimension_does_not_depend_on_place_scale_of_the_crowd_or_chance() -> None:
+def test_dimension_depends_on_neither_place_nor_chance() -> None:
     points = data(1000, 64, 10)
     values = [intrinsic_dimension(points + 100), *(intrinsic_dimension(points, seed=seed) for seed in range(4))]
     assert values == pytest.approx([2] * 5, abs=0.12)
