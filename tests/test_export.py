@@ -65,7 +65,7 @@ def test_the_first_of_several_processes_exports(trained: Path, monkeypatch: pyte
     assert sorted(trained.rglob("*")) == before
 
 
-def test_the_command_writes_all_forms(trained: Path, exported: Path) -> None:
+def test_the_command_writes_all_forms(exported: Path) -> None:
     assert sorted(path.name for path in exported.iterdir()) == sorted([*NAMES, "network.json"])
     summary = read_summary(exported.parent)
     assert summary["command"] == "export"

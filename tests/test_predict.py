@@ -71,7 +71,7 @@ def test_a_detector_of_torchvision_sees_photographs_before_any_training() -> Non
 
 
 @pytest.mark.parametrize("method", [GAN, VAE])
-def test_a_generator_predicts_images(tmp_path: Path, method: type[GAN | VAE]) -> None:
+def test_a_generator_predicts_images(method: type[GAN | VAE]) -> None:
     task = method(coords="xy", image_size=16, width=4)
     first = task.predict(3)
     assert first.shape == (3, 3, 16, 16)

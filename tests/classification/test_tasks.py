@@ -176,7 +176,7 @@ def test_gradients_are_clipped_over_accumulated_batches(folder: Path, tmp_path: 
         assert float((flat(one.network).double() - before).norm()) == pytest.approx(length, rel=1e-3)
 
 
-def test_the_average_is_asked_for(folder: Path, tmp_path: Path) -> None:
+def test_the_average_is_asked_for() -> None:
     (averaging,) = task(average=0.25).configure_callbacks()
     assert isinstance(averaging, Averaging)
     assert averaging.decay == 0.25

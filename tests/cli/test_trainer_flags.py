@@ -102,9 +102,7 @@ def test_a_timer_has_the_default_interval(tmp_path: Path, capsys: pytest.Capture
     assert "the time limit of 0 s is used up" in capsys.readouterr().out
 
 
-def test_what_is_asked_for_comes_beside_the_runs_own(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_is_asked_for_comes_beside_the_runs_own(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     trainer = {
         "callbacks": {  # a single one
             "class_path": "EarlyStopping",

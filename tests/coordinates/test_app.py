@@ -177,7 +177,7 @@ def test_gradients_are_clipped_in_mixed_precision(tmp_path: Path) -> None:
     main(["fit", f"--runs_dir={tmp_path}", *TINY, *mixed])
 
 
-def test_two_processes_train_and_give_the_figures_of_one(trained: Path, tmp_path: Path) -> None:
+def test_two_processes_train_and_give_the_figures_of_one(tmp_path: Path) -> None:
     two = ["--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp"]
     # Odd numbers of samples, 31 and 5: no process may see one twice.
     small = [argument for argument in TINY if "trainer" not in argument]

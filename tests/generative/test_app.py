@@ -323,9 +323,7 @@ def test_predict_writes_as_many_samples_as_asked_for(trained: Path, capsys: pyte
 
 @pytest.mark.usefixtures("no_pictures")
 @pytest.mark.parametrize("check", ["fast_dev_run=true", "num_sanity_val_steps=1"])
-def test_a_check_of_the_code_runs_with_too_few_images_to_compare(
-    tmp_path: Path, check: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_check_of_the_code_runs_with_too_few_images_to_compare(tmp_path: Path, check: str) -> None:
     main(["fit", f"--runs_dir={tmp_path}", *TINY, "--data.eval_batch_size=4", f"--trainer.{check}"])
     summary = read_summary(run_folder(tmp_path, "default", 0))
     assert summary["status"] == "finished"

@@ -39,6 +39,7 @@ PAIRS = [
     (CoordConvTranspose3d, nn.ConvTranspose3d),
 ]
 each_pair = pytest.mark.parametrize(("cls", "plain"), PAIRS)
+each_layer = pytest.mark.parametrize("cls", [cls for cls, _ in PAIRS])
 SPECIFICATIONS = {1: ("x", "xr"), 2: ("xy", "xyr"), 3: ("xyz", "xyzr")}
 
 
@@ -74,8 +75,8 @@ def test_a_layer_is_torch_s_layer_with_one_more_parameter(cls: Layer, plain: Pla
         assert list(layer.state_dict()) == ["weight", "bias", "coord_weight"]
 
 
-@each_pair
-def test_device_and_dtype_by_position(cls: Layer, plain: Plain) -> None:
+@each_layer
+def test_device_and_dtype_by_position(cls: Layer) -> None:
     after_padding: list[Any] = [0, 1, False, 1] if "Transpose" in cls.__name__ else [1, 1, False]
     arguments: Any = [2, 3, 3, 1, 0, *after_padding, "zeros", "meta", torch.float16]
     layer = cls(*arguments)
@@ -96,8 +97,8 @@ def test_extra_repr_adds_the_coordinates_to_torch_s() -> None:
     )
 
 
-@each_pair
-def test_unknown_coordinates_are_refused(cls: Layer, plain: Plain) -> None:
+@each_layer
+def test_unknown_coordinates_are_refused(cls: Layer) -> None:
     for coords in ("none", "yx", "rx", "xx", "XY", ""):
         with pytest.raises(ValueError, match=f"^coords={coords!r} must be letters of 'xyzr', each once and in this o"):
             cls(2, 3, 3, coords=coords)
@@ -196,8 +197,8 @@ def test_a_state_dict_with_something_missing_or_wrong_is_refused() -> None:
         nn.Conv2d(3, 5, 3).load_state_dict(layer.state_dict())
 
 
-@each_pair
-def test_state_dict_round_trip_with_weights_only(cls: Layer, plain: Plain) -> None:
+@each_layer
+def test_state_dict_round_trip_with_weights_only(cls: Layer) -> None:
     layer, other = cls(2, 3, 3), cls(2, 3, 3)
     x = torch.randn(2, 2, *[5] * cls.ndim)
     expected = remembered(layer, x)
@@ -210,8 +211,8 @@ def test_state_dict_round_trip_with_weights_only(cls: Layer, plain: Plain) -> No
         assert torch.equal(other(x), expected)
 
 
-@each_pair
-def test_copies_and_pickles_are_independent_and_small(cls: Layer, plain: Plain) -> None:
+@each_layer
+def test_copies_and_pickles_are_independent_and_small(cls: Layer) -> None:
     layer = cls(2, 3, 3, coords=SPECIFICATIONS[cls.ndim][1], dtype=torch.float64)
     fill(layer)
     x = torch.randn(1, 2, *[6] * cls.ndim, dtype=torch.float64)

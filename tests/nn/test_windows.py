@@ -390,7 +390,7 @@ def test_onnx_takes_windows_as_inputs(tmp_path: Path) -> None:
             np.testing.assert_allclose(y, model(x, origins, sizes).numpy(), rtol=1e-4, atol=1e-5)
 
 
-def test_one_window_of_a_model_is_exported_as_constants(tmp_path: Path) -> None:
+def test_one_window_of_a_model_is_exported_as_constants() -> None:
     model = ready(unpadded())
     x = torch.randn(2, 3, 32, 32, dtype=torch.float64)
     with torch.no_grad(), coord_window(model, (8, 4), (64, 64)):
