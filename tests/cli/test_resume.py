@@ -22,8 +22,7 @@ from tests.toy.__main__ import main
 from tests.toy.data import ToyBatch, ToyData
 from tests.toy.tasks import ToyTask
 
-EPOCHS = 3
-BATCHES = 5  # of 8 samples, in an epoch; a validation has 3
+EPOCHS = 3  # of 5 batches of 8 samples; a validation has 3
 
 Main = Callable[[list[str]], None]
 

@@ -47,7 +47,7 @@ def test_temporary_files_of_killed_processes_are_removed_by_the_next(tmp_path: P
     code = """
 import os, signal, sys
 from pathlib import Path
-from coordconv_apps.utils.files import _swept, atomic_write, cut_file_name
+from coordconv_apps.utils.files import atomic_write
 with atomic_write(Path(sys.argv[1], "metrics.csv")) as file:
     file.write("half")
     file.flush()
