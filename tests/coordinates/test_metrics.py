@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from coordconv_apps.coordinates.metrics import PixelAccuracy, PixelIoU, PositionError, SampleMeans
-from tests.helpers.metrics import reduced
+from tests.helpers.metrics import together
 
 Loop = Callable[[Tensor, Tensor], dict[str, float]]
 Case = tuple[type[SampleMeans], Loop, Tensor, Tensor]
@@ -84,7 +84,7 @@ def test_state_of_two_processes_adds_up_to_that_of_one(case: Case) -> None:
     first, second = kind(), kind()
     first.update(outputs[0::2], targets[0::2])  # one sample more than the other
     second.update(outputs[1::2], targets[1::2])
-    assert values(reduced(first, second)) == pytest.approx(loop(outputs, targets), rel=1e-5)
+    assert values(together(kind(), first, second)) == pytest.approx(loop(outputs, targets), rel=1e-5)
 
 
 def test_x_is_the_column() -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from detection.batches import DetectionTarget
 from detection.boxes import Detections, Found
 from detection.metrics import AveragePrecision, DetectionMetrics, KeptBoxIoU, TrueBoxIoU
-from tests.helpers.metrics import reduced
+from tests.helpers.metrics import together
 
 
 def loop_iou(a: list[float], b: list[float]) -> float:
@@ -79,7 +79,7 @@ def test_state_of_two_processes_adds_up_to_that_of_one() -> None:
         one.update(kept, truth)
         first.update(kept[0::2], truth[0::2])
         second.update(kept[1::2], truth[1::2])
-        torch.testing.assert_close(reduced(first, second).compute(), one.compute())
+        torch.testing.assert_close(together(kind(), first, second).compute(), one.compute())
 
 
 def test_images_must_pair_up() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -16,6 +16,7 @@ from torchmetrics import Metric
 from generative.data import GenerativeData
 from generative.datasets import ImageBatch
 from generative.tasks import GAN, VAE, GenerativeTask
+from tests.helpers.metrics import together
 from tests.helpers.trainers import own_trainer
 
 if TYPE_CHECKING:
@@ -162,23 +163,11 @@ MADE_UP = pytest.mark.parametrize("made_up", [MadeUpGAN, MadeUpVAE])
 def of_two_processes(
     make: Callable[[], Metric], real: Tensor, generated: Tensor, first_share: float
 ) -> dict[str, float]:
-    """Return the values of a metric whose images two processes share.
-
-    As torchmetrics gathers them: the list of each process as one tensor, an empty one where there is none.
-    """
+    """Return the values of a metric whose images two processes share."""
     processes = [make(), make()]
     for images, is_real in ((real, True), (generated, False)):
         cut = int(first_share * len(images))
         for process, part in zip(processes, (images[:cut], images[cut:]), strict=True):
             for batch in part.split(8) if len(part) else ():
                 process.update(batch, real=is_real)
-    merged = make()
-    assert set(merged._reductions) == {"real", "generated"}
-    for name, reduction in merged._reductions.items():
-        states = [cast("list[Tensor]", getattr(process, name)) for process in processes]
-        gathered = [torch.cat(state) if state else torch.tensor([]) for state in states]
-        assert len({part.ndim for part in gathered}) == 1
-        assert callable(reduction)
-        setattr(merged, name, reduction(gathered))
-    merged._update_count = 1  # else a warning that nothing was added
-    return {name: float(value) for name, value in merged.compute().items()}
+    return {name: float(value) for name, value in together(make(), *processes).compute().items()}

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-import copy
 from typing import TypeVar
 
 import torch
+from torch import Tensor
 from torchmetrics import Metric
 
 AnyMetric = TypeVar("AnyMetric", bound=Metric)
 
 
-def reduced(*processes: AnyMetric) -> AnyMetric:
-    """Return a metric with the state of all processes together; each state is a tensor."""
-    together = copy.deepcopy(processes[0])
-    for name, reduction in together._reductions.items():
+def together(fresh: AnyMetric, *processes: AnyMetric) -> AnyMetric:
+    """Give a fresh metric the states of all processes together, and return it.
+
+    As torchmetrics gathers them: of a list the list of each process as one tensor, an empty one where there is none.
+    """
+    for name, reduction in fresh._reductions.items():
+        states = [getattr(each, name) for each in processes]
+        gathered: Tensor | list[Tensor]
+        if isinstance(states[0], list):
+            gathered = [torch.cat(state) if state else torch.tensor([]) for state in states]
+            assert len({part.ndim for part in gathered}) == 1, name
+        else:
+            gathered = torch.stack(states)
         assert callable(reduction), name
-        setattr(together, name, reduction(torch.stack([getattr(each, name) for each in processes])))
-    return together
+        setattr(fresh, name, reduction(gathered))
+    fresh._update_count = 1  # else a warning that nothing was added
+    return fresh
