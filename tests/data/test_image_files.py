@@ -26,6 +26,7 @@ from coordconv_apps.data.image_files import (
     open_images,
 )
 from coordconv_apps.utils.errors import is_user_error
+from tests.helpers.images import colour_of
 
 RGB = tuple[int, int, int]
 
@@ -34,13 +35,6 @@ def save(path: Path, colour: RGB = (10, 20, 30), size: tuple[int, int] = (8, 8))
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", size, colour).save(path)
     return path
-
-
-def colour_of(image: torch.Tensor) -> list[int]:
-    """The one colour of an image."""
-    assert image.dtype == torch.uint8
-    (colour,) = image.flatten(1).unique(dim=1).T.tolist()
-    return list(colour)
 
 
 # ------------------------------------------------------------------ which are found

@@ -11,13 +11,7 @@ import torchvision.transforms.v2.functional as tv
 from PIL import Image
 
 from generative.datasets import read_square_image
-
-
-def colour_of(image: torch.Tensor) -> list[int]:
-    """The one colour of an image."""
-    assert image.dtype == torch.uint8
-    (colour,) = image.flatten(1).unique(dim=1).T.tolist()
-    return list(colour)
+from tests.helpers.images import colour_of
 
 
 @pytest.mark.parametrize("size", [(60, 20), (20, 60)])

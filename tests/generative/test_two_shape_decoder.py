@@ -9,12 +9,9 @@ from generative.pixel_range import to_float
 from generative.two_shape_decoder import DecodedScenes, colour_masks, decode
 from generative.two_shapes import Scenes, draw_scenes, render
 from tests.generative.helpers import default_dtype
+from tests.generative.metrics.point_clouds import generator
 
 SIZES = pytest.mark.parametrize(("image_size", "radius"), [(64, 10), (32, 5)])
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def touching(image_size: int, radius: int) -> Scenes:

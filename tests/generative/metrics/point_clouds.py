@@ -1,4 +1,4 @@
-"""Random point clouds."""
+"""Seeded generators and random point clouds."""
 
 import torch
 from torch import Tensor

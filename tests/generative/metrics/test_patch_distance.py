@@ -15,12 +15,9 @@ from generative.metrics.patch_distance import SIDE, PatchDistance
 from generative.pixel_range import to_float
 from generative.two_shapes import draw_scenes, render
 from tests.generative.helpers import of_two_processes
+from tests.generative.metrics.point_clouds import generator
 
 SIZE = 16
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def noise(number: int, seed: int = 0) -> Tensor:

@@ -12,12 +12,9 @@ from generative.metrics import TwoShapeMetrics, two_shapes
 from generative.pixel_range import to_float
 from generative.two_shapes import Scenes, draw_scenes, render
 from tests.generative.helpers import of_two_processes
+from tests.generative.metrics.point_clouds import generator
 
 SIZE, RADIUS, NUMBER = 32, 5, 360
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def scenes(number: int, seed: int) -> Scenes:
