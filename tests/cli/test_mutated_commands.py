@@ -7,14 +7,11 @@ and, with real trainings, values at the ends of their ranges.
 from __future__ import annotations
 
 import itertools
-import resource
 import shutil
-import signal
 import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 
 import pytest
 from lightning.pytorch import LightningDataModule
@@ -25,20 +22,13 @@ from coordconv_apps.utils.config_files import shipped_configs
 from coordconv_apps.utils.errors import MAX_LINE
 from tests.cli.applications import APPLICATIONS
 from tests.cli.mutations import Application, Mutation, mutations
+from tests.helpers.limits import TooSlow, address_space_limit, time_limit
 
 SAMPLE, ALL, EXTREMES = 24, 300, 40
 SECONDS = 60
 """Limit of one command; most take a tenth of a second."""
 MEMORY = 16 * 2**30
 """Limit of the process's address space in the slow test: what asks for more is refused by the system."""
-
-
-class TooSlow(BaseException):
-    """A command takes longer than its limit."""
-
-
-def ring(signum: int, frame: FrameType | None) -> None:
-    raise TooSlow
 
 
 @pytest.fixture
@@ -48,14 +38,6 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
     return tmp_path / "work"
-
-
-@pytest.fixture
-def bounded_memory() -> Iterator[None]:
-    before = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 def chosen(app: Application, *, surely_wrong: bool, count: int) -> list[Mutation]:
@@ -75,16 +57,12 @@ def outcome(
     flags = [*app.flags(mutation.config_name), *mutation.flags]
     args = ["fit", f"--config={config}", "--runs_dir=runs", *flags]
     capsys.readouterr()
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.alarm(SECONDS)
     try:
-        app.main(args)
+        with time_limit(SECONDS):
+            app.main(args)
         status = 0
     except SystemExit as stopped:
         status = int(stopped.code or 0)
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
     if mutation.config is not None:
         Path(config).unlink()
     left = [str(path.relative_to(folder)) for path in folder.rglob("*")]
@@ -146,10 +124,10 @@ def test_all(name: str, offline: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", APPLICATIONS)
-def test_extreme_values(name: str, offline: Path, bounded_memory: None, capsys: pytest.CaptureFixture[str]) -> None:
+def test_extreme_values(name: str, offline: Path, capsys: pytest.CaptureFixture[str]) -> None:
     app = APPLICATIONS[name]()
     started = time.monotonic()
-    with warnings.catch_warnings():
+    with address_space_limit(MEMORY), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = list(failures(app, chosen(app, surely_wrong=False, count=EXTREMES), offline, capsys))
     assert not found, "\n".join([f"{len(found)} of {EXTREMES}, {time.monotonic() - started:.0f} s:", *found])

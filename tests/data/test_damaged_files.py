@@ -7,14 +7,12 @@ import gzip
 import io
 import json
 import resource
-import signal
 import struct
 import time
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -32,6 +30,7 @@ from coordconv_apps.utils.weight_files import read_state
 from detection.idx_files import read_idx
 from rl.policy_files import export_safe, load_safe
 from tests.data.damage import damaged, special_files
+from tests.helpers.limits import time_limit
 from tests.rl.tiny import make_a2c
 from tests.toy.__main__ import main
 
@@ -42,16 +41,9 @@ SECONDS, MEGABYTES = 10, 400
 @pytest.fixture(autouse=True)
 def bounds() -> Iterator[None]:
     """Fail if time or memory grow; a read that waits forever is interrupted."""
-
-    def ring(signum: int, frame: FrameType | None) -> None:
-        raise TimeoutError("a file waits")
-
-    before, handler = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, signal.signal(signal.SIGALRM, ring)
-    started = time.process_time()
-    signal.alarm(120)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, handler)
+    before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+    with time_limit(120):
+        yield
     assert time.process_time() - started < SECONDS
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < MEGABYTES * 1000
 

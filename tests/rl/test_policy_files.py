@@ -31,6 +31,7 @@ from rl import (
 from rl.learning.actions import values_and_logits
 from rl.policy_files import DESCRIPTION_NAME, TENSORS_NAME, export_safe, export_zip, load_safe
 from rl.space_json import space_from_json, space_to_json
+from tests.helpers.limits import address_space_limit
 from tests.rl.tiny import SIDE, make_a2c, make_dqn, make_env
 
 ROOT = Path(__file__).parents[2]
@@ -331,10 +332,8 @@ def test_loading_runs_no_code(tmp_path: Path) -> None:
 def two_gib_more() -> Iterator[None]:
     """Let the process have 2 GiB more of address space than it has: larger allocations fail."""
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    before = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (used + 2**31, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_AS, before)
+    with address_space_limit(used + 2**31):
+        yield
 
 
 def compressed(content: bytes) -> bytes:
