@@ -23,6 +23,7 @@ from coordconv_apps.runs.summary import read_summary
 from tests.classification.images import CLASSES, damage, save_classes
 from tests.classification.tiny import ARGUMENTS, NETWORK, SIZE, data, save_noise, save_parts, trainer, weights_file
 from tests.helpers import forked
+from tests.helpers.processes import TWO_PROCESSES
 from tests.helpers.refusals import refusal
 from tests.helpers.runs import assert_same, assert_same_runs, interrupted_at, last_command, load, metrics_of
 
@@ -250,7 +251,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "val" / "bee" / "broken.png").write_bytes(b"this is no picture")
     save_noise(folder / "own", {"a": 3, "b": 2})
     damage(folder / "own" / "damaged.png")
-    two = ["--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp", f"--runs_dir={folder}"]
+    two = [*TWO_PROCESSES, f"--runs_dir={folder}"]
     fit = [*TINY, f"--data.root={root}", "--data.on_bad_image=skip", "--trainer.max_epochs=2"]
     fit += [f"--model.weights={weights_file(folder / 'weights.pth')}"]
     fit += ["--model.coords=xyr", "--model.average=0.5", "--data.mixup=0.2", "--trainer.accumulate_grad_batches=2"]

@@ -14,6 +14,7 @@ from coordconv_apps.coordinates.tasks import CoordinateClassification
 from coordconv_apps.runs.summary import read_summary
 from tests.coordinates.harness import METRICS, TASKS, make_task
 from tests.helpers import forked
+from tests.helpers.processes import TWO_PROCESSES
 from tests.helpers.refusals import refusal
 from tests.helpers.runs import assert_same, last_command, load, rows
 
@@ -178,11 +179,10 @@ def test_gradients_are_clipped_in_mixed_precision(tmp_path: Path) -> None:
 
 
 def test_two_processes_train_and_give_the_figures_of_one(tmp_path: Path) -> None:
-    two = ["--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp"]
     # Odd numbers of samples, 31 and 5: no process may see one twice.
     small = [argument for argument in TINY if "trainer" not in argument]
     arguments = ["--name=two", f"--runs_dir={tmp_path}", "--trainer.max_epochs=1", "--model.loss=sampled"]
-    fit = ["fit", *arguments, "--data.split=uniform", "--data.seed=1", *small, *two]
+    fit = ["fit", *arguments, "--data.split=uniform", "--data.seed=1", *small, *TWO_PROCESSES]
     forked.run("coordconv_apps.coordinates", *fit, log=tmp_path / "log.txt", processes=2)
     run = run_folder(tmp_path, "two", 0)
     of_two = metrics_of(run)

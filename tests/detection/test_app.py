@@ -27,6 +27,7 @@ from detection.predictions import DetectionWriter, coco_annotations
 from detection.tasks import FasterRCNN
 from tests.detection.coco_sets import flags, shapes
 from tests.helpers import forked
+from tests.helpers.processes import TWO_PROCESSES
 from tests.helpers.refusals import refusal
 from tests.helpers.runs import last_command
 from tests.helpers.trainers import own_trainer
@@ -366,9 +367,8 @@ def test_gradients_are_clipped_in_mixed_precision(tmp_path: Path) -> None:
 
 
 def test_two_processes_train_and_give_the_figures_of_one(trained: Path, tmp_path: Path) -> None:
-    two = ["--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp"]
     log = tmp_path / "log.txt"
-    fit = ["fit", "--name=two", f"--runs_dir={tmp_path}", "--model.coords=xy", *SMALL, *two]
+    fit = ["fit", "--name=two", f"--runs_dir={tmp_path}", "--model.coords=xy", *SMALL, *TWO_PROCESSES]
     forked.run("detection", *fit, log=log, processes=2)
     assert dict(read_summary(run_folder(tmp_path, "two", 0)))["world_size"] == 2
     checkpoint = run_folder(trained, "a", 0) / "checkpoints" / "best.ckpt"
@@ -377,7 +377,7 @@ def test_two_processes_train_and_give_the_figures_of_one(trained: Path, tmp_path
     test.append("--data.batch_size=2")
     main(test)
     of_one = dict(read_summary(last_command(tmp_path / "detection" / "a")))["metrics"]
-    forked.run("detection", *test, *two, log=log, processes=2)
+    forked.run("detection", *test, *TWO_PROCESSES, log=log, processes=2)
     of_two = dict(read_summary(last_command(tmp_path / "detection" / "a")))["metrics"]
     assert of_one
     assert of_two == pytest.approx(of_one, abs=1e-6)

@@ -20,6 +20,7 @@ from generative.tasks.base import PREDICTION_SEED
 from generative.two_shapes import draw_scenes, render
 from tests.generative.helpers import everywhere
 from tests.helpers import forked
+from tests.helpers.processes import TWO_PROCESSES
 from tests.helpers.refusals import refusal
 from tests.helpers.runs import assert_same, assert_same_runs, interrupted_at, last_command, load, metrics_of
 
@@ -207,7 +208,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shared = [argument for argument in TINY if not argument.startswith(("--trainer.acc", "--trainer.dev"))]
     shared += ["--model.network=conv", "--model.latent_size=6", "--model.image_size=32", "--data.image_size=32"]
     shared += ["--data.radius=5", "--data.num_val=41", "--data.eval_batch_size=7", "--data.num_train=22"]
-    shared += ["--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp", f"--runs_dir={folder}"]
+    shared += [*TWO_PROCESSES, f"--runs_dir={folder}"]
     own = {
         "gan": ["--model.gradient_penalty=0.1", "--model.penalty_every=2", "--model.feature_matching=0.1"],
         "vae": [],

@@ -27,7 +27,6 @@ LIMIT = 30.0
 """Seconds in which a command ends after a signal."""
 
 PAIR = Application("tests.toy", [*TOY.settings, *flags("data.samples=29 data.val_samples=11 data.batch_size=4")])
-TWO_RANKS = flags("trainer.devices=2 trainer.strategy=ddp")
 
 
 def phases(folder: Path, phase: Phase) -> list[str]:
@@ -91,7 +90,7 @@ def log(runs: Path) -> str:
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run of an uninterrupted training in two processes."""
     runs = tmp_path_factory.mktemp("pair")
-    command = ["fit", f"--runs_dir={runs}", "--name=run", *PAIR.settings, *CPU, *TWO_RANKS]
+    command = ["fit", f"--runs_dir={runs}", "--name=run", *PAIR.settings, *CPU, *TWO_PROCESSES]
     forked.run(PAIR.module, *command, log=runs / "log.txt", processes=2)
     run = newest(runs)
     assert run is not None
@@ -112,7 +111,7 @@ def test_two_processes_stop_in_every_phase(tmp_path: Path, pair: Path, phase: Ph
     assert seconds < LIMIT, log(tmp_path)
     if phase == "start":  # nothing is saved yet
         return
-    resumed = ["fit", f"--runs_dir={tmp_path}", "--name=run", *PAIR.settings, *CPU, *TWO_RANKS]
+    resumed = ["fit", f"--runs_dir={tmp_path}", "--name=run", *PAIR.settings, *CPU, *TWO_PROCESSES]
     resumed += ["--ckpt_path=last", "--trainer.callbacks=null"]
     forked.run(PAIR.module, *resumed, log=tmp_path / "log.txt", processes=2)
     run = newest(tmp_path)

@@ -6,7 +6,6 @@ precision shows that only rounding differs: Adam amplifies that of single precis
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -25,11 +24,11 @@ from generative.datasets import ImageBatch
 from generative.models.encoder import Posterior
 from generative.tasks import VAE
 from tests.helpers import forked
-from tests.helpers.runs import load
+from tests.helpers.processes import TWO_PROCESSES
+from tests.helpers.runs import load, rows
 from tests.reliability.applications import APPLICATIONS, CPU, TOY, flags
 
 STEPS = 50
-TWO = ["--trainer.devices=2", "--trainer.strategy=ddp"]
 
 
 def draw_nothing() -> None:
@@ -105,7 +104,7 @@ def fit(case: Case, runs: Path, processes: int) -> Path:
     forked.run(
         application.module,
         *command,
-        *(TWO if processes > 1 else []),
+        *(TWO_PROCESSES if processes > 1 else []),
         log=runs / "log.txt",
         processes=processes,
         before=draw_nothing,
@@ -117,8 +116,7 @@ def fit(case: Case, runs: Path, processes: int) -> Path:
 
 def losses(run: Path) -> dict[str, list[float]]:
     """Return the logged losses by name: of steps, and of epochs."""
-    with (run / "metrics.csv").open(newline="") as file:
-        table = list(csv.DictReader(file))
+    table = rows(run)
     names = [name for name in table[0] if name.startswith("train/")]
     return {name: [float(row[name]) for row in table if row[name]] for name in names}
 
@@ -207,7 +205,7 @@ def test_metrics_of_a_set_that_does_not_divide(tmp_path: Path, name: str) -> Non
     forked.run(application.module, "fit", *where, *application.settings, *CPU, *EVALUATED[name][0], log=log)
     metrics = []
     for processes in (1, 2):
-        command = ["test", *where, "--ckpt_path=last", *EVALUATED[name][1], *(TWO if processes > 1 else [])]
+        command = ["test", *where, "--ckpt_path=last", *EVALUATED[name][1], *(TWO_PROCESSES if processes > 1 else [])]
         forked.run(application.module, *command, log=log, processes=processes)
         folder = max(tmp_path.rglob("test_*"), key=lambda path: path.name)
         assert read_summary(folder)["world_size"] == processes

@@ -11,10 +11,10 @@ import torch
 import rl.envs.games
 from coordconv_apps.runs.summary import read_summary
 from tests.helpers import forked
+from tests.helpers.processes import TWO_PROCESSES
 from tests.rl.tasks.test_on_policy import SMALL, counts, logged
 from tests.rl.training import TROUBLE, TROUBLED, main, make_dots
 
-TWO = ["--trainer.devices=2", "--trainer.strategy=ddp"]
 # Batches of 4 out of 48 samples: some of them are all of one process.
 PPO = ["--model=PPO", "--model.n_steps=12", "--model.batch_size=4", "--model.n_epochs=3"]
 TRAINING = ["--model.total_timesteps=240", "--data.eval_episodes=5"]
@@ -47,7 +47,7 @@ def weights(run: Path, rank: int) -> dict[str, torch.Tensor]:
 def test_two_processes_with_half_the_games_each_are_one_with_all(settings: list[str], tmp_path: Path) -> None:
     main(["fit", f"--runs_dir={tmp_path / 'one'}", *SMALL, *TRAINING, *settings])
     log = tmp_path / "log.txt"
-    command = ["fit", f"--runs_dir={tmp_path / 'two'}", *SMALL, *TRAINING, *settings, *TWO]
+    command = ["fit", f"--runs_dir={tmp_path / 'two'}", *SMALL, *TRAINING, *settings, *TWO_PROCESSES]
     forked.run("tests.rl.training", *command, log=log, errors=(errors := tmp_path / "errors.txt"), processes=2)
     assert errors.read_text() == ""
     one, two = (run_of(tmp_path / name) for name in ("one", "two"))
@@ -70,7 +70,7 @@ def test_two_processes_with_half_the_games_each_are_one_with_all(settings: list[
 def test_the_second_process_ends_both_after_saving(tmp_path: Path) -> None:
     process = forked.start(
         "tests.rl.training",
-        *["fit", f"--runs_dir={tmp_path}", *SMALL, *TRAINING, *TWO],
+        *["fit", f"--runs_dir={tmp_path}", *SMALL, *TRAINING, *TWO_PROCESSES],
         log=tmp_path / "log.txt",
         errors=(errors := tmp_path / "errors.txt"),
         environment={TROUBLE: "nan@12", TROUBLED: "1"},
