@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from contextlib import nullcontext
+from functools import partial
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from types import SimpleNamespace
@@ -30,7 +31,15 @@ from coordconv_apps.runs.summary import read_summary
 from coordconv_apps.training.signals import Interrupted, Interrupts
 from coordconv_apps.utils.errors import UserError
 from tests.helpers import forked
-from tests.helpers.processes import ROOT, TWO_PROCESSES, pair_has_started, processes_with, run_module
+from tests.helpers.processes import (
+    ROOT,
+    TWO_PROCESSES,
+    free_port,
+    pair_has_started,
+    processes_with,
+    run_module,
+    wait_until,
+)
 from tests.helpers.runs import assert_same_runs, last_command, load
 from tests.toy.__main__ import main
 from tests.toy.tasks import ToyTask
@@ -235,10 +244,7 @@ def started_toy(runs: Path, *args: str, until: str) -> tuple[ForkServerProcess, 
     """Start a training of the toy application; return it and the file with its output once that contains a text."""
     log = runs / "log.txt"
     process = forked.start("tests.toy", "fit", f"--runs_dir={runs}", *args, log=log)
-    deadline = time.monotonic() + 60
-    while not log.exists() or until not in log.read_text():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_until(lambda: log.exists() and until in log.read_text())
     return process, log
 
 
@@ -264,8 +270,7 @@ def test_a_signal_to_all_processes_ends_them_in_time(tmp_path: Path, moment: str
     if moment == "training":
         assert any("epoch 3/" in line for line in process.stdout)
     else:
-        while not pair_has_started(tmp_path):
-            time.sleep(0.1)
+        wait_until(partial(pair_has_started, tmp_path))
     os.killpg(process.pid, signal.SIGTERM)
     process.communicate(timeout=60)
     assert process.returncode == 143
@@ -282,10 +287,7 @@ def test_a_process_that_torchrun_starts_is_not_one_of_lightning(monkeypatch: pyt
 
 
 def test_a_signal_ends_the_wait_for_another_machine(tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    marker, machines = f"--runs_dir={tmp_path}", ["--trainer.num_nodes=2", *TWO_PROCESSES]
+    port, marker, machines = free_port(), f"--runs_dir={tmp_path}", ["--trainer.num_nodes=2", *TWO_PROCESSES]
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.toy", "fit", marker, *machines],
         cwd=ROOT,

@@ -9,8 +9,6 @@ import struct
 import subprocess
 import sys
 import termios
-import time
-from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
 
@@ -18,18 +16,12 @@ import pytest
 
 from coordconv_apps.compare.output_folder import lock_folder
 from tests.compare.harness import ROOT, Comparison, flag
+from tests.helpers.processes import wait_until
 
 
 def start(comparison: Comparison, *args: str) -> "subprocess.Popen[str]":
     command = [sys.executable, "-m", "coordconv_apps.compare", *comparison.arguments(*args)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_an_output_that_nobody_reads_any_more_ends_the_comparison(comparison: Comparison) -> None:

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -15,7 +14,7 @@ from typing import Literal
 import pytest
 
 from tests.helpers import forked
-from tests.helpers.processes import ROOT, TWO_PROCESSES, pair_has_started, processes_with
+from tests.helpers.processes import ROOT, TWO_PROCESSES, pair_has_started, processes_with, wait_until
 from tests.helpers.runs import assert_same, load
 from tests.reliability.applications import APPLICATIONS, CPU, TOY, Application, flags
 from tests.reliability.phases import Phase
@@ -36,16 +35,6 @@ def phases(folder: Path, phase: Phase) -> list[str]:
     )
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:
-    """Wait until a condition is true."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if condition():
-            return
-        time.sleep(0.02)
-    raise TimeoutError(condition)
-
-
 def stop_two(runs: Path, command: list[str], phase: Phase, signum: int, target: Target) -> tuple[int, float]:
     """Send a signal to two processes in a phase; return their exit status and the seconds that they took to end."""
     marker = f"--runs_dir={runs}"
@@ -58,7 +47,7 @@ def stop_two(runs: Path, command: list[str], phase: Phase, signum: int, target: 
             env={**os.environ, "OMP_NUM_THREADS": "1"},
             start_new_session=True,
         )
-    wait_for(partial(pair_has_started, runs) if phase == "start" else (runs / phase).exists)
+    wait_until(partial(pair_has_started, runs) if phase == "start" else (runs / phase).exists)
     sent = time.monotonic()
     os.kill(-process.pid if target == "group" else process.pid, signum)
     try:
@@ -75,7 +64,7 @@ def stop_one(application: Application, runs: Path, phase: Phase, signum: int, *a
     """Send a signal to a training in one process; return its exit status and the seconds that it took to end."""
     command = ["fit", f"--runs_dir={runs}", "--name=run", *application.settings, *CPU, *args, *phases(runs, phase)]
     process = forked.start(application.module, *command, log=runs / "log.txt")
-    wait_for((runs / phase).exists)
+    wait_until((runs / phase).exists)
     sent = time.monotonic()
     os.kill(process.pid or 0, signum)
     (status,) = forked.finish(process, timeout=120)
