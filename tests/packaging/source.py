@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("classification", "coordconv_apps", "detection", "generative", "rl")
+PYTHONS = ("3.10", "3.11", "3.12", "3.13")
+"""The versions of Python that are supported."""
 
 
 class Import(NamedTuple):

@@ -11,7 +11,7 @@ from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.packaging.source import PACKAGES, ROOT, modules
+from tests.packaging.source import PACKAGES, PYTHONS, ROOT, modules
 
 MALICIOUS = {
     ("lightning", "2.6.2"),
@@ -20,8 +20,6 @@ MALICIOUS = {
     ("pytorch-lightning", "2.6.3"),
 }
 """Releases that stole credentials."""
-
-PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 
 
 def pins(python: str) -> dict[str, str]:

@@ -10,9 +10,8 @@ import pytest
 import yaml
 
 import coordconv_apps
-from tests.packaging.source import ROOT
+from tests.packaging.source import PYTHONS, ROOT
 
-PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 MARKDOWN = sorted([*ROOT.glob("*.md"), *ROOT.glob("*/README.md"), *(ROOT / ".github").glob("*.md")])
 
