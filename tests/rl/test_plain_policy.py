@@ -14,7 +14,7 @@ from stable_baselines3 import A2C
 from rl import CoordConvCnnPolicy, CoordConvMultiInputPolicy
 from rl.learning.actions import values_and_logits
 from rl.plain_policy import export_plain_zip, plain_algorithm
-from tests.rl.test_policy_files import make_player, observe
+from tests.rl.players import make_player, observe
 from tests.rl.tiny import make_a2c, make_env
 
 WITHOUT_THIS_PACKAGE = """

@@ -21,57 +21,13 @@ from numpy.typing import NDArray
 from stable_baselines3 import A2C, PPO
 from torch import nn
 
-from rl import (
-    CoordConvCnnPolicy,
-    CoordConvDQNMultiInputPolicy,
-    CoordConvDQNPolicy,
-    CoordConvMultiInputPolicy,
-    CoordConvNatureCNN,
-)
+from rl import CoordConvCnnPolicy
 from rl.learning.actions import values_and_logits
 from rl.policy_files import DESCRIPTION_NAME, TENSORS_NAME, export_safe, export_zip, load_safe
 from rl.space_json import space_from_json, space_to_json
 from tests.helpers.limits import address_space_limit
-from tests.rl.tiny import SIDE, make_a2c, make_dqn, make_env
-
-ROOT = Path(__file__).parents[2]
-SMALL = {"features_dim": 16}
-
-
-DICT = {"features_extractor_kwargs": {"cnn_output_dim": 16}}
-ARGUMENTS: dict[str, dict[str, Any]] = {
-    "a2c": {"policy": CoordConvCnnPolicy},
-    "plain": {},
-    "all": {
-        "policy": CoordConvCnnPolicy,
-        "policy_kwargs": {"features_extractor_kwargs": {**SMALL, "coords": "xyr", "where": "all"}},
-    },
-    "unshared": {
-        "policy": CoordConvCnnPolicy,
-        "policy_kwargs": {"features_extractor_kwargs": SMALL, "share_features_extractor": False},
-    },
-    "hidden": {"policy_kwargs": {"net_arch": {"pi": [8], "vf": [9, 5]}, "activation_fn": nn.ReLU}},
-    "extractor": {"policy_kwargs": {"features_extractor_class": CoordConvNatureCNN, "net_arch": []}},
-    "dqn": {"policy": CoordConvDQNPolicy},
-    "dqn plain": {},
-    "dict": {"policy": CoordConvMultiInputPolicy, "policy_kwargs": DICT},
-    "dqn dict": {"policy": CoordConvDQNMultiInputPolicy, "policy_kwargs": DICT},
-    "continuous": {"policy": CoordConvCnnPolicy},
-}
-KINDS = tuple(ARGUMENTS)
-
-
-def make_player(kind: str) -> Any:  # noqa: ANN401  # of several classes
-    env = make_env(as_dict="dict" in kind, actions=0 if kind == "continuous" else 3)
-    return (make_dqn if "dqn" in kind else make_a2c)(env, **ARGUMENTS[kind])
-
-
-def observe(player: Any, count: int = 20) -> Any:  # noqa: ANN401
-    generator = np.random.default_rng(0)
-    image = generator.integers(0, 256, (count, 2, SIDE, SIDE), dtype=np.uint8)
-    if isinstance(player.observation_space, spaces.Dict):
-        return {"image": image, "vector": generator.normal(size=(count, 2)).astype(np.float32)}
-    return image
+from tests.rl.players import KINDS, SMALL, make_player, observe
+from tests.rl.tiny import SIDE, make_a2c, make_env
 
 
 def assert_same(found: Any, expected: Any) -> None:  # noqa: ANN401

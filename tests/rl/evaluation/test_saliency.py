@@ -15,7 +15,7 @@ from scipy.ndimage import gaussian_filter
 
 from coordconv_apps.nn.coords import coord_grid
 from coordconv_apps.utils.plotting import as_png
-from rl import CoordConvCnnPolicy, CoordConvDQNPolicy, CoordConvMultiInputPolicy
+from rl import CoordConvCnnPolicy
 from rl.evaluation.saliency import (
     coordinate_maps,
     first_coord_layer,
@@ -25,7 +25,8 @@ from rl.evaluation.saliency import (
 )
 from rl.evaluation.saliency_figures import draw_coordinate_maps, draw_saliency
 from rl.learning.actions import values_and_logits
-from tests.rl.tiny import SIDE, make_a2c, make_dqn, make_env
+from tests.rl.players import make_player
+from tests.rl.tiny import SIDE, make_a2c, make_env
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,17 +34,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 KINDS = ("a2c", "unshared", "continuous", "dqn", "dict")
-
-
-def make_player(kind: str) -> Any:  # noqa: ANN401  # of several classes
-    small = {"features_extractor_kwargs": {"features_dim": 16}}
-    if kind == "dqn":
-        return make_dqn(policy=CoordConvDQNPolicy)
-    if kind == "dict":
-        extractor = {"features_extractor_kwargs": {"cnn_output_dim": 16}}
-        return make_a2c(make_env(as_dict=True), CoordConvMultiInputPolicy, policy_kwargs=extractor)
-    env = make_env(actions=0) if kind == "continuous" else make_env()
-    return make_a2c(env, CoordConvCnnPolicy, policy_kwargs={**small, "share_features_extractor": kind != "unshared"})
 
 
 def observe(player: Any, count: int = 2) -> Any:  # noqa: ANN401
