@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import pickle
 import resource
 import zipfile
@@ -26,6 +25,7 @@ from rl.learning.actions import values_and_logits
 from rl.policy_files import DESCRIPTION_NAME, TENSORS_NAME, export_safe, export_zip, load_safe
 from rl.space_json import space_from_json, space_to_json
 from tests.helpers.limits import address_space_limit
+from tests.helpers.planted import Planted
 from tests.rl.players import KINDS, SMALL, make_player, observe
 from tests.rl.tiny import SIDE, make_a2c, make_env
 
@@ -218,16 +218,6 @@ def redescribe(path: Path, **changes: Any) -> None:  # noqa: ANN401
 MORE_PARAMETERS = "does not describe a policy: its networks have more parameters than the "
 
 
-class Trap:
-    """What writes a file when it is unpickled."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> Any:  # noqa: ANN401
-        return os.mkdir, (str(self.path),)
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -271,7 +261,7 @@ def test_changed_descriptions_are_refused_in_one_line(tmp_path: Path, changes: d
 
 
 def test_loading_runs_no_code(tmp_path: Path) -> None:
-    trap = Trap(tmp_path / "sprung")
+    trap = Planted(tmp_path / "sprung")
     tensors = io.BytesIO()
     torch.save({"weight": trap}, tensors)
     path = tmp_path / "safe.zip"

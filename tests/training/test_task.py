@@ -21,6 +21,7 @@ from coordconv_apps.training.evaluation import Stage
 from coordconv_apps.training.task import Task
 from coordconv_apps.utils.errors import UserError
 from rl.tasks import A2C
+from tests.helpers.planted import Planted
 from tests.helpers.trainers import OWN_TRAINER, own_trainer
 from tests.toy.__main__ import main
 from tests.toy.tasks import ToyTask
@@ -132,19 +133,9 @@ def test_lightning_loads_the_task_from_its_checkpoint(tmp_path: Path) -> None:
         assert torch.equal(value, saved[name])
 
 
-class _Planted:
-    """Creates a file when it is unpickled."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Callable[..., None], tuple[Path]]:
-        return Path.touch, (self.path,)
-
-
 def test_code_in_a_checkpoint_does_not_run(tmp_path: Path) -> None:
     checkpoint = {"state_dict": ToyTask(width=3).state_dict(), "hyper_parameters": {"width": 3}}
-    torch.save(checkpoint | {"planted": _Planted(tmp_path / "ran")}, tmp_path / "a.ckpt")
+    torch.save(checkpoint | {"planted": Planted(tmp_path / "ran")}, tmp_path / "a.ckpt")
     with pytest.raises(pickle.UnpicklingError, match="Weights only load failed"):
         ToyTask.load_from_checkpoint(tmp_path / "a.ckpt")
     assert not (tmp_path / "ran").exists()
