@@ -36,7 +36,9 @@ from rl.tasks import DQN
 from tests.helpers.refusals import refusal
 from tests.helpers.trainers import own_trainer
 from tests.rl.tasks.test_on_policy import counts, fit, logged
-from tests.rl.training import SIDE, TROUBLE, Dots, main, make_dots
+from tests.rl.training import SIDE, TROUBLE, Dots, main
+
+pytestmark = pytest.mark.usefixtures("dots")
 
 SMALL = [
     "--model.game=dots",
@@ -64,11 +66,6 @@ SETTINGS: dict[str, Any] = {
     "exploration_fraction": 0.7,
     "gradient_steps": 2,
 }
-
-
-@pytest.fixture(autouse=True)
-def dots(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rl.envs.games, "make_envs", make_dots)
 
 
 def make_task(**settings: Any) -> DQN:  # noqa: ANN401  # of settings

@@ -15,7 +15,6 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.plugins import MixedPrecision
 from stable_baselines3.common.policies import ActorCriticPolicy
 
-import rl.envs.games
 import rl.learning.actions
 from coordconv_apps.runs.summary import read_summary
 from rl.data import EVALUATION_SEEDS, PREDICTION_SEED, RLData, training_seed
@@ -23,7 +22,9 @@ from rl.tasks import A2C
 from tests.helpers.refusals import refusal
 from tests.helpers.runs import load, rows
 from tests.helpers.trainers import own_trainer
-from tests.rl.training import TROUBLE, Dots, main, make_dots
+from tests.rl.training import TROUBLE, Dots, main
+
+pytestmark = pytest.mark.usefixtures("dots")
 
 SMALL = [
     "--model.game=dots",
@@ -35,11 +36,6 @@ SMALL = [
     "--trainer.max_epochs=-1",
     "--trainer.accelerator=cpu",
 ]
-
-
-@pytest.fixture(autouse=True)
-def dots(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rl.envs.games, "make_envs", make_dots)
 
 
 def fit(runs: Path, *args: str) -> Path:

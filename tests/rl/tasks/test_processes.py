@@ -8,21 +8,15 @@ from typing import Any
 import pytest
 import torch
 
-import rl.envs.games
 from coordconv_apps.runs.summary import read_summary
 from tests.helpers import forked
 from tests.helpers.processes import TWO_PROCESSES
 from tests.rl.tasks.test_on_policy import SMALL, counts, logged
-from tests.rl.training import TROUBLE, TROUBLED, main, make_dots
+from tests.rl.training import TROUBLE, TROUBLED, main
 
 # Batches of 4 out of 48 samples: some of them are all of one process.
 PPO = ["--model=PPO", "--model.n_steps=12", "--model.batch_size=4", "--model.n_epochs=3"]
 TRAINING = ["--model.total_timesteps=240", "--data.eval_episodes=5"]
-
-
-@pytest.fixture(autouse=True)
-def dots(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rl.envs.games, "make_envs", make_dots)
 
 
 def run_of(runs: Path) -> Path:

@@ -28,16 +28,13 @@ from rl.learning.timings import Timings
 from rl.tasks import A2C, PPO
 from tests.helpers.trainers import own_trainer
 from tests.rl.rollouts import ENVIRONMENTS, STEPS, as_rollout, random_buffer
-from tests.rl.training import Dots, Steered, make_dots
+from tests.rl.training import Dots, Steered
+
+pytestmark = pytest.mark.usefixtures("dots")
 
 AnyTask = TypeVar("AnyTask", A2C, PPO)
 
 PROGRESS = 0.7  # part of the training that is left
-
-
-@pytest.fixture(autouse=True)
-def dots(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rl.envs.games, "make_envs", make_dots)
 
 
 def update(task: A2C | PPO, rollout: Rollout, folder: Path) -> None:
