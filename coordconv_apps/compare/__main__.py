@@ -59,7 +59,7 @@ def compare(settings: Settings) -> int:
             failures = run_jobs(plan, left, environments, lock, stop)
         if stop:
             done = sum(not plan.stages(job) for job in settings.jobs)
-            line = f"interrupted: {done} of {len(settings.jobs)} runs finished; the same command resumes them"
+            line = f"interrupted: {done} of {len(settings.jobs)} runs finished; {_again(settings)} resumes them"
             try:
                 print(line, flush=True)
             except OSError:  # as in `... | tee log`, where Ctrl-C ends both
@@ -106,7 +106,7 @@ def _show(settings: Settings, results: Sequence[Result]) -> bool:
         if result.error:
             print(f"failed:   {result.job.name}: {result.error} (log: {plan.log(result.job)})")
     if any(result.error for result in results):
-        print("          the same command runs the failed ones again")
+        print(f"          {_again(settings)} runs the failed ones again")
     if mistake:
         print(f"failed:   {plan.module}.comparison, so the report is without its extension: {mistake}")
     if undrawn:
@@ -149,6 +149,11 @@ def _write_page(settings: Settings, results: Sequence[Result], extension: Extens
             raise
         return None, f"{type(error).__name__}: {one_line(error)}"
     return page, ""
+
+
+def _again(settings: Settings) -> str:
+    """Name the command that continues the comparison: `--fresh` would delete the runs that are finished."""
+    return "the same command without --fresh" if settings.fresh else "the same command"
 
 
 def _command(settings: Settings) -> str:

@@ -90,7 +90,11 @@ def test_a_value_that_is_not_allowed_is_told_by_its_runs(
     assert f"failed:   much-none-seed0: {why} (log: " in printed
     assert cells(printed)["much"] == ["n/a"]
     assert cells(printed)["1"] == ["1.5"]
+    assert "\n          the same command runs the failed ones again\n" in printed
     assert [row["status"] for row in comparison.rows()] == ["finished", "failed"]
+    much = ("--over", "model.gain", "much", "--fresh", "--trainer.max_epochs=1")
+    assert comparison.run("--arms", "none", *much) == 1
+    assert "the same command without --fresh runs the failed ones again" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("drawn_figures")
