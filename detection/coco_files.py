@@ -131,14 +131,14 @@ def _read(path: Path, where: str, _modified: int, _size: int) -> CocoAnnotations
     place = {image["id"]: number for number, image in enumerate(images)}
     _refuse(
         where,
-        "annotations refer to images that are not in the file",
-        "image ids",
+        "image ids of annotations are not among those of images",
+        "ids",
         (a["image_id"] for a in annotations if a["image_id"] not in place),
     )
     _refuse(
         where,
-        "annotations refer to categories that are not in the file",
-        "category ids",
+        "category ids of annotations are not among those of categories",
+        "ids",
         (a["category_id"] for a in annotations if a["category_id"] not in names),
     )
     sizes = torch.tensor([[image["height"], image["width"]] for image in images])
@@ -194,9 +194,10 @@ def _records(content: object, key: str, where: str) -> list[dict[str, Any]]:
         if key == "annotations" and not (len(record["bbox"]) == 4 and all(map(_is_finite, record["bbox"]))):
             raise ValueError(f"{where}: {key}[{number}].bbox={record['bbox']}: must be four finite numbers")
         if key == "images" and min(record["width"], record["height"]) < 1:
-            raise ValueError(f"{where}: images[{number}]: width and height must be at least 1")
+            size = f"{record['width']} x {record['height']} pixels"
+            raise ValueError(f"{where}: images[{number}]: has {size}, width and height must be at least 1")
     found = Counter(record["id"] for record in records)
-    _refuse(where, f"{key} have an id that occurs more than once", "ids", (i for i, n in found.items() if n > 1))
+    _refuse(where, f"ids of {key} occur more than once", "ids", (i for i, n in found.items() if n > 1))
     if key == "images":
         files = Counter(record["file_name"] for record in records)
         _refuse(where, "file names occur more than once", "file names", (name for name, n in files.items() if n > 1))

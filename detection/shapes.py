@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +25,9 @@ SHAPES = {1: "circle", 2: "square", 3: "triangle"}
 
 _FILLED = {"circle": math.pi / 4, "square": 1.0, "triangle": 0.5}
 """Fraction of its box that a shape fills."""
+
+FOLDER = "data/shapes"
+"""The folder that the config ``coco`` reads."""
 
 COUNTS = {"train": 200, "val": 40, "test": 40}
 """Number of images of each split."""
@@ -109,9 +113,7 @@ def write_shapes(folder: Path, counts: dict[str, int] | None = None, seed: int =
 def main(args: Sequence[str] | None = None) -> None:
     """Write the data set, and print what to do with it."""
     parser = argparse.ArgumentParser(prog="python -m detection.shapes", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument(
-        "folder", nargs="?", default="data/shapes", help="folder of the data set (default: data/shapes)"
-    )
+    parser.add_argument("folder", nargs="?", default=FOLDER, help=f"folder of the data set (default: {FOLDER})")
     parser.add_argument("--seed", type=int, default=0, help="seed of the drawing (default: 0)")
     for split, count in COUNTS.items():
         parser.add_argument(f"--{split}", type=int, default=count, help=f"number of {split} images (default: {count})")
@@ -128,7 +130,12 @@ def main(args: Sequence[str] | None = None) -> None:
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
-    print("next: python -m detection fit --config coco")
+    command = ["python", "-m", "detection", "fit", "--config", "coco"]
+    if folder != Path(FOLDER):
+        for split in COUNTS:
+            command.append(f"--data.{split}_annotations={folder / 'annotations' / f'{split}.json'}")
+            command.append(f"--data.{split}_images={folder / split}")
+    print(f"next: {shlex.join(command)}")
 
 
 if __name__ == "__main__":

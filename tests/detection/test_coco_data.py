@@ -1,6 +1,7 @@
 """The data module of one's own images: batches, augmentation, missing files, order by aspect ratio."""
 
 import itertools
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from detection.batches import DetectionBatch
 from detection.coco_data import CocoData
 from detection.coco_datasets import aspect_ratio_groups
 from detection.pictures import DetectionPictures
-from detection.shapes import SIZES
+from detection.shapes import COUNTS, FOLDER, SIZES, main
 from detection.tasks import RegionProposals
 from tests.detection.coco_sets import content, shapes, write
 
@@ -230,3 +231,17 @@ def test_missing_arguments(files: dict[str, str], tmp_path: Path) -> None:
     data = make({k: v for k, v in files.items() if not k.startswith("test")})
     data.setup("test")
     assert len(data.images("test")) == 4, "the validation images if there are no others"
+
+
+def test_the_drawn_shapes_are_followed_by_a_command_that_finds_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    few = ["--train=1", "--val=1", "--test=1"]
+    main([FOLDER, *few])
+    assert capsys.readouterr().out.endswith("\nnext: python -m detection fit --config coco\n")
+    main(["my own", *few])
+    words = shlex.split(capsys.readouterr().out.splitlines()[-1])
+    given = dict(word.removeprefix("--data.").split("=") for word in words[7:])
+    assert sorted(given) == sorted(f"{split}_{what}" for split in COUNTS for what in ("annotations", "images"))
+    assert all(Path(path).exists() for path in given.values())
