@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import json
+import pickle
 import reprlib
 import zipfile
 import zlib
@@ -51,6 +52,8 @@ MAX_DESCRIPTION_BYTES = 2**20
 """Upper bound for the description in a file that is loaded."""
 MAX_LAYERS = 64
 """Upper bound for the layers of each head of a policy that is loaded."""
+MAX_SIZE = 2**16 - 1
+"""Upper bound for the size of each of them."""
 MAX_SHARING = 3
 """Upper bound for the bytes of all tensors over those in the file: SB3 names a shared extractor three times."""
 
@@ -174,8 +177,10 @@ def load_safe(path: Path | str) -> BasePolicy:
         raise ValueError(f"{path}: format and version are {reprlib.repr(found)}; must be {(FORMAT, VERSION)}")
     try:
         tensors = torch.load(io.BytesIO(encoded), map_location="cpu", weights_only=True)
-    except Exception as error:  # torch and pickle raise errors of many kinds
+    except pickle.UnpicklingError as error:
         raise ValueError(f"{path}: refused to load the tensors, because that would run code from the file") from error
+    except Exception as error:  # damaged files raise errors of many kinds
+        raise ValueError(f"{path}: {TENSORS_NAME} in it is damaged") from error
     if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
         raise ValueError(f"{path}: must hold tensors by name")
     if sum(value.nbytes for value in tensors.values()) > MAX_SHARING * len(encoded):
@@ -272,10 +277,10 @@ def _check(source: str, description: Mapping[str, Any]) -> None:
     if not all(
         isinstance(head, list)
         and len(head) <= MAX_LAYERS
-        and all(type(size) is int and 0 < size < 2**16 for size in head)
+        and all(type(size) is int and 0 < size <= MAX_SIZE for size in head)
         for head in heads
     ):
-        sizes = f"a list of at most {MAX_LAYERS} sizes"
+        sizes = f"a list of at most {MAX_LAYERS} sizes from 1 to {MAX_SIZE}"
         raise ValueError(f"{source}: net_arch={reprlib.repr(arch)}: must be {sizes}, or one list each for pi and vf")
     arguments = description.get("extractor_arguments")
     if not isinstance(arguments, dict):

@@ -63,7 +63,8 @@ def space_from_json(description: Any, name: str) -> spaces.Space[Any]:  # noqa: 
         # A policy has the features of the parts in this order. Gymnasium would sort the keys of a dict.
         return spaces.Dict([(str(key), _from_json(part)) for key, part in description["spaces"].items()])
     except (KeyError, TypeError, ValueError, AssertionError, OverflowError, AttributeError) as error:
-        raise ValueError(f"{name}: does not describe a space; {_ALLOWED}") from error
+        most = f"with at most {_MAX_ELEMENTS:,} elements in all"
+        raise ValueError(f"{name}: does not describe a space; {_ALLOWED}, {most}") from error
 
 
 def _elements(description: dict[str, Any]) -> int:

@@ -39,7 +39,7 @@ def read_state(path: Path, argument: str) -> State:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError(
-            f"{where}: must be a file that torch.load(weights_only=True) opens, of tensors alone"
+            f"{where}: must be a file of tensors and plain values, which torch.load(weights_only=True) opens"
         ) from error
     except OSError:  # names the file
         raise

@@ -192,7 +192,9 @@ BOX = {"type": "Box", "shape": [2, 40, 40], "dtype": "uint8", "low": 0, "high": 
     ],
 )
 def test_no_other_description_becomes_a_space(description: Any) -> None:  # noqa: ANN401
-    with pytest.raises(ValueError, match=r"^space: does not describe a space; must be a Box of "):
+    with pytest.raises(
+        ValueError, match=r"^space: does not describe a space; must be a Box of .* 4,194,304 elements in all$"
+    ):
         space_from_json(description, "space")
 
 
@@ -233,8 +235,12 @@ MORE_PARAMETERS = "does not describe a policy: its networks have more parameters
         ({"extractor_arguments": {"coords": "abc"}}, "coords='abc': must be one of 'none', 'xy', 'xyr'"),
         ({"extractor_arguments": {"features_dim": 8}}, "does not describe a policy: "),
         ({"extractor_arguments": None}, "extractor_arguments=None: must be a dictionary of arguments"),
-        ({"net_arch": [1 << 40]}, "must be a list of at most 64 sizes, or one list each for pi and vf"),
-        ({"net_arch": {"qf": [2]}}, "must be a list of at most 64 sizes, or one list each for pi and vf"),
+        ({"net_arch": [1 << 40]}, "must be a list of at most 64 sizes from 1 to 65535, or one list each for pi and vf"),
+        ({"net_arch": [2**16]}, "net_arch=[65536]: must be a list of at most 64 sizes from 1 to 65535"),
+        (
+            {"net_arch": {"qf": [2]}},
+            "must be a list of at most 64 sizes from 1 to 65535, or one list each for pi and vf",
+        ),
         ({"normalize_images": 1}, "normalize_images=1: must be true or false"),
         ({"observation_space": {"type": "Box"}}, "observation_space: does not describe a space"),
         ({"observation_space": {**BOX, "shape": [2, 20, 20]}}, "does not describe a policy: "),
@@ -243,7 +249,7 @@ MORE_PARAMETERS = "does not describe a policy: its networks have more parameters
         ({"observation_space": {**BOX, "shape": [1, 1000, 1000]}}, MORE_PARAMETERS),
         ({"extractor_arguments": {"features_dim": 2**22}}, MORE_PARAMETERS),
         ({"net_arch": [60_000] * 64}, MORE_PARAMETERS),
-        ({"net_arch": [2] * 65}, "must be a list of at most 64 sizes, or one list each for pi and vf"),
+        ({"net_arch": [2] * 65}, "must be a list of at most 64 sizes from 1 to 65535, or one list each for pi and vf"),
         ({"net_arch": json.loads("[" * 500 + "]" * 500)}, "must be a list of at most 64 sizes"),
         ({"policy": "x" * 2**20}, "not a readable, uncompressed zip file"),
     ],
@@ -270,6 +276,12 @@ def test_loading_runs_no_code(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="refused to load the tensors, because that would run code from the file"):
         load_safe(path)
     assert not trap.path.exists()
+    cut = io.BytesIO()
+    with zipfile.ZipFile(cut, "w") as archive:
+        archive.writestr("readme.txt", "hello")
+    rewrite(path, tensors_pt=cut.getvalue())
+    with pytest.raises(ValueError, match=r"safe\.zip: tensors\.pt in it is damaged$"):
+        load_safe(path)
     pickle.loads(pickle.dumps(trap))
     assert trap.path.exists(), "the trap works"
 

@@ -148,7 +148,7 @@ def offline(*_: object, **__: object) -> State:
             "weights=COCO_V1: cannot be downloaded .*not known.*; without a network, put http",
         ),
         ({"weights_backbone": "DEFAULT"}, "weights_backbone=DEFAULT: cannot be downloaded"),
-        ({"weights": "text.pth"}, "weights='text.pth': must be a file that torch.load"),
+        ({"weights": "text.pth"}, "weights='text.pth': must be a file of tensors and plain values"),
         ({"weights": "other.pth"}, "weights='other.pth': must be of fasterrcnn_mobilenet_v3_large_320_fpn: .* not in"),
         (
             {"weights_backbone": "other.pth"},
