@@ -80,13 +80,16 @@ def open_envs(game: str, num_envs: int, seed: int, options: Mapping[str, Any], f
 
 def find_kind(game: str) -> Kind:
     """Return the kind of game that a name stands for; raise the errors of `make_envs` if there is no such game."""
-    from rl.envs.roms import find_game
+    from rl.envs.roms import ForTwoPlayers, find_game
 
+    problem = "this game does not exist"
     if game.lower() == "catch" or game == GYMNASIUM_ID:
         return "catch"
     if game.rpartition("/")[0] in ("", "ALE"):
         try:
             find_game(game)
+        except ForTwoPlayers:
+            problem = "this game is for two players"
         except ValueError:
             pass
         else:
@@ -98,7 +101,7 @@ def find_kind(game: str) -> Kind:
             raise ImportError(f"model.game={game}: needs the package minigrid: pip install minigrid") from error
     if game in _gymnasium_games() or ":" in game:
         return "gymnasium"
-    raise ValueError(f"model.game={game}: this game does not exist; {_suggestion(game)}")
+    raise ValueError(f"model.game={game}: {problem}; {_suggestion(game)}")
 
 
 def _gymnasium_games() -> list[str]:

@@ -11,6 +11,10 @@ TWO_PLAYERS = frozenset({"combat", "joust", "maze_craze", "warlords"})
 """Games of ale-py for two players. Its emulator ends the whole process when it opens them."""
 
 
+class ForTwoPlayers(ValueError):
+    """The game is one of `TWO_PLAYERS`."""
+
+
 def atari_games() -> list[str]:
     """Return the names of all single-player games, sorted.
 
@@ -36,9 +40,10 @@ def find_game(name: str) -> str:
     games = {game.replace("_", ""): game for game in roms.get_all_rom_ids()}
     found = games.get(key)
     if found in TWO_PLAYERS:
-        raise ValueError(f"game={name!r}: is for two players, must be one of rl.envs.roms.atari_games()")
+        raise ForTwoPlayers(f"game={name!r}: is for two players, must be one of rl.envs.roms.atari_games()")
     if found is None:
-        close = [games[match] for match in difflib.get_close_matches(key, sorted(games), n=3, cutoff=0.5)]
+        single = [plain for plain, game in sorted(games.items()) if game not in TWO_PLAYERS]
+        close = [games[match] for match in difflib.get_close_matches(key, single, n=3, cutoff=0.5)]
         hint = f"the closest are {', '.join(close)}" if close else "rl.envs.roms.atari_games() lists all of them"
         raise ValueError(f"game={name!r}: this Atari game does not exist; {hint}")
     return found

@@ -37,6 +37,7 @@ def test_every_game_has_its_own_name() -> None:
         ("Pong-ram-v4", "this Atari game does not exist; the closest are pong"),  # its observations are no images
         ("0", r"this Atari game does not exist; rl\.envs\.roms\.atari_games\(\) lists all of them"),
         ("combat", "is for two players"),
+        ("combatt", r"this Atari game does not exist; (?!.*\bcombat\b)"),  # what is suggested can be played
     ],
 )
 def test_a_game_that_cannot_be_played_is_told_in_one_line(name: str, words: str) -> None:
