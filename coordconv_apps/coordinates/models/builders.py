@@ -56,7 +56,7 @@ def build_pixel_network(
     torch.Size([1, 64, 64])
     """
     if network == "upsample" and kernel_size % 2 == 0:
-        raise ValueError(f"model.kernel_size={kernel_size}: must be odd for model.network=upsample, such as 3")
+        raise ValueError(f"model.kernel_size={kernel_size}: must be odd for the network upsample, such as 3")
 
     def paper(coords: Coords) -> nn.Module:
         classifier = PixelClassifier(canvas_size, coords, 2 * objects, scale_inputs=scale_inputs)

@@ -117,9 +117,12 @@ class CoordinateTask(EvaluatedTask["NotSoClevrBatch", nn.ModuleList], ABC):
         data = getattr(self.trainer, "datamodule", None)
         for name in ("canvas_size", "square_size", "objects"):
             own, there = getattr(self, name), getattr(data, name, None)
-            if there is not None and own != there:
-                flag = "two_objects" if name == "objects" else name
-                raise ValueError(f"model.{name}={own}: the data have {there} (data.{flag})")
+            if there is None or own == there:
+                continue
+            if name == "objects" and own < there and name not in self.hparams:
+                raise ValueError(f"data.two_objects=true: must be false for {type(self).__name__}")
+            flag = "two_objects" if name == "objects" else name
+            raise ValueError(f"model.{name}={own}: the data have {there} (data.{flag})")
 
     def forward(self, centers: Tensor) -> Tensor:
         """Return the logits of all pixels, ``(B, H, W)``, for centres in pixels, int64 ``(B, objects, 2)``."""
