@@ -86,12 +86,14 @@ def find_divergence(
     return None
 
 
-def as_divergence(error: BaseException, lr: object) -> Diverged | None:
+def as_divergence(error: BaseException, lr: Mapping[str, object]) -> Diverged | None:
     """Return the `Diverged` that an overflow in an optimizer is, which only a huge learning rate causes; or None.
 
-    >>> str(as_divergence(RuntimeError("value cannot be converted to type float without overflow"), 1e38))
+    ``lr`` is the argument with the learning rate, and its value.
+
+    >>> str(as_divergence(RuntimeError("value cannot be converted to type float without overflow"), {"lr": 1e38}))
     'model.lr=1e+38: training diverged (an update of the weights overflows); lower it'
     """
     if isinstance(error, RuntimeError) and "without overflow" in str(error):
-        return Diverged("an update of the weights overflows", {"lr": lr})
+        return Diverged("an update of the weights overflows", lr)
     return None

@@ -72,8 +72,9 @@ class Task(LightningModule):
             then, with the task's own argument, such as ``{"gradient_clip_val": "model.max_grad_norm"}``.
         find_unused_parameters: Whether DDP looks for parameters that a backward pass does not use; None: only if the
             task steps its optimizers itself, since each of them then uses a part of the parameters.
-        divergence_args: Names of constructor arguments that, besides ``lr``, make a training diverge if they are too
-            large. Those above 1 are named when it does.
+        lr_argument: Name of the constructor argument with the learning rate, which is named when a training diverges.
+        divergence_args: Names of constructor arguments that, besides the learning rate, make a training diverge if they are
+            too large. Those above 1 are named when it does.
         precisions: Allowed values of ``trainer.precision``; None allows all of Lightning's.
         run_facts: Facts to report beside the metrics in ``summary.json`` and at the end of a command, by name.
 
@@ -83,6 +84,7 @@ class Task(LightningModule):
     monitor: ClassVar[str] = "val/loss"
     monitor_mode: ClassVar[Literal["min", "max"]] = "min"
     headline: str | None = None
+    lr_argument: str = "lr"
     epoch_line: ClassVar[tuple[str, ...] | None] = None
     changeable_args: ClassVar[frozenset[str]] = frozenset({"lr", "weight_decay"})
     initial_weight_args: ClassVar[frozenset[str]] = frozenset()
@@ -217,7 +219,7 @@ class Task(LightningModule):
         """Return the error that ends a training in which something is NaN or infinite; ``found`` says what."""
         others = {name: self.hparams.get(name) or 0.0 for name in self.divergence_args}
         suspects = {name: value for name, value in others.items() if value > 1}
-        return Diverged(found, {"lr": self.hparams.get("lr"), **suspects})
+        return Diverged(found, {self.lr_argument: self.hparams.get(self.lr_argument), **suspects})
 
     def _moment(self) -> Moment:
         optimizers = [] if self._trainer is None else self._trainer.optimizers

@@ -121,6 +121,8 @@ class GenerativeTask(EvaluatedTask[ImageBatch, Metrics], ABC):
         self.latent_size: int = hparams["latent_size"]
         self.is_baseline = coords == "none" and hparams["baseline"] is not None
         self.lr: float = self._of_arm("lr")
+        if self.is_baseline and hparams["baseline_lr"] is not None:
+            self.lr_argument = "baseline_lr"
         self.generator = build_generator(
             hparams["baseline" if self.is_baseline else "network"],
             coords,

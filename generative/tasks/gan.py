@@ -66,12 +66,7 @@ class GAN(GenerativeTask):
     folder_monitor: ClassVar[str] = "val/patch_distance"
     trained_networks: ClassVar[tuple[str, ...]] = ("generator", "discriminator")
     image_networks: ClassVar[tuple[str, ...]] = ("generator",)
-    divergence_args: ClassVar[tuple[str, ...]] = (
-        "baseline_lr",
-        "discriminator_lr",
-        "feature_matching",
-        "gradient_penalty",
-    )
+    divergence_args: ClassVar[tuple[str, ...]] = ("discriminator_lr", "feature_matching", "gradient_penalty")
     ranges: ClassVar[Mapping[str, Allowed]] = {
         **dict.fromkeys(("discriminator_width", "penalty_every"), POSITIVE_INT),
         "generator_steps": int_up_to(1000),

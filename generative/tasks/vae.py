@@ -62,7 +62,7 @@ class VAE(GenerativeTask):
     folder_monitor: ClassVar[str] = "val/loss"
     trained_networks: ClassVar[tuple[str, ...]] = ("generator", "encoder")
     image_networks: ClassVar[tuple[str, ...]] = ("generator", "encoder")
-    divergence_args: ClassVar[tuple[str, ...]] = ("baseline_lr", "kl_weight")
+    divergence_args: ClassVar[tuple[str, ...]] = ("kl_weight",)
     ranges: ClassVar[Mapping[str, Allowed]] = {
         "encoder_width": POSITIVE_INT,
         "channel_weights": (lambda value: len(value) == 3 and min(value) >= 0, "three numbers of at least 0"),

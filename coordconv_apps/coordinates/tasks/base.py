@@ -100,6 +100,8 @@ class CoordinateTask(EvaluatedTask["NotSoClevrBatch", nn.ModuleList], ABC):
         self.square_size: int = hparams["square_size"]
         self.is_baseline = coords == "none" and hparams["baseline"] is not None
         self.lr, self.weight_decay = self._of_arm("lr"), self._of_arm("weight_decay")
+        if self.is_baseline and hparams["baseline_lr"] is not None:
+            self.lr_argument = "baseline_lr"
         self.val_metrics = nn.ModuleList(self.metric() for _ in SET_PREFIXES)
         self.test_metrics = nn.ModuleList(self.metric() for _ in SET_PREFIXES)
         self.time_to_perfect: dict[str, float] = {}
