@@ -73,8 +73,8 @@ class Task(LightningModule):
         find_unused_parameters: Whether DDP looks for parameters that a backward pass does not use; None: only if the
             task steps its optimizers itself, since each of them then uses a part of the parameters.
         lr_argument: Name of the constructor argument with the learning rate, which is named when a training diverges.
-        divergence_args: Names of constructor arguments that, besides the learning rate, make a training diverge if they are
-            too large. Those above 1 are named when it does.
+        divergence_args: Names of constructor arguments that, besides `lr_argument`, make a training diverge if they are
+            too large. Further learning rates (``..._lr``), and others above 1, are named when it does.
         precisions: Allowed values of ``trainer.precision``; None allows all of Lightning's.
         run_facts: Facts to report beside the metrics in ``summary.json`` and at the end of a command, by name.
 
@@ -218,7 +218,7 @@ class Task(LightningModule):
     def diverged(self, found: str) -> Diverged:
         """Return the error that ends a training in which something is NaN or infinite; ``found`` says what."""
         others = {name: self.hparams.get(name) or 0.0 for name in self.divergence_args}
-        suspects = {name: value for name, value in others.items() if value > 1}
+        suspects = {name: value for name, value in others.items() if value > 1 or name.endswith("_lr")}
         return Diverged(found, {self.lr_argument: self.hparams.get(self.lr_argument), **suspects})
 
     def _moment(self) -> Moment:
