@@ -142,7 +142,7 @@ class DataModule(LightningDataModule):
         """Set ``predict_files`` to the images that ``data.predict_images`` names and print what is left out.
 
         Raises:
-            FileNotFoundError: There is no such folder.
+            FileNotFoundError: There is no such file or folder.
             ValueError: No image is named or readable, or some are unreadable and on_bad_image is "error".
         """
         argument = "data.predict_images"

@@ -286,6 +286,8 @@ def open_images(
     place: Path, argument: str, on_bad_image: OnBadImage, read_file: Callable[[Path], Tensor] = read_image
 ) -> tuple[ImageFiles, FoundImages]:
     """Open an image file, or the images of a folder and its subfolders, see `find_images` and `ImageFiles`."""
+    if not place.exists():
+        raise FileNotFoundError(f"{argument}={str(place)!r}: no such file or folder")
     if place.is_file():
         folder, found = place.parent, _check(place.parent, [place.name], f"{argument}={str(place)!r}", on_bad_image)
     else:

@@ -48,6 +48,8 @@ def _context(folder: Path, summary: Summary, next_command: str | None) -> dict[s
         "omitted": omitted,
         "configs": {"this command": config.read_text(encoding="utf-8", errors="replace")} if config.is_file() else {},
         "environment": _environment(summary),
+        "pictures_note": _pictures_note(summary),
+        "repeat_note": _repeat_note(folder),
         "command": _command(folder, summary),
         "next": next_command,
         "next_note": "To resume it:" if summary["status"] == "interrupted" else "To test its checkpoint:",
@@ -124,6 +126,21 @@ def _environment(summary: Summary) -> list[tuple[str, object]]:
         ("processes", summary["world_size"]),
     ]
     return rows + [(name, version or "not installed") for name, version in (summary.get("versions") or {}).items()]
+
+
+def _pictures_note(summary: Summary) -> str:
+    if summary["status"] == "finished":
+        return "Drawn at the end of the command, with the weights that it had then."
+    return "The latest that were drawn: the command did not reach its end."
+
+
+def _repeat_note(folder: Path) -> str:
+    if any(folder.glob("config_until_epoch_*.yaml")):
+        return (
+            "This trains with the last configuration from the start. The run was resumed with another one than before,"
+            " which is beside it as config_until_epoch_N.yaml."
+        )
+    return "With the same device and versions, this gives the same result."
 
 
 def _command(folder: Path, summary: Summary) -> str:

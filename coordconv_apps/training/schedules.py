@@ -34,7 +34,8 @@ def lr_factor(
     """
     check_schedule(warmup, milestones, gamma)
     if not math.isfinite(total_steps) and (schedule != "constant" or warmup):
-        raise ValueError(f"schedule={schedule!r} needs an end of training: set trainer.max_epochs or trainer.max_steps")
+        cause = f"warmup={warmup}" if schedule == "constant" else f"schedule={schedule!r}"
+        raise ValueError(f"{cause}: needs an end of training: set trainer.max_epochs or trainer.max_steps")
     shapes: dict[Schedule, Callable[[float], float]] = {
         "constant": lambda done: 1.0,
         "cosine": lambda done: (1 + math.cos(math.pi * done)) / 2,

@@ -482,7 +482,7 @@ def test_pictures_to_predict_that_cannot_be_read(own: Path, capsys: pytest.Captu
     ("place", "kind", "message"),
     [
         (None, ValueError, r"^data\.predict_images=null: predict needs an image, or a folder of images$"),
-        ("nowhere", FileNotFoundError, r"^data\.predict_images='.*nowhere': no such folder$"),
+        ("nowhere", FileNotFoundError, r"^data\.predict_images='.*nowhere': no such file or folder$"),
         ("empty", ValueError, r"^data\.predict_images='.*empty': no images there in a format that Pillow reads$"),
     ],
 )

@@ -217,7 +217,7 @@ class TestPredict:
         data = small()
         with pytest.raises(ValueError, match=r"^data.predict_images=null: predict needs an image, or a folder"):
             data.setup("predict")
-        with pytest.raises(FileNotFoundError, match=r"nowhere': no such folder$"):
+        with pytest.raises(FileNotFoundError, match=r"nowhere': no such file or folder$"):
             self.load(folder / "nowhere")
         (folder / "empty").mkdir()
         with pytest.raises(ValueError, match=r"no images there in a format that Pillow reads$"):

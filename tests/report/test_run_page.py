@@ -26,6 +26,8 @@ def test_the_page_of_a_training(tmp_path: Path) -> None:
     assert "model.coords=xy: convolutions that also see the position" in page.text
     assert "1,234" in page.text
     assert "optimizer_steps" in page.text
+    assert "Drawn at the end of the command" in page.text
+    assert "With the same device and versions, this gives the same result." in page.text
     assert f"python -m tests.toy fit --config {folder}/config.yaml" in page.text
     assert "python -m tests.toy test --ckpt_path best" in page.text
     labels = [drawing["aria-label"] for drawing in page.attributes("svg")]
@@ -64,7 +66,11 @@ def test_a_training_that_did_not_finish_says_so(tmp_path: Path, status: str) -> 
     folder = write_fit(
         tmp_path / "version_0", epochs=0, status=status, error="Diverged: lower it", best=None, metrics={}
     )
+    write_picture(folder / "pictures" / "found.png")
+    (folder / "config_until_epoch_2.yaml").touch()
     page = check_page(write_run_page(folder))
+    assert "The latest that were drawn: the command did not reach its end." in page.text
+    assert "This trains with the last configuration from the start." in page.text
     assert ("was interrupted" if status == "interrupted" else "failed: Diverged: lower it") in page.text
     assert not page.attributes("svg")
     assert "The best" not in page.text
