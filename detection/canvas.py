@@ -55,7 +55,7 @@ class CanvasSettings:
             "canvas_size": (lambda value: 1 <= value <= 65536, "in 1 to 65536"),
             "crop": (lambda value: 1 <= value <= side, f"in 1 to canvas_size={side}, or null for no crop"),
             "digits": NON_NEGATIVE,
-            "max_size": (lambda value: value <= side, f"at most canvas_size={side}, or glyphs do not fit"),
+            "max_size": (lambda value: 1 <= value <= side, f"in 1 to canvas_size={side}, or glyphs do not fit"),
             "min_size": (lambda value: 1 <= value <= most, f"in 1 to max_size={most}"),
             "min_visible": (lambda value: 0 < value <= least, f"above 0, at most min_size={least}"),
             "true_boxes": one_of(TrueBoxes),

@@ -131,7 +131,7 @@ def fetch_mnist(root: Path) -> list[Path]:
 
     missing = (
         f"source='mnist': {', '.join(MNIST_FILES)} (plain or .gz) must be in {raw.resolve()}; put them there,"
-        " or name the folder that holds MNIST/raw with --data.root or the variable COORDCONV_DATA"
+        " or name the folder that holds MNIST/raw with data.root or the variable COORDCONV_DATA"
     )
     download_files(raw, MNIST_FILES, download, missing)
     return [raw / name for name in MNIST_FILES]

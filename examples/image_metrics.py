@@ -84,10 +84,10 @@ def main(args: Sequence[str] | None = None) -> dict[str, tuple[float, float]]:
     parser.add_argument("--size", type=int, default=64, help="height and width to which images are resized")
     parser.add_argument("--most", type=int, default=5000, help="largest number of images read from a folder")
     options = parser.parse_args(args)
-    if min(options.size, options.most) < 1:
-        parser.error("--size and --most must be at least 1")
+    if options.most < 1:
+        parser.error(f"--most={options.most}: must be at least 1")
     if options.size < SIDE:
-        parser.error(f"--size must be at least {SIDE}, the size of a patch")
+        parser.error(f"--size={options.size}: must be at least {SIDE}, the size of a patch")
     try:
         real = read_folder(options.real, "real", options.size, options.most)
         generated = read_folder(options.generated, "generated", options.size, options.most)

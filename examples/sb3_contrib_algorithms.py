@@ -72,6 +72,9 @@ def main(args: Sequence[str] | None = None) -> dict[str, float]:
     parser.add_argument("--num_envs", type=int, default=16)
     parser.add_argument("--episodes", type=int, default=20, help="episodes of an evaluation")
     options = parser.parse_args(args)
+    for name in ("timesteps", "num_envs", "episodes"):
+        if getattr(options, name) < 1:
+            parser.error(f"--{name}={getattr(options, name)}: must be at least 1")
     scores = {}
     for name in options.algorithms:
         scores[name] = train(name, options.coords, options.timesteps, options.num_envs, options.episodes)

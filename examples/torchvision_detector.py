@@ -101,8 +101,11 @@ def main(args: Sequence[str] | None = None) -> FasterRCNN:
     parser.add_argument("--lr", type=float, default=0.0005)
     parser.add_argument("--out", type=Path, help="file to save the fine-tuned state dict to")
     options = parser.parse_args(args)
-    if min(options.steps, options.batch_size) < 1:
-        parser.error("--steps and --batch_size must be at least 1")
+    for name in ("steps", "batch_size"):
+        if getattr(options, name) < 1:
+            parser.error(f"--{name}={getattr(options, name)}: must be at least 1")
+    if not options.lr > 0:
+        parser.error(f"--lr={options.lr}: must be above 0")
     if options.out and options.out.is_dir():
         parser.error(f"--out {options.out}: is a folder, must be a file")
 

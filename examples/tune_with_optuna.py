@@ -94,6 +94,9 @@ def main(args: Sequence[str] | None = None) -> optuna.Study:
     parser.add_argument("--timesteps", type=int, default=60_000, help="steps of a trial that is not pruned")
     parser.add_argument("--out", type=Path, default=Path("runs/optuna"), help="folder of the trials and the study")
     options = parser.parse_args(args)
+    for name in ("trials", "timesteps"):
+        if getattr(options, name) < 1:
+            parser.error(f"--{name}={getattr(options, name)}: must be at least 1")
     options.out.mkdir(parents=True, exist_ok=True)
     study = optuna.create_study(
         study_name="ppo-catch",

@@ -97,8 +97,9 @@ def main(args: Sequence[str] | None = None) -> dict[str, float]:
     parser.add_argument("--steps", type=int, default=150, help="updates of each network")
     parser.add_argument("--batch_size", type=int, default=16)
     options = parser.parse_args(args)
-    if min(options.steps, options.batch_size) < 1:
-        parser.error("--steps and --batch_size must be at least 1")
+    for name in ("steps", "batch_size"):
+        if getattr(options, name) < 1:
+            parser.error(f"--{name}={getattr(options, name)}: must be at least 1")
 
     ious = {}
     for coords in ("none", "xy"):

@@ -39,7 +39,7 @@ class FindTheCross(EvaluatedTask["CrossBatch", MeanMetric]):
     def __init__(self, coords: Coords = "none", width: int = 16, size: int | None = None, lr: float = 0.003) -> None:
         super().__init__(coords)
         self.save_hyperparameters()
-        check_ranges(self.hparams, {"width": POSITIVE_INT, "lr": POSITIVE})
+        check_ranges(self.hparams, {"width": POSITIVE_INT, "size": POSITIVE_INT, "lr": POSITIVE})
         if size is None:
             raise ValueError("model.size=null: must be the height and width of the images, in pixels")
         self.size = size

@@ -135,7 +135,7 @@ class TestMnist:
         with pytest.raises(FileNotFoundError) as caught:
             load_glyphs("mnist", root=root)
         assert one_line(caught)
-        for told in (*MNIST_FILES, str(root / "MNIST" / "raw"), "COORDCONV_DATA", "--data.root", "<no network>"):
+        for told in (*MNIST_FILES, str(root / "MNIST" / "raw"), "COORDCONV_DATA", "data.root", "<no network>"):
             assert told in str(caught.value)
         assert not root.exists()
 

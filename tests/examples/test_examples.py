@@ -7,6 +7,7 @@ import re
 import shlex
 import urllib.error
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -183,14 +184,19 @@ def test_numbers_that_make_no_sense_are_refused(tmp_path: Path, capsys: pytest.C
     ):
         with pytest.raises(SystemExit, match="2"):
             example.main(args)
-        assert re.search(r"error: --\w+ and --\w+ must be at least 1$", capsys.readouterr().err)
+        assert capsys.readouterr().err.endswith(f"error: {args[-1]}: must be at least 1\n")
     with pytest.raises(SystemExit, match="2"):
         image_metrics.main([str(tmp_path), str(tmp_path), "--size=6"])
-    assert capsys.readouterr().err.endswith("error: --size must be at least 7, the size of a patch\n")
+    assert capsys.readouterr().err.endswith("error: --size=6: must be at least 7, the size of a patch\n")
+    with pytest.raises(SystemExit, match="2"):
+        torchvision_detector.main(["--weights=none", "--lr=nan"])
+    assert capsys.readouterr().err.endswith("error: --lr=nan: must be above 0\n")
     with pytest.raises(ValueError, match=r"data\.num_eval=-1: must be an integer of at least 1"):
         CrossData(num_eval=-1)
     with pytest.raises(ValueError, match=r"model\.lr=0\.0: must be above 0"):
         FindTheCross(size=32, lr=0.0)
+    with pytest.raises(ValueError, match=r"model\.size=0: must be an integer of at least 1"):
+        FindTheCross(size=0)
 
 
 @pytest.mark.parametrize("module", sorted(name for name in modules("examples") if name.count(".") == 1))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import re
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import gymnasium
@@ -65,6 +66,22 @@ def test_optuna_continues_its_study_and_prints_a_command(tmp_path: Path, capsys:
     settings = yaml.safe_load(config.read_text())["model"]["init_args"]
     others = settings.keys() - study.best_params.keys() - {"coords", "total_timesteps"}
     assert {name: trained.hparams[name] for name in others} == {name: settings[name] for name in others}
+
+
+@pytest.mark.parametrize(
+    ("example", "flag"),
+    [
+        (tune_with_optuna, "--trials=0"),
+        (sb3_coordconv_policy, "--n_steps=-1"),
+        (sb3_contrib_algorithms, "--episodes=0"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused(
+    example: ModuleType, flag: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        example.main([flag])
+    assert capsys.readouterr().err.endswith(f"error: {flag}: must be at least 1\n")
 
 
 def test_the_game_that_the_example_of_a_policy_names_exists() -> None:
