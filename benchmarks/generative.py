@@ -127,7 +127,7 @@ class Clock(Callback):
     """Time training steps.
 
     Args:
-        warm_up: Steps that do not count.
+        warm_up: Steps that do not count, at least 1.
     """
 
     def __init__(self, warm_up: int) -> None:
@@ -142,7 +142,7 @@ class Clock(Callback):
 
     def seconds(self) -> float:
         """Return the median time of a step, in seconds."""
-        return float(statistics.median(np.diff(self.times[self.warm_up :]).tolist()))
+        return float(statistics.median(np.diff(self.times[self.warm_up - 1 :]).tolist()))
 
 
 class ConcatenatingGenerator(nn.Module):
@@ -187,7 +187,8 @@ def time_training(config: Path, coords: str, options: argparse.Namespace, *, con
         task.generator = ConcatenatingGenerator(task.generator).to(memory_format=torch.channels_last)
         task._start_average(model["init_args"].get("average", 0.0))
     warm_up = max(1, options.steps // 4)
-    data = GenerativeData(**settings["data"] | {"num_train": 4096})
+    images = (options.steps + warm_up) * settings["data"].get("batch_size", 16)
+    data = GenerativeData(**settings["data"] | {"num_train": max(4096, images)})
     clock = Clock(warm_up)
     trainer = Trainer(
         accelerator=options.accelerator,

@@ -195,7 +195,7 @@ def _draw_centers(task: CoordinateTask, centers: Centers, hits: Sequence[NDArray
 
 
 def _draw_points(task: CoordinateTask, centers: Centers, points: list[Point]) -> Figure:
-    figure = _new_figure(task, "pixel probabilities of single points, target framed", 4 * len(points), 7.6)
+    figure = _new_figure(task, "pixel probabilities of single points", 4 * len(points), 7.6)
     rows = figure.subplots(2, len(points), squeeze=False)
     for point, around, whole in zip(points, *rows, strict=True):
         center = (centers.train if point.set_name == "train" else centers.test)[point.sample]
@@ -205,9 +205,11 @@ def _draw_points(task: CoordinateTask, centers: Centers, points: list[Point]) ->
         part = window((x, y), task.canvas_size)
         _draw_probabilities(around, probabilities, part, (x, y, 1))
         _draw_probabilities(whole, probabilities, (0, 0, task.canvas_size), part)
-        around.set_title(f"{point.set_name}: {point.text}\ntarget ({x}, {y}): {probabilities[y, x]:.2g}", fontsize=12)
+        target = f"target ({x}, {y}), framed: {probabilities[y, x]:.2g}"
+        around.set_title(f"{point.set_name}: {point.text}\n{target}", fontsize=12)
         best_y, best_x = np.unravel_index(probabilities.argmax(), probabilities.shape)
-        whole.set_title(f"most probable ({best_x}, {best_y}): {probabilities.max():.2g}", fontsize=12)
+        most = f"most probable ({best_x}, {best_y}): {probabilities.max():.2g}"
+        whole.set_title(f"the canvas, the part above framed\n{most}", fontsize=12)
     for axes in rows[:, 0]:
         axes.set_ylabel("y in pixels")
     for axes in rows[1]:
