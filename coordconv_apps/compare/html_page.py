@@ -45,7 +45,7 @@ def write_comparison_page(
         "subtitle": f"{len(results) - len(failed)} of {len(results)} runs finished; {out}",
         "warnings": [f"{result.job.name} failed: {result.error}" for result in failed],
         "sections": shown,
-        "baseline": first["none"].argument("model.baseline") if "none" in first else None,
+        "baseline": _baseline(first["none"]) if "none" in first else None,
         "meanings": [(arm, MEANING[arm]) for arm in arms],
         "facts": _facts(results, over),
         "overview": [] if over is None else overview_cells(results, over),
@@ -117,6 +117,12 @@ def _first_of_each_arm(results: Iterable[Result]) -> dict[str, Result]:
         if result.folders:
             first.setdefault(result.job.arm, result)
     return first
+
+
+def _baseline(result: Result) -> str | None:
+    """Say which network the arm without coordinates trains in place of the others'; None if it is the same."""
+    baseline, network = (result.argument(f"model.{name}") for name in ("baseline", "network"))
+    return None if baseline in (None, network) else f"model.baseline={baseline} instead of model.network={network}"
 
 
 def _facts(results: Sequence[Result], over: str | None) -> list[tuple[str, object]]:

@@ -27,12 +27,14 @@ def lr_factor(
         gamma: Factor of "step", in (0, 1].
 
     Raises:
-        ValueError: An argument is out of its range, or the schedule needs an end of training that is not set.
+        ValueError: An argument is out of its range, or the schedule lacks its milestones or an end of training.
 
     >>> [lr_factor("cosine", 4)(step) for step in (0, 2, 4)]
     [1.0, 0.5, 0.0]
     """
     check_schedule(warmup, milestones, gamma)
+    if schedule == "step" and not milestones:
+        raise ValueError("schedule='step': needs lr_milestones, or the learning rate would stay constant")
     if not math.isfinite(total_steps) and (schedule != "constant" or warmup):
         cause = f"warmup={warmup}" if schedule == "constant" else f"schedule={schedule!r}"
         raise ValueError(f"{cause}: needs an end of training: set trainer.max_epochs or trainer.max_steps")

@@ -140,7 +140,7 @@ class FasterRCNN(DetectionTask):
             raise ValueError(f"{given}: network='paper' has no trained weights; must be null")
         if not isinstance(self.network, SSD) and "trainable_backbone_layers" not in args:
             raise ValueError(
-                f"model.{given}: trained weights need --model.network_args.trainable_backbone_layers: 3 freezes the"
+                f"model.{given}: trained weights need model.network_args.trainable_backbone_layers: 3 freezes the"
                 " others, as torchvision does"
             )
         load_pretrained(self.network, name, weights, backbone)

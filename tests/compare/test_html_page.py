@@ -56,6 +56,15 @@ def test_one_seed(tmp_path: Path) -> None:
     assert "torch 2.14.1" in page.text
 
 
+@pytest.mark.parametrize(("baseline", "network"), [("budget", "coordconv"), ("conv", "conv"), ("null", "coordconv")])
+def test_a_baseline_of_another_network_is_named(tmp_path: Path, baseline: str, network: str) -> None:
+    results = results_of(tmp_path)
+    (results[0].folders[0] / "config.yaml").write_text(f"model: {{baseline: {baseline}, network: {network}}}\n")
+    page = page_of(results, tmp_path)
+    told = "The arm none is another network: model.baseline=budget instead of model.network=coordconv."
+    assert (told in page.text) == ("another network" in page.text) == (baseline == "budget")
+
+
 def test_three_seeds_have_an_interval_and_a_mean_of_curves(tmp_path: Path) -> None:
     page = page_of(results_of(tmp_path, seeds=3), tmp_path)
     said = "test/iou: xy is better than none on average (+0.220 [+0.170, +0.270]; 3 seeds). The 95 % interval does not"
