@@ -143,9 +143,8 @@ class ArgumentsCLI(LightningCLI):
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add ``--seed_everything``."""
-        parser.add_argument(
-            "--seed_everything", type=bool | int, default=0, help="Seed of all random numbers; true for a random one."
-        )
+        # Lightning's true, for a random seed, means 0, and its false leaves the generators as they are.
+        parser.add_argument("--seed_everything", type=int, default=0, help="Seed of all random numbers.")
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the arguments of task, data, command and callbacks, then the trainer's, of which there are most."""
@@ -224,8 +223,7 @@ class ArgumentsCLI(LightningCLI):
         command = self.config.subcommand
         given = self.config[command]
         if not 0 <= given.seed_everything < 2**32:
-            allowed = f"must be an integer from 0 to {2**32 - 1}, or true for a random one"
-            raise UserError(f"--seed_everything={given.seed_everything}: {allowed}")
+            raise UserError(f"--seed_everything={given.seed_everything}: must be an integer from 0 to {2**32 - 1}")
         files = [str(path) for path in given.config or () if path is not None]  # None: a mapping
         self.name_dir = name_folder(given.runs_dir, self.report.app, given.name, files)
         if self.restored is None:

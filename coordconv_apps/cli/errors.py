@@ -108,7 +108,8 @@ def _wrong_value(key: str, text: str, hint: object) -> str:
     expected = re.search(r"Subtypes: \[(.*?)\]\n", text, re.DOTALL) or re.search(r"Expected an? (.*?)\. Got", text)
     if not values or expected is None:
         return f"--{key}: {one_line(text)}"
-    given = "null" if values[0] == "None" else values[0].strip()
+    given = values[0].strip()
+    given = {"None": "null", "True": "true", "False": "false"}.get(given, given)
     words = _plain_types(expected[1]) if hint is None else describe_type(hint)
     in_brackets = ""
     if hint is not None and "[" in words and not given.startswith("["):

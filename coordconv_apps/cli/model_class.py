@@ -199,7 +199,7 @@ def _check_sections(path: str, config: dict[str, Any], *sections: str) -> None:
         if not isinstance(value := config.get(key), dict | str | NoneType):
             raise UserError(f"--config={path}: {key}={value}: must be a mapping of arguments")
     if config.get("seed_everything", 0) is None:
-        raise UserError(f"--config={path}: seed_everything=null: must be an integer, or true for a random one")
+        raise UserError(f"--config={path}: seed_everything=null: must be an integer")
 
 
 def _check_nulls(models: Sequence[dict[str, Any]], task_class: type[Task]) -> None:

@@ -103,8 +103,8 @@ RANGES: dict[str, Allowed] = {
     "max_epochs": UNLIMITED,
     "max_steps": UNLIMITED,
     "accumulate_grad_batches": POSITIVE_INT,
-    "log_every_n_steps": (lambda value: value >= 0, "an integer of at least 0, which logs no steps"),
-    "gradient_clip_val": (lambda value: value >= 0, "at least 0, which does not clip"),
+    "log_every_n_steps": (lambda value: value >= 0, "an integer of at least 0 (0 logs no steps)"),
+    "gradient_clip_val": (lambda value: value >= 0, "at least 0 (0 does not clip)"),
     "limit_train_batches": (lambda value: value != 0, "a number of batches or a fraction of them, above 0"),
     "check_val_every_n_epoch": (
         lambda value: value >= 1,

@@ -91,7 +91,7 @@ _TRAINER: dict[str, Any] = {
     "trainer.gradient_clip_val": int | float | None,
     "trainer.enable_progress_bar": bool | None,
     "trainer.deterministic": bool | Literal["warn"] | None,
-    "seed_everything": bool | int,
+    "seed_everything": int,
     "allow_random_weights": bool,
 }
 

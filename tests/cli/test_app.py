@@ -355,6 +355,7 @@ WRONG: list[tuple[list[str], str]] = [
     (["fit", "--trainer.max_epochs=-7"], "--trainer.max_epochs=-7"),
     (["fit", "--trainer.default_root_dir=x"], "--runs_dir"),
     (["fit", "--seed_everything=-1"], "--seed_everything=-1: must be an integer from 0"),
+    (["fit", "--seed_everything=true"], "--seed_everything=true: expected an integer"),
     (["fit", "--name=a/b"], "--name=a/b: must be the name of a folder"),
     (["fit", "--name=.."], "--name=..: must be the name of a folder"),
     (["fit", "--config=/no/such.yaml"], "/no/such.yaml"),
