@@ -217,7 +217,7 @@ class Task(LightningModule):
 
     def diverged(self, found: str) -> Diverged:
         """Return the error that ends a training in which something is NaN or infinite; ``found`` says what."""
-        others = {name: self.hparams.get(name) or 0.0 for name in self.divergence_args}
+        others = {name: value for name in self.divergence_args if (value := self.hparams.get(name))}
         suspects = {name: value for name, value in others.items() if value > 1 or name.endswith("_lr")}
         return Diverged(found, {self.lr_argument: self.hparams.get(self.lr_argument), **suspects})
 

@@ -7,7 +7,6 @@ import re
 import shlex
 import urllib.error
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
