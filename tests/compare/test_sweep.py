@@ -92,7 +92,7 @@ def test_a_value_that_is_not_allowed_is_told_by_its_runs(
     assert cells(printed)["1"] == ["1.5"]
     assert "\n          the same command runs the failed ones again\n" in printed
     assert [row["status"] for row in comparison.rows()] == ["finished", "failed"]
-    much = ("--over", "model.gain", "much", "--fresh", "--trainer.max_epochs=1")
+    much = ("--over", "model.gain", "1", "much", "--fresh", "--trainer.max_epochs=1")
     assert comparison.run("--arms", "none", *much) == 1
     assert "the same command without --fresh runs the failed ones again" in capsys.readouterr().out
 

@@ -153,7 +153,7 @@ def test_own_glyphs(tmp_path: Path) -> None:
         ({"num_test": 0}, "data.num_test=0: must be"),
         ({"crop": 130}, "data.crop=130: must be in 1 to canvas_size=120"),
         ({"min_size": 30}, "data.min_size=30: must be in 1 to max_size=25"),
-        ({"canvas_size": 20, "crop": 20}, "data.max_size=25: must be at most canvas_size=20"),
+        ({"canvas_size": 20, "crop": 20}, "data.max_size=25: must be in 1 to canvas_size=20"),
         ({"source": "folder"}, "glyphs=null: must be a folder"),
     ],
 )

@@ -189,7 +189,7 @@ def test_optimizers_get_their_settings(
 
 
 def test_a_schedule_without_an_end_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"schedule='cosine' needs .* trainer\.max_epochs"):
+    with pytest.raises(ValueError, match=r"schedule='cosine': needs .* trainer\.max_epochs"):
         own_trainer(tmp_path, max_epochs=-1).fit(make(FasterRCNN), data())
 
 
