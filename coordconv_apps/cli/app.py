@@ -98,7 +98,7 @@ def run(
         found: UserError | None = (
             as_storage_error(error, report.folder)
             or as_memory_shortage(error, report.sizes)
-            or as_divergence(error, report.lr)
+            or as_divergence(error, report.learning_rates)
         )
         if output_failed(error):
             discard_output()

@@ -48,7 +48,7 @@ class RunReport:
         self.lock = RunLock()
         self.created: list[Path] = []  # folders that this command has created: its own, and those above it
         self.sizes = ""  # the largest arguments, for a message about missing memory
-        self.lr: dict[str, object] = {}  # the argument with the learning rate, for a message about divergence
+        self.learning_rates: dict[str, object] = {}  # arguments, for a message about divergence
         self.running = False  # whether training or evaluation has begun
         self._began = time.monotonic()
         self._seconds_before = 0.0
@@ -67,7 +67,7 @@ class RunReport:
     ) -> None:
         """Print the command's settings, and write a first ``summary.json``; the checkpoint has trained ``epochs``."""
         self.folder, self.trainer, self.checkpoints = folder, trainer, checkpoints
-        self.lr = {task.lr_argument: task.hparams.get(task.lr_argument)}
+        self.learning_rates = task.learning_rates()
         self._code_arguments = _code_arguments(task, self.package)
         before = read_summary(folder)  # of the run that is resumed
         self._seconds_before = before.get("seconds") or 0.0

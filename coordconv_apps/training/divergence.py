@@ -86,14 +86,14 @@ def find_divergence(
     return None
 
 
-def as_divergence(error: BaseException, lr: Mapping[str, object]) -> Diverged | None:
+def as_divergence(error: BaseException, learning_rates: Mapping[str, object]) -> Diverged | None:
     """Return the `Diverged` that an overflow in an optimizer is, which only a huge learning rate causes; or None.
 
-    ``lr`` is the argument with the learning rate, and its value.
+    ``learning_rates`` are those among the task's arguments, by name.
 
     >>> str(as_divergence(RuntimeError("value cannot be converted to type float without overflow"), {"lr": 1e38}))
     'model.lr=1e+38: training diverged (an update of the weights overflows); lower it'
     """
     if isinstance(error, RuntimeError) and "without overflow" in str(error):
-        return Diverged("an update of the weights overflows", lr)
+        return Diverged("an update of the weights overflows", learning_rates)
     return None

@@ -215,11 +215,15 @@ class Task(LightningModule):
         if found is not None:
             raise self.diverged(found)
 
+    def learning_rates(self) -> dict[str, Any]:
+        """Return the learning rates among the constructor's arguments, by name."""
+        further = [name for name in self.divergence_args if name.endswith("_lr") and self.hparams.get(name)]
+        return {name: self.hparams.get(name) for name in (self.lr_argument, *further)}
+
     def diverged(self, found: str) -> Diverged:
         """Return the error that ends a training in which something is NaN or infinite; ``found`` says what."""
-        others = {name: value for name in self.divergence_args if (value := self.hparams.get(name))}
-        suspects = {name: value for name, value in others.items() if value > 1 or name.endswith("_lr")}
-        return Diverged(found, {self.lr_argument: self.hparams.get(self.lr_argument), **suspects})
+        large = {name: value for name in self.divergence_args if (value := self.hparams.get(name) or 0.0) > 1}
+        return Diverged(found, self.learning_rates() | large)
 
     def _moment(self) -> Moment:
         optimizers = [] if self._trainer is None else self._trainer.optimizers

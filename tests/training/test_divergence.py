@@ -3,26 +3,48 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
 from torch import nn
 
+from coordconv_apps.cli.app import run
 from coordconv_apps.runs.summary import read_summary
 from coordconv_apps.training.divergence import CHECK_EVERY, Loss, Moment, find_divergence
 from coordconv_apps.training.task import Task
-from tests.cli.test_resume import fit
+from tests.cli.test_resume import Main, fit
 from tests.helpers.runs import load
+from tests.toy.__main__ import main
+from tests.toy.data import ToyData
 from tests.toy.tasks import ToyTask
 
 NAN, INF = torch.tensor(torch.nan), torch.tensor(torch.inf)
 
 
-def failing_fit(runs: Path, *args: str, capsys: pytest.CaptureFixture[str]) -> str:
+class TwoRatesTask(ToyTask):
+    """Has a second learning rate.
+
+    Args:
+        lr: Learning rate.
+        second_lr: Another one.
+    """
+
+    divergence_args: ClassVar[tuple[str, ...]] = ("second_lr",)
+
+    def __init__(self, lr: float = 0.01, second_lr: float = 0.1) -> None:
+        super().__init__(lr=lr)
+
+
+def two_rates_main(args: list[str]) -> None:
+    run("toy", TwoRatesTask, ToyData, args)
+
+
+def failing_fit(runs: Path, *args: str, capsys: pytest.CaptureFixture[str], main: Main = main) -> str:
     """Return the line with which a training ends that has diverged."""
     capsys.readouterr()
     with pytest.raises(SystemExit) as stopped:
-        fit(runs, *args)
+        fit(runs, *args, main=main)
     assert stopped.value.code == 1
     summary = read_summary(runs / "toy" / "default" / "version_0")
     assert summary["status"] == "failed"
@@ -89,3 +111,5 @@ def test_what_divergence_is(values: list[float], weight: float, scaled: bool, ex
 def test_an_overflow_in_the_optimizer_is_divergence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     error = failing_fit(tmp_path, "--model.lr=1e38", capsys=capsys)
     assert error == "model.lr=1e+38: training diverged (an update of the weights overflows); lower it"
+    error = failing_fit(tmp_path / "two", "--model.lr=1e38", main=two_rates_main, capsys=capsys)
+    assert error.startswith("model.lr=1e+38, model.second_lr=0.1: training diverged (an update of the weights")
