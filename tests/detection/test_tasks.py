@@ -327,3 +327,9 @@ def test_more_objects_than_detections_are_warned_of_and_found_if_asked_for(tmp_p
     assert len(task.eval().find(torch.rand(1, 1, 120, 120)).detections[0]["boxes"]) > 100
     other = make(FasterRCNN, network="fasterrcnn_mobilenet_v3_large_320_fpn", max_detections=7)
     assert other.network.roi_heads.detections_per_img == 7
+    del other.network.roi_heads.detections_per_img  # a network of your own may lack it
+    run = own_trainer(tmp_path)
+    run.datamodule = data(**crowded)  # type: ignore[attr-defined]  # as Lightning sets it
+    other.trainer = run
+    with pytest.warns(UserWarning, match=r"^model\.max_detections: 100 detections .* has 150 objects"):
+        other.setup("validate")
