@@ -48,6 +48,8 @@ def test_the_page_of_a_test_shows_the_training_too(tmp_path: Path) -> None:
     assert "epochs of the training 3" in page.text
     assert len(page.attributes("svg")) == 3
     assert [image["alt"] for image in page.attributes("img")] == ["found of a"]
+    write_test(folder.parent, status="interrupted")
+    assert "The test was interrupted: " in check_page(write_run_page(folder)).text
 
 
 def test_texts_are_escaped(tmp_path: Path) -> None:
