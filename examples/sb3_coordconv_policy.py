@@ -37,9 +37,9 @@ def main(args: Sequence[str] | None = None) -> dict[str, float]:
     parser.add_argument("--episodes", type=int, default=20, help="episodes of an evaluation")
     parser.add_argument("--out", default="runs/sb3", help="folder for the saved agents")
     options = parser.parse_args(args)
-    for name in ("timesteps", "num_envs", "n_steps", "batch_size", "episodes"):
-        if getattr(options, name) < 1:
-            parser.error(f"--{name}={getattr(options, name)}: must be at least 1")
+    for name, least in {"timesteps": 1, "num_envs": 1, "n_steps": 1, "batch_size": 2, "episodes": 1}.items():
+        if getattr(options, name) < least:
+            parser.error(f"--{name}={getattr(options, name)}: must be at least {least}")
 
     scores = {}
     for coords, policy in POLICIES.items():

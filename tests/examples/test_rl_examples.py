@@ -69,19 +69,20 @@ def test_optuna_continues_its_study_and_prints_a_command(tmp_path: Path, capsys:
 
 
 @pytest.mark.parametrize(
-    ("example", "flag"),
+    ("example", "flag", "least"),
     [
-        (tune_with_optuna, "--trials=0"),
-        (sb3_coordconv_policy, "--n_steps=-1"),
-        (sb3_contrib_algorithms, "--episodes=0"),
+        (tune_with_optuna, "--trials=0", 1),
+        (sb3_coordconv_policy, "--n_steps=-1", 1),
+        (sb3_coordconv_policy, "--batch_size=1", 2),
+        (sb3_contrib_algorithms, "--episodes=0", 1),
     ],
 )
 def test_numbers_that_make_no_sense_are_refused(
-    example: ModuleType, flag: str, capsys: pytest.CaptureFixture[str]
+    example: ModuleType, flag: str, least: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit, match="2"):
         example.main([flag])
-    assert capsys.readouterr().err.endswith(f"error: {flag}: must be at least 1\n")
+    assert capsys.readouterr().err.endswith(f"error: {flag}: must be at least {least}\n")
 
 
 def test_the_game_that_the_example_of_a_policy_names_exists() -> None:
