@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
-import logging
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,13 +17,11 @@ import torch
 from torch import nn
 from torchvision import models as tv_models
 
-from classification.pretrained import fit_head, load_weights, read_weights
+from classification.pretrained import fit_head, load_weights, read_weights, warn_of_new_head
 from coordconv_apps import CoordConv2d, to_coordconv
 from coordconv_apps.nn.convert import choose_layers
 from coordconv_apps.nn.coords import Coords
 from coordconv_apps.utils.argument_checks import check_at_least, optional_path
-
-logger = logging.getLogger(__name__)
 
 STEM_CHANNELS = 8
 """Output channels of the paper's extra 1x1 CoordConv layer ahead of a ResNet-50 (Liu et al., 2018, section 5)."""
@@ -200,7 +197,7 @@ def _torchvision(network: str, num_classes: int, weights: str | None, args: dict
         if trained.weight.shape[0] != num_classes:
             new = _torchvision(network, num_classes, None, args)
             built.set_submodule(head, new.get_submodule(head))
-            logger.info("%s is new: %d classes, the weights have %d", head, num_classes, trained.weight.shape[0])
+            warn_of_new_head(head, num_classes, trained.weight.shape[0])
     if getattr(built, "aux_logits", False):
         built.aux_logits = False  # type: ignore[assignment]  # torchvision's attribute, a bool
         for name in _AUXILIARY:

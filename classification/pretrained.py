@@ -33,13 +33,18 @@ def read_weights(path: Path, network: nn.Module) -> State:
 
 
 def fit_head(state: State, network: nn.Module, head: str) -> None:
-    """Remove the last layer ``head`` from a state if the network has another number of classes, and log that."""
+    """Remove the last layer ``head`` from a state if the network has another number of classes, and say so."""
     wanted, found = network.get_parameter(f"{head}.weight"), state.get(f"{head}.weight")
     if found is None or found.shape[0] == wanted.shape[0] or found.shape[1:] != wanted.shape[1:]:
         return
     for name in [name for name in state if name.startswith(f"{head}.")]:
         del state[name]
-    logger.info("%s is new: %d classes, the weights have %d", head, wanted.shape[0], found.shape[0])
+    warn_of_new_head(head, wanted.shape[0], found.shape[0])
+
+
+def warn_of_new_head(head: str, num_classes: int, of_weights: int) -> None:
+    """Say that the last layer ``head`` starts from random values, since trained weights are of other classes."""
+    logger.warning("weights: the last layer %s is new: %d classes, the weights have %d", head, num_classes, of_weights)
 
 
 def load_weights(network: nn.Module, state: State, path: object, head: str) -> None:

@@ -140,4 +140,4 @@ def _load(network: nn.Module, state: State, name: str, where: str) -> None:
     used = {k: value for k, value in state.items() if (k in own or k.endswith(".coord_weight")) and k not in new}
     load_fitting_state(network, used, name, where, new)
     if new:
-        logger.info("%s: new, since the number of classes differs: %s", where, abbreviate_names(new, 3))
+        logger.warning("%s: new, since the number of classes differs: %s", where, abbreviate_names(new, 3))
