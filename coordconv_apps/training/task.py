@@ -72,9 +72,8 @@ class Task(LightningModule):
             then, with the task's own argument, such as ``{"gradient_clip_val": "model.max_grad_norm"}``.
         find_unused_parameters: Whether DDP looks for parameters that a backward pass does not use; None: only if the
             task steps its optimizers itself, since each of them then uses a part of the parameters.
-        lr_argument: Name of the constructor argument with the learning rate, which is named when a training diverges.
-        divergence_args: Names of constructor arguments that, besides `lr_argument`, make a training diverge if they are
-            too large. Further learning rates (``..._lr``), and others above 1, are named when it does.
+        divergence_args: Names of constructor arguments that, besides the learning rate ``lr``, make a training diverge
+            if they are too large. Further learning rates (``..._lr``), and others above 1, are named when it does.
         precisions: Allowed values of ``trainer.precision``; None allows all of Lightning's.
         run_facts: Facts to report beside the metrics in ``summary.json`` and at the end of a command, by name.
 
@@ -84,7 +83,6 @@ class Task(LightningModule):
     monitor: ClassVar[str] = "val/loss"
     monitor_mode: ClassVar[Literal["min", "max"]] = "min"
     headline: str | None = None
-    lr_argument: str = "lr"
     epoch_line: ClassVar[tuple[str, ...] | None] = None
     changeable_args: ClassVar[frozenset[str]] = frozenset({"lr", "weight_decay"})
     initial_weight_args: ClassVar[frozenset[str]] = frozenset()
@@ -144,6 +142,16 @@ class Task(LightningModule):
                 checkpoint_path, map_location, hparams_file, strict, weights_only, **arguments
             )
         return task
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether ``coords=none`` trains a network of its own: the argument ``baseline`` in place of ``network``."""
+        return self.coords == "none" and self.hparams.get("baseline") is not None
+
+    def arm_argument(self, name: str) -> str:
+        """Return the name of the argument that this arm uses: for a baseline ``baseline_<name>``, if that is set."""
+        own = f"baseline_{name}"
+        return own if self.is_baseline and self.hparams.get(own) is not None else name
 
     def parameter_count(self) -> int:
         """Return the number of trainable parameters."""
@@ -218,7 +226,7 @@ class Task(LightningModule):
     def learning_rates(self) -> dict[str, Any]:
         """Return the learning rates among the constructor's arguments, by name."""
         further = [name for name in self.divergence_args if name.endswith("_lr") and self.hparams.get(name)]
-        return {name: self.hparams.get(name) for name in (self.lr_argument, *further)}
+        return {name: self.hparams.get(name) for name in (self.arm_argument("lr"), *further)}
 
     def diverged(self, found: str) -> Diverged:
         """Return the error that ends a training in which something is NaN or infinite; ``found`` says what."""

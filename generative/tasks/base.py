@@ -119,26 +119,18 @@ class GenerativeTask(EvaluatedTask[ImageBatch, Metrics], ABC):
         check_schedule(hparams["warmup"], hparams["lr_milestones"] or [], hparams["lr_gamma"])
         self.image_size: int = hparams["image_size"]
         self.latent_size: int = hparams["latent_size"]
-        self.is_baseline = coords == "none" and hparams["baseline"] is not None
-        self.lr: float = self._of_arm("lr")
-        if self.is_baseline and hparams["baseline_lr"] is not None:
-            self.lr_argument = "baseline_lr"
+        self.lr: float = hparams[self.arm_argument("lr")]
         self.generator = build_generator(
             hparams["baseline" if self.is_baseline else "network"],
             coords,
             latent_size=self.latent_size,
             image_size=self.image_size,
-            width=self._of_arm("width"),
+            width=hparams[self.arm_argument("width")],
             gain=hparams["gain"],
         )
         self.averaged: AveragedModel | None = None
         self.walks: WalkMeasurements | None = None
         self._evaluation_latents = torch.empty(0, self.latent_size)
-
-    def _of_arm(self, name: str) -> Any:  # noqa: ANN401  # of any argument
-        """Return an argument; for the baseline, its ``baseline_`` counterpart if that is set."""
-        value = self.hparams[f"baseline_{name}"]
-        return value if self.is_baseline and value is not None else self.hparams[name]
 
     def setup(self, stage: str) -> None:
         """Check that the data fit the networks and are enough to evaluate, and choose the metrics for the data."""

@@ -98,20 +98,13 @@ class CoordinateTask(EvaluatedTask["NotSoClevrBatch", nn.ModuleList], ABC):
         check_schedule(hparams["warmup"], hparams["lr_milestones"] or [], hparams["lr_gamma"])
         self.canvas_size: int = hparams["canvas_size"]
         self.square_size: int = hparams["square_size"]
-        self.is_baseline = coords == "none" and hparams["baseline"] is not None
-        self.lr, self.weight_decay = self._of_arm("lr"), self._of_arm("weight_decay")
-        if self.is_baseline and hparams["baseline_lr"] is not None:
-            self.lr_argument = "baseline_lr"
+        self.lr: float = hparams[self.arm_argument("lr")]
+        self.weight_decay: float = hparams[self.arm_argument("weight_decay")]
         self.val_metrics = nn.ModuleList(self.metric() for _ in SET_PREFIXES)
         self.test_metrics = nn.ModuleList(self.metric() for _ in SET_PREFIXES)
         self.time_to_perfect: dict[str, float] = {}
         self._seconds_before = 0.0  # training time before a resume
         self._started = time.perf_counter()
-
-    def _of_arm(self, name: str) -> float:
-        """Return an argument, or its ``baseline_`` counterpart where the baseline is trained and that is set."""
-        value: float | None = self.hparams[f"baseline_{name}"] if self.is_baseline else None
-        return self.hparams[name] if value is None else value
 
     def setup(self, stage: str) -> None:
         """Start the clock, and raise `ValueError` if data and network do not agree."""

@@ -84,7 +84,7 @@ class CoordinateRegression(CoordinateTask):
     ) -> None:
         super().__init__(coords)
         self.network = build_regressor(
-            baseline if self.is_baseline and baseline is not None else network,
+            self.hparams["baseline" if self.is_baseline else "network"],
             coords,
             canvas_size=canvas_size,
             width=width,
