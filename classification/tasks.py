@@ -25,7 +25,7 @@ from coordconv_apps.data.image_inputs import ImageInputs, pil_images
 from coordconv_apps.nn.coords import Coords
 from coordconv_apps.training.evaluation import EvaluatedTask, Stage
 from coordconv_apps.training.optimizers import can_fuse, schedule_by_step
-from coordconv_apps.training.schedules import check_schedule, lr_factor
+from coordconv_apps.training.schedules import lr_factor
 from coordconv_apps.training.task import ExportInterface, Task
 from coordconv_apps.training.trainer_access import attached_datamodule
 from coordconv_apps.training.weight_averaging import Averaging
@@ -38,6 +38,7 @@ from coordconv_apps.utils.argument_checks import (
     check_at_least,
     check_ranges,
     check_saved,
+    one_of,
 )
 
 CLASS_NAMES_KEY, EVAL_RESIZE_KEY = "class_names", "eval_resize"
@@ -46,7 +47,8 @@ _ALLOWED: dict[str, Allowed] = {
     **ALLOWED,
     "num_classes": at_least(2),
     "label_smoothing": BELOW_ONE,
-    "schedule": (lambda value: value in ("cosine", "constant"), "cosine or constant"),
+    "schedule": one_of(Literal["cosine", "constant"]),
+    "warmup": BELOW_ONE,
     "average": BELOW_ONE,
 }
 
@@ -146,7 +148,6 @@ class Classifier(EvaluatedTask[LabelledBatch, ClassificationMetrics]):
         check_ranges(self.hparams, _ALLOWED)
         if num_classes is None:
             raise ValueError("model.num_classes=null: must be the number of classes of the data")
-        check_schedule(warmup, [], 0.1)
         self.num_classes, self.label_smoothing = num_classes, label_smoothing
         self.optimizer, self.lr, self.scale_lr, self.weight_decay = optimizer, lr, scale_lr, weight_decay
         self.momentum, self.nesterov, self.betas = momentum, nesterov, betas

@@ -6,7 +6,17 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
+from coordconv_apps.utils.argument_checks import BELOW_ONE, POSITIVE_FRACTION, Allowed, one_of
+
 Schedule = Literal["constant", "cosine", "step"]
+
+SCHEDULE_RANGES: Mapping[str, Allowed] = {
+    "schedule": one_of(Schedule),
+    "warmup": BELOW_ONE,
+    "lr_milestones": (lambda values: all(0 < value < 1 for value in values), "fractions of the training in (0, 1)"),
+    "lr_gamma": POSITIVE_FRACTION,
+}
+"""Allowed values of the arguments that `task_lr_factor` reads."""
 
 
 def lr_factor(
@@ -27,12 +37,11 @@ def lr_factor(
         gamma: Factor of "step", in (0, 1].
 
     Raises:
-        ValueError: An argument is out of its range, or the schedule lacks its milestones or an end of training.
+        ValueError: The schedule lacks its milestones or an end of training.
 
     >>> [lr_factor("cosine", 4)(step) for step in (0, 2, 4)]
     [1.0, 0.5, 0.0]
     """
-    check_schedule(warmup, milestones, gamma)
     if schedule == "step" and not milestones:
         raise ValueError("schedule='step': needs lr_milestones, or the learning rate would stay constant")
     if not math.isfinite(total_steps) and (schedule != "constant" or warmup):
@@ -63,13 +72,3 @@ def task_lr_factor(arguments: Mapping[str, Any], total_steps: float) -> Callable
         milestones=arguments["lr_milestones"] or [],
         gamma=arguments["lr_gamma"],
     )
-
-
-def check_schedule(warmup: float, milestones: Sequence[float], gamma: float) -> None:
-    """Raise `ValueError` for arguments of `lr_factor` that are out of their range."""
-    if not 0 <= warmup < 1:
-        raise ValueError(f"warmup={warmup}: must be in [0, 1)")
-    if any(not 0 < milestone < 1 for milestone in milestones):
-        raise ValueError(f"lr_milestones={list(milestones)}: each must be in (0, 1), a fraction of the training")
-    if not 0 < gamma <= 1:
-        raise ValueError(f"lr_gamma={gamma}: must be in (0, 1]")

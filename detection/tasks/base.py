@@ -16,7 +16,7 @@ from coordconv_apps.data.image_inputs import ImageInputs, pil_images
 from coordconv_apps.nn.coords import Coords
 from coordconv_apps.training.evaluation import EvaluatedTask, Stage
 from coordconv_apps.training.optimizers import can_fuse, schedule_by_step
-from coordconv_apps.training.schedules import Schedule, check_schedule, task_lr_factor
+from coordconv_apps.training.schedules import SCHEDULE_RANGES, task_lr_factor
 from coordconv_apps.training.task import ExportInterface
 from coordconv_apps.utils.argument_checks import (
     BELOW_ONE,
@@ -45,7 +45,7 @@ _ALLOWED: dict[str, Allowed] = {
     "beta2": BELOW_ONE,
     "weight_decay": NON_NEGATIVE,
     "optimizer": one_of(Optimizer),
-    "schedule": one_of(Schedule),
+    **SCHEDULE_RANGES,
 }
 
 
@@ -79,7 +79,6 @@ class DetectionTask(EvaluatedTask[DetectionBatch, EvaluationMetrics], ABC):
         self.save_hyperparameters(ignore=list(self.initial_weight_args))
         args = self.hparams
         check_ranges(args, {**_ALLOWED, **self.ranges})
-        check_schedule(args["warmup"], args["lr_milestones"] or [], args["lr_gamma"])
         # Height and width of the training canvases; exported networks are made for this size.
         self.register_buffer("canvas_size", torch.tensor([64, 64]))
         # Of the training data, from label 1: so a checkpoint predicts without them.

@@ -19,7 +19,7 @@ from coordconv_apps.data.splits import Split
 from coordconv_apps.nn.coords import Coords
 from coordconv_apps.training.evaluation import EvaluatedTask, Stage
 from coordconv_apps.training.optimizers import can_fuse, schedule_by_step
-from coordconv_apps.training.schedules import Schedule, check_schedule, task_lr_factor
+from coordconv_apps.training.schedules import SCHEDULE_RANGES, task_lr_factor
 from coordconv_apps.training.task import ExportInterface
 from coordconv_apps.training.trainer_access import attached_datamodule, only_checks_code
 from coordconv_apps.utils.argument_checks import (
@@ -51,7 +51,7 @@ _SHARED_RANGES: Mapping[str, Allowed] = {
     **dict.fromkeys(("gain", "lr", "baseline_lr"), POSITIVE),
     **dict.fromkeys(("beta1", "beta2", "average"), BELOW_ONE),
     **dict.fromkeys(("network", "baseline"), one_of(Network)),
-    "schedule": one_of(Schedule),
+    **SCHEDULE_RANGES,
 }
 _LATENT_BLOCK = 256  # latents drawn from one seed
 
@@ -116,7 +116,6 @@ class GenerativeTask(EvaluatedTask[ImageBatch, Metrics], ABC):
         hparams = self.hparams
         # Arguments of the other arm are checked, too, so that a comparison fails at once.
         check_ranges(hparams, {**_SHARED_RANGES, **self.ranges})
-        check_schedule(hparams["warmup"], hparams["lr_milestones"] or [], hparams["lr_gamma"])
         self.image_size: int = hparams["image_size"]
         self.latent_size: int = hparams["latent_size"]
         self.lr: float = hparams[self.arm_argument("lr")]

@@ -310,7 +310,7 @@ def test_nothing_is_counted_where_unreadable_pictures_are_errors(folder: Path, t
         ({"label_smoothing": 1.0}, "model.label_smoothing=1.0: must be in [0, 1)"),
         ({"label_smoothing": -0.1}, "model.label_smoothing=-0.1: must be in [0, 1)"),
         ({"average": 1.0}, "model.average=1.0: must be in [0, 1)"),
-        ({"warmup": 1.0}, "warmup=1.0: must be in [0, 1)"),
+        ({"warmup": 1.0}, "model.warmup=1.0: must be in [0, 1)"),
     ],
 )
 def test_impossible_values_are_refused_in_one_line(arguments: dict[str, Any], message: str) -> None:

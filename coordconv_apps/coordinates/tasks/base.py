@@ -15,7 +15,7 @@ from torch.optim.swa_utils import update_bn
 from coordconv_apps.coordinates.data import NotSoClevrData
 from coordconv_apps.training.evaluation import EvaluatedTask
 from coordconv_apps.training.optimizers import can_fuse, parameter_groups, schedule_by_step
-from coordconv_apps.training.schedules import Schedule, check_schedule, task_lr_factor
+from coordconv_apps.training.schedules import SCHEDULE_RANGES, task_lr_factor
 from coordconv_apps.training.task import ExportInterface
 from coordconv_apps.training.trainer_access import attached_datamodule
 from coordconv_apps.utils.argument_checks import (
@@ -25,7 +25,6 @@ from coordconv_apps.utils.argument_checks import (
     POSITIVE_INT,
     at_least,
     check_ranges,
-    one_of,
 )
 
 if TYPE_CHECKING:
@@ -55,7 +54,7 @@ _ALLOWED: dict[str, Allowed] = {
     "weight_decay": NON_NEGATIVE,
     "baseline_weight_decay": NON_NEGATIVE,
     "coord_gain": NON_NEGATIVE,
-    "schedule": one_of(Schedule),
+    **SCHEDULE_RANGES,
 }
 
 
@@ -95,7 +94,6 @@ class CoordinateTask(EvaluatedTask["NotSoClevrBatch", nn.ModuleList], ABC):
         hparams = self.hparams
         # Arguments of the other arm are checked, too: a comparison fails at once or not at all.
         check_ranges(hparams, {**_ALLOWED, **self.ranges})
-        check_schedule(hparams["warmup"], hparams["lr_milestones"] or [], hparams["lr_gamma"])
         self.canvas_size: int = hparams["canvas_size"]
         self.square_size: int = hparams["square_size"]
         self.lr: float = hparams[self.arm_argument("lr")]

@@ -188,9 +188,9 @@ OUT_OF_RANGE: list[tuple[dict[str, Any], str]] = [
         for name in ("beta1", "beta2", "average")
         for value in (1.0, -0.5)
     ),
-    ({"warmup": 1.0}, "warmup=1.0: must be in [0, 1)"),
-    ({"lr_milestones": [2.0]}, "lr_milestones=[2.0]"),
-    ({"lr_gamma": 0.0}, "lr_gamma=0.0: must be in (0, 1]"),
+    ({"warmup": 1.0}, "model.warmup=1.0: must be in [0, 1)"),
+    ({"lr_milestones": [0.5, 2.0]}, "model.lr_milestones=[0.5, 2.0]: must be fractions of the training in (0, 1)"),
+    ({"lr_gamma": 0.0}, "model.lr_gamma=0.0: must be above 0 and at most 1"),
 ]
 GAN_OUT_OF_RANGE: list[tuple[dict[str, Any], str]] = [
     *(
