@@ -18,7 +18,7 @@ from coordconv_apps.utils.argument_checks import check_at_least
 from generative.two_shape_decoder import decode
 
 STEPS = 17  # images along a walk
-WALKS = 64  # smallest number of walks that are measured
+WALKS = 64  # smallest number of walks that a task measures
 MAX_STEP = 0.75  # a centre that moves by more than this times the radius from one image to the next has jumped
 _BATCH = 64
 
@@ -119,36 +119,6 @@ def _fill_gaps(centers: Tensor, valid: Tensor) -> Tensor:
     last = torch.where(last < 0, valid.int().argmax(1, keepdim=True), last)
     filled = centers.take_along_dim(last[..., None, None], 1)
     return torch.where(valid.any(1)[:, None, None, None], filled, torch.zeros(()))
-
-
-def measure_axis_walks(
-    sample: Callable[[Tensor], Tensor],
-    draw_latents: Callable[[int, int], Tensor],
-    radius: int,
-    *,
-    walks: int = WALKS,
-    steps: int = STEPS,
-    seed: int = 0,
-    reach: float = 1.0,
-) -> WalkMeasurements:
-    """Follow the two objects along walks that each change one latent, as `measure_walks` does.
-
-    Every latent has the same number of walks, each through its own point. Walks are sorted by latent.
-
-    Args:
-        sample: Function from latents ``(B, z)`` to images ``(B, 3, H, W)`` in [-1, 1].
-        draw_latents: Function from a number and a seed to latents ``(number, z)``.
-        radius: Radius of the objects, in pixels.
-        walks: Smallest number of walks; it is rounded up to a multiple of the number of latents.
-        steps: Number of images along a walk.
-        seed: Seed of the points.
-        reach: A walk goes from ``-reach`` to ``reach``.
-    """
-    check_at_least(1, walks=walks)
-    size = draw_latents(1, seed).shape[1]
-    each = -(-walks // size)
-    axes = torch.arange(size).repeat_interleave(each)
-    return measure_walks(sample, draw_latents(size * each, seed), axes, radius, steps=steps, reach=reach)
 
 
 def walk_metrics(walks: WalkMeasurements, reach: float) -> dict[str, float]:

@@ -34,7 +34,7 @@ from coordconv_apps.utils.argument_checks import (
 from coordconv_apps.utils.seeds import mix_seeds
 from generative.data import GenerativeData
 from generative.datasets import ImageBatch
-from generative.latent_walks import WalkMeasurements, measure_axis_walks, walk_metrics
+from generative.latent_walks import WALKS, WalkMeasurements, measure_walks, walk_metrics
 from generative.metrics.errors import TooFewImages
 from generative.metrics.patch_distance import MIN_IMAGES as MIN_FOLDER_IMAGES
 from generative.metrics.patch_distance import PatchDistance
@@ -44,6 +44,7 @@ from generative.tasks.moving_average import moving_average
 
 EVALUATION_SEED = 1  # seed of the latents of every evaluation
 PREDICTION_SEED = 2  # seed of the latents of ``predict``
+WALK_SEED = 0  # seed of the latents that walks go through
 
 _SHARED_RANGES: Mapping[str, Allowed] = {
     "image_size": (lambda value: value >= 8 and value & (value - 1) == 0, "a power of two of at least 8"),
@@ -200,8 +201,13 @@ class GenerativeTask(EvaluatedTask[ImageBatch, Metrics], ABC):
         return torch.tanh(generator(latents).float()).contiguous()
 
     def measure_walks(self, radius: int) -> WalkMeasurements:
-        """Follow two objects with a radius in pixels along walks that each change one latent; always the same walks."""
-        return measure_axis_walks(self.sample, self.draw_latents, radius, reach=self.walk_reach)
+        """Follow two objects with a radius in pixels along walks that each change one latent; always the same walks.
+
+        Every latent has the same number of walks, each through its own point.
+        """
+        axes = torch.arange(self.latent_size).repeat_interleave(-(-WALKS // self.latent_size))
+        latents = self.draw_latents(len(axes), WALK_SEED)
+        return measure_walks(self.sample, latents, axes, radius, reach=self.walk_reach)
 
     def _image_network(self, name: str) -> nn.Module:
         """Return a network that makes images, averaged if there is an average, in evaluation mode."""

@@ -15,6 +15,7 @@ from torchmetrics import Metric
 
 from generative.data import GenerativeData
 from generative.datasets import ImageBatch
+from generative.latent_walks import measure_walks
 from generative.tasks import GAN, VAE, GenerativeTask
 from tests.helpers.metrics import together
 from tests.helpers.trainers import own_trainer
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from coordconv_apps.nn.coords import Coords
+    from generative.latent_walks import WalkMeasurements
 
 METHODS = pytest.mark.parametrize("method", [GAN, VAE])
 
@@ -118,6 +120,14 @@ def apart(latents: Tensor) -> Tensor:
 
 def draw_uniform(number: int, seed: int, size: int = 5) -> Tensor:
     return 2 * torch.rand(number, size, generator=torch.Generator().manual_seed(seed)) - 1
+
+
+def walks_of(
+    sample: Callable[[Tensor], Tensor], *, latents: int = 5, each: int = 2, steps: int = 5, reach: float = 1.0
+) -> WalkMeasurements:
+    """The figures of walks along all latents, as many along each."""
+    axes = torch.arange(latents).repeat_interleave(each)
+    return measure_walks(sample, draw_uniform(len(axes), 0, latents), axes, RADIUS, steps=steps, reach=reach)
 
 
 def everywhere(latents: Tensor) -> Tensor:

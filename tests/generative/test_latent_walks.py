@@ -10,19 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from generative.latent_walks import (
-    MAX_STEP,
-    STEPS,
-    WALKS,
-    in_batches,
-    measure_axis_walks,
-    measure_walks,
-    walk_latents,
-    walk_metrics,
-)
+from generative.latent_walks import MAX_STEP, STEPS, in_batches, measure_walks, walk_latents, walk_metrics
 from generative.pixel_range import to_float
 from generative.two_shapes import Scenes, render
-from tests.generative.helpers import RADIUS, SIZE, apart, draw_uniform
+from tests.generative.helpers import RADIUS, SIZE, apart, draw_uniform, walks_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -45,12 +36,9 @@ def fading(latents: Tensor) -> Tensor:
     return (1 - share) * up + share * down
 
 
-def metrics_of(
-    sample: Callable[[Tensor], Tensor], *, walks: int = WALKS, steps: int = STEPS, seed: int = 0, reach: float = 1.0
-) -> dict[str, float]:
+def metrics_of(sample: Callable[[Tensor], Tensor], *, each: int = 13, reach: float = 1.0) -> dict[str, float]:
     """The summary of walks along all latents."""
-    measured = measure_axis_walks(sample, draw_uniform, RADIUS, walks=walks, steps=steps, seed=seed, reach=reach)
-    return walk_metrics(measured, reach)
+    return walk_metrics(walks_of(sample, each=each, steps=STEPS, reach=reach), reach)
 
 
 def film(places: Sequence[tuple[int, int] | None], squares: Sequence[int] | None = None) -> Tensor:
@@ -177,7 +165,7 @@ def test_summary_by_hand() -> None:
 
 @pytest.mark.parametrize(("image", "same", "valid"), [(film([(8, 8)]), 1.0, 1.0), (film([None]), 0.0, 0.0)])
 def test_summary_where_nothing_moves(image: Tensor, same: float, valid: float) -> None:
-    found = metrics_of(lambda latents: image.expand(len(latents), -1, -1, -1), walks=4)
+    found = metrics_of(lambda latents: image.expand(len(latents), -1, -1, -1), each=1)
     assert found == {
         "walk_distance": 0.0,
         "walk_translation": 0.0,
@@ -189,7 +177,7 @@ def test_summary_where_nothing_moves(image: Tensor, same: float, valid: float) -
 
 
 def test_images_that_are_not_finite_are_not_valid() -> None:
-    found = metrics_of(lambda z: torch.full((len(z), 3, SIZE, SIZE), float("nan")), walks=5)
+    found = metrics_of(lambda z: torch.full((len(z), 3, SIZE, SIZE), float("nan")), each=1)
     assert found["walk_valid"] == 0
     assert all(np.isfinite(value) for value in found.values())
 
@@ -215,22 +203,3 @@ def test_leaps_and_fades_are_no_translation() -> None:
     assert leaps["walk_jump"] > 0.9
     assert fades["walk_translation"] < 0.25 * even["walk_translation"]
     assert fades["walk_valid"] < 0.9
-
-
-def test_walks_along_axes_use_every_latent_equally_often() -> None:
-    figures = measure_axis_walks(apart, draw_uniform, RADIUS, walks=11, steps=3)
-    assert figures.axes.tolist() == [axis for axis in range(5) for _ in range(3)]
-    # Each walk goes through a point of its own: where red is at all is told by latents 0 and 1.
-    middle = figures.centers[figures.axes == 4][:, 1, 0]
-    expected = torch.stack([6 + draw_uniform(15, 0)[12:, 1], 15.5 + 8 * draw_uniform(15, 0)[12:, 0]], 1)
-    torch.testing.assert_close(middle, expected, atol=0.1, rtol=0)
-
-
-def test_the_seed_fixes_the_points() -> None:
-    found = [metrics_of(fading, walks=5, steps=5, seed=seed) for seed in (3, 3, 4)]
-    assert found[0] == found[1] != found[2]
-
-
-def test_walks_are_needed() -> None:
-    with pytest.raises(ValueError, match=r"^walks=0: must be an integer of at least 1$"):
-        metrics_of(apart, walks=0)

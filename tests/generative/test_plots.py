@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from generative.latent_walks import measure_axis_walks
 from generative.pixel_range import to_float
 from generative.plots import MAX_AVERAGED, image_statistics, plot_walks
 from generative.two_shapes import draw_scenes, render
-from tests.generative.helpers import RADIUS, SIZE, apart, draw_uniform
+from tests.generative.helpers import RADIUS, SIZE, apart, walks_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,8 +40,7 @@ def test_average_is_that_of_the_first_images() -> None:
 
 def draw(sample: Callable[[Tensor], Tensor], latents: int = 5) -> tuple[list[float], list[str], int]:
     """Heights of the bars behind, names of the latents below them, and the number of paths in the panels."""
-    walks = measure_axis_walks(sample, lambda n, seed: draw_uniform(n, seed, latents), RADIUS, walks=10, steps=5)
-    figure = plot_walks(walks, SIZE, RADIUS, "a title")
+    figure = plot_walks(walks_of(sample, latents=latents), SIZE, RADIUS, "a title")
     figure.canvas.draw()
     left, right = figure.subfigs
     bars, shares = left.axes

@@ -147,7 +147,9 @@ def test_the_walks_of_a_test_are_made_once(tmp_path: Path, monkeypatch: pytest.M
     one, drawing = MadeUpGAN(), Drawing()
     there = data(image_size=SIZE, radius=RADIUS, num_test=41)
     trainer(tmp_path, callbacks=[drawing]).test(one, there, verbose=False)
-    walked = STEPS * 6 * -(-WALKS // 6)  # every latent is walked along equally often
+    each = -(-WALKS // 6)
+    assert drawn[0].axes.tolist() == [axis for axis in range(6) for _ in range(each)]
+    walked = STEPS * 6 * each
     assert sum(one.batches) - drawing.made == 21 + walked, "images of the test itself"
     assert drawing.made < walked
     GenerativePictures(centers=64).draw(one, there)
