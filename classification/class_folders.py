@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -136,8 +136,8 @@ class FolderSource:
 
     Attributes:
         is_imagenet: Whether the class folders are named by ImageNet's identifiers.
+        report: Called with lines about files that are not used.
         class_names: The classes by label.
-        messages: Lines about files that are not used, in the splits asked for so far.
 
     Raises:
         FileNotFoundError: The folder does not exist.
@@ -149,6 +149,7 @@ class FolderSource:
     split_seed: int
     on_bad_image: OnBadImage
     is_imagenet: bool = False
+    report: Callable[[str], None] = print
 
     def __post_init__(self) -> None:
         self.layout = find_layout(self.root)
@@ -160,7 +161,6 @@ class FolderSource:
         names = self.layout.class_names
         # At once, and not after all files of a wrong folder are listed.
         self.class_names = imagenet_class_names(self.root, names) if self.is_imagenet else names
-        self.messages: list[str] = []
         self._found: dict[Path, ClassImages] = {}
         self._splits: dict[Split, ClassFolder] = {}
 
@@ -186,7 +186,8 @@ class FolderSource:
         folder, class_names = self.layout.folders[split], self.layout.class_names
         if folder not in self._found:
             found = self._found[folder] = find_class_images(folder, class_names, self.on_bad_image)
-            self.messages += [found.message] if found.message else []
+            if found.message:
+                self.report(found.message)
         found = self._found[folder]
         chosen = torch.arange(len(found.names))
         if self.layout.needs_split:

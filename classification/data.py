@@ -253,7 +253,8 @@ class ClassificationData(DataModule):
         if self._source is None:
             common = (self.root, self.val_fraction, self.split_seed)
             if self.source == "folder" or self.source == "imagenet":
-                self._source = FolderSource(*common, self.on_bad_image, is_imagenet=self.source == "imagenet")
+                is_imagenet = self.source == "imagenet"
+                self._source = FolderSource(*common, self.on_bad_image, is_imagenet, self.print_once)
             else:
                 self._source = InMemorySource(self.source, *common)
         return self._source
@@ -264,8 +265,4 @@ class ClassificationData(DataModule):
         return self._loader(dataset, train=False, shuffled=True, collate_fn=identity_collate, batch_size=size)
 
     def _images(self, split: Split) -> Images:
-        source = self._get_source()
-        images = source.images(split)
-        while source.messages:
-            self.print_once(source.messages.pop(0))
-        return images
+        return self._get_source().images(split)

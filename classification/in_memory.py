@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -66,8 +66,6 @@ class InMemorySource:
     root: Path
     val_fraction: float
     split_seed: int
-
-    messages: ClassVar[list[str]] = []  # as in `FolderSource`
 
     def skipped_images(self) -> SkippedImages:
         """Return none, since images in memory can always be read."""

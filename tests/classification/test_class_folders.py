@@ -189,13 +189,14 @@ def test_empty_classes_are_named(emptied: tuple[str, ...], parts: Path) -> None:
 def test_unreadable_pictures_are_left_out_and_counted(parts: Path) -> None:
     (parts / "train/bee/01.png").write_text("no picture")
     (parts / "val/cat/00.png").write_text("")
-    made = source(parts, on_bad_image="skip")
+    lines: list[str] = []
+    made = source(parts, on_bad_image="skip", report=lines.append)
     assert made.images("train").labels.tolist() == [0] * 4 + [1] * 4 + [2] * 6
     assert made.skipped_images() == (1, set())
     assert made.images("test").labels.tolist() == [0, 1, 1, 2, 2]
     assert made.images("val") is made.images("test")
     assert made.skipped_images() == (2, set())
-    assert [line.rsplit(":", 1)[1] for line in made.messages] == [" bee/01.png; left out", " cat/00.png; left out"]
+    assert [line.rsplit(":", 1)[1] for line in lines] == [" bee/01.png; left out", " cat/00.png; left out"]
 
 
 def test_a_class_without_readable_pictures_is_empty(parts: Path) -> None:
