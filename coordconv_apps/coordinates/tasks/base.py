@@ -221,8 +221,8 @@ class CoordinateTask(EvaluatedTask["NotSoClevrBatch", nn.ModuleList], ABC):
             return self.read_out(answers.float()).cpu()
 
     def is_perfect(self, value: float) -> bool:
-        """Return whether a value of the headline metric is perfect."""
-        return value >= self.perfect_value
+        """Return whether a value of the headline metric is perfect; a distance must be below ``perfect_value``."""
+        return value >= self.perfect_value if self.monitor_mode == "max" else value < self.perfect_value
 
     def _seconds(self) -> float:
         """Return the seconds of training so far, including those before an interruption."""

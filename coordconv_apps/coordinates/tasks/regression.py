@@ -110,10 +110,6 @@ class CoordinateRegression(CoordinateTask):
         """Return the mean squared error of positions, as fractions of the canvas."""
         return F.mse_loss(self(centers) / self.canvas_size, centers[:, 0] / self.canvas_size)
 
-    def is_perfect(self, value: float) -> bool:
-        """Return whether a mean distance, in pixels, is perfect."""
-        return value < self.perfect_value
-
     def export_interface(self) -> ExportInterface:
         """Name and describe the tensors of `export_module`."""
         return ExportInterface(
