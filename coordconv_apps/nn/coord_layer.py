@@ -15,11 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from coordconv_apps.nn.add_coords import concatenate_coords
+from coordconv_apps.nn.cached_map import CachedMap, is_small
 from coordconv_apps.nn.coord_map import CHANNELS_LAST, AddCoordMap, Geometry, coord_map, is_channels_last
 from coordconv_apps.nn.coords import CoordsLike, as_coordinates, layer_coords
 from coordconv_apps.nn.fx_leaf import Proxy, leaf_call
 from coordconv_apps.nn.grid import AXES, Coordinates
-from coordconv_apps.nn.remembered_map import RememberedMap, is_small
 from coordconv_apps.nn.separated_map import MapPart, SeparatedMap, equal_positions, in_format_of
 from coordconv_apps.nn.torch_internals import (
     ConvNd,
@@ -58,9 +58,9 @@ class CoordLayer(SeesWindows, ConvNd):
     coord_weight: nn.Parameter
 
     _grid: tuple[tuple[Any, ...], Tensor] | None = None
-    _remembered: RememberedMap | None = None
+    _cached_map: CachedMap | None = None
 
-    not_copied = SeesWindows.not_copied | {"_grid", "_remembered"}
+    not_copied = SeesWindows.not_copied | {"_grid", "_cached_map"}
 
     def __init__(self, *args: Any, coords: CoordsLike, **options: Any) -> None:  # noqa: ANN401 - torch's arguments
         super().__init__(*args, **options)
@@ -149,14 +149,14 @@ class CoordLayer(SeesWindows, ConvNd):
         totals = [d * (k - 1) for d, k in zip(_per_axis(self.dilation, self.ndim), self.kernel_size, strict=True)]
         return [side for total in reversed(totals) for side in (total // 2, total - total // 2)]
 
-    def _remembered_grid(self, size: tuple[int, ...], like: Tensor) -> Tensor:
+    def _cached_grid(self, size: tuple[int, ...], like: Tensor) -> Tensor:
         """Return the padded grid in the memory format of the output ``like``; the last one used is kept if it pays."""
         channels_last = is_channels_last(like)
         settings = (self.padding, repeated_padding(self), self.padding_mode, self.dilation, self.coords, self.window)
         key = (size, self.coord_weight.dtype, like.device, channels_last, settings)
-        remembered = self._grid  # read once: another thread may replace it at any time
-        if remembered is not None and remembered[0] == key:
-            return remembered[1]
+        cached = self._grid  # read once: another thread may replace it at any time
+        if cached is not None and cached[0] == key:
+            return cached[1]
         with torch.inference_mode(False), torch.no_grad():
             grid = self._padded_grid(size, like)
             if channels_last:
@@ -184,7 +184,7 @@ class CoordLayer(SeesWindows, ConvNd):
             parts = self._separated_map(y, input) if not learns and self._map_is_large(y) else None
             value = self._map(y, self._padded_grid(self._size(input), y), input) if parts is None else parts
         elif learns:
-            grid = self._remembered_grid(self._size(input), y)
+            grid = self._cached_grid(self._size(input), y)
             if y.dim() == self.ndim + 1 or y.is_complex():
                 return y + self._map(y, grid, input)
             return AddCoordMap.apply(y, grid, weight, bias, self._geometry(y, input))  # type: ignore[no-any-return]  # has no types
@@ -199,15 +199,15 @@ class CoordLayer(SeesWindows, ConvNd):
         if cacheable:
             settings = (self.stride, self.padding, self.dilation, self.padding_mode, self.coords, self.window)
             key = (input.shape, y.shape, y.stride(), y.dtype, y.device, settings)
-            remembered = self._remembered  # read once: another thread may replace it at any time
-            if remembered is not None and remembered.fits(key, weight, bias):
-                return remembered.value
+            cached = self._cached_map  # read once: another thread may replace it at any time
+            if cached is not None and cached.fits(key, weight, bias):
+                return cached.value
         with torch.inference_mode(False), torch.no_grad():  # a cached map may be used in any mode later
             parts = self._separated_map(y, input) if cacheable and self._map_is_large(y) else None
-            value = self._map(y, self._remembered_grid(self._size(input), y), input) if parts is None else parts
+            value = self._map(y, self._cached_grid(self._size(input), y), input) if parts is None else parts
             if cacheable and is_small(value.nbytes, y):
                 copies = (weight.detach().clone(), None if bias is None else bias.detach().clone())
-                self._remembered = RememberedMap(value, key, *copies)
+                self._cached_map = CachedMap(value, key, *copies)
         return value
 
     def _separated_map(self, y: Tensor, input: Tensor) -> SeparatedMap | None:
@@ -227,7 +227,7 @@ class CoordLayer(SeesWindows, ConvNd):
     def train(self, mode: bool = True) -> CoordLayer:
         """Set training or evaluation mode. Training drops the cached map to free its memory."""
         if mode:  # evaluation keeps it: callers may set that mode before each call
-            self._remembered = None
+            self._cached_map = None
         return super().train(mode)
 
     def extra_repr(self) -> str:

@@ -206,14 +206,14 @@ def test_compiled_under_autocast() -> None:
     assert layer.coord_weight.grad is not None
 
 
-@pytest.mark.parametrize("remembered", [True, False])
-def test_exported_with_dynamic_shapes(remembered: bool) -> None:
+@pytest.mark.parametrize("cached", [True, False])
+def test_exported_with_dynamic_shapes(cached: bool) -> None:
     auto = torch.export.Dim.AUTO
     for layer in layers():
         layer.eval()
         x = sample(layer)
         with torch.no_grad():
-            if remembered:
+            if cached:
                 layer(x)
             axes = {axis: auto for axis in range(x.dim()) if axis != 1}
             program = torch.export.export(layer, (x,), dynamic_shapes=(axes,))
@@ -240,15 +240,15 @@ def test_onnx_runs_at_sizes_it_was_not_traced_at(tmp_path: Path) -> None:
         np.testing.assert_allclose(y, model(x).detach().numpy(), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("remembered", [True, False])
-def test_traced_by_torch_jit(remembered: bool) -> None:
+@pytest.mark.parametrize("cached", [True, False])
+def test_traced_by_torch_jit(cached: bool) -> None:
     for layer in layers():
         layer.eval()
         x = sample(layer)
         with torch.no_grad(), warnings.catch_warnings():
             # torch.jit.trace is deprecated, and warns of every size that becomes part of the trace.
             warnings.simplefilter("ignore")
-            if remembered:
+            if cached:
                 layer(x)
             traced = torch.jit.trace(layer, (x,))
             for batch in (5, 2):

@@ -134,7 +134,7 @@ def close(actual: Tensor, expected: Tensor) -> None:
 
 
 def check(case: Case, transposed: bool, device: str) -> None:
-    """Outputs and all gradients in training, and outputs in evaluation when computed and when remembered."""
+    """Outputs and all gradients in training, and outputs in evaluation when computed and when cached."""
     layer, x = case.layer(transposed, device), case.input(device)
     more = [] if case.output_size is None else [case.output_size]
     actual, expected = layer(x, *more), concatenated(layer, x, *more)

@@ -43,8 +43,8 @@ each_layer = pytest.mark.parametrize("cls", [cls for cls, _ in PAIRS])
 SPECIFICATIONS = {1: ("x", "xr"), 2: ("xy", "xyr"), 3: ("xyz", "xyzr")}
 
 
-def remembered(layer: CoordLayer, x: Tensor) -> Tensor:
-    """Output in evaluation mode; ``layer`` holds a remembered map afterwards."""
+def from_cache(layer: CoordLayer, x: Tensor) -> Tensor:
+    """Output in evaluation mode; ``layer`` holds a cached map afterwards."""
     layer.eval()
     with torch.no_grad():
         layer(x)
@@ -85,7 +85,7 @@ def test_device_and_dtype_by_position(cls: Layer) -> None:
     assert layer.coord_weight.dtype == torch.float16
     x = torch.empty(5, 2, *[7] * layer.ndim, device="meta", dtype=torch.float16)
     assert layer(x).shape == (5, 3, *[layer.transposed * 4 + 5] * layer.ndim)
-    assert remembered(layer, x).device.type == "meta"
+    assert from_cache(layer, x).device.type == "meta"
 
 
 def test_extra_repr_adds_the_coordinates_to_torch_s() -> None:
@@ -170,7 +170,7 @@ def test_a_convolution_s_state_dict_gives_the_convolution_s_outputs(
     layer = cls(3, 5, 3, bias=False)
     model = nn.Sequential(nn.Sequential(layer), nn.ReLU())
     x = torch.randn(2, 3, *[6] * cls.ndim)
-    remembered(layer, x)
+    from_cache(layer, x)
     assert model.load_state_dict(conv.state_dict(), strict=strict, assign=assign) == ([], [])
     assert not layer.coord_weight.any()
     assert layer.coord_weight.requires_grad
@@ -201,8 +201,8 @@ def test_a_state_dict_with_something_missing_or_wrong_is_refused() -> None:
 def test_state_dict_round_trip_with_weights_only(cls: Layer) -> None:
     layer, other = cls(2, 3, 3), cls(2, 3, 3)
     x = torch.randn(2, 2, *[5] * cls.ndim)
-    expected = remembered(layer, x)
-    assert not torch.equal(remembered(other, x), expected)
+    expected = from_cache(layer, x)
+    assert not torch.equal(from_cache(other, x), expected)
     file = io.BytesIO()
     torch.save(layer.state_dict(), file)
     file.seek(0)
@@ -217,7 +217,7 @@ def test_copies_and_pickles_are_independent_and_small(cls: Layer) -> None:
     fill(layer)
     x = torch.randn(1, 2, *[6] * cls.ndim, dtype=torch.float64)
     empty = len(pickle.dumps(layer))
-    expected = remembered(layer, x)
+    expected = from_cache(layer, x)
     saved = io.BytesIO()
     torch.save(layer, saved)
     saved.seek(0)

@@ -10,7 +10,7 @@ import torch
 from coordconv_apps import CoordConv2d, Coordinates, coord_window, measure_strides
 from coordconv_apps.nn import coord_layer
 from tests.nn.reference import concatenated
-from tests.nn.test_remembered_map import convolutions
+from tests.nn.test_cached_map import convolutions
 
 GEOMETRIES: list[dict[str, Any]] = [
     {"kernel_size": 1},

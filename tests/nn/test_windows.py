@@ -28,8 +28,8 @@ from coordconv_apps import (
     to_coordconv,
 )
 from tests.nn.networks import SharedConv, UNet
+from tests.nn.test_cached_map import convolutions
 from tests.nn.test_layers import seamless
-from tests.nn.test_remembered_map import convolutions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -221,7 +221,7 @@ def test_training_and_evaluation_in_one_window() -> None:
     assert len({float(y.sum()) for y in wanted.values()}) == 5
 
 
-def test_a_layer_remembers_the_map_of_its_window() -> None:
+def test_a_layer_caches_the_map_of_its_window() -> None:
     """The same window again costs what no window costs; another one costs the map of one sample."""
     layer = CoordConv2d(3, 4, 3, padding=1).eval()
     measure_strides(layer, (1, 3, 8, 8))

@@ -1,4 +1,4 @@
-"""`RememberedMap`: the coordinate map that a layer keeps in evaluation, and what it was computed from."""
+"""`CachedMap`: the coordinate map that a layer keeps in evaluation, and what it was computed from."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from coordconv_apps.nn.separated_map import SeparatedMap
 
 
-class RememberedMap(NamedTuple):
+class CachedMap(NamedTuple):
     """A cached coordinate map, and the values that it was computed from.
 
     The parameters' values are kept because no counter shows every change: fused optimizers, ``p.data.mul_()`` as in

@@ -1,4 +1,4 @@
-"""The map that evaluation remembers: used where nothing changed, never where something did."""
+"""The map that evaluation caches: used where nothing changed, never where something did."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class CountConvolutions(TorchDispatchMode):
 
 
 def convolutions(layer: nn.Module, x: Tensor = X) -> int:
-    """How many convolutions one evaluation takes: 1 where the map is remembered, else 2."""
+    """How many convolutions one evaluation takes: 1 where the map is cached, else 2."""
     mode = CountConvolutions()
     with torch.no_grad(), mode:
         layer(x)
@@ -53,7 +53,7 @@ def check(layer: CoordLayer, x: Tensor = X) -> None:
             torch.testing.assert_close(layer(x), expected)
 
 
-def remembering(**options: Any) -> CoordConv2d:  # noqa: ANN401 - handed on
+def with_cached_map(**options: Any) -> CoordConv2d:  # noqa: ANN401 - handed on
     """A layer that has its map for `X` ready."""
     torch.manual_seed(0)
     layer = CoordConv2d(3, 4, 3, padding=1, dtype=torch.float64, **options).eval()
@@ -73,7 +73,9 @@ def moved(layer: CoordLayer, change: Callable[[], object]) -> None:
 
 @pytest.mark.parametrize("cls", [CoordConv2d, CoordConvTranspose2d])
 @pytest.mark.parametrize("bias", [True, False])
-def test_only_evaluation_without_gradients_remembers(cls: type[CoordConv2d | CoordConvTranspose2d], bias: bool) -> None:
+def test_only_evaluation_without_gradients_caches_the_map(
+    cls: type[CoordConv2d | CoordConvTranspose2d], bias: bool
+) -> None:
     layer = cls(3, 4, 3, bias=bias, dtype=torch.float64)
     assert [convolutions(layer) for _ in range(3)] == [2, 2, 2]
     layer.eval()
@@ -106,7 +108,7 @@ OPTIMIZERS: list[Callable[[Any], torch.optim.Optimizer]] = [
 @pytest.mark.parametrize("names", [{"weight", "bias", "coord_weight"}, {"bias"}, {"coord_weight"}, {"weight"}])
 @pytest.mark.parametrize("make", OPTIMIZERS)
 def test_a_step_in_evaluation_mode_counts(make: Callable[[Any], torch.optim.Optimizer], names: set[str]) -> None:
-    layer = remembering()
+    layer = with_cached_map()
     for name, parameter in layer.named_parameters():
         parameter.requires_grad_(name in names)
     optimizer = make(p for p in layer.parameters() if p.requires_grad)
@@ -156,13 +158,13 @@ CHANGES: dict[str, Callable[[CoordConv2d, str], object]] = {
 @pytest.mark.parametrize("name", ["bias", "coord_weight"])
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
 def test_a_change_of_a_parameter_counts(change: Callable[[CoordConv2d, str], object], name: str) -> None:
-    layer = remembering()
+    layer = with_cached_map()
     for _ in range(2):
         moved(layer, lambda: change(layer, name))
 
 
 def test_swapped_and_moved_parameters_count() -> None:
-    layer = remembering()
+    layer = with_cached_map()
     torch.__future__.set_swap_module_params_on_conversion(True)
     try:
         moved(layer, lambda: layer.load_state_dict(CoordConv2d(3, 4, 3).state_dict()))
@@ -179,25 +181,25 @@ def test_swapped_and_moved_parameters_count() -> None:
 
 
 def test_new_parameters_in_freed_memory_count() -> None:
-    layer = remembering()
+    layer = with_cached_map()
     for _ in range(20):  # allocators hand a freed block to the next tensor of its size
         layer.coord_weight = nn.Parameter(torch.randn(4, 2, 3, 3, dtype=torch.float64))
         check(layer)
 
 
 def test_sizes_and_batches_may_alternate() -> None:
-    layer = remembering(coords="xyr")
+    layer = with_cached_map(coords="xyr")
     for shape in [(2, 3, 5, 6), (2, 3, 6, 5), (1, 3, 6, 5), (0, 3, 6, 5), (3, 6, 5), (2, 3, 1, 1), (2, 3, 6, 5)] * 2:
         check(layer, torch.randn(shape, dtype=torch.float64))
 
 
-def test_large_maps_are_remembered_where_they_are_small_beside_the_batch() -> None:
-    """Otherwise a network remembers much more than it needs at once: it holds the output of one layer at a time."""
+def test_large_maps_are_cached_where_they_are_small_beside_the_batch() -> None:
+    """Otherwise a network caches much more than it needs at once: it holds the output of one layer at a time."""
     layer, large = CoordConv2d(1, 4, 1, coords="xyr").eval(), torch.randn(16, 1, 256, 256)  # a map of 1 MiB
     for batch in (1, 2, 15):
         assert [convolutions(layer, large[:batch]) for _ in range(3)] == [2, 2, 2]
     assert convolutions(layer, large[0]) == convolutions(layer, large[0]) == 2
-    assert layer._remembered is None
+    assert layer._cached_map is None
     layer(large[:1])
     assert layer._grid is not None
     with torch.no_grad():
@@ -212,7 +214,7 @@ def test_large_maps_are_remembered_where_they_are_small_beside_the_batch() -> No
         assert [convolutions(layer, large[:1, :, :size, :size]) for _ in range(2)] == [2, 1]
 
 
-def test_rows_and_columns_of_large_maps_are_remembered() -> None:
+def test_rows_and_columns_of_large_maps_are_cached() -> None:
     """They take a few KiB, so single large images need no computation either."""
     layer, large = CoordConv2d(1, 4, 3, padding=1).eval(), torch.randn(16, 1, 256, 256)  # a map of 1 MiB
     with torch.no_grad():
@@ -220,8 +222,8 @@ def test_rows_and_columns_of_large_maps_are_remembered() -> None:
         for batch in (1, 2, 15):
             assert [convolutions(layer, large[:batch]) for _ in range(3)] == [3, 1, 1]
             torch.testing.assert_close(layer(large[:batch]), expected[:batch])
-            assert layer._remembered is not None
-            assert layer._remembered.value.nbytes < 2**16
+            assert layer._cached_map is not None
+            assert layer._cached_map.value.nbytes < 2**16
         layer.coord_weight.data.mul_(2)
         torch.testing.assert_close(layer(large[:15]), concatenated(layer, large[:15]))
 
@@ -245,7 +247,7 @@ def test_output_sizes_of_a_transposed_layer_may_alternate(channels_last: bool) -
 
 
 def test_settings_changed_in_evaluation_count() -> None:
-    layer = remembering()
+    layer = with_cached_map()
     moved(layer, lambda: setattr(layer, "padding_mode", "circular"))
     moved(layer, lambda: setattr(layer, "padding_mode", "zeros"))
 
@@ -259,7 +261,7 @@ def test_settings_changed_in_evaluation_count() -> None:
 
 
 def test_memory_formats_and_autocast_may_alternate() -> None:
-    layer = remembering().float()
+    layer = with_cached_map().float()
     contiguous, last = X.float(), X.float().contiguous(memory_format=torch.channels_last)
     with torch.no_grad():
         expected = concatenated(layer, contiguous)
@@ -290,8 +292,8 @@ def test_inference_mode_then_no_grad_then_gradients() -> None:
         check(made_inside)
 
 
-def test_an_inference_output_is_not_the_remembered_map() -> None:
-    layer = remembering()
+def test_an_inference_output_is_not_the_cached_map() -> None:
+    layer = with_cached_map()
     with torch.no_grad():
         layer(X).zero_()
         layer(X[:0])
@@ -316,7 +318,7 @@ def test_threads_may_share_a_layer() -> None:
 
 
 def test_functional_call_with_other_parameters() -> None:
-    layer = remembering()
+    layer = with_cached_map()
     other = CoordConv2d(3, 4, 3, padding=1, dtype=torch.float64).eval()
     with torch.no_grad():
         for _ in range(2):
@@ -351,7 +353,7 @@ def test_parametrised_and_pruned_parameters(name: str, first: bool) -> None:
 
 
 def test_a_parametrisation_may_be_cached_and_removed() -> None:
-    layer: Any = parametrizations.spectral_norm(remembering(), "coord_weight")
+    layer: Any = parametrizations.spectral_norm(with_cached_map(), "coord_weight")
     layer.eval()
     with torch.nn.utils.parametrize.cached():
         check(layer)
@@ -362,7 +364,7 @@ def test_a_parametrisation_may_be_cached_and_removed() -> None:
 
 
 def test_a_replica_of_data_parallel_works() -> None:
-    layer = remembering()
+    layer = with_cached_map()
     replica = layer._replicate_for_data_parallel()  # type: ignore[no-untyped-call]  # what nn.DataParallel calls
     for name, parameter in layer.named_parameters():
         setattr(replica, name, parameter.detach() + 1)
@@ -383,7 +385,7 @@ def test_gradient_checkpointing(reentrant: bool, training: bool) -> None:
 
 
 def test_gradients_flow_through_a_frozen_layer() -> None:
-    layer = remembering().requires_grad_(False)
+    layer = with_cached_map().requires_grad_(False)
     x = X.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(layer(x).square().sum(), x)
     (expected,) = torch.autograd.grad(concatenated(layer, x).square().sum(), x)
