@@ -15,10 +15,10 @@ from jsonargparse import Namespace, get_loader, set_loader
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
+from coordconv_apps.cli.checkpoint_config import merge_config, sections_for, trusted_config
 from coordconv_apps.cli.data_class import DataChoice, find_data_class
 from coordconv_apps.cli.errors import argument_types, name_in_full, parsing_error
 from coordconv_apps.cli.help import ArgumentParser
-from coordconv_apps.cli.merge_config import merge_config, sections_for, trusted_config
 from coordconv_apps.cli.model_class import choices, lacking_argument, preview
 from coordconv_apps.cli.run_report import RunReport, complete_summary
 from coordconv_apps.cli.start import COMMANDS, configs_help

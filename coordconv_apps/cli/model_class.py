@@ -20,9 +20,9 @@ from typing import Any, get_args
 
 from jsonargparse import ArgumentParser
 
+from coordconv_apps.cli.checkpoint_state import read_run_state
 from coordconv_apps.cli.errors import argument_types, describe_type
 from coordconv_apps.cli.launch import parent_launch
-from coordconv_apps.cli.run_state import read_run_state
 from coordconv_apps.cli.start import COMMANDS, check_texts
 from coordconv_apps.runs.folder import find_checkpoint, name_folder
 from coordconv_apps.training.checkpoints import RunState

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from coordconv_apps.cli.merge_config import trusted_config
+from coordconv_apps.cli.checkpoint_config import trusted_config
 from coordconv_apps.utils.errors import UserError
 from tests.cli.test_app import failing
 from tests.toy.__main__ import main

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import torch
 
-from coordconv_apps.cli.run_state import read_run_state
+from coordconv_apps.cli.checkpoint_state import read_run_state
 from coordconv_apps.cli.start import check_texts
 from coordconv_apps.runs.csv_log import CsvLog
 from coordconv_apps.runs.folder import find_checkpoint
