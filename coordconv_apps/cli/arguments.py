@@ -22,7 +22,7 @@ from coordconv_apps.cli.help import ArgumentParser
 from coordconv_apps.cli.model_class import choices, lacking_argument, preview
 from coordconv_apps.cli.run_report import RunReport, complete_summary
 from coordconv_apps.cli.start import COMMANDS, configs_help
-from coordconv_apps.cli.trainer import SuiteTrainer
+from coordconv_apps.cli.trainer import TRAINER_DEFAULTS, SuiteTrainer
 from coordconv_apps.cli.value_checks import check_nulls, check_numbers, largest_sizes
 from coordconv_apps.data.datamodule import DataModule
 from coordconv_apps.runs.folder import name_folder, training_of
@@ -33,13 +33,6 @@ from coordconv_apps.utils.config_files import check_yaml, class_path
 from coordconv_apps.utils.distributed import is_main_process
 from coordconv_apps.utils.errors import UserError
 
-TRAINER_DEFAULTS = {
-    "devices": 1,  # the samples of a training step depend on it
-    "use_distributed_sampler": False,  # the loaders shard themselves
-    "num_sanity_val_steps": 0,  # it would change the random state of a resumed run
-    "enable_model_summary": False,  # the command prints the number of parameters
-    "log_every_n_steps": 10,
-}
 TRUSTED = ("lightning", "torch")
 """Packages whose classes a checkpoint may name, beside the task's own."""
 

@@ -18,6 +18,15 @@ from coordconv_apps.training.task import Task
 from coordconv_apps.utils.argument_checks import POSITIVE_INT, Allowed, check_ranges
 from coordconv_apps.utils.errors import UserError, one_line
 
+TRAINER_DEFAULTS: dict[str, Any] = {
+    "devices": 1,  # the samples of a training step depend on it
+    "use_distributed_sampler": False,  # the loaders shard themselves
+    "num_sanity_val_steps": 0,  # it would change the random state of a resumed run
+    "enable_model_summary": False,  # the command prints the number of parameters
+    "log_every_n_steps": 10,
+}
+"""Defaults of the trainer's arguments that differ from Lightning's."""
+
 
 class SuiteTrainer(Trainer):
     """Lightning's trainer, with the command ``export`` and short help texts.
