@@ -11,7 +11,7 @@ from coordconv_apps.utils.extras import required_extra
 from coordconv_apps.utils.imports import without_collections
 
 if TYPE_CHECKING:
-    from detection.data_module import DetectionDataModule
+    from detection.base_data_module import DetectionDataModule
 
 
 def choose_data(given: Mapping[str, Any]) -> type[DetectionDataModule]:

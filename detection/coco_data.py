@@ -17,6 +17,7 @@ from coordconv_apps.data.splits import SPLITS, SPLITS_OF_STAGE, Split
 from coordconv_apps.utils.argument_checks import NON_NEGATIVE, Allowed, check_ranges, one_of, optional_path
 from coordconv_apps.utils.errors import abbreviate_names, one_line
 from detection.augmentation import Augmentation
+from detection.base_data_module import DetectionDataModule, ImageFileDataset
 from detection.batches import DetectionBatch, ImageBatch
 from detection.coco_datasets import (
     CocoEvaluation,
@@ -27,7 +28,6 @@ from detection.coco_datasets import (
     to_unit,
 )
 from detection.coco_files import CocoAnnotations, check_same_categories, read_coco
-from detection.data_module import DetectionDataModule, ImageFileDataset
 
 _CHECK_THREADS = 8
 _ALLOWED: dict[str, Allowed] = {

@@ -16,9 +16,9 @@ from coordconv_apps.data.image_decoding import decode_image, read_image, to_rgb
 from coordconv_apps.data.image_files import ImageFiles, OnBadImage
 from coordconv_apps.utils.errors import printable
 from detection.augmentation import Augmentation, train_transforms
+from detection.base_data_module import BatchDataset
 from detection.batches import DetectionBatch, DetectionTarget
 from detection.coco_files import CocoAnnotations
-from detection.data_module import BatchDataset
 
 Sample = tuple[Tensor, DetectionTarget]
 

@@ -17,9 +17,9 @@ from coordconv_apps.data.downloads import data_root
 from coordconv_apps.data.loaders import identity_collate
 from coordconv_apps.data.splits import SPLITS, SPLITS_OF_STAGE, Split
 from coordconv_apps.utils.argument_checks import POSITIVE_INT, check_ranges, one_of, optional_path
+from detection.base_data_module import BatchDataset, DetectionDataModule, ImageFileDataset
 from detection.batches import DetectionBatch, ImageBatch
 from detection.canvas import HALF_NAMES, Canvases, CanvasSettings, LabelBy, TrueBoxes, draw_canvases
-from detection.data_module import BatchDataset, DetectionDataModule, ImageFileDataset
 from detection.glyph_sources import Source, check_source, fetch_mnist, load_class_names, load_glyphs
 from detection.gray_images import Ink, network_input, read_gray
 

@@ -17,7 +17,7 @@ from coordconv_apps.training.pictures import Pictures, arm_in_words
 from coordconv_apps.utils.argument_checks import check_at_least
 from coordconv_apps.utils.contact_sheet import GROUND, Grid, contact_sheet
 from coordconv_apps.utils.fonts import pillow_font, readable
-from detection.data_module import DetectionDataModule
+from detection.base_data_module import DetectionDataModule
 from detection.tasks import DetectionTask
 
 TRUE_COLOUR, FOUND_COLOUR = "#26c6da", "#ff9800"

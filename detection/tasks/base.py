@@ -30,10 +30,10 @@ from coordconv_apps.utils.argument_checks import (
     check_saved,
     one_of,
 )
+from detection.base_data_module import DetectionDataModule
 from detection.batches import DetectionBatch, ImageBatch, Images
 from detection.boxes import Detections, Found, within
 from detection.coco_datasets import to_unit
-from detection.data_module import DetectionDataModule
 from detection.gray_images import Ink, bright_ink, network_input, to_gray
 from detection.metrics import EvaluationMetrics
 

@@ -1,4 +1,4 @@
-"""What the data modules of detection share: images to predict on, and what tasks and pictures ask for."""
+"""Base of the data modules of detection: images to predict on, and what tasks and pictures ask for."""
 
 from __future__ import annotations
 
