@@ -59,7 +59,7 @@ def select(detections: Detections, chosen: Tensor) -> Detections:
     }
 
 
-def within(detections: Detections, width: int, height: int) -> Detections:
+def clip_detections(detections: Detections, width: int, height: int) -> Detections:
     """Clip detections to an image and drop those outside: the network sees small images with padding."""
     boxes = clip_boxes_to_image(detections["boxes"], (height, width))
     clipped: Detections = {**detections, "boxes": boxes}

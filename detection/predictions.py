@@ -19,7 +19,7 @@ from coordconv_apps.runs.folder import run_dir
 from coordconv_apps.training.predictions import PredictionWriter
 from coordconv_apps.utils.files import atomic_write, cut_file_name
 from detection.batches import ImageBatch
-from detection.boxes import Detections, within
+from detection.boxes import Detections, clip_detections
 from detection.gray_images import to_colour
 from detection.pictures import draw_boxes
 from detection.tasks import DetectionTask
@@ -64,7 +64,7 @@ class DetectionWriter(PredictionWriter[_ImageFound]):
                 warnings.warn(f"{error} any more: left out", stacklevel=2)
                 continue
             height, width = image.shape[-2:]
-            detections = within(detections, width, height)
+            detections = clip_detections(detections, width, height)
             entry = {"id": index, "file_name": path, "width": width, "height": height}
             self.collected.append(_ImageFound(entry, coco_annotations(detections, index, pl_module.category_ids)))
             drawn = draw_boxes(

@@ -32,7 +32,7 @@ from coordconv_apps.utils.argument_checks import (
 )
 from detection.base_data_module import DetectionDataModule
 from detection.batches import DetectionBatch, ImageBatch, Images
-from detection.boxes import Detections, Found, within
+from detection.boxes import Detections, Found, clip_detections
 from detection.coco_datasets import to_unit
 from detection.gray_images import Ink, bright_ink, network_input, to_gray
 from detection.metrics import EvaluationMetrics
@@ -224,7 +224,7 @@ class DetectionTask(EvaluatedTask[DetectionBatch, EvaluationMetrics], ABC):
                     inputs = to_unit(pil_to_tensor(to_rgb(image)))
                 found = self.kept(self.find(inputs[None].to(self.device)).detections[0])
                 on_cpu: Detections = {k: v.cpu() for k, v in found.items()}  # type: ignore[assignment,attr-defined]
-                results.append(within(on_cpu, *image.size))
+                results.append(clip_detections(on_cpu, *image.size))
         return results
 
     def on_predict_start(self) -> None:
