@@ -13,7 +13,6 @@ from torch import Tensor
 
 from classification.imagenet import imagenet_class_names
 from classification.splits import split_by_class
-from coordconv_apps.data.datamodule import SkippedImages
 from coordconv_apps.data.image_files import ImageFiles, OnBadImage, find_images, list_class_folders
 from coordconv_apps.data.splits import SPLITS, Split
 from coordconv_apps.utils.errors import abbreviate_names
@@ -94,13 +93,13 @@ class ClassImages(NamedTuple):
     Attributes:
         names: Paths relative to the folder, class by class.
         labels: int64 ``(N,)``: the class of each.
-        left_out: Number of unreadable files.
+        left_out: Paths of unreadable files.
         message: Lines that count and name the files that are not used; empty if there are none.
     """
 
     names: list[str]
     labels: Tensor
-    left_out: int
+    left_out: set[str]
     message: str
 
 
@@ -169,10 +168,10 @@ class FolderSource:
         """The number of class folders."""
         return len(self.layout.class_names)
 
-    def skipped_images(self) -> SkippedImages:
-        """Return the images that could not be read, in the splits asked for so far."""
-        left_out = sum(found.left_out for found in self._found.values())
-        return SkippedImages(left_out, set().union(*(folder.bad for folder in self._splits.values())))
+    def skipped_images(self) -> set[str]:
+        """Return the paths of the images that could not be read, in the splits asked for so far."""
+        left_out = (found.left_out for found in self._found.values())
+        return set().union(*left_out, *(folder.bad for folder in self._splits.values()))
 
     def images(self, split: Split) -> ClassFolder:
         """Return the images of a split, see `find_class_images` and `split_by_class`."""

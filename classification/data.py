@@ -35,7 +35,7 @@ from classification.transforms import (
     Triple,
     default_eval_resize,
 )
-from coordconv_apps.data.datamodule import DataModule, SkippedImages
+from coordconv_apps.data.datamodule import DataModule
 from coordconv_apps.data.downloads import data_root
 from coordconv_apps.data.image_files import OnBadImage
 from coordconv_apps.data.loaders import TrainLoader, identity_collate
@@ -172,14 +172,12 @@ class ClassificationData(DataModule):
         """The number of classes, known without reading images."""
         return self._get_source().num_classes
 
-    def skipped_images(self) -> SkippedImages | None:
-        """Return the images that could not be read so far; None if those are an error."""
+    def skipped_images(self) -> set[str] | None:
+        """Return the paths of the images that could not be read so far; None if those are an error."""
         if self.on_bad_image == "error":
             return None
-        none = SkippedImages(0, set())
-        to_predict = super().skipped_images() or none
-        of_source = none if self._source is None else self._source.skipped_images()
-        return SkippedImages(to_predict.left_out + of_source.left_out, to_predict.unreadable | of_source.unreadable)
+        of_source = set() if self._source is None else self._source.skipped_images()
+        return of_source | (super().skipped_images() or set())
 
     def num_samples(self, split: Split) -> int:
         """Return the number of images in a split."""

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from classification.cifar import load_cifar
 from classification.splits import split_by_class
-from coordconv_apps.data.datamodule import SkippedImages
 from coordconv_apps.data.splits import Split
 from coordconv_apps.utils.seeds import mix_seeds
 
@@ -67,9 +66,9 @@ class InMemorySource:
     val_fraction: float
     split_seed: int
 
-    def skipped_images(self) -> SkippedImages:
+    def skipped_images(self) -> set[str]:
         """Return none, since images in memory can always be read."""
-        return SkippedImages(0, set())
+        return set()
 
     @property
     def num_classes(self) -> int:

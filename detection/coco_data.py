@@ -9,7 +9,6 @@ from typing import ClassVar, Literal
 from PIL.ExifTags import Base
 from torch.utils.data import DataLoader
 
-from coordconv_apps.data.datamodule import SkippedImages
 from coordconv_apps.data.image_decoding import open_file
 from coordconv_apps.data.image_files import MAX_CHECKED, OnBadImage, check_folder
 from coordconv_apps.data.loaders import identity_collate
@@ -100,7 +99,6 @@ class CocoData(DetectionDataModule):
         self.on_bad_image: OnBadImage = on_bad_image
         check_ranges(vars(self), _ALLOWED, "data")
         self._images: dict[Split, CocoImages] = {}
-        self._left_out = 0  # images of the splits
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -112,14 +110,12 @@ class CocoData(DetectionDataModule):
         """Ids of the categories, in the order of the labels."""
         return tuple(self._categories())
 
-    def skipped_images(self) -> SkippedImages | None:
-        """Return the images of the splits and to predict on that could not be read so far; None without any to skip."""
+    def skipped_images(self) -> set[str] | None:
+        """Return the paths of the images that could not be read so far; None without any to skip."""
         to_predict = super().skipped_images()
         if self.on_bad_image == "error":
             return to_predict
-        left_out, unreadable = to_predict or (0, set())
-        of_splits = set().union(*(images.bad for images in self._images.values()))
-        return SkippedImages(left_out + self._left_out, unreadable | of_splits)
+        return self._left_out.union(to_predict or (), *(images.bad for images in self._images.values()))
 
     def _categories(self) -> dict[int, str]:
         known = next((split for split in SPLITS if self.annotation_files[split] is not None), SPLITS[0])
@@ -178,7 +174,7 @@ class CocoData(DetectionDataModule):
         if self.on_bad_image == "error":
             raise ValueError(f"{message}; data.on_bad_image=skip continues without them")
         self.print_once(f"{message}; left out")
-        self._left_out += len(faults)
+        self._left_out |= {str(folder / annotations.file_name(i)) for i in faults}
         return annotations.select([i for i in range(len(annotations)) if i not in faults])
 
     def most_objects(self, split: Split) -> int:

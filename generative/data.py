@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from coordconv_apps.data.datamodule import DataModule, SkippedImages
+from coordconv_apps.data.datamodule import DataModule
 from coordconv_apps.data.image_files import ImageFiles, OnBadImage, find_images
 from coordconv_apps.data.loaders import identity_collate
 from coordconv_apps.data.splits import SPLITS, Split
@@ -87,17 +87,16 @@ class GenerativeData(DataModule):
         _check_source(source, folder, flip)
         self._requested_sizes: dict[Split, int | None] = {"train": num_train, "val": num_val, "test": num_test}
         self._files: dict[Split, ImageFiles] = {}
-        self._left_out = 0
         self.scenes: dict[Split, Scenes] | None = None  # of each split, with source=shapes
         if source == "shapes":
             check_size(image_size, radius)
             self.scenes = {split: self._draw_scenes(split) for split in SPLITS}
 
-    def skipped_images(self) -> SkippedImages | None:
-        """Return the images of the folder that could not be read so far; None if those are an error."""
+    def skipped_images(self) -> set[str] | None:
+        """Return the paths of the images of the folder that could not be read so far; None if those are an error."""
         if self.on_bad_image == "error":
             return None
-        return SkippedImages(self._left_out, set().union(*(files.bad for files in self._files.values())))
+        return self._left_out.union(*(files.bad for files in self._files.values()))
 
     def num_samples(self, split: Split) -> int:
         """Return the number of images of a split."""

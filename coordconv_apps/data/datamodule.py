@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -19,13 +19,6 @@ from coordconv_apps.utils.argument_checks import check_at_least
 
 MAX_WORKERS = max(128, os.cpu_count() or 1)
 """Upper limit for worker processes of a loader: more would only fill the machine."""
-
-
-class SkippedImages(NamedTuple):
-    """Image files that a data module does without."""
-
-    left_out: int  # could not be opened when the files were listed, which every process does
-    unreadable: set[str]  # paths of others that this process and its workers could not read so far
 
 
 class DataModule(LightningDataModule):
@@ -58,7 +51,7 @@ class DataModule(LightningDataModule):
         self.num_workers = num_workers
         self.seed = seed
         self.predict_files: ImageFiles | None = None
-        self._left_out_of_predict = 0
+        self._left_out: set[str] = set()  # paths of images that could not be opened when they were listed
 
     def _loader(
         self,
@@ -149,17 +142,17 @@ class DataModule(LightningDataModule):
         if place is None:
             raise ValueError(f"{argument}=null: predict needs an image, or a folder of images")
         self.predict_files, found = open_images(place, argument, on_bad_image, read_file)
-        self._left_out_of_predict = found.left_out
+        self._left_out |= found.left_out
         self.print_once(found.message)
 
-    def skipped_images(self) -> SkippedImages | None:
-        """Return the image files that could not be read so far; None if the data have none, or cannot do without.
+    def skipped_images(self) -> set[str] | None:
+        """Return the paths of the images that this process and its workers could not read so far.
+
+        None if the data have no image files, or cannot do without.
 
         A subclass that reads other images than those to predict on adds them.
         """
-        if self.predict_files is None:
-            return None
-        return SkippedImages(self._left_out_of_predict, self.predict_files.bad)
+        return None if self.predict_files is None else self._left_out | self.predict_files.bad
 
     def _processes(self) -> tuple[int, int]:
         """Return this process's rank and the number of processes."""

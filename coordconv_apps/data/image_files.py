@@ -59,12 +59,12 @@ class FoundImages(NamedTuple):
 
     Attributes:
         names: Paths relative to the folder, without unreadable files.
-        left_out: Number of unreadable files.
+        left_out: Paths of unreadable files.
         message: Lines that count and name the files that are not used; empty if there are none.
     """
 
     names: list[str]
-    left_out: int
+    left_out: set[str]
     message: str
 
 
@@ -92,14 +92,15 @@ def find_images(folder: Path, argument: str, on_bad_image: OnBadImage) -> FoundI
 def _check(folder: Path, names: list[str], where: str, on_bad_image: OnBadImage) -> FoundImages:
     bad = find_unreadable(folder, names) if len(names) <= MAX_CHECKED else {}
     if not bad:
-        return FoundImages(names, 0, "")
+        return FoundImages(names, set(), "")
     first, reason = next(iter(bad.items()))
     if len(bad) == len(names):
         raise ValueError(f"{where}: none of {len(names)} images can be read, the first: {printable(first)} ({reason})")
     message = f"{where}: {len(bad)} of {len(names)} images cannot be read: {abbreviate_names(list(bad))}"
     if on_bad_image == "error":
         raise ValueError(f"{message}; data.on_bad_image=skip continues without them")
-    return FoundImages([name for name in names if name not in bad], len(bad), f"{message}; left out")
+    left_out = {str(folder / name) for name in bad}
+    return FoundImages([name for name in names if name not in bad], left_out, f"{message}; left out")
 
 
 class FolderFiles(NamedTuple):

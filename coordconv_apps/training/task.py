@@ -265,7 +265,7 @@ class Task(LightningModule):
         data = getattr(self.trainer, "datamodule", None)
         skipped = data.skipped_images() if isinstance(data, DataModule) else None
         if skipped is not None:
-            self.run_facts["bad_images"] = skipped.left_out + len(set().union(*gather_ranks(skipped.unreadable)))
+            self.run_facts["bad_images"] = len(set().union(*gather_ranks(skipped)))
 
     # -------------------------------------------------------------- processes
 

@@ -192,11 +192,11 @@ def test_unreadable_pictures_are_left_out_and_counted(parts: Path) -> None:
     lines: list[str] = []
     made = source(parts, on_bad_image="skip", report=lines.append)
     assert made.images("train").labels.tolist() == [0] * 4 + [1] * 4 + [2] * 6
-    assert made.skipped_images() == (1, set())
+    assert made.skipped_images() == {str(parts / "train/bee/01.png")}
     assert made.images("test").labels.tolist() == [0, 1, 1, 2, 2]
     assert made.images("val") is made.images("test")
-    assert made.skipped_images() == (2, set())
     assert [line.rsplit(":", 1)[1] for line in lines] == [" bee/01.png; left out", " cat/00.png; left out"]
+    assert made.skipped_images() == {str(parts / "train/bee/01.png"), str(parts / "val/cat/00.png")}
 
 
 def test_a_class_without_readable_pictures_is_empty(parts: Path) -> None:

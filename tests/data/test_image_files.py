@@ -76,7 +76,7 @@ def test_files_that_are_no_images_are_counted_and_named(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     told = f"data.folder={str(tmp_path)!r}: 2 of 3 files are no images that Pillow reads: b.heic, sub/c.svg; left out"
-    assert find_images(tmp_path, "data.folder", "error") == (["a.png"], 0, told)
+    assert find_images(tmp_path, "data.folder", "error") == (["a.png"], set(), told)
     (tmp_path / "d.png").touch()
     assert find_images(tmp_path, "data.folder", "skip").message.splitlines() == [
         f"data.folder={str(tmp_path)!r}: 2 of 4 files are no images that Pillow reads: b.heic, sub/c.svg; left out",
@@ -88,7 +88,7 @@ def test_a_single_image_is_opened_as_a_folder_is(tmp_path: Path) -> None:
     save(tmp_path / "a.png", (7, 8, 9))
     save(tmp_path / "sub/b.png")
     files, found = open_images(tmp_path / "a.png", "data.predict_images", "error")
-    assert (len(files), found) == (1, (["a.png"], 0, ""))
+    assert (len(files), found) == (1, (["a.png"], set(), ""))
     assert colour_of(files.read(0)) == [7, 8, 9]
     assert open_images(tmp_path, "data.predict_images", "error")[1].names == ["a.png", "sub/b.png"]
     (tmp_path / "c.png").touch()
@@ -234,7 +234,8 @@ def test_pictures_that_cannot_be_opened_are_found(damaged: Path) -> None:
         find_images(damaged, "data.folder", "error")
     told = f"data.folder={str(damaged)!r}: 2 of 5 images cannot be read: b.jpg, c.png"
     assert str(caught.value) == f"{told}; data.on_bad_image=skip continues without them"
-    assert find_images(damaged, "data.folder", "skip") == (["a.png", "d.png", "e.png"], 2, f"{told}; left out")
+    left_out = {str(damaged / "b.jpg"), str(damaged / "c.png")}
+    assert find_images(damaged, "data.folder", "skip") == (["a.png", "d.png", "e.png"], left_out, f"{told}; left out")
 
 
 def test_many_unreadable_pictures_are_counted_and_the_first_named(tmp_path: Path) -> None:
@@ -250,7 +251,7 @@ def test_many_unreadable_pictures_are_counted_and_the_first_named(tmp_path: Path
 
 def test_large_folders_are_listed_only(damaged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_CHECKED", 4)
-    assert find_images(damaged, "data.folder", "error") == (["a.png", "b.jpg", "c.png", "d.png", "e.png"], 0, "")
+    assert find_images(damaged, "data.folder", "error") == (["a.png", "b.jpg", "c.png", "d.png", "e.png"], set(), "")
 
 
 def test_a_picture_that_cannot_be_read_ends_the_run(damaged: Path) -> None:

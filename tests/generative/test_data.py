@@ -229,7 +229,7 @@ def test_folders_hold_out_a_twentieth_and_no_more_than_shapes_do(
     monkeypatch: pytest.MonkeyPatch, number: int, held_out: int
 ) -> None:
     names = [f"{number}.png" for number in range(number)]
-    monkeypatch.setattr("generative.data.find_images", lambda *_: (names, 0, ""))
+    monkeypatch.setattr("generative.data.find_images", lambda *_: (names, set(), ""))
     data = of_folder(Path("not looked at"))
     assert [data.num_samples(split) for split in SPLITS] == [number - 2 * held_out, held_out, held_out]
     assert TWO_SHAPE_SIZES["val"] == 1_000
@@ -309,7 +309,7 @@ def test_unreadable_pictures_are_left_out_and_counted(damaged: Path, capsys: pyt
     data.setup("fit")
     told = f"data.folder={str(damaged)!r}: 1 of 22 images cannot be read: empty.png; left out\n"
     assert capsys.readouterr().out == told
-    assert data.skipped_images() == (1, set())
+    assert data.skipped_images() == {str(damaged / "empty.png")}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for _ in range(2):
@@ -317,7 +317,7 @@ def test_unreadable_pictures_are_left_out_and_counted(damaged: Path, capsys: pyt
                 assert len(everything(loader(data, split)).images) == data.num_samples(split)
     assert len(caught) == 1
     assert "cut.png: not a readable image" in str(caught[0].message)
-    assert data.skipped_images() == (1, {str(damaged / "cut.png")})
+    assert data.skipped_images() == {str(damaged / "empty.png"), str(damaged / "cut.png")}
 
 
 def test_a_picture_that_turns_out_unreadable_is_named(damaged: Path) -> None:
