@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from coordconv_apps.compare.configuration import differences
 from coordconv_apps.compare.extension import Extension
 from coordconv_apps.compare.gather import curves_to_draw, final_values, pictures_by_arm
 from coordconv_apps.compare.results import Result, arms_of, headline_of
@@ -17,7 +18,6 @@ from coordconv_apps.compare.tables import (
     table_note,
 )
 from coordconv_apps.compare.verdict import verdict
-from coordconv_apps.report.configuration import differences
 from coordconv_apps.report.page import MEANING, MOST_CHARTS, PAGE, curve_chart, final_chart, write_page
 from coordconv_apps.report.pictures import MOST_PICTURES, Embedded, embed, side_by_side
 from coordconv_apps.runs.reading import read_config

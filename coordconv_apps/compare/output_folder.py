@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from coordconv_apps.compare.configuration import arguments, differences
 from coordconv_apps.compare.jobs import Plan
-from coordconv_apps.report.configuration import arguments, differences
 from coordconv_apps.report.page import PAGE
 from coordconv_apps.utils.config_files import as_mapping, yaml_mapping
 from coordconv_apps.utils.errors import abbreviate_names, one_line
