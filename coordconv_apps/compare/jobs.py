@@ -7,7 +7,7 @@ a comparison that was killed loses at most the epoch in progress.
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from coordconv_apps.runs.folder import versions
 from coordconv_apps.runs.summary import read_summary
@@ -49,30 +49,27 @@ class Plan:
         """Return the folders of a job's trainings, newest first."""
         return [folder for name in (self.out / "runs").glob(f"*/{job.name}") for folder in versions(name)]
 
-    def fitted(self, job: Job) -> Path | None:
-        """Return the folder of a job's finished training, or None.
+    def finished(self, job: Job, stage: Stage) -> Path | None:
+        """Return the folder of a job's finished training, or that of the finished test of this training, or None.
 
         It is the oldest one: a user may have trained again from its configuration, with other arguments.
         """
-        return next((folder for folder in reversed(self.versions(job)) if _finished(folder, "fit")), None)
-
-    def tested(self, job: Job) -> Path | None:
-        """Return the folder of the finished test of a job's finished training, or None: the oldest one, too."""
-        fit = self.fitted(job)
-        tests = [] if fit is None else reversed(versions(fit, "test"))
-        return next((folder for folder in tests if _finished(folder, "test")), None)
+        if stage == "fit":
+            folders = self.versions(job)
+        else:
+            fit = self.finished(job, "fit")
+            folders = [] if fit is None else versions(fit, stage)
+        return next((folder for folder in reversed(folders) if _is_finished(folder, stage)), None)
 
     def stages(self, job: Job) -> list[Stage]:
         """Return the stages that a job has left: none, its test, or both."""
-        if self.fitted(job) is None:
-            return ["fit", "test"]
-        return [] if self.tested(job) is not None else ["test"]
+        return [stage for stage in get_args(Stage) if self.finished(job, stage) is None]
 
     def command(self, job: Job, stage: Stage) -> list[str]:
         """Return the command line of a stage; it resumes a training that left a `last.ckpt`."""
         command = [*self.arguments(job, stage), f"--runs_dir={self.out / 'runs'}", f"--name={job.name}"]
         if stage == "test":
-            fit = self.fitted(job)
+            fit = self.finished(job, "fit")
             checkpoint = None if fit is None else fit / "checkpoints" / "best.ckpt"
         else:
             started = (folder / "checkpoints" / "last.ckpt" for folder in self.versions(job))
@@ -89,6 +86,6 @@ class Plan:
         return [*command, f"--model.coords={job.arm}", f"--seed_everything={job.seed}"]
 
 
-def _finished(folder: Path, command: Stage) -> bool:
+def _is_finished(folder: Path, command: Stage) -> bool:
     summary = read_summary(folder)
     return summary.get("command") == command and summary.get("status") == "finished"

@@ -121,8 +121,7 @@ class JobRunner:
         status = process.wait()
         with self._guard:
             del self._running[job]
-        finished = self._plan.fitted(job) if stage == "fit" else self._plan.tested(job)
-        if status == 0 and finished is not None:
+        if status == 0 and self._plan.finished(job, stage) is not None:
             return None
         _kill(process)  # a failed rank must not leave the others on the devices
         how = f"ended with status {status}"

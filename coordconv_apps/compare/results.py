@@ -66,7 +66,7 @@ def by_value(results: Iterable[Result]) -> dict[str | None, list[Result]]:
 
 def collect(plan: Plan, job: Job, error: str = "") -> Result:
     """Read the result of a job, finished or failed with `error`, from its run folders."""
-    fit, test = plan.fitted(job), plan.tested(job)
+    fit, test = plan.finished(job, "fit"), plan.finished(job, "test")
     training = read_summary(fit) if fit is not None else {}
     tested = read_summary(test) if test is not None else {}
     return Result(
