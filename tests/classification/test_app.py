@@ -68,10 +68,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # ------------------------------------------------------------------ shipped configs
 
 
-def test_there_is_a_config_for_each_purpose() -> None:
-    assert set(CONFIGS) >= set(SHRUNK)
-
-
 @pytest.mark.parametrize("coords", ["none", "xyr"])
 @pytest.mark.parametrize("name", CONFIGS)
 def test_config_trains_and_tests(

@@ -58,11 +58,6 @@ def metrics_of(folder: Path) -> dict[str, float]:
 # ------------------------------------------------------------------ shipped configs
 
 
-def test_there_is_a_config_for_each_purpose() -> None:
-    tasks = [f"{task}_{split}" for task in METRICS for split in ("uniform", "quadrant")]
-    assert {*tasks, "classification_paper"} <= {path.stem for path in CONFIGS}
-
-
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
 @pytest.mark.parametrize("coords", ["none", "xy"])
 def test_config_trains_and_tests(tmp_path: Path, config: Path, coords: str) -> None:

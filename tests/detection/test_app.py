@@ -49,10 +49,6 @@ def run_folder(runs: Path, name: str, version: int) -> Path:
     return runs / "detection" / name / f"version_{version}"
 
 
-def test_there_is_a_config_for_each_purpose() -> None:
-    assert {path.stem for path in CONFIGS} == {"coco", "mnist", "mnist_proposals", "position", "quickstart"}
-
-
 @pytest.mark.parametrize("config", OF_CANVASES, ids=lambda path: path.stem)
 @pytest.mark.parametrize("coords", ["none", "xy"])
 def test_config_trains_and_tests(tmp_path: Path, config: Path, coords: str) -> None:

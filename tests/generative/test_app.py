@@ -71,10 +71,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # ------------------------------------------------------------------ shipped configs
 
 
-def test_there_is_a_config_for_each_purpose() -> None:
-    assert set(CONFIGS) >= {"quickstart_dcgan", "quickstart_vae", "dcgan", "vae", "image_folder", "image_folder_vae"}
-
-
 @pytest.mark.parametrize("name", CONFIGS)
 @pytest.mark.parametrize("coords", ["none", "xy"])
 def test_config_trains_and_tests(

@@ -78,10 +78,6 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> None:
 # ------------------------------------------------------------------ shipped configs
 
 
-def test_there_is_a_config_for_each_purpose() -> None:
-    assert set(CONFIGS) >= {"quickstart", "a2c_atari", "ppo_atari", "dqn_atari", "minigrid"}
-
-
 @pytest.mark.parametrize("name", CONFIGS)
 @pytest.mark.parametrize("coords", ["none", "xy"])
 def test_config_trains_and_tests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, coords: str) -> None:
