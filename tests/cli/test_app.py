@@ -65,11 +65,6 @@ def load_weights(checkpoint: bytearray) -> list[bytes]:
     return [value.numpy().tobytes() for value in state.values()]
 
 
-def failing(args: Sequence[str], capsys: pytest.CaptureFixture[str]) -> str:
-    """The one line that a command ends with."""
-    return refusal(capsys, main, args)
-
-
 # --------------------------------------------------------------------- run folders
 
 
@@ -199,7 +194,7 @@ def test_the_seed_decides(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", ["validate", "test", "predict", "export"])
 def test_random_weights_are_refused(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    error = failing([command, f"--runs_dir={tmp_path}", "--name=mine"], capsys)
+    error = refusal(capsys, main, [command, f"--runs_dir={tmp_path}", "--name=mine"])
     for words in (f"{command} needs --ckpt_path", "best or last", "'mine'", "--allow_random_weights"):
         assert words in error
     assert list(tmp_path.iterdir()) == []
@@ -218,7 +213,7 @@ def test_a_checkpoint_and_the_command_line_disagree(
     config = tmp_path / "default.yaml"
     config.write_text("model: {coords: none, lr: 0.5}\n")
     test = ["test", f"--runs_dir={trained}", "--ckpt_path=best"]
-    error = failing([*test, f"--config={config}"], capsys)
+    error = refusal(capsys, main, [*test, f"--config={config}"])
     assert "--model.coords=none on the command line, xy in the checkpoint" in error
     assert "model.lr" in error
     main([*test, f"--config={config}", "--model.coords=xy", "--data.val_samples=7"])
@@ -234,8 +229,8 @@ def test_a_checkpoint_of_lightning_alone(trained: Path, tmp_path: Path, capsys: 
     torch.save(checkpoint, tmp_path / "plain.ckpt")
     main(["test", f"--runs_dir={tmp_path}", f"--ckpt_path={tmp_path}/plain.ckpt"])
     assert read_summary(tmp_path / "toy" / "default" / "test_0")["coords"] == "xy"
-    assert "coords=none" in failing(
-        ["test", f"--runs_dir={tmp_path}", f"--ckpt_path={tmp_path}/plain.ckpt", "--model.coords=none"], capsys
+    assert "coords=none" in refusal(
+        capsys, main, ["test", f"--runs_dir={tmp_path}", f"--ckpt_path={tmp_path}/plain.ckpt", "--model.coords=none"]
     )
 
 
@@ -375,7 +370,7 @@ def test_a_mistake_is_told_in_one_line(
     args: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert message in failing(args, capsys)
+    assert message in refusal(capsys, main, args)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -401,14 +396,14 @@ def test_a_mistake_in_a_file_is_told_in_one_line(
 ) -> None:
     path = tmp_path / "wrong.yaml"
     path.write_text(config)
-    assert message in failing(["fit", f"--config={path}", f"--runs_dir={tmp_path}"], capsys)
+    assert message in refusal(capsys, main, ["fit", f"--config={path}", f"--runs_dir={tmp_path}"])
 
 
 @pytest.mark.parametrize("content", [b"", b"junk", b"PK\x03\x04 half a zip file"])
 def test_a_file_that_is_no_checkpoint(content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "junk.ckpt"
     path.write_bytes(content)
-    error = failing(["test", f"--ckpt_path={path}", f"--runs_dir={tmp_path}"], capsys)
+    error = refusal(capsys, main, ["test", f"--ckpt_path={path}", f"--runs_dir={tmp_path}"])
     assert error == f"--ckpt_path={path}: not a readable checkpoint"
 
 
@@ -421,12 +416,12 @@ def test_a_damaged_checkpoint_is_refused(
     start = content.index(next(iter(load_weights(content))))
     content[start + 5] ^= 1
     path.write_bytes(content)
-    error = failing([command, f"--ckpt_path={path}", f"--runs_dir={tmp_path}"], capsys)
+    error = refusal(capsys, main, [command, f"--ckpt_path={path}", f"--runs_dir={tmp_path}"])
     assert error.startswith(f"--ckpt_path={path}: damaged, the checksum of ")
 
 
 def test_names_of_runs_are_told(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    error = failing(["test", "--name=mine", "--ckpt_path=best", f"--runs_dir={trained}"], capsys)
+    error = refusal(capsys, main, ["test", "--name=mine", "--ckpt_path=best", f"--runs_dir={trained}"])
     assert "no run named 'mine' has a best.ckpt" in error
     assert "are: default" in error
 
@@ -452,17 +447,17 @@ def test_an_error_of_a_tasks_constructor_is_reported_as_it_is(
         raise kind("a package is missing")
 
     monkeypatch.setattr("tests.toy.tasks.to_coordconv", fail)
-    assert failing(["fit", f"--runs_dir={tmp_path}", "--model.coords=xy"], capsys) == "a package is missing"
+    assert refusal(capsys, main, ["fit", f"--runs_dir={tmp_path}", "--model.coords=xy"]) == "a package is missing"
 
 
 def test_a_mistake_found_in_setup_leaves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "brings bad luck" in failing(["fit", f"--runs_dir={tmp_path}/runs", "--data.val_samples=13"], capsys)
+    assert "brings bad luck" in refusal(capsys, main, ["fit", f"--runs_dir={tmp_path}/runs", "--data.val_samples=13"])
     assert list(tmp_path.iterdir()) == []
     main(["fit", f"--runs_dir={tmp_path}/runs", "--trainer.max_epochs=1"])
     run = tmp_path / "runs" / "toy" / "default" / "version_0"
     before = sorted(run.rglob("*"))
     test = ["test", f"--runs_dir={tmp_path}/runs", "--ckpt_path=last"]
-    assert "brings bad luck" in failing([*test, "--data.val_samples=13"], capsys)
+    assert "brings bad luck" in refusal(capsys, main, [*test, "--data.val_samples=13"])
     assert sorted(run.rglob("*")) == before
 
 

@@ -12,7 +12,7 @@ import torch
 
 from coordconv_apps.cli.checkpoint_config import trusted_config
 from coordconv_apps.utils.errors import UserError
-from tests.cli.test_app import failing
+from tests.helpers.refusals import refusal
 from tests.toy.__main__ import main
 from tests.toy.tasks import DotTask
 
@@ -91,7 +91,7 @@ def test_no_command_imports_what_a_checkpoint_names(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     args = planted(lambda config: config["trainer"].update(callbacks=[{"class_path": "planted.Callback"}]))
-    assert "would import code" in failing(["fit", *args], capsys)
+    assert "would import code" in refusal(capsys, main, ["fit", *args])
     with pytest.raises(SystemExit, match="the planted module was imported"):
         main(["fit", *args, "--trainer.callbacks=planted.Callback"])
     main(["test", *args[:2]])  # uses no callbacks of the training
@@ -99,12 +99,12 @@ def test_no_command_imports_what_a_checkpoint_names(
     monkeypatch.setattr(DotTask, "import_args", frozenset({"trouble"}))
     args = planted(lambda config: config["model"]["init_args"].update(trouble="planted:Game-v0"))
     for command in ("fit", "validate", "test", "predict", "export"):
-        assert "model.trouble=planted:Game-v0 would import code" in failing([command, *args], capsys)
+        assert "model.trouble=planted:Game-v0 would import code" in refusal(capsys, main, [command, *args])
     args = planted(lambda config: config["model"].update(class_path="planted.tasks.Task"))
-    error = failing(["test", *args], capsys)
+    error = refusal(capsys, main, ["test", *args])
     assert "this is a checkpoint of planted.tasks.Task, a task of another application: python -m planted" in error
     args = planted(lambda config: config.update(trainer='{"callbacks": ["planted.Callback"]}'))
-    assert "not a readable checkpoint" in failing(["fit", *args], capsys)
+    assert "not a readable checkpoint" in refusal(capsys, main, ["fit", *args])
 
 
 def test_the_next_command_names_the_code_of_the_user(

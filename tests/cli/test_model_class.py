@@ -10,7 +10,7 @@ import yaml
 
 from coordconv_apps.nn.coords import Coords
 from coordconv_apps.runs.summary import read_summary
-from tests.cli.test_app import failing
+from tests.helpers.refusals import refusal
 from tests.toy.__main__ import main
 from tests.toy.tasks import ToyHeatmap, ToyTask
 
@@ -93,18 +93,20 @@ def test_arguments_of_another_class_are_named(configs: dict[str, str], capsys: p
 def test_a_mistake_is_one_line(
     args: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert message in failing(["fit", f"--runs_dir={tmp_path}", *args], capsys)
+    assert message in refusal(capsys, main, ["fit", f"--runs_dir={tmp_path}", *args])
     if "close" in message:
         path = tmp_path / "config.yaml"
         name, _, value = args[-1].removeprefix("--").partition("=")
         if name == "model":
             path.write_text(f"model: {{class_path: {value}}}")
-            assert message in failing(["fit", f"--runs_dir={tmp_path}", f"--config={path}"], capsys)
+            assert message in refusal(capsys, main, ["fit", f"--runs_dir={tmp_path}", f"--config={path}"])
 
 
 def test_a_section_of_a_command_that_is_no_mapping(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "a.yaml").write_text("fit: 3")
-    assert "a.yaml: fit=3: must be a mapping of arguments" in failing([f"--config={tmp_path}/a.yaml", "fit"], capsys)
+    assert "a.yaml: fit=3: must be a mapping of arguments" in refusal(
+        capsys, main, [f"--config={tmp_path}/a.yaml", "fit"]
+    )
 
 
 def test_help_shows_the_arguments_of_the_chosen_task(capsys: pytest.CaptureFixture[str]) -> None:
@@ -151,10 +153,10 @@ def test_a_checkpoint_chooses(
     assert read_summary(folder / "version_0")["epochs"] == 2
     checkpoint = folder / "version_0" / "checkpoints" / "last.ckpt"
     test = ["test", runs, f"--ckpt_path={checkpoint}"]
-    assert f"--model=ToyTask: the checkpoint {checkpoint} is of ToyHeatmap" in failing(
-        [*test, "--model=ToyTask"], capsys
+    assert f"--model=ToyTask: the checkpoint {checkpoint} is of ToyHeatmap" in refusal(
+        capsys, main, [*test, "--model=ToyTask"]
     )
-    assert "of the model, only model.temperature may change" in failing([*test, "--model.lr=3"], capsys)
+    assert "of the model, only model.temperature may change" in refusal(capsys, main, [*test, "--model.lr=3"])
     monkeypatch.setenv("JSONARGPARSE_DEPRECATION_WARNINGS", "all")  # of which the user of a checkpoint sees none
     assert ToyHeatmap.load_from_checkpoint(checkpoint).temperature == 2
     # The config of a run, and Lightning's own checkpoints, name the class as well.
@@ -167,7 +169,7 @@ def test_a_checkpoint_chooses(
     assert read_summary(folder / "test_0")["coords"] == "xy"
     content["hyper_parameters"]["_class_path"] = "elsewhere.Task"
     torch.save(content, tmp_path / "other.ckpt")
-    error = failing(["test", runs, f"--ckpt_path={tmp_path / 'other.ckpt'}"], capsys)
+    error = refusal(capsys, main, ["test", runs, f"--ckpt_path={tmp_path / 'other.ckpt'}"])
     assert "this is a checkpoint of elsewhere.Task, which is no task class of this application" in error
     assert "add --model=elsewhere.Task" in error
     del content["hyper_parameters"]["_class_path"]
@@ -207,5 +209,5 @@ class _NeedsDropout(ToyTask):
 
 
 def test_an_argument_that_a_subclass_lacks_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    error = failing(["fit", f"--runs_dir={tmp_path}", f"--model={__name__}._NeedsDropout"], capsys)
+    error = refusal(capsys, main, ["fit", f"--runs_dir={tmp_path}", f"--model={__name__}._NeedsDropout"])
     assert "--model=_NeedsDropout: its constructor needs the argument 'dropout', which a base class reads; add" in error
