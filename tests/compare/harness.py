@@ -1,11 +1,11 @@
 """What the tests of `compare` share: a folder in which it runs an application that only pretends to train."""
 
-import csv
 import json
 from pathlib import Path
 from typing import Any
 
 from coordconv_apps.compare import __main__ as compare
+from tests.helpers.runs import rows
 
 ROOT = Path(__file__).parents[2]
 APP = "tests.compare.fakeapp"
@@ -36,8 +36,7 @@ class Comparison:
         return [f"{call['args'][0]} {flag(call, '--name')}" for call in self.calls()]
 
     def rows(self) -> list[dict[str, str]]:
-        with (self.out / "comparison.csv").open(newline="") as file:
-            return list(csv.DictReader(file))
+        return rows(self.out, "comparison.csv")
 
 
 def flag(call: dict[str, Any], name: str) -> str | None:

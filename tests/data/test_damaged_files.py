@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import gzip
 import io
 import json
@@ -31,6 +30,7 @@ from detection.idx_files import read_idx
 from rl.policy_files import export_safe, load_safe
 from tests.data.damage import damaged, special_files
 from tests.helpers.limits import time_limit
+from tests.helpers.runs import rows
 from tests.rl.tiny import make_a2c
 from tests.toy.__main__ import main
 
@@ -229,10 +229,9 @@ def test_a_damaged_log_is_kept_aside_and_continued(number: int, tmp_path: Path) 
         resumed.log_metrics({"train/loss": 0.25, "val/iou": 0.5}, 21)
     resumed.save()
     assert [str(each.message)[:9] for each in warned] in ([], [str(tmp_path)[:9]])
-    with log.file.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert rows[-1]["train/loss"] == "0.25", name
-    assert all(float(value) > -1 for row in rows for value in row.values() if value), name
+    written = rows(tmp_path)
+    assert written[-1]["train/loss"] == "0.25", name
+    assert all(float(value) > -1 for row in written for value in row.values() if value), name
     aside = tmp_path / "metrics_damaged.csv"
     assert not aside.exists() or aside.read_bytes() == changed, name
     assert aside.exists() == bool(warned)

@@ -72,9 +72,9 @@ def metrics_of(run: Path) -> dict[str, float]:
     return metrics
 
 
-def rows(run: Path) -> list[dict[str, str]]:
-    """Read the rows of ``metrics.csv``."""
-    with (run / "metrics.csv").open(newline="") as file:
+def rows(folder: Path, name: str = "metrics.csv") -> list[dict[str, str]]:
+    """Read the rows of a table of a command."""
+    with (folder / name).open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import signal
 import sys
@@ -35,7 +34,7 @@ from rl.predictions import EpisodeWriter
 from rl.tasks import A2C, PPO
 from rl.tasks.base import RLTask
 from tests.helpers.refusals import refusal
-from tests.helpers.runs import last_command, load, metrics_of
+from tests.helpers.runs import last_command, load, metrics_of, rows
 
 CONFIGS = {path.stem: path for path in sorted((Path(__file__).parents[2] / "rl" / "configs").glob("*.yaml"))}
 CPU = ["--trainer.accelerator=cpu", "--trainer.devices=1"]
@@ -64,8 +63,7 @@ def timesteps(folder: Path, name: str = "last") -> int:
 
 
 def episodes_of(folder: Path) -> list[dict[str, str]]:
-    with (folder / "episodes.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
+    return rows(folder, "episodes.csv")
 
 
 @pytest.fixture
@@ -129,15 +127,15 @@ def assert_all_is_written(tested: Path, game: str) -> None:
         with Image.open(tested / "pictures" / picture) as image:
             image.load()
             assert getattr(image, "n_frames", 1) > 1 or picture != "episode.gif"
-    rows = episodes_of(tested)
-    assert tuple(rows[0]) == COLUMNS
+    episodes = episodes_of(tested)
+    assert tuple(episodes[0]) == COLUMNS
     first = EVALUATION_SEEDS["test"]
     # Of two environments the later one would play the episode that is left over, but they are stopped before.
-    assert [(row["game"], row["seed"]) for row in rows] == [(game, str(first + i)) for i in (0, 1)]
+    assert [(row["game"], row["seed"]) for row in episodes] == [(game, str(first + i)) for i in (0, 1)]
     figures = metrics_of(tested)
-    assert np.mean([float(row["score"]) for row in rows]) == pytest.approx(figures["test/score"])
-    assert np.mean([float(row["length"]) for row in rows]) == pytest.approx(figures["test/length"])
-    for row in rows:
+    assert np.mean([float(row["score"]) for row in episodes]) == pytest.approx(figures["test/score"])
+    assert np.mean([float(row["length"]) for row in episodes]) == pytest.approx(figures["test/length"])
+    for row in episodes:
         normalised = human_normalised(game, float(row["score"])) if row["complete"] == "1" else None
         assert row["human_normalised"] == ("" if normalised is None else str(normalised))
 

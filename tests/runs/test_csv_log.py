@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 from coordconv_apps.runs.csv_log import CsvLog
 from coordconv_apps.runs.reading import read_curve, read_metrics, read_rows
-
-
-def read(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
+from tests.helpers.runs import rows
 
 
 def test_csv_rows_and_columns(tmp_path: Path) -> None:
@@ -22,7 +17,7 @@ def test_csv_rows_and_columns(tmp_path: Path) -> None:
     log.save()  # added to the file
     log.log_metrics({"a": 0.1, "epoch": 1}, step=2)
     log.finalize("success")  # written again, with a new column
-    assert read(tmp_path / "metrics.csv") == [
+    assert rows(tmp_path) == [
         {"epoch": "0.0", "step": "0", "a": "", "b": "1.5"},
         {"epoch": "0.0", "step": "1", "a": "", "b": "2.5"},
         {"epoch": "1.0", "step": "2", "a": "0.1", "b": ""},
@@ -34,11 +29,11 @@ def test_csv_of_a_resumed_run_keeps_what_the_checkpoint_knows(tmp_path: Path) ->
     for step in range(4):
         log.log_metrics({"a": float(step)}, step)
     log.save()
-    before = read(tmp_path / "metrics.csv")
+    before = rows(tmp_path)
     resumed = CsvLog(tmp_path, keep_until=1)
     resumed.log_metrics({"a": 20.0}, 2)
     resumed.save()
-    after = read(tmp_path / "metrics.csv")
+    after = rows(tmp_path)
     assert after[:2] == before[:2]
     assert [row["a"] for row in after] == ["0.0", "1.0", "20.0"]
 
@@ -48,14 +43,14 @@ def test_csv_without_the_half_row_of_a_crash(tmp_path: Path) -> None:
     for step in range(2):
         log.log_metrics({"a": float(step), "b": 1.0}, step)
     log.save()
-    whole = read(tmp_path / "metrics.csv")
+    whole = rows(tmp_path)
     with (tmp_path / "metrics.csv").open("a") as file:
         file.write("0.0,")
     resumed = CsvLog(tmp_path, keep_until=5)
     resumed.log_metrics({"a": 2.0, "b": 1.0}, 2)
     resumed.save()
-    assert [row["step"] for row in read(tmp_path / "metrics.csv")] == ["0", "1", "2"]
-    assert read(tmp_path / "metrics.csv")[:2] == whole
+    assert [row["step"] for row in rows(tmp_path)] == ["0", "1", "2"]
+    assert rows(tmp_path)[:2] == whole
 
 
 def test_csv_of_nothing(tmp_path: Path) -> None:
@@ -66,8 +61,8 @@ def test_csv_of_nothing(tmp_path: Path) -> None:
 
 
 def test_a_damaged_row_hides_no_other(tmp_path: Path) -> None:
-    rows = ['epoch,step,"a, b"', "0,0,1.5", '0,1,"2', "0,2,3.5,7", "nan,3,1", "1,4,5.5", "1,"]
-    (tmp_path / "metrics.csv").write_text("\n".join(rows))
+    lines = ['epoch,step,"a, b"', "0,0,1.5", '0,1,"2', "0,2,3.5,7", "nan,3,1", "1,4,5.5", "1,"]
+    (tmp_path / "metrics.csv").write_text("\n".join(lines))
     assert read_metrics(tmp_path) == [{"epoch": 0, "step": 0, "a, b": 1.5}, {"epoch": 1, "step": 4, "a, b": 5.5}]
     assert read_curve(tmp_path, "a, b") == {0: 1.5, 1: 5.5}
     assert read_rows(tmp_path / "metrics.csv")[1], "the file is damaged"

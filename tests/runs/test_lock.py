@@ -14,6 +14,7 @@ from coordconv_apps.runs.summary import write_summary
 from coordconv_apps.utils.errors import UserError
 from tests.cli.test_resume import fit, interrupted_fit
 from tests.helpers.processes import ROOT
+from tests.helpers.refusals import refusal
 from tests.helpers.runs import load
 
 
@@ -74,14 +75,11 @@ def test_a_run_that_is_being_trained_is_not_resumed(tmp_path: Path, capsys: pyte
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     lock = RunLock()
     lock.acquire(run)
-    capsys.readouterr()
     try:
-        with pytest.raises(SystemExit) as stopped:
-            fit(tmp_path, "--ckpt_path=last", "--model.trouble=null")
+        refused = refusal(capsys, fit, tmp_path, "--ckpt_path=last", "--model.trouble=null")
     finally:
         lock.release()
-    assert stopped.value.code == 2
-    assert f"{run} is in use: process {os.getpid()} on " in capsys.readouterr().err
+    assert f"{run} is in use: process {os.getpid()} on " in refused
     assert before == {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     fit(tmp_path, "--ckpt_path=last", "--model.trouble=null")
     assert load(run)["run"]["epochs"] == 3

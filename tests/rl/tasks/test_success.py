@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
@@ -17,6 +16,7 @@ from coordconv_apps.utils.warning_filters import filter_warnings
 from rl.data import RLData
 from rl.predictions import EpisodeWriter
 from rl.tasks import A2C, DQN
+from tests.helpers.runs import rows
 from tests.helpers.trainers import own_trainer
 
 if TYPE_CHECKING:
@@ -64,14 +64,13 @@ def test_the_success_rate_is_logged_where_games_report_it(
         trainer.test(task, data, verbose=False)
     logged |= trainer.callback_metrics
     rates = {name: float(value) for name, value in logged.items() if name.endswith("success_rate")}
-    with (tmp_path / "episodes.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    episodes = rows(tmp_path, "episodes.csv")
     if not reports:
         assert not rates
-        assert [row["success"] for row in rows] == [""] * 6
+        assert [row["success"] for row in episodes] == [""] * 6
         return
     assert set(rates) == {"train/success_rate", "val/success_rate", "test/success_rate"}
     # A success gives a reward of 1 in both steps.
     assert rates["train/success_rate"] == pytest.approx(float(logged["train/score"]) / 2)
-    assert [float(row["success"]) * 2 for row in rows] == [float(row["score"]) for row in rows]
-    assert rates["test/success_rate"] == pytest.approx(np.mean([float(row["success"]) for row in rows]))
+    assert [float(row["success"]) * 2 for row in episodes] == [float(row["score"]) for row in episodes]
+    assert rates["test/success_rate"] == pytest.approx(np.mean([float(row["success"]) for row in episodes]))
