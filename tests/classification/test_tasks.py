@@ -330,12 +330,3 @@ def test_what_a_checkpoint_says_about_classes_is_checked() -> None:
 def test_momentum_must_go_with_nesterov(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^model\.nesterov=True: must be false with model\.momentum=0$"):
         trainer(tmp_path).fit(task(nesterov=True, momentum=0.0), data(folder))
-
-
-def test_every_argument_is_described() -> None:
-    import inspect
-
-    described = inspect.getdoc(Classifier)
-    assert described is not None
-    for name in inspect.signature(Classifier).parameters:
-        assert f"\n    {name}: " in described

@@ -1,7 +1,8 @@
-"""A misspelt choice in Python is an error, as on the command line, and never another choice."""
+"""Constructors of tasks and data: every argument is described, and a misspelt choice is an error in Python, too."""
 
 from __future__ import annotations
 
+import inspect
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
@@ -26,6 +27,12 @@ CLASSES: dict[type, dict[str, Any]] = {
     **{kind: {} for kind in (CoordinateClassification, CoordinateRegression, CoordinateRendering, NotSoClevrData)},
     **{kind: {"game": "catch"} for kind in (A2C, PPO, DQN)},
 }
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_every_argument_is_described(kind: type) -> None:
+    described = inspect.getdoc(kind) or ""
+    assert [name for name in inspect.signature(kind).parameters if f"\n    {name}: " not in described] == []
 
 
 def choices(kind: type) -> list[str]:
