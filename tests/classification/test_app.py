@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from classification.tasks import CLASS_NAMES_KEY, Classifier
 from classification.transforms import EvalTransform
 from coordconv_apps.data.image_decoding import read_image
 from coordconv_apps.runs.summary import read_summary
-from tests.classification.images import CLASSES, damage, save_classes
+from tests.classification.images import CLASSES, damage
 from tests.classification.tiny import ARGUMENTS, NETWORK, SIZE, data, save_noise, save_parts, trainer, weights_file
 from tests.helpers import forked
 from tests.helpers.processes import TWO_PROCESSES
@@ -426,7 +425,6 @@ def test_other_classes_of_a_library_are_told_by_its_name(tmp_path: Path) -> None
         (["--model.network=timm/resnet18"], "network='timm/resnet18' needs timm: pip install 'coordconv-apps[timm]'"),
         (["--model.lr=0"], "model.lr=0.0: must be above 0"),
         (["--model.coords=xyr", "--model.where=no.such.layer"], "'no.such.layer'"),
-        (["--model.coords=yx"], "--model.coords=yx: expected 'none', 'xy', 'xyr'"),
         (["--model.weights=none.pth"], "weights='none.pth': must be a file that exists, or of mobilenet_v2: default"),
         (["--model.small_images=true"], "model.small_images=True: must be false for model.network='mobilenet_v2'"),
         (["--model.network_args={depth: 3}"], "network_args={'depth': 3}: mobilenet_v2 does not take them"),
@@ -439,36 +437,3 @@ def test_mistakes_in_arguments_are_told_in_one_line_and_leave_nothing_behind(
     given = ["fit", f"--runs_dir={runs}", f"--data.root={folder}", *TINY, *CPU, *arguments]
     assert message in refusal(capsys, main, given)
     assert not runs.exists()
-
-
-def empty_class(root: Path) -> None:
-    save_classes(root, 2, 2, 2)
-    for path in (root / "bee").iterdir():
-        path.unlink()
-
-
-def different_classes(root: Path) -> None:
-    save_classes(root / "train", 2, 2, 2)
-    save_classes(root / "val", 2, 2)
-
-
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (empty_class, "in the class folder bee"),
-        (different_classes, "train and val must have the same classes; only in train: cat"),
-    ],
-)
-@pytest.mark.usefixtures("no_pictures")
-def test_mistakes_in_folders_are_told_in_one_line(
-    tmp_path: Path,
-    make: Callable[[Path], None],
-    message: str,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    make(tmp_path / "pictures")
-    runs = tmp_path / "runs"
-    arguments = ["fit", f"--runs_dir={runs}", f"--data.root={tmp_path}/pictures", *TINY, *CPU]
-    assert message in refusal(capsys, main, arguments)
-    assert {read_summary(path.parent)["status"] for path in runs.rglob("summary.json")} <= {"failed"}
-    assert not list(runs.rglob("*.ckpt"))

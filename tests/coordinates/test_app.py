@@ -196,9 +196,6 @@ def test_two_processes_train_and_give_the_figures_of_one(tmp_path: Path) -> None
     ("arguments", "message"),
     [
         (["--data.square_size=99"], "data.square_size=99: must be at most data.canvas_size=8"),
-        (["--data.split=half"], "data.split"),
-        (["--model.network=dense"], "--model.network=dense: expected"),
-        (["--model.coords=yx"], "model.coords"),
         (["--model.lr=-1"], "model.lr=-1.0: must be above 0"),
         (["--data.canvas_size=9"], "model.canvas_size=8: the data have 9"),
         (["--data.two_objects=true"], "data.two_objects=true: must be false for CoordinateClassification"),

@@ -341,9 +341,6 @@ def test_an_interruption_loses_no_detections(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (["--model.network=fasterrcnn_resnet5"], "closest: fasterrcnn_resnet50_fpn"),
-        (["--model.coords=yx"], "model.coords"),
-        (["--model=FasterRCN"], "FasterRCNN"),
-        (["--model=RegionProposals", "--model.num_classes=3"], "model.num_classes"),
         (["--trainer.precision=bf16-true"], "--trainer.precision=bf16-true: must be one of 32-true, 16-mixed, bf16-"),
         (["--model.num_classes=3"], "num_classes=3: the data have 10 classes"),
         (["--model.coords=xy", "--model.coord_layers=nowhere"], "coord_layers"),

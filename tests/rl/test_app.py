@@ -320,7 +320,6 @@ def test_exported_files_play_the_same_actions(trained: Path, name: str, format_:
         (["--model.game=breakot"], "model.game=breakot: this game does not exist; the closest are breakout"),
         (["--model.game=CartPole-v1"], "model.game=CartPole-v1: observations are Box("),
         (["--model.game=pong", "--model.image_size=20"], "model.image_size=20: must be an integer of at least 36"),
-        (["--model.n_epochs=3"], "there is no argument --model.n_epochs"),
         (["--model=PPO", "--model.batch_size=7"], "model.batch_size=7: must divide model.n_steps times"),
         (["--model.total_timesteps=0"], "model.total_timesteps=0: must be an integer of at least 1"),
         (["--data.repeat_action_probability=2"], "data.repeat_action_probability=2.0: must be in [0, 1]"),
