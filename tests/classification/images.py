@@ -28,12 +28,6 @@ def save_classes(folder: Path, *counts: int) -> Path:
     return folder
 
 
-def damage(path: Path) -> None:
-    """Leaves a picture's head alone, so that it can be opened and not be read."""
-    Image.effect_noise((40, 40), 100).convert("RGB").save(path)
-    path.write_bytes(path.read_bytes()[:300])
-
-
 def colours(batch: LabelledBatch) -> list[tuple[int, int]]:
     """The class and the number that each image shows."""
     assert batch.images.dtype == torch.uint8

@@ -19,9 +19,10 @@ from classification.tasks import CLASS_NAMES_KEY, Classifier
 from classification.transforms import EvalTransform
 from coordconv_apps.data.image_decoding import read_image
 from coordconv_apps.runs.summary import read_summary
-from tests.classification.images import CLASSES, damage
+from tests.classification.images import CLASSES
 from tests.classification.tiny import ARGUMENTS, NETWORK, SIZE, data, save_noise, save_parts, trainer, weights_file
 from tests.helpers import forked
+from tests.helpers.images import damage
 from tests.helpers.processes import TWO_PROCESSES
 from tests.helpers.refusals import refusal
 from tests.helpers.runs import assert_same, assert_same_runs, interrupted_at, last_command, load, metrics_of

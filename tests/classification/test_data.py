@@ -23,7 +23,8 @@ from classification.transforms import EvalTransform, TrainTransform
 from coordconv_apps.data.image_decoding import read_image
 from coordconv_apps.data.loaders import SeededSamples, TrainLoader
 from coordconv_apps.data.splits import SPLITS, Split
-from tests.classification.images import CLASSES, colours, damage, save_class, save_classes
+from tests.classification.images import CLASSES, colours, save_class, save_classes
+from tests.helpers.images import damage
 
 STAGES: dict[Split, str] = {"train": "fit", "val": "validate", "test": "test"}
 PLAIN: dict[str, Any] = {"crop": "padded", "padding": 0, "flip": 0.0}

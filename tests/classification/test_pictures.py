@@ -31,8 +31,9 @@ from classification.pictures import (
 )
 from classification.predictions import complete_names
 from coordconv_apps.utils.contact_sheet import BAR, GAP, GROUND
-from tests.classification.images import CLASSES, damage, save_class, save_classes
+from tests.classification.images import CLASSES, save_class, save_classes
 from tests.classification.tiny import task
+from tests.helpers.images import damage
 from tests.toy.data import ToyData
 from tests.toy.tasks import ToyTask
 

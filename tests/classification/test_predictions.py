@@ -18,7 +18,6 @@ from classification.tasks import Classifier, Prediction
 from classification.transforms import EvalTransform
 from coordconv_apps.data.image_decoding import read_image
 from coordconv_apps.runs.summary import read_summary
-from tests.classification.images import damage
 from tests.classification.tiny import (
     ARGUMENTS,
     SIZE,
@@ -29,6 +28,7 @@ from tests.classification.tiny import (
     trainer,
     weights_file,
 )
+from tests.helpers.images import damage
 from tests.helpers.runs import last_command
 from tests.helpers.trainers import OWN_TRAINER
 

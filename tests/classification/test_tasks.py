@@ -16,8 +16,8 @@ from torchvision.transforms import v2
 from classification.tasks import Classifier
 from classification.transforms import IMAGENET_MEAN, IMAGENET_STD
 from coordconv_apps.training.weight_averaging import Averaging
-from tests.classification.images import damage
 from tests.classification.tiny import SIZE, data, save_parts, task, trainer, weights_file
+from tests.helpers.images import damage
 from tests.helpers.trainers import OWN_TRAINER
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from torch import Tensor
 from coordconv_apps.data.splits import SPLITS, Split
 from detection.batches import DetectionBatch, ImageBatch
 from detection.data import DetectionData
-from tests.classification.images import damage
+from tests.helpers.images import damage
 
 
 def small(**changes: Any) -> DetectionData:  # noqa: ANN401  # any argument of the data module

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
+from PIL import Image
 
 
 def colour_of(image: torch.Tensor) -> list[int]:
@@ -10,3 +13,9 @@ def colour_of(image: torch.Tensor) -> list[int]:
     assert image.dtype == torch.uint8
     (colour,) = image.flatten(1).unique(dim=1).T.tolist()
     return list(colour)
+
+
+def damage(path: Path) -> None:
+    """Leave an image file's head alone, so that it can be opened and not be read."""
+    Image.effect_noise((40, 40), 100).convert("RGB").save(path)
+    path.write_bytes(path.read_bytes()[:300])

@@ -32,7 +32,7 @@ from rl import (
 from rl.learning.actions import values_and_logits
 from rl.policies import register_policies
 from rl.policy_files import export_zip
-from tests.rl.images import Kind, Spot
+from tests.rl.halves import Halves, Kind
 
 ROOT = Path(__file__).parents[2]
 SMALL: dict[str, Any] = {"features_dim": 16}
@@ -52,7 +52,7 @@ def make(
 ) -> BaseAlgorithm:
     """A tiny agent, always with the same seed."""
     options = OPTIONS[algorithm]
-    env = Spot() if env is None else env
+    env = Halves() if env is None else env
     return algorithm(policy, env, policy_kwargs=policy_kwargs, seed=5, device="cpu", **options)
 
 
@@ -98,7 +98,7 @@ def test_arms_differ_in_the_coordinate_weights_alone(algorithm: type[BaseAlgorit
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_arms_differ_in_the_coordinate_weights_alone_with_several_observations(algorithm: type[BaseAlgorithm]) -> None:
-    env = Spot("dict", (1, 36, 40))
+    env = Halves("dict", (1, 36, 40))
     plain = make(algorithm, "MultiInputPolicy", env, features_extractor_kwargs={"cnn_output_dim": 16}).policy
     ours = make(algorithm, "CoordConvMultiInputPolicy", env, features_extractor_kwargs={"cnn_output_dim": 16}).policy
     weights = dict(ours.named_parameters())
@@ -138,7 +138,7 @@ def test_lines_for_rl_zoos_files_give_equal_heads() -> None:
 
 
 def test_heads_after_other_extractors_are_sb3s() -> None:
-    flat = gym.wrappers.FlattenObservation(Spot())
+    flat = gym.wrappers.FlattenObservation(Halves())
     for algorithm, policy in ((A2C, CoordConvCnnPolicy), (DQN, CoordConvDQNPolicy)):
         nature = make(algorithm, policy, features_extractor_class=NatureCNN, **small()).policy
         assert shapes(nature) == shapes(make(algorithm, "CnnPolicy", **small()).policy)
@@ -148,7 +148,7 @@ def test_heads_after_other_extractors_are_sb3s() -> None:
 
 @pytest.mark.parametrize("policy", ["CoordConvCnnPolicy", "CoordConvMultiInputPolicy"])
 def test_coordinate_weights_of_actor_critics_are_drawn_orthogonally_like_their_convolutions(policy: str) -> None:
-    env = Spot("dict" if "Multi" in policy else "uint8")
+    env = Halves("dict" if "Multi" in policy else "uint8")
 
     def spread(ortho_init: bool) -> list[float]:
         weights = coord_weights(make(A2C, policy, env, ortho_init=ortho_init).policy).values()
@@ -220,7 +220,7 @@ def test_importing_the_package_loads_neither_lightning_nor_emulators_and_makes_t
 def test_agents_train_are_evaluated_and_play_the_same_when_loaded(
     algorithm: type[BaseAlgorithm], kind: Kind, shape: tuple[int, int, int], kwargs: dict[str, str], tmp_path: Path
 ) -> None:
-    env = Spot(kind, shape)
+    env = Halves(kind, shape)
     policy = "CoordConvMultiInputPolicy" if kind == "dict" else "CoordConvCnnPolicy"
     size = {"cnn_output_dim" if kind == "dict" else "features_dim": 16}
     scaled = {"normalize_images": False} if kind == "float" else {}
@@ -235,7 +235,7 @@ def test_agents_train_are_evaluated_and_play_the_same_when_loaded(
     assert all(0 <= score <= 4 for score in scores)
 
     model.save(tmp_path / "agent")
-    loaded = algorithm.load(tmp_path / "agent", env=Spot(kind, shape), device="cpu")
+    loaded = algorithm.load(tmp_path / "agent", env=Halves(kind, shape), device="cpu")
     state = model.policy.state_dict()
     assert all(torch.equal(weight, state[name]) for name, weight in loaded.policy.state_dict().items())
     observations = [env.observation_space.sample() for _ in range(6)]
@@ -347,10 +347,10 @@ def test_target_network_follows_the_coordinate_weights() -> None:
 
 
 def test_channels_are_put_first_by_sb3_where_it_does_and_by_the_extractor_where_it_does_not() -> None:
-    model = make(A2C, env=Spot("uint8", (36, 40, 3)), **small())
+    model = make(A2C, env=Halves("uint8", (36, 40, 3)), **small())
     assert isinstance(model.get_env(), VecTransposeImage)
     assert model.policy.observation_space.shape == (3, 36, 40)
-    scaled = make(A2C, env=Spot("float", (36, 40, 3)), normalize_images=False, **small())
+    scaled = make(A2C, env=Halves("float", (36, 40, 3)), normalize_images=False, **small())
     assert not isinstance(scaled.get_env(), VecTransposeImage)
     assert scaled.policy.observation_space.shape == (36, 40, 3)
     # The same picture, scaled by SB3 or by the environment, gives the same values.
@@ -363,9 +363,9 @@ def test_channels_are_put_first_by_sb3_where_it_does_and_by_the_extractor_where_
 def test_training_moves_the_policy_to_what_depends_on_place() -> None:
     """With blank pictures but for the place of a square, a few updates of PPO raise the score above chance."""
     torch.manual_seed(0)
-    model = PPO("CoordConvCnnPolicy", Spot(), n_steps=64, batch_size=32, n_epochs=4, seed=1, device="cpu")
+    model = PPO("CoordConvCnnPolicy", Halves(), n_steps=64, batch_size=32, n_epochs=4, seed=1, device="cpu")
     model.learn(512)
-    score, _ = evaluate_policy(model, Spot(), 25, warn=False)
+    score, _ = evaluate_policy(model, Halves(), 25, warn=False)
     assert isinstance(score, float)
     assert score > 3.2  # of 4; 2 by chance
 
@@ -377,9 +377,9 @@ def test_training_moves_the_policy_to_what_depends_on_place() -> None:
 @pytest.mark.parametrize(
     ("policy", "env", "kwargs", "message"),
     [
-        ("CoordConvCnnPolicy", Spot("dict"), {}, "must be one image; for Dict observations use CoordConvMultiInput"),
-        ("CoordConvMultiInputPolicy", Spot(), {}, "must be a Dict; for images alone use CoordConvCnnPolicy"),
-        ("CoordConvCnnPolicy", Spot(), {"coords": "r"}, "coords='r': must be one of 'none', 'xy', 'xyr'"),
+        ("CoordConvCnnPolicy", Halves("dict"), {}, "must be one image; for Dict observations use CoordConvMultiInput"),
+        ("CoordConvMultiInputPolicy", Halves(), {}, "must be a Dict; for images alone use CoordConvCnnPolicy"),
+        ("CoordConvCnnPolicy", Halves(), {"coords": "r"}, "coords='r': must be one of 'none', 'xy', 'xyr'"),
     ],
 )
 def test_bad_input_is_named_in_one_line(
@@ -393,11 +393,11 @@ def test_bad_input_is_named_in_one_line(
 @pytest.mark.parametrize(("model", "kind"), [(A2C, CoordConvCnnPolicy), (DQN, CoordConvDQNPolicy)])
 def test_coordinate_weights_may_start_at_zero(model: Any, kind: Any) -> None:  # noqa: ANN401
     options = {"where": "all", "coord_init": "zero"}
-    made = model(kind, Spot(), policy_kwargs={"features_extractor_kwargs": options}, seed=0, device="cpu")
+    made = model(kind, Halves(), policy_kwargs={"features_extractor_kwargs": options}, seed=0, device="cpu")
     weights = {name: value for name, value in made.policy.named_parameters() if name.endswith("coord_weight")}
     assert len(weights) in (3, 6)  # of DQN the target network's, too
     assert not any(value.any() for value in weights.values())
-    plain = model("CnnPolicy", Spot(), seed=0, device="cpu")
+    plain = model("CnnPolicy", Halves(), seed=0, device="cpu")
     pictures = np.random.default_rng(0).integers(256, size=(3, 1, 36, 40), dtype=np.uint8)
     observations, _ = made.policy.obs_to_tensor(pictures)
     with torch.no_grad():

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 Kind = Literal["uint8", "float", "dict"]
 
 
-class Spot(gym.Env[Any, np.int64]):
+class Halves(gym.Env[Any, np.int64]):
     """A bright square somewhere in a picture; naming its half, left or right, is rewarded. Episodes of four steps.
 
     Args:
