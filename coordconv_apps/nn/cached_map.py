@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from coordconv_apps.nn.separated_map import SeparatedMap
+from coordconv_apps.nn.separable_map import SeparableMap
 
 
 class CachedMap(NamedTuple):
@@ -17,7 +17,7 @@ class CachedMap(NamedTuple):
     moving averages and target networks, and other processes write without raising a tensor's version.
     """
 
-    value: Tensor | SeparatedMap
+    value: Tensor | SeparableMap
     key: tuple[Any, ...]
     weight: Tensor
     bias: Tensor | None

@@ -20,7 +20,7 @@ from coordconv_apps.nn.coord_map import CHANNELS_LAST, AddCoordMap, Geometry, co
 from coordconv_apps.nn.coords import CoordsLike, as_coordinates, layer_coords
 from coordconv_apps.nn.fx_leaf import Proxy, leaf_call
 from coordconv_apps.nn.grid import AXES, Coordinates
-from coordconv_apps.nn.separated_map import MapPart, SeparatedMap, equal_positions, in_format_of
+from coordconv_apps.nn.separable_map import MapPart, SeparableMap, equal_positions, in_format_of
 from coordconv_apps.nn.torch_internals import (
     ConvNd,
     convolve,
@@ -177,11 +177,11 @@ class CoordLayer(SeesWindows, ConvNd):
             or (y.is_cuda and torch.cuda.is_current_stream_capturing())  # a graph must own all that it reads
         ):
             return y + self._map(y, self._padded_grid(self._size(input), y), input)
-        value: Tensor | SeparatedMap
+        value: Tensor | SeparableMap
         weight, bias = self.coord_weight, self.bias
         learns = torch.is_grad_enabled() and (weight.requires_grad or (bias is not None and bias.requires_grad))
         if self.window is not None and isinstance(self.window.origin, Tensor):  # comparing values would synchronise
-            parts = self._separated_map(y, input) if not learns and self._map_is_large(y) else None
+            parts = self._separable_map(y, input) if not learns and self._map_is_large(y) else None
             value = self._map(y, self._padded_grid(self._size(input), y), input) if parts is None else parts
         elif learns:
             grid = self._cached_grid(self._size(input), y)
@@ -190,9 +190,9 @@ class CoordLayer(SeesWindows, ConvNd):
             return AddCoordMap.apply(y, grid, weight, bias, self._geometry(y, input))  # type: ignore[no-any-return]  # has no types
         else:
             value = self._constant_map(y, input, weight, bias)
-        return value.add_to(y) if isinstance(value, SeparatedMap) else y.add_(value)
+        return value.add_to(y) if isinstance(value, SeparableMap) else y.add_(value)
 
-    def _constant_map(self, y: Tensor, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor | SeparatedMap:
+    def _constant_map(self, y: Tensor, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor | SeparableMap:
         """Return the map where it needs no gradient; in evaluation it is cached if it pays."""
         # On other devices than the CPU, comparing values would synchronise with the device.
         cacheable = not self.training and y.is_cpu
@@ -203,14 +203,14 @@ class CoordLayer(SeesWindows, ConvNd):
             if cached is not None and cached.fits(key, weight, bias):
                 return cached.value
         with torch.inference_mode(False), torch.no_grad():  # a cached map may be used in any mode later
-            parts = self._separated_map(y, input) if cacheable and self._map_is_large(y) else None
+            parts = self._separable_map(y, input) if cacheable and self._map_is_large(y) else None
             value = self._map(y, self._cached_grid(self._size(input), y), input) if parts is None else parts
             if cacheable and is_small(value.nbytes, y):
                 copies = (weight.detach().clone(), None if bias is None else bias.detach().clone())
                 self._cached_map = CachedMap(value, key, *copies)
         return value
 
-    def _separated_map(self, y: Tensor, input: Tensor) -> SeparatedMap | None:
+    def _separable_map(self, y: Tensor, input: Tensor) -> SeparableMap | None:
         """Return the map as rows and columns, or None where it does not have that form or would be rounded twice."""
         return None
 
@@ -243,7 +243,7 @@ class CoordConv(CoordLayer):
         stride, dilation = _per_axis(self.stride, self.ndim), _per_axis(self.dilation, self.ndim)
         return Geometry(stride, no_padding, dilation, False, no_padding)
 
-    def _separated_map(self, y: Tensor, input: Tensor) -> SeparatedMap | None:
+    def _separable_map(self, y: Tensor, input: Tensor) -> SeparableMap | None:
         coords = as_coordinates(self.coords)
         separable = coords.function is None and "r" not in coords.channels and self.padding_mode == "zeros"
         if not separable or self.ndim != 2 or y.dim() != 4 or not y.is_cpu or y.dtype != self.coord_weight.dtype:
@@ -268,7 +268,7 @@ class CoordConv(CoordLayer):
             part = coord_map(grid, weight.contiguous(), bias, geometry, y.dtype)
             parts.append(MapPart(in_format_of(y, part), 2 + across, same))
             bias = None
-        return SeparatedMap(tuple(parts))
+        return SeparableMap(tuple(parts))
 
     def forward(self, input: Tensor) -> Tensor:
         """Convolve features ``(B, C, *size)`` or ``(C, *size)`` and the coordinates."""

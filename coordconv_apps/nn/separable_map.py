@@ -1,4 +1,4 @@
-"""`SeparatedMap`: the coordinate map as rows and columns, where the map of every position would be large.
+"""`SeparableMap`: the coordinate map as rows and columns, where the map of every position would be large.
 
 x is the same in every row of an image, and so is its part of the map, apart from rows near a padded border; the same
 holds for y and columns. The part is computed and kept for one of the equal rows, and broadcast where it is added. So a
@@ -63,7 +63,7 @@ class MapPart(NamedTuple):
                 y.narrow(self.axis, start, length).add_(own)
 
 
-class SeparatedMap(NamedTuple):
+class SeparableMap(NamedTuple):
     """A map as the sum of its parts."""
 
     parts: tuple[MapPart, ...]
