@@ -69,10 +69,10 @@ def export(
             source = fold(module, inputs[0].shape, lambda model: model(*inputs))
         for name, write, load in FILES[form]:
             path = folder / name
-            with named_in_errors(path), temporary_folder(folder) as aside:
-                write(_Source(source, inputs, description), aside / name)
-                difference = _difference(path, module, load(aside / name, source), inputs)
-                for file in sorted(aside.iterdir()):  # the weights of a large ONNX graph have a file of their own
+            with named_in_errors(path), temporary_folder(folder) as temporary:
+                write(_Source(source, inputs, description), temporary / name)
+                difference = _difference(path, module, load(temporary / name, source), inputs)
+                for file in sorted(temporary.iterdir()):  # the weights of a large ONNX graph have a file of their own
                     os.replace(file, folder / file.name)
                     files[folder / file.name] = difference
     with atomic_write(folder / "network.json") as stream:

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from coordconv_apps.runs.summary import read_summary
 from coordconv_apps.utils.errors import UserError
-from coordconv_apps.utils.files import ASIDE, remove_asides, try_lock
+from coordconv_apps.utils.files import TEMPORARY_SUFFIX, remove_temporary_files, try_lock
 
-_TEMPORARY = re.compile(rf"\..*{re.escape(ASIDE)}")  # also of checkpoints, which all processes write together
+_TEMPORARY = re.compile(rf"\..*{re.escape(TEMPORARY_SUFFIX)}")
+"""Names of temporary files, also of checkpoints, which all processes write together."""
 
 
 class RunLock:
@@ -40,7 +41,7 @@ class RunLock:
             reason = f"{holder} is training this run; stop it, or wait until it ends"
             raise UserError(f"--ckpt_path: {folder} is in use: {reason}")
         for written in (folder, folder / "checkpoints", folder / "pictures"):
-            remove_asides(written, _TEMPORARY)
+            remove_temporary_files(written, _TEMPORARY)
 
     def release(self) -> None:
         """Unlock the folder."""

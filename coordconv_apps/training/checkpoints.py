@@ -36,7 +36,7 @@ from coordconv_apps.training.lightning_internals import (
 from coordconv_apps.training.signals import Interrupted, Interrupts
 from coordconv_apps.training.task import Task
 from coordconv_apps.training.trainer_access import only_checks_code
-from coordconv_apps.utils.files import ASIDE, named_in_errors
+from coordconv_apps.utils.files import TEMPORARY_SUFFIX, named_in_errors
 
 Place = Literal["epoch", "batch", "stop", "validation", "validated"]
 
@@ -205,20 +205,20 @@ class Checkpoints(Checkpoint):
         if only_checks_code(trainer):
             return
         path = _path(trainer, name)
-        aside = path.with_name(f".{name}.ckpt{ASIDE}")
+        temporary = path.with_name(f".{name}.ckpt{TEMPORARY_SUFFIX}")
         self._place = place
         try:
             with named_in_errors(path):
-                trainer.save_checkpoint(aside)
+                trainer.save_checkpoint(temporary)
         except BaseException:
-            aside.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
             raise
         self._place = None
         self._saved = (trainer.global_step, place)
         if trainer.is_global_zero:
             for logger in trainer.loggers:
                 logger.save()  # so that the logs are complete up to the checkpoint
-            os.replace(aside, path)
+            os.replace(temporary, path)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Add the `RunState`, and change the loops' progress to a form that Lightning resumes from correctly."""

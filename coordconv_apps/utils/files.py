@@ -18,15 +18,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-ASIDE = ".aside"
-"""End of the name of a temporary file, whose name begins with a dot."""
+TEMPORARY_SUFFIX = ".aside"  # no other program uses it
+"""End of the name of a temporary file or folder, whose name begins with a dot."""
 
 try:
     import fcntl
 except ImportError:  # on Windows, temporary files of killed processes stay
     fcntl = None  # type: ignore[assignment]
 
-TEMPORARY = re.compile(rf"\..+\.[a-z0-9_]{{8}}{re.escape(ASIDE)}")
+TEMPORARY = re.compile(rf"\..+\.[a-z0-9_]{{8}}{re.escape(TEMPORARY_SUFFIX)}")
 """Names of the temporary files and folders of this module."""
 
 LONGEST_NAME = 60  # characters of a value in the name of a file
@@ -45,15 +45,15 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     with named_in_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         _sweep(path.parent)
-        handle, aside, lock = _new_aside(path)
+        handle, temporary, lock = _new_file(path)
         try:
             with open(handle, mode, encoding=encoding) as file:
                 yield file
             os.umask(umask := os.umask(0))  # the only way to read it
-            os.chmod(aside, 0o666 & ~umask)
-            os.replace(aside, path)
+            os.chmod(temporary, 0o666 & ~umask)
+            os.replace(temporary, path)
         except BaseException:
-            Path(aside).unlink(missing_ok=True)
+            Path(temporary).unlink(missing_ok=True)
             raise
         finally:
             os.close(lock)
@@ -95,7 +95,7 @@ def remove_empty_folders(folders: Sequence[Path]) -> None:
             folder.rmdir()
 
 
-def _new_aside(path: Path) -> tuple[int, str, int]:
+def _new_file(path: Path) -> tuple[int, str, int]:
     """Create and lock a temporary file next to ``path``; return its descriptor, its name, and one that holds the lock.
 
     The second descriptor keeps the lock until the file is renamed.
@@ -103,11 +103,11 @@ def _new_aside(path: Path) -> tuple[int, str, int]:
     while True:
         # A file's name may be as long as the file system allows, and the temporary name is longer.
         prefix = f".{cut_file_name(path.name, 100)}."
-        handle, aside = tempfile.mkstemp(prefix=prefix, suffix=ASIDE, dir=path.parent)
+        handle, temporary = tempfile.mkstemp(prefix=prefix, suffix=TEMPORARY_SUFFIX, dir=path.parent)
         lock = os.dup(handle)
         # Another process may have taken the file for a leftover before it was locked.
         if try_lock(lock) and os.fstat(lock).st_nlink:
-            return handle, aside, lock
+            return handle, temporary, lock
         os.close(handle)
         os.close(lock)
 
@@ -115,7 +115,7 @@ def _new_aside(path: Path) -> tuple[int, str, int]:
 def _new_folder(parent: Path) -> tuple[Path, int | None]:
     """Create and lock a temporary folder; return it, and a descriptor that holds the lock."""
     while True:
-        folder = Path(tempfile.mkdtemp(prefix=_FOLDER, suffix=ASIDE, dir=parent))
+        folder = Path(tempfile.mkdtemp(prefix=_FOLDER, suffix=TEMPORARY_SUFFIX, dir=parent))
         if fcntl is None:
             return folder, None
         # Another process may have taken the folder for a leftover before it was locked.
@@ -141,10 +141,10 @@ def _sweep(folder: Path) -> None:
     """Remove what killed processes have left in a folder, once for each folder."""
     if (place := os.path.abspath(folder)) not in _swept:
         _swept.add(place)
-        remove_asides(folder)
+        remove_temporary_files(folder)
 
 
-def remove_asides(folder: Path, names: re.Pattern[str] = TEMPORARY) -> None:
+def remove_temporary_files(folder: Path, names: re.Pattern[str] = TEMPORARY) -> None:
     """Remove the temporary files and folders that killed processes have left: those that no process has locked.
 
     Args:

@@ -15,7 +15,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from coordconv_apps.cli.app import run
 from coordconv_apps.runs.summary import read_summary, write_summary
 from coordconv_apps.training.schedules import lr_factor
-from coordconv_apps.utils.files import ASIDE
+from coordconv_apps.utils.files import TEMPORARY_SUFFIX
 from tests.helpers.refusals import refusal
 from tests.helpers.runs import assert_same, assert_same_runs, load, rows
 from tests.toy.__main__ import main
@@ -258,7 +258,7 @@ def test_a_run_is_found_by_the_flags_that_named_it(tmp_path: Path, flag: str, na
 def test_a_finished_run_has_nothing_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = fit(tmp_path)
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
-    (run / "pictures" / f".dot.png.0123abcd{ASIDE}").touch()  # of a process that was killed at the end
+    (run / "pictures" / f".dot.png.0123abcd{TEMPORARY_SUFFIX}").touch()  # of a process that was killed at the end
     capsys.readouterr()
     main(["fit", f"--runs_dir={tmp_path}", "--ckpt_path=last"])
     message = capsys.readouterr().out

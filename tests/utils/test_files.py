@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from coordconv_apps.utils.files import _swept, atomic_write, cut_file_name, remove_asides, temporary_folder
+from coordconv_apps.utils.files import _swept, atomic_write, cut_file_name, remove_temporary_files, temporary_folder
 from tests.helpers.processes import ROOT
 
 
@@ -81,12 +81,12 @@ def test_a_folder_that_is_removed_before_it_is_locked_is_created_again(
     def removed_at_once(**arguments: object) -> str:
         names.append(create(**arguments))  # type: ignore[call-overload]  # as they are given
         if len(names) < 3:
-            remove_asides(tmp_path)  # by another process, which takes it for a leftover
+            remove_temporary_files(tmp_path)  # by another process, which takes it for a leftover
         return names[-1]
 
     monkeypatch.setattr(tempfile, "mkdtemp", removed_at_once)
     with temporary_folder(tmp_path) as folder:
-        remove_asides(tmp_path)
+        remove_temporary_files(tmp_path)
         assert str(folder) == names[2]
         assert folder.is_dir()
     assert list(tmp_path.iterdir()) == []
