@@ -248,11 +248,12 @@ class Task(LightningModule):
             self.trainer.callback_metrics[name] = torch.tensor(value)
 
     def on_train_epoch_end(self) -> None:
-        """Log the means of `log_train` over the epoch and all processes."""
+        """Log the means of `log_train` and `add_to_mean` over the epoch and all processes, if they have values."""
         self._raise_if_diverged()
         for name, sums in sorted(self._train_sums.items()):
             total, weight = self.trainer.strategy.reduce(sums, reduce_op="sum").tolist()
-            self.log_epoch(name, total / weight)
+            if weight:
+                self.log_epoch(name, total / weight)
         self._train_sums.clear()
         self.count_bad_images()
 

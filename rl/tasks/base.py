@@ -76,7 +76,6 @@ class RLTask(EpisodeEvaluation):
         "val/success_rate",
         "time/fps",
     )
-    mean_metrics: ClassVar[tuple[str, ...]] = ("train/score", "train/length", "train/success_rate")  # may be missing
     changeable_args: ClassVar[frozenset[str]] = frozenset(
         {"total_timesteps", "gamma", "max_grad_norm", "lr", "lr_schedule"}
     )
@@ -170,12 +169,10 @@ class RLTask(EpisodeEvaluation):
     # ---------------------------------------------------------------- logging
 
     def add_games(self, scores: list[float], lengths: list[int], successes: list[float]) -> None:
-        """Add the games that ended in a training step to the means of the epoch."""
-        if successes:
-            self.add_to_mean("train/success_rate", sum(successes), len(successes))
-        if scores:
-            self.add_to_mean("train/score", sum(scores), len(scores))
-            self.add_to_mean("train/length", float(sum(lengths)), len(lengths))
+        """Add the games that ended in a training step, or none, to the means of the epoch. All ranks call it."""
+        self.add_to_mean("train/score", sum(scores), len(scores))
+        self.add_to_mean("train/length", sum(lengths), len(lengths))
+        self.add_to_mean("train/success_rate", sum(successes), len(successes))
 
     def is_log_step(self) -> bool:
         """Return whether ``trainer.log_every_n_steps`` asks for the values of this training step."""
@@ -184,13 +181,6 @@ class RLTask(EpisodeEvaluation):
 
     def on_train_epoch_end(self) -> None:
         """Log the means over the epoch and all ranks, and the timings."""
-        for name in self.mean_metrics:
-            self.add_to_mean(name, 0, 0)  # so that every rank has all of them
-        sums = torch.stack([self._train_sums.pop(name) for name in self.mean_metrics])
-        reduced = self.trainer.strategy.reduce(sums, reduce_op="sum").tolist()
-        for name, (total, count) in zip(self.mean_metrics, reduced, strict=True):
-            if count:  # there is no score before a game has ended
-                self.log_epoch(name, total / count)
         super().on_train_epoch_end()
         now, (started, timesteps) = time.perf_counter(), self._epoch_started
         values = {

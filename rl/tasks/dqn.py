@@ -86,7 +86,6 @@ class DQN(RLTask):
         ValueError: An argument is out of its range, or the game's action space is not Discrete.
     """
 
-    mean_metrics = (*RLTask.mean_metrics, "train/exploration")
     ranges = RLTask.ranges | {
         "buffer_size": POSITIVE_INT,
         "learning_starts": COUNT,

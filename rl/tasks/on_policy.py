@@ -36,7 +36,6 @@ class OnPolicyTask(RLTask):
     A subclass calls `collect_rollout`, `update` and `log_losses` in its ``training_step``.
     """
 
-    mean_metrics = (*RLTask.mean_metrics, "train/explained_variance")
     changeable_args: ClassVar[frozenset[str]] = RLTask.changeable_args | {
         "gae_lambda",
         "ent_coef",
