@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from coordconv_apps import to_coordconv
 from coordconv_apps.nn.coords import Coords
 from coordconv_apps.utils.argument_checks import check_at_least
+from coordconv_apps.utils.errors import one_line
 from rl.envs.images import SMALLEST_IMAGE, has_unclear_channels, is_channels_last
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ class CoordConvCombinedExtractor(CombinedExtractor):
         _check_arguments(coords, where, coord_init, cnn_output_dim=cnn_output_dim)
         if not isinstance(observation_space, spaces.Dict):
             raise ValueError(
-                f"observation_space={_describe(observation_space)}: must be a Dict; for images alone use "
+                f"observation_space={one_line(str(observation_space))}: must be a Dict; for images alone use "
                 "CoordConvCnnPolicy or CoordConvDQNPolicy"
             )
         extractors: dict[str, nn.Module] = {}
@@ -158,7 +159,7 @@ class CoordConvCombinedExtractor(CombinedExtractor):
                 extractors[key] = nn.Flatten()
                 features_dim += get_flattened_obs_dim(space)
         if coords != "none" and not any(isinstance(extractor, NatureCNN) for extractor in extractors.values()):
-            described = _describe(observation_space)
+            described = one_line(str(observation_space))
             raise ValueError(f"observation_space={described}: must hold an image, {_ALLOWED_IMAGES[normalized_image]}")
         # CombinedExtractor's constructor would build plain networks for the images.
         BaseFeaturesExtractor.__init__(self, observation_space, features_dim=features_dim)
@@ -224,17 +225,17 @@ def _as_images(space: spaces.Space[Any], normalized_image: bool, name: str = "ob
         allowed = (
             "must be one image; for Dict observations use CoordConvMultiInputPolicy or CoordConvDQNMultiInputPolicy"
         )
-        raise ValueError(f"{name}={_describe(space)}: {allowed}")
+        raise ValueError(f"{name}={one_line(str(space))}: {allowed}")
     if not (isinstance(space, spaces.Box) and is_image_space(space, normalized_image=normalized_image)):
-        raise ValueError(f"{name}={_describe(space)}: must be an image, {_ALLOWED_IMAGES[normalized_image]}")
+        raise ValueError(f"{name}={one_line(str(space))}: must be an image, {_ALLOWED_IMAGES[normalized_image]}")
     first, last = min(space.shape[1:]), min(space.shape[:2])
     if max(first, last) < SMALLEST_IMAGE:
         height, width = space.shape[1:] if space.shape[0] == min(space.shape) else space.shape[:2]
         least = f"{SMALLEST_IMAGE}x{SMALLEST_IMAGE}"
-        raise ValueError(f"{name}={_describe(space)}: images must be at least {least}, not {height}x{width}")
+        raise ValueError(f"{name}={one_line(str(space))}: images must be at least {least}, not {height}x{width}")
     if has_unclear_channels(space):
         raise ValueError(
-            f"{name}={_describe(space)}: Stable-Baselines3 has taken rows for channels; stack fewer than"
+            f"{name}={one_line(str(space))}: Stable-Baselines3 has taken rows for channels; stack fewer than"
             f" {SMALLEST_IMAGE} channels, or images whose channels are last"
         )
     return space
@@ -245,12 +246,3 @@ def _channels_first(images: spaces.Box) -> spaces.Box:
         return images
     low, high = (bound.transpose(2, 0, 1) for bound in (images.low, images.high))
     return spaces.Box(low, high, dtype=images.dtype.type)
-
-
-def _describe(space: spaces.Space[Any]) -> str:
-    """Describe a space in one line; gymnasium prints all bounds of a Box whose bounds vary by pixel."""
-    if isinstance(space, spaces.Dict):
-        return f"Dict({', '.join(f'{key}: {_describe(value)}' for key, value in space.spaces.items())})"
-    if isinstance(space, spaces.Box):
-        return f"Box({space.low.min()}, {space.high.max()}, {space.shape}, {space.dtype})"
-    return " ".join(str(space).split())

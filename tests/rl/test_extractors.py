@@ -187,7 +187,7 @@ def test_bad_input_is_named_in_one_line(space: spaces.Space[object], kwargs: dic
 
 def test_a_space_is_described_in_one_line_however_its_bounds_vary() -> None:
     low = np.arange(27, dtype=np.float32).reshape(3, 3, 3)
-    with pytest.raises(ValueError, match=r"observation_space=Box\(0.0, 27.0, \(3, 3, 3\), float32\)") as error:
+    with pytest.raises(ValueError, match=r"^observation_space=Box\(.*, \(3, 3, 3\), float32\): images") as error:
         CoordConvNatureCNN(spaces.Box(low, low + 1), normalized_image=True)
     assert "\n" not in str(error.value)
 
@@ -230,7 +230,7 @@ def test_combined_extractor_takes_scaled_images_with_their_channels_last() -> No
     ("space", "kwargs", "message"),
     [
         (images(3, 84, 84), {}, r"observation_space=Box\(.*\): must be a Dict; .* use CoordConvCnnPolicy"),
-        (spaces.Dict({"a": scaled(3, 84, 84)}), {}, r"=Dict\(a: Box\(.*\)\): must hold an image, a Box of shape"),
+        (spaces.Dict({"a": scaled(3, 84, 84)}), {}, r"=Dict\('a': Box\(.*\)\): must hold an image, a Box of shape"),
         (spaces.Dict({"a": images(3, 10, 12)}), {}, r"observation_space\['a'\]=.* must be at least 36x36, not 10x12"),
         (dictionary(), {"cnn_output_dim": 0}, "cnn_output_dim=0: must be an integer of at least 1"),
         (dictionary(), {"coords": "yx"}, "coords='yx': must be one of"),
