@@ -42,7 +42,7 @@ KINDS = tuple(ARGUMENTS)
 
 
 def make_player(kind: str) -> Any:  # noqa: ANN401  # of several classes
-    env = make_env(as_dict="dict" in kind, actions=0 if kind == "continuous" else 3)
+    env = make_env(kind="dict" if "dict" in kind else "uint8", actions=0 if kind == "continuous" else 3)
     return (make_dqn if "dqn" in kind else make_a2c)(env, **ARGUMENTS[kind])
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import gymnasium as gym
 import numpy as np
@@ -14,16 +14,19 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-SIDE = 40
+Kind = Literal["uint8", "float", "dict"]
+
+SIDE, STRIPE = 40, 4
+"""Height and width of the images, and width of the stripe."""
 
 
-class Spot(gym.Env[Any, Any]):
-    """A bright spot jumps about, for a random number of steps; an action gives as much as its number and the spot's.
+class Stripe(gym.Env[Any, Any]):
+    """A bright stripe jumps about, for a random number of steps; naming the part of the image with it earns a point.
 
     Args:
-        shape: Of the observations.
-        actions: How many there are; 0 for one continuous action.
-        as_dict: Whether the image comes with a vector.
+        kind: Images of uint8, of float32 in [0, 1], or of uint8 in a Dict with a vector.
+        shape: Shape of the images, channels first or last. The stripe is in the last channel.
+        actions: How many there are, one for each part; 0 for a continuous action, which earns the sum of its values.
         render_mode: "rgb_array", or None.
     """
 
@@ -31,27 +34,30 @@ class Spot(gym.Env[Any, Any]):
 
     def __init__(
         self,
+        kind: Kind = "uint8",
         shape: tuple[int, int, int] = (2, SIDE, SIDE),
         actions: int = 3,
-        as_dict: bool = False,
         render_mode: str | None = None,
     ) -> None:
-        self.image_space = spaces.Box(0, 255, shape, np.uint8)
+        dtype, high = (np.float32, 1) if kind == "float" else (np.uint8, 255)
+        self.image_space: spaces.Box = spaces.Box(0, high, shape, dtype)
         vector = spaces.Box(-np.inf, np.inf, (2,), np.float32)
-        self.as_dict, self.render_mode = as_dict, render_mode
+        self.kind, self.actions, self.render_mode = kind, actions, render_mode
         self.observation_space = (
-            spaces.Dict({"image": self.image_space, "vector": vector}) if as_dict else self.image_space
+            spaces.Dict({"image": self.image_space, "vector": vector}) if kind == "dict" else self.image_space
         )
         self.action_space = (
             spaces.Discrete(actions) if actions else spaces.Box(-1.0, np.array([1.0, 2.0], np.float32), (2,))
         )
 
-    def observe(self) -> NDArray[np.uint8] | dict[str, NDArray[Any]]:
-        image = np.zeros(self.image_space.shape, np.uint8)
-        place = self.np_random.integers(0, image.size)
-        image.flat[place : place + 300] = 255
-        self.bright = int(place % 3)
-        if self.as_dict:
+    def observe(self) -> NDArray[Any] | dict[str, NDArray[Any]]:
+        image: NDArray[Any] = np.zeros(self.image_space.shape, self.image_space.dtype)
+        channel = np.moveaxis(image, int(np.argmin(image.shape)), 0)[-1]
+        places = channel.shape[1] - STRIPE
+        place = int(self.np_random.integers(places))
+        channel[:, place : place + STRIPE] = self.image_space.high.max()
+        self.part = place * self.actions // places
+        if self.kind == "dict":
             return {"image": image, "vector": self.np_random.normal(size=2).astype(np.float32)}
         return image
 
@@ -62,7 +68,7 @@ class Spot(gym.Env[Any, Any]):
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:  # noqa: ANN401  # of any kind
         self.left -= 1
-        reward = float(np.sum(action)) + self.bright / 4
+        reward = float(np.sum(action == self.part)) if self.actions else float(np.sum(action))
         return self.observe(), reward, self.left == 0, False, {}
 
     def render(self) -> NDArray[np.uint8]:
@@ -89,10 +95,10 @@ class Lives(gym.Wrapper[Any, Any, Any, Any]):
 
 
 def make_env(count: int = 3, *, monitor: bool = True, lives: bool = False, **kwargs: Any) -> VecEnv:  # noqa: ANN401  # handed on
-    """Environments of `Spot`."""
+    """Environments of `Stripe`."""
 
     def make() -> gym.Env[Any, Any]:
-        env: gym.Env[Any, Any] = Spot(**kwargs)
+        env: gym.Env[Any, Any] = Stripe(**kwargs)
         env = Monitor(env) if monitor else env
         return Lives(env) if lives else env
 

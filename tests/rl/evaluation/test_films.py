@@ -135,7 +135,7 @@ def test_other_numbers_become_bytes(high: float) -> None:
 
 
 def test_image_of_a_dict_is_found() -> None:
-    env = VecTransposeImage(make_env(2, as_dict=True, shape=(SIDE, SIDE, 3)))
+    env = VecTransposeImage(make_env(2, kind="dict", shape=(SIDE, SIDE, 3)))
     assert image_keys(env.observation_space) == ["image"]
     observation: Any = env.observation_space.sample()
     np.testing.assert_array_equal(

@@ -37,9 +37,8 @@ KINDS = ("a2c", "unshared", "continuous", "dqn", "dict")
 
 
 def observe(player: Any, count: int = 2) -> Any:  # noqa: ANN401
-    return sample_observations(
-        player, make_env(as_dict="Dict" in str(player.observation_space)), count, deterministic=True, seed=0
-    )
+    kind = "dict" if isinstance(player.observation_space, spaces.Dict) else "uint8"
+    return sample_observations(player, make_env(kind=kind), count, deterministic=True, seed=0)
 
 
 @pytest.mark.parametrize("kind", KINDS)
