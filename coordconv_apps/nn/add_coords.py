@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from coordconv_apps.nn.coord_map import CHANNELS_LAST, is_channels_last
 from coordconv_apps.nn.coords import CoordsLike, as_coordinates, layer_coords
+from coordconv_apps.nn.functional import CHANNELS_LAST, is_channels_last
 from coordconv_apps.nn.fx_leaf import Proxy, leaf_call
 from coordconv_apps.nn.grid import Window
 from coordconv_apps.nn.window_layer import SeesWindows, check_window_count

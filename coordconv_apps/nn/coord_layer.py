@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from coordconv_apps.nn.add_coords import concatenate_coords
 from coordconv_apps.nn.cached_map import CachedMap, is_small
-from coordconv_apps.nn.coord_map import CHANNELS_LAST, AddCoordMap, Geometry, coord_map, is_channels_last
 from coordconv_apps.nn.coords import CoordsLike, as_coordinates, layer_coords
+from coordconv_apps.nn.functional import CHANNELS_LAST, AddCoordMap, Geometry, coord_map, is_channels_last
 from coordconv_apps.nn.fx_leaf import Proxy, leaf_call
 from coordconv_apps.nn.grid import AXES, Coordinates
 from coordconv_apps.nn.separable_map import MapPart, SeparableMap, equal_positions, in_format_of

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from coordconv_apps.nn.coord_map import is_channels_last
+from coordconv_apps.nn.functional import is_channels_last
 
 
 class EqualPositions(NamedTuple):
