@@ -8,6 +8,7 @@ from pathlib import Path
 
 from torch import nn
 
+from coordconv_apps.utils.distributed import is_main_process
 from coordconv_apps.utils.weight_files import State, load_fitting_state, part_of_state, read_state
 
 logger = logging.getLogger(__name__)
@@ -43,8 +44,10 @@ def fit_head(state: State, network: nn.Module, head: str) -> None:
 
 
 def warn_of_new_head(head: str, num_classes: int, of_weights: int) -> None:
-    """Say that the last layer ``head`` starts from random values, since trained weights are of other classes."""
-    logger.warning("weights: the last layer %s is new: %d classes, the weights have %d", head, num_classes, of_weights)
+    """Say once that the last layer ``head`` starts from random values, since trained weights are of other classes."""
+    if is_main_process():
+        line = "weights: the last layer %s is new: %d classes, the weights have %d"
+        logger.warning(line, head, num_classes, of_weights)
 
 
 def load_weights(network: nn.Module, state: State, path: object, head: str) -> None:

@@ -11,6 +11,7 @@ from torchvision import models as tv_models
 from torchvision.models.detection import FCOS, FasterRCNN, RetinaNet
 from torchvision.ops.misc import FrozenBatchNorm2d
 
+from coordconv_apps.utils.distributed import is_main_process
 from coordconv_apps.utils.errors import abbreviate_names, one_line
 from coordconv_apps.utils.weight_files import State, load_fitting_state, part_of_state, read_state
 
@@ -139,5 +140,5 @@ def _load(network: nn.Module, state: State, name: str, where: str) -> None:
     # Other parts of the file are not needed, such as the last layer of a classifier; only coordinates would be missed.
     used = {k: value for k, value in state.items() if (k in own or k.endswith(".coord_weight")) and k not in new}
     load_fitting_state(network, used, name, where, new)
-    if new:
+    if new and is_main_process():
         logger.warning("%s: new, since the number of classes differs: %s", where, abbreviate_names(new, 3))

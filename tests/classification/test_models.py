@@ -302,11 +302,18 @@ def test_densenet_weights_with_the_names_of_before_2018_load(tmp_path: Path) -> 
     ("network", "head"), [("resnet18", "fc"), ("squeezenet1_0", "classifier.1"), ("mobilenet_v3_small", "classifier.3")]
 )
 def test_another_number_of_classes_gets_a_new_head(
-    network: str, head: str, saved: Callable[..., str], caplog: pytest.LogCaptureFixture
+    network: str,
+    head: str,
+    saved: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     path = saved(shake(build(network, 4, **PLAIN)))
     same, other = build(network, 4, weights=path, **PLAIN), build(network, 6, weights=path, **PLAIN)
     assert caplog.messages == [f"weights: the last layer {head} is new: 6 classes, the weights have 4"]
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    build(network, 6, weights=path, **PLAIN)
+    assert len(caplog.messages) == 1, "the first process alone says so"
     random, kept = build(network, 6, **PLAIN).state_dict(), same.state_dict()
     for name, value in other.state_dict().items():
         expected = random if name.startswith(f"{head}.") else kept

@@ -102,7 +102,9 @@ def test_published_weights_of_old_networks_have_no_epsilon(tmp_path: Path) -> No
         assert {m.eps for m in network.modules() if isinstance(m, FrozenBatchNorm2d)} == {epsilon}
 
 
-def test_the_last_layers_are_new_for_other_classes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_last_layers_are_new_for_other_classes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     args = {"trainable_backbone_layers": 3}
     state = noisy_state(build_detector(MOBILE, num_classes=90, network_args=args))
     torch.save({"model": state}, tmp_path / "weights.pth")  # as torchvision's references save it
@@ -113,6 +115,9 @@ def test_the_last_layers_are_new_for_other_classes(tmp_path: Path, caplog: pytes
     for name, value in network.state_dict().items():
         new = name.startswith("roi_heads.box_predictor.")
         assert torch.equal(value, before[name] if new else state[name]), name
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    load_pretrained(network, MOBILE, str(tmp_path / "weights.pth"), None)
+    assert len(caplog.messages) == 1, "the first process alone says so"
 
 
 def test_trained_coordinates_are_not_dropped(tmp_path: Path) -> None:
