@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
-from coordconv_apps.utils.argument_checks import BELOW_ONE, POSITIVE_FRACTION, Allowed, one_of
+from coordconv_apps.utils.argument_checks import BELOW_ONE, POSITIVE_FRACTION, Allowed, check_ranges, one_of
 
 Schedule = Literal["constant", "cosine", "step"]
 
@@ -37,11 +37,13 @@ def lr_factor(
         gamma: Factor of "step", in (0, 1].
 
     Raises:
-        ValueError: The schedule lacks its milestones or an end of training.
+        ValueError: An argument is out of its range, or the schedule lacks its milestones or an end of training.
 
     >>> [lr_factor("cosine", 4)(step) for step in (0, 2, 4)]
     [1.0, 0.5, 0.0]
     """
+    given = {"schedule": schedule, "warmup": warmup, "lr_milestones": milestones, "lr_gamma": gamma}
+    check_ranges(given, SCHEDULE_RANGES)
     if schedule == "step" and not milestones:
         raise ValueError("schedule='step': needs lr_milestones, or the learning rate would stay constant")
     if not math.isfinite(total_steps) and (schedule != "constant" or warmup):

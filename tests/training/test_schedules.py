@@ -31,6 +31,10 @@ def test_schedules_follow_their_formulas(arguments: dict[str, Any], expected: di
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ({"schedule": "linear"}, r"^model\.schedule=linear: must be constant, cosine or step$"),
+        ({"schedule": "cosine", "warmup": 1.0}, r"^model\.warmup=1\.0: must be in \[0, 1\)$"),
+        ({"schedule": "step", "milestones": [0.5, 3.0]}, r"^model\.lr_milestones=\[0\.5, 3\.0\]: must be fractions"),
+        ({"schedule": "step", "milestones": [0.5], "gamma": -1.0}, r"^model\.lr_gamma=-1\.0: must be above 0"),
         ({"schedule": "step"}, r"^schedule='step': needs lr_milestones"),
         ({"schedule": "cosine", "total_steps": math.inf}, "schedule='cosine': needs an end of training"),
         ({"schedule": "constant", "warmup": 0.1, "total_steps": math.inf}, r"warmup=0\.1: needs an end of training"),
