@@ -160,6 +160,26 @@ def test_the_walks_of_a_test_are_made_once(tmp_path: Path, monkeypatch: pytest.M
     assert not torch.equal(of_test, changed)
 
 
+@METHODS
+def test_each_walk_goes_through_a_point_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, method: type[GenerativeTask]
+) -> None:
+    points: list[torch.Tensor] = []
+    reaches: list[float] = []
+
+    def measure(sample: Any, latents: torch.Tensor, axes: torch.Tensor, radius: int, *, reach: float) -> None:  # noqa: ANN401
+        points.append(latents)
+        reaches.append(reach)
+
+    monkeypatch.setattr("generative.tasks.base.measure_walks", measure)
+    one = task(method=method)
+    for _ in range(2):
+        one.measure_walks(RADIUS)
+    assert len(points[0].unique(dim=0)) == len(points[0]) >= WALKS
+    assert torch.equal(*points), "always the same walks"
+    assert reaches == [one.walk_reach] * 2
+
+
 def test_the_bound_of_a_vae_is_evaluated_with_the_whole_weight(tmp_path: Path) -> None:
     one = task(method=VAE, kl_weight=3.0, kl_warmup=0.5).eval()
     there = data(num_val=43, eval_batch_size=10)
