@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from coordconv_apps import to_coordconv
 from coordconv_apps.nn.coords import Coords
 from coordconv_apps.utils.argument_checks import check_at_least
-from coordconv_apps.utils.errors import one_line
+from coordconv_apps.utils.errors import one_line, shortened
 from rl.envs.images import SMALLEST_IMAGE, has_unclear_channels, is_channels_last
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ class CoordConvCombinedExtractor(CombinedExtractor):
         _check_arguments(coords, where, coord_init, cnn_output_dim=cnn_output_dim)
         if not isinstance(observation_space, spaces.Dict):
             raise ValueError(
-                f"observation_space={one_line(str(observation_space))}: must be a Dict; for images alone use "
+                f"observation_space={_shown(observation_space)}: must be a Dict; for images alone use "
                 "CoordConvCnnPolicy or CoordConvDQNPolicy"
             )
         extractors: dict[str, nn.Module] = {}
@@ -159,7 +159,7 @@ class CoordConvCombinedExtractor(CombinedExtractor):
                 extractors[key] = nn.Flatten()
                 features_dim += get_flattened_obs_dim(space)
         if coords != "none" and not any(isinstance(extractor, NatureCNN) for extractor in extractors.values()):
-            described = one_line(str(observation_space))
+            described = _shown(observation_space)
             raise ValueError(f"observation_space={described}: must hold an image, {_ALLOWED_IMAGES[normalized_image]}")
         # CombinedExtractor's constructor would build plain networks for the images.
         BaseFeaturesExtractor.__init__(self, observation_space, features_dim=features_dim)
@@ -219,23 +219,28 @@ _ALLOWED_IMAGES = {
 """Description of the images that are allowed, by ``normalized_image``."""
 
 
+def _shown(space: spaces.Space[Any]) -> str:
+    """Return a space on one line; bounds that vary by pixel would fill a terminal."""
+    return shortened(one_line(str(space)))
+
+
 def _as_images(space: spaces.Space[Any], normalized_image: bool, name: str = "observation_space") -> spaces.Box:
     """Return the space, or raise `ValueError` if NatureCNN cannot process its observations."""
     if isinstance(space, spaces.Dict):
         allowed = (
             "must be one image; for Dict observations use CoordConvMultiInputPolicy or CoordConvDQNMultiInputPolicy"
         )
-        raise ValueError(f"{name}={one_line(str(space))}: {allowed}")
+        raise ValueError(f"{name}={_shown(space)}: {allowed}")
     if not (isinstance(space, spaces.Box) and is_image_space(space, normalized_image=normalized_image)):
-        raise ValueError(f"{name}={one_line(str(space))}: must be an image, {_ALLOWED_IMAGES[normalized_image]}")
+        raise ValueError(f"{name}={_shown(space)}: must be an image, {_ALLOWED_IMAGES[normalized_image]}")
     first, last = min(space.shape[1:]), min(space.shape[:2])
     if max(first, last) < SMALLEST_IMAGE:
         height, width = space.shape[1:] if space.shape[0] == min(space.shape) else space.shape[:2]
         least = f"{SMALLEST_IMAGE}x{SMALLEST_IMAGE}"
-        raise ValueError(f"{name}={one_line(str(space))}: images must be at least {least}, not {height}x{width}")
+        raise ValueError(f"{name}={_shown(space)}: images must be at least {least}, not {height}x{width}")
     if has_unclear_channels(space):
         raise ValueError(
-            f"{name}={one_line(str(space))}: Stable-Baselines3 has taken rows for channels; stack fewer than"
+            f"{name}={_shown(space)}: Stable-Baselines3 has taken rows for channels; stack fewer than"
             f" {SMALLEST_IMAGE} channels, or images whose channels are last"
         )
     return space

@@ -20,16 +20,18 @@ class Diverged(UserError):
 
     Args:
         found: What is NaN or infinite.
-        causes: The arguments of the task of which one is probably too large.
+        causes: The arguments of the task of which one is probably too large; may be empty.
 
     >>> print(Diverged("train/loss is nan", {"lr": 0.1, "kl_weight": 1e308}))
     model.lr=0.1, model.kl_weight=1e+308: training diverged (train/loss is nan); lower one of them
+    >>> print(Diverged("train/loss is nan", {}))
+    the learning rate: training diverged (train/loss is nan); lower it
     """
 
     exit_status = 1
 
     def __init__(self, found: str, causes: Mapping[str, object]) -> None:
-        names = ", ".join(f"model.{name}={value}" for name, value in causes.items())
+        names = ", ".join(f"model.{name}={value}" for name, value in causes.items()) or "the learning rate"
         super().__init__(f"{names}: training diverged ({found}); lower {'one of them' if len(causes) > 1 else 'it'}")
 
 

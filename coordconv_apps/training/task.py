@@ -225,8 +225,8 @@ class Task(LightningModule):
 
     def learning_rates(self) -> dict[str, Any]:
         """Return the learning rates among the constructor's arguments, by name."""
-        further = [name for name in self.divergence_args if name.endswith("_lr") and self.hparams.get(name)]
-        return {name: self.hparams.get(name) for name in (self.arm_argument("lr"), *further)}
+        further = [name for name in self.divergence_args if name.endswith("_lr")]
+        return {name: rate for name in (self.arm_argument("lr"), *further) if (rate := self.hparams.get(name))}
 
     def diverged(self, found: str) -> Diverged:
         """Return the error that ends a training in which something is NaN or infinite; ``found`` says what."""

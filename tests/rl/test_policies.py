@@ -296,7 +296,7 @@ def test_a_policy_saved_alone_is_the_same_when_loaded(
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_acting_follows_every_update(algorithm: type[BaseAlgorithm]) -> None:
-    """In evaluation the layers remember what coordinates add; an update of the weights is seen all the same."""
+    """In evaluation the layers cache what coordinates add; an update of the weights is seen all the same."""
     model = make(algorithm, **small(where="all"))
     observations = torch.randint(256, (5, 1, 36, 40), dtype=torch.uint8)
     model.policy.set_training_mode(False)
@@ -305,7 +305,7 @@ def test_acting_follows_every_update(algorithm: type[BaseAlgorithm]) -> None:
     model.policy.set_training_mode(False)
     after = values(model.policy, observations)
     assert not torch.allclose(after, before)
-    assert torch.equal(values(copy.deepcopy(model.policy), observations), after), "copies remember nothing"
+    assert torch.equal(values(copy.deepcopy(model.policy), observations), after), "copies cache nothing"
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
