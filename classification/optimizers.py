@@ -50,15 +50,15 @@ def make_optimizer(
         fused: Use the fused implementation: faster, but Lightning cannot clip gradients with it in half precision.
 
     Raises:
-        ValueError: There is nothing to train, or Nesterov momentum without momentum.
+        ValueError: There is nothing to train, or "sgd" has Nesterov momentum without momentum.
     """
-    if nesterov and not momentum:
-        raise ValueError("model.nesterov=True: must be false with model.momentum=0")
     groups = parameter_groups(model, weight_decay)
     if not any(group["params"] for group in groups):
         raise ValueError("model: must have a parameter to train")
     if name == "adamw":
         return AdamW(groups, lr=lr, betas=(betas[0], betas[1]), fused=fused)
+    if nesterov and not momentum:
+        raise ValueError("model.nesterov=True: must be false with model.momentum=0")
     return SGD(groups, lr=lr, momentum=momentum, nesterov=nesterov, fused=fused)
 
 

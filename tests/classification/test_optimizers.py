@@ -83,7 +83,7 @@ def test_optimizers_of_torch_get_their_settings() -> None:
     assert type(sgd) is torch.optim.SGD
     assert sgd.defaults.items() >= {"lr": 0.1, "momentum": 0.8, "nesterov": True, "fused": True}.items()
     assert [group["weight_decay"] for group in sgd.param_groups] == [0.01, 0.0]
-    adamw = make_optimizer("adamw", nn.Linear(3, 2), 0.1, 0.02, betas=(0.7, 0.95))
+    adamw = make_optimizer("adamw", nn.Linear(3, 2), 0.1, 0.02, betas=(0.7, 0.95), momentum=0.0, nesterov=True)
     assert type(adamw) is torch.optim.AdamW
     assert adamw.defaults.items() >= {"lr": 0.1, "betas": (0.7, 0.95), "fused": False}.items()
     assert [group["weight_decay"] for group in adamw.param_groups] == [0.02, 0.0]
