@@ -18,6 +18,7 @@ from coordconv_apps.utils.argument_checks import check_at_least
 from coordconv_apps.utils.contact_sheet import GROUND, Grid, contact_sheet
 from coordconv_apps.utils.fonts import pillow_font, readable
 from detection.base_data_module import DetectionDataModule
+from detection.batches import DetectionTarget
 from detection.tasks import DetectionTask
 
 TRUE_COLOUR, FOUND_COLOUR = "#26c6da", "#ff9800"
@@ -82,6 +83,18 @@ def _draw_tag(picture: Image.Image, x: float, y: float, text: str, colour: str, 
     draw.text((x + 2, y), text, fill="black", font=font)
 
 
+def true_captions(target: DetectionTarget, class_names: Sequence[str]) -> list[str]:
+    """Return the class of each true box, with the word crowd where COCO's annotations mark one.
+
+    >>> labels, iscrowd = torch.tensor([1, 2]), torch.tensor([0, 1])
+    >>> true_captions({"boxes": torch.ones(2, 4), "labels": labels, "iscrowd": iscrowd}, ["cat", "dog"])
+    ['cat', 'crowd of dog']
+    """
+    names = [class_names[label - 1] for label in target["labels"].tolist()]
+    crowds = target["iscrowd"].tolist() if "iscrowd" in target else [0] * len(names)
+    return [f"crowd of {name}" if crowd else name for name, crowd in zip(names, crowds, strict=True)]
+
+
 class DetectionPictures(Pictures):
     """Draw true and predicted boxes on the first test canvases, always the same ones.
 
@@ -115,7 +128,7 @@ class DetectionPictures(Pictures):
                     found=kept["boxes"],
                     found_text=task.captions(kept, names),
                     true=target["boxes"],
-                    true_text=[names[label - 1] for label in target["labels"].tolist()],
+                    true_text=true_captions(target, names),
                     zoom=max(1, round(_CANVAS_SIDE / max(image.shape[-2:]))),
                 )
             )
