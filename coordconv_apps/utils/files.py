@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-TEMPORARY_SUFFIX = ".aside"  # no other program uses it
+TEMPORARY_SUFFIX = ".aside"  # not .tmp: temporary files of other programs stay
 """End of the name of a temporary file or folder, whose name begins with a dot."""
 
 try:

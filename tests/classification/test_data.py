@@ -416,6 +416,16 @@ def test_unreadable_pictures_are_left_out_and_counted(
     assert data.skipped_images() == {*listed, str(damaged / "val/bee/00.png")}
 
 
+def test_the_first_process_alone_prints_which_pictures_are_left_out(
+    damaged: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = of_folder(damaged, on_bad_image="skip")
+    data.trainer = SimpleNamespace(is_global_zero=False, world_size=2)  # type: ignore[assignment]  # all it asks
+    data.setup("fit")
+    assert data.skipped_images()
+    assert capsys.readouterr().out == ""
+
+
 def test_a_batch_of_unreadable_pictures_is_empty(damaged: Path) -> None:
     data = of_folder(damaged, on_bad_image="skip", eval_batch_size=1)
     with pytest.warns(UserWarning, match="left out"):
