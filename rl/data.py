@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, cast
 
 from coordconv_apps.data.datamodule import DataModule
 from coordconv_apps.utils.argument_checks import POSITIVE_INT, check_ranges
@@ -33,6 +33,16 @@ PREDICTION_SEED = 3_000_000
 
 _SEEDS = 2**30
 """Upper limit of a training's first seed. Training seeds are in the upper half, above those of evaluations."""
+
+
+class GameTask(Protocol):
+    """The task that the environments are for, as far as the data ask it."""
+
+    game: str
+    env_options: GameOptions
+
+    def steps_per_training_step(self) -> int:
+        """Return the number of environment steps in one training step, over all ranks."""
 
 
 class Batches(Generic[T]):
@@ -130,6 +140,8 @@ class RLData(DataModule):
             "eval_max_steps": eval_max_steps,
         }
         options: dict[str, Any] = {
+            "episodic_life": episodic_life,
+            "clip_rewards": clip_rewards,
             "frame_skip": frame_skip,
             "noop_max": noop_max,
             "repeat_action_probability": repeat_action_probability,
@@ -149,23 +161,28 @@ class RLData(DataModule):
         self.render_mode = render_mode
         self.deterministic = deterministic
         self.eval_max_steps = eval_max_steps
-        self.options = {name: value for name, value in options.items() if value is not None}
-        self.training_options = {"episodic_life": episodic_life, "clip_rewards": clip_rewards}
+        self._options = {name: value for name, value in options.items() if value is not None}  # of `GameOptions`
         self._kept_envs: VecEnv | None = None
 
     def setup(self, stage: str) -> None:
         """Check that no option is for another kind of game, and that every rank gets as many environments."""
-        chosen = GameOptions(**self.options)
-        if chosen != DEFAULTS:
-            assert self.trainer is not None
-            task = cast("Any", self.trainer.lightning_module)
-            check_kind(task.game, find_kind(task.game), replace(chosen, arguments=task.env_options["arguments"]))
+        if self.complete_options(DEFAULTS) != DEFAULTS:
+            task = self._task()
+            check_kind(task.game, find_kind(task.game), self.complete_options(task.env_options))
         world_size = self._processes()[1]
         if stage == "fit" and self.num_envs % world_size:
             raise ValueError(
                 f"data.num_envs={self.num_envs}: must be a multiple of the number of processes, {world_size}"
                 " (trainer.devices times trainer.num_nodes)"
             )
+
+    def _task(self) -> GameTask:
+        assert self.trainer is not None
+        return cast("GameTask", self.trainer.lightning_module)
+
+    def complete_options(self, env_options: GameOptions) -> GameOptions:
+        """Return the options of a game to train on: the task's, which say how it is shown, with those of the data."""
+        return replace(env_options, **self._options)
 
     # ----------------------------------------------------------------- training
 
@@ -178,11 +195,9 @@ class RLData(DataModule):
 
     def train_dataloader(self) -> Batches[int]:
         """Return the numbers of the training steps of an epoch; the task collects the data of each step itself."""
-        assert self.trainer is not None
-        steps: int = cast("Any", self.trainer.lightning_module).steps_per_training_step()
-        return Batches(range(math.ceil(self.steps_per_epoch / steps)))
+        return Batches(range(math.ceil(self.steps_per_epoch / self._task().steps_per_training_step())))
 
-    def open_training_envs(self, game: str, options: Mapping[str, Any], rollouts: int) -> VecEnv:
+    def open_training_envs(self, game: str, env_options: GameOptions, rollouts: int) -> VecEnv:
         """Open this rank's environments to train in, as `rl.envs.games.open_envs` does.
 
         Their seeds depend on the run's seed and the number of rollouts collected so far, so that a resumed run plays
@@ -190,9 +205,7 @@ class RLData(DataModule):
         """
         own = self.own_envs
         seed = training_seed(self.seed, rollouts) + own.start
-        return open_envs(
-            game, own.stop - own.start, seed, {**options, **self.options, **self.training_options}, own.start
-        )
+        return open_envs(game, len(own), seed, self.complete_options(env_options), own.start)
 
     # --------------------------------------------------------------- evaluation
 
@@ -216,7 +229,7 @@ class RLData(DataModule):
     def open_evaluation_envs(
         self,
         game: str,
-        options: Mapping[str, Any],
+        env_options: GameOptions,
         num_envs: int,
         seed: int,
         render_mode: Literal["rgb_array"] | None = None,
@@ -225,25 +238,26 @@ class RLData(DataModule):
 
         With render_mode "rgb_array", Atari games render in colour.
         """
-        options = {**options, **self.options}
+        options = replace(
+            self.complete_options(env_options), episodic_life=False, clip_rewards=False, render_mode=render_mode
+        )
         if num_envs == 1:  # a film: a process of its own would only take time to start
-            options["processes"] = False
-        whole_games = {"episodic_life": False, "clip_rewards": False, "render_mode": render_mode}
-        return open_envs(game, num_envs, seed, {**options, **whole_games})
+            options = replace(options, processes=False)
+        return open_envs(game, num_envs, seed, options)
 
     @contextmanager
-    def evaluation_envs(self, game: str, options: Mapping[str, Any], num_envs: int, seed: int) -> Iterator[VecEnv]:
+    def evaluation_envs(self, game: str, env_options: GameOptions, num_envs: int, seed: int) -> Iterator[VecEnv]:
         """Yield environments of `open_evaluation_envs`, to be seeded and reset.
 
         Those in processes of their own stay open for the next evaluation, because they take seconds to start.
         """
         env = self._kept_envs
         if env is None:
-            env = self.open_evaluation_envs(game, options, num_envs, seed)
+            env = self.open_evaluation_envs(game, env_options, num_envs, seed)
         self._kept_envs = None
         try:
             yield env
-            if self.options["processes"]:
+            if self._options["processes"]:
                 self._kept_envs = env
         finally:
             if self._kept_envs is None:

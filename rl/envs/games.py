@@ -24,7 +24,7 @@ from coordconv_apps.utils.errors import one_line
 from rl.envs.actions import GameActions
 from rl.envs.catch import GYMNASIUM_ID, CatchVecEnv
 from rl.envs.checks import BrokenEnvironment, GuardedVecEnv
-from rl.envs.game_options import GameOptions, Kind, check_kind
+from rl.envs.game_options import DEFAULTS, GameOptions, Kind, check_kind
 from rl.envs.images import is_large, prepare_observations
 from rl.space_json import space_to_json
 
@@ -68,14 +68,14 @@ def make_envs(game: str, num_envs: int, seed: int | None = None, **options: Any)
     return _MAKERS[kind](game, num_envs, seed, chosen)
 
 
-def open_envs(game: str, num_envs: int, seed: int, options: Mapping[str, Any], first: int = 0) -> GuardedVecEnv:
+def open_envs(game: str, num_envs: int, seed: int, options: GameOptions = DEFAULTS, first: int = 0) -> GuardedVecEnv:
     """Open environments for a policy: images have their channels first, and discrete actions count from 0.
 
     Each step is checked, see `rl.envs.checks.GuardedVecEnv`.
 
     Arguments and errors are those of `make_envs`; ``first`` is the number of the first environment, for messages.
     """
-    return GuardedVecEnv(GameActions(make_envs(game, num_envs, seed, **options)), game, first)
+    return GuardedVecEnv(GameActions(make_envs(game, num_envs, seed, **vars(options))), game, first)
 
 
 def find_kind(game: str) -> Kind:

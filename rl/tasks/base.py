@@ -26,6 +26,7 @@ from coordconv_apps.utils.argument_checks import (
 )
 from coordconv_apps.utils.errors import one_line
 from rl.envs.actions import has_supported_actions
+from rl.envs.game_options import GameOptions
 from rl.envs.games import open_envs
 from rl.envs.images import SMALLEST_IMAGE
 from rl.export import LogitsAndValues, describe_inputs, example_observations, export_policy
@@ -100,8 +101,12 @@ class RLTask(EpisodeEvaluation):
         self.save_hyperparameters()  # all arguments of the subclass
         check_ranges(self.hparams, self.ranges)
         self.game = self.hparams["game"]
-        self.env_options = {name: self.hparams[name] for name in ("frame_stack", "full_action_space", "image_size")}
-        self.env_options["arguments"] = self.hparams["arguments"] or {}
+        self.env_options = GameOptions(
+            frame_stack=self.hparams["frame_stack"],
+            full_action_space=self.hparams["full_action_space"],
+            image_size=self.hparams["image_size"],
+            arguments=self.hparams["arguments"] or {},
+        )
         self.total_timesteps: int = self.hparams["total_timesteps"]
         env = open_envs(self.game, 1, 0, self.env_options)
         self.observation_space, self.action_space = env.observation_space, env.action_space

@@ -18,7 +18,6 @@ from coordconv_apps.training.trainer_access import attached_datamodule
 from coordconv_apps.utils.distributed import gather_ranks
 from coordconv_apps.utils.errors import UserError
 from rl.data import EVALUATION_SEEDS, RLData
-from rl.envs.game_options import GameOptions
 from rl.evaluation.episodes import EpisodeScores, gather_episodes, play_episodes
 from rl.evaluation.scores import human_normalised
 
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from stable_baselines3.common.policies import BasePolicy
 
     from rl.data import Split
+    from rl.envs.game_options import GameOptions
     from rl.evaluation.episodes import Episodes, EpisodeShard
     from rl.evaluation.play import Player
 
@@ -41,7 +41,7 @@ class EpisodeEvaluation(Task):
 
     Attributes:
         game: Name of the game.
-        env_options: How the game is shown to the policy: `rl.envs.game_options.GameOptions` by name.
+        env_options: How the game is shown to the policy; `rl.data.RLData` sets the other options.
         policy: The policy that is trained.
         last_evaluation: The episodes of the last evaluation, of all ranks; None before the first one.
         evaluation_seconds: Time spent in evaluations since the start of the training epoch.
@@ -50,7 +50,7 @@ class EpisodeEvaluation(Task):
     monitor: ClassVar[str] = "val/score"
     monitor_mode: ClassVar[Literal["min", "max"]] = "max"
     game: str
-    env_options: dict[str, Any]
+    env_options: GameOptions
     policy: BasePolicy
 
     def __init__(self, coords: Coords) -> None:
@@ -181,7 +181,7 @@ class EpisodeEvaluation(Task):
 
     def normalise(self, score: float) -> float | None:
         """Return `rl.evaluation.scores.human_normalised` of an unclipped score; None without a reference."""
-        return human_normalised(self.game, score, GameOptions(**self.env_options, **self.data.options))
+        return human_normalised(self.game, score, self.data.complete_options(self.env_options))
 
     def _log_episodes(self, split: Split) -> None:
         metric = cast("EpisodeScores", self.episodes[split])

@@ -14,6 +14,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 import rl.envs.games
 from coordconv_apps.utils.warning_filters import filter_warnings
 from rl.data import EVALUATION_SEEDS, RLData
+from rl.envs.game_options import DEFAULTS
 from rl.tasks import A2C
 from tests.helpers.trainers import own_trainer
 from tests.rl.reference_envs import Recorder
@@ -67,17 +68,17 @@ def test_processes_are_opened_once_for_all_validations(processes: list[Processes
 def test_a_film_needs_no_process(processes: list[Processes]) -> None:
     data = RLData(processes=True)
     for number in (1, 2):
-        data.open_evaluation_envs(GAME, {}, number, 0).close()
+        data.open_evaluation_envs(GAME, DEFAULTS, number, 0).close()
     assert [env.num_envs for env in processes] == [2]
 
 
 @pytest.mark.usefixtures("processes")
 def test_environments_of_an_evaluation_that_failed_are_not_used_again() -> None:
     data = RLData(processes=True)
-    with pytest.raises(RuntimeError), data.evaluation_envs(GAME, {}, 2, 0):
+    with pytest.raises(RuntimeError), data.evaluation_envs(GAME, DEFAULTS, 2, 0):
         raise RuntimeError
     assert [env.closed for env in Processes.opened] == [True]
-    with data.evaluation_envs(GAME, {}, 2, 0):
+    with data.evaluation_envs(GAME, DEFAULTS, 2, 0):
         pass
     assert [env.closed for env in Processes.opened] == [True, False]
     data.teardown("validate")

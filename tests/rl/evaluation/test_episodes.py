@@ -13,6 +13,7 @@ from scipy import stats
 from stable_baselines3.common.evaluation import evaluate_policy
 
 from rl import A2C
+from rl.envs.game_options import GameOptions
 from rl.envs.games import open_envs
 from rl.evaluation.episodes import (
     COLUMNS,
@@ -171,7 +172,7 @@ def test_a_bound_on_steps_counts_games_under_way_as_they_stand() -> None:
 @pytest.mark.parametrize("arguments", [{}, {"mode": 4}], ids=["emulator", "mode"])
 def test_lengths_of_atari_games_are_frames_whether_they_ended_or_not(arguments: dict[str, int]) -> None:
     task = A2C(game="breakout", arguments=arguments)
-    options = {"episodic_life": False, "clip_rewards": False, "arguments": arguments}
+    options = GameOptions(episodic_life=False, clip_rewards=False, arguments=arguments)
     env = open_envs("breakout", 2, 2_000_000, options)
     whole = play_episodes(task.policy, env, 2, deterministic=False, seed=2_000_000)
     cut = play_episodes(task.policy, env, 2, deterministic=False, seed=2_000_000, max_steps=100)

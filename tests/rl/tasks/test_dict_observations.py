@@ -47,7 +47,7 @@ CATCH, EVERYTHING = "tests.rl.dict_games:CatchParts-v0", "tests.rl.dict_games:Ev
 
 
 def everything(seed: int = 7, num_envs: int = ENVIRONMENTS) -> Any:  # noqa: ANN401  # a VecEnv
-    return open_envs(EVERYTHING, num_envs, seed, {})
+    return open_envs(EVERYTHING, num_envs, seed)
 
 
 # ------------------------------------------------------------------ learning

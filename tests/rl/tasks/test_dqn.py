@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -29,6 +28,7 @@ from coordconv_apps.utils.errors import UserError
 from coordconv_apps.utils.seeds import mix_seeds
 from coordconv_apps.utils.warning_filters import filter_warnings
 from rl.data import RLData
+from rl.envs.game_options import GameOptions
 from rl.policies import CoordConvDQNPolicy
 from rl.policy_files import load_safe
 from rl.sb3_internals import get_updates
@@ -76,7 +76,7 @@ def make_task(**settings: Any) -> DQN:  # noqa: ANN401  # of settings
 class GivenEnvs(RLData):
     """Opens the same environments in every training."""
 
-    def open_training_envs(self, game: str, options: Mapping[str, Any], rollouts: int) -> VecEnv:
+    def open_training_envs(self, game: str, env_options: GameOptions, rollouts: int) -> VecEnv:
         return Dots(self.num_envs, 7)
 
 
