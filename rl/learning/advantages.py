@@ -15,6 +15,20 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+class FinishedGames(NamedTuple):
+    """The games that ended in some steps of a training.
+
+    Attributes:
+        scores: Unclipped score of each.
+        lengths: Length of each, as the environment reports it: for Atari in emulator frames.
+        successes: 1 or 0 for each game whose environment reports ``is_success``.
+    """
+
+    scores: list[float]
+    lengths: list[int]
+    successes: list[float]
+
+
 class Rollout(NamedTuple):
     """T steps of the N environments of this rank, with the advantages and values of all E environments.
 
@@ -25,6 +39,7 @@ class Rollout(NamedTuple):
         advantages: float32 ``(T, E)``, of the environments of all ranks.
         values: float32 ``(T, E)``, of all ranks, as predicted when the actions were sampled.
         first: Number of this rank's first environment among the E.
+        games: The games of the N environments that ended in these steps.
     """
 
     observations: Observations
@@ -33,6 +48,7 @@ class Rollout(NamedTuple):
     advantages: Tensor
     values: Tensor
     first: int
+    games: FinishedGames
 
 
 def compute_advantages(

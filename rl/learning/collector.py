@@ -18,7 +18,7 @@ from stable_baselines3.common.preprocessing import get_action_dim
 from torch import Tensor
 
 from rl.learning.actions import predict_values, sample_actions
-from rl.learning.advantages import Rollout, compute_advantages
+from rl.learning.advantages import FinishedGames, Rollout, compute_advantages
 from rl.observations import Observations, empty_observations, map_parts, stack_observations, to_tensors
 
 if TYPE_CHECKING:
@@ -40,11 +40,6 @@ class Collector:
         gamma: Discount factor.
         gae_lambda: As in `rl.learning.advantages.compute_advantages`.
         device: Device of the policy.
-
-    Attributes:
-        scores: Unclipped scores of the games that ended in the latest rollout.
-        lengths: Lengths of these games, as the environment reports them: for Atari in emulator frames.
-        successes: Whether these games succeeded, for those whose environment reports ``is_success``.
     """
 
     def __init__(self, env: VecEnv, steps: int, *, gamma: float, gae_lambda: float, device: torch.device) -> None:
@@ -67,9 +62,6 @@ class Collector:
         )
         self._rewards = np.zeros(shape, np.float32)
         self._starts = np.zeros(shape, bool)
-        self.scores: list[float] = []
-        self.lengths: list[int] = []
-        self.successes: list[float] = []
         self._last: Any = None  # the latest observations, an array or a dict of them
         self._last_starts = np.ones(env.num_envs, bool)
 
@@ -90,7 +82,7 @@ class Collector:
         """
         if self._last is None:
             self._last = self.env.reset()
-        self.scores, self.lengths, self.successes = [], [], []
+        games = FinishedGames([], [], [])
         truncated: list[tuple[int, int, Any]] = []
         if noise is not None:
             noise = noise.to(self.device)
@@ -100,16 +92,16 @@ class Collector:
                 for number in np.flatnonzero(dones).tolist():
                     info = infos[number]
                     if "episode" in info:
-                        self.scores.append(float(info["episode"]["r"]))
-                        self.lengths.append(int(info["episode"]["l"]))
+                        games.scores.append(float(info["episode"]["r"]))
+                        games.lengths.append(int(info["episode"]["l"]))
                         if "is_success" in info:
-                            self.successes.append(float(info["is_success"]))
+                            games.successes.append(float(info["is_success"]))
                     if info.get("TimeLimit.truncated", False) and info.get("terminal_observation") is not None:
                         truncated.append((step, number, info["terminal_observation"]))
             with timings.measure("acting"):
                 advantages = self._advantages(policy, truncated)
                 values = self.values.cpu()
-        return Rollout(self.observations, self.actions, self.log_probs, advantages, values, first=0)
+        return Rollout(self.observations, self.actions, self.log_probs, advantages, values, first=0, games=games)
 
     def _step(
         self, step: int, policy: ActorCriticPolicy, noise: Tensor | None, timings: Timings

@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from stable_baselines3 import A2C, DQN, PPO
     from stable_baselines3.common.base_class import BaseAlgorithm
 
+    from rl.learning.advantages import FinishedGames
+
 COUNTS = "rl"  # key of the counters in a checkpoint
 
 
@@ -173,11 +175,11 @@ class RLTask(EpisodeEvaluation):
 
     # ---------------------------------------------------------------- logging
 
-    def add_games(self, scores: list[float], lengths: list[int], successes: list[float]) -> None:
+    def add_games(self, games: FinishedGames) -> None:
         """Add the games that ended in a training step, or none, to the means of the epoch. All ranks call it."""
-        self.add_to_mean("train/score", sum(scores), len(scores))
-        self.add_to_mean("train/length", sum(lengths), len(lengths))
-        self.add_to_mean("train/success_rate", sum(successes), len(successes))
+        self.add_to_mean("train/score", sum(games.scores), len(games.scores))
+        self.add_to_mean("train/length", sum(games.lengths), len(games.lengths))
+        self.add_to_mean("train/success_rate", sum(games.successes), len(games.successes))
 
     def is_log_step(self) -> bool:
         """Return whether ``trainer.log_every_n_steps`` asks for the values of this training step."""

@@ -27,6 +27,7 @@ from coordconv_apps.utils.seeds import mix_seeds
 from rl.envs.checks import BrokenEnvironment
 from rl.export import QValues, describe_inputs
 from rl.extractors import CoordInit, Where
+from rl.learning.advantages import FinishedGames
 from rl.learning.timings import TimedVecEnv
 from rl.sb3_internals import start_dqn_learning
 from rl.sb3_objects import OptimizerName, Schedule
@@ -264,7 +265,8 @@ class DQN(RLTask):
         """Add a part's games, losses and exploration to the means of the epoch."""
         games = self.algorithm.ep_info_buffer or ()
         successes = [float(success) for success in self.algorithm.ep_success_buffer or ()]
-        self.add_games([float(game["r"]) for game in games], [int(game["l"]) for game in games], successes)
+        scores, lengths = [float(game["r"]) for game in games], [int(game["l"]) for game in games]
+        self.add_games(FinishedGames(scores, lengths, successes))
         if losses:
             self.add_to_mean("train/loss", sum(losses), len(losses))
         self.add_to_mean("train/exploration", self.algorithm.exploration_rate * torch.tensor(float(steps)), steps)

@@ -98,10 +98,9 @@ class OnPolicyTask(RLTask):
             self.raise_if_any_failed(failure, "batch")
             raise self.not_finite()
         assert own is not None
-        assert self._collector is not None
         self.rollouts += 1
         self.algorithm.num_timesteps += gathered[0].numel()
-        self.add_games(self._collector.scores, self._collector.lengths, self._collector.successes)
+        self.add_games(own.games)
         explained = explained_variance(gathered[1], gathered.sum(0))
         self.add_to_mean("train/explained_variance", explained.nan_to_num(), explained.isfinite())
         self._last_observations = map_parts(lambda part: part[-1], own.observations)

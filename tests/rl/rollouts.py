@@ -7,7 +7,7 @@ import torch
 from gymnasium import spaces
 from stable_baselines3.common.buffers import RolloutBuffer
 
-from rl.learning.advantages import Rollout
+from rl.learning.advantages import FinishedGames, Rollout
 from tests.rl.training import SIDE
 
 STEPS, ENVIRONMENTS = 6, 4
@@ -41,4 +41,5 @@ def as_rollout(buffer: RolloutBuffer, first: int = 0, number: int = ENVIRONMENTS
         torch.tensor(buffer.advantages),
         torch.tensor(buffer.values),
         first,
+        FinishedGames([], [], []),
     )

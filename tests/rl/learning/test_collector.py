@@ -46,7 +46,7 @@ def test_a_rollout_is_that_of_sb3(device: str) -> None:
     own_scores = []
     for number in range(2):
         played = collector.collect(model.policy, noise[number * steps : (number + 1) * steps], timings)
-        own_scores += collector.scores
+        own_scores += played.games.scores
         for name, value in theirs[number].items():
             own = getattr(played, name).cpu().numpy().reshape(value.shape)
             np.testing.assert_allclose(own, value, rtol=1e-5, atol=1e-6, err_msg=name)
