@@ -6,7 +6,7 @@ import copy
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -81,8 +81,6 @@ class GenerativeTask(EvaluatedTask[ImageBatch, Metrics], ABC):
         prior: Distribution of the latents, in words, for exported files.
         walk_reach: Walks through the latent space go from ``-walk_reach`` to ``walk_reach``.
         folder_monitor: The metric that selects the best checkpoint for a folder; smaller is better.
-        trained_networks: Names of the trained networks.
-        image_networks: Names of the networks that make images. They are averaged over the training.
         validation_metrics: Names of the metrics that a validation logs. A test logs all metrics.
         walks: The walks of a test until its pictures are drawn, so that they are not computed twice.
     """
@@ -94,8 +92,6 @@ class GenerativeTask(EvaluatedTask[ImageBatch, Metrics], ABC):
     prior: ClassVar[str]
     walk_reach: ClassVar[float]
     folder_monitor: ClassVar[str]
-    trained_networks: ClassVar[tuple[str, ...]]
-    image_networks: ClassVar[tuple[str, ...]]
     validation_metrics: ClassVar[tuple[str, ...]] = (
         "invalid",
         "coverage",
@@ -149,8 +145,8 @@ class GenerativeTask(EvaluatedTask[ImageBatch, Metrics], ABC):
             self.monitor = self.folder_monitor  # type: ignore[misc]
             self.monitor_mode = "min"  # type: ignore[misc]  # both depend on the data
         if self.hparams["compile"] and stage == "fit":
-            for name in self.trained_networks:
-                getattr(self, name).compile()
+            for network in self.trained_networks():
+                network.compile()
 
     def _check_number(self, data: GenerativeData, split: Split, least: int) -> None:
         """Raise `ValueError` if fewer than ``least`` real images are evaluated, unless that is a ``fast_dev_run``."""
@@ -209,23 +205,28 @@ class GenerativeTask(EvaluatedTask[ImageBatch, Metrics], ABC):
         latents = self.draw_latents(len(axes), WALK_SEED)
         return measure_walks(self.sample, latents, axes, radius, reach=self.walk_reach)
 
-    def _image_network(self, name: str) -> nn.Module:
-        """Return a network that makes images, averaged if there is an average, in evaluation mode."""
+    def image_networks(self) -> nn.ModuleDict:
+        """Return the networks that make images, which are averaged over the training: the generator alone."""
+        return nn.ModuleDict({"generator": self.generator})
+
+    def trained_networks(self) -> list[nn.Module]:
+        """Return all networks that are trained: those that make images."""
+        return list(self.image_networks().values())
+
+    def _image_network(self, name: Literal["generator", "encoder"]) -> nn.Module:
+        """Return one of `image_networks`, averaged if there is an average, in evaluation mode."""
         averaged = self.averaged
-        network: nn.Module = getattr(self, name) if averaged is None else averaged.module[name]  # type: ignore[index]
+        network = (self.image_networks() if averaged is None else cast("nn.ModuleDict", averaged.module))[name]
         return network if not network.training else copy.deepcopy(network).eval()  # a copy: the mode must not change
 
     def _start_average(self, decay: float) -> None:
         """Start to average the networks that make images, unless ``decay`` is 0."""
         if decay:
-            self.averaged = moving_average(self._image_networks(), decay)
+            self.averaged = moving_average(self.image_networks(), decay)
 
     def _update_average(self) -> None:
         if self.averaged is not None:
-            self.averaged.update_parameters(self._image_networks())
-
-    def _image_networks(self) -> nn.ModuleDict:
-        return nn.ModuleDict({name: getattr(self, name) for name in self.image_networks})
+            self.averaged.update_parameters(self.image_networks())
 
     # -------------------------------------------------------------- evaluation
 

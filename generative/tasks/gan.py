@@ -9,7 +9,7 @@ from typing import Any, ClassVar, cast
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from coordconv_apps.nn.coords import Coords
@@ -64,8 +64,6 @@ class GAN(GenerativeTask):
     prior: ClassVar[str] = "draws from the uniform distribution over [-1, 1]"
     walk_reach: ClassVar[float] = 1.0  # the ends of the uniform prior
     folder_monitor: ClassVar[str] = "val/patch_distance"
-    trained_networks: ClassVar[tuple[str, ...]] = ("generator", "discriminator")
-    image_networks: ClassVar[tuple[str, ...]] = ("generator",)
     divergence_args: ClassVar[tuple[str, ...]] = ("discriminator_lr", "feature_matching", "gradient_penalty")
     ranges: ClassVar[Mapping[str, Allowed]] = {
         **dict.fromkeys(("discriminator_width", "penalty_every"), POSITIVE_INT),
@@ -118,6 +116,10 @@ class GAN(GenerativeTask):
         self.feature_matching = feature_matching
         self.gradient_penalty, self.penalty_every = gradient_penalty, penalty_every
         self._start_average(average)
+
+    def trained_networks(self) -> list[nn.Module]:
+        """Return the generator and the discriminator."""
+        return [self.generator, self.discriminator]
 
     def _draw_noise(self, number: int, **options: Any) -> Tensor:  # noqa: ANN401  # of torch.rand
         return torch.rand(number, self.latent_size, **options) * 2 - 1

@@ -60,8 +60,6 @@ class VAE(GenerativeTask):
     prior: ClassVar[str] = "draws from the standard normal distribution"
     walk_reach: ClassVar[float] = 2.0  # 95 % of the standard normal prior
     folder_monitor: ClassVar[str] = "val/loss"
-    trained_networks: ClassVar[tuple[str, ...]] = ("generator", "encoder")
-    image_networks: ClassVar[tuple[str, ...]] = ("generator", "encoder")
     divergence_args: ClassVar[tuple[str, ...]] = ("kl_weight",)
     ranges: ClassVar[Mapping[str, Allowed]] = {
         "encoder_width": POSITIVE_INT,
@@ -107,6 +105,10 @@ class VAE(GenerativeTask):
         self.channel_weights, self.kl_weight, self.kl_warmup = channel_weights, kl_weight, kl_warmup
         self.loss_means = nn.ModuleDict({name: MeanMetric() for name in ("loss", "reconstruction", "divergence")})
         self._start_average(average)
+
+    def image_networks(self) -> nn.ModuleDict:
+        """Return the decoder and the encoder, which reconstructions need."""
+        return nn.ModuleDict({"generator": self.generator, "encoder": self.encoder})
 
     def _draw_noise(self, number: int, **options: Any) -> Tensor:  # noqa: ANN401  # of torch.randn
         return torch.randn(number, self.latent_size, **options)
@@ -178,4 +180,4 @@ class VAE(GenerativeTask):
         steps = self.trainer.estimated_stepping_batches
         if self.kl_warmup and not math.isfinite(steps):
             raise ValueError(f"model.kl_warmup={self.kl_warmup}: must be 0 without trainer.max_epochs and max_steps")
-        return self._adam(self._image_networks(), self.lr, steps)
+        return self._adam(self.image_networks(), self.lr, steps)
