@@ -14,6 +14,9 @@ from coordconv_apps.data.datamodule import DataModule
 from coordconv_apps.data.loaders import identity_collate
 from coordconv_apps.utils.argument_checks import check_at_least
 
+SET_PREFIXES = ("", "train_")
+"""Prefixes of the names of the metrics of both evaluated sets, test and train, in the order of their loaders."""
+
 
 class NotSoClevrBatch(NamedTuple):
     """Samples of Not-so-Clevr; `coordconv_apps.coordinates.not_so_clevr` renders their images."""

@@ -12,7 +12,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import nn
 from torch.optim.swa_utils import update_bn
 
-from coordconv_apps.coordinates.data import NotSoClevrData
+from coordconv_apps.coordinates.data import SET_PREFIXES, NotSoClevrData
 from coordconv_apps.training.evaluation import EvaluatedTask
 from coordconv_apps.training.optimizers import can_fuse, parameter_groups, schedule_by_step
 from coordconv_apps.training.schedules import SCHEDULE_RANGES, task_lr_factor
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 
 CLOCK_KEY = "coordinates_clock"  # in checkpoints
 STATISTICS_BATCH = 256  # samples that batch norms see at once when their exact statistics are computed
-SET_PREFIXES = ("", "train_")  # of the metric names of the two evaluated sets: the test set first
 
 
 _ALLOWED: dict[str, Allowed] = {
@@ -108,14 +107,17 @@ class CoordinateTask(EvaluatedTask["NotSoClevrBatch", nn.ModuleList], ABC):
         """Start the clock, and raise `ValueError` if data and network do not agree."""
         self._started = time.perf_counter()
         data = getattr(self.trainer, "datamodule", None)
-        for name in ("canvas_size", "square_size", "objects"):
-            own, there = getattr(self, name), getattr(data, name, None)
-            if there is None or own == there:
-                continue
-            if name == "objects" and own < there and name not in self.hparams:
-                raise ValueError(f"data.two_objects=true: must be false for {type(self).__name__}")
-            flag = "two_objects" if name == "objects" else name
-            raise ValueError(f"model.{name}={own}: the data have {there} (data.{flag})")
+        if not isinstance(data, NotSoClevrData):
+            return
+        if data.objects > self.objects and "objects" not in self.hparams:
+            raise ValueError(f"data.two_objects=true: must be false for {type(self).__name__}")
+        for name, own, there, flag in (
+            ("canvas_size", self.canvas_size, data.canvas_size, "canvas_size"),
+            ("square_size", self.square_size, data.square_size, "square_size"),
+            ("objects", self.objects, data.objects, "two_objects"),
+        ):
+            if own != there:
+                raise ValueError(f"model.{name}={own}: the data have {there} (data.{flag})")
 
     def forward(self, centers: Tensor) -> Tensor:
         """Return the logits of all pixels, ``(B, H, W)``, for centres in pixels, int64 ``(B, objects, 2)``."""
@@ -175,7 +177,8 @@ class CoordinateTask(EvaluatedTask["NotSoClevrBatch", nn.ModuleList], ABC):
             return
         seconds = self._seconds()
         self.log("val/seconds", seconds, sync_dist=True, reduce_fx="max")
-        perfect = all(self.is_perfect(values[name[len("val/") :]].item()) for name in (self.headline, self.monitor))
+        name = self.headline.removeprefix("val/")
+        perfect = all(self.is_perfect(values[f"{prefix}{name}"].item()) for prefix in SET_PREFIXES)
         if perfect and not self.time_to_perfect:
             self.time_to_perfect = {"time_to_perfect": seconds, "epochs_to_perfect": self.current_epoch + 1.0}
         if self.time_to_perfect:
