@@ -54,10 +54,10 @@ Images = ClassFolder | InMemoryImages
 class _SplitDataset(Dataset[LabelledBatch]):
     """The images of a split. Where a subclass has ``__getitems__``, the loader calls it once for a batch."""
 
-    source: Images
+    samples: Images
 
     def __len__(self) -> int:
-        return len(self.source.labels)
+        return len(self.samples.labels)
 
 
 @dataclass(eq=False)
@@ -69,11 +69,11 @@ class TrainDataset(_SplitDataset):
 
     def __getitem__(self, index: int) -> LabelledBatch:
         """Return the augmented copies of an image."""
-        if isinstance(self.source, ClassFolder):
-            image, index = self.source.read_this_or_next(index)
+        if isinstance(self.samples, ClassFolder):
+            image, index = self.samples.read_this_or_next(index)
         else:
-            image = self.source.images[index]
-        label = int(self.source.labels[index])
+            image = self.samples.images[index]
+        label = int(self.samples.labels[index])
         images = torch.stack([self.transform(image) for _ in range(self.repeats)])
         return LabelledBatch(images, torch.full((self.repeats,), label), torch.full((self.repeats,), index))
 
@@ -88,14 +88,14 @@ class BatchedTrainDataset(_SplitDataset):
     def __getitems__(self, keys: Sequence[tuple[int, int]]) -> LabelledBatch:
         """Return a batch of images, each given by index and seed."""
         indices, seeds = torch.tensor([index for index, _ in keys]), [seed for _, seed in keys]
-        if isinstance(self.source, InMemoryImages):
-            images = self.transform.batch(self.source.images[indices], seeds, self.repeats)
+        if isinstance(self.samples, InMemoryImages):
+            images = self.transform.batch(self.samples.images[indices], seeds, self.repeats)
         else:
-            read = [self.source.read_this_or_next(index) for index, _ in keys]
+            read = [self.samples.read_this_or_next(index) for index, _ in keys]
             indices = torch.tensor([index for _, index in read])  # another one where a file is unreadable
             images = self._augment([image for image, _ in read], seeds)
         repeated = indices.repeat_interleave(self.repeats)
-        return LabelledBatch(images, self.source.labels[repeated], repeated)
+        return LabelledBatch(images, self.samples.labels[repeated], repeated)
 
     def _augment(self, images: list[Tensor], seeds: Sequence[int]) -> Tensor:
         if len({image.shape for image in images}) == 1:
@@ -113,13 +113,13 @@ class EvalDataset(_SplitDataset):
     def __getitems__(self, indices: Sequence[int]) -> LabelledBatch:
         """Return a batch of images."""
         chosen = torch.as_tensor(indices)
-        if isinstance(self.source, InMemoryImages):
-            images = self.transform(self.source.images[chosen])
+        if isinstance(self.samples, InMemoryImages):
+            images = self.transform(self.samples.images[chosen])
         else:
-            read = self.source.read_batch(indices)
+            read = self.samples.read_batch(indices)
             images = _stack([self.transform(image) for image in read.values()], self.transform.size)
             chosen = torch.tensor([*read], dtype=torch.int64)
-        return LabelledBatch(images, self.source.labels[chosen], chosen)
+        return LabelledBatch(images, self.samples.labels[chosen], chosen)
 
 
 @dataclass(eq=False)

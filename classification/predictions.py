@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 from classification.metrics import TOP_K
+from classification.tasks import Classifier, Prediction
 from coordconv_apps.runs.folder import run_dir
 from coordconv_apps.training.predictions import PredictionWriter
 from coordconv_apps.utils.files import atomic_write
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer
 
     from classification.datasets import ImageBatch
-    from classification.tasks import Prediction
 
 Row = tuple[int, list[str]]  # the index of an image, and the cells of its line
 
@@ -39,8 +39,9 @@ class ClassificationPredictionWriter(PredictionWriter[Row]):
         dataloader_idx: int = 0,
     ) -> None:
         """Collect the predictions of a batch."""
+        assert isinstance(pl_module, Classifier)
         number = outputs.probabilities.shape[1]
-        names = complete_names(getattr(pl_module, "class_names", None) or [], number)
+        names = complete_names(pl_module.class_names or [], number)
         scores, labels = outputs.probabilities.topk(min(TOP_K, number), dim=1)
         images = zip(outputs.indices.tolist(), outputs.paths, scores.tolist(), labels.tolist(), strict=True)
         for index, path, best_scores, best in images:
