@@ -97,18 +97,18 @@ class DetectionDataModule(DataModule, ABC):
         """Return the largest number of objects in an image of a split."""
 
     @abstractmethod
-    def evaluation_dataset(self, split: Split) -> BatchDataset:
+    def dataset(self, split: Split) -> BatchDataset:
         """Return the images of a split with their objects, without augmentation."""
 
     def examples(self, count: int) -> DetectionBatch:
         """Return the first ``count`` test images, or all if there are fewer, for pictures."""
-        dataset = self.evaluation_dataset("test")
+        dataset = self.dataset("test")
         return dataset.__getitems__(range(min(count, len(dataset))))
 
     def val_dataloader(self) -> DataLoader[DetectionBatch]:
         """Return the loader of the validation images."""
-        return self._loader(self.evaluation_dataset("val"), train=False, collate_fn=identity_collate)
+        return self._loader(self.dataset("val"), train=False, collate_fn=identity_collate)
 
     def test_dataloader(self) -> DataLoader[DetectionBatch]:
         """Return the loader of the test images."""
-        return self._loader(self.evaluation_dataset("test"), train=False, collate_fn=identity_collate)
+        return self._loader(self.dataset("test"), train=False, collate_fn=identity_collate)

@@ -181,7 +181,7 @@ class CocoData(DetectionDataModule):
         """Return the largest number of objects in an image of a split."""
         return self.images(split).annotations.most_objects
 
-    def evaluation_dataset(self, split: Split) -> CocoEvaluation:
+    def dataset(self, split: Split) -> CocoEvaluation:
         """Return the images of a split as they are."""
         return CocoEvaluation(self.images(split))
 

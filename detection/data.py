@@ -144,7 +144,7 @@ class DetectionData(DetectionDataModule):
         self._draw([split])
         return self._canvases[split]
 
-    def evaluation_dataset(self, split: Split) -> CanvasDataset:
+    def dataset(self, split: Split) -> CanvasDataset:
         """Return the canvases of a split."""
         return CanvasDataset(self.canvases(split))
 
@@ -183,7 +183,7 @@ class DetectionData(DetectionDataModule):
 
     def train_dataloader(self) -> DataLoader[DetectionBatch]:
         """Return the loader of the training canvases."""
-        return self._loader(self.evaluation_dataset("train"), train=True, collate_fn=identity_collate)
+        return self._loader(self.dataset("train"), train=True, collate_fn=identity_collate)
 
     def predict_dataloader(self) -> DataLoader[ImageBatch]:
         """Return the loader of the images to predict on, float32 ``(1, H, W)`` in [0, 1], padded if they are small."""

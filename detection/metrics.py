@@ -152,14 +152,19 @@ class EvaluationMetrics(nn.Module, ABC):
         """Add the detections in images, and their true boxes and labels."""
 
     def compute(self) -> dict[str, Tensor]:
-        """Return the values by name, scalars, over the images of all processes; then reset the metrics."""
+        """Return the values by name, scalars, over the images of all processes."""
         values: dict[str, Tensor] = {}
         for name, metric in self.named_children():
             assert isinstance(metric, Metric)
             value = metric.compute()
             values |= value if isinstance(value, dict) else {name: value}
-            metric.reset()
         return values
+
+    def reset(self) -> None:
+        """Drop all images."""
+        for metric in self.children():
+            assert isinstance(metric, Metric)
+            metric.reset()
 
 
 class ProposalMetrics(EvaluationMetrics):

@@ -186,7 +186,9 @@ class DetectionTask(EvaluatedTask[DetectionBatch, EvaluationMetrics], ABC):
 
     def evaluation_metrics(self, metrics: EvaluationMetrics, stage: Stage) -> dict[str, Tensor]:
         """Compute the metrics of an evaluation over all processes, and reset them."""
-        return metrics.compute()
+        values = metrics.compute()
+        metrics.reset()
+        return values
 
     def predict_step(self, batch: ImageBatch, batch_idx: int) -> list[Detections]:
         """Return the kept detections of each image, found one by one: the images may have any size."""
