@@ -3,56 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
 from typing import ClassVar
 
-import torch
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from coordconv_apps.data.datamodule import DataModule
-from coordconv_apps.data.image_files import ImageFiles
 from coordconv_apps.data.loaders import identity_collate
 from coordconv_apps.data.splits import Split
 from coordconv_apps.utils.argument_checks import optional_path
-from detection.batches import DetectionBatch, ImageBatch
-
-
-class BatchDataset(Dataset[DetectionBatch], ABC):
-    """Images with their objects, read in batches."""
-
-    @abstractmethod
-    def __len__(self) -> int: ...
-
-    @abstractmethod
-    def __getitems__(self, indices: Sequence[int]) -> DetectionBatch:
-        """Return a batch of images. The loader calls this once per batch."""
-
-
-class ImageFileDataset(Dataset[ImageBatch]):
-    """Image files, read on demand as uint8 ``(H, W)`` or ``(3, H, W)``. Unreadable ones are left out.
-
-    Args:
-        files: The files.
-        prepare: Makes the network's input ``(C, H, W)`` in [0, 1] of such an image.
-        ids: int64 ``(N,)``, the number of each image in the predictions; its index if not given.
-    """
-
-    def __init__(self, files: ImageFiles, prepare: Callable[[Tensor], Tensor], ids: Tensor | None = None) -> None:
-        self.files, self.prepare = files, prepare
-        self.ids = torch.arange(len(files)) if ids is None else ids
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def __getitems__(self, indices: Sequence[int]) -> ImageBatch:
-        """Return a batch of images. The loader calls this once per batch."""
-        read = self.files.read_batch(indices)
-        return {
-            "indices": self.ids[list(read)].tolist(),
-            "paths": [str(self.files.path(index)) for index in read],
-            "images": [self.prepare(image) for image in read.values()],
-        }
+from detection.batches import DetectionBatch
+from detection.datasets import BatchDataset
 
 
 class DetectionDataModule(DataModule, ABC):

@@ -16,17 +16,18 @@ from coordconv_apps.data.splits import SPLITS, SPLITS_OF_STAGE, Split
 from coordconv_apps.utils.argument_checks import NON_NEGATIVE, Allowed, check_ranges, one_of, optional_path
 from coordconv_apps.utils.errors import abbreviate_names, one_line
 from detection.augmentation import Augmentation
-from detection.base_data_module import DetectionDataModule, ImageFileDataset
+from detection.base_data_module import DetectionDataModule
 from detection.batches import DetectionBatch, ImageBatch
-from detection.coco_datasets import (
+from detection.coco_files import CocoAnnotations, check_same_categories, read_coco
+from detection.datasets import (
     CocoEvaluation,
     CocoImages,
     CocoTraining,
+    ImageFileDataset,
     aspect_ratio_groups,
     collate_samples,
     to_unit,
 )
-from detection.coco_files import CocoAnnotations, check_same_categories, read_coco
 
 _CHECK_THREADS = 8
 _ALLOWED: dict[str, Allowed] = {

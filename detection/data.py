@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -17,29 +16,12 @@ from coordconv_apps.data.downloads import data_root
 from coordconv_apps.data.loaders import identity_collate
 from coordconv_apps.data.splits import SPLITS, SPLITS_OF_STAGE, Split
 from coordconv_apps.utils.argument_checks import POSITIVE_INT, check_ranges, one_of, optional_path
-from detection.base_data_module import BatchDataset, DetectionDataModule, ImageFileDataset
+from detection.base_data_module import DetectionDataModule
 from detection.batches import DetectionBatch, ImageBatch
 from detection.canvas import HALF_NAMES, Canvases, CanvasSettings, LabelBy, TrueBoxes, draw_canvases
+from detection.datasets import CanvasDataset, ImageFileDataset
 from detection.glyph_sources import Source, check_source, fetch_mnist, load_class_names, load_glyphs
 from detection.gray_images import Ink, network_input, read_gray
-
-
-@dataclass(eq=False)
-class CanvasDataset(BatchDataset):
-    """Canvases as batches of floating point images."""
-
-    canvases: Canvases
-
-    def __len__(self) -> int:
-        return len(self.canvases)
-
-    def __getitems__(self, indices: Sequence[int]) -> DetectionBatch:
-        """Return a batch of canvases. The loader calls this once per batch."""
-        objects = (self.canvases.objects(index) for index in indices)
-        return {
-            "images": self.canvases.images[list(indices)].unsqueeze(1).float().div_(255),
-            "targets": [{"boxes": boxes, "labels": labels} for boxes, labels in objects],
-        }
 
 
 class DetectionData(DetectionDataModule):

@@ -33,7 +33,7 @@ from coordconv_apps.utils.argument_checks import (
 from detection.base_data_module import DetectionDataModule
 from detection.batches import DetectionBatch, ImageBatch, Images
 from detection.boxes import Detections, Found, clip_detections
-from detection.coco_datasets import to_unit
+from detection.datasets import to_unit
 from detection.gray_images import Ink, bright_ink, network_input, to_gray
 from detection.metrics import EvaluationMetrics
 

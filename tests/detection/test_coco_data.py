@@ -15,7 +15,7 @@ from coordconv_apps.data.loaders import TrainBatches
 from detection.augmentation import Augmentation
 from detection.batches import DetectionBatch
 from detection.coco_data import CocoData
-from detection.coco_datasets import aspect_ratio_groups
+from detection.datasets import aspect_ratio_groups
 from detection.pictures import DetectionPictures
 from detection.shapes import COUNTS, FOLDER, SIZES, main
 from detection.tasks import RegionProposals

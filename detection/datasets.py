@@ -1,8 +1,9 @@
-"""The samples and batches of images in COCO's format, for training and evaluation."""
+"""The datasets: canvases, images in COCO's format, and image files to predict on."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,11 +17,66 @@ from coordconv_apps.data.image_decoding import decode_image, read_image, to_rgb
 from coordconv_apps.data.image_files import ImageFiles, OnBadImage
 from coordconv_apps.utils.errors import printable
 from detection.augmentation import Augmentation, train_transforms
-from detection.base_data_module import BatchDataset
-from detection.batches import DetectionBatch, DetectionTarget
+from detection.batches import DetectionBatch, DetectionTarget, ImageBatch
+from detection.canvas import Canvases
 from detection.coco_files import CocoAnnotations
 
 Sample = tuple[Tensor, DetectionTarget]
+
+
+class BatchDataset(Dataset[DetectionBatch], ABC):
+    """Images with their objects, read in batches."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def __getitems__(self, indices: Sequence[int]) -> DetectionBatch:
+        """Return a batch of images. The loader calls this once per batch."""
+
+
+class ImageFileDataset(Dataset[ImageBatch]):
+    """Image files, read on demand as uint8 ``(H, W)`` or ``(3, H, W)``. Unreadable ones are left out.
+
+    Args:
+        files: The files.
+        prepare: Makes the network's input ``(C, H, W)`` in [0, 1] of such an image.
+        ids: int64 ``(N,)``, the number of each image in the predictions; its index if not given.
+    """
+
+    def __init__(self, files: ImageFiles, prepare: Callable[[Tensor], Tensor], ids: Tensor | None = None) -> None:
+        self.files, self.prepare = files, prepare
+        self.ids = torch.arange(len(files)) if ids is None else ids
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitems__(self, indices: Sequence[int]) -> ImageBatch:
+        """Return a batch of images. The loader calls this once per batch."""
+        read = self.files.read_batch(indices)
+        return {
+            "indices": self.ids[list(read)].tolist(),
+            "paths": [str(self.files.path(index)) for index in read],
+            "images": [self.prepare(image) for image in read.values()],
+        }
+
+
+@dataclass(eq=False)
+class CanvasDataset(BatchDataset):
+    """Canvases as batches of floating point images."""
+
+    canvases: Canvases
+
+    def __len__(self) -> int:
+        return len(self.canvases)
+
+    def __getitems__(self, indices: Sequence[int]) -> DetectionBatch:
+        """Return a batch of canvases. The loader calls this once per batch."""
+        objects = (self.canvases.objects(index) for index in indices)
+        return {
+            "images": self.canvases.images[list(indices)].unsqueeze(1).float().div_(255),
+            "targets": [{"boxes": boxes, "labels": labels} for boxes, labels in objects],
+        }
 
 
 class CocoImages(ImageFiles):
