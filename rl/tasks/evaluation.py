@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
-from torch import nn
 
 from coordconv_apps.nn.coords import Coords
 from coordconv_apps.training.checkpoints import raise_if_interrupted, save_before_error
@@ -55,7 +54,6 @@ class EpisodeEvaluation(Task):
 
     def __init__(self, coords: Coords) -> None:
         super().__init__(coords)
-        self.episodes = nn.ModuleDict({split: EpisodeScores() for split in ("val", "test")})
         self.last_evaluation: Episodes | None = None
         self.evaluation_seconds = 0.0
 
@@ -102,24 +100,16 @@ class EpisodeEvaluation(Task):
         return attached_datamodule(self.trainer, RLData)
 
     def validation_step(self, batch: EpisodeShard, batch_idx: int) -> None:
-        """Play this rank's episodes of a validation."""
+        """Evaluate the policy; a validation is one batch, this rank's share of the episodes."""
         self._evaluate(batch, "val")
 
     def test_step(self, batch: EpisodeShard, batch_idx: int) -> None:
-        """Play this rank's episodes of a test."""
+        """Evaluate the policy, as in a validation."""
         self._evaluate(batch, "test")
 
     def predict_step(self, batch: list[int], batch_idx: int) -> list[int]:
         """Return the numbers of the episodes, which `rl.predictions.EpisodeWriter` plays and films."""
         return batch
-
-    def on_validation_epoch_end(self) -> None:
-        """Log the metrics of a validation."""
-        self._log_episodes("val")
-
-    def on_test_epoch_end(self) -> None:
-        """Log the metrics of a test."""
-        self._log_episodes("test")
 
     def not_finite(self) -> Diverged:
         """Return the error that ends a training whose policy produces NaN or infinity."""
@@ -151,6 +141,7 @@ class EpisodeEvaluation(Task):
         raise failure or failures[0]
 
     def _evaluate(self, shard: EpisodeShard, split: Split) -> None:
+        """Play this rank's episodes, and log the metrics of the episodes of all ranks."""
         started, episodes = time.perf_counter(), None
         failure: UserError | Interrupted | None = None
         try:
@@ -161,8 +152,15 @@ class EpisodeEvaluation(Task):
             failure = error
         self.raise_if_any_failed(failure, "validation")
         assert episodes is not None
-        cast("EpisodeScores", self.episodes[split]).update(episodes)
+        metric = EpisodeScores().to(self.device)
+        metric.update(episodes)
+        figures = metric.compute()
         self.last_evaluation = gather_episodes(episodes)
+        normalised = self.normalise(float(figures["score"]))
+        # Published scores are those of whole games; scores of games that data.eval_max_steps cut off differ.
+        if normalised is not None and self.last_evaluation.complete.all():
+            figures["human_normalised"] = torch.tensor(normalised, dtype=torch.float32, device=self.device)
+        self.log_dict({f"{split}/{name}": value for name, value in figures.items()}, batch_size=1, sync_dist=True)
         self.evaluation_seconds += time.perf_counter() - started
 
     def _play(self, shard: EpisodeShard, split: Split) -> Episodes:
@@ -182,13 +180,3 @@ class EpisodeEvaluation(Task):
     def normalise(self, score: float) -> float | None:
         """Return `rl.evaluation.scores.human_normalised` of an unclipped score; None without a reference."""
         return human_normalised(self.game, score, self.data.complete_options(self.env_options))
-
-    def _log_episodes(self, split: Split) -> None:
-        metric = cast("EpisodeScores", self.episodes[split])
-        figures = metric.compute()
-        metric.reset()
-        normalised = self.normalise(float(figures["score"]))
-        # Published scores are those of whole games; scores of games that data.eval_max_steps cut off differ.
-        if normalised is not None and self.last_evaluation is not None and self.last_evaluation.complete.all():
-            figures["human_normalised"] = torch.tensor(normalised, dtype=torch.float32)
-        self.log_dict({f"{split}/{name}": value.to(self.device) for name, value in figures.items()}, sync_dist=True)
