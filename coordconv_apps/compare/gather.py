@@ -17,8 +17,8 @@ def curves_to_draw(results: Sequence[Result]) -> dict[str, dict[str, list[Curve]
     arms = arms_of(results)
     found: dict[str, dict[str, list[Curve]]] = {}
     for result in results:
-        if not result.error and result.folders:
-            for name, curve in read_curves(result.folders[0]).items():
+        if not result.error and result.fit_folder is not None:
+            for name, curve in read_curves(result.fit_folder).items():
                 found.setdefault(name, {arm: [] for arm in arms})[result.job.arm].append(curve)
     of_all_arms = {name: list(chain(*of_arms.values())) for name, of_arms in found.items()}
     return {name: found[name] for name in worth_drawing(of_all_arms, headline_of(results))}

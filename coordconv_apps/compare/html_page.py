@@ -38,14 +38,14 @@ def write_comparison_page(
     arms = arms_of(results)
     failed = [result for result in results if result.error]
     first = _first_of_each_arm(results)
-    configs = {arm: read_config(result.folders[0]) for arm, result in first.items()}
+    configs = {arm: read_config(folder) for arm, (_, folder) in first.items()}
     rows = differences(configs) if len(configs) > 1 else []
     context = {
         "heading": title,
         "subtitle": f"{len(results) - len(failed)} of {len(results)} runs finished; {out}",
         "warnings": [f"{result.job.name} failed: {result.error}" for result in failed],
         "sections": shown,
-        "baseline": _baseline(first["none"]) if "none" in first else None,
+        "baseline": _baseline(first["none"][0]) if "none" in first else None,
         "meanings": [(arm, MEANING[arm]) for arm in arms],
         "facts": _facts(results, over),
         "overview": [] if over is None else overview_cells(results, over),
@@ -55,12 +55,12 @@ def write_comparison_page(
         "arms": arms,
         "differences": [["argument", *configs], *rows],
         "differences_note": (
-            f"The arms differ in these arguments ({', '.join(result.job.name for result in first.values())}):"
+            f"The arms differ in these arguments ({', '.join(result.job.name for result, _ in first.values())}):"
         ),
         "configs": {
-            result.job.name: (result.folders[0] / "config.yaml").read_text(encoding="utf-8", errors="replace")
-            for result in first.values()
-            if (result.folders[0] / "config.yaml").is_file()
+            result.job.name: (folder / "config.yaml").read_text(encoding="utf-8", errors="replace")
+            for result, folder in first.values()
+            if (folder / "config.yaml").is_file()
         },
         "environment": _environment(results),
         "command": command,
@@ -110,12 +110,12 @@ def _figures(extension: Extension, shown: set[str]) -> list[tuple[str, Embedded]
     return found
 
 
-def _first_of_each_arm(results: Iterable[Result]) -> dict[str, Result]:
-    """Return the first result of each arm that has a folder."""
-    first: dict[str, Result] = {}
+def _first_of_each_arm(results: Iterable[Result]) -> dict[str, tuple[Result, Path]]:
+    """Return the first result of each arm that has finished its training, and the training's folder."""
+    first: dict[str, tuple[Result, Path]] = {}
     for result in results:
-        if result.folders:
-            first.setdefault(result.job.arm, result)
+        if result.fit_folder is not None:
+            first.setdefault(result.job.arm, (result, result.fit_folder))
     return first
 
 
@@ -147,7 +147,7 @@ def _environment(results: Sequence[Result]) -> list[tuple[str, object]]:
     """Return device and versions; several values of one are listed."""
     found: dict[str, dict[str, None]] = {}
     for result in results:
-        summary = read_summary(result.folders[0]) if result.folders else {}
+        summary = {} if result.fit_folder is None else read_summary(result.fit_folder)
         of_run = {key: summary.get(key) for key in ("device", "precision", "world_size")} | (
             summary.get("versions") or {}
         )

@@ -22,7 +22,8 @@ class Result:
     seconds: float | None = None  # of training
     epochs: int | None = None  # of training
     headline: str | None = None  # the validation metric to draw
-    folders: tuple[Path, ...] = ()  # of the training and of the test
+    fit_folder: Path | None = None  # of the training; None if it is not finished
+    test_folder: Path | None = None
     device: str = ""  # where it was trained
     mode: str | None = None  # `max` if large values of the headline metric are good, `min` if small ones are
     fit_metrics: dict[str, float] = field(default_factory=dict)  # the last ones of the training
@@ -33,17 +34,22 @@ class Result:
         return "failed" if self.error else "finished"
 
     @property
+    def folders(self) -> list[Path]:
+        """The folders of the training and of the test, those that are finished."""
+        return [folder for folder in (self.fit_folder, self.test_folder) if folder is not None]
+
+    @property
     def test_headline(self) -> str:
         """Name of the headline metric in the test, which may not log it; empty if there is none."""
         return (self.headline or "").replace("val/", "test/", 1)
 
     def validations(self, metric: str) -> dict[int, float]:
         """Return a metric of the training, such as `val/seconds`, by epoch (from 0); empty where there is none."""
-        return read_curve(self.folders[0], metric) if self.folders else {}
+        return {} if self.fit_folder is None else read_curve(self.fit_folder, metric)
 
     def argument(self, name: str) -> object:
         """Return the value of an argument of the training, such as `model.game`; None where it is not known."""
-        return read_argument(self.folders[0], name) if self.folders else None
+        return None if self.fit_folder is None else read_argument(self.fit_folder, name)
 
 
 def arms_of(results: Iterable[Result]) -> list[str]:
@@ -77,7 +83,8 @@ def collect(plan: Plan, job: Job, error: str = "") -> Result:
         seconds=training.get("seconds"),
         epochs=training.get("epochs"),
         headline=training.get("headline") or (training.get("best") or {}).get("metric"),
-        folders=tuple(folder for folder in (fit, test) if folder is not None),
+        fit_folder=fit,
+        test_folder=test,
         device=str(training.get("device", "")),
         mode=training.get("monitor_mode"),
         fit_metrics=_metrics(training),

@@ -104,7 +104,7 @@ def validated(folder: Path, epochs: Sequence[int]) -> Result:
     """Return a run that logged its headline metric in some epochs."""
     rows = "".join(f"{epoch},{epoch},0.4\n" for epoch in epochs)
     (folder / "metrics.csv").write_text(f"epoch,step,val/iou\n{rows}")
-    return Result(Job("none", 0), metrics={"test/iou": 0.5}, headline="val/iou", folders=(folder,))
+    return Result(Job("none", 0), metrics={"test/iou": 0.5}, headline="val/iou", fit_folder=folder)
 
 
 def test_a_plot_without_validations_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

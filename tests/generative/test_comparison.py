@@ -18,7 +18,7 @@ def result(folder: Path, arm: str, seed: int, coverage: float, *, error: str = "
     (test / "pictures").mkdir(parents=True)
     Image.new("RGB", (30, 20 + seed), COLOURS[arm]).save(test / "pictures" / "centers.png")
     metrics = {"test/coverage": coverage, "test/floor/coverage": 0.8}
-    return Result(Job(arm, seed), error=error, metrics={} if error else metrics, folders=(run, test))
+    return Result(Job(arm, seed), error=error, metrics={} if error else metrics, fit_folder=run, test_folder=test)
 
 
 def test_coverage_is_shown_relative_to_that_of_real_data(tmp_path: Path) -> None:

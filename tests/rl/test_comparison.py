@@ -49,7 +49,7 @@ class Runs:
             metrics = {"test/score": score, "test/score_std": 1.0}
             if (normalised := human_normalised(game, score)) is not None:
                 metrics["test/human_normalised"] = normalised
-            self.results.append(Result(job, error, metrics, folders=(folder,)))
+            self.results.append(Result(job, error, metrics, fit_folder=folder))
 
     def add_normalised(self, game: str, **arms: Sequence[float]) -> None:
         """Adds runs of a game that the comparison goes over, by their normalised scores."""
@@ -207,7 +207,7 @@ def test_only_seeds_and_games_that_all_arms_finished_are_put_together(games: Run
     games.add("CarRacing-v3", "xy", [900], "CarRacing-v3")
     games.add("enduro", "none", [1], "enduro", error="test failed")
     metrics = {"test/score": 7.0, "test/human_normalised": 0.8}
-    games.results.append(Result(Job("xy", 3, "pong"), "", metrics, folders=games.results[0].folders))
+    games.results.append(Result(Job("xy", 3, "pong"), "", metrics, fit_folder=games.results[0].fit_folder))
     notes = extend_over(games.results).notes
     names = ["seaquest (no seed finished by all arms)", "CarRacing-v3 (no normalised scores)"]
     names += ["enduro (no seed finished by all arms)"]
