@@ -7,7 +7,6 @@ arms or values are added to it.
 """
 
 import os
-import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -66,7 +65,7 @@ def compare(settings: Settings) -> int:
                 discard_output()
             return 128 + stop[-1]
         results = [collect(plan, job, failures.get(job, "")) for job in settings.jobs]
-        complete = _show(settings, results)
+        complete = _report(settings, results)
     return 0 if complete and not failures else 1
 
 
@@ -88,7 +87,7 @@ def _gpus_per_job(plan: Plan, jobs: Sequence[Job]) -> int | None:
     return max(numbers) if len(numbers) == len(wanted) else None
 
 
-def _show(settings: Settings, results: Sequence[Result]) -> bool:
+def _report(settings: Settings, results: Sequence[Result]) -> bool:
     """Write and print the report; return whether it is complete."""
     plan = settings.plan
     files, extension, mistake = _write(settings, results)
@@ -121,14 +120,11 @@ def _show(settings: Settings, results: Sequence[Result]) -> bool:
 
 def _write(settings: Settings, results: Sequence[Result]) -> tuple[list[Path], Extension, str]:
     """Write the report, then once more with the application's extension; return files, extension and its error."""
-    plan = settings.plan
-    title = f"{settings.app}: {' '.join(str(config) for config in plan.configs)}"
-    command = _command(settings)
-    files = write_report(plan.out, title, command, results, over=plan.over)
+    files = write_report(settings, results, NOTHING)
     try:
-        extension = find_extension(plan.module, results)
+        extension = find_extension(settings.plan.module, results)
         if extension is not NOTHING:
-            files = write_report(plan.out, title, command, results, extension, plan.over)
+            files = write_report(settings, results, extension)
     except Exception as error:  # no error in an extension may lose the report of hours of training
         if debugging():
             raise
@@ -140,10 +136,8 @@ def _write_page(settings: Settings, results: Sequence[Result], extension: Extens
     """Write `report.html`, unless the user does without; return the file and the error that prevented it."""
     if not pages_wanted():
         return None, ""
-    plan = settings.plan
-    heading = f"{settings.app}: {', '.join(config.stem for config in plan.configs)}"
     try:
-        page = write_comparison_page(plan.out, heading, _command(settings), results, extension, plan.over)
+        page = write_comparison_page(settings, results, extension)
     except Exception as error:  # the other files of the report are there
         if debugging():
             raise
@@ -154,18 +148,6 @@ def _write_page(settings: Settings, results: Sequence[Result], extension: Extens
 def _again(settings: Settings) -> str:
     """Name the command that continues the comparison: `--fresh` would delete the runs that are finished."""
     return "the same command without --fresh" if settings.fresh else "the same command"
-
-
-def _command(settings: Settings) -> str:
-    """Return the command line that repeats the comparison."""
-    arms = list(dict.fromkeys(job.arm for job in settings.jobs))
-    seeds = list(dict.fromkeys(str(job.seed) for job in settings.jobs))
-    configs = [part for config in settings.plan.configs for part in ("--config", str(config))]
-    command = ["python", "-m", "coordconv_apps.compare", settings.app, *configs]
-    values = list(dict.fromkeys(job.value for job in settings.jobs if job.value is not None))
-    over = ["--over", settings.plan.over, *values] if settings.plan.over is not None else []
-    own = ["--arms", *arms, "--seeds", *seeds, *over, "--out", str(settings.plan.out)]
-    return shlex.join([*command, *own, *settings.plan.flags])
 
 
 def main(args: Sequence[str] | None = None) -> int:

@@ -2,6 +2,7 @@
 
 import argparse
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,17 @@ class Settings:
     jobs: tuple[Job, ...]  # in the order in which they run: seed by seed, so that early ones can be compared
     parallel: int | None  # how many run at a time; None: one per GPU, at least one
     fresh: bool  # whether to delete what an earlier comparison left in the folder
+
+    @property
+    def command(self) -> str:
+        """The command line that repeats the comparison."""
+        arms = dict.fromkeys(job.arm for job in self.jobs)
+        seeds = dict.fromkeys(str(job.seed) for job in self.jobs)
+        values = dict.fromkeys(job.value for job in self.jobs if job.value is not None)
+        configs = [part for config in self.plan.configs for part in ("--config", str(config))]
+        over = [] if self.plan.over is None else ["--over", self.plan.over, *values]
+        own = ["--arms", *arms, "--seeds", *seeds, *over, "--out", str(self.plan.out)]
+        return shlex.join(["python", "-m", "coordconv_apps.compare", self.app, *configs, *own, *self.plan.flags])
 
 
 class _Parser(argparse.ArgumentParser):

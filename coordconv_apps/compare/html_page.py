@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from coordconv_apps.compare.arguments import Settings
 from coordconv_apps.compare.configuration import differences
 from coordconv_apps.compare.extension import Extension
 from coordconv_apps.compare.gather import curves_to_draw, final_values, pictures_by_arm
@@ -30,10 +31,9 @@ MOST_PICTURES_OF_VALUE = 1
 """Names of pictures of each value of `--over`."""
 
 
-def write_comparison_page(
-    out: Path, title: str, command: str, results: Sequence[Result], extension: Extension, over: str | None
-) -> Path:
+def write_comparison_page(settings: Settings, results: Sequence[Result], extension: Extension) -> Path:
     """Write the page of a comparison into its folder, atomically."""
+    out, over = settings.plan.out, settings.plan.over
     shown = [_section(part, str(place), over) for place, part in enumerate(sections(results, extension.rows, over))]
     arms = arms_of(results)
     failed = [result for result in results if result.error]
@@ -41,7 +41,7 @@ def write_comparison_page(
     configs = {arm: read_config(folder) for arm, (_, folder) in first.items()}
     rows = differences(configs) if len(configs) > 1 else []
     context = {
-        "heading": title,
+        "heading": f"{settings.app}: {', '.join(config.stem for config in settings.plan.configs)}",
         "subtitle": f"{len(results) - len(failed)} of {len(results)} runs finished; {out}",
         "warnings": [f"{result.job.name} failed: {result.error}" for result in failed],
         "sections": shown,
@@ -63,7 +63,7 @@ def write_comparison_page(
             if (folder / "config.yaml").is_file()
         },
         "environment": _environment(results),
-        "command": command,
+        "command": settings.command,
         "runs": run_cells(out, results),
     }
     path = out / PAGE

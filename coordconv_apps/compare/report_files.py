@@ -5,7 +5,8 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from coordconv_apps.compare.extension import NOTHING, Extension, Row
+from coordconv_apps.compare.arguments import Settings
+from coordconv_apps.compare.extension import Extension, Row
 from coordconv_apps.compare.plots import plot_results
 from coordconv_apps.compare.results import Result
 from coordconv_apps.compare.tables import (
@@ -22,22 +23,16 @@ from coordconv_apps.compare.verdict import verdict
 from coordconv_apps.utils.files import atomic_write, file_name
 
 
-def write_report(
-    out: Path,
-    title: str,
-    command: str,
-    results: Sequence[Result],
-    extension: Extension = NOTHING,
-    over: str | None = None,
-) -> list[Path]:
+def write_report(settings: Settings, results: Sequence[Result], extension: Extension) -> list[Path]:
     """Write `comparison.md`, `comparison.csv` and `comparison.png`, and further figures, each of them atomically.
 
     With `--over` there is a figure for each value, such as `comparison-pong.png`. Figures of former values are deleted.
     The files are returned in this order, those of the extension last.
     """
+    out, over = settings.plan.out, settings.plan.over
     figures = {out / f"comparison_{name}.png": content for name, content in extension.figures.items()}
     files = {
-        out / "comparison.md": _markdown(out, title, command, results, extension, over).encode(),
+        out / "comparison.md": _markdown(settings, results, extension).encode(),
         out / "comparison.csv": _csv(results, extension.rows, over).encode(),
     }
     for part in sections(results, extension.rows, over):
@@ -68,17 +63,15 @@ def _csv(results: Sequence[Result], further: Sequence[Row], over: str | None) ->
     return text.getvalue()
 
 
-def _markdown(
-    out: Path, title: str, command: str, results: Sequence[Result], extension: Extension, over: str | None
-) -> str:
+def _markdown(settings: Settings, results: Sequence[Result], extension: Extension) -> str:
     failures = [f"- {r.job.name} failed: `{r.error}`" for r in results if r.error]
     devices = sorted({r.device for r in results if r.device})
     parts = [
-        f"# {title}",
-        f"```\n{command}\n```",
-        *_body(results, extension, over),
+        f"# {settings.app}: {' '.join(str(config) for config in settings.plan.configs)}",
+        f"```\n{settings.command}\n```",
+        *_body(results, extension, settings.plan.over),
         *(["\n".join(failures)] if failures else []),
-        aligned(run_cells(out, results)),
+        aligned(run_cells(settings.plan.out, results)),
         *([f"Device: {'; '.join(devices)}."] if devices else []),
     ]
     return "\n\n".join(parts) + "\n"

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from coordconv_apps.compare import __main__ as compare
+from coordconv_apps.compare.arguments import Settings
 from coordconv_apps.compare.extension import NOTHING, Extension, Row
 from coordconv_apps.compare.html_page import write_comparison_page
 from coordconv_apps.compare.jobs import Job, Plan
@@ -37,7 +38,9 @@ def results_of(out: Path, seeds: int = 1, values: tuple[str | None, ...] = (None
 
 
 def page_of(results: list[Result], out: Path, extension: Extension = NOTHING, over: str | None = None) -> Page:
-    return check_page(write_comparison_page(out, "toy: config", "python -m ...", results, extension, over))
+    plan = Plan("tests.toy", (Path("config.yaml"),), (), out, over)
+    settings = Settings("toy", plan, tuple(result.job for result in results), parallel=None, fresh=False)
+    return check_page(write_comparison_page(settings, results, extension))
 
 
 def test_one_seed(tmp_path: Path) -> None:

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from coordconv_apps.compare.arguments import Settings
 from coordconv_apps.compare.extension import NOTHING
 from coordconv_apps.compare.html_page import write_comparison_page
+from coordconv_apps.compare.jobs import Plan
 from coordconv_apps.report.run_page import write_run_page
 from tests.compare.test_html_page import results_of
 from tests.helpers.browser import CHROMIUM, show
@@ -24,7 +26,9 @@ def pages(folder: Path) -> list[Path]:
     """Pages of a comparison of two values, and of a test; with names that are as bad as they can be."""
     out = folder / "compare"
     results = results_of(out, seeds=3, values=("pong", ODD))
-    comparison = write_comparison_page(out, f"toy: {LONG}", f"run {LONG}", results, NOTHING, "model.game")
+    plan = Plan("tests.toy", (Path(LONG),), (), out, "model.game")
+    settings = Settings("toy", plan, tuple(result.job for result in results), parallel=None, fresh=False)
+    comparison = write_comparison_page(settings, results, NOTHING)
     test = write_test(write_fit(folder / LONG[:100] / "version_0", name=LONG, device=LONG))
     return [comparison, write_run_page(test)]
 
