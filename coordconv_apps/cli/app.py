@@ -14,6 +14,7 @@ from contextlib import suppress
 
 from lightning.pytorch.callbacks import Callback
 
+from coordconv_apps.cli.application import Application
 from coordconv_apps.cli.arguments import AlreadyFinished
 from coordconv_apps.cli.data_class import DataChoice
 from coordconv_apps.cli.launch import end_processes
@@ -66,14 +67,15 @@ def run(
         SystemExit: Status 2 for a user's mistake, 3 for a full or read-only disk, 130 for Ctrl-C, 143 for SIGTERM, 1
             for a training that has diverged. Any other error is raised unchanged on the first process.
     """
-    report = RunReport(app, task_class.__module__.partition(".tasks")[0])
+    application = Application(app, task_class, default_task or task_class, datamodule_class, choose_data, callbacks)
+    report = RunReport(app, application.package)
     interrupts = Interrupts()
     status = 1
     try:
         interrupts.install()
         keep_freed_memory()
         with filter_warnings(), raised_as_interrupted():
-            SuiteCLI(report, interrupts, task_class, datamodule_class, args, default_task, callbacks, choose_data)
+            SuiteCLI(application, args, report, interrupts)
         report.finish("finished")
         status = 0
     except AlreadyFinished as reason:

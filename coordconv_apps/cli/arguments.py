@@ -15,20 +15,19 @@ from jsonargparse import Namespace, get_loader, set_loader
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
+from coordconv_apps.cli.application import Application
 from coordconv_apps.cli.checkpoint_config import merge_config, sections_for, trusted_config
-from coordconv_apps.cli.data_class import DataChoice, find_data_class
+from coordconv_apps.cli.checkpoint_state import GivenCheckpoint
+from coordconv_apps.cli.data_class import find_data_class
 from coordconv_apps.cli.errors import argument_types, name_in_full, parsing_error
 from coordconv_apps.cli.help import ArgumentParser
-from coordconv_apps.cli.model_class import choices, lacking_argument, preview
+from coordconv_apps.cli.model_class import lacking_argument, preview
 from coordconv_apps.cli.run_report import RunReport, complete_summary
 from coordconv_apps.cli.start import COMMANDS, configs_help
 from coordconv_apps.cli.trainer import TRAINER_DEFAULTS, SuiteTrainer
 from coordconv_apps.cli.value_checks import check_nulls, check_numbers, largest_sizes
-from coordconv_apps.data.datamodule import DataModule
 from coordconv_apps.runs.folder import name_folder, training_of
-from coordconv_apps.training.checkpoints import RunState
 from coordconv_apps.training.signals import Interrupts
-from coordconv_apps.training.task import Task
 from coordconv_apps.utils.config_files import check_yaml, class_path
 from coordconv_apps.utils.distributed import is_main_process
 from coordconv_apps.utils.errors import UserError
@@ -56,43 +55,28 @@ class AlreadyFinished(Exception):
 
 
 class ArgumentsCLI(LightningCLI):
-    """Parse the arguments of a command; a subclass creates the trainer. The arguments are those of `run`."""
+    """Parse the arguments of a command; a subclass creates the trainer."""
 
-    def __init__(
-        self,
-        report: RunReport,
-        interrupts: Interrupts,
-        task_class: type[Task],
-        datamodule_class: type[DataModule],
-        args: Sequence[str] | None,
-        default_task: type[Task] | None,
-        callbacks: Sequence[type[Callback]],
-        choose_data: DataChoice | None,
-    ) -> None:
+    name_dir: Path  # the folder of all runs of this name; known once the arguments are parsed
+
+    def __init__(self, app: Application, args: Sequence[str] | None, report: RunReport, interrupts: Interrupts) -> None:
+        self.app = app
         self.report = report
-        self.base_class = task_class
         self.interrupts = interrupts
-        default = default_task or task_class
-        self.task_class, self.command_line, self.checkpoint, self.restored = preview(
-            report.app, report.package, task_class, default, sys.argv[1:] if args is None else args
-        )
-        if choose_data is not None:
-            saved = None if self.restored is None else self.restored["config"]
-            datamodule_class = find_data_class(choose_data, self.command_line, saved, self.checkpoint)
-        self.data_class = datamodule_class
-        self.task_names = list(choices(task_class, default))
-        self.callback_classes = callbacks
-        self.callback_sections = [section_key(callback) for callback in callbacks]
-        self.name_dir = Path()  # folder of all runs of this name
-        usage = f"python -m {report.package} {{}} [--config CONFIG] [--any.argument VALUE]"
+        self.task_class, self.command_line, self.checkpoint = preview(app, sys.argv[1:] if args is None else args)
+        self.data_class = app.data_class
+        if app.choose_data is not None:
+            self.data_class = find_data_class(app.choose_data, self.command_line, self.checkpoint)
+        self.callback_sections = [section_key(callback) for callback in app.callbacks]
+        usage = f"python -m {app.package} {{}} [--config CONFIG] [--any.argument VALUE]"
         commands = {
             command: {"exit_on_error": False, "usage": usage.format(command), "description": COMMANDS[command]}
             for command in self.subcommands()
         }
         try:
             super().__init__(
-                task_class,
-                datamodule_class,
+                app.task_class,
+                self.data_class,
                 save_config_callback=None,  # written together with the run folder
                 trainer_class=SuiteTrainer,
                 trainer_defaults=TRAINER_DEFAULTS,
@@ -101,8 +85,8 @@ class ArgumentsCLI(LightningCLI):
                 seed_everything_default=0,
                 parser_kwargs={
                     "exit_on_error": False,
-                    "prog": f"python -m {report.package}",
-                    "description": f"{report.app}: train, test and use a network",
+                    "prog": f"python -m {app.package}",
+                    "description": f"{app.name}: train, test and use a network",
                     **commands,
                 },
                 args=self.command_line,
@@ -113,7 +97,7 @@ class ArgumentsCLI(LightningCLI):
                 raise
             raise ValueError(full) from error
         except KeyError as error:
-            if (mistake := lacking_argument(error, self.task_class, default)) is None:
+            if (mistake := lacking_argument(error, self.task_class, app.default_task)) is None:
                 raise
             raise mistake from error
 
@@ -143,9 +127,9 @@ class ArgumentsCLI(LightningCLI):
         """Add the arguments of task, data, command and callbacks, then the trainer's, of which there are most."""
         assert isinstance(parser, ArgumentParser)
         parser.task_class = self.task_class
-        parser.others = [name for name in self.task_names if name != self.task_class.__name__]
-        parser.configs = configs_help(self.report.package)
-        parser.add_lightning_class_args(self.base_class, "model", subclass_mode=True)
+        parser.others = [name for name in self.app.tasks() if name != self.task_class.__name__]
+        parser.configs = configs_help(self.app.package)
+        parser.add_lightning_class_args(self.app.task_class, "model", subclass_mode=True)
         parser.set_defaults({"model": {"class_path": class_path(self.task_class)}})
         parser.add_lightning_class_args(self.data_class, "data")
         parser.add_argument(
@@ -169,7 +153,7 @@ class ArgumentsCLI(LightningCLI):
             default=False,
             help="Allow validate, test, predict and export without --ckpt_path.",
         )
-        for callback, section in zip(self.callback_classes, self.callback_sections, strict=True):
+        for callback, section in zip(self.app.callbacks, self.callback_sections, strict=True):
             parser.add_lightning_class_args(callback, section)
         parser.add_lightning_class_args(self.trainer_class, "trainer")
         parser.set_defaults({f"trainer.{name}": value for name, value in TRAINER_DEFAULTS.items()})
@@ -178,16 +162,26 @@ class ArgumentsCLI(LightningCLI):
         """Parse the command line, and take all other arguments from the checkpoint, if there is one."""
         try:
             self.config = parser.parse_args(args)
+            command, given = self.config.subcommand, self.config[self.config.subcommand]
             command_parser = self._command_parser()
-            check_nulls(command_parser, command_parser.task_parser(), self.config[self.config.subcommand])
-            self._merge_checkpoint(parser, args)
+            check_nulls(command_parser, command_parser.task_parser(), given)
+            if not 0 <= given.seed_everything < 2**32:
+                raise UserError(f"--seed_everything={given.seed_everything}: must be an integer from 0 to {2**32 - 1}")
+            self.name_dir = self._find_name_dir(given)
+            if self.checkpoint is not None:
+                self._merge_checkpoint(parser, args, self.checkpoint)
+            elif command != "fit" and not given.allow_random_weights:
+                raise UserError(
+                    f"{command} needs --ckpt_path: a file, or best or last of the newest run named"
+                    f" {self.name_dir.name!r} in {self.name_dir.parent} (or --allow_random_weights)"
+                )
         except ArgumentError as error:
             command_parser = self._command_parser()
             options = [*command_parser.get_defaults().keys(), *command_parser.task_parser().get_defaults().keys()]
             options = [key for key in options if not key.startswith(("model.class_path", "model.init_args."))]
             types = argument_types("model", self.task_class) | argument_types("data", self.data_class)
             text = parsing_error(str(error), self.command_line, options, types)
-            if text.startswith("there is no argument --model.") and len(self.task_names) > 1:
+            if text.startswith("there is no argument --model.") and len(self.app.tasks()) > 1:
                 text += f" with --model={self.task_class.__name__}"
             raise UserError(text) from error
         check_numbers(self.config[self.config.subcommand])
@@ -211,28 +205,28 @@ class ArgumentsCLI(LightningCLI):
                 raise
             raise cause from None
 
-    def _merge_checkpoint(self, parser: LightningArgumentParser, args: Sequence[str]) -> None:
-        """Complete the arguments from the checkpoint, if there is one."""
+    def _find_name_dir(self, given: Namespace) -> Path:
+        """Return the folder of all runs of the name that is given, or else of the run whose checkpoint is evaluated."""
+        name_dir = name_folder(given.runs_dir, self.app.name, given.name, _config_files(given))
+        if self.checkpoint is None or self.config.subcommand == "fit" or given.name is not None:
+            return name_dir
+        training = training_of(self.checkpoint.path)
+        if training is not None and training.parent.parent.resolve() == name_dir.parent.resolve():
+            return name_dir.with_name(training.parent.name)  # results are put below that run
+        return name_dir
+
+    def _merge_checkpoint(
+        self, parser: LightningArgumentParser, args: Sequence[str], checkpoint: GivenCheckpoint
+    ) -> None:
+        """Complete the arguments from the checkpoint."""
         command = self.config.subcommand
         given = self.config[command]
-        if not 0 <= given.seed_everything < 2**32:
-            raise UserError(f"--seed_everything={given.seed_everything}: must be an integer from 0 to {2**32 - 1}")
-        files = [str(path) for path in given.config or () if path is not None]  # None: a mapping
-        self.name_dir = name_folder(given.runs_dir, self.report.app, given.name, files)
-        if self.restored is None:
-            if command != "fit" and not given.allow_random_weights:
-                raise UserError(
-                    f"{command} needs --ckpt_path: a file, or best or last of the newest run named"
-                    f" {self.name_dir.name!r} in {self.name_dir.parent} (or --allow_random_weights)"
-                )
-            return
-        assert self.checkpoint is not None
         words = [arg for arg in args if not arg.startswith("--ckpt_path")]  # its name may come from a stranger, too
-        typed = " ".join([*words, *(Path(path).read_text(encoding="utf-8") for path in files)])
+        typed = " ".join([*words, *(Path(path).read_text(encoding="utf-8") for path in _config_files(given))])
         trusted = (*TRUSTED, *(self.task_class.__module__.split(".")[:1]), "coordconv_apps")
         names = [key for key, _ in parser.parse_args(args, defaults=False)[command].items() if key != "config"]
-        saved = sections_for(command, self.restored["config"], self.callback_sections)
-        saved = trusted_config(saved, names, self.checkpoint, trusted, self.task_class.import_args, typed)
+        saved = sections_for(command, checkpoint.state["config"], self.callback_sections)
+        saved = trusted_config(saved, names, checkpoint.path, trusted, self.task_class.import_args, typed)
 
         def parse(config: dict[str, Any]) -> Namespace:
             return cast(Namespace, parser.parse_object({"subcommand": command, command: config})[command])
@@ -248,25 +242,21 @@ class ArgumentsCLI(LightningCLI):
                 else:
                     print(f"changed: {change}")
         if command == "fit":
-            self._check_unfinished(self.checkpoint, self.restored)
-        elif given.name is None and (training := training_of(self.checkpoint)) is not None:
-            name_dir = training.parent  # the results are put below the run whose checkpoint is evaluated
-            if name_dir.parent.resolve() == self.name_dir.parent.resolve():
-                self.name_dir = self.name_dir.with_name(name_dir.name)
+            self._check_unfinished(checkpoint)
 
-    def _check_unfinished(self, checkpoint: Path, state: RunState) -> None:
+    def _check_unfinished(self, checkpoint: GivenCheckpoint) -> None:
         """Raise `AlreadyFinished` if the checkpoint has trained as long as the command line asks for."""
-        trainer = self.config.fit.trainer
+        trainer, state = self.config.fit.trainer, checkpoint.state
         for name, limit, done in (
             ("epochs", trainer.max_epochs, state["epochs"]),
             ("steps", trainer.max_steps, state["steps"]),
         ):
             if limit is not None and 0 <= limit <= done:
-                run = training_of(checkpoint.resolve())
+                run = training_of(checkpoint.path.resolve())
                 if run is not None and is_main_process():
                     self.report.lock.acquire(run)  # this also removes what a killed process has left
                     complete_summary(run, state)
-                trained = f"{checkpoint} has trained for {done} {name}"
+                trained = f"{checkpoint.path} has trained for {done} {name}"
                 raise AlreadyFinished(f"nothing to do: {trained}, and --trainer.max_{name}={limit}")
 
     def before_instantiate_classes(self) -> None:
@@ -287,6 +277,11 @@ class ArgumentsCLI(LightningCLI):
 
     def _parse_ckpt_path(self) -> None:
         """Do nothing: LightningCLI would replace the command line's arguments by the checkpoint's."""
+
+
+def _config_files(given: Namespace) -> list[str]:
+    """Return the config files of a command, without configs that are mappings on the command line."""
+    return [str(path) for path in given.config or () if path is not None]
 
 
 def section_key(callback: type[Callback]) -> str:

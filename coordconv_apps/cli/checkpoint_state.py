@@ -6,13 +6,20 @@ import json
 import zipfile
 from pathlib import Path
 from types import NoneType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from coordconv_apps.training.checkpoints import RunState
 from coordconv_apps.utils.errors import UserError
 from coordconv_apps.utils.files import check_regular_file
+
+
+class GivenCheckpoint(NamedTuple):
+    """The file that ``--ckpt_path`` means, and the state of the run that wrote it."""
+
+    path: Path
+    state: RunState
 
 
 def read_run_state(path: Path) -> RunState:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import zip_longest
-from pathlib import Path
 from typing import Any
 
+from coordconv_apps.cli.checkpoint_state import GivenCheckpoint
 from coordconv_apps.cli.start import COMMANDS
 from coordconv_apps.data.datamodule import DataModule
 from coordconv_apps.utils.config_files import as_mapping, yaml_mapping, yaml_value
@@ -16,23 +16,20 @@ DataChoice = Callable[[Mapping[str, Any]], type[DataModule]]
 """Returns the class of the data for those of its arguments that are given, such as ``{"source": "coco"}``."""
 
 
-def find_data_class(
-    choose: DataChoice, args: Sequence[str], saved: Mapping[str, Any] | None, checkpoint: Path | None
-) -> type[DataModule]:
+def find_data_class(choose: DataChoice, args: Sequence[str], checkpoint: GivenCheckpoint | None) -> type[DataModule]:
     """Return the class of the data that config files and flags choose, or else the checkpoint.
 
     Args:
         choose: The application's choice.
         args: The command line.
-        saved: The config in the checkpoint, if one is given.
-        checkpoint: Its file.
+        checkpoint: The checkpoint, if one is given.
 
     Raises:
         UserError: The checkpoint's data have another class, or those of a config file that a flag overrides.
     """
     arguments = list(_data_arguments(args))
     given = dict(arguments)  # later ones override
-    before = (saved or {}).get("data") or {}
+    before = {} if checkpoint is None else checkpoint.state["config"].get("data") or {}
     chosen = choose({**before, **given})
     for key, value in arguments:
         if value != given[key] and (other := choose({**given, key: value})) is not chosen:
@@ -40,11 +37,11 @@ def find_data_class(
                 f"--data.{key}={given[key]}: overrides data.{key}={value}, whose other arguments are of another kind"
                 f" ({other.__name__}, not {chosen.__name__}); choose a config with data.{key}={given[key]}"
             )
-    if before and choose(before) is not chosen:
+    if checkpoint is not None and before and choose(before) is not chosen:
         changed = ", ".join(f"--data.{k}={given[k]}" for k in given if given[k] != before.get(k) and k in before)
         raise UserError(
-            f"{changed}: the data of the checkpoint {checkpoint} are of another kind ({choose(before).__name__}, not"
-            f" {chosen.__name__})"
+            f"{changed}: the data of the checkpoint {checkpoint.path} are of another kind"
+            f" ({choose(before).__name__}, not {chosen.__name__})"
         )
     return chosen
 

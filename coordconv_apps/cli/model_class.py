@@ -12,50 +12,57 @@ import importlib
 import inspect
 import os
 import sys
-from abc import ABC
 from collections.abc import Sequence
 from pathlib import Path
 from types import NoneType
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 from jsonargparse import ArgumentParser
 
-from coordconv_apps.cli.checkpoint_state import read_run_state
+from coordconv_apps.cli.application import Application
+from coordconv_apps.cli.checkpoint_state import GivenCheckpoint, read_run_state
 from coordconv_apps.cli.errors import argument_types, describe_type
 from coordconv_apps.cli.launch import parent_launch
 from coordconv_apps.cli.start import COMMANDS, check_texts
 from coordconv_apps.runs.folder import find_checkpoint, name_folder
-from coordconv_apps.training.checkpoints import RunState
 from coordconv_apps.training.task import Task
 from coordconv_apps.utils.config_files import as_mapping, class_path, find_config, yaml_mapping, yaml_value
 from coordconv_apps.utils.distributed import is_main_process
 from coordconv_apps.utils.errors import UserError
 
 
-def preview(
-    app: str, package: str, base: type[Task], default: type[Task], args: Sequence[str]
-) -> tuple[type[Task], list[str], Path | None, RunState | None]:
-    """Find the task class, a subclass of ``base``, and the checkpoint on the command line and in config files.
+class Preview(NamedTuple):
+    """What is known of a command before its arguments are parsed.
 
-    Returns:
-        The task class; the command line with config files first, then ``--model``, ``--data`` and ``--trainer``, then
-        all other flags, so that a flag overrides them wherever it stands; the file that ``--ckpt_path`` means, and the
-        state of the run that wrote it, if given.
+    Attributes:
+        task_class: The task class.
+        args: The command line with config files first, then ``--model``, ``--data`` and ``--trainer``, then all other
+            flags, so that a flag overrides them wherever it stands.
+        checkpoint: The checkpoint, if one is given.
+    """
+
+    task_class: type[Task]
+    args: list[str]
+    checkpoint: GivenCheckpoint | None = None
+
+
+def preview(app: Application, args: Sequence[str]) -> Preview:
+    """Find the task class and the checkpoint on the command line and in config files.
 
     Raises:
         UserError: There is no such class, the checkpoint has another one, or a YAML text is too large or too deep.
         FileNotFoundError: There is no such checkpoint or config.
     """
-    check_texts(package, args)
+    check_texts(app.package, args)
     command = next((i for i, arg in enumerate(args) if arg in COMMANDS), None)
     if command is None:
-        return default, list(args), None, None
+        return Preview(app.default_task, list(args))
     flags, others = _parse_known(args[command + 1 :])
     if flags is None:  # a flag lacks its value: parsing the whole command line reports it
-        return default, list(args), None, None
+        return Preview(app.default_task, list(args))
     if any(not value.strip() for value in flags.model):
-        raise UserError(f"--model=: must be a task class; choose from {', '.join(choices(base, default))}")
-    flags.config = [find_config(value, package) for value in flags.config]
+        raise UserError(f"--model=: must be a task class; choose from {', '.join(app.tasks())}")
+    flags.config = [find_config(value, app.package) for value in flags.config]
     before, _ = _parse_known(args[:command])
     configs: list[tuple[str, dict[str, Any]]] = []
     for path in before.config if before else ():  # of several commands
@@ -72,18 +79,18 @@ def preview(
     models = [_model(config.get("model"), path) for path, config in configs]
     flag_models = [_model(value) for value in flags.model]
     named = next((str(m["class_path"]) for m in reversed(models + flag_models) if m.get("class_path")), None)
-    task_class = default if named is None else find_class(named, base, default)
-    checkpoint = restored = None
+    task_class = app.default_task if named is None else find_class(named, app)
+    checkpoint = None
     launch = parent_launch()
     ckpt_path = settings.get("ckpt_path") if launch is None else launch["ckpt_path"]
     if ckpt_path is not None and "-h" not in args and "--help" not in args:
         files = [path for path in flags.config if os.path.isfile(path)]  # others are mappings
-        name_dir = name_folder(settings.get("runs_dir", "runs"), app, settings.get("name"), files)
-        checkpoint = find_checkpoint(str(ckpt_path), name_dir)
-        restored = read_run_state(checkpoint)
-        saved = _class_of(restored, checkpoint, package, base, task_class)
+        name_dir = name_folder(settings.get("runs_dir", "runs"), app.name, settings.get("name"), files)
+        path = find_checkpoint(str(ckpt_path), name_dir)
+        checkpoint = GivenCheckpoint(path, read_run_state(path))
+        saved = _class_of(checkpoint, app, task_class)
         if named is not None and saved is not task_class:
-            raise UserError(f"--model={task_class.__name__}: the checkpoint {checkpoint} is of {saved.__name__}")
+            raise UserError(f"--model={task_class.__name__}: the checkpoint {path} is of {saved.__name__}")
         task_class = saved
     _report_ignored(models + flag_models, task_class)
     for path, config in configs:
@@ -93,23 +100,7 @@ def preview(
     mappings = [value for value, m in zip(flags.model, flag_models, strict=True) if list(m) != ["class_path"]]
     sections += [f"--model={value}" for value in (*mappings, class_path(task_class))]
     sections += [f"--data={value}" for value in flags.data] + [f"--trainer={value}" for value in flags.trainer]
-    return task_class, [*args[: command + 1], *sections, *others], checkpoint, restored
-
-
-def choices(base: type[Task], default: type[Task]) -> dict[str, type[Task]]:
-    """Return the classes to choose from by name: imported subclasses of ``base``, except abstract and local ones.
-
-    Abstract classes have `abc.ABC` among their bases.
-    """
-    found = {default.__name__: default}
-    waiting = list(base.__subclasses__())
-    while waiting:
-        task_class = waiting.pop()
-        waiting += task_class.__subclasses__()
-        shared = ABC in task_class.__bases__ or inspect.isabstract(task_class)
-        if not (shared or task_class.__name__.startswith("_") or "<locals>" in task_class.__qualname__):
-            found.setdefault(task_class.__name__, task_class)
-    return dict(sorted(found.items()))
+    return Preview(task_class, [*args[: command + 1], *sections, *others], checkpoint)
 
 
 def lacking_argument(error: KeyError, task_class: type[Task], default: type[Task]) -> UserError | None:
@@ -129,13 +120,13 @@ def lacking_argument(error: KeyError, task_class: type[Task], default: type[Task
     )
 
 
-def find_class(name: str, base: type[Task], default: type[Task]) -> type[Task]:
+def find_class(name: str, app: Application) -> type[Task]:
     """Return the task class that a short name such as ``PPO`` or a path such as ``rl.PPO`` means.
 
     Raises:
         UserError: There is no such class.
     """
-    known = choices(base, default)
+    known = app.tasks()
     if name in known:
         return known[name]
     module, _, attribute = name.rpartition(".")
@@ -143,7 +134,7 @@ def find_class(name: str, base: type[Task], default: type[Task]) -> type[Task]:
         found = getattr(importlib.import_module(module), attribute) if module else None
     except (ImportError, AttributeError):
         found = None
-    if isinstance(found, type) and issubclass(found, base) and not inspect.isabstract(found):
+    if isinstance(found, type) and issubclass(found, app.task_class) and not inspect.isabstract(found):
         return found
     lower = {key.lower(): key for key in known}
     close = [lower[key] for key in difflib.get_close_matches(attribute.lower(), lower, n=3, cutoff=0.5)]
@@ -151,21 +142,21 @@ def find_class(name: str, base: type[Task], default: type[Task]) -> type[Task]:
     raise UserError(f"--model={name}: there is no such task class ({advice})")
 
 
-def _class_of(state: RunState, checkpoint: Path, package: str, base: type[Task], chosen: type[Task]) -> type[Task]:
+def _class_of(checkpoint: GivenCheckpoint, app: Application, chosen: type[Task]) -> type[Task]:
     """Return the class that a checkpoint's config names; ``chosen`` if it names none, as with other programs.
 
     Nothing is imported for it: a checkpoint may come from a stranger.
     """
-    path = str(state["config"]["model"].setdefault("class_path", class_path(chosen)))
-    known = {class_path(task_class): task_class for task_class in (*choices(base, chosen).values(), chosen)}
+    path = str(checkpoint.state["config"]["model"].setdefault("class_path", class_path(chosen)))
+    known = {class_path(task_class): task_class for task_class in (*app.tasks().values(), chosen)}
     if path in known:
         return known[path]
     application = path.partition(".tasks.")[0]
-    if application in (path, package):
+    if application in (path, app.package):
         reason = f"which is no task class of this application; if it is your own, add --model={path}"
     else:
         reason = f"a task of another application: python -m {application}"
-    raise UserError(f"--ckpt_path={checkpoint}: this is a checkpoint of {path}, {reason}")
+    raise UserError(f"--ckpt_path={checkpoint.path}: this is a checkpoint of {path}, {reason}")
 
 
 def _parse_known(args: Sequence[str]) -> tuple[argparse.Namespace | None, list[str]]:

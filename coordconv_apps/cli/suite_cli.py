@@ -63,14 +63,14 @@ class SuiteCLI(ArgumentsCLI):
         except (MisconfigurationException, ValueError, TypeError) as error:
             defaults = self._parser(self.subcommand).get_defaults().trainer
             raise trainer_error(error, {k: v for k, v in given.items() if v != defaults.get(k)}) from error
-        trainer.checkpoint = self.checkpoint
-        epochs = 0 if self.restored is None else self.restored["epochs"]
+        trainer.checkpoint = None if self.checkpoint is None else self.checkpoint.path
+        epochs = 0 if self.checkpoint is None else self.checkpoint.state["epochs"]
         if is_main_process():
             _write_config(folder / "config.yaml", config, epochs)
         pass_to_launched(
             {
                 "run_dir": str(folder),
-                "ckpt_path": None if self.checkpoint is None else str(self.checkpoint),
+                "ckpt_path": None if self.checkpoint is None else str(self.checkpoint.path),
                 "pid": os.getpid(),
             }
         )
@@ -89,7 +89,7 @@ class SuiteCLI(ArgumentsCLI):
         if launch is not None:
             return Path(launch["run_dir"])
         parent, kind = self.name_dir, TRAINING if self.subcommand == "fit" else str(self.subcommand)
-        training = None if self.checkpoint is None else training_of(self.checkpoint)
+        training = None if self.checkpoint is None else training_of(self.checkpoint.path)
         if training is not None and training.parent.resolve() == self.name_dir.resolve():
             parent = self.name_dir / training.name
             if self.subcommand == "fit":
@@ -119,7 +119,8 @@ class SuiteCLI(ArgumentsCLI):
 
     def _loggers(self, folder: Path) -> list[Logger]:
         """Return the run's loggers; those of a resumed run drop what was logged after its checkpoint."""
-        step = self.restored["log_step"] if self.restored is not None and self.subcommand == "fit" else -1
+        checkpoint = self.checkpoint if self.subcommand == "fit" else None
+        step = -1 if checkpoint is None else checkpoint.state["log_step"]
         purge_step = step + 1 if step >= 0 else None
         tensorboard = TensorBoardLogger(folder.parent, "", folder.name, default_hp_metric=False, purge_step=purge_step)
         return [tensorboard, CsvLog(folder, keep_until=step)]
@@ -129,7 +130,7 @@ class SuiteCLI(ArgumentsCLI):
         if not is_main_process():
             return
         if self.checkpoint is not None:
-            checkpoint = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+            checkpoint = torch.load(self.checkpoint.path, map_location="cpu", weights_only=True)
             model.on_load_checkpoint(checkpoint)
             model.load_state_dict(checkpoint["state_dict"])
         files = cast(SuiteTrainer, self.trainer).export(model, datamodule, format)
