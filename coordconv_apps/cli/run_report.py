@@ -22,7 +22,6 @@ from coordconv_apps.runs.folder import find_checkpoint
 from coordconv_apps.runs.lock import RunLock
 from coordconv_apps.runs.summary import read_summary, write_summary
 from coordconv_apps.training.checkpoints import Checkpoints, RunState
-from coordconv_apps.training.lightning_internals import set_default_root_dir
 from coordconv_apps.training.progress import epoch_metrics
 from coordconv_apps.training.task import Task
 from coordconv_apps.training.trainer_access import complete_epochs
@@ -212,10 +211,6 @@ class ReportStart(Callback):
 
     def __init__(self, report: RunReport) -> None:
         self.report = report
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Use the run folder of rank 0: processes that torchrun started may have chosen other ones."""
-        set_default_root_dir(trainer, trainer.strategy.broadcast(trainer.default_root_dir))
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Record that training has begun."""

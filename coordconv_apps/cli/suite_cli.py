@@ -7,11 +7,9 @@ import sys
 from pathlib import Path
 from typing import Any, cast
 
-import torch
-import yaml
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, LambdaCallback, ProgressBar
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
@@ -27,13 +25,15 @@ from coordconv_apps.cli.trainer import (
 )
 from coordconv_apps.data.datamodule import DataModule
 from coordconv_apps.export import Format
+from coordconv_apps.runs.config import write_config
 from coordconv_apps.runs.csv_log import CsvLog
 from coordconv_apps.runs.folder import TRAINING, new_run_dir, next_run_dir, training_of
 from coordconv_apps.training.checkpoints import Checkpoints
+from coordconv_apps.training.lightning_internals import set_default_root_dir
 from coordconv_apps.training.progress import BarProgress, PlainProgress
 from coordconv_apps.training.task import Task
 from coordconv_apps.utils.distributed import is_main_process
-from coordconv_apps.utils.files import absent_folders, atomic_write, remove_empty_folders
+from coordconv_apps.utils.files import absent_folders, remove_empty_folders
 
 
 class SuiteCLI(ArgumentsCLI):
@@ -66,7 +66,7 @@ class SuiteCLI(ArgumentsCLI):
         trainer.checkpoint = None if self.checkpoint is None else self.checkpoint.path
         epochs = 0 if self.checkpoint is None else self.checkpoint.state["epochs"]
         if is_main_process():
-            _write_config(folder / "config.yaml", config, epochs)
+            write_config(folder, config, epochs)
         pass_to_launched(
             {
                 "run_dir": str(folder),
@@ -106,13 +106,10 @@ class SuiteCLI(ArgumentsCLI):
         return folder
 
     def _callbacks(self, given: Namespace, checkpoints: Checkpoints) -> list[Callback]:
-        callbacks: list[Callback] = [*given_callbacks(given), ReportStart(self.report)]
+        callbacks: list[Callback] = [*given_callbacks(given), LambdaCallback(setup=share_run_dir)]
+        callbacks.append(ReportStart(self.report))
         if given.enable_checkpointing is not False:
-            # Save before other callbacks, such as pictures, can fail: Lightning moves `checkpoints` behind them.
-            first = LambdaCallback(
-                on_train_epoch_end=checkpoints.before_train_epoch_end, on_train_end=checkpoints.on_train_end
-            )
-            callbacks = [first, *callbacks, checkpoints]
+            callbacks = [checkpoints.before_others(), *callbacks, checkpoints]
         if given.enable_progress_bar is not False and not any(isinstance(each, ProgressBar) for each in callbacks):
             callbacks.append(BarProgress() if sys.stdout.isatty() else PlainProgress())
         return callbacks
@@ -126,32 +123,15 @@ class SuiteCLI(ArgumentsCLI):
         return [tensorboard, CsvLog(folder, keep_until=step)]
 
     def export(self, model: Task, datamodule: DataModule, format: Format) -> None:
-        """Load the checkpoint as Lightning does for its own commands, and export its network from rank 0."""
+        """Export from rank 0 alone: LightningCLI calls this in place of the trainer's method, which has the flags."""
         if not is_main_process():
             return
-        if self.checkpoint is not None:
-            checkpoint = torch.load(self.checkpoint.path, map_location="cpu", weights_only=True)
-            model.on_load_checkpoint(checkpoint)
-            model.load_state_dict(checkpoint["state_dict"])
         files = cast(SuiteTrainer, self.trainer).export(model, datamodule, format)
         self.report.add({f"difference/{path.name}": value for path, value in files.items()})
         for path in files:
             print(f"wrote and verified {path}")
 
 
-def _write_config(path: Path, config: dict[str, Any], epochs: int) -> None:
-    """Write ``config.yaml``; if a resumed run had another one, keep it as ``config_until_epoch_<epochs>.yaml``.
-
-    If a run is resumed several times after the same epoch, ``_2``, ``_3`` and so on are added to the name.
-    """
-    content = yaml.safe_dump(config, sort_keys=False)
-    if path.is_file() and path.read_bytes() == content.encode():
-        return
-    with atomic_write(path) as file:
-        file.write(content)
-        file.flush()  # raises an error if the disk is full
-        if path.is_file():
-            kept, number = path.with_name(f"config_until_epoch_{epochs}.yaml"), 2
-            while kept.exists():
-                kept, number = path.with_name(f"config_until_epoch_{epochs}_{number}.yaml"), number + 1
-            path.rename(kept)
+def share_run_dir(trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+    """Use the run folder of rank 0: processes that torchrun started may have chosen other ones."""
+    set_default_root_dir(trainer, trainer.strategy.broadcast(trainer.default_root_dir))

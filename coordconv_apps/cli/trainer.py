@@ -90,6 +90,10 @@ class SuiteTrainer(Trainer):
         Returns:
             The files, in the run's folder, and for each the largest difference from the network's outputs.
         """
+        if self.checkpoint is not None:  # as Lightning loads it for its own commands
+            checkpoint = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+            model.on_load_checkpoint(checkpoint)
+            model.load_state_dict(checkpoint["state_dict"])
         module, inputs = model.export_module().cpu().eval(), tuple(x.cpu() for x in model.example_inputs())
         module = module.to(memory_format=torch.contiguous_format)  # torch.export.save warns otherwise
         folder = Path(self.default_root_dir) / "export"

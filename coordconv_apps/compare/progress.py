@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from tqdm import tqdm
 
 from coordconv_apps.compare.jobs import Job, Plan, Stage
-from coordconv_apps.runs.reading import read_argument, read_metrics
+from coordconv_apps.runs.config import read_argument
+from coordconv_apps.runs.metrics import read_metrics
 from coordconv_apps.runs.summary import read_summary
 
 READ_SECONDS = 2.0  # how often the metric logs of the running jobs are read

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from coordconv_apps.compare.jobs import Job, Plan
-from coordconv_apps.runs.reading import read_argument, read_curve
+from coordconv_apps.runs.config import read_argument
+from coordconv_apps.runs.metrics import read_curve
 from coordconv_apps.runs.summary import read_summary
 
 

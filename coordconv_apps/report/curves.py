@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from coordconv_apps.runs.reading import read_metrics
+from coordconv_apps.runs.metrics import read_metrics
 from coordconv_apps.utils.tables import REAL_DATA
 
 MOST_POINTS = 300

@@ -12,7 +12,7 @@ from typing import Any
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from coordconv_apps.runs.reading import read_rows
+from coordconv_apps.runs.metrics import read_rows
 from coordconv_apps.utils.files import atomic_write, named_in_errors
 
 

@@ -21,7 +21,7 @@ from typing import Any, Literal, TypedDict, cast
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.callbacks import Callback, Checkpoint, LambdaCallback
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.trainer.states import TrainerFn
 
@@ -69,6 +69,14 @@ class Checkpoints(Checkpoint):
         self._stop = 0
         self._stop_delayed = False  # whether the trainer stops once its gradients are used
         self._group: Any = None  # for `_asked_to_stop`; None is the default group
+
+    def before_others(self) -> Callback:
+        """Return the callback to put before all others: it saves before these, such as pictures, can fail.
+
+        Lightning moves a `Checkpoint` behind them. At the end of an epoch, tasks and callbacks also log its means, and
+        drop what these are computed from.
+        """
+        return LambdaCallback(on_train_epoch_end=self._before_train_epoch_end, on_train_end=self.on_train_end)
 
     # ------------------------------------------------------------- in training
 
@@ -137,11 +145,8 @@ class Checkpoints(Checkpoint):
             self._delay_stop(trainer)
             self._save_if_best(trainer, cast(Task, pl_module))
 
-    def before_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save a training that stops within an epoch, such as by ``max_steps``: a resumed one continues the epoch.
-
-        Call it before all hooks at the end of an epoch: they log its means, and drop what these are computed from.
-        """
+    def _before_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save a training that stops within an epoch, such as by ``max_steps``: a resumed one continues the epoch."""
         if not trainer.is_last_batch:
             self._save_without_validation(trainer, trainer.current_epoch, "stop")
             self._save(trainer, "last", "stop")

@@ -496,7 +496,7 @@ def test_help_of_export(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_command_that_is_interrupted_before_it_begins_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(suite_cli, "_write_config", lambda *unused: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr(suite_cli, "write_config", lambda *unused: os.kill(os.getpid(), signal.SIGTERM))
     with pytest.raises(SystemExit) as stopped:
         main(["fit", f"--runs_dir={tmp_path / 'runs'}", "--trainer.max_epochs=1"])
     assert stopped.value.code == 143

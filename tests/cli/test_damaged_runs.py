@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from coordconv_apps.cli.suite_cli import _write_config
+from coordconv_apps.runs.config import write_config
 from coordconv_apps.runs.summary import read_summary
 from tests.cli.test_resume import EPOCHS, fit
 from tests.helpers.refusals import refusal
@@ -40,8 +40,7 @@ def test_a_damaged_config_file_of_a_run_is_kept_aside(tmp_path: Path) -> None:
 
 
 def test_every_config_of_a_run_is_kept(tmp_path: Path) -> None:
-    path = tmp_path / "config.yaml"
     for lr in (1, 2, 3):  # resumed twice after the same epoch
-        _write_config(path, {"lr": lr}, 4)
+        write_config(tmp_path, {"lr": lr}, 4)
     files = {file.name: yaml.safe_load(file.read_text())["lr"] for file in tmp_path.iterdir()}
     assert files == {"config_until_epoch_4.yaml": 1, "config_until_epoch_4_2.yaml": 2, "config.yaml": 3}

@@ -25,7 +25,8 @@ from lightning.pytorch import Trainer
 from coordconv_apps.cli import app
 from coordconv_apps.cli import launch as processes
 from coordconv_apps.cli.launch import end_processes, hold_signals_until_connected
-from coordconv_apps.cli.run_report import ReportStart, RunReport
+from coordconv_apps.cli.run_report import RunReport
+from coordconv_apps.cli.suite_cli import share_run_dir
 from coordconv_apps.runs.folder import run_dir
 from coordconv_apps.runs.summary import read_summary
 from coordconv_apps.training.signals import Interrupted, Interrupts
@@ -222,7 +223,7 @@ def test_the_second_process_may_be_told_to_end_when_it_does(
 def test_all_processes_write_to_the_folder_of_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = Trainer(accelerator="cpu", devices=1, logger=False, default_root_dir=tmp_path / "version_3")
     monkeypatch.setattr(trainer.strategy, "broadcast", lambda found: str(Path(found).with_name("version_2")))
-    ReportStart(RunReport("toy", "tests.toy")).setup(trainer, ToyTask(), "predict")
+    share_run_dir(trainer, ToyTask(), "predict")
     assert run_dir(trainer) == tmp_path / "version_2"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from coordconv_apps.runs.csv_log import CsvLog
-from coordconv_apps.runs.reading import read_curve, read_metrics, read_rows
+from coordconv_apps.runs.metrics import read_curve, read_metrics, read_rows
 from tests.helpers.runs import rows
 
 

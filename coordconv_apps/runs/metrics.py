@@ -1,14 +1,9 @@
-"""Read what a run left in its folder: metrics by epoch and by step, and the arguments it was started with."""
+"""Read ``metrics.csv``, the values that a run logged by epoch and by step."""
 
 from __future__ import annotations
 
 import csv
 from pathlib import Path
-from typing import Any
-
-import yaml
-
-from coordconv_apps.utils.config_files import as_mapping
 
 
 def read_rows(path: Path) -> tuple[list[dict[str, str]], bool]:
@@ -54,24 +49,3 @@ def read_metrics(folder: Path) -> list[dict[str, float]]:
 def read_curve(folder: Path, metric: str) -> dict[int, float]:
     """Read a metric of a run by epoch (from 0) from its `metrics.csv`; empty where there is none."""
     return {int(row["epoch"]): row[metric] for row in read_metrics(folder) if metric in row and "epoch" in row}
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """Read a run's `config.yaml`; an empty dictionary where there is none that can be read."""
-    try:
-        return as_mapping(yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")))
-    except (OSError, ValueError, RecursionError, yaml.YAMLError):  # a UnicodeDecodeError is a ValueError
-        return {}
-
-
-def read_argument(folder: Path, name: str) -> object:
-    """Read an argument of a run, such as `model.game`, from its `config.yaml`; None where the file does not have it."""
-    value: Any = read_config(folder)
-    try:
-        for key in name.split("."):
-            if key not in value:  # an argument of a class
-                value = value["init_args"]
-            value = value[key]
-    except (KeyError, TypeError):
-        return None
-    return value
