@@ -20,7 +20,7 @@ from coordconv_apps.report.run_page import write_run_page
 from coordconv_apps.runs.environment import device_name, package_versions
 from coordconv_apps.runs.folder import find_checkpoint
 from coordconv_apps.runs.lock import RunLock
-from coordconv_apps.runs.summary import read_summary, write_summary
+from coordconv_apps.runs.summary import Status, Summary, read_summary, write_summary
 from coordconv_apps.training.checkpoints import Checkpoints, RunState
 from coordconv_apps.training.progress import epoch_metrics
 from coordconv_apps.training.task import Task
@@ -31,8 +31,6 @@ from coordconv_apps.utils.errors import debugging, one_line
 from coordconv_apps.utils.files import remove_empty_folders
 from coordconv_apps.utils.tables import beside_real_data, table
 
-Status = Literal["running", "finished", "interrupted", "failed"]
-
 
 class RunReport:
     """Report on one command of an application, after `start`; ``python -m`` runs its ``package``."""
@@ -40,7 +38,7 @@ class RunReport:
     def __init__(self, app: str, package: str) -> None:
         self.app = app
         self.package = package
-        self.summary: dict[str, Any] = {}
+        self.summary: Summary = {}
         self.folder: Path | None = None
         self.trainer: Trainer | None = None
         self.checkpoints: Checkpoints | None = None
@@ -58,7 +56,7 @@ class RunReport:
         command: str,
         name: str,
         folder: Path,
-        seed: object,
+        seed: int,
         epochs: int,
         trainer: SuiteTrainer,
         task: Task,
@@ -219,7 +217,7 @@ class ReportStart(Callback):
     on_validation_start = on_test_start = on_predict_start = on_train_start
 
 
-def _best_metric(task: Task) -> dict[str, str]:
+def _best_metric(task: Task) -> Summary:
     """Return the metric that comparisons plot, and whether large or small values of it are good."""
     return {"headline": task.headline or task.monitor, "monitor_mode": task.monitor_mode}
 
@@ -249,5 +247,5 @@ def complete_summary(folder: Path, state: RunState) -> None:
     checkpoint = str(folder / "checkpoints" / "best.ckpt")
     best = None if state["best"] is None else {"checkpoint": checkpoint, **state["best"]}
     metrics = {name: value for name, value in sorted(state["metrics"].items()) if not name.endswith("_step")}
-    done = {"status": "finished", "error": None, "metrics": metrics, "epochs": state["epochs"]}
+    done: Summary = {"status": "finished", "error": None, "metrics": metrics, "epochs": state["epochs"]}
     write_summary(folder, {**summary, **done, "checkpoint": checkpoint, "best": best})

@@ -1,15 +1,14 @@
 """Read the results of a comparison from the run folders that the application writes."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from coordconv_apps.compare.jobs import Job, Plan
 from coordconv_apps.runs.config import read_argument
 from coordconv_apps.runs.metrics import read_curve
-from coordconv_apps.runs.summary import read_summary
+from coordconv_apps.runs.summary import Summary, read_summary
 
 
 @dataclass(frozen=True)
@@ -74,8 +73,8 @@ def by_value(results: Iterable[Result]) -> dict[str | None, list[Result]]:
 def collect(plan: Plan, job: Job, error: str = "") -> Result:
     """Read the result of a job, finished or failed with `error`, from its run folders."""
     fit, test = plan.finished(job, "fit"), plan.finished(job, "test")
-    training = read_summary(fit) if fit is not None else {}
-    tested = read_summary(test) if test is not None else {}
+    training = Summary() if fit is None else read_summary(fit)
+    tested = Summary() if test is None else read_summary(test)
     return Result(
         job=job,
         error=error,
@@ -92,6 +91,6 @@ def collect(plan: Plan, job: Job, error: str = "") -> Result:
     )
 
 
-def _metrics(summary: Mapping[str, Any]) -> dict[str, float]:
+def _metrics(summary: Summary) -> dict[str, float]:
     metrics = {name: float(value) for name, value in (summary.get("metrics") or {}).items() if value is not None}
     return {name: value for name, value in metrics.items() if math.isfinite(value)}

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from coordconv_apps.report.curves import read_curves, worth_drawing
 from coordconv_apps.report.page import MEANING, MOST_CHARTS, PAGE, curve_chart, write_page
 from coordconv_apps.report.pictures import find_pictures, side_by_side
-from coordconv_apps.runs.summary import read_summary
+from coordconv_apps.runs.summary import Summary, read_summary
 from coordconv_apps.utils.tables import beside_real_data
-
-Summary = Mapping[str, Any]
 
 
 def write_run_page(folder: Path, next_command: str | None = None) -> Path:

@@ -65,7 +65,7 @@ def test_config_trains_and_tests(tmp_path: Path, config: Path, coords: str) -> N
     assert summary["best"]["metric"] == task.monitor
     main(["test", "--ckpt_path=best", f"--name={config.stem}", f"--runs_dir={tmp_path}"])
     test = fit / "test_0"
-    metrics: dict[str, float] = dict(read_summary(test))["metrics"]
+    metrics = read_summary(test)["metrics"]
     figures = {"iou_proposals", "recall_iou"}
     if task_class is detection.FasterRCNN:
         figures |= {"iou", "map", "map_50", "map_75"}
@@ -139,7 +139,7 @@ def test_coco_config_trains_tests_and_predicts_what_pycocotools_reads(
     assert (fit / "pictures" / "detections.png").is_file()
     monkeypatch.setattr("detection.tasks.faster_rcnn.detect", blobs)
     main(["test", "--ckpt_path=last", *runs])
-    metrics: dict[str, float] = dict(read_summary(fit / "test_0"))["metrics"]
+    metrics = read_summary(fit / "test_0")["metrics"]
     main(["predict", "--ckpt_path=last", "--model.score_threshold=0", *runs])
     results = fit / "predict_0" / "predictions" / "results.json"
     truth = COCO(arguments["test_annotations"])

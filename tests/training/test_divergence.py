@@ -48,7 +48,7 @@ def failing_fit(runs: Path, *args: str, capsys: pytest.CaptureFixture[str], main
     assert stopped.value.code == 1
     summary = read_summary(runs / "toy" / "default" / "version_0")
     assert summary["status"] == "failed"
-    assert summary["error"].startswith("Diverged: model.lr=")
+    assert str(summary["error"]).startswith("Diverged: model.lr=")
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     return error.removeprefix("error: ").rstrip()
