@@ -13,7 +13,8 @@ from torch import nn
 from coordconv_apps.nn.coord_layer import CoordLayer
 from coordconv_apps.nn.coords import CoordsLike, as_coordinates, coords_for
 from coordconv_apps.nn.grid import Coordinates
-from coordconv_apps.nn.layers import COORD_CLASSES, behaves_like, own_members
+from coordconv_apps.nn.layers import COORD_CLASSES
+from coordconv_apps.nn.module_classes import behaves_like, own_members
 from coordconv_apps.nn.torch_internals import ConvNd
 
 logger = logging.getLogger(__name__)

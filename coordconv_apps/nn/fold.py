@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from coordconv_apps.nn import fuse
 from coordconv_apps.nn.convert import coordconv_layers
 from coordconv_apps.nn.coord_layer import CoordLayer
 from coordconv_apps.nn.folded_conv import FoldedConv, Sizes, sizes_of
-from coordconv_apps.nn.layers import COORD_CLASSES, behaves_like
+from coordconv_apps.nn.fuse import fuse_batch_norms
+from coordconv_apps.nn.layers import COORD_CLASSES
+from coordconv_apps.nn.module_classes import become, behaves_like
 from coordconv_apps.nn.torch_internals import convolve_is_replaced, move_forward_hooks
 from coordconv_apps.nn.window_layer import SeesWindows
 
@@ -74,7 +75,7 @@ def fold(
     _copy_windows(model, folded)
     run = partial(_run_on_zeros, folded, input_size) if forward is None else partial(forward, folded)
     if fuse_batch_norm:
-        fuse.fuse_batch_norm(folded, run)
+        fuse_batch_norms(folded, run)
     maps = {layer: _recorded_maps(layer) for layer in names}
     # A model that torch.compile has compiled before does not see that a forward was replaced.
     with torch.no_grad(), torch.compiler.set_stance("force_eager"):
@@ -171,7 +172,7 @@ def _fold(layer: CoordLayer, maps: dict[Sizes, Tensor]) -> None:
     del layer.forward  # that of `_recorded_maps`
     coord = behaves_like(type(layer), _PLAIN_CLASSES)
     assert coord is not None
-    conv = copy.copy(layer)
+    conv = copy.copy(layer)  # shallow: it has the parameters and hooks that the layer is about to lose
     conv.remove_coords(_PLAIN_CLASSES[coord])
-    fuse.become(layer, FoldedConv, conv, maps)
+    become(layer, FoldedConv, conv, maps)
     move_forward_hooks(conv, layer)

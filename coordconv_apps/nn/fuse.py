@@ -11,7 +11,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from coordconv_apps.nn.coord_layer import CoordLayer
-from coordconv_apps.nn.layers import COORD_CLASSES, behaves_like
+from coordconv_apps.nn.layers import COORD_CLASSES
+from coordconv_apps.nn.module_classes import become, behaves_like
 from coordconv_apps.nn.torch_internals import ConvNd, has_forward_hooks
 
 _CONVOLUTIONS = (*COORD_CLASSES, *COORD_CLASSES.values())
@@ -20,7 +21,7 @@ _LOOKS = {"__get__", "dim", "size", "is_contiguous", "is_floating_point", "is_co
 """Names of functions that read no values of a tensor."""
 
 
-def fuse_batch_norm(model: nn.Module, run: Callable[[], object]) -> None:
+def fuse_batch_norms(model: nn.Module, run: Callable[[], object]) -> None:
     """Fuse each batch norm that alone reads a convolution's output into that convolution, in place.
 
     The convolution's weight, coordinate weight and bias are scaled, and the batch norm becomes `torch.nn.Identity`.
@@ -40,15 +41,6 @@ def fuse_batch_norm(model: nn.Module, run: Callable[[], object]) -> None:
         if conv is not None and _fits(conv, norm):
             _fuse(conv, norm)
             become(norm, nn.Identity)
-
-
-def become(module: nn.Module, kind: type[nn.Module], *args: object) -> None:
-    """Make a module a new one of another class, in place: models may hold it in lists and other places, too."""
-    training = module.training
-    vars(module).clear()
-    module.__class__ = kind
-    module.__init__(*args)  # type: ignore[misc]  # of the new class
-    module.train(training)
 
 
 class _Uses(TorchFunctionMode):

@@ -45,7 +45,10 @@ class AxisSampling(NamedTuple):
 
 
 class SeesWindows:
-    """Base of modules that compute coordinates: the window that `coord_window` sets, and the strides for it."""
+    """Base of modules that compute coordinates: the window that `coord_window` sets, and the strides for it.
+
+    The attributes begin as those of the class: `to_coordconv` changes a layer's class without calling a constructor.
+    """
 
     ndim: int
     sampling: tuple[tuple[AxisSampling, ...], ...] | None = None
