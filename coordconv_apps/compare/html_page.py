@@ -19,7 +19,8 @@ from coordconv_apps.compare.tables import (
     table_note,
 )
 from coordconv_apps.compare.verdict import verdict
-from coordconv_apps.report.page import MEANING, MOST_CHARTS, PAGE, curve_chart, final_chart, write_page
+from coordconv_apps.report.charts import curve_chart, final_chart
+from coordconv_apps.report.page import MEANING, MOST_CHARTS, PAGE, write_page
 from coordconv_apps.report.pictures import MOST_PICTURES, Embedded, embed, side_by_side
 from coordconv_apps.runs.config import read_config
 from coordconv_apps.runs.summary import read_summary

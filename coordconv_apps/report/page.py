@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import datetime
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
-from coordconv_apps.report.charts import ARM_COLOURS, draw_curves, draw_final
-from coordconv_apps.report.curves import Curve
 from coordconv_apps.utils.files import atomic_write
-from coordconv_apps.utils.plotting import as_svg
 
 PAGE = "report.html"
 
@@ -24,51 +21,10 @@ MEANING = {
 }
 """What each arm is."""
 
-CSS_COLOURS = {colour: f"var(--arm-{arm})" for arm, colour in ARM_COLOURS.items()} | {
-    "#000000": "currentColor",
-    "#b0b0b0": "var(--rule)",
-    "#999999": "var(--quiet)",
-}
-"""Colours of the charts that the page's style sheet chooses, for light and dark screens."""
-
-SIZE = (4.2, 2.7)
-"""Width and height of a chart in inches: a phone shows this width without shrinking the text."""
-
 
 def pages_wanted() -> bool:
     """Return whether pages are written: not with ``COORDCONV_REPORT=0``, for thousands of short runs."""
     return os.environ.get("COORDCONV_REPORT", "") != "0"
-
-
-def curve_chart(name: str, by_arm: Mapping[str, Sequence[Curve]], number: str) -> str:
-    """Return a chart of a metric of all arms' runs over the training; `number` is unique on the page."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=SIZE, layout="constrained")
-    draw_curves(figure.subplots(), by_arm, name)
-    unit = next((curve.unit for curves in by_arm.values() for curve in curves), "epoch")
-    label = f"{name} by {unit}: " + "; ".join(_course(arm, curves) for arm, curves in by_arm.items())
-    return as_svg(figure, f"chart{number}", label, CSS_COLOURS)
-
-
-def _course(arm: str, curves: Sequence[Curve]) -> str:
-    """Describe the curves of an arm for those who cannot see them."""
-    if not curves:
-        return f"{arm} has none"
-    first, last = (sum(curve.y[end] for curve in curves) / len(curves) for end in (0, -1))
-    runs = "" if len(curves) == 1 else f" (mean of {len(curves)} seeds)"
-    return f"{arm} from {first:.4g} to {last:.4g}{runs}"
-
-
-def final_chart(name: str, by_arm: Mapping[str, Mapping[int, float]], number: str) -> str:
-    """Return a chart of a test metric by seed, an arm a line; `number` is unique on the page."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=SIZE, layout="constrained")
-    draw_final(figure.subplots(), by_arm, name)
-    values = (f"{arm} {', '.join(f'{v:.4g}' for v in of.values()) or 'has none'}" for arm, of in by_arm.items())
-    label = f"{name} of each seed: {'; '.join(values)}"
-    return as_svg(figure, f"chart{number}", label, CSS_COLOURS)
 
 
 def write_page(path: Path, template: str, context: Mapping[str, object]) -> None:

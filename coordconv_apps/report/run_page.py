@@ -5,8 +5,9 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
+from coordconv_apps.report.charts import curve_chart
 from coordconv_apps.report.curves import read_curves, worth_drawing
-from coordconv_apps.report.page import MEANING, MOST_CHARTS, PAGE, curve_chart, write_page
+from coordconv_apps.report.page import MEANING, MOST_CHARTS, PAGE, write_page
 from coordconv_apps.report.pictures import find_pictures, side_by_side
 from coordconv_apps.runs.summary import Summary, read_summary
 from coordconv_apps.utils.tables import beside_real_data
