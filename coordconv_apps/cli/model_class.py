@@ -30,6 +30,8 @@ from coordconv_apps.utils.config_files import as_mapping, class_path, find_confi
 from coordconv_apps.utils.distributed import is_main_process
 from coordconv_apps.utils.errors import UserError
 
+_Config = tuple[str, dict[str, Any]]  # a config file, or a mapping on the command line, and its content
+
 
 class Preview(NamedTuple):
     """What is known of a command before its arguments are parsed.
@@ -63,34 +65,16 @@ def preview(app: Application, args: Sequence[str]) -> Preview:
     if any(not value.strip() for value in flags.model):
         raise UserError(f"--model=: must be a task class; choose from {', '.join(app.tasks())}")
     flags.config = [find_config(value, app.package) for value in flags.config]
-    before, _ = _parse_known(args[:command])
-    configs: list[tuple[str, dict[str, Any]]] = []
-    for path in before.config if before else ():  # of several commands
-        shared = yaml_mapping(path)
-        _check_sections(path, shared, args[command])
-        configs.append((path, as_mapping(shared.get(args[command]))))
-    configs += [(path, yaml_mapping(path)) for path in flags.config]
-    settings: dict[str, Any] = {}
-    for _, config in configs:
-        settings |= config
-    for key in ("name", "runs_dir", "ckpt_path"):
-        if (value := getattr(flags, key)) is not None:
-            settings[key] = None if key != "runs_dir" and yaml_value(value) is None else value
+    configs = [*_shared_configs(args, command), *((path, yaml_mapping(path)) for path in flags.config)]
     models = [_model(config.get("model"), path) for path, config in configs]
     flag_models = [_model(value) for value in flags.model]
     named = next((str(m["class_path"]) for m in reversed(models + flag_models) if m.get("class_path")), None)
     task_class = app.default_task if named is None else find_class(named, app)
-    checkpoint = None
-    launch = parent_launch()
-    ckpt_path = settings.get("ckpt_path") if launch is None else launch["ckpt_path"]
-    if ckpt_path is not None and "-h" not in args and "--help" not in args:
-        files = [path for path in flags.config if os.path.isfile(path)]  # others are mappings
-        name_dir = name_folder(settings.get("runs_dir", "runs"), app.name, settings.get("name"), files)
-        path = find_checkpoint(str(ckpt_path), name_dir)
-        checkpoint = GivenCheckpoint(path, read_run_state(path))
+    checkpoint = None if {"-h", "--help"}.intersection(args) else _find_checkpoint(app, flags, configs)
+    if checkpoint is not None:
         saved = _class_of(checkpoint, app, task_class)
         if named is not None and saved is not task_class:
-            raise UserError(f"--model={task_class.__name__}: the checkpoint {path} is of {saved.__name__}")
+            raise UserError(f"--model={task_class.__name__}: the checkpoint {checkpoint.path} is of {saved.__name__}")
         task_class = saved
     _report_ignored(models + flag_models, task_class)
     for path, config in configs:
@@ -101,6 +85,35 @@ def preview(app: Application, args: Sequence[str]) -> Preview:
     sections += [f"--model={value}" for value in (*mappings, class_path(task_class))]
     sections += [f"--data={value}" for value in flags.data] + [f"--trainer={value}" for value in flags.trainer]
     return Preview(task_class, [*args[: command + 1], *sections, *others], checkpoint)
+
+
+def _shared_configs(args: Sequence[str], command: int) -> list[_Config]:
+    """Return the command's sections of the config files before it, which are for several commands."""
+    before, _ = _parse_known(args[:command])
+    found = []
+    for path in before.config if before else ():
+        shared = yaml_mapping(path)
+        _check_sections(path, shared, args[command])
+        found.append((path, as_mapping(shared.get(args[command]))))
+    return found
+
+
+def _find_checkpoint(app: Application, flags: argparse.Namespace, configs: Sequence[_Config]) -> GivenCheckpoint | None:
+    """Return the checkpoint that flags or config files name, or the process that has started this one."""
+    settings: dict[str, Any] = {}
+    for _, config in configs:
+        settings |= config
+    for key in ("name", "runs_dir", "ckpt_path"):
+        if (value := getattr(flags, key)) is not None:
+            settings[key] = None if key != "runs_dir" and yaml_value(value) is None else value
+    launch = parent_launch()
+    ckpt_path = settings.get("ckpt_path") if launch is None else launch["ckpt_path"]
+    if ckpt_path is None:
+        return None
+    files = [path for path in flags.config if os.path.isfile(path)]  # others are mappings
+    name_dir = name_folder(settings.get("runs_dir", "runs"), app.name, settings.get("name"), files)
+    path = find_checkpoint(str(ckpt_path), name_dir)
+    return GivenCheckpoint(path, read_run_state(path))
 
 
 def lacking_argument(error: KeyError, task_class: type[Task], default: type[Task]) -> UserError | None:
@@ -145,7 +158,7 @@ def find_class(name: str, app: Application) -> type[Task]:
 def _class_of(checkpoint: GivenCheckpoint, app: Application, chosen: type[Task]) -> type[Task]:
     """Return the class that a checkpoint's config names; ``chosen`` if it names none, as with other programs.
 
-    Nothing is imported for it: a checkpoint may come from a stranger.
+    The config of such a checkpoint then names it, too. Nothing is imported: a checkpoint may come from a stranger.
     """
     path = str(checkpoint.state["config"]["model"].setdefault("class_path", class_path(chosen)))
     known = {class_path(task_class): task_class for task_class in (*app.tasks().values(), chosen)}

@@ -14,7 +14,7 @@ from typing import Any, Literal, cast
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, Timer
 
-from coordconv_apps.cli.trainer import SuiteTrainer
+from coordconv_apps.cli.checkpoint_state import GivenCheckpoint
 from coordconv_apps.report.page import pages_wanted
 from coordconv_apps.report.run_page import write_run_page
 from coordconv_apps.runs.environment import device_name, package_versions
@@ -57,12 +57,12 @@ class RunReport:
         name: str,
         folder: Path,
         seed: int,
-        epochs: int,
-        trainer: SuiteTrainer,
+        checkpoint: GivenCheckpoint | None,
+        trainer: Trainer,
         task: Task,
         checkpoints: Checkpoints,
     ) -> None:
-        """Print the command's settings, and write a first ``summary.json``; the checkpoint has trained ``epochs``."""
+        """Print the command's settings, and write a first ``summary.json``."""
         self.folder, self.trainer, self.checkpoints = folder, trainer, checkpoints
         self.learning_rates = task.learning_rates()
         self._code_arguments = _code_arguments(task, self.package)
@@ -76,14 +76,14 @@ class RunReport:
             "status": "running",
             "error": None,
             "metrics": before.get("metrics", {}),
-            "checkpoint": None if trainer.checkpoint is None else str(trainer.checkpoint),
+            "checkpoint": None if checkpoint is None else str(checkpoint.path),
             "best": before.get("best"),
             "run_facts": before.get("run_facts", {}),
             "parameters": task.parameter_count(),
             "coords": task.coords,
             **_best_metric(task),
             "seed": seed,
-            "epochs": before.get("epochs", epochs),
+            "epochs": before.get("epochs", 0 if checkpoint is None else checkpoint.state["epochs"]),
             "steps": before.get("steps", 0),
             "seconds": self._seconds_before,
             "device": device_name(trainer.strategy.root_device, trainer.world_size),
@@ -96,8 +96,8 @@ class RunReport:
             write_summary(folder, self.summary)
             facts = f"{self.summary['parameters']:,} parameters, coords {task.coords}, seed {seed}"
             print(f"{command} {self.app} {name!r} in {folder}")
-            if command == "fit" and trainer.checkpoint is not None:
-                print(f"resumes {trainer.checkpoint}, after {epochs} complete epochs")
+            if command == "fit" and checkpoint is not None:
+                print(f"resumes {checkpoint.path}, after {checkpoint.state['epochs']} complete epochs")
             print(f"{facts}, {self.summary['precision']} on {self.summary['device']}", flush=True)
 
     def discard(self) -> None:

@@ -63,24 +63,17 @@ class SuiteCLI(ArgumentsCLI):
         except (MisconfigurationException, ValueError, TypeError) as error:
             defaults = self._parser(self.subcommand).get_defaults().trainer
             raise trainer_error(error, {k: v for k, v in given.items() if v != defaults.get(k)}) from error
-        trainer.checkpoint = None if self.checkpoint is None else self.checkpoint.path
-        epochs = 0 if self.checkpoint is None else self.checkpoint.state["epochs"]
+        trainer.checkpoint = path = None if self.checkpoint is None else self.checkpoint.path
         if is_main_process():
-            write_config(folder, config, epochs)
-        pass_to_launched(
-            {
-                "run_dir": str(folder),
-                "ckpt_path": None if self.checkpoint is None else str(self.checkpoint.path),
-                "pid": os.getpid(),
-            }
-        )
+            write_config(folder, config, 0 if self.checkpoint is None else self.checkpoint.state["epochs"])
+        ckpt_path = None if path is None else str(path)
+        pass_to_launched({"run_dir": str(folder), "ckpt_path": ckpt_path, "pid": os.getpid()})
         if self.subcommand != "export":  # connects to no other process
             report_waiting(trainer)
             hold_signals_until_connected(trainer, self.report, self.interrupts)
         seed = self._get(self.config, "seed_everything")
-        self.report.start(
-            self.config.subcommand, self.name_dir.name, folder, seed, epochs, trainer, self.model, checkpoints
-        )
+        command, name = self.config.subcommand, self.name_dir.name
+        self.report.start(command, name, folder, seed, self.checkpoint, trainer, self.model, checkpoints)
         return trainer
 
     def _run_dir(self) -> Path:
