@@ -11,8 +11,8 @@ import traceback
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback, Timer
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import Timer
 
 from coordconv_apps.cli.checkpoint_state import GivenCheckpoint
 from coordconv_apps.report.page import pages_wanted
@@ -105,6 +105,10 @@ class RunReport:
         if self.created and is_main_process():
             shutil.rmtree(self.created[0], ignore_errors=True)
             remove_empty_folders(self.created[1:])
+
+    def mark_running(self, *_: object) -> None:
+        """Record that training or evaluation has begun: later errors are not wrong arguments."""
+        self.running = True
 
     def add(self, metrics: dict[str, float]) -> None:
         """Add metrics that were not logged to the trainer."""
@@ -202,19 +206,6 @@ class RunReport:
         if runs_dir != "runs":
             words += ["--runs_dir", runs_dir]
         return shlex.join([*words, *self._code_arguments])
-
-
-class ReportStart(Callback):
-    """Record in the report that training or evaluation has begun: later errors are not wrong arguments."""
-
-    def __init__(self, report: RunReport) -> None:
-        self.report = report
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Record that training has begun."""
-        self.report.running = True
-
-    on_validation_start = on_test_start = on_predict_start = on_train_start
 
 
 def _best_metric(task: Task) -> Summary:

@@ -15,7 +15,6 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
 from coordconv_apps.cli.arguments import ArgumentsCLI
 from coordconv_apps.cli.launch import hold_signals_until_connected, parent_launch, pass_to_launched, report_waiting
-from coordconv_apps.cli.run_report import ReportStart
 from coordconv_apps.cli.trainer import (
     SuiteTrainer,
     check_trainer_arguments,
@@ -99,8 +98,15 @@ class SuiteCLI(ArgumentsCLI):
         return folder
 
     def _callbacks(self, given: Namespace, checkpoints: Checkpoints) -> list[Callback]:
-        callbacks: list[Callback] = [*given_callbacks(given), LambdaCallback(setup=share_run_dir)]
-        callbacks.append(ReportStart(self.report))
+        mark = self.report.mark_running
+        started = LambdaCallback(
+            setup=share_run_dir,
+            on_train_start=mark,
+            on_validation_start=mark,
+            on_test_start=mark,
+            on_predict_start=mark,
+        )
+        callbacks: list[Callback] = [*given_callbacks(given), started]
         if given.enable_checkpointing is not False:
             callbacks = [checkpoints.before_others(), *callbacks, checkpoints]
         if given.enable_progress_bar is not False and not any(isinstance(each, ProgressBar) for each in callbacks):
