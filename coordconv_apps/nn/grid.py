@@ -52,7 +52,7 @@ class Coordinates:
                  [1.0000, 1.0000]]])
         >>> def polar(grid):
         ...     x, y = grid
-        ...     return torch.stack([torch.hypot(x, y), torch.atan2(y, x)])
+        ...     return torch.stack([(x.square() + y.square()).sqrt(), torch.atan2(y, x)])
         >>> Coordinates("xy", function=polar).grid((3, 2)).shape
         torch.Size([2, 3, 2])
         >>> Coordinates("y", range=(0, 1)).as_dict()
