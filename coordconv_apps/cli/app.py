@@ -49,12 +49,13 @@ def run(
     default_task: type[Task] | None = None,
     callbacks: Sequence[type[Callback]] = (),
     choose_data: DataChoice | None = None,
+    package: str | None = None,
 ) -> None:
     """Run one command of an application: the whole body of its ``__main__``.
 
     Args:
         app: Name of the application, as in the folders of its runs.
-        task_class: The base class of the tasks; ``python -m`` runs the package of its module ``tasks``.
+        task_class: The base class of the tasks.
         datamodule_class: The data module.
         args: The command line; ``sys.argv`` if None.
         default_task: The task if neither the command line nor a config file names one; ``task_class`` if None.
@@ -62,13 +63,18 @@ def run(
             snake case.
         choose_data: Returns the data module for the given arguments of the data, such as ``{"source": "coco"}``, for an
             application with several data modules; ``datamodule_class`` is the default.
+        package: The application, as in ``python -m <package>``, which has the shipped configs; if None, the package
+            that has ``task_class`` in its module ``tasks``. Needed with a task of another application.
 
     Raises:
         SystemExit: Status 2 for a user's mistake, 3 for a full or read-only disk, 130 for Ctrl-C, 143 for SIGTERM, 1
             for a training that has diverged. Any other error is raised unchanged on the first process.
     """
-    application = Application(app, task_class, default_task or task_class, datamodule_class, choose_data, callbacks)
-    report = RunReport(app, application.package)
+    package = package or task_class.__module__.partition(".tasks")[0]
+    application = Application(
+        app, package, task_class, default_task or task_class, datamodule_class, choose_data, callbacks
+    )
+    report = RunReport(app, package)
     interrupts = Interrupts()
     status = 1
     try:

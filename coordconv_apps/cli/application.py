@@ -18,16 +18,12 @@ class Application(NamedTuple):
     """An application, as its ``__main__`` describes it to `coordconv_apps.cli.app.run`."""
 
     name: str
+    package: str  # ``python -m <package>`` runs the application; it has the shipped configs
     task_class: type[Task]  # the base class of the tasks
     default_task: type[Task]
     data_class: type[DataModule]  # the default if there is a choice
     choose_data: DataChoice | None
     callbacks: Sequence[type[Callback]]
-
-    @property
-    def package(self) -> str:
-        """What ``python -m`` runs: the package that the module ``tasks`` is in."""
-        return self.task_class.__module__.partition(".tasks")[0]
 
     def tasks(self) -> dict[str, type[Task]]:
         """Return the task classes to choose from by name: those imported, except abstract and local ones.

@@ -223,7 +223,8 @@ class ArgumentsCLI(LightningCLI):
         given = self.config[command]
         words = [arg for arg in args if not arg.startswith("--ckpt_path")]  # its name may come from a stranger, too
         typed = " ".join([*words, *(Path(path).read_text(encoding="utf-8") for path in _config_files(given))])
-        trusted = (*TRUSTED, *(self.task_class.__module__.split(".")[:1]), "coordconv_apps")
+        own = (path.partition(".")[0] for path in (self.task_class.__module__, self.app.package))
+        trusted = (*TRUSTED, *own, "coordconv_apps")
         names = [key for key, _ in parser.parse_args(args, defaults=False)[command].items() if key != "config"]
         saved = sections_for(command, checkpoint.state["config"], self.callback_sections)
         saved = trusted_config(saved, names, checkpoint.path, trusted, self.task_class.import_args, typed)

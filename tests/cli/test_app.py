@@ -22,7 +22,7 @@ from tests.helpers.refusals import refusal
 from tests.helpers.runs import last_command
 from tests.toy.__main__ import main
 from tests.toy.data import ToyData
-from tests.toy.tasks import ToyTask
+from tests.toy.tasks import DotTask, ToyTask
 
 SUMMARY_KEYS = {
     "app",
@@ -501,3 +501,19 @@ def test_a_command_that_is_interrupted_before_it_begins_leaves_nothing(
         main(["fit", f"--runs_dir={tmp_path / 'runs'}", "--trainer.max_epochs=1"])
     assert stopped.value.code == 143
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_package_that_trains_a_task_of_another_application(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configs = tmp_path / "dots" / "configs"
+    configs.mkdir(parents=True)
+    (tmp_path / "dots" / "__init__.py").touch()
+    (configs / "tiny.yaml").write_text("model: {width: 2}\ntrainer: {max_epochs: 1}\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    arguments: dict[str, Any] = {"default_task": ToyTask, "package": "dots"}
+    run("dots", DotTask, ToyData, ["fit", "--config=tiny", f"--runs_dir={tmp_path}"], **arguments)
+    (following,) = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("  next ")]
+    assert following[1:5] == ["python", "-m", "dots", "test"]
+    run("dots", DotTask, ToyData, following[4:], **arguments)
+    assert "test/distance" in capsys.readouterr().out
