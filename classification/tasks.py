@@ -144,7 +144,7 @@ class Classifier(EvaluatedTask[LabelledBatch, ClassificationMetrics]):
         compile: bool = False,
     ) -> None:
         super().__init__(coords)
-        self.save_hyperparameters(ignore="weights")  # a checkpoint opens without their file
+        self.save_hyperparameters(ignore=list(self.initial_weight_args))  # a checkpoint opens without their files
         check_ranges(self.hparams, _ALLOWED)
         if num_classes is None:
             raise ValueError("model.num_classes=null: must be the number of classes of the data")

@@ -109,7 +109,7 @@ class GenerativeTask(EvaluatedTask[ImageBatch, Metrics], ABC):
 
     def __init__(self, coords: Coords) -> None:
         super().__init__(coords)
-        self.save_hyperparameters()  # all arguments of the subclass
+        self.save_hyperparameters(ignore=list(self.initial_weight_args))  # all other arguments of the subclass
         hparams = self.hparams
         # Arguments of the other arm are checked, too, so that a comparison fails at once.
         check_ranges(hparams, {**_SHARED_RANGES, **self.ranges})

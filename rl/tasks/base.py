@@ -100,7 +100,7 @@ class RLTask(EpisodeEvaluation):
 
     def __init__(self, coords: Coords) -> None:
         super().__init__(coords)
-        self.save_hyperparameters()  # all arguments of the subclass
+        self.save_hyperparameters(ignore=list(self.initial_weight_args))  # all other arguments of the subclass
         check_ranges(self.hparams, self.ranges)
         self.game = self.hparams["game"]
         self.env_options = GameOptions(

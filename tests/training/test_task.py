@@ -7,12 +7,13 @@ import pickle
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from classification import Classifier
 from coordconv_apps.coordinates import CoordinateClassification
 from coordconv_apps.coordinates.data import NotSoClevrData
 from coordconv_apps.coordinates.metrics import PixelAccuracy
@@ -20,6 +21,8 @@ from coordconv_apps.runs.summary import read_summary
 from coordconv_apps.training.evaluation import Stage
 from coordconv_apps.training.task import Task
 from coordconv_apps.utils.errors import UserError
+from detection import FasterRCNN
+from generative import GAN
 from rl.tasks import A2C
 from tests.helpers.planted import Planted
 from tests.helpers.trainers import OWN_TRAINER, own_trainer
@@ -153,3 +156,22 @@ def test_code_that_a_checkpoint_names_is_not_imported(tmp_path: Path) -> None:
         assert A2C.load_from_checkpoint(tmp_path / "a.ckpt", game="catch").game == "catch"
     with pytest.raises(ImportError, match="No module named 'planted'"):
         A2C.load_from_checkpoint(tmp_path / "a.ckpt", game="planted:Game-v0")
+
+
+def test_a_checkpoint_of_any_task_opens_without_the_weights_that_its_training_started_from() -> None:
+    arguments: dict[type[Task], dict[str, Any]] = {
+        CoordinateClassification: {},
+        FasterRCNN: {"num_classes": 2},
+        GAN: {"image_size": 16, "width": 4},
+        Classifier: {"network": "squeezenet1_1", "num_classes": 2, "where": "first"},
+        A2C: {"game": "catch"},
+    }
+    for kind, own in arguments.items():
+
+        class Started(kind):  # type: ignore[valid-type, misc]
+            initial_weight_args = kind.initial_weight_args | {"start"}
+
+            def __init__(self, start: str | None = None, **kwargs: Any) -> None:  # noqa: ANN401
+                super().__init__(**kwargs)
+
+        assert "start" not in Started(start="start.pt", **own).hparams, kind

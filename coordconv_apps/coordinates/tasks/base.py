@@ -89,7 +89,7 @@ class CoordinateTask(EvaluatedTask["NotSoClevrBatch", nn.ModuleList], ABC):
 
     def __init__(self, coords: Coords) -> None:
         super().__init__(coords)
-        self.save_hyperparameters()  # all arguments of the subclass
+        self.save_hyperparameters(ignore=list(self.initial_weight_args))  # all other arguments of the subclass
         hparams = self.hparams
         # Arguments of the other arm are checked, too: a comparison fails at once or not at all.
         check_ranges(hparams, {**_ALLOWED, **self.ranges})
