@@ -39,6 +39,7 @@ class EpisodeEvaluation(Task):
         coords: Coordinates that the policy's convolutions see.
 
     Attributes:
+        metric: Class of the metric that turns the episodes of an evaluation into the logged values.
         game: Name of the game.
         env_options: How the game is shown to the policy; `rl.data.RLData` sets the other options.
         policy: The policy that is trained.
@@ -48,6 +49,7 @@ class EpisodeEvaluation(Task):
 
     monitor: ClassVar[str] = "val/score"
     monitor_mode: ClassVar[Literal["min", "max"]] = "max"
+    metric: ClassVar[type[EpisodeScores]] = EpisodeScores
     game: str
     env_options: GameOptions
     policy: BasePolicy
@@ -152,7 +154,7 @@ class EpisodeEvaluation(Task):
             failure = error
         self.raise_if_any_failed(failure, "validation")
         assert episodes is not None
-        metric = EpisodeScores().to(self.device)
+        metric = self.metric().to(self.device)
         metric.update(episodes)
         figures = metric.compute()
         self.last_evaluation = gather_episodes(episodes)
