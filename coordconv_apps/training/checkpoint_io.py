@@ -1,4 +1,4 @@
-"""Write checkpoints next to their final place."""
+"""Write checkpoints next to their final place; find the class of the task that wrote one."""
 
 from __future__ import annotations
 
@@ -28,3 +28,13 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         torch.save(checkpoint, buffer)
         with atomic_write(Path(path), "wb") as file:
             file.write(buffer.getbuffer())
+
+
+def saved_class_path(path: Any) -> str | None:  # noqa: ANN401  # what Lightning takes as a checkpoint
+    """Return the task class that a checkpoint file names, such as ``"rl.tasks.ppo.PPO"``; None if it names none."""
+    if not isinstance(path, str | Path):
+        return None
+    try:
+        return str(torch.load(path, map_location="cpu", weights_only=True)["run"]["config"]["model"]["class_path"])
+    except Exception:  # damaged files raise errors of many kinds
+        return None

@@ -18,10 +18,12 @@ from torchmetrics import Metric
 
 from coordconv_apps.data.datamodule import DataModule
 from coordconv_apps.nn.coords import Coords
+from coordconv_apps.training.checkpoint_io import saved_class_path
 from coordconv_apps.training.divergence import CHECK_EVERY, Diverged, Loss, Moment, find_divergence
 from coordconv_apps.training.lightning_internals import logs_this_step
 from coordconv_apps.training.resumed_settings import OptimizerSettings, apply_changed_settings, optimizer_settings
 from coordconv_apps.training.trainer_access import batch_share
+from coordconv_apps.utils.config_files import class_path
 from coordconv_apps.utils.distributed import gather_ranks
 from coordconv_apps.utils.errors import UserError
 from coordconv_apps.utils.random_state import RandomState, random_state, restore_random_state
@@ -125,7 +127,8 @@ class Task(LightningModule):
             **arguments: Constructor arguments in place of the checkpoint's.
 
         Raises:
-            UserError: An argument of `import_args` in the checkpoint names code to import, and is not in ``arguments``.
+            UserError: An argument of `import_args` in the checkpoint names code to import, and is not in ``arguments``;
+                or the checkpoint is one of another class, and does not fit this one.
         """
         if weights_only and (names := cls.import_args - arguments.keys()):
             saved = torch.load(checkpoint_path, map_location="cpu", weights_only=True).get("hyper_parameters", {})
@@ -137,10 +140,16 @@ class Task(LightningModule):
                     )
             if hasattr(checkpoint_path, "seek"):
                 checkpoint_path.seek(0)
-        with filter_warnings():
-            task: AnyTask = super().load_from_checkpoint(
-                checkpoint_path, map_location, hparams_file, strict, weights_only, **arguments
-            )
+        try:
+            with filter_warnings():
+                task: AnyTask = super().load_from_checkpoint(
+                    checkpoint_path, map_location, hparams_file, strict, weights_only, **arguments
+                )
+        except (TypeError, ValueError, RuntimeError) as error:
+            saved = saved_class_path(checkpoint_path)
+            if saved in (None, class_path(cls)):
+                raise
+            raise UserError(f"{checkpoint_path}: this is a checkpoint of {saved}: load it with that class") from error
         return task
 
     @property

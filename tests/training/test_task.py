@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import re
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,7 +28,7 @@ from rl.tasks import A2C
 from tests.helpers.planted import Planted
 from tests.helpers.trainers import OWN_TRAINER, own_trainer
 from tests.toy.__main__ import main
-from tests.toy.tasks import ToyTask
+from tests.toy.tasks import ToyHeatmap, ToyTask
 
 pytestmark = OWN_TRAINER
 
@@ -156,6 +157,16 @@ def test_code_that_a_checkpoint_names_is_not_imported(tmp_path: Path) -> None:
         assert A2C.load_from_checkpoint(tmp_path / "a.ckpt", game="catch").game == "catch"
     with pytest.raises(ImportError, match="No module named 'planted'"):
         A2C.load_from_checkpoint(tmp_path / "a.ckpt", game="planted:Game-v0")
+
+
+def test_a_checkpoint_of_another_class_that_does_not_fit_is_told(tmp_path: Path) -> None:
+    main(["fit", f"--runs_dir={tmp_path}", "--trainer.max_epochs=1"])
+    checkpoint = tmp_path / "toy" / "default" / "version_0" / "checkpoints" / "last.ckpt"
+    told = f"{checkpoint}: this is a checkpoint of tests.toy.tasks.ToyTask: load it with that class"
+    with pytest.raises(UserError, match=re.escape(told)):
+        ToyHeatmap.load_from_checkpoint(checkpoint)
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        ToyTask.load_from_checkpoint(checkpoint, width=3)
 
 
 def test_a_checkpoint_of_any_task_opens_without_the_weights_that_its_training_started_from() -> None:
