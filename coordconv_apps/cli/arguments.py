@@ -266,15 +266,17 @@ class ArgumentsCLI(LightningCLI):
         With a checkpoint, the file of the initial weights may be gone.
         """
         config = self.config[self.subcommand]
-        if unset := [name for name in self.task_class.args_from_data if config.model.init_args[name] is None]:
+        arguments = config.model.init_args  # a subclass may lack some of its base class's
+        names = self.task_class.args_from_data.intersection(arguments.keys())
+        if unset := [name for name in names if arguments[name] is None]:
             assert self.datamodule_class is not None
             datamodule = self.datamodule_class(**config.data.as_dict())
             for name in unset:
-                config.model.init_args[name] = getattr(datamodule, name)
+                arguments[name] = getattr(datamodule, name)
         self._dump_config()  # config.yaml keeps the initial weights
         if self.checkpoint is not None:
-            for name in self.task_class.initial_weight_args:
-                self.config[self.subcommand].model.init_args[name] = None
+            for name in self.task_class.initial_weight_args.intersection(arguments.keys()):
+                arguments[name] = None
 
     def _parse_ckpt_path(self) -> None:
         """Do nothing: LightningCLI would replace the command line's arguments by the checkpoint's."""
