@@ -294,7 +294,7 @@ def test_batch_normalisation_is_not_fused_into_a_folded_layer_alone() -> None:
 
 
 def test_batch_normalisation_is_fused_before_converting_or_with_the_coordinates() -> None:
-    """As docs/layers.md says."""
+    """As docs/your-model.md says."""
     torch.manual_seed(0)
     conv: nn.Conv2d = nn.Conv2d(3, 4, 3, bias=False).eval()
     norm: Any = nn.BatchNorm2d(4)
