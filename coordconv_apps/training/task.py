@@ -162,6 +162,11 @@ class Task(LightningModule):
         own = f"baseline_{name}"
         return own if self.is_baseline and self.hparams.get(own) is not None else name
 
+    @property
+    def arm_network(self) -> Any:  # noqa: ANN401  # one of the application's names
+        """Name of the network that this arm trains."""
+        return self.hparams["baseline" if self.is_baseline else "network"]
+
     def parameter_count(self) -> int:
         """Return the number of trainable parameters."""
         return sum(p.numel() for p in self.parameters() if p.requires_grad)

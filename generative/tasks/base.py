@@ -117,7 +117,7 @@ class GenerativeTask(EvaluatedTask[ImageBatch, Metrics], ABC):
         self.latent_size: int = hparams["latent_size"]
         self.lr: float = hparams[self.arm_argument("lr")]
         self.generator = build_generator(
-            hparams["baseline" if self.is_baseline else "network"],
+            self.arm_network,
             coords,
             latent_size=self.latent_size,
             image_size=self.image_size,

@@ -112,7 +112,7 @@ class CoordinateClassification(CoordinateTask):
         super().__init__(coords)
         self.loss, self.near, self.others, self.others_weight = loss, near, others, others_weight
         self.network = build_pixel_network(
-            self.hparams["baseline" if self.is_baseline else "network"],
+            self.arm_network,
             coords,
             canvas_size=canvas_size,
             width=width,

@@ -84,7 +84,7 @@ class CoordinateRegression(CoordinateTask):
     ) -> None:
         super().__init__(coords)
         self.network = build_regressor(
-            self.hparams["baseline" if self.is_baseline else "network"],
+            self.arm_network,
             coords,
             canvas_size=canvas_size,
             width=width,

@@ -122,7 +122,7 @@ class CoordinateRendering(CoordinateTask):
         self.loss, self.near, self.others, self.others_weight = loss, near, others, others_weight
         self.center_weight = center_weight
         self.network = build_pixel_network(
-            self.hparams["baseline" if self.is_baseline else "network"],
+            self.arm_network,
             coords,
             renders=True,
             canvas_size=canvas_size,
