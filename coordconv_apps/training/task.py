@@ -25,7 +25,7 @@ from coordconv_apps.training.resumed_settings import OptimizerSettings, apply_ch
 from coordconv_apps.training.trainer_access import batch_share
 from coordconv_apps.utils.config_files import class_path
 from coordconv_apps.utils.distributed import gather_ranks
-from coordconv_apps.utils.errors import UserError
+from coordconv_apps.utils.errors import UserError, one_line
 from coordconv_apps.utils.random_state import RandomState, random_state, restore_random_state
 from coordconv_apps.utils.seeds import mix_seeds
 from coordconv_apps.utils.warning_filters import filter_warnings
@@ -149,7 +149,9 @@ class Task(LightningModule):
             saved = saved_class_path(checkpoint_path)
             if saved in (None, class_path(cls)):
                 raise
-            raise UserError(f"{checkpoint_path}: this is a checkpoint of {saved}: load it with that class") from error
+            raise UserError(
+                f"{checkpoint_path}: a checkpoint of {saved}, which {cls.__name__} cannot load: {one_line(error)}"
+            ) from error
         return task
 
     @property

@@ -162,7 +162,7 @@ def test_code_that_a_checkpoint_names_is_not_imported(tmp_path: Path) -> None:
 def test_a_checkpoint_of_another_class_that_does_not_fit_is_told(tmp_path: Path) -> None:
     main(["fit", f"--runs_dir={tmp_path}", "--trainer.max_epochs=1"])
     checkpoint = tmp_path / "toy" / "default" / "version_0" / "checkpoints" / "last.ckpt"
-    told = f"{checkpoint}: this is a checkpoint of tests.toy.tasks.ToyTask: load it with that class"
+    told = f"{checkpoint}: a checkpoint of tests.toy.tasks.ToyTask, which ToyHeatmap cannot load: "
     with pytest.raises(UserError, match=re.escape(told)):
         ToyHeatmap.load_from_checkpoint(checkpoint)
     with pytest.raises(RuntimeError, match="size mismatch"):
