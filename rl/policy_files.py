@@ -178,7 +178,7 @@ def load_safe(path: Path | str) -> BasePolicy:
     try:
         tensors = torch.load(io.BytesIO(encoded), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise ValueError(f"{path}: refused to load the tensors: damaged, or running code from the file") from error
+        raise ValueError(f"{path}: {TENSORS_NAME} in it is damaged, or would run code, and was not loaded") from error
     except Exception as error:  # damaged files raise errors of many kinds
         raise ValueError(f"{path}: {TENSORS_NAME} in it is damaged") from error
     if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):

@@ -156,13 +156,13 @@ class EpisodeEvaluation(Task):
         assert episodes is not None
         metric = self.metric().to(self.device)
         metric.update(episodes)
-        figures = metric.compute()
+        values = metric.compute()
         self.last_evaluation = gather_episodes(episodes)
-        normalised = self.normalise(float(figures["score"]))
+        normalised = self.normalise(float(values["score"]))
         # Published scores are those of whole games; scores of games that data.eval_max_steps cut off differ.
         if normalised is not None and self.last_evaluation.complete.all():
-            figures["human_normalised"] = torch.tensor(normalised, dtype=torch.float32, device=self.device)
-        self.log_dict({f"{split}/{name}": value for name, value in figures.items()}, batch_size=1, sync_dist=True)
+            values["human_normalised"] = torch.tensor(normalised, dtype=torch.float32, device=self.device)
+        self.log_dict({f"{split}/{name}": value for name, value in values.items()}, batch_size=1, sync_dist=True)
         self.evaluation_seconds += time.perf_counter() - started
 
     def _play(self, shard: EpisodeShard, split: Split) -> Episodes:
