@@ -159,11 +159,11 @@ def test_code_that_a_checkpoint_names_is_not_imported(tmp_path: Path) -> None:
         A2C.load_from_checkpoint(tmp_path / "a.ckpt", game="planted:Game-v0")
 
 
-def test_a_checkpoint_of_another_class_that_does_not_fit_is_told(tmp_path: Path) -> None:
+def test_the_error_names_the_class_of_a_checkpoint_that_another_class_cannot_load(tmp_path: Path) -> None:
     main(["fit", f"--runs_dir={tmp_path}", "--trainer.max_epochs=1"])
     checkpoint = tmp_path / "toy" / "default" / "version_0" / "checkpoints" / "last.ckpt"
-    told = f"{checkpoint}: a checkpoint of tests.toy.tasks.ToyTask, which ToyHeatmap cannot load: "
-    with pytest.raises(UserError, match=re.escape(told)):
+    message = f"{checkpoint}: a checkpoint of tests.toy.tasks.ToyTask, which ToyHeatmap cannot load: "
+    with pytest.raises(UserError, match=re.escape(message)):
         ToyHeatmap.load_from_checkpoint(checkpoint)
     with pytest.raises(RuntimeError, match="size mismatch"):
         ToyTask.load_from_checkpoint(checkpoint, width=3)
