@@ -28,8 +28,8 @@ MARKERS = {"none": "s", "xy": "o", "xyr": "^"}  # points of different arms stay 
 
 
 SAMPLED = (
-    "the speed-up contains that of model.loss=sampled and of the split first layer; docs/results.md times the plain"
-    " layer in classification"
+    "the speed-up contains that of model.loss=sampled and of the split first layer; docs/results/coordinates.md times"
+    " the plain layer in classification"
 )
 
 

@@ -13,7 +13,8 @@ def keep_freed_memory() -> bool:
     """Make glibc keep the memory of freed tensors of up to 32 MiB for the next ones, up to 2 GiB in total.
 
     By default glibc returns large blocks to the system and requests them again, page by page, in every batch. On a CPU
-    this can take longer than the arithmetic; docs/results.md has the measured times. Without glibc nothing happens.
+    this can take longer than the arithmetic; docs/results/coordinates.md has the measured times. Without glibc nothing
+    happens.
 
     Returns:
         Whether the settings were applied.
