@@ -294,7 +294,7 @@ def test_batch_normalisation_is_not_fused_into_a_folded_layer_alone() -> None:
 
 
 def test_batch_normalisation_is_fused_before_converting_or_with_the_coordinates() -> None:
-    """As docs/your-model.md says."""
+    """As docs/layer/folding.md says."""
     torch.manual_seed(0)
     conv: nn.Conv2d = nn.Conv2d(3, 4, 3, bias=False).eval()
     norm: Any = nn.BatchNorm2d(4)
@@ -405,7 +405,7 @@ def test_eager_quantisation_is_refused_in_words() -> None:
 @pytest.mark.slow  # the import of torchao takes 9 s
 @pytest.mark.filterwarnings("ignore")  # of torchao, about torch's and its own interfaces
 def test_a_folded_model_is_quantised() -> None:
-    """As docs/your-model.md says, with torch's own model of 8-bit arithmetic on a CPU."""
+    """As docs/layer/folding.md says, with torch's own model of 8-bit arithmetic on a CPU."""
     pt2e = pytest.importorskip("torchao.quantization.pt2e.quantize_pt2e")
     x86 = pytest.importorskip("torchao.quantization.pt2e.quantizer.x86_inductor_quantizer")
     first = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU())
