@@ -8,6 +8,7 @@ of a comparison.
 
 from __future__ import annotations
 
+import math
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -17,7 +18,7 @@ from stable_baselines3.common.preprocessing import get_flattened_obs_dim, is_ima
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor, NatureCNN
 from torch import Tensor, nn
 
-from coordconv_apps import to_coordconv
+from coordconv_apps import Coordinates, to_coordconv
 from coordconv_apps.nn.coords import Coords
 from coordconv_apps.utils.argument_checks import check_at_least
 from coordconv_apps.utils.errors import one_line, shortened
@@ -59,6 +60,8 @@ class CoordConvNatureCNN(NatureCNN):
         coords: ``"xy"``, ``"xyr"`` to add the distance from the centre, or ``"none"`` for SB3's NatureCNN itself.
         where: ``"first"`` convolution or ``"all"``.
         coord_init: ``"random"`` as described above, or ``"zero"``, which starts with the features of SB3's NatureCNN.
+        coord_scale: Factor of the coordinates: x and y lie in [-coord_scale, coord_scale]. A factor below 1 makes the
+            policy depend on positions more gradually.
 
     Raises:
         ValueError: The observations are not such images, or an argument is not allowed.
@@ -85,15 +88,17 @@ class CoordConvNatureCNN(NatureCNN):
         coords: Coords = "xy",
         where: Where = "first",
         coord_init: CoordInit = "random",
+        coord_scale: float = 1.0,
     ) -> None:
-        _check_arguments(coords, where, coord_init, features_dim=features_dim)
+        _check_arguments(coords, where, coord_init, coord_scale, features_dim=features_dim)
         images = _as_images(observation_space, normalized_image)
         super().__init__(_channels_first(images), features_dim, normalized_image)
         self._observation_space = images
         self._channels_last = is_channels_last(images)
         if coords != "none":
+            coordinates = Coordinates(coords, range=(-coord_scale, coord_scale))
             with _forked_random_state():
-                to_coordconv(self.cnn, where, coords, init="default" if coord_init == "random" else "zero")
+                to_coordconv(self.cnn, where, coordinates, init="default" if coord_init == "random" else "zero")
 
     def forward(self, observations: Tensor) -> Tensor:
         """Return the features of a batch of images, which SB3's policies scale to [0, 1] by default."""
@@ -138,8 +143,9 @@ class CoordConvCombinedExtractor(CombinedExtractor):
         coords: Coords = "xy",
         where: Where = "first",
         coord_init: CoordInit = "random",
+        coord_scale: float = 1.0,
     ) -> None:
-        _check_arguments(coords, where, coord_init, cnn_output_dim=cnn_output_dim)
+        _check_arguments(coords, where, coord_init, coord_scale, cnn_output_dim=cnn_output_dim)
         if not isinstance(observation_space, spaces.Dict):
             raise ValueError(
                 f"observation_space={_shown(observation_space)}: must be a Dict; for images alone use "
@@ -152,7 +158,7 @@ class CoordConvCombinedExtractor(CombinedExtractor):
             if is_image_space(space, normalized_image=normalized_image):
                 images = _as_images(space, normalized_image, name=f"observation_space[{key!r}]")
                 extractors[key] = CoordConvNatureCNN(
-                    images, cnn_output_dim, normalized_image, coords, where, coord_init
+                    images, cnn_output_dim, normalized_image, coords, where, coord_init, coord_scale
                 )
                 features_dim += cnn_output_dim
             else:
@@ -191,7 +197,7 @@ def _forked_random_state() -> Iterator[None]:
         yield
 
 
-def _check_arguments(coords: str, where: str, coord_init: str, **sizes: int) -> None:
+def _check_arguments(coords: str, where: str, coord_init: str, coord_scale: float, **sizes: int) -> None:
     for name, value, kind in (
         ("coords", coords, Coords),
         ("where", where, Where),
@@ -199,6 +205,8 @@ def _check_arguments(coords: str, where: str, coord_init: str, **sizes: int) -> 
     ):
         if value not in get_args(kind):
             raise ValueError(f"{name}={value!r}: must be one of {', '.join(map(repr, get_args(kind)))}")
+    if not 0 < coord_scale < math.inf:
+        raise ValueError(f"coord_scale={coord_scale!r}: must be a finite number above 0")
     check_at_least(1, **sizes)
 
 

@@ -79,10 +79,11 @@ EXTRACTORS: dict[str, type[nn.Module]] = _by_name(
 )
 ACTIVATIONS: dict[str, type[nn.Module]] = _by_name(nn.Tanh, nn.ReLU, nn.ELU, nn.GELU, nn.SiLU, nn.LeakyReLU)
 
-_EXTRACTOR_ARGUMENTS: dict[str, type] = {
-    **dict.fromkeys(("features_dim", "cnn_output_dim"), int),
-    "normalized_image": bool,
-    **dict.fromkeys(("coords", "where", "coord_init"), str),
+_EXTRACTOR_ARGUMENTS: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("features_dim", "cnn_output_dim"), (int,)),
+    "normalized_image": (bool,),
+    **dict.fromkeys(("coords", "where", "coord_init"), (str,)),
+    "coord_scale": (float, int),
 }
 
 
@@ -286,8 +287,8 @@ def _check(source: str, description: Mapping[str, Any]) -> None:
     if not isinstance(arguments, dict):
         raise ValueError(f"{source}: extractor_arguments={reprlib.repr(arguments)}: must be a dictionary of arguments")
     for key, value in arguments.items():
-        if type(value) is not _EXTRACTOR_ARGUMENTS.get(key):
-            allowed = ", ".join(f"{name} ({kind.__name__})" for name, kind in _EXTRACTOR_ARGUMENTS.items())
+        if type(value) not in _EXTRACTOR_ARGUMENTS.get(key, ()):
+            allowed = ", ".join(f"{name} ({kinds[0].__name__})" for name, kinds in _EXTRACTOR_ARGUMENTS.items())
             raise ValueError(f"{source}: extractor_arguments {key}={reprlib.repr(value)}: must be one of {allowed}")
 
 

@@ -58,7 +58,7 @@ def build_algorithm(
     given["learning_rate"] = make_schedule(hparams["lr"], hparams["lr_schedule"])
     given["policy_kwargs"] = {
         **optimizer_arguments(hparams["optimizer"], hparams["optimizer_eps"]),
-        "features_extractor_kwargs": {name: hparams[name] for name in ("coords", "where", "coord_init")},
+        "features_extractor_kwargs": {name: hparams[name] for name in ("coords", "where", "coord_init", "coord_scale")},
     }
     made = algorithm(**given, env=None, device="cpu", _init_setup_model=False)  # type: ignore[arg-type]  # as in SB3's load
     made.observation_space, made.action_space, made.n_envs = observation_space, action_space, 1

@@ -83,6 +83,7 @@ class RLTask(EpisodeEvaluation):
         {"total_timesteps", "gamma", "max_grad_norm", "lr", "lr_schedule"}
     )
     ranges: ClassVar[dict[str, Allowed]] = {
+        "coord_scale": POSITIVE,
         "frame_stack": POSITIVE_INT,
         "image_size": at_least(SMALLEST_IMAGE),
         "total_timesteps": POSITIVE_INT,

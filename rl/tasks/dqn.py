@@ -58,6 +58,7 @@ class DQN(RLTask):
         where: Convolutions that see coordinates: the "first", or "all".
         coord_init: Initial coordinate weights: "random" as in a layer that concatenates coordinates, or "zero", with
             which the policy starts as the plain one.
+        coord_scale: Factor of the coordinates: x and y lie in [-coord_scale, coord_scale].
         game: "catch"; an Atari game, such as "pong"; or a Gymnasium environment whose observations are images, or a
             Dict of images and vectors.
         frame_stack: Number of stacked frames in an observation; null: 4 for Atari games, 1 for others.
@@ -113,6 +114,7 @@ class DQN(RLTask):
         coords: Coords = "none",
         where: Where = "first",
         coord_init: CoordInit = "random",
+        coord_scale: float = 1.0,
         game: str = "catch",
         frame_stack: int | None = None,
         full_action_space: bool = False,

@@ -24,14 +24,20 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "plain": {},
     "all": {
         "policy": CoordConvCnnPolicy,
-        "policy_kwargs": {"features_extractor_kwargs": {**SMALL, "coords": "xyr", "where": "all"}},
+        "policy_kwargs": {"features_extractor_kwargs": {**SMALL, "coords": "xyr", "where": "all", "coord_scale": 0.5}},
     },
     "unshared": {
         "policy": CoordConvCnnPolicy,
         "policy_kwargs": {"features_extractor_kwargs": SMALL, "share_features_extractor": False},
     },
     "hidden": {"policy_kwargs": {"net_arch": {"pi": [8], "vf": [9, 5]}, "activation_fn": nn.ReLU}},
-    "extractor": {"policy_kwargs": {"features_extractor_class": CoordConvNatureCNN, "net_arch": []}},
+    "extractor": {
+        "policy_kwargs": {
+            "features_extractor_class": CoordConvNatureCNN,
+            "features_extractor_kwargs": {"coord_scale": 2},  # not a float
+            "net_arch": [],
+        }
+    },
     "dqn": {"policy": CoordConvDQNPolicy},
     "dqn plain": {},
     "dict": {"policy": CoordConvMultiInputPolicy, "policy_kwargs": DICT},

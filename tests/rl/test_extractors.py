@@ -134,6 +134,18 @@ def test_features_are_those_of_concatenated_coordinates(coords: Coords, where: W
 # ------------------------------------------------------------------ any image
 
 
+def test_scaled_coordinates_act_as_smaller_coordinate_weights() -> None:
+    def extractor(coord_scale: float) -> CoordConvNatureCNN:
+        torch.manual_seed(0)
+        return CoordConvNatureCNN(images(4, 36, 40), 16, coords="xyr", where="all", coord_scale=coord_scale)
+
+    plain, small, batch = extractor(1.0), extractor(0.25), torch.rand(3, 4, 36, 40)
+    with torch.no_grad():
+        for layer in coordconv_layers(plain).values():
+            layer.coord_weight.mul_(0.25)
+        torch.testing.assert_close(small(batch), plain(batch))
+
+
 @pytest.mark.parametrize("shape", [(1, 36, 36), (4, 36, 59), (3, 210, 160), (40, 40, 36)])
 def test_images_of_any_size_have_the_features_asked_for(shape: tuple[int, int, int]) -> None:
     extractor = CoordConvNatureCNN(images(*shape), features_dim=7, where="all")
@@ -177,6 +189,8 @@ def test_bounds_that_differ_by_pixel_are_an_image_too() -> None:
         (images(3, 84, 84), {"coords": None}, "coords=None: must be one of"),
         (images(3, 84, 84), {"where": "cnn.0", "coords": "none"}, "where='cnn.0': must be one of 'first', 'all'"),
         (images(3, 84, 84), {"features_dim": 0}, "features_dim=0: must be an integer of at least 1"),
+        (images(3, 84, 84), {"coord_scale": 0}, "coord_scale=0: must be a finite number above 0"),
+        (images(3, 84, 84), {"coord_scale": math.inf}, "coord_scale=inf: must be a finite number above 0"),
     ],
 )
 def test_bad_input_is_named_in_one_line(space: spaces.Space[object], kwargs: dict[str, object], message: str) -> None:
