@@ -7,11 +7,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 from stable_baselines3 import A2C
 
-from rl import CoordConvCnnPolicy, CoordConvMultiInputPolicy
+from rl import CoordConvCnnPolicy
 from rl.learning.actions import values_and_logits
 from rl.plain_policy import export_plain_zip, plain_algorithm
 from tests.rl.players import make_player, observe
@@ -52,9 +51,8 @@ def test_plain_zip_opens_and_plays_without_this_package(tmp_path: Path) -> None:
     assert done.stdout.splitlines() == [own, own, of_dqn, own, own_dict, of_dqn_dict]
 
 
-@pytest.mark.parametrize("kind", ["all", "dict"])
-def test_a_plain_policy_gives_the_same_values_and_leaves_the_other_alone(kind: str) -> None:
-    player = make_player(kind)
+def test_a_plain_policy_gives_the_same_values_and_leaves_the_other_alone() -> None:
+    player = make_player("all")
     before = {name: value.clone() for name, value in player.policy.state_dict().items()}
     tensors, _ = player.policy.obs_to_tensor(observe(player))
     with torch.no_grad():
@@ -65,7 +63,7 @@ def test_a_plain_policy_gives_the_same_values_and_leaves_the_other_alone(kind: s
         ):
             torch.testing.assert_close(plain, ours, rtol=1e-5, atol=1e-5)
     assert all(torch.equal(value, before[name]) for name, value in player.policy.state_dict().items())
-    assert player.policy_class is (CoordConvMultiInputPolicy if kind == "dict" else CoordConvCnnPolicy)
+    assert player.policy_class is CoordConvCnnPolicy
 
 
 def test_a_policy_with_state_dependent_exploration_is_exported(tmp_path: Path) -> None:
