@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from stable_baselines3.common.vec_env import VecTransposeImage
 
 from rl.envs.atari import AtariVecEnv
 from rl.evaluation.episodes import play_episodes
-from rl.evaluation.films import Film, film_episode, image_keys, make_gif, newest_frame, write_gif
+from rl.evaluation.films import Film, film_episode, image_keys, make_gif, newest_frame
 from rl.evaluation.play import play
 from tests.rl.tiny import SIDE, make_a2c, make_env
 
@@ -212,11 +211,3 @@ def test_many_colours_become_few_that_are_near() -> None:
     assert 64 < len(np.unique(np.concatenate(pictures).reshape(-1, 3), axis=0)) <= 128
     errors = [np.abs(p[-3 * 84 :][1::3, 1::3].astype(int) - f) for p, f in zip(pictures, frames, strict=True)]
     assert np.mean(errors) < 40
-
-
-def test_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
-    path = tmp_path / "new" / "film.gif"
-    for count in (3, 5):
-        write_gif(path, noisy_film(count), "Pong")
-        assert len(stills(path.read_bytes())) == count
-    assert [p.name for p in path.parent.iterdir()] == ["film.gif"]

@@ -1,14 +1,17 @@
 """Published scores: which games have them, under which names, and what normalising by them gives."""
 
 import pytest
+from ale_py.roms import get_all_rom_ids
 
 from rl.envs.catch import BEST_SCORE, RANDOM_SCORE
 from rl.envs.game_options import GameOptions
 from rl.evaluation.scores import ATARI_SCORES, human_normalised, reference_scores
 
 
-def test_there_are_the_57_games() -> None:
+def test_57_games_of_the_emulator_have_scores_and_humans_are_better_than_random_play() -> None:
     assert len(ATARI_SCORES) == 57
+    assert set(ATARI_SCORES) <= set(get_all_rom_ids())
+    assert [game for game, scores in ATARI_SCORES.items() if not scores.good > scores.random] == []
 
 
 def test_random_play_has_0_and_a_human_1() -> None:
@@ -19,16 +22,6 @@ def test_random_play_has_0_and_a_human_1() -> None:
 def test_the_scale_is_linear() -> None:
     assert human_normalised("pong", 21.0) == pytest.approx((21.0 + 20.7) / (14.6 + 20.7))
     assert human_normalised("skiing", -30000.0) == pytest.approx((-30000 + 17098.1) / (17098.1 - 4336.9))
-
-
-def test_humans_are_better_than_random_play_at_every_game() -> None:
-    assert [game for game, scores in ATARI_SCORES.items() if not scores.good > scores.random] == []
-
-
-def test_every_name_is_a_game_of_the_emulator() -> None:
-    from ale_py.roms import get_all_rom_ids
-
-    assert set(ATARI_SCORES) <= set(get_all_rom_ids())
 
 
 def test_best_play_at_catch_has_1() -> None:
