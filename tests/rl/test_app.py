@@ -19,7 +19,6 @@ from PIL import Image
 import rl.evaluation.episodes as episodes_module
 import rl.evaluation.play as play_module
 import rl.pictures
-from coordconv_apps.runs.folder import versions
 from coordconv_apps.runs.summary import read_summary
 from rl.__main__ import main
 from rl.data import EVALUATION_SEEDS, RLData
@@ -155,40 +154,6 @@ def test_same_seed_gives_the_same_training(tmp_path: Path, trained: Path) -> Non
 
 
 @pytest.mark.usefixtures("bare")
-def test_a_training_stops_for_a_signal_goes_on_and_ends(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    step, seen = CatchVecEnv.step_wait, [0]
-
-    def interrupted(env: CatchVecEnv) -> Any:  # noqa: ANN401  # handed on
-        seen[0] += 1
-        if seen[0] == 12:  # in the second rollout
-            os.kill(os.getpid(), signal.SIGINT)
-        return step(env)
-
-    arguments = ["fit", f"--runs_dir={tmp_path}"]
-    with monkeypatch.context() as patch:
-        patch.setattr(CatchVecEnv, "step_wait", interrupted)
-        with pytest.raises(SystemExit) as stopped:
-            main([*arguments, *PPO_TINY, "--data.steps_per_epoch=48"])
-    assert stopped.value.code == 130
-    run = run_folder(tmp_path, "default", 0)
-    assert (read_summary(run)["status"], timesteps(run)) == ("interrupted", 32)
-    main([*arguments, "--ckpt_path=last"])
-    assert (read_summary(run)["status"], timesteps(run)) == ("finished", 48)
-    capsys.readouterr()
-    seconds = read_summary(run)["seconds"]
-    main([*arguments, "--ckpt_path=last"])
-    assert "nothing to do: 48 timesteps are done, and model.total_timesteps=48" in capsys.readouterr().out
-    assert (read_summary(run)["status"], timesteps(run)) == ("finished", 48)
-    assert read_summary(run)["seconds"] == seconds
-    main([*arguments, "--ckpt_path=last", "--model.total_timesteps=80"])
-    assert "nothing to do" not in capsys.readouterr().out
-    assert timesteps(run) == 80
-    assert len(versions(run.parent)) == 1
-
-
-@pytest.mark.usefixtures("bare")
 def test_a_signal_ends_a_long_validation_at_its_next_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     step, played = play_module.play, [0]
 
@@ -211,17 +176,15 @@ def test_a_signal_ends_a_long_validation_at_its_next_step(tmp_path: Path, monkey
     assert resumed["val/episodes"] == 2  # data.eval_max_steps ends before the third
 
 
+@pytest.mark.usefixtures("bare")
 def test_the_quickstart_learns(tmp_path: Path) -> None:
     """An easier form of the game: a larger paddle, and a single ball, which chance catches nearly half of the time."""
     game = ["--data.balls=1", "--data.paddle=5", "--model.coords=xy", "--model.lr=0.001", "--model.batch_size=64"]
     game += ["--model.lr_schedule=constant", "--model.coord_init=random"]
     training = ["--model.total_timesteps=3072", "--data.steps_per_epoch=3072", "--model.n_steps=16"]
     evaluation = ["--data.eval_episodes=64", "--data.num_eval_envs=64"]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(RLPictures, "draw", lambda *unused: {})
-        patch.setattr(EpisodeWriter, "_film_first", lambda *unused: None)
-        arguments = [f"--config={CONFIGS['quickstart']}", f"--runs_dir={tmp_path}", *CPU]
-        main(["fit", *arguments, *game, *training, *evaluation])
+    arguments = [f"--config={CONFIGS['quickstart']}", f"--runs_dir={tmp_path}", *CPU]
+    main(["fit", *arguments, *game, *training, *evaluation])
     figures = metrics_of(run_folder(tmp_path, "quickstart", 0))
     assert figures["val/score"] > 0.6
     assert "val/human_normalised" not in figures, "that would be of the game's own rules"
@@ -321,9 +284,6 @@ def test_exported_files_play_the_same_actions(trained: Path, name: str, format_:
         (["--model.game=CartPole-v1"], "model.game=CartPole-v1: observations are Box("),
         (["--model.game=pong", "--model.image_size=20"], "model.image_size=20: must be an integer of at least 36"),
         (["--model=PPO", "--model.batch_size=7"], "model.batch_size=7: must divide model.n_steps times"),
-        (["--model.total_timesteps=0"], "model.total_timesteps=0: must be an integer of at least 1"),
-        (["--data.repeat_action_probability=2"], "data.repeat_action_probability=2.0: must be in [0, 1]"),
-        (["--data.frame_skip=0"], "data.frame_skip=0: must be an integer from 1 to 1000"),
         (["--trainer.gradient_clip_val=1"], "itself; choose model.max_grad_norm"),
         (["--trainer.accumulate_grad_batches=2"], "--trainer.accumulate_grad_batches=2: must be 1"),
     ],
@@ -349,6 +309,7 @@ def test_the_games_of_a_training_depend_on_the_seed_of_everything(monkeypatch: p
         ({"noop_max": -1}, "data.noop_max=-1: must be an integer from 0 to 10000"),
         ({"noop_max": 10**9}, "data.noop_max=1000000000: must be an integer from 0 to 10000"),
         ({"frame_skip": 10**9}, "data.frame_skip=1000000000: must be an integer from 1 to 1000"),
+        ({"repeat_action_probability": 2}, r"data.repeat_action_probability=2: must be in \[0, 1\]"),
         ({"num_threads": -1}, "data.num_threads=-1: must be an integer of at least 0"),
         ({"balls": 0}, "data.balls=0: must be an integer of at least 1"),
         ({"paddle": 12}, "data.paddle=12: must be an integer from 1 to 11"),
@@ -370,12 +331,8 @@ def test_a_package_that_is_missing_is_named(
 
 
 @pytest.mark.usefixtures("bare")
-@pytest.mark.parametrize(
-    ("failure", "message"),
-    [("crash", "in step 21: OSError: the ball is lost"), ("nan", "in step 21: its reward is NaN or infinite")],
-)
 def test_an_environment_that_breaks_in_a_validation_ends_a_run_that_can_go_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], failure: str, message: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     step, seen = CatchVecEnv.step_wait, [0]
 
@@ -383,8 +340,6 @@ def test_an_environment_that_breaks_in_a_validation_ends_a_run_that_can_go_on(
         observations, rewards, dones, infos = step(env)
         seen[0] += env.num_envs == 3
         if seen[0] == 21 and env.num_envs == 3:
-            if failure == "crash":
-                raise OSError("the ball\nis lost")
             rewards[1] = np.nan
         return observations, rewards, dones, infos
 
@@ -392,8 +347,7 @@ def test_an_environment_that_breaks_in_a_validation_ends_a_run_that_can_go_on(
     with monkeypatch.context() as patch:
         patch.setattr(CatchVecEnv, "step_wait", broken)
         told = refusal(capsys, main, [*arguments, *TINY, "--data.num_eval_envs=3"])
-    assert told.startswith("model.game=catch: ")
-    assert told.endswith(message)
+    assert told == "model.game=catch: environment 1 failed in step 21: its reward is NaN or infinite"
     run = run_folder(tmp_path, "default", 0)
     assert read_summary(run)["status"] == "failed"
     assert timesteps(run) == 32

@@ -53,8 +53,7 @@ def everything(seed: int = 7, num_envs: int = ENVIRONMENTS) -> Any:  # noqa: ANN
 # ------------------------------------------------------------------ learning
 
 
-@pytest.mark.parametrize("coords", ["none", "xy"])
-@pytest.mark.parametrize("kind", [A2C, PPO])
+@pytest.mark.parametrize(("kind", "coords"), [(A2C, "none"), (PPO, "xy")])
 def test_a_rollout_and_its_update_are_those_of_sb3(
     kind: type[AnyTask],
     coords: Coords,

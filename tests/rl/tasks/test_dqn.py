@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
@@ -222,18 +222,6 @@ def test_a_replay_buffer_that_is_too_large_is_reported(tmp_path: Path, monkeypat
 # ------------------------------------------------------------------ arguments
 
 
-def test_the_arms_differ_in_the_coordinates_alone() -> None:
-    states = {}
-    for coords in ("none", "xy"):
-        torch.manual_seed(0)
-        states[coords] = DQN(game="dots", coords=cast("Any", coords)).policy.state_dict()
-    others = {name for name in states["xy"] if name not in states["none"]}
-    assert len(others) == 2  # of the network and of its target
-    assert all(name.endswith("coord_weight") for name in others)
-    for name, value in states["none"].items():
-        assert torch.equal(value, states["xy"][name]), name
-
-
 def test_defaults_are_those_of_sb3() -> None:
     model = stable_baselines3.DQN("CnnPolicy", Dots(1, 0), buffer_size=1, device="cpu")
     made = DQN(game="dots").algorithm
@@ -303,13 +291,9 @@ def test_the_config_of_atari_trains_tests_and_exports(tmp_path: Path) -> None:
     assert saved["optimizer_states"][0]["state"][0]["step"] == 7
     task = DQN.load_from_checkpoint(last, weights_only=True)
     assert any("q_net_target" in name for name in task.state_dict())
-    figures = []
     of_the_run = [f"--runs_dir={tmp_path}", "--name=dqn_atari", "--ckpt_path=last"]
-    for number in range(2):
-        main(["test", *of_the_run, "--data.test_episodes=4"])
-        figures.append(read_summary(run / f"test_{number}")["metrics"])
-    assert figures[0]["test/episodes"] == 4
-    assert figures[0] == figures[1]
+    main(["test", *of_the_run, "--data.test_episodes=4"])
+    assert read_summary(run / "test_0")["metrics"]["test/episodes"] == 4
     main(["export", *of_the_run])
     files = run / "export_0" / "export"
     loaded, safe = stable_baselines3.DQN.load(files / "policy.zip", device="cpu"), load_safe(files / "policy.safe.zip")
@@ -344,32 +328,19 @@ def test_an_interrupted_training_goes_on_with_its_schedule(tmp_path: Path, monke
     assert logged(run, "lr") == pytest.approx([1e-4 * (1 - done / 144) for done in (48, 96, 144)], abs=1e-9)
 
 
-@pytest.mark.parametrize(
-    ("trouble", "words", "saved"),
-    [
-        ("nan@28", "environment 1 failed in step 28: its reward is NaN or infinite", 54),
-        ("crash@28", "one of the environments 0 to 1 failed in step 28: OSError: the emulator is gone", 54),
-        ("nan@40", "environment 1 failed in step 40: its reward is NaN or infinite", 78),
-        ("nan@60", "environment 1 failed in step 60: its reward is NaN or infinite", 118),
-    ],
-)
+# In the middle of an epoch, in its last part, and in the last part of all.
+@pytest.mark.parametrize(("step", "saved"), [(28, 54), (40, 78), (60, 118)])
 def test_a_broken_environment_ends_the_training_after_saving(
-    trouble: str,
-    words: str,
-    saved: int,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    step: int, saved: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # In the middle of an epoch, twice; in its last part; and in the last part of all.
     monkeypatch.setattr("rl.tasks.dqn.CHUNK", 24)
-    monkeypatch.setenv(TROUBLE, trouble)
+    monkeypatch.setenv(TROUBLE, f"nan@{step}")
     told = refusal(capsys, fit, tmp_path, "--model.total_timesteps=120", *SMALL)
-    assert told == f"model.game=dots: {words}"
+    assert told == f"model.game=dots: environment 1 failed in step {step}: its reward is NaN or infinite"
     run = tmp_path / "rl" / "default" / "version_0"
     assert counts(run)["timesteps"] == saved
     monkeypatch.delenv(TROUBLE)
-    if trouble in ("nan@28", "nan@40"):
+    if saved < 118:  # before the end
         fit(tmp_path, "--ckpt_path=last")
         assert counts(run)["timesteps"] == 126  # 54 or 78, and steps of 8
         assert logged(run, "train/timesteps") == [48, 78, 126]
