@@ -20,7 +20,6 @@ from coordconv_apps.compare.results import Result
 from coordconv_apps.utils.plotting import as_png
 from rl import comparison
 from rl.comparison import AGGREGATES, MEANING, QUARTERS, SCALE, extend, extend_over
-from rl.envs.catch import BEST_SCORE, RANDOM_SCORE
 from rl.evaluation.scores import ATARI_SCORES, human_normalised
 
 if TYPE_CHECKING:
@@ -106,12 +105,6 @@ def test_one_or_two_seeds_have_no_interval(runs: Runs, seeds: int) -> None:
     assert notes[0].startswith(f"mean of test/score: none {mean}, xy 1.3333 [")
     assert "[" not in notes[1]
     assert list(notes[2:]) == [TOO_FEW.format(seeds), SCALE]
-
-
-def test_catch_is_normalised_by_random_and_best_play(runs: Runs) -> None:
-    runs.add("catch", "none", [RANDOM_SCORE, BEST_SCORE, (RANDOM_SCORE + BEST_SCORE) / 2])
-    [row] = extend(runs.results).rows
-    assert list(row.values.values()) == pytest.approx([0, 1, 0.5])
 
 
 def test_a_game_without_published_scores_has_no_normalised_ones(runs: Runs) -> None:

@@ -6,13 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from stable_baselines3 import A2C
-from stable_baselines3.common.preprocessing import is_image_space
-from stable_baselines3.common.vec_env import VecTransposeImage, is_vecenv_wrapped
 
 import rl.envs.atari
 from rl.envs.atari import AtariVecEnv
-from rl.envs.emulator import Game, starting_frames
+from rl.envs.emulator import Game
 from tests.rl.reference_envs import same, stock_atari
 
 
@@ -148,7 +145,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch, *scripts: str, **options: Any) -> 
         ("life,,,cut", [0, 0, 1, 2, "restart"], 12),
     ],
 )
-def test_what_is_played_between_two_episodes(
+def test_a_new_episode_is_opened_as_by_stable_baselines3(
     monkeypatch: pytest.MonkeyPatch, script: str, played: list[Any], score: float | None
 ) -> None:
     envs, (found,) = scripted(monkeypatch, script)
@@ -236,7 +233,7 @@ def test_scores_are_unclipped_and_rewards_as_asked_for() -> None:
     assert set(plain) >= {0, 5}
 
 
-def test_options_of_the_picture_and_the_actions() -> None:
+def test_options_of_the_picture_and_the_actions_take_effect() -> None:
     envs = AtariVecEnv("pong", 1, 0, frame_stack=3, image_size=40, full_action_space=True, frame_skip=2, noop_max=1)
     observation = envs.reset()
     assert np.asarray(observation).shape == (1, 3, 40, 40)
@@ -247,7 +244,7 @@ def test_options_of_the_picture_and_the_actions() -> None:
     assert [bool(frame.any()) for frame in observation[0]] == [False, True, True]  # type: ignore[index]  # an array
 
 
-# ------------------------------------------------------------------ games and learners
+# ------------------------------------------------------------------ games
 
 
 @pytest.mark.parametrize("game", ["backgammon", "video_checkers"])
@@ -256,19 +253,6 @@ def test_games_without_a_no_op_are_played_all_the_same(game: str) -> None:
     envs = AtariVecEnv(game, 1, 0)
     envs.reset()
     assert envs.step(np.array([0]))[0].any()  # type: ignore[union-attr]  # an array
-
-
-def test_frames_that_the_emulator_plays_by_itself_are_known() -> None:
-    assert [starting_frames(game) for game in ("pong", "pooyan", "name_this_game")] == [0, 1, 134]
-
-
-def test_policies_take_the_images_as_they_are() -> None:
-    envs = AtariVecEnv("pong", 1, 0)
-    assert is_image_space(envs.observation_space)
-    wrapped = A2C("CnnPolicy", envs).get_env()
-    assert wrapped is not None
-    assert not is_vecenv_wrapped(wrapped, VecTransposeImage)
-    assert wrapped.observation_space.shape == (4, 84, 84)
 
 
 def test_a_reset_starts_new_games_in_the_middle_of_one_and_of_a_step() -> None:

@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from stable_baselines3.common.env_checker import check_env
-from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
@@ -191,7 +190,7 @@ def test_one_game_is_the_same_in_gymnasium_seed_for_seed() -> None:
             np.testing.assert_array_equal(*last)
 
 
-def test_former_import_paths() -> None:
+def test_former_import_paths_still_work() -> None:
     assert rl.catch.Catch is Catch
     assert rl.atari.AtariVecEnv is AtariVecEnv
 
@@ -219,12 +218,6 @@ def test_rendering_shows_the_observation() -> None:
     assert shown_one is not None
     np.testing.assert_array_equal(shown_one[:, :, 1], image[0])
     assert Catch().render() is None
-
-
-def test_sb3_makes_it_by_name() -> None:
-    envs = make_vec_env("CoordConv/Catch-v0", n_envs=2, seed=0)
-    assert cast(Images, envs.reset()).shape == (2, 1, 84, 84)
-    envs.close()
 
 
 def test_attributes_are_those_of_the_whole() -> None:

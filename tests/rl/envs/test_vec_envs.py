@@ -17,7 +17,6 @@ from stable_baselines3.common.monitor import Monitor
 from rl.envs.adapter import VectorEnvAdapter
 from rl.envs.atari import AtariVecEnv
 from rl.envs.catch import GRID, CatchVecEnv
-from rl.envs.checks import GuardedVecEnv
 from tests.rl.reference_envs import equal
 
 if TYPE_CHECKING:
@@ -47,7 +46,6 @@ def poles(mode: AutoresetMode) -> VecEnv:
 
 KINDS: dict[str, tuple[Callable[[], VecEnv], str, int]] = {
     "atari": (atari, "CnnPolicy", 4 * STEPS),
-    "guarded atari": (lambda: GuardedVecEnv(atari(), "pong"), "CnnPolicy", 4 * STEPS),
     "catch": (lambda: CatchVecEnv(2, 0, balls=1), "CnnPolicy", GRID - 1),
     "adapted atari": (native, "CnnPolicy", STEPS),
     "adapted, same step": (lambda: poles(AutoresetMode.SAME_STEP), "MlpPolicy", STEPS),
