@@ -17,8 +17,6 @@ from coordconv_apps.nn.parameter_budget import parameter_count
 from generative.models import (
     ConvGenerator,
     CoordConvGenerator,
-    Discriminator,
-    Encoder,
     Network,
     Posterior,
     build_discriminator,
@@ -74,26 +72,7 @@ def test_the_papers_generators_have_the_papers_size() -> None:
     assert 100 * coordconv / conv == pytest.approx(7, abs=0.5)
 
 
-def test_the_papers_generators_have_the_papers_layers() -> None:
-    with torch.device("meta"):
-        built = {name: build_generator(name, "xy", **PAPER) for name in NETWORKS}
-    layers = [layer for layer in built["coordconv"].modules() if isinstance(layer, nn.Conv2d)]
-    kernels = [(layer.out_channels, layer.kernel_size[0]) for layer in layers]
-    assert kernels == [(512, 1), (256, 1), (256, 1), (128, 1), (64, 1), (64, 3), (64, 3), (3, 1)]
-    assert layers[0].in_channels == 25
-    transposed = [layer for layer in built["conv"].modules() if isinstance(layer, nn.ConvTranspose2d)]
-    assert [layer.in_channels for layer in transposed] == [512, 256, 128, 64]
-    assert [(layer.out_channels, layer.kernel_size, layer.stride) for layer in transposed] == [
-        (channels, (5, 5), (2, 2)) for channels in (256, 128, 64, 3)
-    ]
-    norms = [layer.num_features for layer in built["conv"].modules() if isinstance(layer, nn.BatchNorm2d)]
-    assert norms == [512, 256, 128, 64]
-    assert not [layer for layer in built["coordconv"].modules() if isinstance(layer, nn.BatchNorm2d)]
-
-
-@pytest.mark.parametrize(
-    ("latent_size", "image_size", "width"), [(25, 64, 64), (25, 32, 16), (8, 8, 4), (3, 128, 8), (100, 16, 1)]
-)
+@pytest.mark.parametrize(("latent_size", "image_size", "width"), [(8, 8, 4), (3, 128, 8)])
 def test_sizes_by_formula(latent_size: int, image_size: int, width: int) -> None:
     sizes = {"latent_size": latent_size, "image_size": image_size, "width": width}
     for coords, channels in (("none", 0), ("xy", 2), ("xyr", 3)):
@@ -101,7 +80,7 @@ def test_sizes_by_formula(latent_size: int, image_size: int, width: int) -> None
     assert size_of("conv", "none", **sizes) == conv_count(latent_size, image_size, width)
 
 
-@pytest.mark.parametrize(("image_size", "width"), [(64, 64), (32, 16), (16, 7), (128, 64), (8, 4)])
+@pytest.mark.parametrize(("image_size", "width"), [(64, 64), (16, 7), (8, 4)])
 def test_budget_takes_as_many_channels_as_fit(image_size: int, width: int) -> None:
     budget = coordconv_count(25, width)
     with torch.device("meta"):
@@ -151,15 +130,13 @@ def repeated_and_concatenated(weights: dict[str, Tensor], latents: Tensor, size:
 
 
 @EVERY_COORDS
-@pytest.mark.parametrize("size", [8, 16])
 @pytest.mark.parametrize("training", [True, False])
-def test_the_coordconv_generator_equals_concatenation(coords: Coords, size: int, training: bool) -> None:
-    network = build_generator("coordconv", coords, latent_size=5, image_size=size, width=3)
-    randomized(network).train(training)
+def test_the_coordconv_generator_equals_concatenation(coords: Coords, training: bool) -> None:
+    network = randomized(build_generator("coordconv", coords, **TINY)).train(training)
     latents = torch.randn(4, 5, dtype=torch.float64, requires_grad=True)
-    probe = torch.randn(4, 3, size, size, dtype=torch.float64)
+    probe = torch.randn(4, 3, 16, 16, dtype=torch.float64)
     weights = {name: p.detach().clone().requires_grad_() for name, p in network.named_parameters()}
-    images, expected = network(latents), repeated_and_concatenated(weights, latents, size, coords)
+    images, expected = network(latents), repeated_and_concatenated(weights, latents, 16, coords)
     torch.testing.assert_close(images, expected, rtol=1e-10, atol=1e-10)
     assert expected.std((2, 3)).min() > 1e-3, "a test of nothing else"
     found = torch.autograd.grad((images * probe).sum(), [latents, *network.parameters()])
@@ -168,7 +145,7 @@ def test_the_coordconv_generator_equals_concatenation(coords: Coords, size: int,
         torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-8)
 
 
-@EVERY_COORDS
+@pytest.mark.parametrize("coords", ["none", "xy"])
 def test_the_first_layer_is_trained_on_latents_once_an_image(coords: Coords) -> None:
     """By the number of multiplications, forward and backward; repeated, it would take as many for every pixel."""
     network = build_generator("coordconv", coords, latent_size=25, image_size=16, width=2)
@@ -220,14 +197,6 @@ def test_half_precision_does_not_move_coordinates(how: str, training: bool) -> N
     assert not torch.allclose(coarse, expected[0, 0, 0], rtol=2**-8, atol=1e-6), "a test of nothing else"
 
 
-def test_without_coordinates_the_coordconv_generator_knows_its_border_only() -> None:
-    network = randomized(build_generator("coordconv", "none", **TINY))
-    images = network(torch.randn(2, 5, dtype=torch.float64))
-    inner = images[:, :, 2:-2, 2:-2]
-    torch.testing.assert_close(inner, inner[:, :, :1, :1].expand_as(inner))
-    assert (images[:, :, 0, 0] - inner[:, :, 0, 0]).abs().min() > 1e-6
-
-
 def normalised(layer: nn.BatchNorm2d, hidden: Tensor) -> Tensor:
     """Batch norm by the statistics of the batch."""
     mean, variance = hidden.mean((0, 2, 3), keepdim=True), hidden.var((0, 2, 3), unbiased=False, keepdim=True)
@@ -277,12 +246,9 @@ def test_the_discriminator_equals_an_independent_one(coords: Coords, norm: bool)
 
 
 def test_batch_norm_of_the_discriminator_starts_at_the_second_layer() -> None:
-    network = build_discriminator("none", image_size=32, width=4, norm=True)
+    network = build_discriminator("none", image_size=16, width=4, norm=True)
     kinds = [type(layer) for layer in network.features]
-    first, later = [nn.Conv2d, nn.LeakyReLU], [nn.Conv2d, nn.BatchNorm2d, nn.LeakyReLU]
-    assert kinds == [*first, *later, *later]
-    plain = build_discriminator("none", image_size=32, width=4, norm=False)
-    assert [type(layer) for layer in plain.features] == 3 * first
+    assert kinds == [nn.Conv2d, nn.LeakyReLU, nn.Conv2d, nn.BatchNorm2d, nn.LeakyReLU]
 
 
 @EVERY_COORDS
@@ -341,50 +307,37 @@ def test_draws_have_the_posteriors_mean_and_deviation() -> None:
 
 
 @EVERY_NETWORK
-@EVERY_COORDS
-@pytest.mark.parametrize("size", [8, 32, 64])
-def test_images_have_the_size_asked_for(network: Network, coords: Coords, size: int) -> None:
-    torch.manual_seed(0)
-    built = build_generator(network, coords, latent_size=4, image_size=size, width=2)
-    images = built(torch.rand(3, 4))
+@pytest.mark.parametrize("size", [8, 64])
+def test_generated_images_have_the_size_asked_for(network: Network, size: int) -> None:
+    images = build_generator(network, "xyr", latent_size=4, image_size=size, width=2)(torch.rand(3, 4))
     assert images.shape == (3, 3, size, size)
     assert images.isfinite().all()
-    kinds = (CoordConv2d, CoordConvTranspose2d)
-    with_coords = [layer for layer in built.modules() if isinstance(layer, kinds)]
-    convolutions = [layer for layer in built.modules() if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)]
-    assert len(with_coords) == (0 if coords == "none" else 1 if network == "coordconv" else len(convolutions))
-    assert all(layer.coords == coords for layer in with_coords)
-    assert isinstance(built, CoordConvGenerator if network == "coordconv" else ConvGenerator)
 
 
-@EVERY_COORDS
-@pytest.mark.parametrize("size", [8, 32, 64])
-def test_images_of_all_sizes_are_seen(coords: Coords, size: int) -> None:
+@pytest.mark.parametrize("size", [8, 64])
+def test_images_of_any_size_are_seen_with_coordinates_in_the_first_layer(size: int) -> None:
     images = torch.rand(3, 3, size, size)
-    discriminator = build_discriminator(coords, image_size=size, width=2, norm=False)
+    discriminator = build_discriminator("xyr", image_size=size, width=2, norm=False)
     logits, features = discriminator(images)
     assert logits.shape == (3,)
     assert features.shape == (3, 16 * 2 * size // 8)  # from 4 x 4, with twice the channels of half the size
-    encoder = build_encoder(coords, latent_size=5, image_size=size, width=2)
+    encoder = build_encoder("xyr", latent_size=5, image_size=size, width=2)
     mean, log_variance = encoder(images)
     assert mean.shape == log_variance.shape == (3, 5)
     for network in (discriminator, encoder):
         with_coords = [layer for layer in network.modules() if isinstance(layer, CoordConv2d)]
-        assert [(layer.in_channels, layer.coords) for layer in with_coords] == (
-            [] if coords == "none" else [(3, coords)]
-        )
+        assert [(layer.in_channels, layer.coords) for layer in with_coords] == [(3, "xyr")]
 
 
-@EVERY_COORDS
-def test_every_parameter_gets_a_gradient(coords: Coords) -> None:
+def test_every_parameter_gets_a_gradient() -> None:
     torch.manual_seed(0)
     images = torch.rand(4, 3, 16, 16) * 2 - 1
-    generators = [(build_generator(network, coords, **TINY), torch.rand(4, 5)) for network in NETWORKS]
+    generators = [(build_generator(network, "xyr", **TINY), torch.rand(4, 5)) for network in NETWORKS]
     for network, inputs in [
         *generators,
-        (build_discriminator(coords, image_size=16, width=3, norm=True), images),
-        (build_discriminator(coords, image_size=16, width=3, norm=False), images),
-        (build_encoder(coords, latent_size=5, image_size=16, width=3), images),
+        (build_discriminator("xyr", image_size=16, width=3, norm=True), images),
+        (build_discriminator("xyr", image_size=16, width=3, norm=False), images),
+        (build_encoder("xyr", latent_size=5, image_size=16, width=3), images),
     ]:
         outputs = network(inputs)
         outputs = outputs if isinstance(outputs, Tensor) else torch.cat([part.flatten() for part in outputs])
@@ -397,11 +350,10 @@ def test_every_parameter_gets_a_gradient(coords: Coords) -> None:
 # ------------------------------------------------------------------ weights to start from
 
 
-@EVERY_COORDS
-def test_networks_with_batch_norm_start_as_dcgan_does(coords: Coords) -> None:
+def test_networks_with_batch_norm_start_as_dcgan_does() -> None:
     torch.manual_seed(0)
-    generator = build_generator("conv", coords, latent_size=25, image_size=32, width=64)
-    discriminator = build_discriminator(coords, image_size=32, width=64, norm=True)
+    generator = build_generator("conv", "xy", latent_size=25, image_size=32, width=64)
+    discriminator = build_discriminator("xy", image_size=32, width=64, norm=True)
     for network in (generator, discriminator):
         for name, layer in network.named_modules():
             for kind, parameter in layer.named_parameters(recurse=False):
@@ -414,20 +366,18 @@ def test_networks_with_batch_norm_start_as_dcgan_does(coords: Coords) -> None:
                 assert parameter.std().item() == pytest.approx(0.02, rel=few), (name, kind)
 
 
-@EVERY_COORDS
-def test_networks_without_batch_norm_start_he_normal(coords: Coords) -> None:
+def test_networks_without_batch_norm_start_he_normal() -> None:
     torch.manual_seed(0)
-    channels = {"none": 0, "xy": 2, "xyr": 3}[coords]
-    generator = build_generator("coordconv", coords, latent_size=25, image_size=16, width=32, gain=0.5)
-    discriminator = build_discriminator(coords, image_size=16, width=64, norm=False)
-    encoder = build_encoder(coords, latent_size=8, image_size=16, width=64)
+    generator = build_generator("coordconv", "xy", latent_size=25, image_size=16, width=32, gain=0.5)
+    discriminator = build_discriminator("xy", image_size=16, width=64, norm=False)
+    encoder = build_encoder("xy", latent_size=8, image_size=16, width=64)
     for network, gain in ((generator, 0.5), (discriminator, 1.0), (encoder, 1.0)):
         for name, layer in network.named_modules():
             if not isinstance(layer, nn.Conv2d | nn.Linear):
                 continue
             inputs = layer.weight[0].numel()
             if isinstance(layer, CoordConv2d):
-                inputs += channels * layer.weight[0, 0].numel()
+                inputs += 2 * layer.weight[0, 0].numel()
             for kind, parameter in layer.named_parameters(recurse=False):
                 if kind == "bias":
                     assert not parameter.any(), name
@@ -436,16 +386,14 @@ def test_networks_without_batch_norm_start_he_normal(coords: Coords) -> None:
                 assert parameter.std().item() == pytest.approx(gain * math.sqrt(2 / inputs), rel=few), (name, kind)
 
 
-@EVERY_COORDS
-@EVERY_NETWORK
-def test_same_seed_gives_the_same_weights(network: Network, coords: Coords) -> None:
+def test_same_seed_gives_the_same_weights() -> None:
     drawn = []
     for seed in (0, 0, 1):
         torch.manual_seed(seed)
         parts: list[nn.Module] = [
-            build_generator(network, coords, **TINY),
-            build_discriminator(coords, image_size=16, width=3, norm=True),
-            build_encoder(coords, latent_size=5, image_size=16, width=3),
+            *(build_generator(network, "xy", **TINY) for network in NETWORKS),
+            build_discriminator("xy", image_size=16, width=3, norm=True),
+            build_encoder("xy", latent_size=5, image_size=16, width=3),
         ]
         drawn.append([p.detach() for part in parts for p in part.parameters() if p.any()])
     for one, same, other in zip(*drawn, strict=True):
@@ -459,8 +407,3 @@ def test_arms_of_one_network_differ_by_coordinate_weights_alone() -> None:
         assert parameter_count(with_coords) - parameter_count(without) == number
         more = {name for name, _ in with_coords.named_parameters()} - {name for name, _ in without.named_parameters()}
         assert all(name.endswith(".coord_weight") for name in more)
-
-
-@pytest.mark.parametrize("built", [Discriminator(8, 2), Encoder(3, 8, 2)], ids=["discriminator", "encoder"])
-def test_the_smallest_image_has_one_convolution(built: nn.Module) -> None:
-    assert len([layer for layer in built.modules() if isinstance(layer, nn.Conv2d)]) == 1
