@@ -24,7 +24,7 @@ def test_the_middle_square_is_kept(size: tuple[int, int], tmp_path: Path) -> Non
         assert colour_of(read_square_image(tmp_path / "1.png", other)[:, 2:-2, 2:-2]) == [0, 255, 0]
 
 
-@pytest.mark.parametrize(("size", "target"), [((96, 64), 32), ((50, 50), 20), ((30, 45), 60)])
+@pytest.mark.parametrize(("size", "target"), [((96, 64), 32), ((30, 45), 60)])
 def test_resizing_equals_torchvisions(size: tuple[int, int], target: int, tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), np.uint8)
     Image.fromarray(noise).save(tmp_path / "1.png")

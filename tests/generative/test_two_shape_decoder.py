@@ -92,7 +92,7 @@ def test_drawn_scenes_come_back_exactly(image_size: int, radius: int) -> None:
     assert_exact(decode(to_float(render(scenes, image_size, radius)), radius), scenes, radius)
 
 
-@pytest.mark.parametrize(("image_size", "radius"), [(64, 10), (32, 5), (16, 3), (13, 2), (9, 1)])
+@pytest.mark.parametrize(("image_size", "radius"), [(64, 10), (32, 5), (9, 1)])
 def test_every_overlap_and_touch_comes_back_exactly_whichever_is_in_front(image_size: int, radius: int) -> None:
     scenes = touching(image_size, radius)
     distances = (scenes.centers[:, 0] - scenes.centers[:, 1]).double().norm(dim=1)
@@ -280,15 +280,6 @@ def test_soft_objects_that_touch_do_not_push_each_other_away(image_size: int, ra
     error = (decoded.centers - centers).abs()
     assert error.max() < 0.2
     assert error.mean() < 0.01
-
-
-def test_one_bad_image_leaves_the_others_as_they_are() -> None:
-    scenes = draw_scenes(4, 32, 5, generator())
-    images = to_float(render(scenes, 32, 5))
-    images[2] = float("nan")
-    decoded = decode(images, 5)
-    assert decoded.valid.tolist() == [True, True, False, True]
-    assert torch.equal(decoded.centers[3], scenes.centers[3].float())
 
 
 # ------------------------------------------------------------------ the function itself

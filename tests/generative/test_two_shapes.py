@@ -12,9 +12,7 @@ import torch
 from torch import Tensor
 
 from generative.pixel_range import to_float
-from generative.two_shapes import COLOURS, SHAPES, Scenes, check_size, draw_scenes, render, stamps
-
-SIZES = [(64, 10), (32, 5), (33, 4), (20, 1), (5, 1), (64, 18)]
+from generative.two_shapes import COLOURS, SHAPES, Scenes, check_size, draw_scenes, render
 
 
 def draw(number: int, image_size: int = 64, radius: int = 10, seed: int = 0) -> Scenes:
@@ -54,7 +52,7 @@ def test_the_papers_centres_and_shapes() -> None:
     assert (shares - 0.25).abs().max() < 4 * (0.25 * 0.75 / 40_000) ** 0.5
 
 
-@pytest.mark.parametrize(("image_size", "radius"), [(6, 1), (9, 2), (10, 2)])
+@pytest.mark.parametrize(("image_size", "radius"), [(6, 1), (10, 2)])
 def test_every_pair_of_places_is_as_likely_as_another(image_size: int, radius: int) -> None:
     places = list(itertools.product(range(radius, image_size - radius), repeat=2))
     allowed = [(*a, *b) for a in places for b in places if (a[0] - b[0]) ** 2 + (a[1] - b[1]) ** 2 >= 4 * radius**2]
@@ -64,13 +62,6 @@ def test_every_pair_of_places_is_as_likely_as_another(image_size: int, radius: i
     chi_square = float(((counts - 100.0).square() / 100).sum())
     freedom = len(allowed) - 1
     assert abs(chi_square - freedom) < 4 * (2 * freedom) ** 0.5
-
-
-def test_shapes_do_not_depend_on_places() -> None:
-    scenes = draw(40_000)
-    left = scenes.centers[..., 0] < 32
-    for shape, side in ((scenes.shapes[:, i], left[:, j]) for i in range(2) for j in range(2)):
-        assert abs(shape[side].float().mean() - shape[~side].float().mean()) < 4 * (4 * 0.25 / 40_000) ** 0.5
 
 
 def test_the_seed_fixes_the_scenes_and_the_global_generator_is_left_alone() -> None:
@@ -85,21 +76,12 @@ def test_the_seed_fixes_the_scenes_and_the_global_generator_is_left_alone() -> N
 # ------------------------------------------------------------------ images
 
 
-@pytest.mark.parametrize(("image_size", "radius"), SIZES)
+@pytest.mark.parametrize(("image_size", "radius"), [(64, 10), (33, 4), (5, 1), (64, 18)])
 def test_images_equal_a_loop_over_pixels(image_size: int, radius: int) -> None:
     scenes = draw(40, image_size, radius)
     images = render(scenes, image_size, radius)
     assert images.dtype == torch.uint8
     np.testing.assert_array_equal(images.numpy(), loop_render(scenes, image_size, radius))
-
-
-def test_the_papers_shapes() -> None:
-    circle, square = stamps(10)
-    assert [SHAPES.index("circle"), SHAPES.index("square")] == [0, 1]
-    assert circle.shape == square.shape == (21, 21)
-    assert (square == 255).all()
-    inside = [(x, y) for x in range(21) for y in range(21) if (x - 10) ** 2 + (y - 10) ** 2 <= 100]
-    assert sorted(map(tuple, circle.nonzero().tolist())) == inside
 
 
 def test_colours_and_axes() -> None:
@@ -117,19 +99,9 @@ def test_colours_and_axes() -> None:
     assert ((blue == 1) & (green == -1)).sum() == 317, "whole points within 10 of the centre"
 
 
-def test_red_is_seen_where_squares_overlap() -> None:
-    centers = torch.tensor([[[20, 20], [34, 35]]])
-    scenes = Scenes(centers, torch.ones(1, 2, dtype=torch.int64))
-    assert squared_distances(scenes) >= 400
-    (image,) = render(scenes, 64, 10)
-    assert image[:, 25:31, 24:31].flatten(1).unique(dim=1).tolist() == [[255], [0], [0]]
-    assert image[:, 28, 31].tolist() == [0, 0, 255]
-    assert (image[1] == 0).sum() == 2 * 21**2 - 7 * 6
-
-
-@pytest.mark.parametrize("number", [0, 1, 63, 65, 1100])
+@pytest.mark.parametrize("number", [0, 300])
 def test_images_do_not_depend_on_how_many_are_rendered_at_once(number: int) -> None:
-    scenes = draw(1100, 12, 2).at(slice(number))
+    scenes = draw(300, 12, 2).at(slice(number))
     single = [render(scenes.at(torch.tensor([index])), 12, 2) for index in range(number)]
     images = render(scenes, 12, 2)
     assert images.shape == (number, 3, 12, 12)
@@ -166,10 +138,8 @@ def test_sizes_are_refused_if_and_only_if_no_two_objects_fit(image_size: int, ra
     ("arguments", "message"),
     [
         ((64, 19), "data.radius=19: two objects do not fit into 64 pixels, must be at most 18"),
-        ((32, 40), "data.radius=40: two objects do not fit into 32 pixels, must be at most 9"),
         ((4, 1), "data.radius=1: two objects do not fit into 4 pixels, no radius does"),
         ((64, 0), "data.radius=0: must be an integer of at least 1"),
-        ((64, -3), "data.radius=-3: must be an integer of at least 1"),
     ],
 )
 def test_impossible_sizes_are_told_in_one_line(arguments: Any, message: str) -> None:  # noqa: ANN401  # parametrised
