@@ -60,12 +60,6 @@ def test_a_point_has_no_dimension() -> None:
         assert local_dimension(points, 64) < 0.2
 
 
-def test_copies_of_ten_places_have_less_than_one_dimension() -> None:
-    points = data(10, 64, 10)[torch.arange(1000) % 10]
-    assert intrinsic_dimension(points) < 1
-    assert local_dimension(points, 64) < 1
-
-
 @SIZES
 def test_half_a_ring_and_half_the_data_lie_between(image_size: int, radius: int) -> None:
     points = torch.cat([ring(1000, image_size).round(), data(1000, image_size, radius)])
