@@ -56,14 +56,13 @@ def test_rates_follow_their_schedule_batch_by_batch(tmp_path: Path, method: type
         assert rates == pytest.approx([rate * factor for rate in own])
 
 
-@pytest.mark.parametrize(("max_steps", "batches"), [(6, 2), (5, 2), (7, 3), (1, 1)])
+@pytest.mark.parametrize(("max_steps", "batches"), [(6, 2), (7, 3)])
 def test_max_steps_counts_the_steps_of_both_networks(tmp_path: Path, max_steps: int, batches: int) -> None:
     one = task(lr=1.0, schedule="cosine")
     watch = fitted(tmp_path, one, max_steps=max_steps, max_epochs=-1)
     assert len(watch.images) == batches
     assert watch.rates[-1] == pytest.approx([0.0, 0.0]), "the schedule ends with the training"
-    if batches > 1:
-        assert watch.rates[-2][1] > 0
+    assert watch.rates[-2][1] > 0
 
 
 def test_max_steps_of_a_vae_are_its_batches(tmp_path: Path) -> None:
@@ -103,10 +102,9 @@ def test_the_discriminator_sees_coordinates_if_asked_to(coords: Any) -> None:  #
 # ------------------------------------------------------------------ figures
 
 
-@pytest.mark.parametrize("batch_size", [7, 64])
-def test_figures_are_those_of_the_metrics(tmp_path: Path, batch_size: int) -> None:
+def test_figures_are_those_of_the_metrics(tmp_path: Path) -> None:
     one = MadeUpGAN()
-    there = data(image_size=SIZE, radius=RADIUS, num_val=101, num_test=41, eval_batch_size=batch_size)
+    there = data(image_size=SIZE, radius=RADIUS, num_val=101, num_test=41, eval_batch_size=7)
     run = trainer(tmp_path, limit_val_batches=1.0)
     run.validate(one, there, verbose=False)
     metrics = TwoShapeMetrics(SIZE, RADIUS)
@@ -160,10 +158,7 @@ def test_the_walks_of_a_test_are_made_once(tmp_path: Path, monkeypatch: pytest.M
     assert not torch.equal(of_test, changed)
 
 
-@METHODS
-def test_each_walk_goes_through_a_point_of_its_own(
-    monkeypatch: pytest.MonkeyPatch, method: type[GenerativeTask]
-) -> None:
+def test_each_walk_goes_through_a_point_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     points: list[torch.Tensor] = []
     reaches: list[float] = []
 
@@ -172,7 +167,7 @@ def test_each_walk_goes_through_a_point_of_its_own(
         reaches.append(reach)
 
     monkeypatch.setattr("generative.tasks.base.measure_walks", measure)
-    one = task(method=method)
+    one = task(method=VAE)
     for _ in range(2):
         one.measure_walks(RADIUS)
     assert len(points[0].unique(dim=0)) == len(points[0]) >= WALKS
@@ -203,13 +198,10 @@ OUT_OF_RANGE: list[tuple[dict[str, Any], str]] = [
     ({"image_size": 12}, "model.image_size=12: must be a power of two of at least 8"),
     ({"image_size": 4}, "model.image_size=4: must be a power of two of at least 8"),
     *(({name: 0}, f"model.{name}=0: must be an integer of at least 1") for name in INTEGERS),
-    *(({name: value}, f"model.{name}={value}: must be above 0") for name in ABOVE_0 for value in (0.0, -1.0)),
+    *(({name: 0.0}, f"model.{name}=0.0: must be above 0") for name in ABOVE_0),
     ({"lr": float("nan")}, "model.lr=nan: must be above 0"),
-    *(
-        ({name: value}, f"model.{name}={value}: must be in [0, 1)")
-        for name in ("beta1", "beta2", "average")
-        for value in (1.0, -0.5)
-    ),
+    *(({name: 1.0}, f"model.{name}=1.0: must be in [0, 1)") for name in ("beta1", "beta2", "average")),
+    ({"average": -0.5}, "model.average=-0.5: must be in [0, 1)"),
     ({"warmup": 1.0}, "model.warmup=1.0: must be in [0, 1)"),
     ({"lr_milestones": [0.5, 2.0]}, "model.lr_milestones=[0.5, 2.0]: must be fractions of the training in (0, 1)"),
     ({"lr_gamma": 0.0}, "model.lr_gamma=0.0: must be above 0 and at most 1"),
@@ -226,7 +218,7 @@ GAN_OUT_OF_RANGE: list[tuple[dict[str, Any], str]] = [
 VAE_OUT_OF_RANGE: list[tuple[dict[str, Any], str]] = [
     ({"encoder_width": 0}, "model.encoder_width=0: must be an integer of at least 1"),
     ({"kl_weight": -0.5}, "model.kl_weight=-0.5: must be at least 0"),
-    *(({"kl_warmup": value}, f"model.kl_warmup={value}: must be in [0, 1)") for value in (1.0, -0.5)),
+    ({"kl_warmup": 1.0}, "model.kl_warmup=1.0: must be in [0, 1)"),
     ({"channel_weights": (1.0, 1.0)}, "model.channel_weights=(1.0, 1.0): must be three numbers of at least 0"),
     ({"channel_weights": (1.0, -1.0, 1.0)}, "model.channel_weights=(1.0, -1.0, 1.0): must be three numbers of"),
 ]
@@ -273,28 +265,9 @@ def test_what_is_best_depends_on_the_data(
     assert (GenerativeTask.monitor, GenerativeTask.monitor_mode) == ("val/coverage", "max")
 
 
-@METHODS
-def test_data_must_have_the_size_of_the_network(tmp_path: Path, method: type[GenerativeTask]) -> None:
-    with pytest.raises(ValueError, match=r"^model\.image_size=16: the data have 32 \(data\.image_size\)$"):
-        trainer(tmp_path).fit(task(method=method), data(image_size=32))
-
-
 def test_a_share_of_the_training_needs_an_end(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^model\.kl_warmup=0\.5: must be 0 without trainer\.max_epochs"):
         trainer(tmp_path, max_epochs=-1).fit(task(method=VAE, kl_warmup=0.5), data())
-
-
-@METHODS
-def test_metrics_of_a_check_of_the_code_are_left_out_if_there_are_too_few_images(
-    tmp_path: Path, method: type[GenerativeTask]
-) -> None:
-    one, there = task(method=method), data(eval_batch_size=4)
-    run = trainer(tmp_path, fast_dev_run=True)
-    run.test(one, there, verbose=False)
-    assert "test/coverage" not in run.callback_metrics
-    run = trainer(tmp_path)
-    run.test(one, there, verbose=False)
-    assert run.callback_metrics["test/coverage"].isfinite()
 
 
 @pytest.mark.parametrize(

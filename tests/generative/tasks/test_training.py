@@ -151,40 +151,6 @@ def test_mixed_precision_takes_the_weights_of_each_moment(tmp_path: Path, mixed:
         torch.testing.assert_close(again, outputs, rtol=0.02, atol=0.02 * outputs.abs().max().item())
 
 
-@pytest.mark.parametrize("mixed", [None, *MIXED])
-@pytest.mark.parametrize("steps", [1, 3])
-def test_each_step_changes_one_network_alone(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    steps: int,
-    mixed: str | None,
-) -> None:
-    one = task(generator_steps=steps, feature_matching=1.0, network="conv")
-    networks = {"generator": one.generator, "discriminator": one.discriminator}
-    changed: list[set[str]] = []
-    update = one._optimize
-
-    def watched(*arguments: Any) -> None:  # noqa: ANN401  # handed on as they are
-        before = {name: copy.deepcopy(list(network.parameters())) for name, network in networks.items()}
-        update(*arguments)
-        changed.append(
-            {
-                name
-                for name, network in networks.items()
-                if any(not torch.equal(p, old) for p, old in zip(network.parameters(), before[name], strict=True))
-            }
-        )
-
-    monkeypatch.setattr(one, "_optimize", watched)
-    run = trainer(tmp_path, max_epochs=2, **({} if mixed is None else MIXED[mixed]))
-    run.fit(one, data())
-    assert changed == 6 * [{"discriminator"}, *steps * [{"generator"}]]
-    assert run.global_step == 6 * (1 + steps)
-    counts = [{int(state["step"]) for state in optimizer.state.values()} for optimizer in run.optimizers]
-    assert counts == [{6}, {6 * steps}], "of the discriminator first"
-    assert all(parameter.requires_grad for network in networks.values() for parameter in network.parameters())
-
-
 def test_generators_steps_cost_no_gradients_of_the_discriminator(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
