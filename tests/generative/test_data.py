@@ -193,7 +193,7 @@ def test_every_picture_of_a_folder_is_in_one_part(folder: Path) -> None:
     assert set.union(*(as_set(split.images) for split in splits)) == expected
 
 
-def test_sizes_of_the_parts_of_a_folder(folder: Path) -> None:
+def test_a_folder_holds_out_four_images_or_as_many_as_asked_for(folder: Path) -> None:
     def sizes(**asked: int) -> list[int]:
         data = of_folder(folder, **asked)
         return [data.num_samples(split) for split in SPLITS]

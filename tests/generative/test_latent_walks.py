@@ -96,7 +96,7 @@ def test_images_are_made_a_few_at_a_time_and_in_order() -> None:
         ([None, None], 0, 0, 0, 0),
     ],
 )
-def test_path_of_a_centre(
+def test_the_path_of_a_centre_equals_that_by_hand(
     places: list[tuple[int, int] | None], distance: float, displacement: float, longest: float, translation: float
 ) -> None:
     figures = shown(film(places))
@@ -131,7 +131,7 @@ def test_centres_of_several_walks_are_those_of_their_images() -> None:
     assert figures.axes.tolist() == [0, 0, 0]
 
 
-def test_summary_by_hand() -> None:
+def test_the_summary_equals_that_by_hand() -> None:
     figures = shown(
         film([(6, 8), (8, 8), (10, 8), (9, 8), (8, 8)]),  # 6 pixels, ends at 2 pixels, 2 the longest
         film([(6, 8), (8, 8), None, (20, 8), (20, 9)]),  # 15 pixels, 14.04 away, 12 the longest; 3 are steady

@@ -73,7 +73,7 @@ def test_the_papers_generators_have_the_papers_size() -> None:
 
 
 @pytest.mark.parametrize(("latent_size", "image_size", "width"), [(8, 8, 4), (3, 128, 8)])
-def test_sizes_by_formula(latent_size: int, image_size: int, width: int) -> None:
+def test_parameter_counts_follow_the_formulas(latent_size: int, image_size: int, width: int) -> None:
     sizes = {"latent_size": latent_size, "image_size": image_size, "width": width}
     for coords, channels in (("none", 0), ("xy", 2), ("xyr", 3)):
         assert size_of("coordconv", coords, **sizes) == coordconv_count(latent_size, width, channels)  # type: ignore[arg-type]
@@ -93,7 +93,7 @@ def test_budget_takes_as_many_channels_as_fit(image_size: int, width: int) -> No
         assert count > 0.85 * budget, "near it"
 
 
-def test_size_of_the_papers_discriminator() -> None:
+def test_the_papers_discriminator_has_the_papers_size() -> None:
     channels = [3, 64, 128, 256, 512]
     layers = sum(25 * i * o + o for i, o in itertools.pairwise(channels))
     for norm in (True, False):
@@ -104,7 +104,7 @@ def test_size_of_the_papers_discriminator() -> None:
         assert parameter_count(with_coords) == count + 2 * 64 * 25
 
 
-def test_size_of_the_encoder() -> None:
+def test_the_encoders_parameter_count_follows_the_formula() -> None:
     layers = sum(25 * i * o + o for i, o in itertools.pairwise([3, 8, 16, 32]))
     with torch.device("meta"):
         built = build_encoder("none", latent_size=6, image_size=32, width=8)

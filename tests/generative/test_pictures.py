@@ -195,7 +195,7 @@ def coloured(picture: Image.Image, channel: int) -> list[int]:
     return [int(half.sum()) for half in both]
 
 
-def test_centres_that_have_collapsed_are_few_dots(drawn: dict[str, Image.Image]) -> None:
+def test_collapsed_centres_are_few_dots(drawn: dict[str, Image.Image]) -> None:
     covers = drawn["centers"]
     point = draw(MadeUpGAN(lambda z: everywhere(z * torch.tensor([0, 0, 0, 0, 1, 1]))), make_data())["centers"]
     for channel in (0, 2):
@@ -247,6 +247,6 @@ def test_other_tasks_and_data_are_refused(task: Task, data: Any) -> None:  # noq
 
 
 @pytest.mark.parametrize("name", ["samples", "centers"])
-def test_numbers_out_of_range(name: str) -> None:
+def test_numbers_out_of_range_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match=f"^{name}=0: must be an integer of at least 1$"):
         GenerativePictures(**{name: 0})

@@ -10,6 +10,6 @@ def test_bytes_are_the_inverse_of_floats() -> None:
     assert torch.equal(to_uint8(to_float(every)), every)
 
 
-def test_bytes_of_what_is_no_image() -> None:
+def test_other_values_are_clipped_and_nan_is_gray() -> None:
     values = torch.tensor([-7.0, -1, 0, 1, 7, float("nan"), float("inf"), -float("inf")])
     assert to_uint8(values).tolist() == [0, 0, 128, 255, 255, 128, 255, 0]

@@ -131,7 +131,7 @@ def test_fuller_disks_are_found_too(image_size: int, radius: int) -> None:
 
 
 @SIZES
-def test_centres_between_pixels(image_size: int, radius: int) -> None:
+def test_centres_between_pixels_are_found(image_size: int, radius: int) -> None:
     centers, shapes = apart(60, image_size, radius)
     images = soft(centers, shapes, image_size, radius)
     for blur in (0.0, 0.1 * radius):
@@ -312,7 +312,7 @@ def test_an_image_does_not_depend_on_its_batch() -> None:
             assert torch.equal(torch.cat([getattr(part, name) for part in parts]), field), (size, name)
 
 
-def test_types_of_the_fields_also_of_no_images() -> None:
+def test_fields_have_their_types_also_for_no_images() -> None:
     for number in (0, 2):
         decoded = decode(torch.ones(number, 3, 20, 24, dtype=torch.float16, requires_grad=True), 4)
         expected = {

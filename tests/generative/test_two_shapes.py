@@ -84,7 +84,7 @@ def test_images_equal_a_loop_over_pixels(image_size: int, radius: int) -> None:
     np.testing.assert_array_equal(images.numpy(), loop_render(scenes, image_size, radius))
 
 
-def test_colours_and_axes() -> None:
+def test_x_comes_first_and_red_and_blue_have_their_colours() -> None:
     assert COLOURS == ("red", "blue")
     scenes = Scenes(torch.tensor([[[12, 30], [45, 50]]]), torch.tensor([[1, 0]]))  # x, y
     (image,) = to_float(render(scenes, 64, 10))

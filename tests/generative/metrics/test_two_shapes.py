@@ -84,7 +84,7 @@ def figures(name: str) -> dict[str, float]:
 # ------------------------------------------------------------------ what there is
 
 
-def test_names_of_the_figures() -> None:
+def test_every_metric_comes_with_its_value_for_real_data() -> None:
     values = figures("data")
     of_clouds = [
         "bin_coverage",
@@ -141,7 +141,7 @@ def test_real_images_have_the_values_of_real_data(image_size: int, radius: int, 
 # ------------------------------------------------------------------ made-up collapses
 
 
-def test_invalid_counts_images_that_are_none() -> None:
+def test_invalid_is_the_share_of_noise() -> None:
     shares = {"data": 0.0, "ring": 0.0, "half noise": 0.5, "noise": 1.0}
     assert {name: figures(name)["invalid"] for name in shares} == shares
 
@@ -187,7 +187,7 @@ def test_collapses_come_in_the_right_order(figure: str) -> None:
     assert max(groups[0]) < min(groups[-1])
 
 
-def test_shares_of_pairs() -> None:
+def test_shares_of_pairs_have_red_first() -> None:
     values = figures("point")
     assert {name: values[f"pairs/{name}"] for name in ("circle_circle", "circle_square", "square_square")} == {
         "circle_circle": 0,
