@@ -126,10 +126,14 @@ def cheap_transformers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("meta_regnets")
-@pytest.mark.parametrize("network", torchvision_classifiers())
-def test_every_classifier_gets_stem_and_head(network: str) -> None:
+@pytest.mark.parametrize("network", FAMILIES)
+def test_a_classifier_of_every_family_gets_stem_and_head(network: str) -> None:
+    side, args = FAMILIES[network]
     with torch.device("meta"):
-        built = build(network, 7, coords="xyr")
+        built = build(network, 7, coords="xyr", network_args=args)
+        logits = built.train()(torch.rand(2, 3, side, side))  # in training, for auxiliary heads would show there
+    assert isinstance(logits, Tensor)
+    assert logits.shape == (2, 7)
     (name, stem), *others = coordconv_layers(built).items()
     assert not others
     assert isinstance(stem, CoordConv2d)
@@ -137,8 +141,6 @@ def test_every_classifier_gets_stem_and_head(network: str) -> None:
     first = built.get_submodule(name.removesuffix("stem") + "conv")
     assert isinstance(first, nn.Conv2d)
     assert first.in_channels == first.weight.shape[1] == 8
-    head = [layer for layer in built.modules() if isinstance(layer, nn.Linear | nn.Conv2d)][-1]
-    assert head.weight.shape[0] == 7
     assert not [name for name in built.state_dict() if name.startswith(("aux", "Aux"))]
 
 
@@ -147,33 +149,12 @@ def test_families_are_all_there() -> None:
     assert {tv_models.get_model_builder(name).__module__ for name in FAMILIES} == modules
 
 
-@pytest.mark.usefixtures("meta_regnets")
-@pytest.mark.parametrize("network", FAMILIES)
-def test_networks_give_a_logit_for_each_class(network: str) -> None:
-    side, args = FAMILIES[network]
-    with torch.device("meta"):
-        built = build(network, 7, coords="xy", network_args=args)
-        logits = built.train()(torch.rand(2, 3, side, side))  # in training, for auxiliary heads would show there
-    assert isinstance(logits, Tensor)
-    assert logits.shape == (2, 7)
-
-
 # ------------------------------------------------------------------ trained weights and coordinates
 
 
 @pytest.mark.parametrize(
     "network",
-    [
-        "convnext_tiny",
-        "densenet121",
-        "efficientnet_b0",
-        "googlenet",
-        "mobilenet_v3_small",
-        "resnet18",
-        "shufflenet_v2_x0_5",
-        "squeezenet1_0",
-        "vit_b_16",
-    ],
+    ["convnext_tiny", "resnet18", "squeezenet1_0", "vit_b_16"],
 )
 @pytest.mark.usefixtures("cheap_transformers")
 def test_coordinates_leave_outputs_of_trained_weights_unchanged(network: str, saved: Callable[..., str]) -> None:
@@ -221,7 +202,7 @@ def test_stem_is_the_papers_layer(saved: Callable[..., str]) -> None:
         torch.testing.assert_close(built.eval()(x), expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("network", ["resnet18", "convnext_tiny", "squeezenet1_0"])
+@pytest.mark.parametrize("network", ["resnet18", "convnext_tiny"])
 def test_random_stem_keeps_the_scale_of_the_first_layers_outputs(network: str) -> None:
     x = torch.randn(2, 3, 63, 63, generator=torch.Generator().manual_seed(1))
     plain, built = build(network, **PLAIN), build(network)
@@ -243,11 +224,6 @@ def test_arms_differ_by_coordinate_weights_alone(where: str, saved: Callable[...
         assert all(name.endswith("coord_weight") for name in extra)
         for name, value in arms["none"].items():
             assert torch.equal(value, arms["xyr"][name]), name
-
-
-def test_same_seed_gives_the_same_weights() -> None:
-    one, other = build(coords="xyr").state_dict(), build(coords="xyr").state_dict()
-    assert all(torch.equal(value, other[name]) for name, value in one.items())
 
 
 # ------------------------------------------------------------------ files of weights
@@ -298,9 +274,7 @@ def test_densenet_weights_with_the_names_of_before_2018_load(tmp_path: Path) -> 
     torch.testing.assert_close(built(images(32)), trained(images(32)))
 
 
-@pytest.mark.parametrize(
-    ("network", "head"), [("resnet18", "fc"), ("squeezenet1_0", "classifier.1"), ("mobilenet_v3_small", "classifier.3")]
-)
+@pytest.mark.parametrize(("network", "head"), [("resnet18", "fc"), ("squeezenet1_0", "classifier.1")])
 def test_another_number_of_classes_gets_a_new_head(
     network: str,
     head: str,
@@ -353,10 +327,9 @@ def test_librarys_weights_are_taken_by_name(monkeypatch: pytest.MonkeyPatch) -> 
 # ------------------------------------------------------------------ small images
 
 
-@pytest.mark.parametrize("network", ["resnet18", "resnext50_32x4d", "wide_resnet50_2"])
-def test_resnets_for_small_images_begin_at_full_resolution(network: str) -> None:
+def test_resnets_for_small_images_begin_at_full_resolution() -> None:
     with torch.device("meta"):
-        built = build(network, small_images=True, **PLAIN)
+        built = build("resnet18", small_images=True, **PLAIN)
         first, pool = built.get_submodule("conv1"), built.get_submodule("maxpool")
         assert isinstance(first, nn.Conv2d)
         assert (first.kernel_size, first.stride, first.padding, first.bias) == ((3, 3), (1, 1), (1, 1), None)

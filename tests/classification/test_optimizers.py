@@ -50,7 +50,7 @@ def test_weights_decay_and_nothing_else_does() -> None:
     assert {"class_token", "layer_scale", "slopes.weight", "image_norm.weight", "attention.in_proj_bias"} <= others
 
 
-@pytest.mark.parametrize("network", ["resnet18", "convnext_tiny", "vit_b_16", "swin_v2_t", "maxvit_t"])
+@pytest.mark.parametrize("network", ["resnet18", "convnext_tiny", "vit_b_16", "swin_v2_t"])
 def test_no_network_has_a_decaying_norm_or_a_weight_that_does_not_decay(network: str) -> None:
     with torch.device("meta"):
         built = build_classifier(network, num_classes=3, coords="xyr")
