@@ -57,10 +57,6 @@ def watched(folder: Path, one: Classifier, there: Any, **arguments: Any) -> Watc
     return watch
 
 
-def flat(module: nn.Module) -> Tensor:
-    return torch.cat([parameter.detach().flatten() for parameter in module.parameters()])
-
-
 # ------------------------------------------------------------------ loss
 
 
@@ -164,18 +160,6 @@ def test_a_constant_rate_needs_no_end(folder: Path, tmp_path: Path) -> None:
     assert one.run_facts["optimizer_steps"] == math.inf
 
 
-def test_gradients_are_clipped_over_accumulated_batches(folder: Path, tmp_path: Path) -> None:
-    """Without momentum and decay, a step is as long as the clipped gradient times the rate."""
-    seed_everything(0)
-    plain = {"momentum": 0.0, "weight_decay": 0.0, "schedule": "constant", "scale_lr": False, "lr": 0.5}
-    for clip, length in ((1e-3, 5e-4), (2e-3, 1e-3)):
-        one = task(coords="xyr", **plain)
-        before = flat(one.network).double()
-        limits = {"limit_train_batches": 2, "accumulate_grad_batches": 2, "gradient_clip_val": clip}
-        trainer(tmp_path, **limits).fit(one, data(folder))
-        assert float((flat(one.network).double() - before).norm()) == pytest.approx(length, rel=1e-3)
-
-
 def test_the_average_is_asked_for() -> None:
     (averaging,) = task(average=0.25).configure_callbacks()
     assert isinstance(averaging, Averaging)
@@ -213,35 +197,17 @@ def test_channels_may_lie_last_in_memory(tmp_path: Path, last: bool) -> None:
     assert all(parameter.is_contiguous(memory_format=layout) for parameter in wide)
 
 
-# ------------------------------------------------------------------ arms and coordinates
-
-
-@pytest.mark.parametrize("where", ["stem", "first", "all"])
-def test_arms_start_from_the_same_image_weights(where: str) -> None:
-    states: list[dict[str, Tensor]] = []
-    for coords in ("none", "xy", "xyr"):
-        seed_everything(0)
-        states.append(task(coords=coords, where=where).state_dict())
-    for channels, state in enumerate(states[1:], start=2):
-        own = [name for name in state if name not in states[0]]
-        assert own
-        assert all(name.endswith("coord_weight") and state[name].shape[1] == channels for name in own)
-        for name, value in states[0].items():
-            assert torch.equal(value, state[name]), name
-
-
 # ------------------------------------------------------------------ figures
 
 
-@pytest.mark.parametrize("eval_size", [SIZE, 20])
-def test_figures_are_those_of_scikit_learn(folder: Path, tmp_path: Path, eval_size: int) -> None:
+def test_figures_are_those_of_scikit_learn(folder: Path, tmp_path: Path) -> None:
     seed_everything(0)
     weights = str(weights_file(tmp_path / "weights.pth"))
-    one, there = task(coords="xyr", weights=weights), data(folder, eval_size=eval_size)
+    one, there = task(coords="xyr", weights=weights), data(folder, eval_size=20)
     run = trainer(tmp_path, limit_val_batches=1.0)
     run.fit(one, there)
     batch = there.images_at(range(11), "val")
-    assert batch.images.shape == (11, 3, eval_size, eval_size)
+    assert batch.images.shape == (11, 3, 20, 20)
     with torch.no_grad():
         probabilities = one.eval()(batch.images).double().softmax(1)
     assert probabilities.std(0).max() > 0.01, "a test of nothing else"
@@ -252,7 +218,7 @@ def test_figures_are_those_of_scikit_learn(folder: Path, tmp_path: Path, eval_si
     assert logged["val/loss"] == pytest.approx(log_loss(labels, probabilities.numpy()), rel=1e-5)
     assert "val/calibration_error" in logged
     assert "val/accuracy_top5" not in logged, "of three classes"
-    assert one.image_size == eval_size
+    assert one.image_size == 20
     assert one.class_names == ["ant", "bee", "cat"]
 
 
@@ -303,12 +269,10 @@ def test_nothing_is_counted_where_unreadable_pictures_are_errors(folder: Path, t
         ({"num_classes": None}, "model.num_classes=null: must be the number of classes of the data"),
         ({"num_classes": 1}, "model.num_classes=1: must be an integer of at least 2"),
         ({"lr": 0.0}, "model.lr=0.0: must be above 0"),
-        ({"lr": float("nan")}, "model.lr=nan: must be above 0"),
         ({"weight_decay": -0.1}, "model.weight_decay=-0.1: must be at least 0"),
         ({"momentum": 1.0}, "model.momentum=1.0: must be in [0, 1)"),
         ({"betas": (0.9, 1.0)}, "model.betas=(0.9, 1.0): must be two numbers in [0, 1)"),
         ({"label_smoothing": 1.0}, "model.label_smoothing=1.0: must be in [0, 1)"),
-        ({"label_smoothing": -0.1}, "model.label_smoothing=-0.1: must be in [0, 1)"),
         ({"average": 1.0}, "model.average=1.0: must be in [0, 1)"),
         ({"warmup": 1.0}, "model.warmup=1.0: must be in [0, 1)"),
     ],
