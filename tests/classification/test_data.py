@@ -137,12 +137,11 @@ def test_a_part_of_the_evaluation_has_all_classes(tmp_path: Path) -> None:
 CONFIGS = sorted((Path(__file__).parents[2] / "classification" / "configs").glob("*.yaml"))
 VIEWS: dict[str, dict[str, Any]] = {path.stem: yaml.safe_load(path.read_text())["data"] for path in CONFIGS}
 VIEWS |= {f"{name}, other size": VIEWS[name] | {"image_size": 12} for name in list(VIEWS)}
-VIEWS |= {"defaults": {}, "padded": {"crop": "padded", "image_size": 16}, "resized": {"image_size": 16}}
+VIEWS |= {"defaults": {}}
 
 
-@pytest.mark.parametrize("side", [10, 90])
 @pytest.mark.parametrize("settings", VIEWS.values(), ids=VIEWS)
-def test_evaluation_sees_what_training_sees(settings: dict[str, Any], side: int, tmp_path: Path) -> None:
+def test_evaluation_sees_what_training_sees(settings: dict[str, Any], tmp_path: Path) -> None:
     """Red grows from left to right, so that it tells which part of a picture's width is seen."""
 
     def seen(batch: LabelledBatch | ImageBatch) -> Tensor:
@@ -150,7 +149,7 @@ def test_evaluation_sees_what_training_sees(settings: dict[str, Any], side: int,
         width = red.shape[1] / (red.shape[1] - 1)  # from edge to edge, not between the centres of the outer pixels
         return width * (red.amax(1) - red.masked_fill(red == 0, 255).amin(1)) / 200
 
-    ramp = torch.linspace(50, 250, side).round().byte().expand(3, side, side)
+    ramp = torch.linspace(50, 250, 90).round().byte().expand(3, 90, 90)
     for part, name in itertools.product(("train", "val"), CLASSES):
         (tmp_path / part / name).mkdir(parents=True)
         tv.to_pil_image(ramp).save(tmp_path / part / name / "1.png")
@@ -240,10 +239,9 @@ def test_augmentation_depends_on_seed_epoch_and_picture_only(kind: str, folder: 
         assert not torch.equal(other.images, one.images)
 
 
-@pytest.mark.parametrize("repeats", [1, 4])
 @pytest.mark.parametrize("kind", ["digits", "folder", "folder of several sizes"])
 def test_images_are_augmented_the_same_at_once(
-    kind: str, repeats: int, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if kind == "folder of several sizes":
         for label, size in ((0, (8, 8)), (1, (12, 10)), (2, (9, 20))):
@@ -252,7 +250,7 @@ def test_images_are_augmented_the_same_at_once(
         folder = tmp_path
 
     def made(**changes: int) -> LabelledBatch:
-        arguments = {"padding": 1, "flip": 0.5, "repeats": repeats, "batch_size": 8, "val_fraction": 0.9, **changes}
+        arguments = {"padding": 1, "flip": 0.5, "repeats": 4, "batch_size": 8, "val_fraction": 0.9, **changes}
         return epoch(digits(**arguments) if kind == "digits" else of_folder(folder, **arguments), 3)
 
     at_once = made()
@@ -264,7 +262,7 @@ def test_images_are_augmented_the_same_at_once(
 def test_batches_are_made_at_once_where_they_can_be(folder: Path) -> None:
     for data in (of_folder(folder), digits()):
         assert isinstance(loader(data, "train").dataset, BatchedTrainDataset)
-    for data in (of_folder(folder, crop="resized"), digits(augment="trivial")):
+    for data in (of_folder(folder, crop="resized"), digits(augment="trivial"), digits(erasing=0.1)):
         assert isinstance(loader(data, "train").dataset, SeededSamples)
 
 
@@ -293,7 +291,7 @@ def test_an_interrupted_epoch_goes_on_with_the_same_images() -> None:
     assert all(same(one, other) for one, other in zip(second, whole[1:], strict=True))
 
 
-@pytest.mark.parametrize("part", SPLITS)
+@pytest.mark.parametrize("part", ["train", "val"])
 @pytest.mark.parametrize("held", [True, False])
 def test_two_processes_share_the_images(part: Split, held: bool, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def data(batch_size: int) -> ClassificationData:
@@ -320,11 +318,10 @@ def test_two_processes_share_the_images(part: Split, held: bool, folder: Path, m
 
 @pytest.mark.parametrize(
     ("batch_size", "repeats", "sizes"),
-    [(5, 1, [5] * 4), (4, 1, [4] * 5), (19, 1, [19, 2]), (21, 1, [21]), (1, 1, [1] * 21), (8, 2, [8] * 5 + [2])],
+    [(5, 1, [5] * 4), (19, 1, [19, 2]), (21, 1, [21]), (1, 1, [1] * 21), (8, 2, [8] * 5 + [2])],
 )
-@pytest.mark.parametrize("crop", ["padded", "resized"])
-def test_no_image_is_alone_in_a_batch(batch_size: int, repeats: int, sizes: list[int], crop: str, folder: Path) -> None:
-    data = of_folder(folder, batch_size=batch_size, repeats=repeats, crop=crop)
+def test_no_image_is_alone_in_a_batch(batch_size: int, repeats: int, sizes: list[int], folder: Path) -> None:
+    data = of_folder(folder, batch_size=batch_size, repeats=repeats)
     made = list(loader(data, "train"))
     assert [len(batch.labels) for batch in made] == sizes
     assert len(loader(data, "train")) == len(sizes)
@@ -460,15 +457,7 @@ def test_predict_looks_at_pictures_of_any_depth(own: Path, monkeypatch: pytest.M
     assert torch.cat([batch.indices for batch in data.predict_dataloader()]).tolist() == [1, 3]
 
 
-def test_predict_looks_at_a_single_picture(own: Path) -> None:
-    data = of_folder(own, predict_images=str(own / "b/c.png"))
-    data.setup("predict")
-    (batch,) = data.predict_dataloader()
-    assert batch.paths == [str(own / "b/c.png")]
-    assert batch.images.shape == (1, 3, 8, 8)
-
-
-def test_pictures_to_predict_that_cannot_be_read(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unreadable_pictures_to_predict_are_left_out(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (own / "b/no.png").write_text("no picture")
     damage(own / "b/d/cut.png")
     with pytest.raises(ValueError, match=r"^data\.predict_images='.*': 1 of 7 images cannot be read: b/no\.png; "):
@@ -481,23 +470,6 @@ def test_pictures_to_predict_that_cannot_be_read(own: Path, capsys: pytest.Captu
     assert [batch.indices.tolist() for batch in batches] == [[0, 1], [3, 4, 5]]
     assert [len(batch.paths) for batch in batches] == [2, 3]
     assert data.skipped_images() == {str(own / "b/no.png"), str(own / "b/d/cut.png")}
-
-
-@pytest.mark.parametrize(
-    ("place", "kind", "message"),
-    [
-        (None, ValueError, r"^data\.predict_images=null: predict needs an image, or a folder of images$"),
-        ("nowhere", FileNotFoundError, r"^data\.predict_images='.*nowhere': no such file or folder$"),
-        ("empty", ValueError, r"^data\.predict_images='.*empty': no images there in a format that Pillow reads$"),
-    ],
-)
-def test_there_must_be_pictures_to_predict(
-    place: str | None, kind: type[Exception], message: str, tmp_path: Path
-) -> None:
-    (tmp_path / "empty").mkdir()
-    data = of_folder(tmp_path, predict_images=place and str(tmp_path / place))
-    with pytest.raises(kind, match=message):
-        data.setup("predict")
 
 
 # ------------------------------------------------------------------ mistakes
@@ -515,7 +487,6 @@ def test_there_must_be_pictures_to_predict(
         ({"eval_size": 0}, "data.eval_size=0: must be an integer of at least 1"),
         ({"eval_batch_size": 0}, "data.eval_batch_size=0: must be an integer of at least 1"),
         ({"eval_resize": 223}, "data.eval_resize=223: must be at least data.eval_size=224"),
-        ({"eval_size": 9, "eval_resize": 8}, "data.eval_resize=8: must be at least data.eval_size=9"),
         ({"padding": -1}, "data.padding=-1: must be an integer of at least 0"),
         ({"split_seed": -1}, "data.split_seed=-1: must be an integer of at least 0"),
         (
@@ -525,10 +496,6 @@ def test_there_must_be_pictures_to_predict(
         (
             {"scale": (0.5, 0.4)},
             "data.scale=(0.5, 0.4): must be two numbers in (0, 1], the smaller one first",
-        ),
-        (
-            {"scale": (0.5, 1.1)},
-            "data.scale=(0.5, 1.1): must be two numbers in (0, 1], the smaller one first",
         ),
         ({"ratio": (2.0, 1.0)}, "data.ratio=(2.0, 1.0): must be two numbers above 0, the smaller one first"),
         ({"flip": 1.5}, "data.flip=1.5: must be in [0, 1]"),

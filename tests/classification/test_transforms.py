@@ -59,9 +59,8 @@ def test_padded_crops_are_windows_of_the_picture_in_black() -> None:
     assert len(set(found)) == 25, "each of them, sooner or later"
 
 
-@pytest.mark.parametrize("flip", [0.0, 0.25, 1.0])
-def test_images_are_mirrored_as_often_as_asked_for(flip: float) -> None:
-    image, number = noise(3, 6, 6), 400
+def test_images_are_mirrored_as_often_as_asked_for() -> None:
+    image, number, flip = noise(3, 6, 6), 400, 0.25
     transform = TrainTransform(Augmentation(6, "padded", flip=flip))
     mirrored = 0
     for seed in range(number):
@@ -93,11 +92,6 @@ def test_a_batch_at_once_is_the_same_as_one_by_one(
         torch.manual_seed(seed)
         expected += [transform(image) for _ in range(repeats)]
     assert torch.equal(transform.batch(images, seeds, repeats), torch.stack(expected))
-
-
-@pytest.mark.parametrize("settings", [{"crop": "resized"}, {"augment": "trivial"}, {"erasing": 0.1}])
-def test_what_is_not_done_at_once(settings: dict[str, Any]) -> None:
-    assert not Augmentation(8, **(PADDED | settings)).is_batched
 
 
 @pytest.mark.parametrize(("augment", "kind"), [("trivial", v2.TrivialAugmentWide), ("rand", v2.RandAugment)])
@@ -144,7 +138,7 @@ def test_the_middle_of_very_long_pictures_is_used() -> None:
 # ------------------------------------------------------------------ to evaluate on
 
 
-@pytest.mark.parametrize(("shape", "resize"), [((40, 30), 16), ((9, 12), 16), ((16, 16), 16), ((20, 14), 12)])
+@pytest.mark.parametrize(("shape", "resize"), [((40, 30), 16), ((9, 12), 16), ((20, 14), 12)])
 def test_the_middle_is_cut_out(shape: tuple[int, int], resize: int) -> None:
     image = noise(3, *shape)
     expected = tv.center_crop(tv.resize(image, [resize], antialias=True), [12, 12])
