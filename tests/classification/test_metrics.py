@@ -106,13 +106,6 @@ def test_figures_equal_those_of_scikit_learn() -> None:
     np.testing.assert_allclose(report.class_accuracies.numpy(), recall_score(true, found, average=None), rtol=1e-6)
 
 
-def test_calibration_error_of_one_bin_is_the_gap_between_confidence_and_accuracy() -> None:
-    # Confidence 0.9 throughout, and three of four images right.
-    logits = torch.tensor([[0.9, 0.1]]).log().repeat(4, 1)
-    values, _ = values_of(updated([(logits, torch.tensor([0, 0, 0, 1]), torch.arange(4))]))
-    assert values["calibration_error"] == pytest.approx(0.15, abs=1e-6)
-
-
 @pytest.mark.parametrize(("classes", "is_there"), [(2, False), (5, False), (6, True)])
 def test_top_5_is_there_with_more_than_five_classes(classes: int, is_there: bool) -> None:
     values, _ = values_of(updated([make_logits(classes, 20)]))
@@ -183,15 +176,6 @@ def test_figures_of_processes_with_different_shards_are_those_of_one() -> None:
         assert torch.equal(report.confusion, one_report.confusion)
         assert [example[:3] for example in report.worst] == [example[:3] for example in one_report.worst]
         assert len(report.worst) == 24
-
-
-def test_a_process_keeps_to_its_own_images_after_the_sum() -> None:
-    batches = in_batches(50, 150)
-    first, second = over_processes([batches[:1], batches[1:]])
-    for metric in (first, second):
-        metric.compute()
-    assert first.confusion.sum() == 50
-    assert second.confusion.sum() == 150
 
 
 def test_no_images_at_all_give_no_numbers() -> None:

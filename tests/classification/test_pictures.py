@@ -27,9 +27,7 @@ from classification.pictures import (
     draw_confusion,
     draw_worst,
     percent,
-    shorten,
 )
-from classification.predictions import complete_names
 from coordconv_apps.utils.contact_sheet import BAR, GAP, GROUND
 from tests.classification.images import CLASSES, save_class, save_classes
 from tests.classification.tiny import task
@@ -270,9 +268,6 @@ def test_names_of_any_script_are_drawn(tmp_path: Path) -> None:
     assert not np.array_equal(np.asarray(boxes), np.asarray(others))
 
 
-def test_texts() -> None:
-    assert shorten("n" * 24) == "n" * 24
-    assert shorten("n" * 25) == "n" * 21 + "..."
-    assert complete_names(["a", "b"], 3) == ["a", "b", "2"]
+def test_percentages_of_any_size_are_texts() -> None:
     texts = [percent(share) for share in (0, 1e-9, 0.001, 0.5, 1, math.nan)]
     assert texts == ["0.0 %", "< 0.1 %", "0.1 %", "50.0 %", "100.0 %", "nan %"]
