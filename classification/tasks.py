@@ -231,10 +231,9 @@ class Classifier(EvaluatedTask[LabelledBatch, ClassificationMetrics]):
             metrics.update(self(batch.images), batch.labels, batch.indices)
 
     def evaluation_metrics(self, metrics: ClassificationMetrics, stage: Stage) -> dict[str, Tensor]:
-        """Compute the metrics of the validation or the test, and reset them."""
+        """Compute the metrics of the validation or the test, and keep their report."""
         values = metrics.compute()
         self.last_evaluation, self.evaluated_split = metrics.report, stage
-        metrics.reset()
         return values
 
     def predict_step(self, batch: ImageBatch, batch_idx: int) -> Prediction:

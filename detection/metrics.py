@@ -160,12 +160,6 @@ class EvaluationMetrics(nn.Module, ABC):
             values |= value if isinstance(value, dict) else {name: value}
         return values
 
-    def reset(self) -> None:
-        """Drop all images."""
-        for metric in self.children():
-            assert isinstance(metric, Metric)
-            metric.reset()
-
 
 class ProposalMetrics(EvaluationMetrics):
     """Metrics of region proposals alone.

@@ -6,13 +6,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Generic, Literal, TypeVar
 
-from torch import Tensor
+from torch import Tensor, nn
+from torchmetrics import Metric
 
 from coordconv_apps.training.task import Task
 
 Stage = Literal["val", "test"]
 BatchT = TypeVar("BatchT")
-MetricsT = TypeVar("MetricsT")
+MetricsT = TypeVar("MetricsT", bound=nn.Module)
 
 
 class EvaluatedTask(Task, ABC, Generic[BatchT, MetricsT]):
@@ -31,12 +32,15 @@ class EvaluatedTask(Task, ABC, Generic[BatchT, MetricsT]):
 
     @abstractmethod
     def evaluation_metrics(self, metrics: MetricsT, stage: Stage) -> Mapping[str, Tensor]:
-        """Compute ``metrics`` over all processes, reset them, and return scalars by name, without the stage."""
+        """Compute ``metrics`` over all processes, and return scalars by name, without the stage."""
 
     def log_evaluation(self, values: Mapping[str, Tensor], stage: Stage) -> None:
-        """Log metrics that are equal on all processes as ``<stage>/<name>``."""
+        """Log values that are equal on all processes as ``<stage>/<name>``, and reset the metrics of the stage."""
         # The mean of equal numbers changes nothing, and tells Lightning that the values are synchronised.
         self.log_dict({f"{stage}/{name}": value.to(self.device) for name, value in values.items()}, sync_dist=True)
+        for metric in (self.val_metrics if stage == "val" else self.test_metrics).modules():
+            if isinstance(metric, Metric):
+                metric.reset()
 
     def validation_step(self, batch: BatchT, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Add a batch to the validation metrics."""

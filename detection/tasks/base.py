@@ -185,10 +185,8 @@ class DetectionTask(EvaluatedTask[DetectionBatch, EvaluationMetrics], ABC):
             metrics.update(self.find(batch["images"]), batch["targets"])
 
     def evaluation_metrics(self, metrics: EvaluationMetrics, stage: Stage) -> dict[str, Tensor]:
-        """Compute the metrics of an evaluation over all processes, and reset them."""
-        values = metrics.compute()
-        metrics.reset()
-        return values
+        """Compute the metrics of an evaluation over all processes."""
+        return metrics.compute()
 
     def predict_step(self, batch: ImageBatch, batch_idx: int) -> list[Detections]:
         """Return the kept detections of each image, found one by one: the images may have any size."""

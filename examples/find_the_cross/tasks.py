@@ -78,9 +78,7 @@ class FindTheCross(EvaluatedTask["CrossBatch", MeanMetric]):
 
     def evaluation_metrics(self, metrics: MeanMetric, stage: Stage) -> dict[str, Tensor]:
         """Return the mean distance over all processes."""
-        distance = metrics.compute()
-        metrics.reset()
-        return {"distance": distance}
+        return {"distance": metrics.compute()}
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Create Adam with a learning rate that falls to 0 over the training."""

@@ -267,7 +267,6 @@ class GenerativeTask(EvaluatedTask[ImageBatch, Metrics], ABC):
         except TooFewImages:  # a check of the code may evaluate a single batch
             if not only_checks_code(self.trainer):
                 raise
-        metrics.reset()
         if stage == "val":
             return {name: values[name] for name in self.validation_metrics if name in values}
         data = self._data()

@@ -32,9 +32,7 @@ class MeanTask(EvaluatedTask[ToyBatch, MeanMetric]):
         metrics.update(batch[1])
 
     def evaluation_metrics(self, metrics: MeanMetric, stage: Stage) -> Mapping[str, Tensor]:
-        value = metrics.compute()
-        metrics.reset()
-        return {"mean": value}
+        return {"mean": metrics.compute()}
 
 
 def test_validation_and_test_log_the_same_metrics() -> None:
@@ -47,6 +45,7 @@ def test_validation_and_test_log_the_same_metrics() -> None:
         expected = data.val_set.tensors[1].mean().item()
         assert validated == {"val/mean": pytest.approx(expected)}
         assert tested == {"test/mean": pytest.approx(expected)}
+    assert task.val_metrics.weight == task.test_metrics.weight == 0, "reset at the end, too: a training validates often"
     assert attached_datamodule(trainer, ToyData) is data
     assert log_interval(trainer) == 50
     with pytest.raises(TypeError, match="data module of class ToyData, got None"):

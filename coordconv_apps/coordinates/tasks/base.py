@@ -162,11 +162,10 @@ class CoordinateTask(EvaluatedTask["NotSoClevrBatch", nn.ModuleList], ABC):
         metric.update(self(batch.centers), self.targets(batch.centers))
 
     def evaluation_metrics(self, metrics: nn.ModuleList, stage: Stage) -> dict[str, Tensor]:
-        """Compute the metrics of both sets over all processes, and reset them."""
+        """Compute the metrics of both sets over all processes."""
         values: dict[str, Tensor] = {}
         for prefix, metric in zip(SET_PREFIXES, cast("list[SampleMeans]", metrics), strict=True):
             values |= {f"{prefix}{name}": value for name, value in metric.compute().items()}
-            metric.reset()
         return values
 
     def on_validation_epoch_end(self) -> None:
