@@ -36,10 +36,14 @@ from coordconv_apps.utils.files import absent_folders, remove_empty_folders
 
 
 class SuiteCLI(ArgumentsCLI):
-    """Create the trainer of a command, and run it."""
+    """Create the trainer of a command, and run it.
+
+    The constructor calls `parse_arguments`, `before_instantiate_classes`, `instantiate_classes` (data module, task, and
+    with `instantiate_trainer` the trainer), and then the command's method: `export`, or the trainer's.
+    """
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401  # LightningCLI's
-        """Create the run folder, its loggers and callbacks, and the trainer."""
+        """Create the run folder, its loggers and callbacks, and the trainer, and begin the run."""
         given = self._get(self.config_init, "trainer")
         check_trainer_arguments(given, self.model)
         # Without the flags that are valid for this call alone.
@@ -62,10 +66,15 @@ class SuiteCLI(ArgumentsCLI):
         except (MisconfigurationException, ValueError, TypeError) as error:
             defaults = self._parser(self.subcommand).get_defaults().trainer
             raise trainer_error(error, {k: v for k, v in given.items() if v != defaults.get(k)}) from error
-        trainer.checkpoint = path = None if self.checkpoint is None else self.checkpoint.path
+        trainer.checkpoint = None if self.checkpoint is None else self.checkpoint.path
+        self._begin(trainer, folder, config, checkpoints)
+        return trainer
+
+    def _begin(self, trainer: SuiteTrainer, folder: Path, config: dict[str, Any], checkpoints: Checkpoints) -> None:
+        """Write the first files of the run, prepare for other processes of the command, and start its report."""
         if is_main_process():
             write_config(folder, config, 0 if self.checkpoint is None else self.checkpoint.state["epochs"])
-        ckpt_path = None if path is None else str(path)
+        ckpt_path = None if self.checkpoint is None else str(self.checkpoint.path)
         pass_to_launched({"run_dir": str(folder), "ckpt_path": ckpt_path, "pid": os.getpid()})
         if self.subcommand != "export":  # connects to no other process
             report_waiting(trainer)
@@ -73,7 +82,6 @@ class SuiteCLI(ArgumentsCLI):
         seed = self._get(self.config, "seed_everything")
         command, name = self.config.subcommand, self.name_dir.name
         self.report.start(command, name, folder, seed, self.checkpoint, trainer, self.model, checkpoints)
-        return trainer
 
     def _run_dir(self) -> Path:
         """Return the folder of the command: that of the run to resume, or a new one, below the run that it uses."""
