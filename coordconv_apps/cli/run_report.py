@@ -8,8 +8,9 @@ import shlex
 import shutil
 import time
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Timer
@@ -118,7 +119,7 @@ class RunReport:
         """Write the final ``summary.json``, and print the table of metrics and the next command."""
         if self.folder is None or self.trainer is None:
             return
-        summary, trainer = self.summary, self.trainer
+        summary, folder, trainer = self.summary, self.folder, self.trainer
         fit = summary["command"] == "fit"
         summary["status"] = status
         summary["error"] = None if error is None else f"{type(error).__name__}: {one_line(error)}"
@@ -132,80 +133,80 @@ class RunReport:
         if fit and trainer.global_step:
             summary["epochs"] = complete_epochs(trainer)
             summary["steps"] = trainer.global_step
-        best = self._checkpoint("best")
+        best = folder / "checkpoints" / "best.ckpt"
         if fit and self.checkpoints is not None and self.checkpoints.best is not None and best.is_file():
             summary["checkpoint"] = str(best)
             summary["best"] = {"checkpoint": str(best), **self.checkpoints.best}
         if is_main_process():
-            write_summary(self.folder, summary)
-            page = self._write_page() if self.running else None
+            write_summary(folder, summary)
+            next_command = find_next_command(summary, folder, self._code_arguments)
+            page = write_page(summary, folder, next_command) if self.running else None
             if status != "failed":
-                self._print(page)
+                print_end(summary, folder, page, next_command, _used_up_time(trainer) if fit else None)
 
-    def _write_page(self) -> Path | str | None:
-        """Write ``report.html``; return it, the reason why it cannot be written, or None if it is not wanted."""
-        assert self.folder is not None
-        if self.summary["command"] not in ("fit", "validate", "test") or not pages_wanted():
-            return None
-        try:
-            return write_run_page(self.folder, self._next_command())
-        except Exception as error:  # the training is done and saved; a drawing must not make it a failed one
-            if debugging():
-                traceback.print_exc()
-            return f"could not be written ({type(error).__name__}: {one_line(error)})"
 
-    def _print(self, page: Path | str | None = None) -> None:
-        """Print the metrics, the checkpoint, the page, and the next command."""
-        summary = self.summary
-        print(f"\n{summary['command']} {summary['status']} after {summary['seconds']:.1f} s")
-        if summary["metrics"]:
-            rows: list[tuple[Any, ...]] = [
-                (name, value) if reference is None else (name, value, reference)
-                for name, value, reference in beside_real_data(summary["metrics"])
-            ]
-            if any(len(row) > 2 for row in rows):
-                rows.insert(0, ("", "", "real data"))
-            print(table(rows))
-        rows = list(summary["run_facts"].items())
-        if summary["command"] == "fit" and (best := summary["best"]):
-            if best["metric"]:
-                value = f"{best['metric']} {best['value']:.5g}, epoch {best['epoch'] + 1}"
-                rows.append(("best", f"{best['checkpoint']} ({value})"))
-            else:
-                rows.append(("last", f"{self._checkpoint('last')} (there was no validation)"))
-        elif summary["checkpoint"]:
-            rows.append(("checkpoint", summary["checkpoint"]))
-        if summary["command"] == "fit" and (limit := _used_up_time(self.trainer)) is not None:
-            rows.append(("stopped", f"the time limit of {limit:.0f} s is used up; raise trainer.max_time"))
-        rows.append(("summary", f"{self.folder}/summary.json"))
-        if page is not None:
-            rows.append(("report", str(page)))
-        if command := self._next_command():
-            rows.append(("next", command))
-        print(table(rows), flush=True)
+def write_page(summary: Summary, folder: Path, next_command: str | None) -> Path | str | None:
+    """Write ``report.html``; return it, the reason why it cannot be written, or None if it is not wanted."""
+    if summary["command"] not in ("fit", "validate", "test") or not pages_wanted():
+        return None
+    try:
+        return write_run_page(folder, next_command)
+    except Exception as error:  # the training is done and saved; a drawing must not make it a failed one
+        if debugging():
+            traceback.print_exc()
+        return f"could not be written ({type(error).__name__}: {one_line(error)})"
 
-    def _checkpoint(self, name: Literal["best", "last"]) -> Path:
-        assert self.folder is not None
-        return self.folder / "checkpoints" / f"{name}.ckpt"
 
-    def _next_command(self) -> str | None:
-        """Return the command to type next, if there is one."""
-        if self.summary["command"] != "fit" or self.folder is None:
-            return None
-        interrupted, best = self.summary["status"] == "interrupted", self.summary["best"]
-        name: Literal["best", "last"] = "best" if not interrupted and best and best["metric"] else "last"
-        checkpoint = self._checkpoint(name)
-        if not checkpoint.is_file():
-            return None
-        # `best` and `last` are those of the newest run of this name.
-        ckpt_path = name if find_checkpoint(name, self.folder.parent) == checkpoint else str(checkpoint)
-        words = ["python", "-m", self.package, "fit" if interrupted else "test", "--ckpt_path", ckpt_path]
-        if self.summary["name"] != "default":
-            words += ["--name", self.summary["name"]]
-        runs_dir = str(self.folder.parents[2])
-        if runs_dir != "runs":
-            words += ["--runs_dir", runs_dir]
-        return shlex.join([*words, *self._code_arguments])
+def print_end(
+    summary: Summary, folder: Path, page: Path | str | None, next_command: str | None, used_up_time: float | None
+) -> None:
+    """Print the metrics, the checkpoint, the page, the time limit if it is used up, and the next command."""
+    print(f"\n{summary['command']} {summary['status']} after {summary['seconds']:.1f} s")
+    if summary["metrics"]:
+        rows: list[tuple[Any, ...]] = [
+            (name, value) if reference is None else (name, value, reference)
+            for name, value, reference in beside_real_data(summary["metrics"])
+        ]
+        if any(len(row) > 2 for row in rows):
+            rows.insert(0, ("", "", "real data"))
+        print(table(rows))
+    rows = list(summary["run_facts"].items())
+    if summary["command"] == "fit" and (best := summary["best"]):
+        if best["metric"]:
+            value = f"{best['metric']} {best['value']:.5g}, epoch {best['epoch'] + 1}"
+            rows.append(("best", f"{best['checkpoint']} ({value})"))
+        else:
+            rows.append(("last", f"{folder / 'checkpoints' / 'last.ckpt'} (there was no validation)"))
+    elif summary["checkpoint"]:
+        rows.append(("checkpoint", summary["checkpoint"]))
+    if used_up_time is not None:
+        rows.append(("stopped", f"the time limit of {used_up_time:.0f} s is used up; raise trainer.max_time"))
+    rows.append(("summary", f"{folder}/summary.json"))
+    if page is not None:
+        rows.append(("report", str(page)))
+    if next_command:
+        rows.append(("next", next_command))
+    print(table(rows), flush=True)
+
+
+def find_next_command(summary: Summary, folder: Path, code_arguments: Sequence[str]) -> str | None:
+    """Return the command to type after a training, if it has left a checkpoint."""
+    if summary["command"] != "fit":
+        return None
+    interrupted, best = summary["status"] == "interrupted", summary["best"]
+    name = "best" if not interrupted and best and best["metric"] else "last"
+    checkpoint = folder / "checkpoints" / f"{name}.ckpt"
+    if not checkpoint.is_file():
+        return None
+    # `best` and `last` are those of the newest run of this name.
+    ckpt_path = name if find_checkpoint(name, folder.parent) == checkpoint else str(checkpoint)
+    words = ["python", "-m", summary["package"], "fit" if interrupted else "test", "--ckpt_path", ckpt_path]
+    if summary["name"] != "default":
+        words += ["--name", summary["name"]]
+    runs_dir = str(folder.parents[2])
+    if runs_dir != "runs":
+        words += ["--runs_dir", runs_dir]
+    return shlex.join([*words, *code_arguments])
 
 
 def _best_metric(task: Task) -> Summary:
@@ -222,9 +223,9 @@ def _code_arguments(task: Task, package: str) -> list[str]:
     return words + [f"--model.{name}={value}" for name, value in values.items() if ":" in value]
 
 
-def _used_up_time(trainer: Trainer | None) -> float | None:
+def _used_up_time(trainer: Trainer) -> float | None:
     """Return the time limit of the training, in seconds, if it is used up."""
-    for timer in trainer.callbacks if trainer is not None else ():  # type: ignore[attr-defined]  # declared nowhere
+    for timer in trainer.callbacks:  # type: ignore[attr-defined]  # declared nowhere
         if isinstance(timer, Timer) and (left := timer.time_remaining()) is not None and left <= 0:
             return timer.time_elapsed() + left
     return None

@@ -200,7 +200,7 @@ def test_no_space_for_temporary_files_is_needed(
     main([*command.split(), f"--runs_dir={runs}", "--ckpt_path=last", *more])
 
 
-@pytest.mark.parametrize("failing", ["write_summary", "RunReport._print"])
+@pytest.mark.parametrize("failing", ["write_summary", "print_end"])
 def test_an_interruption_whose_report_cannot_be_written(
     failing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -211,7 +211,7 @@ def test_an_interruption_whose_report_cannot_be_written(
         if failing == "write_summary":
             monkeypatch.setattr(run_report, failing, lambda *_: next(later, True) and _raise(full()))
         else:
-            monkeypatch.setattr(run_report.RunReport, "_print", lambda *_: print("end", file=closed, flush=True))
+            monkeypatch.setattr(run_report, failing, lambda *_: print("end", file=closed, flush=True))
         with pytest.raises(SystemExit) as stopped:
             main(["fit", f"--runs_dir={tmp_path}", "--trainer.max_epochs=1", "--model.trouble=SIGINT@train3"])
         with suppress(OSError):

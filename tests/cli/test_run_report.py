@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from coordconv_apps.cli.app import run
-from coordconv_apps.cli.run_report import RunReport
+from coordconv_apps.cli.run_report import print_end
 from coordconv_apps.runs.summary import Summary, read_summary
 from tests.toy.data import ToyData
 from tests.toy.tasks import ToyTask
@@ -22,10 +22,9 @@ class DependsOnData(ToyTask):
 
 def printed(metrics: dict[str, float], capsys: pytest.CaptureFixture[str]) -> list[str]:
     """The lines of a command's end that tell of its metrics."""
-    report = RunReport("toy", "tests.toy")
     of_command: Summary = {"command": "test", "status": "finished", "seconds": 1.0, "checkpoint": None}
-    report.summary = {**of_command, "metrics": metrics, "run_facts": {}}
-    report._print()
+    summary: Summary = {**of_command, "metrics": metrics, "run_facts": {}}
+    print_end(summary, Path("test_0"), page=None, next_command=None, used_up_time=None)
     return capsys.readouterr().out.split("\n  summary")[0].strip("\n").splitlines()[1:]
 
 
