@@ -51,14 +51,14 @@ class GAN(GenerativeTask):
             2018); 0: none.
         penalty_every: Steps from one gradient penalty to the next. Its weight is multiplied by this number.
         average: Decay per step of the moving average of the generator that images are made with; 0: no average.
-        compile: Whether to compile the networks for training.
+        compile: Whether to compile the networks for training; not with both norm and gradient_penalty.
         schedule: Learning rates during training: "constant", "cosine" to zero, or "step" at each of lr_milestones.
         warmup: Fraction of the training, in [0, 1), over which the learning rates increase linearly to their peak.
         lr_milestones: Fractions of the training, in (0, 1), at which "step" multiplies the learning rates.
         lr_gamma: Factor of the learning rates at each of lr_milestones, with "step".
 
     Raises:
-        ValueError: An argument is out of its range.
+        ValueError: An argument is out of its range, or ``compile``, ``norm`` and ``gradient_penalty`` are combined.
     """
 
     prior: ClassVar[str] = "draws from the uniform distribution over [-1, 1]"
@@ -107,6 +107,8 @@ class GAN(GenerativeTask):
         lr_gamma: float = 0.1,
     ) -> None:
         super().__init__(coords)
+        if compile and norm and gradient_penalty > 0:
+            raise ValueError("model.compile=True: cannot train with norm and gradient_penalty; set model.norm=false")
         self.discriminator = build_discriminator(
             coords if discriminator_coords else "none", image_size=image_size, width=discriminator_width, norm=norm
         )

@@ -214,6 +214,10 @@ GAN_OUT_OF_RANGE: list[tuple[dict[str, Any], str]] = [
     ({"generator_steps": 10**12}, f"model.generator_steps={10**12}: must be an integer from 1 to 1000"),
     ({"discriminator_lr": 0.0}, "model.discriminator_lr=0.0: must be above 0"),
     *(({name: -0.5}, f"model.{name}=-0.5: must be at least 0") for name in ("feature_matching", "gradient_penalty")),
+    (
+        {"compile": True, "norm": True, "gradient_penalty": 1.0},
+        "model.compile=True: cannot train with norm and gradient_penalty; set model.norm=false",
+    ),
 ]
 VAE_OUT_OF_RANGE: list[tuple[dict[str, Any], str]] = [
     ({"encoder_width": 0}, "model.encoder_width=0: must be an integer of at least 1"),
