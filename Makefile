@@ -59,7 +59,7 @@ test-simcuda: env ## Run the tests on a simulated CUDA device (needs gcc; 16 min
 	@reason=$$($(BIN)/python -c 'from tests.simcuda.build import missing; print(missing() or "")') || exit 1; \
 	if test -n "$$reason"; then echo "skipped: $$reason"; exit 0; fi; \
 	OMP_NUM_THREADS=1 SIM_CUDA_POISON=1 SIM_CUDA_RACES=warn $(BIN)/python -m tests.simcuda -m pytest -m '' -k cuda \
-		--timeout 1800 --numprocesses $(TEST_WORKERS) tests/simcuda tests/nn tests/training tests/rl/learning $(ARGS)
+		--timeout 1800 --numprocesses $(TEST_WORKERS) tests/simcuda tests/nn tests/training tests/rl $(ARGS)
 
 coverage: env ## Run the tests and report the lines that none of them runs (build/coverage/index.html)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(TEST_WORKERS) --cov --cov-report=term --cov-report=html:build/coverage $(ARGS)
