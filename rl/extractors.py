@@ -60,8 +60,8 @@ class CoordConvNatureCNN(NatureCNN):
         coords: ``"xy"``, ``"xyr"`` to add the distance from the centre, or ``"none"`` for SB3's NatureCNN itself.
         where: ``"first"`` convolution or ``"all"``.
         coord_init: ``"random"`` as described above, or ``"zero"``, which starts with the features of SB3's NatureCNN.
-        coord_scale: Factor of the coordinates: x and y lie in [-coord_scale, coord_scale]. A factor below 1 makes the
-            policy depend on positions more gradually.
+        coord_scale: Factor of the coordinates: x and y lie in [-coord_scale, coord_scale]. With a factor
+            below 1, training changes the effect of the coordinates more slowly.
 
     Raises:
         ValueError: The observations are not such images, or an argument is not allowed.

@@ -18,6 +18,7 @@ from stable_baselines3.common.vec_env import VecFrameStack
 
 import rl.evaluation.saliency
 import rl.pictures
+from coordconv_apps import Coordinates, coordconv_layers
 from coordconv_apps.nn.coords import Coords
 from coordconv_apps.runs.summary import read_summary
 from rl.__main__ import main
@@ -95,6 +96,15 @@ def test_a_rollout_and_its_update_are_those_of_sb3(
     update(task, rollout, tmp_path)
     # Adam amplifies the rounding of small gradients.
     assert_same(task, model, before, atol=2e-5 if kind is PPO else 2e-6)
+
+
+@pytest.mark.parametrize("game", ["catch", EVERYTHING])
+def test_every_image_is_seen_with_the_coordinates_of_the_arguments(game: str) -> None:
+    policy = PPO(coords="xy", where="all", coord_init="zero", coord_scale=0.5, game=game).policy
+    layers = coordconv_layers(policy.features_extractor).values()
+    assert len(layers) == (3 if game == "catch" else 6)
+    assert {layer.coords for layer in layers} == {Coordinates("xy", range=(-0.5, 0.5))}
+    assert not any(layer.coord_weight.any() for layer in layers)
 
 
 @pytest.mark.parametrize(*EVERY_DEVICE)
