@@ -192,11 +192,11 @@ def _convert(layer: nn.Module, coords: str | Coordinates, init: Literal["zero", 
     assert base is not None
     layer.__class__ = COORD_CLASSES[base]
     assert isinstance(layer, CoordLayer)
-    layer.add_coords(coords)
+    layer.create_coord_weight(coords)
     if init == "zero":
         nn.init.zeros_(layer.coord_weight)
     else:
-        layer.draw(layer.coord_weight)
+        layer.init_parameter(layer.coord_weight)
 
 
 def _ndim(layer: nn.Module) -> int:

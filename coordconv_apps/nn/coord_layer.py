@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from coordconv_apps.nn.add_coords import concatenate_coords
 from coordconv_apps.nn.cached_map import CachedMap, is_small
 from coordconv_apps.nn.coords import CoordsLike, as_coordinates, layer_coords
-from coordconv_apps.nn.functional import CHANNELS_LAST, AddCoordMap, Geometry, coord_map, is_channels_last
+from coordconv_apps.nn.functional import CHANNELS_LAST, AddCoordMap, Geometry, convolve_grid, is_channels_last
 from coordconv_apps.nn.fx_leaf import Proxy, leaf_call
 from coordconv_apps.nn.grid import AXES, Coordinates
 from coordconv_apps.nn.separable_map import MapPart, SeparableMap, equal_positions, in_format_of
@@ -64,10 +64,10 @@ class CoordLayer(SeesWindows, ConvNd):
 
     def __init__(self, *args: Any, coords: CoordsLike, **options: Any) -> None:  # noqa: ANN401 - torch's arguments
         super().__init__(*args, **options)
-        self.add_coords(coords)
+        self.create_coord_weight(coords)
         self.reset_parameters()
 
-    def add_coords(self, coords: CoordsLike) -> None:
+    def create_coord_weight(self, coords: CoordsLike) -> None:
         """Create the coordinate weight of a constructed convolution, without initial values."""
         self.coords = layer_coords(coords, self.ndim)
         channels = as_coordinates(self.coords).count(self.ndim)
@@ -75,7 +75,7 @@ class CoordLayer(SeesWindows, ConvNd):
         self.coord_weight = nn.Parameter(self.weight.new_empty((*shape, *self.kernel_size)))
         self.register_load_state_dict_pre_hook(_zero_missing_coord_weight)  # type: ignore[no-untyped-call]  # torch's
 
-    def remove_coords(self, plain: type[nn.Module]) -> None:
+    def become_plain(self, plain: type[nn.Module]) -> None:
         """Make this layer the ``plain`` convolution without bias, in place; everything else that is set on it stays."""
         del self.coord_weight
         self.bias = None
@@ -88,9 +88,9 @@ class CoordLayer(SeesWindows, ConvNd):
         if hasattr(self, "coord_weight"):  # not yet, when torch's constructor calls this
             for parameter in (self.weight, self.bias, self.coord_weight):
                 if parameter is not None:
-                    self.draw(parameter)
+                    self.init_parameter(parameter)
 
-    def draw(self, parameter: Tensor) -> None:
+    def init_parameter(self, parameter: Tensor) -> None:
         """Fill one of the layer's parameters with its initial distribution, uniform in +-1 / sqrt(fan-in)."""
         channels = (
             self.out_channels // self.groups  # torch counts the second axis of a transposed weight
@@ -111,7 +111,7 @@ class CoordLayer(SeesWindows, ConvNd):
         grid = self._padded_grid(self._size(input), output)
         if len(grid) > 1:
             raise ValueError(f"one map for all samples needs one window, and the layer sees {len(grid)}")
-        return coord_map(grid, self.coord_weight, self.bias, self._geometry(output, input), output.dtype)[0]
+        return convolve_grid(grid, self.coord_weight, self.bias, self._geometry(output, input), output.dtype)[0]
 
     def _geometry(self, y: Tensor, input: Tensor) -> Geometry:
         """Return how the layer slides over its grid to make ``y`` of ``input``."""
@@ -221,7 +221,7 @@ class CoordLayer(SeesWindows, ConvNd):
         return not is_small(y.nbytes // max(y.shape[0], 1) if y.dim() == self.ndim + 2 else y.nbytes, y)
 
     def _map(self, y: Tensor, grid: Tensor, input: Tensor) -> Tensor:
-        value = coord_map(grid, self.coord_weight, self.bias, self._geometry(y, input), y.dtype)
+        value = convolve_grid(grid, self.coord_weight, self.bias, self._geometry(y, input), y.dtype)
         return value if y.dim() == self.ndim + 2 else value[0]
 
     def train(self, mode: bool = True) -> CoordLayer:
@@ -265,7 +265,7 @@ class CoordConv(CoordLayer):
             assert same is not None
             small = tuple(same.reduced(n, stride[i]) if i == across else n for i, n in enumerate(size))
             grid, weight = self._padded_grid(small, y, coords.only(name)), self.coord_weight[:, channel, None]
-            part = coord_map(grid, weight.contiguous(), bias, geometry, y.dtype)
+            part = convolve_grid(grid, weight.contiguous(), bias, geometry, y.dtype)
             parts.append(MapPart(in_format_of(y, part), 2 + across, same))
             bias = None
         return SeparableMap(tuple(parts))

@@ -173,6 +173,6 @@ def _fold(layer: CoordLayer, maps: dict[Sizes, Tensor]) -> None:
     coord = behaves_like(type(layer), _PLAIN_CLASSES)
     assert coord is not None
     conv = copy.copy(layer)  # shallow: it has the parameters and hooks that the layer is about to lose
-    conv.remove_coords(_PLAIN_CLASSES[coord])
+    conv.become_plain(_PLAIN_CLASSES[coord])
     become(layer, FoldedConv, conv, maps)
     move_forward_hooks(conv, layer)

@@ -30,7 +30,7 @@ class Geometry(NamedTuple):
     output_padding: tuple[int, ...]
 
 
-def coord_map(grid: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry, dtype: torch.dtype) -> Tensor:
+def convolve_grid(grid: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry, dtype: torch.dtype) -> Tensor:
     """Return one sample's coordinate map plus bias, computed in the grid's precision and rounded once to ``dtype``.
 
     The map has the shape ``(1, out_channels, *output size)``. Coordinates are the same for every group of input
@@ -47,13 +47,13 @@ def coord_map(grid: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geome
         >>> from coordconv_apps import coord_grid
         >>> columns = torch.tensor([1.0, 0.0]).view(1, 2, 1, 1)  # a 1x1 kernel: x times 1 plus y times 0
         >>> geometry = Geometry((1, 1), (0, 0), (1, 1), False, (0, 0))
-        >>> coord_map(coord_grid((2, 3))[None], columns, None, geometry, torch.float32)
+        >>> convolve_grid(coord_grid((2, 3))[None], columns, None, geometry, torch.float32)
         tensor([[[[-1.,  0.,  1.],
                   [-1.,  0.,  1.]]]])
     """
     if weight.is_complex():  # torch.convolution has no complex kernel, and the coordinates are real
-        real = coord_map(grid, weight.real, None if bias is None else bias.real, geometry, grid.dtype)
-        imag = coord_map(grid, weight.imag, None if bias is None else bias.imag, geometry, grid.dtype)
+        real = convolve_grid(grid, weight.real, None if bias is None else bias.real, geometry, grid.dtype)
+        imag = convolve_grid(grid, weight.imag, None if bias is None else bias.imag, geometry, grid.dtype)
         return torch.complex(real, imag).to(dtype)
     bias = None if bias is None else bias.to(grid.dtype)
     weight = weight.to(grid.dtype)
@@ -84,12 +84,12 @@ class AddCoordMap(torch.autograd.Function):
         bias: Tensor | None,
         geometry: Geometry,
     ) -> Tensor:
-        """Add the map of `coord_map` to ``y``, and return ``y``."""
+        """Add the map of `convolve_grid` to ``y``, and return ``y``."""
         ctx.mark_dirty(y)
         ctx.save_for_backward(grid, weight)
         ctx.geometry = geometry
         ctx.bias_size = None if bias is None else list(bias.shape)
-        return y.add_(coord_map(grid, weight, bias, geometry, y.dtype))
+        return y.add_(convolve_grid(grid, weight, bias, geometry, y.dtype))
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401 - as above

@@ -18,7 +18,7 @@ from stable_baselines3.common.preprocessing import get_action_dim
 from torch import Tensor
 
 from rl.learning.actions import predict_values, sample_actions
-from rl.learning.advantages import FinishedGames, Rollout, compute_advantages
+from rl.learning.rollouts import FinishedGames, Rollout, compute_advantages
 from rl.observations import Observations, empty_observations, map_parts, stack_observations, to_tensors
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Collector:
         env: N environments. Observations are uint8 images, channels first, or Dicts with such images.
         steps: T, the length of a rollout.
         gamma: Discount factor.
-        gae_lambda: As in `rl.learning.advantages.compute_advantages`.
+        gae_lambda: As in `rl.learning.rollouts.compute_advantages`.
         device: Device of the policy.
     """
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from coordconv_apps.utils.seeds import mix_seeds
-from rl.learning.advantages import Rollout
+from rl.learning.rollouts import Rollout
 from rl.observations import Observations, map_parts, select_observations
 
 if TYPE_CHECKING:

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from stable_baselines3 import A2C, DQN, PPO
     from stable_baselines3.common.base_class import BaseAlgorithm
 
-    from rl.learning.advantages import FinishedGames
+    from rl.learning.rollouts import FinishedGames
 
 COUNTS = "rl"  # key of the counters in a checkpoint
 

@@ -27,7 +27,7 @@ from coordconv_apps.utils.seeds import mix_seeds
 from rl.envs.checks import BrokenEnvironment
 from rl.export import QValues, describe_inputs
 from rl.extractors import CoordInit, Where
-from rl.learning.advantages import FinishedGames
+from rl.learning.rollouts import FinishedGames
 from rl.learning.timings import TimedVecEnv
 from rl.sb3_internals import start_dqn_learning
 from rl.sb3_objects import OptimizerName, Schedule

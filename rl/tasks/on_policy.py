@@ -14,8 +14,8 @@ from coordconv_apps.utils.argument_checks import FRACTION, NON_NEGATIVE, POSITIV
 from coordconv_apps.utils.distributed import gather_ranks
 from coordconv_apps.utils.errors import UserError
 from rl.learning.actions import action_noise, values_and_logits
-from rl.learning.advantages import explained_variance
 from rl.learning.collector import Collector
+from rl.learning.rollouts import explained_variance
 from rl.observations import Observations, map_parts
 from rl.sb3_internals import set_updates
 from rl.tasks.base import RLTask
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from stable_baselines3.common.policies import ActorCriticPolicy
     from torch.optim import Optimizer
 
-    from rl.learning.advantages import Rollout
+    from rl.learning.rollouts import Rollout
 
 
 class OnPolicyTask(RLTask):

@@ -19,7 +19,7 @@ from rl.tasks.on_policy import OnPolicyTask
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from rl.learning.advantages import Rollout
+    from rl.learning.rollouts import Rollout
 
 
 class PPO(OnPolicyTask):
@@ -83,6 +83,7 @@ class PPO(OnPolicyTask):
         "clip_schedule": one_of(Schedule),
         "clip_range_vf": POSITIVE,
     }
+    algorithm: stable_baselines3.PPO
 
     def __init__(
         self,
@@ -117,9 +118,8 @@ class PPO(OnPolicyTask):
         super().__init__(coords)  # saves all arguments in self.hparams, from which SB3's PPO gets the others
         self.n_epochs, self.batch_size, self.target_kl = n_epochs, batch_size, target_kl
         self.ent_coef, self.vf_coef, self.normalize_advantage = ent_coef, vf_coef, normalize_advantage
-        self.clip_range, self.clip_schedule, self.clip_range_vf = clip_range, clip_schedule, clip_range_vf
-        schedule = make_schedule(clip_range, clip_schedule)
-        self.create_algorithm(stable_baselines3.PPO, clip_range=schedule)
+        self.clip_range_vf = clip_range_vf
+        self.create_algorithm(stable_baselines3.PPO, clip_range=make_schedule(clip_range, clip_schedule))
 
     def setup(self, stage: str) -> None:
         """Check that rollouts can be cut into minibatches."""
@@ -142,9 +142,7 @@ class PPO(OnPolicyTask):
     def _learn(self, rollout: Rollout) -> list[dict[str, Tensor]]:
         """Make the updates of a rollout; return the losses of each."""
         measured = []
-        clip_range = self.clip_range
-        if self.clip_schedule == "linear":
-            clip_range *= max(self.progress_remaining, 0.0)  # it is below 0 in the last rollout
+        clip_range = self.algorithm.clip_range(self.progress_remaining)  # type: ignore[operator]  # a schedule by now
         generator = order_generator(self.data.seed, self.rollouts)
         for _ in range(self.n_epochs):
             for minibatch in minibatches(

@@ -7,7 +7,7 @@ import torch
 from gymnasium import spaces
 from stable_baselines3.common.buffers import RolloutBuffer
 
-from rl.learning.advantages import FinishedGames, Rollout
+from rl.learning.rollouts import FinishedGames, Rollout
 from tests.rl.training import SIDE
 
 STEPS, ENVIRONMENTS = 6, 4

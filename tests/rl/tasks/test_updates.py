@@ -21,9 +21,9 @@ import rl.envs.games
 from coordconv_apps.utils.warning_filters import filter_warnings
 from rl import CoordConvCnnPolicy
 from rl.data import RLData
-from rl.learning.advantages import Rollout
 from rl.learning.collector import Collector
 from rl.learning.minibatches import order_generator
+from rl.learning.rollouts import Rollout
 from rl.learning.timings import Timings
 from rl.tasks import A2C, PPO
 from tests.helpers.trainers import own_trainer
@@ -202,7 +202,7 @@ def test_defaults_are_those_of_sb3(kind: type[A2C | PPO]) -> None:
     names = ["n_steps", "gamma", "gae_lambda", "ent_coef", "vf_coef", "max_grad_norm", "normalize_advantage"]
     if isinstance(task, PPO):
         names += ["n_epochs", "batch_size", "target_kl", "clip_range_vf"]
-        assert FloatSchedule(model.clip_range)(1) == task.clip_range
+        assert FloatSchedule(model.clip_range)(1) == task.hparams["clip_range"]
     for name in names:
         assert task.hparams[name] == getattr(task.algorithm, name) == getattr(model, name), name
     assert model.lr_schedule(1) == task.algorithm.lr_schedule(1) == task.hparams["lr"]

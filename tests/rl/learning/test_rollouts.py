@@ -9,7 +9,7 @@ import pytest
 import torch
 from stable_baselines3.common.utils import explained_variance as sb3_explained_variance
 
-from rl.learning.advantages import compute_advantages, explained_variance
+from rl.learning.rollouts import compute_advantages, explained_variance
 from tests.rl.rollouts import ENVIRONMENTS, random_buffer
 
 
