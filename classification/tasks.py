@@ -22,8 +22,9 @@ from classification.optimizers import ALLOWED, OptimizerName, make_optimizer, sc
 from classification.transforms import IMAGENET_MEAN, IMAGENET_STD, EvalTransform, normalize
 from coordconv_apps.data.image_decoding import to_rgb
 from coordconv_apps.data.image_inputs import ImageInputs, pil_images
+from coordconv_apps.data.splits import EvaluationSplit
 from coordconv_apps.nn.coords import Coords
-from coordconv_apps.training.evaluation import EvaluatedTask, Stage
+from coordconv_apps.training.evaluation import EvaluatedTask
 from coordconv_apps.training.optimizers import can_fuse, schedule_by_step
 from coordconv_apps.training.schedules import lr_factor
 from coordconv_apps.training.task import ExportInterface, Task
@@ -171,7 +172,7 @@ class Classifier(EvaluatedTask[LabelledBatch, ClassificationMetrics]):
         self._eval_resize: int | None = None  # of the training data; None: no border is cut off
         self.val_metrics, self.test_metrics = ClassificationMetrics(num_classes), ClassificationMetrics(num_classes)
         self.last_evaluation: ClassificationReport | None = None
-        self.evaluated_split: Stage = "val"
+        self.evaluated_split: EvaluationSplit = "val"
 
     def configure_callbacks(self) -> list[Callback]:
         """Return the weight averaging, if ``average`` is given."""
@@ -230,10 +231,10 @@ class Classifier(EvaluatedTask[LabelledBatch, ClassificationMetrics]):
         if len(batch.images):  # empty if all files of the batch are unreadable
             metrics.update(self(batch.images), batch.labels, batch.indices)
 
-    def evaluation_metrics(self, metrics: ClassificationMetrics, stage: Stage) -> dict[str, Tensor]:
+    def evaluation_metrics(self, metrics: ClassificationMetrics, split: EvaluationSplit) -> dict[str, Tensor]:
         """Compute the metrics of the validation or the test, and keep their report."""
         values = metrics.compute()
-        self.last_evaluation, self.evaluated_split = metrics.report, stage
+        self.last_evaluation, self.evaluated_split = metrics.report, split
         return values
 
     def predict_step(self, batch: ImageBatch, batch_idx: int) -> Prediction:

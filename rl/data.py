@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, cast
 
 from coordconv_apps.data.datamodule import DataModule
+from coordconv_apps.data.splits import EvaluationSplit
 from coordconv_apps.utils.argument_checks import POSITIVE_INT, check_ranges
 from coordconv_apps.utils.seeds import mix_seeds
 from rl.envs.game_options import DEFAULTS, RANGES, GameOptions, check_kind
@@ -23,9 +24,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-Split = Literal["val", "test"]
-
-EVALUATION_SEEDS: dict[Split, int] = {"val": 1_000_000, "test": 2_000_000}
+EVALUATION_SEEDS: dict[EvaluationSplit, int] = {"val": 1_000_000, "test": 2_000_000}
 """Seed of the first environment of an evaluation: the same games for every run, and none that training plays."""
 
 PREDICTION_SEED = 3_000_000
@@ -156,7 +155,7 @@ class RLData(DataModule):
         self.num_envs = num_envs
         self.steps_per_epoch = steps_per_epoch
         self.num_eval_envs = num_eval_envs
-        self.num_episodes: dict[Split, int] = {"val": eval_episodes, "test": test_episodes}
+        self.num_episodes: dict[EvaluationSplit, int] = {"val": eval_episodes, "test": test_episodes}
         self.predict_episodes = predict_episodes
         self.render_mode = render_mode
         self.deterministic = deterministic
@@ -222,7 +221,7 @@ class RLData(DataModule):
         rank, world_size = self._processes()
         return Batches([list(range(rank, self.predict_episodes, world_size))])
 
-    def shard(self, split: Split) -> EpisodeShard:
+    def shard(self, split: EvaluationSplit) -> EpisodeShard:
         """Return the part of an evaluation that this rank plays."""
         return shard_episodes(self.num_episodes[split], self.num_eval_envs, *self._processes())
 

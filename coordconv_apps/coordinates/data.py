@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from coordconv_apps.coordinates.not_so_clevr import Centers, Split, draw_pairs, split_centers
+from coordconv_apps.coordinates.not_so_clevr import Centers, PositionSplit, draw_pairs, split_centers
 from coordconv_apps.data.datamodule import DataModule
 from coordconv_apps.data.loaders import identity_collate
 from coordconv_apps.utils.argument_checks import check_at_least
@@ -62,7 +62,7 @@ class NotSoClevrData(DataModule):
 
     def __init__(
         self,
-        split: Split = "uniform",
+        split: PositionSplit = "uniform",
         canvas_size: int = 64,
         square_size: int = 9,
         two_objects: bool = False,
@@ -75,7 +75,7 @@ class NotSoClevrData(DataModule):
         super().__init__(batch_size=batch_size, seed=seed)
         check_at_least(1, "data.", eval_batch_size=eval_batch_size)
         check_at_least(4, "data.", pairs=pairs)
-        self.split: Split = split
+        self.split: PositionSplit = split
         self.canvas_size = canvas_size
         self.square_size = square_size
         self.objects = 2 if two_objects else 1

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from coordconv_apps.utils.argument_checks import check_at_least
 
-Split = Literal["uniform", "quadrant"]
+PositionSplit = Literal["uniform", "quadrant"]
 
 
 class Centers(NamedTuple):
@@ -45,7 +45,7 @@ def all_centers(canvas_size: int = 64, square_size: int = 9) -> Tensor:
 
 
 def split_centers(
-    split: Split, canvas_size: int = 64, square_size: int = 9, test_fraction: float = 0.25, seed: int = 0
+    split: PositionSplit, canvas_size: int = 64, square_size: int = 9, test_fraction: float = 0.25, seed: int = 0
 ) -> Centers:
     """Split the centres into a training and a test set.
 

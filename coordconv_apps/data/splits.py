@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal, get_args
 
 Split = Literal["train", "val", "test"]
+EvaluationSplit = Literal["val", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 
 SPLITS_OF_STAGE: dict[str, tuple[Split, ...]] = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Generic, Literal, TypeVar
+from typing import Generic, TypeVar
 
 from torch import Tensor, nn
 from torchmetrics import Metric
 
+from coordconv_apps.data.splits import EvaluationSplit
 from coordconv_apps.training.task import Task
 
-Stage = Literal["val", "test"]
 BatchT = TypeVar("BatchT")
 MetricsT = TypeVar("MetricsT", bound=nn.Module)
 
@@ -31,14 +31,14 @@ class EvaluatedTask(Task, ABC, Generic[BatchT, MetricsT]):
         """Add a batch of the data set ``dataloader_idx`` to ``metrics``."""
 
     @abstractmethod
-    def evaluation_metrics(self, metrics: MetricsT, stage: Stage) -> Mapping[str, Tensor]:
-        """Compute ``metrics`` over all processes, and return scalars by name, without the stage."""
+    def evaluation_metrics(self, metrics: MetricsT, split: EvaluationSplit) -> Mapping[str, Tensor]:
+        """Compute ``metrics`` over all processes, and return scalars by name, without the split."""
 
-    def log_evaluation(self, values: Mapping[str, Tensor], stage: Stage) -> None:
-        """Log values that are equal on all processes as ``<stage>/<name>``, and reset the metrics of the stage."""
+    def log_evaluation(self, values: Mapping[str, Tensor], split: EvaluationSplit) -> None:
+        """Log values that are equal on all processes as ``<split>/<name>``, and reset the metrics of the split."""
         # The mean of equal numbers changes nothing, and tells Lightning that the values are synchronised.
-        self.log_dict({f"{stage}/{name}": value.to(self.device) for name, value in values.items()}, sync_dist=True)
-        for metric in (self.val_metrics if stage == "val" else self.test_metrics).modules():
+        self.log_dict({f"{split}/{name}": value.to(self.device) for name, value in values.items()}, sync_dist=True)
+        for metric in (self.val_metrics if split == "val" else self.test_metrics).modules():
             if isinstance(metric, Metric):
                 metric.reset()
 

@@ -13,8 +13,9 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 
 from coordconv_apps.data.image_decoding import to_rgb
 from coordconv_apps.data.image_inputs import ImageInputs, pil_images
+from coordconv_apps.data.splits import EvaluationSplit
 from coordconv_apps.nn.coords import Coords
-from coordconv_apps.training.evaluation import EvaluatedTask, Stage
+from coordconv_apps.training.evaluation import EvaluatedTask
 from coordconv_apps.training.optimizers import can_fuse, schedule_by_step
 from coordconv_apps.training.schedules import SCHEDULE_RANGES, task_lr_factor
 from coordconv_apps.training.task import ExportInterface
@@ -184,7 +185,7 @@ class DetectionTask(EvaluatedTask[DetectionBatch, EvaluationMetrics], ABC):
         if len(batch["images"]):  # no image of the batch may be readable
             metrics.update(self.find(batch["images"]), batch["targets"])
 
-    def evaluation_metrics(self, metrics: EvaluationMetrics, stage: Stage) -> dict[str, Tensor]:
+    def evaluation_metrics(self, metrics: EvaluationMetrics, split: EvaluationSplit) -> dict[str, Tensor]:
         """Compute the metrics of an evaluation over all processes."""
         return metrics.compute()
 

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
 from coordconv_apps import to_coordconv
+from coordconv_apps.data.splits import EvaluationSplit
 from coordconv_apps.nn.coords import Coords
-from coordconv_apps.training.evaluation import EvaluatedTask, Stage
+from coordconv_apps.training.evaluation import EvaluatedTask
 from coordconv_apps.training.task import ExportInterface
 from coordconv_apps.utils.argument_checks import POSITIVE, POSITIVE_INT, check_ranges
 
@@ -76,7 +77,7 @@ class FindTheCross(EvaluatedTask["CrossBatch", MeanMetric]):
         images, positions = batch
         metrics.update((self(images) * self.size - positions).norm(dim=1))
 
-    def evaluation_metrics(self, metrics: MeanMetric, stage: Stage) -> dict[str, Tensor]:
+    def evaluation_metrics(self, metrics: MeanMetric, split: EvaluationSplit) -> dict[str, Tensor]:
         """Return the mean distance over all processes."""
         return {"distance": metrics.compute()}
 

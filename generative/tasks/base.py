@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from coordconv_apps.data.splits import Split
+from coordconv_apps.data.splits import EvaluationSplit, Split
 from coordconv_apps.nn.coords import Coords
-from coordconv_apps.training.evaluation import EvaluatedTask, Stage
+from coordconv_apps.training.evaluation import EvaluatedTask
 from coordconv_apps.training.optimizers import can_fuse, schedule_by_step
 from coordconv_apps.training.schedules import SCHEDULE_RANGES, task_lr_factor
 from coordconv_apps.training.task import ExportInterface
@@ -259,7 +259,7 @@ class GenerativeTask(EvaluatedTask[ImageBatch, Metrics], ABC):
         if len(indices):
             metrics.update(self.sample(self._evaluation_latents[indices]), real=False)
 
-    def evaluation_metrics(self, metrics: Metrics, stage: Stage) -> dict[str, Tensor]:
+    def evaluation_metrics(self, metrics: Metrics, split: EvaluationSplit) -> dict[str, Tensor]:
         """Compute the metrics over all processes: those of ``validation_metrics``, or all and those of walks."""
         values: dict[str, Tensor] = {}
         try:
@@ -267,7 +267,7 @@ class GenerativeTask(EvaluatedTask[ImageBatch, Metrics], ABC):
         except TooFewImages:  # a check of the code may evaluate a single batch
             if not only_checks_code(self.trainer):
                 raise
-        if stage == "val":
+        if split == "val":
             return {name: values[name] for name in self.validation_metrics if name in values}
         data = self._data()
         if data.source == "shapes":

@@ -11,8 +11,8 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
+from coordconv_apps.data.splits import EvaluationSplit
 from coordconv_apps.nn.coords import Coords
-from coordconv_apps.training.evaluation import Stage
 from coordconv_apps.training.schedules import Schedule
 from coordconv_apps.utils.argument_checks import BELOW_ONE, NON_NEGATIVE, POSITIVE_INT, Allowed, one_of
 from generative.datasets import ImageBatch
@@ -162,9 +162,9 @@ class VAE(GenerativeTask):
         for name, mean in self._means().items():
             mean.update(losses[name], weight=len(batch.images))
 
-    def evaluation_metrics(self, metrics: Metrics, stage: Stage) -> dict[str, Tensor]:
+    def evaluation_metrics(self, metrics: Metrics, split: EvaluationSplit) -> dict[str, Tensor]:
         """Also compute the mean losses."""
-        values = super().evaluation_metrics(metrics, stage)
+        values = super().evaluation_metrics(metrics, split)
         for name, mean in self._means().items():
             values[name] = mean.compute()
             mean.reset()

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from stable_baselines3.common.policies import BasePolicy
 
-    from rl.data import Split
+    from coordconv_apps.data.splits import EvaluationSplit
     from rl.envs.game_options import GameOptions
     from rl.evaluation.episodes import Episodes, EpisodeShard
     from rl.evaluation.play import Player
@@ -142,7 +142,7 @@ class EpisodeEvaluation(Task):
             save_before_error(self.trainer, place)
         raise failure or failures[0]
 
-    def _evaluate(self, shard: EpisodeShard, split: Split) -> None:
+    def _evaluate(self, shard: EpisodeShard, split: EvaluationSplit) -> None:
         """Play this rank's episodes, and log the metrics of the episodes of all ranks."""
         started, episodes = time.perf_counter(), None
         failure: UserError | Interrupted | None = None
@@ -165,7 +165,7 @@ class EpisodeEvaluation(Task):
         self.log_dict({f"{split}/{name}": value for name, value in values.items()}, batch_size=1, sync_dist=True)
         self.evaluation_seconds += time.perf_counter() - started
 
-    def _play(self, shard: EpisodeShard, split: Split) -> Episodes:
+    def _play(self, shard: EpisodeShard, split: EvaluationSplit) -> Episodes:
         """Play whole games: the same ones each time."""
         data, seed = self.data, EVALUATION_SEEDS[split] + shard.first_env
         with data.evaluation_envs(self.game, self.env_options, max(shard.num_envs, 1), seed) as env:

@@ -9,7 +9,8 @@ from lightning.pytorch import LightningDataModule, Trainer
 from torch import Tensor
 from torchmetrics import MeanMetric
 
-from coordconv_apps.training.evaluation import EvaluatedTask, Stage
+from coordconv_apps.data.splits import EvaluationSplit
+from coordconv_apps.training.evaluation import EvaluatedTask
 from coordconv_apps.training.optimizers import can_fuse
 from coordconv_apps.training.trainer_access import attached_datamodule, log_interval
 from coordconv_apps.utils.warning_filters import filter_warnings
@@ -31,7 +32,7 @@ class MeanTask(EvaluatedTask[ToyBatch, MeanMetric]):
     def evaluation_step(self, batch: ToyBatch, metrics: MeanMetric, dataloader_idx: int) -> None:
         metrics.update(batch[1])
 
-    def evaluation_metrics(self, metrics: MeanMetric, stage: Stage) -> Mapping[str, Tensor]:
+    def evaluation_metrics(self, metrics: MeanMetric, split: EvaluationSplit) -> Mapping[str, Tensor]:
         return {"mean": metrics.compute()}
 
 

@@ -18,8 +18,8 @@ from classification import Classifier
 from coordconv_apps.coordinates import CoordinateClassification
 from coordconv_apps.coordinates.data import NotSoClevrData
 from coordconv_apps.coordinates.metrics import PixelAccuracy
+from coordconv_apps.data.splits import EvaluationSplit
 from coordconv_apps.runs.summary import read_summary
-from coordconv_apps.training.evaluation import Stage
 from coordconv_apps.training.task import Task
 from coordconv_apps.utils.errors import UserError
 from detection import FasterRCNN
@@ -76,11 +76,11 @@ def test_a_task_in_several_runs_of_a_trainer(command: str, tmp_path: Path, monke
     samples: list[int] = []
     evaluation_metrics = task.evaluation_metrics
 
-    def fail_once(metrics: nn.ModuleList, stage: Stage) -> dict[str, Tensor]:
+    def fail_once(metrics: nn.ModuleList, split: EvaluationSplit) -> dict[str, Tensor]:
         samples.append(int(cast("PixelAccuracy", metrics[0]).count))
         if len(samples) == 1:
             raise KeyError("interrupted")
-        return evaluation_metrics(metrics, stage)
+        return evaluation_metrics(metrics, split)
 
     monkeypatch.setattr(task, "evaluation_metrics", fail_once)
     with pytest.raises(KeyError, match="interrupted"):

@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
     from coordconv_apps.coordinates.data import NotSoClevrBatch
     from coordconv_apps.coordinates.metrics import SampleMeans
+    from coordconv_apps.data.splits import EvaluationSplit
     from coordconv_apps.nn.coords import Coords
-    from coordconv_apps.training.evaluation import Stage
     from coordconv_apps.utils.argument_checks import Allowed
 
 CLOCK_KEY = "coordinates_clock"  # in checkpoints
@@ -161,7 +161,7 @@ class CoordinateTask(EvaluatedTask["NotSoClevrBatch", nn.ModuleList], ABC):
         metric = cast("SampleMeans", metrics[dataloader_idx])
         metric.update(self(batch.centers), self.targets(batch.centers))
 
-    def evaluation_metrics(self, metrics: nn.ModuleList, stage: Stage) -> dict[str, Tensor]:
+    def evaluation_metrics(self, metrics: nn.ModuleList, split: EvaluationSplit) -> dict[str, Tensor]:
         """Compute the metrics of both sets over all processes."""
         values: dict[str, Tensor] = {}
         for prefix, metric in zip(SET_PREFIXES, cast("list[SampleMeans]", metrics), strict=True):
