@@ -156,8 +156,9 @@ def flat_outputs(objectness: list[Tensor], deltas: list[Tensor]) -> tuple[Tensor
 class CanvasTransform(GeneralizedRCNNTransform):  # type: ignore[misc]  # as above
     """Stack canvases, but neither normalise nor resize them.
 
-    Black stays 0, so zero padding looks like more black canvas and does not mark the canvas border. Torchvision's
-    ``_skip_resize=True`` is not enough: torchvision 0.29 still resizes in evaluation.
+    Black stays 0, so the zero padding of the first layer looks like more black canvas and does not mark the border;
+    that of later layers does. Torchvision's ``_skip_resize=True`` is not enough: torchvision 0.29 still resizes in
+    evaluation.
     """
 
     def __init__(self) -> None:
