@@ -183,10 +183,10 @@ class Classifier(EvaluatedTask[LabelledBatch, ClassificationMetrics]):
         if self._compile:
             self.network.compile()
         if self.class_names is None:
-            self._normalise_as(self._data())
+            self._normalise_as(self.data)
         if stage == "predict":
             return
-        data = self._data()
+        data = self.data
         if data.num_classes != self.num_classes:
             raise ValueError(
                 f"model.num_classes={self.num_classes}: must be {data.num_classes}, the number of classes of the data"
@@ -195,7 +195,7 @@ class Classifier(EvaluatedTask[LabelledBatch, ClassificationMetrics]):
     def on_fit_start(self) -> None:
         """Take class names, image size and normalisation from the data, also where a checkpoint has others."""
         super().on_fit_start()
-        data = self._data()
+        data = self.data
         self.class_names = data.class_names
         self.image_size.fill_(data.eval_size)
         self._eval_resize = data.eval_resize
@@ -205,7 +205,9 @@ class Classifier(EvaluatedTask[LabelledBatch, ClassificationMetrics]):
         self.mean.copy_(torch.tensor(data.mean))
         self.std.copy_(torch.tensor(data.std))
 
-    def _data(self) -> ClassificationData:
+    @property
+    def data(self) -> ClassificationData:
+        """The trainer's data module."""
         return attached_datamodule(self.trainer, ClassificationData)
 
     # ------------------------------------------------------------------ steps
@@ -221,7 +223,7 @@ class Classifier(EvaluatedTask[LabelledBatch, ClassificationMetrics]):
     def training_step(self, batch: LabelledBatch, batch_idx: int) -> Tensor:
         """Return the mean cross-entropy of a batch, which is mixed by MixUp or CutMix if the data ask for it."""
         normalised = normalize(batch.images, self.mean, self.std)
-        images, targets = self._data().mix_batch(normalised, batch.labels, self.current_epoch, batch_idx)
+        images, targets = self.data.mix_batch(normalised, batch.labels, self.current_epoch, batch_idx)
         loss = F.cross_entropy(self._logits(images), targets, label_smoothing=self.label_smoothing)
         self.log_train({"train/loss": loss.detach()}, len(images))
         return loss
@@ -292,7 +294,7 @@ class Classifier(EvaluatedTask[LabelledBatch, ClassificationMetrics]):
             self._check_eval_size(checkpoint["state_dict"])
         if self._trainer.predicting:  # only the data of training and evaluation have classes
             return
-        data = self._data()
+        data = self.data
         for number, (old, new) in enumerate(zip(known, data.class_names, strict=False)):
             if old != new:
                 where = f"root={str(data.root)!r}" if data.source in ("folder", "imagenet") else f"source={data.source}"
@@ -303,7 +305,7 @@ class Classifier(EvaluatedTask[LabelledBatch, ClassificationMetrics]):
 
     def _check_eval_size(self, state: dict[str, Tensor]) -> None:
         """Warn of another size than the training's: a plain Lightning trainer saves no arguments of the data."""
-        data = self._data()
+        data = self.data
         size = int(state.get("image_size", self.image_size))
         resize = self._eval_resize or size
         if (data.eval_size, data.eval_resize) != (size, resize):
@@ -338,7 +340,7 @@ class Classifier(EvaluatedTask[LabelledBatch, ClassificationMetrics]):
         """Make the optimizer and the learning rate schedule."""
         trainer = self.trainer
         accumulate = trainer.accumulate_grad_batches
-        data = self._data()
+        data = self.data
         samples = data.num_samples("train") * data.repeats
         global_batch_size = min(data.batch_size * trainer.world_size * accumulate, samples)
         lr = scaled_lr(self.lr, global_batch_size) if self.scale_lr else self.lr

@@ -19,14 +19,14 @@ from coordconv_apps.cli.application import Application
 from coordconv_apps.cli.checkpoint_config import merge_config, sections_for, trusted_config
 from coordconv_apps.cli.checkpoint_state import GivenCheckpoint
 from coordconv_apps.cli.data_class import find_data_class
-from coordconv_apps.cli.errors import argument_types, name_in_full, parsing_error
+from coordconv_apps.cli.errors import argument_types, missing_argument_error, name_in_full, parsing_error
 from coordconv_apps.cli.help import ArgumentParser
-from coordconv_apps.cli.model_class import lacking_argument, preview
+from coordconv_apps.cli.model_class import preview
 from coordconv_apps.cli.run_report import RunReport, complete_summary
 from coordconv_apps.cli.start import COMMANDS, configs_help
 from coordconv_apps.cli.trainer import TRAINER_DEFAULTS, SuiteTrainer
 from coordconv_apps.cli.value_checks import check_nulls, check_numbers, largest_sizes
-from coordconv_apps.runs.folder import name_folder, training_of
+from coordconv_apps.runs.folder import find_name_dir, training_of
 from coordconv_apps.training.signals import Interrupts
 from coordconv_apps.utils.config_files import check_yaml, class_path
 from coordconv_apps.utils.distributed import is_main_process
@@ -97,7 +97,7 @@ class ArgumentsCLI(LightningCLI):
                 raise
             raise ValueError(full) from error
         except KeyError as error:
-            if (mistake := lacking_argument(error, self.task_class, app.default_task)) is None:
+            if (mistake := missing_argument_error(error, self.task_class, app.default_task)) is None:
                 raise
             raise mistake from error
 
@@ -207,7 +207,7 @@ class ArgumentsCLI(LightningCLI):
 
     def _find_name_dir(self, given: Namespace) -> Path:
         """Return the folder of all runs of the name that is given, or else of the run whose checkpoint is evaluated."""
-        name_dir = name_folder(given.runs_dir, self.app.name, given.name, _config_files(given))
+        name_dir = find_name_dir(given.runs_dir, self.app.name, given.name, _config_files(given))
         if self.checkpoint is None or self.config.subcommand == "fit" or given.name is not None:
             return name_dir
         training = training_of(self.checkpoint.path)

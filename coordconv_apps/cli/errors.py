@@ -7,6 +7,7 @@ has one case for each.
 from __future__ import annotations
 
 import difflib
+import inspect
 import re
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -15,7 +16,8 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from jsonargparse import Namespace
 
-from coordconv_apps.utils.errors import one_line
+from coordconv_apps.training.task import Task
+from coordconv_apps.utils.errors import UserError, one_line
 
 _WORDS = {
     "NoneType": "null",
@@ -185,3 +187,20 @@ def name_in_full(message: str, sections: Mapping[str, Mapping[str, Any] | Namesp
         return f"{homes[0]}.{name}" if homes else name
 
     return re.sub(r"(?<![\w.\-/'\"])[a-z]\w*(?==)|^[a-z]\w*(?=: )", full, message)
+
+
+def missing_argument_error(error: KeyError, task_class: type[Task], default: type[Task]) -> UserError | None:
+    """Return the error behind a KeyError: a task lacks an argument that its base class reads from ``hparams``.
+
+    None if the key is no argument of a base class or of the application's default task, or the task has it.
+    """
+    name = error.args[0] if error.args else None
+    if name in inspect.signature(task_class).parameters:
+        return None
+    bases = [other for other in (default, *task_class.__mro__) if issubclass(other, Task)]
+    if not any(name in inspect.signature(base).parameters for base in bases):
+        return None
+    return UserError(
+        f"--model={task_class.__name__}: its constructor needs the argument {name!r}, which a base class reads; add it,"
+        " or pass **kwargs on to the base class"
+    )

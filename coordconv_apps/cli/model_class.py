@@ -23,8 +23,8 @@ from coordconv_apps.cli.application import Application
 from coordconv_apps.cli.checkpoint_state import GivenCheckpoint, read_run_state
 from coordconv_apps.cli.errors import argument_types, describe_type
 from coordconv_apps.cli.launch import parent_launch
-from coordconv_apps.cli.start import COMMANDS, check_texts
-from coordconv_apps.runs.folder import find_checkpoint, name_folder
+from coordconv_apps.cli.start import COMMANDS, check_config_texts
+from coordconv_apps.runs.folder import find_checkpoint, find_name_dir
 from coordconv_apps.training.task import Task
 from coordconv_apps.utils.config_files import as_mapping, class_path, find_config, yaml_mapping, yaml_value
 from coordconv_apps.utils.distributed import is_main_process
@@ -38,13 +38,13 @@ class Preview(NamedTuple):
 
     Attributes:
         task_class: The task class.
-        args: The command line with config files first, then ``--model``, ``--data`` and ``--trainer``, then all other
-            flags, so that a flag overrides them wherever it stands.
+        command_line: The arguments with config files first, then ``--model``, ``--data`` and ``--trainer``, then all
+            other flags, so that a flag overrides them wherever it stands.
         checkpoint: The checkpoint, if one is given.
     """
 
     task_class: type[Task]
-    args: list[str]
+    command_line: list[str]
     checkpoint: GivenCheckpoint | None = None
 
 
@@ -55,7 +55,7 @@ def preview(app: Application, args: Sequence[str]) -> Preview:
         UserError: There is no such class, the checkpoint has another one, or a YAML text is too large or too deep.
         FileNotFoundError: There is no such checkpoint or config.
     """
-    check_texts(app.package, args)
+    check_config_texts(app.package, args)  # again: `run` may be called without `check_command`
     command = next((i for i, arg in enumerate(args) if arg in COMMANDS), None)
     if command is None:
         return Preview(app.default_task, list(args))
@@ -79,7 +79,7 @@ def preview(app: Application, args: Sequence[str]) -> Preview:
     _report_ignored(models + flag_models, task_class)
     for path, config in configs:
         _check_sections(path, config, "data", "trainer")
-    _check_nulls(models + flag_models, task_class)
+    _check_nulls_in_mappings(models + flag_models, task_class)
     sections = [f"--config={path}" for path in flags.config]
     mappings = [value for value, m in zip(flags.model, flag_models, strict=True) if list(m) != ["class_path"]]
     sections += [f"--model={value}" for value in (*mappings, class_path(task_class))]
@@ -111,26 +111,9 @@ def _find_checkpoint(app: Application, flags: argparse.Namespace, configs: Seque
     if ckpt_path is None:
         return None
     files = [path for path in flags.config if os.path.isfile(path)]  # others are mappings
-    name_dir = name_folder(settings.get("runs_dir", "runs"), app.name, settings.get("name"), files)
+    name_dir = find_name_dir(settings.get("runs_dir", "runs"), app.name, settings.get("name"), files)
     path = find_checkpoint(str(ckpt_path), name_dir)
     return GivenCheckpoint(path, read_run_state(path))
-
-
-def lacking_argument(error: KeyError, task_class: type[Task], default: type[Task]) -> UserError | None:
-    """Return the mistake behind a KeyError: a task without an argument that its base class reads from ``hparams``.
-
-    None if the key is no argument of a base class or of the application's default task, or the task has it.
-    """
-    name = error.args[0] if error.args else None
-    if name in inspect.signature(task_class).parameters:
-        return None
-    bases = [other for other in (default, *task_class.__mro__) if issubclass(other, Task)]
-    if not any(name in inspect.signature(base).parameters for base in bases):
-        return None
-    return UserError(
-        f"--model={task_class.__name__}: its constructor needs the argument {name!r}, which a base class reads; add it,"
-        " or pass **kwargs on to the base class"
-    )
 
 
 def find_class(name: str, app: Application) -> type[Task]:
@@ -206,7 +189,7 @@ def _check_sections(path: str, config: dict[str, Any], *sections: str) -> None:
         raise UserError(f"--config={path}: seed_everything=null: must be an integer")
 
 
-def _check_nulls(models: Sequence[dict[str, Any]], task_class: type[Task]) -> None:
+def _check_nulls_in_mappings(models: Sequence[dict[str, Any]], task_class: type[Task]) -> None:
     """Raise `UserError` if a mapping has null for an argument that cannot be null: jsonargparse takes the default."""
     types = argument_types("model", task_class)
     for model in models:

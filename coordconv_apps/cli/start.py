@@ -56,7 +56,7 @@ def check_command(
     args = list(sys.argv[1:] if args is None else args)
     try:
         command = _find_command(args, commands)
-        check_texts(package, args)
+        check_config_texts(package, args)
         if command == "fit":
             _check_fit(package, args)
     except (UserError, ValueError, OSError) as error:
@@ -78,7 +78,7 @@ def config_values(args: Sequence[str]) -> list[str]:
     return joined + [value for flag, value in pairwise(args) if flag in ("--config", "-c")]
 
 
-def check_texts(package: str, args: Sequence[str]) -> None:
+def check_config_texts(package: str, args: Sequence[str]) -> None:
     """Raise an error for a config that does not exist, and for a config or a value that YAML cannot load in bounds."""
     for value in config_values(args):
         path = Path(find_config(value, package))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from coordconv_apps.runs.folder import versions
+from coordconv_apps.runs.folder import numbered_folders
 from coordconv_apps.runs.summary import read_summary
 from coordconv_apps.utils.files import file_name
 
@@ -45,9 +45,9 @@ class Plan:
         """Return the file that holds the output of a job's processes."""
         return self.out / "logs" / f"{job.name}.log"
 
-    def versions(self, job: Job) -> list[Path]:
+    def training_folders(self, job: Job) -> list[Path]:
         """Return the folders of a job's trainings, newest first."""
-        return [folder for name in (self.out / "runs").glob(f"*/{job.name}") for folder in versions(name)]
+        return [folder for name in (self.out / "runs").glob(f"*/{job.name}") for folder in numbered_folders(name)]
 
     def finished(self, job: Job, stage: Stage) -> Path | None:
         """Return the folder of a job's finished training, or that of the finished test of this training, or None.
@@ -55,10 +55,10 @@ class Plan:
         It is the oldest one: a user may have trained again from its configuration, with other arguments.
         """
         if stage == "fit":
-            folders = self.versions(job)
+            folders = self.training_folders(job)
         else:
             fit = self.finished(job, "fit")
-            folders = [] if fit is None else versions(fit, stage)
+            folders = [] if fit is None else numbered_folders(fit, stage)
         return next((folder for folder in reversed(folders) if _is_finished(folder, stage)), None)
 
     def stages(self, job: Job) -> list[Stage]:
@@ -72,7 +72,7 @@ class Plan:
             fit = self.finished(job, "fit")
             checkpoint = None if fit is None else fit / "checkpoints" / "best.ckpt"
         else:
-            started = (folder / "checkpoints" / "last.ckpt" for folder in self.versions(job))
+            started = (folder / "checkpoints" / "last.ckpt" for folder in self.training_folders(job))
             checkpoint = next((path for path in started if path.is_file()), None)
         return command if checkpoint is None else [*command, f"--ckpt_path={checkpoint}"]
 

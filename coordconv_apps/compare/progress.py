@@ -61,7 +61,7 @@ class Progress:
             self._fractions[job] = FIT_SHARE
             return f"{job.name} test"
         epochs, last, most, headline = 0, {}, None, None
-        for folder in self._plan.versions(job)[:1]:
+        for folder in self._plan.training_folders(job)[:1]:
             most, headline = read_argument(folder, "trainer.max_epochs"), read_summary(folder).get("headline")
             for row in read_metrics(folder):
                 validation = {name: value for name, value in row.items() if name.startswith("val/")}

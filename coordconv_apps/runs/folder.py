@@ -26,7 +26,7 @@ def run_dir(trainer: Trainer) -> Path:
     return Path(trainer.default_root_dir)
 
 
-def name_folder(runs_dir: object, app: str, name: object, config_files: Sequence[object]) -> Path:
+def find_name_dir(runs_dir: object, app: str, name: object, config_files: Sequence[object]) -> Path:
     """Return the folder of all runs of a name: ``<runs_dir>/<app>/<name>``.
 
     The name is that of ``--name`` unless it is None, else that of the last config file, else ``default``.
@@ -43,7 +43,7 @@ def name_folder(runs_dir: object, app: str, name: object, config_files: Sequence
     return given_path(str(runs_dir), "--runs_dir") / app / name
 
 
-def versions(parent: Path, kind: str = TRAINING) -> list[Path]:
+def numbered_folders(parent: Path, kind: str = TRAINING) -> list[Path]:
     """Return the folders ``<kind>_N`` in ``parent``, newest first."""
     numbered = [
         (int(number), path)
@@ -55,7 +55,7 @@ def versions(parent: Path, kind: str = TRAINING) -> list[Path]:
 
 def next_run_dir(parent: Path, kind: str = TRAINING) -> Path:
     """Return the next folder ``<kind>_N`` in ``parent``, without creating it."""
-    newest = versions(parent, kind)
+    newest = numbered_folders(parent, kind)
     number = int(newest[0].name.removeprefix(f"{kind}_")) + 1 if newest else 0
     return parent / f"{kind}_{number}"
 
@@ -77,7 +77,7 @@ def training_of(checkpoint: Path) -> Path | None:
     """Return the folder of the training that saved a checkpoint; None for a file outside of such folders."""
     checkpoints = checkpoint.absolute().parent
     folder = checkpoints.parent
-    return folder if checkpoints.name == "checkpoints" and folder in versions(folder.parent) else None
+    return folder if checkpoints.name == "checkpoints" and folder in numbered_folders(folder.parent) else None
 
 
 def find_checkpoint(ckpt_path: str, name_dir: Path) -> Path:
@@ -95,7 +95,7 @@ def find_checkpoint(ckpt_path: str, name_dir: Path) -> Path:
         except (OSError, ValueError) as error:  # such as a name that is too long
             raise FileNotFoundError(f"--ckpt_path={ckpt_path}: {getattr(error, 'strerror', None) or error}") from error
         raise FileNotFoundError(f"--ckpt_path={ckpt_path}: no such file; must be a file, best or last")
-    for version in versions(name_dir):
+    for version in numbered_folders(name_dir):
         path = version / "checkpoints" / f"{ckpt_path}.ckpt"
         if path.is_file():
             return path

@@ -155,19 +155,19 @@ class Task(LightningModule):
         return task
 
     @property
-    def is_baseline(self) -> bool:
+    def uses_baseline_network(self) -> bool:
         """Whether ``coords=none`` trains a network of its own: the argument ``baseline`` in place of ``network``."""
         return self.coords == "none" and self.hparams.get("baseline") is not None
 
     def arm_argument(self, name: str) -> str:
         """Return the name of the argument that this arm uses: for a baseline ``baseline_<name>``, if that is set."""
         own = f"baseline_{name}"
-        return own if self.is_baseline and self.hparams.get(own) is not None else name
+        return own if self.uses_baseline_network and self.hparams.get(own) is not None else name
 
     @property
     def arm_network(self) -> Any:  # noqa: ANN401  # one of the application's names
         """Name of the network that this arm trains."""
-        return self.hparams["baseline" if self.is_baseline else "network"]
+        return self.hparams["baseline" if self.uses_baseline_network else "network"]
 
     def parameter_count(self) -> int:
         """Return the number of trainable parameters."""
@@ -237,14 +237,14 @@ class Task(LightningModule):
         own = find_divergence(losses, self.parameters() if scaled else weights, self._moment(), scaled=scaled)
         found = next((each for each in gather_ranks(own) if each is not None), None)
         if found is not None:
-            raise self.diverged(found)
+            raise self.divergence_error(found)
 
     def learning_rates(self) -> dict[str, Any]:
         """Return the learning rates among the constructor's arguments, by name."""
         further = [name for name in self.divergence_args if name.endswith("_lr")]
         return {name: rate for name in (self.arm_argument("lr"), *further) if (rate := self.hparams.get(name))}
 
-    def diverged(self, found: str) -> Diverged:
+    def divergence_error(self, found: str) -> Diverged:
         """Return the error that ends a training in which something is NaN or infinite; ``found`` says what."""
         large = {name: value for name in self.divergence_args if (value := self.hparams.get(name) or 0.0) > 1}
         return Diverged(found, self.learning_rates() | large)

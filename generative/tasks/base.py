@@ -130,7 +130,7 @@ class GenerativeTask(EvaluatedTask[ImageBatch, Metrics], ABC):
 
     def setup(self, stage: str) -> None:
         """Check that the data fit the networks and are enough to evaluate, and choose the metrics for the data."""
-        data = self._data()
+        data = self.data
         if data.image_size != self.image_size:
             raise ValueError(f"model.image_size={self.image_size}: the data have {data.image_size} (data.image_size)")
         splits: dict[str, Split] = {"fit": "val", "validate": "val", "test": "test"}
@@ -164,7 +164,9 @@ class GenerativeTask(EvaluatedTask[ImageBatch, Metrics], ABC):
                 f" {number} images (data.eval_batch_size={data.eval_batch_size}), must be at least {least} to compare"
             )
 
-    def _data(self) -> GenerativeData:
+    @property
+    def data(self) -> GenerativeData:
+        """The trainer's data module."""
         return attached_datamodule(self.trainer, GenerativeData)
 
     # ---------------------------------------------------------------- sampling
@@ -249,7 +251,7 @@ class GenerativeTask(EvaluatedTask[ImageBatch, Metrics], ABC):
             norms = [module for module in self.modules() if isinstance(module, nn.BatchNorm2d)]
             for buffer in (buffer for norm in norms for buffer in norm.buffers()):
                 torch.distributed.broadcast(buffer, 0)
-        number = self._data().num_samples(split)
+        number = self.data.num_samples(split)
         self._evaluation_latents = self.draw_latents(-(-number // 2), EVALUATION_SEED)
 
     def evaluation_step(self, batch: ImageBatch, metrics: Metrics, dataloader_idx: int) -> None:
@@ -269,7 +271,7 @@ class GenerativeTask(EvaluatedTask[ImageBatch, Metrics], ABC):
                 raise
         if split == "val":
             return {name: values[name] for name in self.validation_metrics if name in values}
-        data = self._data()
+        data = self.data
         if data.source == "shapes":
             self.walks = self.measure_walks(data.radius)
             walks = walk_metrics(self.walks, self.walk_reach)

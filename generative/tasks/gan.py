@@ -113,7 +113,7 @@ class GAN(GenerativeTask):
             coords if discriminator_coords else "none", image_size=image_size, width=discriminator_width, norm=norm
         )
         self.automatic_optimization = False
-        self.before_tanh = before_tanh and not self.is_baseline
+        self.before_tanh = before_tanh and not self.uses_baseline_network
         self.discriminator_lr, self.generator_steps = discriminator_lr, generator_steps
         self.feature_matching = feature_matching
         self.gradient_penalty, self.penalty_every = gradient_penalty, penalty_every

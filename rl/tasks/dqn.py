@@ -232,7 +232,7 @@ class DQN(RLTask):
             self.algorithm.train(self.algorithm.gradient_steps, self.algorithm.batch_size)
             loss = float(self.algorithm.logger.name_to_value["train/loss"])
         if not math.isfinite(loss):
-            raise self.not_finite()
+            raise self.nan_error()
         return loss
 
     def _start(self) -> TimedVecEnv:

@@ -1,4 +1,4 @@
-"""Evaluation of the policies of RL tasks: whole games in validations and tests, and their metrics."""
+"""Evaluation of the policies of RL tasks: whole games in validations and tests, and failures that end a run."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 class EpisodeEvaluation(Task):
-    """Base of the RL tasks: play whole games in validations and tests, and log their scores.
+    """Base of the RL tasks: play whole games in validations and tests, log their scores, and end a run that fails.
 
     Args:
         coords: Coordinates that the policy's convolutions see.
@@ -113,19 +113,21 @@ class EpisodeEvaluation(Task):
         """Return the numbers of the episodes, which `rl.predictions.EpisodeWriter` plays and films."""
         return batch
 
-    def not_finite(self) -> Diverged:
+    # ---------------------------------------- failures, in training and evaluation
+
+    def nan_error(self) -> Diverged:
         """Return the error that ends a training whose policy produces NaN or infinity."""
-        return self.diverged("the policy produced NaN or infinity")
+        return self.divergence_error("the policy produced NaN or infinity")
 
     @contextmanager
     def nan_as_divergence(self) -> Iterator[None]:
-        """Raise `not_finite` in place of the long message with which torch's distributions reject NaN parameters."""
+        """Raise `nan_error` in place of the long message with which torch's distributions reject NaN parameters."""
         try:
             yield
         except ValueError as error:
             if "found invalid values" not in str(error):
                 raise
-            raise self.not_finite() from error
+            raise self.nan_error() from error
 
     def raise_if_any_failed(
         self, failure: UserError | Interrupted | None, place: Literal["batch", "validation"]
@@ -141,6 +143,8 @@ class EpisodeEvaluation(Task):
         if not any(isinstance(each, Diverged) for each in failures):
             save_before_error(self.trainer, place)
         raise failure or failures[0]
+
+    # ------------------------------------------------------------------ evaluation
 
     def _evaluate(self, shard: EpisodeShard, split: EvaluationSplit) -> None:
         """Play this rank's episodes, and log the metrics of the episodes of all ranks."""

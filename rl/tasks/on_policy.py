@@ -96,7 +96,7 @@ class OnPolicyTask(RLTask):
             gathered = torch.cat(parts, dim=2)
         if not gathered.isfinite().all():
             self.raise_if_any_failed(failure, "batch")
-            raise self.not_finite()
+            raise self.nan_error()
         assert own is not None
         self.rollouts += 1
         self.algorithm.num_timesteps += gathered[0].numel()
@@ -133,7 +133,7 @@ class OnPolicyTask(RLTask):
                 outputs = values_and_logits(self.policy, self._last_observations)
             is_finite = all(bool(output.isfinite().all()) for output in outputs)
         if not all(gather_ranks(is_finite)):
-            raise self.not_finite()
+            raise self.nan_error()
         super().on_train_epoch_end()
 
     # ------------------------------------------------------------------ updates

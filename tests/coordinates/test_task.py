@@ -243,7 +243,7 @@ def test_the_baseline_is_for_coords_none_alone(coords: Any, is_baseline: bool) -
     assert type(one.network) is (GrowingNet if is_baseline else PixelClassifier)
     assert (one.lr, one.weight_decay) == ((0.3, 0.0) if is_baseline else (0.1, 0.2))
     too_large = "model.baseline_lr=0.3" if is_baseline else "model.lr=0.1"
-    assert str(one.diverged("a loss is nan")) == f"{too_large}: training diverged (a loss is nan); lower it"
+    assert str(one.divergence_error("a loss is nan")) == f"{too_large}: training diverged (a loss is nan); lower it"
     regression = task("regression", coords=coords, baseline="budget")
     assert type(regression.network) is (StridedRegressor if is_baseline else PositionNet)
     without = task(coords=coords, baseline=None, **settings)

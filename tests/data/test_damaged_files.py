@@ -19,7 +19,7 @@ import pytest
 import torch
 
 from coordconv_apps.cli.checkpoint_state import read_run_state
-from coordconv_apps.cli.start import check_texts
+from coordconv_apps.cli.start import check_config_texts
 from coordconv_apps.runs.csv_log import CsvLog
 from coordconv_apps.runs.folder import find_checkpoint
 from coordconv_apps.runs.summary import read_summary
@@ -208,7 +208,9 @@ def test_configs(tmp_path: Path) -> None:
     # The rest is left to the parser of the command line, see tests/cli/test_mutated_commands.py.
     left_to_parser: tuple[str, ...] = ("cut", "byte", "empty", "zeros", "end", "text", "magic", "hole", "flip")
     left_to_parser += ("new\nline", "n" * 200, " ", "'\"", "-", "~", "\udcff")
-    check(tmp_path, ".yaml", versions, lambda path: check_texts("detection", [f"--config={path}"]), left_to_parser)
+    check(
+        tmp_path, ".yaml", versions, lambda path: check_config_texts("detection", [f"--config={path}"]), left_to_parser
+    )
 
 
 # ------------------------------------------------------------------ logs of a run

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from coordconv_apps.runs.folder import find_checkpoint, new_run_dir, training_of, versions
+from coordconv_apps.runs.folder import find_checkpoint, new_run_dir, numbered_folders, training_of
 
 
 def test_versions_are_numbers(tmp_path: Path) -> None:
     for name in ("version_9", "version_10", "version_x", "other"):
         (tmp_path / name).mkdir()
-    assert [path.name for path in versions(tmp_path)] == ["version_10", "version_9"]
+    assert [path.name for path in numbered_folders(tmp_path)] == ["version_10", "version_9"]
     assert new_run_dir(tmp_path).name == "version_11"
     assert new_run_dir(tmp_path).name == "version_12"
 
@@ -30,8 +30,8 @@ def test_commands_are_numbered_apart_from_trainings(tmp_path: Path) -> None:
     training = new_run_dir(tmp_path)
     assert [new_run_dir(training, "test").name for _ in range(2)] == ["test_0", "test_1"]
     assert new_run_dir(training, "predict") == training / "predict_0"
-    assert versions(training) == []
-    assert versions(training, "test") == [training / "test_1", training / "test_0"]
+    assert numbered_folders(training) == []
+    assert numbered_folders(training, "test") == [training / "test_1", training / "test_0"]
 
 
 def test_the_training_of_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

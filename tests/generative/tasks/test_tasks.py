@@ -79,7 +79,7 @@ def test_the_baseline_is_for_coords_none_alone(coords: Any, is_baseline: bool) -
     assert type(one.generator) is (ConvGenerator if is_baseline else CoordConvGenerator)
     assert one.lr == (0.3 if is_baseline else 0.1)
     too_large = "model.baseline_lr=0.3" if is_baseline else "model.lr=0.1"
-    found = str(one.diverged("a loss is nan"))
+    found = str(one.divergence_error("a loss is nan"))
     assert found == f"{too_large}, model.discriminator_lr=0.0001: training diverged (a loss is nan); lower one of them"
     if isinstance(one.generator, ConvGenerator):
         assert one.generator.first.out_features == 16 * 2 * 3
