@@ -22,8 +22,7 @@ import torch
 from lightning.fabric.strategies.launchers.subprocess_script import _ChildProcessObserver
 from lightning.pytorch import Trainer
 
-from coordconv_apps.cli import app
-from coordconv_apps.cli import launch as processes
+from coordconv_apps.cli import app, launch
 from coordconv_apps.cli.launch import end_processes, hold_signals_until_connected
 from coordconv_apps.cli.run_report import RunReport
 from coordconv_apps.cli.suite_cli import share_run_dir
@@ -142,7 +141,7 @@ def test_nobody_is_killed_for_ending_the_others() -> None:
 
 
 def test_a_process_that_has_more_to_do_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes, "GRACE", 0.1)
+    monkeypatch.setattr(launch, "GRACE", 0.1)
     second = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1)"])
     end_processes(launcher_of([second]), failed=False)
     assert second.returncode == 0
@@ -165,11 +164,11 @@ def test_a_signal_ends_the_wait_for_a_process_that_has_more_to_do() -> None:
 def test_a_process_ends_if_the_first_one_does_before_they_are_connected(monkeypatch: pytest.MonkeyPatch) -> None:
     ended = queue.SimpleQueue[int]()
     monkeypatch.setattr("os._exit", ended.put)
-    with processes.ended_with(os.getppid()):
+    with launch.ended_with(os.getppid()):
         time.sleep(0.7)
     assert ended.empty()
     monkeypatch.setattr("os.getppid", lambda: 1)  # as of a process whose parent has ended
-    with processes.ended_with(12345):
+    with launch.ended_with(12345):
         assert ended.get(timeout=10) == 1
 
 
@@ -281,10 +280,10 @@ def test_a_signal_to_all_processes_ends_them_in_time(tmp_path: Path, moment: str
 
 
 def test_a_process_that_torchrun_starts_is_not_one_of_lightning(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(processes.LAUNCH_VARIABLE, raising=False)
+    monkeypatch.delenv(launch.LAUNCH_VARIABLE, raising=False)
     monkeypatch.setenv("LOCAL_RANK", "1")
-    processes.pass_to_launched({"run_dir": "runs", "ckpt_path": None, "pid": 1})
-    assert processes.parent_launch() is None  # otherwise, signals would be blocked until it is connected
+    launch.pass_to_launched({"run_dir": "runs", "ckpt_path": None, "pid": 1})
+    assert launch.parent_launch() is None  # otherwise, signals would be blocked until it is connected
 
 
 def test_a_signal_ends_the_wait_for_another_machine(tmp_path: Path) -> None:
