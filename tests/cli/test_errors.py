@@ -1,16 +1,13 @@
-"""Messages of the command line: types in plain words, arguments with their section, and devices that are missing."""
+"""Messages of the command line: types in plain words, and arguments with their section."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import SimpleNamespace
 from typing import Any, Literal
 
 import pytest
 
 from coordconv_apps.cli.errors import describe_type, name_in_full, parsing_error
-from coordconv_apps.cli.trainer import check_devices
-from coordconv_apps.utils.errors import UserError
 
 
 @pytest.mark.parametrize(
@@ -55,18 +52,3 @@ def test_a_list_without_brackets_gets_an_example() -> None:
 def test_arguments_have_the_names_of_their_flags(message: str, full: str) -> None:
     model = {"lr": 0, "size": 4, "small": True, "weights": "default", "layers": "x"}
     assert name_in_full(message, {"model": model, "data": {"size": 3}}) == full
-
-
-def given_by(**arguments: object) -> Any:  # noqa: ANN401  # in the place of the parser's
-    return SimpleNamespace(**arguments)
-
-
-def test_devices_and_machines_that_are_there() -> None:
-    given = given_by(num_nodes=2, accelerator="cpu", devices=1)
-    for launcher in ("MASTER_ADDR", "SLURM_JOB_ID"):
-        check_devices(given, {launcher: "somewhere"})
-    with pytest.raises(UserError, match="num_nodes=2"):
-        check_devices(given, {"HOME": "/"})
-    for devices in ("auto", -1, [0], "1"):
-        check_devices(given_by(num_nodes=1, accelerator="cpu", devices=devices), {})
-    check_devices(given_by(num_nodes=1, accelerator="cuda", devices=1000), {})  # for Lightning to refuse

@@ -1,9 +1,10 @@
-"""Flags of the trainer: values that cannot work, and what the user asks for beside the package's own."""
+"""Flags of the trainer: invalid values, missing devices, and callbacks and loggers that the user adds."""
 
 from __future__ import annotations
 
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
@@ -11,6 +12,8 @@ import yaml
 from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger
 
+from coordconv_apps.cli.trainer import check_devices
+from coordconv_apps.utils.errors import UserError
 from tests.helpers.refusals import refusal
 from tests.helpers.runs import rows
 from tests.toy.__main__ import main
@@ -109,7 +112,7 @@ def test_what_is_asked_for_comes_beside_the_runs_own(tmp_path: Path, caplog: pyt
             "init_args": {"monitor": "val/distance", "verbose": True},
         },
         "logger": {
-            "class_path": "tests.cli.test_trainer_flags.PictureLogger",
+            "class_path": "tests.cli.test_trainer.PictureLogger",
             "init_args": {"save_dir": str(tmp_path)},
         },
         "profiler": "simple",
@@ -136,5 +139,20 @@ def test_what_is_asked_for_comes_beside_the_runs_own(tmp_path: Path, caplog: pyt
 
 
 def test_a_progress_bar_of_ones_own_replaces_the_packages(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    main(["fit", f"--runs_dir={tmp_path}", *EPOCH, f"{CALLBACK}=tests.cli.test_trainer_flags.SilentBar"])
+    main(["fit", f"--runs_dir={tmp_path}", *EPOCH, f"{CALLBACK}=tests.cli.test_trainer.SilentBar"])
     assert "epoch 1/1" not in capsys.readouterr().out
+
+
+def given_by(**arguments: object) -> Any:  # noqa: ANN401  # in the place of the parser's
+    return SimpleNamespace(**arguments)
+
+
+def test_devices_and_machines_that_are_there() -> None:
+    given = given_by(num_nodes=2, accelerator="cpu", devices=1)
+    for launcher in ("MASTER_ADDR", "SLURM_JOB_ID"):
+        check_devices(given, {launcher: "somewhere"})
+    with pytest.raises(UserError, match="num_nodes=2"):
+        check_devices(given, {"HOME": "/"})
+    for devices in ("auto", -1, [0], "1"):
+        check_devices(given_by(num_nodes=1, accelerator="cpu", devices=devices), {})
+    check_devices(given_by(num_nodes=1, accelerator="cuda", devices=1000), {})  # for Lightning to refuse
