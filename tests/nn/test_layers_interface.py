@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from coordconv_apps import (
-    AddCoords,
     CoordConv1d,
     CoordConv2d,
     CoordConv3d,
@@ -252,10 +251,3 @@ def test_in_place_layers_and_backward_hooks_may_follow() -> None:
     )
     torch.testing.assert_close(torch.autograd.grad(layer(x).relu().sum(), inputs), expected)
     assert shapes == [(2, 2, 5, 5), (2, 3, 3, 3)]
-
-
-def test_add_coords_can_be_copied_and_holds_no_state() -> None:
-    layer = AddCoords("xyr")
-    assert layer.state_dict() == {}
-    x = torch.randn(1, 2, 3, 4)
-    assert torch.equal(pickle.loads(pickle.dumps(layer))(x), layer(x))
