@@ -1,4 +1,4 @@
-"""The parts that tasks share: one evaluation step, fused optimizers, access to the trainer."""
+"""One evaluation step for validation and test, and access to the trainer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from torchmetrics import MeanMetric
 
 from coordconv_apps.data.splits import EvaluationSplit
 from coordconv_apps.training.evaluation import EvaluatedTask
-from coordconv_apps.training.optimizers import can_fuse
 from coordconv_apps.training.trainer_access import attached_datamodule, log_interval
 from coordconv_apps.utils.warning_filters import filter_warnings
 from tests.toy.data import ToyBatch, ToyData
@@ -52,10 +51,3 @@ def test_validation_and_test_log_the_same_metrics() -> None:
     with pytest.raises(TypeError, match="data module of class ToyData, got None"):
         attached_datamodule(Trainer(accelerator="cpu", logger=False), ToyData)
     assert isinstance(attached_datamodule(trainer, LightningDataModule), ToyData)
-
-
-@pytest.mark.parametrize(("clip", "fused"), [(None, True), (0.0, True), (1.0, False)])
-def test_no_fused_optimizer_with_clipped_gradients(clip: float | None, fused: bool) -> None:
-    task = MeanTask()
-    task.trainer = Trainer(accelerator="cpu", logger=False, gradient_clip_val=clip)
-    assert can_fuse(task) == fused
