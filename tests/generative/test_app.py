@@ -18,7 +18,7 @@ from generative.pixel_range import to_uint8
 from generative.tasks import GAN, VAE, GenerativeTask
 from generative.tasks.base import PREDICTION_SEED
 from generative.two_shapes import draw_scenes, render
-from tests.generative.helpers import everywhere
+from tests.generative.tiny import everywhere
 from tests.helpers import forked
 from tests.helpers.processes import TWO_PROCESSES
 from tests.helpers.refusals import refusal
@@ -154,7 +154,7 @@ from lightning.pytorch import Callback
 import generative.__main__ as application
 import generative.pictures
 from generative.tasks import GAN
-from tests.generative.helpers import everywhere
+from tests.generative.tiny import everywhere
 
 FOLDER, *ARGUMENTS = sys.argv[1:]
 

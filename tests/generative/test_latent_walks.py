@@ -12,7 +12,7 @@ from torch import Tensor
 from generative.latent_walks import MAX_STEP, STEPS, in_batches, measure_walks, walk_latents, walk_metrics
 from generative.pixel_range import to_float
 from generative.two_shapes import Scenes, render
-from tests.generative.helpers import RADIUS, SIZE, apart, draw_uniform, walks_of
+from tests.generative.tiny import RADIUS, SIZE, apart, draw_uniform, walks_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -16,7 +16,7 @@ from generative.data import GenerativeData
 from generative.pictures import GenerativePictures, image_grid, strongest_latents
 from generative.pixel_range import to_uint8
 from generative.two_shapes import draw_scenes, render
-from tests.generative.helpers import RADIUS, SIZE, MadeUpGAN, MadeUpVAE, everywhere
+from tests.generative.tiny import RADIUS, SIZE, MadeUpGAN, MadeUpVAE, everywhere
 from tests.toy.data import ToyData
 from tests.toy.tasks import ToyTask
 

@@ -11,7 +11,7 @@ import torch
 from generative.pixel_range import to_float
 from generative.plots import MAX_AVERAGED, image_statistics, plot_walks
 from generative.two_shapes import draw_scenes, render
-from tests.generative.helpers import RADIUS, SIZE, apart, walks_of
+from tests.generative.tiny import RADIUS, SIZE, apart, walks_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,7 +15,7 @@ from generative.pixel_range import to_uint8
 from generative.predictions import SampleWriter
 from generative.tasks.base import Samples
 from generative.two_shape_decoder import decode
-from tests.generative.helpers import RADIUS, SIZE, MadeUpGAN, everywhere, trainer
+from tests.generative.tiny import RADIUS, SIZE, MadeUpGAN, everywhere, trainer
 from tests.helpers.trainers import OWN_TRAINER
 from tests.toy.data import ToyData
 

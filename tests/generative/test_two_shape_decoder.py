@@ -8,8 +8,8 @@ from torchvision.transforms.v2.functional import gaussian_blur
 from generative.pixel_range import to_float
 from generative.two_shape_decoder import DecodedScenes, colour_masks, decode
 from generative.two_shapes import Scenes, draw_scenes, render
-from tests.generative.helpers import default_dtype
 from tests.generative.metrics.point_clouds import generator
+from tests.generative.tiny import default_dtype
 
 SIZES = pytest.mark.parametrize(("image_size", "radius"), [(64, 10), (32, 5)])
 

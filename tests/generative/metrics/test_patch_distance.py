@@ -14,8 +14,8 @@ from torch import Tensor
 from generative.metrics.patch_distance import SIDE, PatchDistance
 from generative.pixel_range import to_float
 from generative.two_shapes import draw_scenes, render
-from tests.generative.helpers import of_two_processes
 from tests.generative.metrics.point_clouds import generator
+from tests.generative.tiny import of_two_processes
 
 SIZE = 16
 

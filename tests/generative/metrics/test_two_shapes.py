@@ -10,8 +10,8 @@ from torch import Tensor
 from generative.metrics import TwoShapeMetrics, two_shapes
 from generative.pixel_range import to_float
 from generative.two_shapes import Scenes, draw_scenes, render
-from tests.generative.helpers import of_two_processes
 from tests.generative.metrics.point_clouds import generator
+from tests.generative.tiny import of_two_processes
 
 SIZE, RADIUS, NUMBER = 32, 5, 360
 

@@ -13,7 +13,7 @@ from torch.func import functional_call
 
 from generative.tasks import GAN, VAE
 from generative.tasks.base import PREDICTION_SEED
-from tests.generative.helpers import METHODS, data, default_dtype, fitted, task, trainer
+from tests.generative.tiny import METHODS, data, default_dtype, fitted, task, trainer
 from tests.helpers.trainers import OWN_TRAINER
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from generative.models import ConvGenerator, CoordConvGenerator
 from generative.pictures import GenerativePictures
 from generative.tasks import GAN, VAE, GenerativeTask
 from generative.tasks.base import EVALUATION_SEED
-from tests.generative.helpers import (
+from tests.generative.tiny import (
     METHODS,
     RADIUS,
     SIZE,

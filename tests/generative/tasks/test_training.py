@@ -15,7 +15,7 @@ from torch.func import functional_call
 
 from generative.losses import reconstruction_loss
 from generative.tasks import GAN, VAE
-from tests.generative.helpers import METHODS, MIXED, Watch, data, fitted, task, trainer
+from tests.generative.tiny import METHODS, MIXED, Watch, data, fitted, task, trainer
 from tests.helpers.trainers import OWN_TRAINER
 
 if TYPE_CHECKING:
