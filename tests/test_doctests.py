@@ -17,7 +17,7 @@ EXAMPLES = sorted(name for name, file in modules(*PACKAGES).items() if ">>> " in
 
 
 @pytest.mark.parametrize("module", EXAMPLES)
-def test_examples(module: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_docstring_examples_run(module: str, capsys: pytest.CaptureFixture[str]) -> None:
     torch.manual_seed(0)
     flags = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
     failed, attempted = doctest.testmod(importlib.import_module(module), optionflags=flags)

@@ -75,7 +75,7 @@ def test_the_command_writes_all_forms(exported: Path) -> None:
 
 
 @pytest.mark.parametrize("batch", [1, 4])
-def test_onnx(trained: Path, exported: Path, batch: int) -> None:
+def test_onnx_gives_the_outputs_of_the_network(trained: Path, exported: Path, batch: int) -> None:
     session = onnxruntime.InferenceSession(exported / "network.onnx", providers=["CPUExecutionProvider"])
     images = torch.rand(batch, 1, 8, 8)
     (found,) = session.run(None, {session.get_inputs()[0].name: images.numpy()})
@@ -106,7 +106,7 @@ def test_plain_weights_are_those_of_convolutions_and_maps(trained: Path, exporte
     assert not any("coord" in name for name in weights)
 
 
-def test_one_form(trained: Path) -> None:
+def test_export_writes_only_the_given_format(trained: Path) -> None:
     main(["export", f"--runs_dir={trained}", "--ckpt_path=best", "--format=plain", "--name=default"])
     folder = last_command(trained / "toy" / "default") / "export"
     names = ["network.json", "network_plain.pt2", "network_plain_weights.pt"]
@@ -150,7 +150,7 @@ class TwoInputs(nn.Module):
         return y.mean((2, 3)), {"brightest": y.flatten(1).argmax(1)}
 
 
-def test_several_inputs_and_outputs(tmp_path: Path) -> None:
+def test_several_inputs_and_outputs_are_exported(tmp_path: Path) -> None:
     module = TwoInputs().eval()
     inputs = (torch.rand(1, 2, 5, 6), torch.rand(1))
     interface = ExportInterface({"images": "in [0, 1]", "shift": ""}, {"means": "", "brightest": "index of a pixel"})
@@ -219,7 +219,7 @@ def test_a_missing_package_is_named(
     assert "export to onnx needs onnxscript: pip install 'coordconv-apps[export]'" in told
 
 
-def test_a_task_without_an_exportable_network(
+def test_task_without_an_exportable_network_is_refused(
     trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delattr(ToyTask, "export_module")

@@ -32,7 +32,7 @@ PATHS: dict[str, Callable[[str], Path | None]] = {
 
 
 @pytest.mark.parametrize("argument", PATHS)
-def test_the_home_folder(argument: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_home_folder_is_expanded_in_paths(argument: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "here").touch()
     assert PATHS[argument]("~/here") == tmp_path / "here"
@@ -40,12 +40,12 @@ def test_the_home_folder(argument: str, tmp_path: Path, monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize("argument", PATHS)
 @pytest.mark.parametrize("path", ["", " ", "~no_such_user/a"])
-def test_paths_that_are_none(argument: str, path: str) -> None:
+def test_invalid_paths_are_refused(argument: str, path: str) -> None:
     with pytest.raises(ValueError, match=f"^{argument.partition(' ')[0]}={path}: must be a path"):
         PATHS[argument](path)
 
 
-def test_weights_in_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_home_folder_is_expanded_in_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "weights.pth").write_text("no weights")
     with pytest.raises(ValueError, match=r"a file of tensors and plain values"):
@@ -54,7 +54,7 @@ def test_weights_in_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         build_classifier("squeezenet1_1", num_classes=2, weights="")
 
 
-def test_an_empty_variable_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_empty_environment_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COORDCONV_DATA", "")
     assert data_root() == Path("data")
     assert given_path(Path("a"), "--out") == Path("a")

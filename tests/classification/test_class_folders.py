@@ -30,7 +30,7 @@ def parts(tmp_path: Path) -> Path:
 # ------------------------------------------------------------------ layout
 
 
-def test_parts_are_found(parts: Path) -> None:
+def test_split_folders_are_found(parts: Path) -> None:
     layout = find_layout(parts)
     assert layout.class_names == list(CLASSES)
     assert layout.folders == {"train": parts / "train", "val": parts / "val", "test": parts / "val"}
@@ -39,7 +39,7 @@ def test_parts_are_found(parts: Path) -> None:
     assert find_layout(parts).folders["test"] == parts / "test"
 
 
-def test_one_folder_is_to_be_split(tmp_path: Path) -> None:
+def test_single_folder_needs_a_split(tmp_path: Path) -> None:
     layout = find_layout(save_classes(tmp_path, 2, 2))
     assert layout.needs_split
     assert layout.class_names == ["ant", "bee"]

@@ -146,7 +146,7 @@ def test_there_are_as_many_worst_examples_as_images_at_most() -> None:
     assert [(example.image_index, example.loss > 0) for example in report.worst] == [(9, True), (8, False)]
 
 
-def test_values_that_are_not_numbers_are_seen() -> None:
+def test_nan_logits_give_nan_metrics() -> None:
     logits = torch.tensor([[0.0, 9.0], [torch.nan, 0.0], [3.0, 0.0]])
     values, report = values_of(updated([(logits, torch.tensor([0, 1, 0]), torch.arange(3))]))
     assert np.isnan(values["loss"])
@@ -157,7 +157,7 @@ def test_values_that_are_not_numbers_are_seen() -> None:
 # ------------------------------------------------------------------ batches and processes
 
 
-def test_batches_do_not_matter_nor_do_empty_ones() -> None:
+def test_metrics_do_not_depend_on_the_batches() -> None:
     (whole, whole_report), (parts, parts_report) = (
         values_of(updated(in_batches(*sizes))) for sizes in ((IMAGES,), (1, 0, 63, 64, 0, 72))
     )
@@ -178,7 +178,7 @@ def test_figures_of_processes_with_different_shards_are_those_of_one() -> None:
         assert len(report.worst) == 24
 
 
-def test_no_images_at_all_give_no_numbers() -> None:
+def test_metrics_of_no_images_are_nan() -> None:
     metric = ClassificationMetrics(CLASSES)
     metric.update(torch.zeros(0, CLASSES), torch.zeros(0).long(), torch.zeros(0).long())
     values, report = values_of(metric)

@@ -144,7 +144,7 @@ def test_a_classifier_of_every_family_gets_stem_and_head(network: str) -> None:
     assert not [name for name in built.state_dict() if name.startswith(("aux", "Aux"))]
 
 
-def test_families_are_all_there() -> None:
+def test_every_torchvision_family_is_listed() -> None:
     modules = {tv_models.get_model_builder(name).__module__ for name in torchvision_classifiers()}
     assert {tv_models.get_model_builder(name).__module__ for name in FAMILIES} == modules
 
@@ -305,7 +305,7 @@ def test_auxiliary_heads_in_a_file_are_left_out(network: str, tmp_path: Path) ->
     assert not any(value.any() for value in built.state_dict().values())
 
 
-def test_librarys_weights_are_taken_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_of_the_library_are_loaded_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     stored = shake(tv_models.resnet18()).state_dict()
 
     def download(weights: tv_models.WeightsEnum, **_: bool) -> dict[str, Tensor]:
@@ -346,7 +346,7 @@ def test_weights_of_small_images_load(saved: Callable[..., str]) -> None:
 # ------------------------------------------------------------------ timm
 
 
-def test_timm_is_asked_for_its_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_networks_of_timm_are_created_by_timm(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[str, dict[str, object]]] = []
 
     def create_model(name: str, **arguments: object) -> nn.Module:
@@ -432,7 +432,7 @@ def test_files_that_hold_no_weights_are_refused(tmp_path: Path) -> None:
         build(weights=path)
 
 
-def test_no_network_to_download_from_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_download_is_reported_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     def offline(weights: tv_models.WeightsEnum, **_: bool) -> dict[str, Tensor]:
         raise urllib.error.URLError("no route to host")
 

@@ -160,14 +160,14 @@ def test_a_constant_rate_needs_no_end(folder: Path, tmp_path: Path) -> None:
     assert one.run_facts["optimizer_steps"] == math.inf
 
 
-def test_the_average_is_asked_for() -> None:
+def test_average_adds_the_averaging_callback() -> None:
     (averaging,) = task(average=0.25).configure_callbacks()
     assert isinstance(averaging, Averaging)
     assert averaging.decay == 0.25
     assert task().configure_callbacks() == []
 
 
-def test_compiling_is_asked_of_the_network(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compile_compiles_the_network(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """That compiled layers give the same outputs is tested with the layers: compiling a network takes a minute."""
     compiled: list[nn.Module] = []
     monkeypatch.setattr(nn.Module, "compile", lambda module: compiled.append(module))
@@ -178,7 +178,7 @@ def test_compiling_is_asked_of_the_network(folder: Path, tmp_path: Path, monkeyp
 
 
 @pytest.mark.parametrize("last", [False, True])
-def test_channels_may_lie_last_in_memory(tmp_path: Path, last: bool) -> None:
+def test_channels_last_keeps_the_outputs(tmp_path: Path, last: bool) -> None:
     weights = str(weights_file(tmp_path / "weights.pth"))
     layout = torch.channels_last if last else torch.contiguous_format
     seen: list[Tensor] = []
@@ -283,7 +283,7 @@ def test_impossible_values_are_refused_in_one_line(arguments: dict[str, Any], me
     assert str(caught.value) == message
 
 
-def test_what_a_checkpoint_says_about_classes_is_checked() -> None:
+def test_class_names_in_a_checkpoint_are_checked() -> None:
     one = task()
     with pytest.raises(ValueError, match=r"checkpoint\.class_names=\[1, \{\}\]: must be a list of texts"):
         one.on_load_checkpoint({"class_names": [1, {}]})
@@ -291,6 +291,6 @@ def test_what_a_checkpoint_says_about_classes_is_checked() -> None:
         one.on_load_checkpoint({"class_names": ["cat"], "eval_resize": "x"})
 
 
-def test_momentum_must_go_with_nesterov(folder: Path, tmp_path: Path) -> None:
+def test_nesterov_needs_momentum(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^model\.nesterov=True: must be false with model\.momentum=0$"):
         trainer(tmp_path).fit(task(nesterov=True, momentum=0.0), data(folder))

@@ -68,7 +68,7 @@ def load_weights(checkpoint: bytearray) -> list[bytes]:
 # --------------------------------------------------------------------- run folders
 
 
-def test_a_trainings_folder(trained: Path) -> None:
+def test_fit_writes_these_files(trained: Path) -> None:
     run = trained / "toy" / "default" / "version_0"
     names = {path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file()}
     logs = {name for name in names if "tfevents" in name}
@@ -151,7 +151,7 @@ def test_an_evaluation_is_below_the_training_of_its_checkpoint(
     assert read_summary(written)["name"] == ("default" if "elsewhere" in folder else folder.split("/")[1])
 
 
-def test_what_a_training_tells(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_fit_prints_epochs_and_the_next_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["fit", f"--runs_dir={tmp_path}", "--name=mine", "--trainer.max_epochs=3"])
     out, err = capsys.readouterr()
     assert err == ""
@@ -166,7 +166,7 @@ def test_what_a_training_tells(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "test/distance" in capsys.readouterr().out
 
 
-def test_names_and_versions(tmp_path: Path) -> None:
+def test_run_folders_are_named_by_config_and_numbered(tmp_path: Path) -> None:
     config = tmp_path / "small.yaml"
     config.write_text("model: {width: 2}\ntrainer: {max_epochs: 1}\n")
     for _ in range(2):
@@ -181,7 +181,7 @@ def test_names_and_versions(tmp_path: Path) -> None:
     )
 
 
-def test_the_seed_decides(tmp_path: Path) -> None:
+def test_same_seed_same_metrics(tmp_path: Path) -> None:
     runs = []
     for i, seed in enumerate((1, 1, 2)):
         main(["fit", f"--runs_dir={tmp_path}", "--trainer.max_epochs=1", f"--seed_everything={seed}"])
@@ -207,7 +207,7 @@ def test_random_weights_are_allowed_when_asked_for(tmp_path: Path) -> None:
     assert summary["metrics"]["test/distance"] > 0
 
 
-def test_a_checkpoint_and_the_command_line_disagree(
+def test_arguments_that_differ_from_the_checkpoint_are_refused_or_reported(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = tmp_path / "default.yaml"
@@ -222,7 +222,9 @@ def test_a_checkpoint_and_the_command_line_disagree(
     assert "changed: data.val_samples=7 on the command line, 11 in the checkpoint" in message
 
 
-def test_a_checkpoint_of_lightning_alone(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_checkpoint_of_a_plain_lightning_trainer_is_tested(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     checkpoint = torch.load(trained / "toy/default/version_0/checkpoints/last.ckpt", weights_only=True)
     for key in ("run", "coordconv_apps"):
         del checkpoint[key]
@@ -269,7 +271,7 @@ def start_file(tmp_path: Path) -> Path:
     return tmp_path / "start.pth"
 
 
-def test_what_a_training_starts_from_may_be_gone_when_there_is_a_checkpoint(tmp_path: Path) -> None:
+def test_initial_weights_are_not_needed_with_a_checkpoint(tmp_path: Path) -> None:
     start = start_file(tmp_path)
     started_main(["fit", f"--runs_dir={tmp_path}", f"--model.start={start}", "--trainer.max_epochs=1"])
     start.unlink()
@@ -289,7 +291,7 @@ def test_what_a_training_starts_from_may_be_gone_when_there_is_a_checkpoint(tmp_
         assert yaml.safe_load((folder / "config.yaml").read_text())["model"]["init_args"]["start"] == str(start)
 
 
-def test_what_a_training_starts_from_must_be_there_without_a_checkpoint(
+def test_missing_initial_weights_are_refused_without_a_checkpoint(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for command in (["fit"], ["test", "--allow_random_weights"]):
@@ -297,7 +299,7 @@ def test_what_a_training_starts_from_must_be_there_without_a_checkpoint(
         assert "none.pth" in refusal(capsys, started_main, args)
 
 
-def test_what_a_task_notes_is_in_the_summary_and_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_run_facts_are_in_the_summary_and_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     start = start_file(tmp_path)
     started_main(["fit", f"--runs_dir={tmp_path}", f"--model.start={start}", "--trainer.max_epochs=1"])
     first = tmp_path / "toy" / "default" / "version_0"
@@ -313,7 +315,7 @@ def test_what_a_task_notes_is_in_the_summary_and_told(tmp_path: Path, capsys: py
     assert read_summary(first / "test_0")["run_facts"] == {}
 
 
-def test_tasks_note_nothing_of_themselves(trained: Path) -> None:
+def test_run_facts_are_empty_by_default(trained: Path) -> None:
     assert read_summary(trained / "toy" / "default" / "version_0")["run_facts"] == {}
 
 
@@ -400,7 +402,9 @@ def test_a_mistake_in_a_file_is_told_in_one_line(
 
 
 @pytest.mark.parametrize("content", [b"", b"junk", b"PK\x03\x04 half a zip file"])
-def test_a_file_that_is_no_checkpoint(content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_file_that_is_no_checkpoint_is_refused(
+    content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "junk.ckpt"
     path.write_bytes(content)
     error = refusal(capsys, main, ["test", f"--ckpt_path={path}", f"--runs_dir={tmp_path}"])
@@ -461,7 +465,7 @@ def test_a_mistake_found_in_setup_leaves_nothing(tmp_path: Path, capsys: pytest.
     assert sorted(run.rglob("*")) == before
 
 
-def test_a_defect_keeps_its_traceback(tmp_path: Path) -> None:
+def test_unexpected_exception_propagates_and_the_run_is_marked_failed(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="a defect"):
         main(["fit", f"--runs_dir={tmp_path}", "--model.trouble=error@val1"])
     assert read_summary(tmp_path / "toy" / "default" / "version_0")["status"] == "failed"
@@ -470,7 +474,7 @@ def test_a_defect_keeps_its_traceback(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------- signals
 
 
-def test_a_signal_outside_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_signal_during_a_test_ends_it_with_status_130(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def test_step(task: ToyTask, batch: Any, batch_idx: int) -> None:  # noqa: ANN401  # not looked at
         os.kill(os.getpid(), signal.SIGINT)
 
@@ -484,7 +488,7 @@ def test_a_signal_outside_training(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 # --------------------------------------------------------------------------- help
 
 
-def test_help_of_export(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_of_export_describes_its_arguments(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main(["export", "--help"])
     assert not stopped.value.code
@@ -503,7 +507,7 @@ def test_a_command_that_is_interrupted_before_it_begins_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_package_that_trains_a_task_of_another_application(
+def test_next_command_names_the_package_that_trained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     configs = tmp_path / "dots" / "configs"

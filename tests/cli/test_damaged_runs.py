@@ -18,7 +18,9 @@ from tests.helpers.runs import load
 @pytest.mark.parametrize(
     "name", ["config.yaml", "metrics.csv", "summary.json", "checkpoints/best.ckpt", ".last.ckpt.aside"]
 )
-def test_a_folder_in_the_place_of_a_file(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_folder_in_the_place_of_a_file_is_refused_and_the_run_resumes_without_it(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = fit(tmp_path, "--trainer.max_epochs=1")
     path = run / "checkpoints" / name if name.startswith(".") else run / name
     path.unlink(missing_ok=True)

@@ -45,7 +45,7 @@ def test_a_file_is_named_and_its_temporary_one_removed(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_full_device(tmp_path: Path) -> None:
+def test_error_of_a_full_device_names_the_log(tmp_path: Path) -> None:
     log = CsvLog(tmp_path)
     log.log_metrics({"loss": 1.0}, 0)
     log.save()
@@ -56,7 +56,7 @@ def test_a_full_device(tmp_path: Path) -> None:
         log.save()
 
 
-def test_tensorboard_is_named(tmp_path: Path) -> None:
+def test_error_of_a_full_disk_names_tensorboard(tmp_path: Path) -> None:
     before = set(threading.enumerate())
     with filter_warnings():
         writer = SummaryWriter(tmp_path)
@@ -70,7 +70,7 @@ def test_tensorboard_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("reader", "reason"), [(None, "no space left on device"), ("closed", "broken pipe")])
-def test_an_output_that_cannot_be_written(
+def test_unwritable_output_ends_the_command_with_status_3(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], reader: str | None, reason: str
 ) -> None:
     """Such as of a command whose output is piped to ``head``."""
@@ -102,7 +102,9 @@ def test_errors_of_a_full_disk_are_found_behind_others() -> None:
     assert as_storage_error(circle) is None
 
 
-def test_a_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_full_disk_keeps_the_last_checkpoint_and_the_run_resumes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     main(["fit", f"--runs_dir={tmp_path}", "--trainer.max_epochs=1"])
     run = tmp_path / "toy" / "default" / "version_0"
     before = (run / "checkpoints" / "last.ckpt").read_bytes()
@@ -135,7 +137,9 @@ def _raise(error: Exception) -> bool:
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_threads_of_loggers_are_quiet(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_logger_threads_print_no_traceback_of_a_full_disk(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(threading, "excepthook", threading.__excepthook__)
     for error, shown in ((full(), False), (ValueError("a defect"), True)):
         with filter_warnings():
@@ -165,7 +169,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("export --ckpt_path=last --format=plain", 2500, "version_0/export_0/export/network_plain.pt2"),
     ],
 )
-def test_a_limit_on_file_sizes(
+def test_file_size_limit_is_reported_and_keeps_the_last_checkpoint(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, size: int, name: str
 ) -> None:
     runs = shutil.copytree(trained, tmp_path / "runs")
@@ -201,7 +205,7 @@ def test_no_space_for_temporary_files_is_needed(
 
 
 @pytest.mark.parametrize("failing", ["write_summary", "print_end"])
-def test_an_interruption_whose_report_cannot_be_written(
+def test_interruption_keeps_status_130_if_its_report_cannot_be_written(
     failing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     end, output = os.pipe()

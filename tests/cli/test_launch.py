@@ -124,7 +124,7 @@ def launcher_of(started: list[subprocess.Popen[bytes]]) -> Any:  # noqa: ANN401 
     return SimpleNamespace(strategy=SimpleNamespace(launcher=SimpleNamespace(procs=started)))
 
 
-def test_nobody_is_killed_for_ending_the_others() -> None:
+def test_end_processes_does_not_kill_rank_0() -> None:
     first, second = (subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) for _ in range(2))
     started = [second]
     observer = _ChildProcessObserver(main_pid=first.pid, child_processes=started, sleep_period=cast("int", 0.5))
@@ -140,14 +140,14 @@ def test_nobody_is_killed_for_ending_the_others() -> None:
         first.wait()
 
 
-def test_a_process_that_has_more_to_do_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_end_processes_waits_for_a_rank_that_still_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launch, "GRACE", 0.1)
     second = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1)"])
     end_processes(launcher_of([second]), failed=False)
     assert second.returncode == 0
 
 
-def test_a_signal_ends_the_wait_for_a_process_that_has_more_to_do() -> None:
+def test_signal_ends_the_wait_for_a_rank_that_still_runs() -> None:
     second = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     interrupts = Interrupts()
     interrupts.install()
@@ -226,14 +226,14 @@ def test_all_processes_write_to_the_folder_of_the_first(tmp_path: Path, monkeypa
     assert run_dir(trainer) == tmp_path / "version_2"
 
 
-def test_a_defect_in_the_second_process_ends_both(tmp_path: Path) -> None:
+def test_exception_on_rank_1_ends_both_processes(tmp_path: Path) -> None:
     status, error = toy(tmp_path, "fit", "--trainer.max_epochs=2", "--model.trouble=error-on-1@train2", *TWO_PROCESSES)
     assert status == 1
     assert "ValueError: a defect" in error
     assert read_summary(tmp_path / "toy" / "default" / "version_0")["status"] == "failed"
 
 
-def test_two_processes_that_torchrun_starts(pair: Path, tmp_path: Path) -> None:
+def test_run_started_by_torchrun_equals_one_started_by_lightning(pair: Path, tmp_path: Path) -> None:
     settings = ["--trainer.max_epochs=2", "--model.coords=xy", *DATA, *TWO_PROCESSES]
     status, error = toy(tmp_path, "fit", *settings, processes=2)
     assert status == 0, error
@@ -248,7 +248,7 @@ def started_toy(runs: Path, *args: str, until: str) -> tuple[ForkServerProcess, 
     return process, log
 
 
-def test_a_signal_from_outside(tmp_path: Path) -> None:
+def test_sigterm_saves_a_checkpoint_and_ends_with_status_143(tmp_path: Path) -> None:
     process, log = started_toy(tmp_path, "--trainer.max_epochs=100000", until="epoch 3/")
     os.kill(process.pid or 0, signal.SIGTERM)
     assert forked.finish(process, timeout=120) == [143]
@@ -304,7 +304,7 @@ def test_a_signal_ends_the_wait_for_another_machine(tmp_path: Path) -> None:
     assert read_summary(tmp_path / "toy" / "default" / "version_0")["status"] == "interrupted"
 
 
-def test_a_second_signal_does_not_wait(tmp_path: Path) -> None:
+def test_second_signal_ends_the_run_at_once(tmp_path: Path) -> None:
     process, log = started_toy(tmp_path, "--model.trouble=sleep@train7", "--trainer.max_epochs=2", until="epoch 1/")
     pid = process.pid or 0
     time.sleep(1)

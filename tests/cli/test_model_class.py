@@ -40,7 +40,9 @@ def configs(tmp_path: Path) -> dict[str, str]:
     return {name: f"--config={tmp_path / name}.yaml" for name in texts}
 
 
-def test_the_command_line_chooses_in_any_order(configs: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_line_chooses_the_task_class_in_any_order(
+    configs: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
     expected = ("ToyHeatmap", {"coords": "xy", "lr": 0.05, "temperature": 3.0, "trouble": None})
     flags = ["--model=ToyHeatmap", "--model.coords=xy", "--model.temperature=3", configs["data"]]
     for first in range(len(flags)):
@@ -55,7 +57,7 @@ def test_the_command_line_chooses_in_any_order(configs: dict[str, str], capsys: 
     assert merged_config(["--model.coords=xy"], capsys)[0] == "ToyTask"
 
 
-def test_a_config_chooses(configs: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_config_chooses_the_task_class(configs: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
     heatmap = {"coords": "none", "lr": 0.05, "temperature": 2.0, "trouble": None}  # no default of ToyTask
     for name in ("short", "full"):
         assert merged_config([configs[name]], capsys) == ("ToyHeatmap", heatmap)
@@ -102,7 +104,7 @@ def test_a_mistake_is_one_line(
             assert message in refusal(capsys, main, ["fit", f"--runs_dir={tmp_path}", f"--config={path}"])
 
 
-def test_a_section_of_a_command_that_is_no_mapping(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_section_that_is_no_mapping_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "a.yaml").write_text("fit: 3")
     assert "a.yaml: fit=3: must be a mapping of arguments" in refusal(
         capsys, main, [f"--config={tmp_path}/a.yaml", "fit"]
@@ -138,7 +140,7 @@ def test_help_shows_the_arguments_of_the_chosen_task(capsys: pytest.CaptureFixtu
     assert "--model.width" not in heatmap
 
 
-def test_a_checkpoint_chooses(
+def test_checkpoint_chooses_the_task_class(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs = f"--runs_dir={tmp_path}"
@@ -177,7 +179,7 @@ def test_a_checkpoint_chooses(
     main(["test", runs, f"--ckpt_path={tmp_path / 'bare.ckpt'}", "--model=ToyHeatmap"])
 
 
-def test_a_top_level_config(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_top_level_config_chooses_the_task_class(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "top.yaml"
     path.write_text("fit: {model: {class_path: ToyHeatmap}}")
     with pytest.raises(SystemExit):

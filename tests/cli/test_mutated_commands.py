@@ -1,7 +1,7 @@
 """Mutated command lines and configs of each application: one line that names the culprit, and nothing on the disk.
 
-``make test`` runs a sample of those that are surely wrong, `test_all` under the marker ``slow`` 300 of an application
-and, with real trainings, values at the ends of their ranges.
+``make test`` runs a sample of those that are surely wrong, `test_wrong_commands_are_refused_all` under the marker
+``slow`` 300 of an application and, with real trainings, values at the ends of their ranges.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def check_refusals(count: int, app: Application, folder: Path, capsys: pytest.Ca
 
 
 @pytest.mark.parametrize("name", APPLICATIONS)
-def test_a_sample(
+def test_wrong_commands_are_refused_sample(
     name: str, offline: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(SuiteTrainer, "fit", run_nothing)
@@ -116,7 +116,9 @@ def test_a_sample(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", APPLICATIONS)
-def test_all(name: str, offline: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_commands_are_refused_all(
+    name: str, offline: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(SuiteTrainer, "fit", run_nothing)
     check_refusals(ALL, APPLICATIONS[name](), offline, capsys)
 
@@ -124,7 +126,7 @@ def test_all(name: str, offline: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", APPLICATIONS)
-def test_extreme_values(name: str, offline: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_extreme_values_neither_crash_nor_hang(name: str, offline: Path, capsys: pytest.CaptureFixture[str]) -> None:
     app = APPLICATIONS[name]()
     started = time.monotonic()
     with address_space_limit(MEMORY), warnings.catch_warnings():

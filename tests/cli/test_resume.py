@@ -138,7 +138,9 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("SIGINT@val9", "validation"),
     ],
 )
-def test_interrupted_anywhere(tmp_path: Path, uninterrupted: Path, trouble: str, place: str) -> None:
+def test_run_interrupted_anywhere_resumes_exactly(
+    tmp_path: Path, uninterrupted: Path, trouble: str, place: str
+) -> None:
     run = interrupted_fit(tmp_path, trouble)
     assert load(run)["run"]["place"] == place
     assert read_summary(run)["status"] == "interrupted"
@@ -147,7 +149,7 @@ def test_interrupted_anywhere(tmp_path: Path, uninterrupted: Path, trouble: str,
     assert_same_runs(run, uninterrupted)
 
 
-def test_interrupted_twice(tmp_path: Path, uninterrupted: Path) -> None:
+def test_run_interrupted_twice_resumes_exactly(tmp_path: Path, uninterrupted: Path) -> None:
     interrupted_fit(tmp_path, "SIGINT@train3")
     with pytest.raises(SystemExit):
         fit(tmp_path, "--ckpt_path=last", "--model.trouble=SIGTERM@train6")
@@ -166,7 +168,9 @@ def test_interrupted_twice(tmp_path: Path, uninterrupted: Path) -> None:
         (["--data.num_workers=1"], ["train8"]),
     ],
 )
-def test_interrupted_under_other_schedules(tmp_path: Path, args: list[str], troubles: list[str]) -> None:
+def test_run_interrupted_under_other_schedules_resumes_exactly(
+    tmp_path: Path, args: list[str], troubles: list[str]
+) -> None:
     uninterrupted = fit(tmp_path / "whole", *args)
     for trouble in troubles:
         interrupted_fit(tmp_path / trouble, f"SIGTERM@{trouble}", *args)
@@ -174,7 +178,7 @@ def test_interrupted_under_other_schedules(tmp_path: Path, args: list[str], trou
 
 
 @pytest.mark.parametrize("main", [plateau_main, manual_main, scheduled_main])
-def test_interrupted_with_other_optimizers(tmp_path: Path, main: Main) -> None:
+def test_run_interrupted_with_other_optimizers_resumes_exactly(tmp_path: Path, main: Main) -> None:
     uninterrupted = fit(tmp_path / "whole", main=main)
     for trouble in ("train7", "val5"):
         interrupted_fit(tmp_path / trouble, f"SIGINT@{trouble}", main=main)
@@ -205,7 +209,9 @@ def test_seen_batches_are_not_repeated(tmp_path: Path, monkeypatch: pytest.Monke
         assert sorted(map(tuple, positions.tolist())) == sorted(map(tuple, expected.tolist()))
 
 
-def test_more_epochs(tmp_path: Path, uninterrupted: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_resuming_with_more_epochs_equals_one_training(
+    tmp_path: Path, uninterrupted: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = fit(tmp_path, "--trainer.max_epochs=2")
     capsys.readouterr()
     main(["fit", f"--runs_dir={tmp_path}", "--ckpt_path=last", f"--trainer.max_epochs={EPOCHS}"])
@@ -291,14 +297,14 @@ def test_the_command_line_changes_the_learning_rate(tmp_path: Path, capsys: pyte
         ("--data.seed=1", "data.seed=1"),
     ],
 )
-def test_what_a_resumed_run_cannot_change(
+def test_arguments_that_a_resumed_run_cannot_change_are_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], change: str, message: str
 ) -> None:
     interrupted_fit(tmp_path, "SIGINT@train7")
     assert message in refusal(capsys, resumed_fit, tmp_path, change)
 
 
-def test_from_best(tmp_path: Path, uninterrupted: Path) -> None:
+def test_resuming_from_best_equals_one_training(tmp_path: Path, uninterrupted: Path) -> None:
     run = fit(tmp_path, "--trainer.max_epochs=2")
     best = load(run, "best")["run"]
     assert best["place"] == "validated"
@@ -307,7 +313,7 @@ def test_from_best(tmp_path: Path, uninterrupted: Path) -> None:
     assert load(run)["run"]["epochs"] == EPOCHS
 
 
-def test_from_a_file_of_another_run(tmp_path: Path, uninterrupted: Path) -> None:
+def test_checkpoint_of_another_run_starts_a_new_run(tmp_path: Path, uninterrupted: Path) -> None:
     first = fit(tmp_path / "a", "--trainer.max_epochs=2")
     before = {path: path.read_bytes() for path in first.rglob("*") if path.is_file()}
     second = fit(tmp_path / "b", f"--ckpt_path={first}/checkpoints/last.ckpt")

@@ -60,7 +60,7 @@ def test_mistakes_are_one_line(args: list[str], message: str, capsys: pytest.Cap
     assert message in refusal(capsys, check_command, "detection", args)
 
 
-def test_a_command_that_an_application_lacks(capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_that_an_application_lacks_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     told = refusal(capsys, check_command, "coordconv_apps.coordinates", ["predict"], ["fit", "test"])
     assert "no command is called 'predict': choose from fit, test" in told
 
@@ -174,7 +174,7 @@ def test_ctrl_c_ends_imports_without_a_traceback() -> None:
     assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
 
 
-def test_nobody_reads_the_help_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_help_into_a_closed_pipe_ends_with_status_0(monkeypatch: pytest.MonkeyPatch) -> None:
     discarded = []
     monkeypatch.setattr(start, "discard_output", lambda: discarded.append(1))
     monkeypatch.setattr("builtins.print", mock.Mock(side_effect=BrokenPipeError))

@@ -89,7 +89,9 @@ def assert_resumes_exactly(
         ["--data.num_workers=1"],
     ],
 )
-def test_stopped_by_max_steps(tmp_path: Path, args: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_run_stopped_by_max_steps_resumes_exactly(
+    tmp_path: Path, args: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert_resumes_exactly(tmp_path, ["--trainer.max_steps=7"], ["--trainer.max_steps=15"], *args)
     main(["fit", f"--runs_dir={tmp_path / 'parts'}", "--ckpt_path=last", "--trainer.max_epochs=9"])
     assert "last.ckpt has trained for 15 steps, and --trainer.max_steps=15" in capsys.readouterr().out
@@ -111,7 +113,7 @@ def test_without_validation_the_last_checkpoint_is_announced(
 
 
 @pytest.mark.parametrize("main", [plateau_main, manual_main, averaged_main])
-def test_stopped_with_other_optimizers(tmp_path: Path, main: Main) -> None:
+def test_run_stopped_with_other_optimizers_resumes_exactly(tmp_path: Path, main: Main) -> None:
     scale = 3 if main is manual_main else 1  # it makes three steps in a batch
     steps = [f"--trainer.max_steps={7 * scale - scale // 2}"], [f"--trainer.max_steps={15 * scale}"]
     assert_resumes_exactly(tmp_path, *steps, main=main)
@@ -132,5 +134,7 @@ EARLY = ["--trainer.callbacks=EarlyStopping", "--trainer.callbacks.monitor=val/d
         ),
     ],
 )
-def test_stopped_by_a_callback(tmp_path: Path, stop: list[str], args: list[str], epochs: int) -> None:
+def test_run_stopped_by_a_callback_resumes_exactly(
+    tmp_path: Path, stop: list[str], args: list[str], epochs: int
+) -> None:
     assert_resumes_exactly(tmp_path, stop, ["--trainer.callbacks=null"], *args, epochs=epochs)

@@ -87,13 +87,17 @@ def failing(runs: Path, *args: str, capsys: pytest.CaptureFixture[str]) -> str:
         ),
     ],
 )
-def test_impossible_values(args: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_trainer_flags_are_refused(
+    args: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert message in failing(tmp_path, *args, capsys=capsys)
     assert not list(tmp_path.rglob("version_*"))
 
 
 @pytest.mark.parametrize("callback", ["EarlyStopping", "ModelCheckpoint"])
-def test_an_unknown_metric_to_monitor(callback: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_error_of_an_unknown_metric_lists_the_known_ones(
+    callback: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     error = failing(tmp_path, f"{CALLBACK}={callback}", f"{CALLBACK}.monitor=val/iou", capsys=capsys)
     assert callback in error
     assert "val/iou" in error
@@ -105,7 +109,9 @@ def test_a_timer_has_the_default_interval(tmp_path: Path, capsys: pytest.Capture
     assert "the time limit of 0 s is used up" in capsys.readouterr().out
 
 
-def test_what_is_asked_for_comes_beside_the_runs_own(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_given_callbacks_and_loggers_are_added_to_the_packages(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     trainer = {
         "callbacks": {  # a single one
             "class_path": "EarlyStopping",
@@ -147,7 +153,7 @@ def given_by(**arguments: object) -> Any:  # noqa: ANN401  # in the place of the
     return SimpleNamespace(**arguments)
 
 
-def test_devices_and_machines_that_are_there() -> None:
+def test_two_nodes_without_a_launcher_are_refused() -> None:
     given = given_by(num_nodes=2, accelerator="cpu", devices=1)
     for launcher in ("MASTER_ADDR", "SLURM_JOB_ID"):
         check_devices(given, {launcher: "somewhere"})

@@ -17,7 +17,9 @@ from coordconv_apps.compare.gpus import job_environments, visible_gpus
         (None, ["0", "1"], None, [None]),  # the user named the devices
     ],
 )
-def test_environments(parallel: int | None, gpus: list[str], per_job: int | None, expected: list[str | None]) -> None:
+def test_gpus_are_divided_among_jobs(
+    parallel: int | None, gpus: list[str], per_job: int | None, expected: list[str | None]
+) -> None:
     environments = job_environments(parallel, gpus, per_job, {})
     assert [environment.get("CUDA_VISIBLE_DEVICES") for environment in environments] == expected
 
@@ -30,7 +32,9 @@ def test_the_users_thread_count_is_left_alone() -> None:
 @pytest.mark.parametrize(
     ("given", "count", "expected"), [(None, 2, ["0", "1"]), ("3, GPU-ab", 2, ["3", "GPU-ab"]), ("-1", 0, [])]
 )
-def test_visible_gpus(monkeypatch: pytest.MonkeyPatch, given: str | None, count: int, expected: list[str]) -> None:
+def test_visible_gpus_follow_the_environment(
+    monkeypatch: pytest.MonkeyPatch, given: str | None, count: int, expected: list[str]
+) -> None:
     monkeypatch.setattr("torch.cuda.device_count", lambda: count)
     environment = {} if given is None else {"CUDA_VISIBLE_DEVICES": given}
     assert visible_gpus(environment) == expected

@@ -43,7 +43,7 @@ def page_of(results: list[Result], out: Path, extension: Extension = NOTHING, ov
     return check_page(write_comparison_page(settings, results, extension))
 
 
-def test_one_seed(tmp_path: Path) -> None:
+def test_page_of_one_seed_says_that_a_difference_may_be_chance(tmp_path: Path) -> None:
     page = page_of(results_of(tmp_path), tmp_path)
     assert "test/iou: xy is better than none (+0.2; 1 seed). This may be chance: an interval needs 3" in page.text
     assert "none : plain convolutions" in page.text
@@ -89,7 +89,7 @@ def test_every_value_has_a_section_of_its_own(tmp_path: Path) -> None:
     assert len(page.attributes("img")) == 4
 
 
-def test_rows_notes_and_figures_of_the_application(tmp_path: Path) -> None:
+def test_page_shows_rows_notes_and_figures_of_the_application(tmp_path: Path) -> None:
     results = results_of(tmp_path)
     picture = io.BytesIO()
     Image.new("RGB", (20, 10)).save(picture, format="PNG")
@@ -124,7 +124,7 @@ def test_failed_runs_are_named_first(tmp_path: Path) -> None:
         ("max", [], "test/iou: no seed has a value of both xy and none."),
     ],
 )
-def test_what_the_difference_means(mode: str | None, xy: list[float], said: str) -> None:
+def test_verdict_says_whether_an_arm_is_better(mode: str | None, xy: list[float], said: str) -> None:
     values = {"none": [0.5] * 3, "xy": xy}
     results = [
         Result(Job(arm, seed), "", {"test/iou": value}, headline="val/iou", mode=mode)

@@ -24,7 +24,7 @@ def start(comparison: Comparison, *args: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
 
 
-def test_an_output_that_nobody_reads_any_more_ends_the_comparison(comparison: Comparison) -> None:
+def test_closed_output_ends_the_comparison(comparison: Comparison) -> None:
     process = start(comparison, "--arms", "none", "xy")
     assert process.stdout is not None
     assert process.stdout.readline().startswith("2 runs of ")
@@ -35,7 +35,7 @@ def test_an_output_that_nobody_reads_any_more_ends_the_comparison(comparison: Co
     assert process.wait(timeout=60) == 3
 
 
-def test_an_interruption_whose_output_nobody_reads_any_more(comparison: Comparison) -> None:
+def test_interruption_with_a_closed_output_prints_no_error(comparison: Comparison) -> None:
     process = start(comparison, "--model.delay=0.5", "--trainer.max_epochs=1")
     assert process.stdout is not None
     assert process.stderr is not None

@@ -16,7 +16,9 @@ from tests.helpers.limits import file_size_limit
 
 
 @pytest.mark.usefixtures("drawn_figures")
-def test_comparison_of_two_arms_and_seeds(comparison: Comparison, capsys: pytest.CaptureFixture[str]) -> None:
+def test_comparison_runs_fit_and_test_for_every_arm_and_seed(
+    comparison: Comparison, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert comparison.run("--seeds", "0", "3", "--trainer.max_epochs=4", "--model.delay", "0") == 0
 
     names = ["none-seed0", "xy-seed0", "none-seed3", "xy-seed3"]
@@ -65,7 +67,9 @@ def test_epochs_are_shown_as_plain_lines(comparison: Comparison, capsys: pytest.
     assert shown == [line for line in every if line in shown]
 
 
-def test_one_arm_and_one_seed(comparison: Comparison, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_arm_and_one_seed_have_no_difference_and_no_interval(
+    comparison: Comparison, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert comparison.run("--arms", "xyr") == 0
     printed = capsys.readouterr().out
     assert "difference" not in printed
@@ -129,7 +133,7 @@ def test_failed_run_is_named_and_the_others_go_on(
 
 
 @pytest.mark.usefixtures("drawn_figures")
-def test_all_runs_failed(comparison: Comparison) -> None:
+def test_comparison_ends_with_status_1_and_a_report_if_all_runs_fail(comparison: Comparison) -> None:
     assert comparison.run("--arms", "none", "--model.fail=fit:none-seed0") == 1
     assert [row["status"] for row in comparison.rows()] == ["failed"]
     assert (comparison.out / "comparison.png").is_file()

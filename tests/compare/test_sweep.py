@@ -98,7 +98,7 @@ def test_a_value_that_is_not_allowed_is_told_by_its_runs(
 
 
 @pytest.mark.usefixtures("drawn_figures")
-def test_all_runs_of_all_values_failed(comparison: Comparison) -> None:
+def test_sweep_ends_with_status_1_and_a_report_if_all_runs_fail(comparison: Comparison) -> None:
     assert comparison.run("--arms", "none", "--over", "model.gain", "1", "2", "--model.fail=fit") == 1
     assert [row["status"] for row in comparison.rows()] == ["failed", "failed"]
     assert (comparison.out / "comparison-2.png").is_file()

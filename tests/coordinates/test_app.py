@@ -210,7 +210,7 @@ def test_mistakes_are_told_in_one_line(
     assert message in refusal(capsys, main, command)
 
 
-def test_there_is_nothing_to_predict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_predict_is_no_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     told = refusal(capsys, main, ["predict", f"--runs_dir={tmp_path}", "--allow_random_weights", *TINY])
     assert "no command is called 'predict': choose from fit, validate, test, export" in told
 

@@ -157,7 +157,7 @@ def test_three_arms_are_compared_with_the_first(accuracy: Runs) -> None:
     assert "parameters: none has 20 times as many as xyr" in notes
 
 
-def test_of_distances_the_smallest_is_the_best(tmp_path: Path) -> None:
+def test_smallest_distance_is_the_best(tmp_path: Path) -> None:
     runs = Runs(tmp_path, "euclidean_distance")
     runs.add("none", 0, [(10, 5.0, 9.0), (20, 1.0, 2.5), (30, 0.5, 3.0)])
     runs.add("xy", 0, [(1, 2.0, 2.6), (2, 0.4, 0.5), (3, 0.05, 0.06)])
@@ -280,7 +280,7 @@ def test_distances_are_drawn_in_pixels_on_logarithmic_axes(tmp_path: Path, axes:
         ("CoordinateRendering", "IoU"),
     ],
 )
-def test_what_the_application_writes_is_found(tmp_path: Path, task: str, label: str, axes: list[Axes]) -> None:
+def test_results_of_a_real_run_are_read(tmp_path: Path, task: str, label: str, axes: list[Axes]) -> None:
     plan = Plan("coordconv_apps.coordinates", (), (), tmp_path)
     small = ["--data.canvas_size=14", "--model.canvas_size=14", "--data.square_size=9", "--model.square_size=9"]
     where = [f"--runs_dir={tmp_path / 'runs'}", "--name=xy-seed0", "--trainer.accelerator=cpu"]

@@ -98,7 +98,7 @@ def test_x_is_the_column() -> None:
     assert values(hits) == {"accuracy": 0, "euclidean_distance": 5, "manhattan_distance": 7}
 
 
-def test_overlap_of_images_without_pixels() -> None:
+def test_iou_of_empty_and_full_images() -> None:
     nothing, everything = torch.zeros(1, 4, 4), torch.ones(1, 4, 4)
     for logits, images, expected in (
         (-everything, nothing, 1.0),

@@ -39,7 +39,7 @@ def loop_render(centers: Tensor, canvas_size: int, square_size: int) -> npt.NDAr
 # ------------------------------------------------------------------ centres
 
 
-def test_the_papers_centres() -> None:
+def test_all_centers_are_those_of_the_paper() -> None:
     centers = all_centers()
     expected = [(x, y) for y in range(64) for x in range(64) if 4 <= x < 60 and 4 <= y < 60]
     assert len(expected) == 3136
@@ -110,7 +110,7 @@ def test_pairs_are_drawn_evenly_from_their_set() -> None:
 
 
 @pytest.mark.parametrize(("canvas_size", "square_size"), [(8, 1), (8, 2), (9, 3), (9, 4), (8, 8), (7, 7)])
-def test_images_of_every_centre(canvas_size: int, square_size: int) -> None:
+def test_images_of_every_centre_equal_a_loop(canvas_size: int, square_size: int) -> None:
     centers = all_centers(canvas_size, square_size).unsqueeze(1)
     found = render(centers, canvas_size, square_size)
     assert found.dtype == torch.float32
@@ -120,7 +120,7 @@ def test_images_of_every_centre(canvas_size: int, square_size: int) -> None:
 
 
 @pytest.mark.parametrize("square_size", [3, 4])
-def test_images_of_two_objects(square_size: int) -> None:
+def test_images_of_two_objects_equal_a_loop(square_size: int) -> None:
     centers = draw_pairs(all_centers(9, square_size).unsqueeze(1), 200, seed=0)
     found = render(centers, 9, square_size)
     np.testing.assert_array_equal(found.numpy(), loop_render(centers, 9, square_size))
@@ -136,7 +136,7 @@ def test_the_first_index_of_an_image_is_the_row() -> None:
     assert pixel_index(centers, 8).tolist() == [[5 * 8 + 2]]
 
 
-def test_images_of_no_sample() -> None:
+def test_images_of_no_sample_have_shape_0() -> None:
     none = torch.zeros(0, 1, 2, dtype=torch.int64)
     assert one_hot(none, 8).shape == render(none, 8, 3).shape == (0, 8, 8)
 

@@ -64,7 +64,7 @@ def test_losses_are_those_of_the_paper() -> None:
 
 @pytest.mark.parametrize("network", ["paper", "dense", "strided"])
 @pytest.mark.parametrize("square_size", [1, 2, 3, 4])
-def test_positions_are_pixels(network: str, square_size: int) -> None:
+def test_positions_are_in_pixels(network: str, square_size: int) -> None:
     """Wherever a centre may lie, on the border too."""
     one = task("regression", network=network, canvas_size=16, square_size=square_size)
     with torch.no_grad():

@@ -79,7 +79,7 @@ def idx(shape: tuple[int, ...], content: bytes) -> bytes:
     return b"\0\0\x08" + bytes([len(shape)]) + struct.pack(f">{len(shape)}I", *shape) + content
 
 
-def test_idx_files(tmp_path: Path) -> None:
+def test_damaged_idx_files_are_read_or_refused(tmp_path: Path) -> None:
     content = idx((20, 8, 8), np.random.default_rng(0).integers(0, 256, 1280, np.uint8).tobytes())
     versions = damaged(content) | {
         "axes": b"\0\0\x08\xff" + b"\xff" * 1020,
@@ -92,7 +92,7 @@ def test_idx_files(tmp_path: Path) -> None:
     check(tmp_path, "-idx3-ubyte", versions, read_idx, ("flip", "end"))
 
 
-def test_compressed_idx_files(tmp_path: Path) -> None:
+def test_damaged_compressed_idx_files_are_read_or_refused(tmp_path: Path) -> None:
     content = idx((20, 8, 8), np.random.default_rng(0).integers(0, 256, 1280, np.uint8).tobytes())
     bomb = gzip.compress(bytes(2**24), 9) * 64  # 1 GiB
     versions = damaged(gzip.compress(content)) | {
@@ -122,7 +122,7 @@ def squeezed(content: bytes) -> bytes:
     return buffer.getvalue()
 
 
-def test_checkpoints(tmp_path: Path) -> None:
+def test_damaged_checkpoints_are_read_or_refused(tmp_path: Path) -> None:
     main(["fit", f"--runs_dir={tmp_path}/runs", "--trainer.max_steps=1"])
     content = (tmp_path / "runs/toy/default/version_0/checkpoints/last.ckpt").read_bytes()
     whole = torch.load(io.BytesIO(content), weights_only=True)
@@ -162,7 +162,7 @@ def test_weights_that_contain_themselves(tmp_path: Path) -> None:
 # ----------------------------------------------------------------------- policies
 
 
-def test_policies(tmp_path: Path) -> None:
+def test_damaged_policies_are_read_or_refused(tmp_path: Path) -> None:
     export_safe(make_a2c(policy_kwargs={"features_extractor_kwargs": {"features_dim": 16}}), tmp_path / "whole.zip")
     content = (tmp_path / "whole.zip").read_bytes()
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
@@ -195,7 +195,7 @@ def test_policies(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------ configs
 
 
-def test_configs(tmp_path: Path) -> None:
+def test_damaged_configs_are_read_or_refused(tmp_path: Path) -> None:
     content = shipped_configs("detection")["quickstart"].read_bytes()
     versions = damaged(content) | {
         "utf16": content.decode().encode("utf-16"),
@@ -240,7 +240,7 @@ def test_a_damaged_log_is_kept_aside_and_continued(number: int, tmp_path: Path) 
     assert warned or name.startswith(("cut", "empty", "byte", "flip", "text")), name
 
 
-def test_summaries(tmp_path: Path) -> None:
+def test_damaged_summaries_raise_no_error(tmp_path: Path) -> None:
     content = json.dumps({"status": "finished", "metrics": {"a": 1.0}}).encode()
     for version in damaged(content).values():
         (tmp_path / "summary.json").write_bytes(version)

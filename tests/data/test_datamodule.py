@@ -76,13 +76,13 @@ def test_order_depends_on_seed_and_epoch_only() -> None:
     assert len({str(order(seed, epoch)) for seed in range(5) for epoch in range(5)}) == 25
 
 
-def test_drop_last() -> None:
+def test_drop_last_leaves_out_the_smaller_batch() -> None:
     assert [len(batch) for batch in TrainBatches(13, 5, 0, drop_last=True)] == [5, 5]
     assert len(TrainBatches(13, 5, 0, drop_last=True)) == 2
 
 
 @pytest.mark.parametrize(("length", "drop_last", "needed"), [(0, False, 1), (4, True, 5)])
-def test_too_few_samples(length: int, drop_last: bool, needed: int) -> None:
+def test_too_few_samples_are_refused(length: int, drop_last: bool, needed: int) -> None:
     with pytest.raises(ValueError, match=f"{length} training samples are too few, at least {needed} are needed"):
         TrainBatches(length, 5, 0, drop_last=drop_last)
 
@@ -266,7 +266,7 @@ def test_evaluation_is_in_order() -> None:
         ("seed", 2**64, r"below 2\*\*63"),
     ],
 )
-def test_impossible_arguments(argument: str, value: int | None, allowed: str) -> None:
+def test_invalid_arguments_are_refused(argument: str, value: int | None, allowed: str) -> None:
     with pytest.raises(ValueError, match=f"data.{argument}={value}: must be {allowed}"):
         DataModule(**{argument: value})  # type: ignore[arg-type]  # None, too
 
@@ -280,7 +280,7 @@ def test_pinned_memory_is_for_cuda_only(device: str, pinned: bool) -> None:
     assert module.loader(train=True).pin_memory is pinned
 
 
-def test_data_root(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_data_root_is_the_argument_then_the_variable_then_data(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("COORDCONV_DATA", raising=False)
     assert data_root() == Path("data")
     monkeypatch.setenv("COORDCONV_DATA", "/from/environment")

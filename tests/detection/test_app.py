@@ -222,7 +222,9 @@ def own_images(folder: Path) -> None:
     (folder / "broken.png").write_bytes(b"this is no picture")
 
 
-def test_predict_on_own_images(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_predict_writes_detections_in_own_images(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     own_images(tmp_path)
     main(["predict", "--ckpt_path=best", "--name=a", f"--runs_dir={trained}", f"--data.predict_images={tmp_path}"])
     output = capsys.readouterr().out
@@ -276,7 +278,7 @@ def assert_python_predicts(checkpoint: Path, written: dict[str, Any]) -> None:
                 np.testing.assert_allclose(one, other, atol=0.011)
 
 
-def test_predict_on_small_and_16_bit_images(trained: Path, tmp_path: Path) -> None:
+def test_predict_reads_small_and_16_bit_images(trained: Path, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     Image.fromarray(rng.integers(0, 255, (3, 40), np.uint8)).save(tmp_path / "a.png")
     deep = np.linspace(0, 65535, 30 * 40).reshape(30, 40).astype(np.uint16)

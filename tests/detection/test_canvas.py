@@ -64,7 +64,7 @@ def test_same_canvases_as_a_loop_with_pil(glyphs: Glyphs, settings: CanvasSettin
         np.testing.assert_allclose(canvases.objects(index)[0], np.reshape(expected, (-1, 4)), atol=1e-4)
 
 
-def test_paper_settings() -> None:
+def test_default_settings_are_the_papers() -> None:
     assert dataclasses.asdict(CanvasSettings()) == {
         "canvas_size": 120,
         "crop": 64,
@@ -96,7 +96,7 @@ def test_true_boxes_are_cut_whole_or_all(glyphs: Glyphs) -> None:
     assert not visible.all()
 
 
-def test_shapes_types_and_ranges(glyphs: Glyphs) -> None:
+def test_canvases_have_valid_shapes_types_and_ranges(glyphs: Glyphs) -> None:
     canvases = draw(glyphs)
     assert canvases.images.shape == (300, 64, 64)
     assert canvases.images.dtype == torch.uint8
@@ -204,7 +204,7 @@ def test_min_visible_drops_slivers_from_the_boxes_alone(glyphs: Glyphs) -> None:
     assert torch.equal(everything.boxes[kept], wide.boxes)
 
 
-def test_no_digits(glyphs: Glyphs) -> None:
+def test_canvases_without_digits_are_empty(glyphs: Glyphs) -> None:
     canvases = draw(glyphs, count=3, digits=0)
     assert not canvases.images.any()
     boxes, labels = canvases.objects(2)
@@ -230,13 +230,13 @@ def test_no_digits(glyphs: Glyphs) -> None:
         ({"min_visible": 16}, "min_visible=16: must be above 0, at most min_size=15"),
     ],
 )
-def test_impossible_settings(settings: dict[str, int], message: str) -> None:
+def test_invalid_settings_are_refused_in_one_line(settings: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=f"^data.{message}") as caught:
         CanvasSettings(**settings)  # type: ignore[arg-type]  # each a field of its own type
     assert "\n" not in str(caught.value)
 
 
-def test_nothing_to_draw(glyphs: Glyphs) -> None:
+def test_counts_of_zero_are_refused(glyphs: Glyphs) -> None:
     with pytest.raises(ValueError, match="count=0: must be an integer of at least 1"):
         draw(glyphs, count=0)
     with pytest.raises(ValueError, match="chunk=0: must be an integer of at least 1"):

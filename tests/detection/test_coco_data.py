@@ -219,7 +219,7 @@ def test_annotations_fit_images_as_stored_or_as_shown(tmp_path: Path, name: str,
     assert shapes_of == [(3, 50, 20), (3, 30, 40)]
 
 
-def test_missing_arguments(files: dict[str, str], tmp_path: Path) -> None:
+def test_missing_and_contradictory_arguments_are_refused(files: dict[str, str], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^data\.train_annotations=null: must be an annotation file in COCO's format"):
         CocoData().setup("fit")
     with pytest.raises(ValueError, match=r"^data\.test_images=x: must be null without data\.test_annotations$"):

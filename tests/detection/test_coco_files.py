@@ -12,7 +12,7 @@ from detection.coco_files import check_same_categories, read_coco
 from tests.detection.coco_sets import content, write
 
 
-def test_a_sound_file(tmp_path: Path) -> None:
+def test_valid_file_gives_categories_boxes_and_labels(tmp_path: Path) -> None:
     read = read_coco(write(tmp_path / "a.json", content()), "data.train_annotations")
     assert read.categories == {3: "dog", 70: "cat"}
     assert read.image_ids.tolist() == [4, 9], "in the order of the ids"
@@ -78,7 +78,7 @@ def test_faults_are_refused_in_one_line(tmp_path: Path, value: object, message: 
     assert "\n" not in str(error.value)
 
 
-def test_no_json_and_no_file(tmp_path: Path) -> None:
+def test_invalid_json_and_missing_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text("{")
     with pytest.raises(ValueError, match=r"must be a JSON file \(Expecting"):
         read_coco(tmp_path / "a.json", "data.val_annotations")

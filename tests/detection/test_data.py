@@ -32,7 +32,7 @@ def pixels(batch: DetectionBatch) -> Tensor:
     return images
 
 
-def test_batches() -> None:
+def test_batches_have_valid_images_boxes_and_labels() -> None:
     data = small(num_train=400)
     train = batches(data, "train")
     assert [len(batch["images"]) for batch in train] == [8] * 50
@@ -81,7 +81,7 @@ def test_evaluation_is_in_order() -> None:
         assert torch.equal((images[:, 0] * 255).round().byte(), data.canvases(split).images)
 
 
-def test_seed() -> None:
+def test_same_seed_gives_the_same_canvases_and_splits_differ() -> None:
     one, same, other = small(seed=1), small(seed=1), small(seed=2)
     for split in SPLITS:
         assert torch.equal(one.canvases(split).images, same.canvases(split).images)
@@ -118,7 +118,7 @@ def test_worker_processes_make_the_same_batches() -> None:
             assert torch.equal(one["labels"], other["labels"])
 
 
-def test_examples() -> None:
+def test_examples_are_the_first_test_images() -> None:
     data = small()
     data.setup("fit")
     batch = data.examples(4)
@@ -128,7 +128,7 @@ def test_examples() -> None:
     assert len(data.examples(100)["images"]) == 9
 
 
-def test_own_glyphs(tmp_path: Path) -> None:
+def test_own_glyphs_give_class_names_and_tight_boxes(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for name, number in itertools.product("xyz", range(8)):
         (tmp_path / name).mkdir(exist_ok=True)
@@ -208,12 +208,12 @@ class TestPredict:
         assert [batch["indices"] for batch in batches] == [[], [1], [2]]
         assert data.skipped_images() == {str(folder / "0.png"), str(folder / "1-broken.png")}
 
-    def test_one_picture_and_ink(self, folder: Path) -> None:
+    def test_single_image_is_inverted_where_ink_is_dark(self, folder: Path) -> None:
         (bright,) = self.load(folder / "1.png")
         (dark,) = self.load(folder / "1.png", ink="dark")
         torch.testing.assert_close(bright["images"][0], 1 - dark["images"][0])
 
-    def test_mistakes(self, folder: Path) -> None:
+    def test_missing_empty_and_unreadable_folders_are_refused(self, folder: Path) -> None:
         data = small()
         with pytest.raises(ValueError, match=r"^data.predict_images=null: predict needs an image, or a folder"):
             data.setup("predict")

@@ -116,7 +116,7 @@ class TestMnist:
         assert_disjoint(loaded)
         assert loaded["val"].labels.tolist() == list(range(10))
 
-    def test_gzipped_files(self, mnist_root: Path) -> None:
+    def test_gzipped_files_are_read(self, mnist_root: Path) -> None:
         plain = load_glyphs("mnist", root=mnist_root)
         for name in MNIST_FILES:
             path = mnist_root / "MNIST" / "raw" / name
@@ -161,7 +161,7 @@ class TestIdx:
         labels.write_bytes(idx_bytes((np.arange(60) % 3 + 7).astype(np.uint8)))
         return images, labels
 
-    def test_splits(self, pair: tuple[Path, Path]) -> None:
+    def test_every_idx_glyph_is_in_one_split(self, pair: tuple[Path, Path]) -> None:
         loaded = load_glyphs("idx", glyphs=pair[0], glyph_labels=pair[1])
         numbers = torch.cat([glyphs.source_index for glyphs in loaded.values()])
         assert torch.equal(numbers.sort().values, torch.arange(60))
@@ -187,7 +187,7 @@ class TestIdx:
             assert (loaded[split].sizes - expected).abs().max() <= 0.5001
             assert torch.equal(loaded[split].source_index, full[split].source_index)
 
-    def test_mistakes(self, pair: tuple[Path, Path], tmp_path: Path) -> None:
+    def test_invalid_idx_files_are_refused_in_one_line(self, pair: tuple[Path, Path], tmp_path: Path) -> None:
         images, labels = pair
 
         def message(images: Path, labels: Path, kind: type[Exception] = ValueError) -> str:
@@ -227,7 +227,7 @@ class TestFolder:
         (tmp_path / "cross" / "notes.txt").write_text("not a picture")
         return tmp_path
 
-    def test_classes_and_splits(self, folder: Path) -> None:
+    def test_folder_gives_class_names_labels_and_splits(self, folder: Path) -> None:
         with pytest.warns(
             UserWarning, match=r"cross': 1 of 11 files are no images that Pillow reads: notes\.txt; left"
         ):
@@ -250,7 +250,7 @@ class TestFolder:
         assert (glyphs.images[0, :h, :w].float() - 127).abs().max() < 30
 
     @pytest.mark.filterwarnings("ignore:.* are no images that Pillow reads")
-    def test_mistakes(self, folder: Path) -> None:
+    def test_invalid_folders_are_refused_in_one_line(self, folder: Path) -> None:
         def message(place: Path, kind: type[Exception] = ValueError) -> str:
             with pytest.raises(kind) as caught:
                 load_glyphs("folder", glyphs=place)
@@ -278,7 +278,7 @@ class TestFolder:
         ("uci", {"glyph_labels": Path("x")}, "glyph_labels='x': must be null with source='uci'"),
     ],
 )
-def test_arguments_that_do_not_go_together(source: Source, given: dict[str, Path], message: str) -> None:
+def test_contradictory_arguments_are_refused_in_one_line(source: Source, given: dict[str, Path], message: str) -> None:
     with pytest.raises(ValueError) as caught:  # noqa: PT011  # the message is compared below
         load_glyphs(source, **given)  # type: ignore[arg-type]  # paths only
     assert str(caught.value).startswith(message)

@@ -48,7 +48,7 @@ def test_ink_can_be_told(tmp_path: Path) -> None:
     assert np.array_equal(read_gray(tmp_path / "a.png", "dark"), 255 - EXPECTED)
 
 
-def test_orientation_of_the_camera(tmp_path: Path) -> None:
+def test_orientation_of_the_camera_is_applied(tmp_path: Path) -> None:
     picture = Image.fromarray(EXPECTED[:5])
     exif = picture.getexif()
     exif[0x0112] = 6  # to be turned to the right
@@ -56,7 +56,7 @@ def test_orientation_of_the_camera(tmp_path: Path) -> None:
     assert np.array_equal(read_gray(tmp_path / "a.png"), np.rot90(EXPECTED[:5], -1))
 
 
-def test_unreadable(tmp_path: Path) -> None:
+def test_unreadable_images_are_refused_in_one_line(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (60, 60), np.uint8)
     Image.fromarray(noise).save(tmp_path / "a.png")
     cut = tmp_path / "cut.png"

@@ -203,7 +203,9 @@ def test_a_schedule_without_an_end_is_refused(tmp_path: Path) -> None:
         ("ssdlite320_mobilenet_v3_large", {}, set()),
     ],
 )
-def test_torchvision_networks_by_name(tmp_path: Path, name: str, args: dict[str, int], figures: set[str]) -> None:
+def test_torchvision_networks_train_and_log_their_metrics(
+    tmp_path: Path, name: str, args: dict[str, int], figures: set[str]
+) -> None:
     seed_everything(0)
     task = make(FasterRCNN, coords="xy", network=name, network_args=dict(args))
     run = own_trainer(tmp_path, max_epochs=1)
@@ -287,7 +289,7 @@ def test_impossible_values_are_refused_in_one_line(arguments: dict[str, Any], me
         ({"image_channels": -1}, "image_channels=-1: must be an integer of at least 0"),
     ],
 )
-def test_what_a_checkpoint_says_about_classes_is_checked(saved: dict[str, Any], message: str) -> None:
+def test_class_names_in_a_checkpoint_are_checked(saved: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(f"checkpoint.{message}")):
         RegionProposals().on_load_checkpoint(saved)
 

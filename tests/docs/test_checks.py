@@ -36,14 +36,14 @@ WRONG = {
 
 
 @pytest.mark.parametrize("line", WRONG)
-def test_wrong_commands(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_commands_are_detected(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(blocks.ROOT)
     with pytest.raises(BadCommand) as error:
         check(Command(tuple(shlex.split(line))))
     assert WRONG[line] in str(error.value)
 
 
-def test_a_slurm_script_with_too_few_tasks() -> None:
+def test_slurm_script_with_too_few_tasks_is_detected() -> None:
     text = "#SBATCH --nodes=2\n#SBATCH --ntasks-per-node=4\n#SBATCH --gpus-per-node=4\nsrun python -m rl fit\n"
     with pytest.raises(BadCommand, match=r"--trainer\.devices=4 --trainer\.num_nodes=2"):
         check_slurm(Block("a.md", 1, "bash", "", "", "", text))
@@ -65,7 +65,7 @@ def test_a_mark_belongs_to_the_next_block_alone() -> None:
 
 
 @pytest.mark.parametrize("module", [blocks, commands, running])
-def test_examples(module: object) -> None:
+def test_docstring_examples_run(module: object) -> None:
     failed, attempted = doctest.testmod(module)  # type: ignore[arg-type]  # a module
     assert attempted
     assert not failed

@@ -33,7 +33,7 @@ def test_every_block_says_how_it_is_tested(page: str) -> None:
 
 
 @pytest.mark.parametrize("page", with_language(*SHELL))
-def test_commands(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commands_are_valid(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     variables: dict[str, str] = {}
     wrong = []
@@ -57,7 +57,7 @@ def is_own_module(command: Command, blocks: list[Block]) -> bool:
 
 
 @pytest.mark.parametrize("page", with_language("python"))
-def test_python_that_is_not_run(page: str) -> None:
+def test_python_blocks_import_names_that_exist(page: str) -> None:
     for block in PAGES[page]:
         if block.language == "python" and not is_run(block, slow=False):
             for node in ast.walk(ast.parse(block.text)):
@@ -67,7 +67,7 @@ def test_python_that_is_not_run(page: str) -> None:
 
 
 @pytest.mark.parametrize("page", with_language("yaml"))
-def test_configs(page: str, tmp_path: Path) -> None:
+def test_yaml_blocks_are_valid_configs(page: str, tmp_path: Path) -> None:
     for block in PAGES[page]:
         if block.language == "yaml":
             (tmp_path / "config.yaml").write_text(block.text, encoding="utf-8")
@@ -76,12 +76,12 @@ def test_configs(page: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("page", RUN)
-def test_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COORDCONV_REPORT", "0")  # tests of its own draw the page of a run
     run_page(page, tmp_path, slow=False)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", SLOW)
-def test_run_slow(page: str, tmp_path: Path) -> None:
+def test_slow_blocks_run(page: str, tmp_path: Path) -> None:
     run_page(page, tmp_path, slow=True)

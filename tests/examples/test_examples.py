@@ -51,7 +51,7 @@ def test_a_detector_from_a_file_is_converted_and_fine_tuned(tmp_path: Path, caps
     assert torch.equal(saved["backbone.body.0.1.running_mean"], before["backbone.body.0.1.running_mean"])
 
 
-def test_a_detector_without_network_or_with_a_wrong_file(
+def test_missing_or_wrong_weights_of_a_detector_are_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def offline(*args: object, **options: object) -> None:
@@ -83,7 +83,7 @@ def test_a_detector_without_network_or_with_a_wrong_file(
 # -------------------------------------------------------------------- policies and metrics
 
 
-def test_policies_of_stable_baselines3(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_sb3_policies_train_and_are_saved_for_both_arms(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     args = [
         "--timesteps=8",
         "--num_envs=2",
@@ -133,7 +133,7 @@ def test_metrics_show_that_modes_are_missing(tmp_path: Path, capsys: pytest.Capt
 
 
 @pytest.mark.parametrize("coords", ["none", "xy"])
-def test_an_application_of_your_own(coords: str, tmp_path: Path) -> None:
+def test_find_the_cross_trains_tests_and_exports(coords: str, tmp_path: Path) -> None:
     runs = f"--runs_dir={tmp_path}"
     small = ["--data.num_train=16", "--data.num_eval=6", "--data.batch_size=8", "--trainer.max_epochs=1"]
     find_the_cross(["fit", "--config=quickstart", f"--model.coords={coords}", runs, *small])
@@ -175,7 +175,7 @@ def test_the_readme_lists_every_example() -> None:
             assert f"({path.name})" in text, path.name
 
 
-def test_numbers_that_make_no_sense_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_numbers_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for example, args in (
         (unet_segmentation, ["--steps=0"]),
         (torchvision_detector, ["--weights=none", "--batch_size=0"]),

@@ -77,7 +77,7 @@ def test_optuna_continues_its_study_and_prints_a_command(tmp_path: Path, capsys:
         (sb3_contrib_algorithms, "--episodes=0", 1),
     ],
 )
-def test_numbers_that_make_no_sense_are_refused(
+def test_invalid_numbers_are_refused(
     example: ModuleType, flag: str, least: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit, match="2"):

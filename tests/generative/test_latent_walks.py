@@ -150,7 +150,7 @@ def test_the_summary_equals_that_by_hand() -> None:
 
 
 @pytest.mark.parametrize(("image", "same", "valid"), [(film([(8, 8)]), 1.0, 1.0), (film([None]), 0.0, 0.0)])
-def test_summary_where_nothing_moves(image: Tensor, same: float, valid: float) -> None:
+def test_summary_is_zero_where_nothing_moves(image: Tensor, same: float, valid: float) -> None:
     found = metrics_of(lambda latents: image.expand(len(latents), -1, -1, -1), each=1)
     assert found == {
         "walk_distance": 0.0,
@@ -166,7 +166,7 @@ def test_summary_where_nothing_moves(image: Tensor, same: float, valid: float) -
 
 
 @pytest.mark.parametrize("reach", [1.0, 0.5])
-def test_a_generator_that_moves_evenly(reach: float) -> None:
+def test_summary_of_even_movement_equals_that_by_hand(reach: float) -> None:
     found = metrics_of(apart, reach=reach)
     # Per unit, two latents move a centre by 8 pixels and two by 1; there are five latents and two objects.
     assert found["walk_distance"] == pytest.approx((8 + 1 + 8 + 1) / (5 * 2), rel=0.02)

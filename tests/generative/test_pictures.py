@@ -182,7 +182,7 @@ def test_reconstructions_are_below_their_images(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("number", "shown"), [(3, 6), (8, 16), (11, 16)])
-def test_reconstructions_of_few_images(folder: Path, number: int, shown: int) -> None:
+def test_few_images_give_few_reconstructions(folder: Path, number: int, shown: int) -> None:
     sheet = draw(MadeUpVAE(), folder_data(folder, num_test=number))["reconstructions"]
     assert len(pasted(sheet, 96)) == shown
 

@@ -60,7 +60,7 @@ def test_figure_has_the_farthest_latent_first() -> None:
     assert paths == 2 * 5
 
 
-def test_figure_of_a_generator_that_has_failed() -> None:
+def test_figure_of_a_generator_that_has_failed_has_bars_of_zero() -> None:
     heights, names, _ = draw(lambda latents: torch.ones(len(latents), 3, SIZE, SIZE))
     assert heights == [0] * 5
     assert names == ["0", "1", "2", "3", "4"]

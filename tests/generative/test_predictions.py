@@ -53,7 +53,9 @@ def sample_batch(numbers: list[int]) -> Samples:
     return Samples(torch.tensor(numbers), latents, everywhere(latents))
 
 
-def test_pictures_and_arrays_of_the_same_samples(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_predict_writes_images_and_arrays_of_the_same_samples(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     task = MadeUpGAN()
     arrays = predict(tmp_path, task, make_data(10))
     assert {name: (array.shape, array.dtype.name) for name, array in arrays.items()} == {
@@ -86,7 +88,7 @@ def test_samples_of_a_folder_have_no_objects(tmp_path: Path, capsys: pytest.Capt
     assert capsys.readouterr().out.startswith(f"3 samples: {tmp_path}")
 
 
-def test_half_precision_and_images_that_are_not_finite(tmp_path: Path) -> None:
+def test_half_precision_latents_and_nan_images_are_written(tmp_path: Path) -> None:
     trainer, task, writer = stand_in(tmp_path, make_data(3)), MadeUpGAN(), SampleWriter()
     indices, latents, images = sample_batch([1, 0])
     images[0] = float("nan")

@@ -275,7 +275,7 @@ def test_memory_formats_and_autocast_may_alternate() -> None:
             torch.testing.assert_close(half.float(), expected, rtol=0.03, atol=0.03)
 
 
-def test_inference_mode_then_no_grad_then_gradients() -> None:
+def test_outputs_are_right_in_inference_mode_then_no_grad_then_with_gradients() -> None:
     torch.manual_seed(0)
     layer = CoordConv2d(3, 4, 3, dtype=torch.float64).eval()
     with torch.inference_mode():
@@ -317,7 +317,7 @@ def test_threads_may_share_a_layer() -> None:
         list(pool.map(work, range(len(inputs))))
 
 
-def test_functional_call_with_other_parameters() -> None:
+def test_functional_call_uses_the_given_parameters() -> None:
     layer = with_cached_map()
     other = CoordConv2d(3, 4, 3, padding=1, dtype=torch.float64).eval()
     with torch.no_grad():
@@ -333,7 +333,7 @@ def test_functional_call_with_other_parameters() -> None:
 
 @pytest.mark.parametrize("name", ["weight", "coord_weight", "bias"])
 @pytest.mark.parametrize("first", [True, False])
-def test_parametrised_and_pruned_parameters(name: str, first: bool) -> None:
+def test_maps_of_parametrised_and_pruned_parameters_are_not_cached(name: str, first: bool) -> None:
     """What is computed anew for each forward is never taken from memory, whether it was there before or not."""
     wraps: list[tuple[Callable[[Any], Any], Callable[[Any], Any]]] = [
         (lambda m: parametrizations.weight_norm(m, name), lambda m: m.parametrizations[name].original0.mul_(2)),
@@ -374,7 +374,7 @@ def test_a_replica_of_data_parallel_works() -> None:
 
 @pytest.mark.parametrize("reentrant", [True, False])
 @pytest.mark.parametrize("training", [True, False])
-def test_gradient_checkpointing(reentrant: bool, training: bool) -> None:
+def test_gradient_checkpointing_gives_the_same_gradients(reentrant: bool, training: bool) -> None:
     torch.manual_seed(0)
     layer = CoordConv2d(3, 4, 3, dtype=torch.float64).train(training)
     x = X.clone().requires_grad_()

@@ -150,7 +150,7 @@ def test_what_cannot_be_converted_is_named(layer: nn.Module, theirs: dict[str, T
         import_concatenated(nn.Sequential(layer), theirs, LAYOUT)
 
 
-def test_a_layer_that_is_its_convolution_itself() -> None:
+def test_layout_without_an_inner_convolution_is_imported_and_exported() -> None:
     model = nn.Sequential(CoordConv2d(3, 4, 3, bias=False))
     theirs = {"0.weight": torch.randn(4, 5, 3, 3)}
     layout = ConcatenatedLayout("xy", conv="")

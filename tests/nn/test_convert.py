@@ -128,7 +128,7 @@ def test_faster_rcnn_s_detections_and_losses_stay() -> None:
     ],
 )
 @pytest.mark.parametrize("coords", ["xy", "xyr"])
-def test_any_number_of_axes_and_a_lone_layer(
+def test_models_of_any_number_of_axes_and_a_lone_layer_are_converted(
     model: nn.Module, shape: tuple[int, ...], classes: list[type], coords: str
 ) -> None:
     model, x = copy.deepcopy(model).double(), torch.randn(shape, dtype=torch.float64)

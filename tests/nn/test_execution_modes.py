@@ -44,7 +44,7 @@ def sample(layer: CoordLayer, batch: int = 5, grow: int = 0) -> Tensor:
 @pytest.mark.parametrize(*EVERY_DEVICE)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("training", [True, False])
-def test_half_precision_weights(dtype: torch.dtype, training: bool, device: str) -> None:
+def test_half_precision_weights_equal_concatenation(dtype: torch.dtype, training: bool, device: str) -> None:
     for layer in layers(dtype=dtype, device=device):
         x = sample(layer).requires_grad_()
         y = layer.train(training)(x)
@@ -73,7 +73,7 @@ def exact_options(layer: CoordLayer) -> dict[str, Any]:
 
 @pytest.mark.parametrize(*EVERY_DEVICE)
 @pytest.mark.parametrize("training", [True, False])
-def test_autocast(training: bool, device: str) -> None:
+def test_autocast_equals_concatenation(training: bool, device: str) -> None:
     for layer in layers(device=device):
         x = sample(layer).requires_grad_()
         layer.train(training)
@@ -108,7 +108,7 @@ def test_low_precision_does_not_blur_coordinates(autocast: bool, training: bool)
     assert torch.equal(y[1], rows.bfloat16())
 
 
-def test_per_sample_gradients_and_ensembles() -> None:
+def test_per_sample_gradients_and_ensembles_equal_single_calls() -> None:
     ensemble = [CoordConv2d(3, 4, 3, dtype=torch.float64) for _ in range(3)]
     layer, x = ensemble[0], torch.randn(2, 3, 6, 5, dtype=torch.float64)
     parameters = {name: p.detach() for name, p in layer.named_parameters()}
@@ -137,7 +137,7 @@ def test_per_sample_gradients_and_ensembles() -> None:
 @pytest.mark.parametrize("names", [["input"], ["coord_weight"], ["bias"], ["weight", "bias", "coord_weight", "input"]])
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:FutureWarning")  # torch's own forward-mode rules
-def test_forward_mode_derivatives(names: list[str], training: bool) -> None:
+def test_forward_mode_derivatives_equal_central_differences(names: list[str], training: bool) -> None:
     for layer in layers(dtype=torch.float64):
         layer.train(training)
         values = {"input": sample(layer), **{name: p.detach() for name, p in layer.named_parameters()}}

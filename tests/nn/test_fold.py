@@ -80,7 +80,7 @@ def test_outputs_are_the_same_at_every_batch_size(name: str, coords: str) -> Non
         assert not any(parameter is own for own in model.parameters())
 
 
-def test_resnet18_and_what_stays_plain() -> None:
+def test_resnet18_is_folded_and_plain_convolutions_stay() -> None:
     model = converted(torchvision.models.resnet18(weights=None), where=r"conv1$")
     folded = fold(model, (1, 3, 64, 48))
     check(model, folded, torch.randn(3, 3, 64, 48))
@@ -90,7 +90,7 @@ def test_resnet18_and_what_stays_plain() -> None:
     assert folded.get_buffer("conv1.map_64x48_to_32x24").shape == (64, 32, 24)
 
 
-def test_faster_rcnn_over_several_sizes() -> None:
+def test_faster_rcnn_is_folded_for_several_sizes() -> None:
     model = converted(faster_rcnn(), where=r"body\.conv1|^rpn|fpn")
     images = [torch.rand(3, 64, 80), torch.rand(3, 64, 96)]
 

@@ -30,7 +30,9 @@ def positions(size: int, low: float, high: float, align_corners: bool) -> list[f
 @pytest.mark.parametrize("limits", [(-1, 1), (0, 1), (-0.5, 2.0)])
 @pytest.mark.parametrize("align_corners", [True, False])
 @pytest.mark.parametrize("size", [(3, 4), (1, 5), (1, 1)])
-def test_values(channels: str, limits: tuple[float, float], align_corners: bool, size: tuple[int, int]) -> None:
+def test_coordinates_follow_channels_range_and_align_corners(
+    channels: str, limits: tuple[float, float], align_corners: bool, size: tuple[int, int]
+) -> None:
     low, high = limits
     ys, xs = (torch.tensor(positions(n, low, high, align_corners), dtype=torch.float64) for n in size)
     y, x = torch.meshgrid(ys, xs, indexing="ij")
@@ -83,7 +85,7 @@ def test_a_layer_equals_concatenation(coords: str | Coordinates, transposed: boo
         torch.testing.assert_close(twin(x), expected)
 
 
-def test_a_choice_is_plain_values() -> None:
+def test_coordinates_are_saved_as_plain_values() -> None:
     for coords in (Coordinates("y", align_corners=False), *CHOICES[1:3]):
         assert isinstance(coords, Coordinates)
         fields = json.loads(json.dumps(coords.as_dict()))
@@ -104,7 +106,7 @@ def test_a_choice_is_plain_values() -> None:
             assert AddCoords(given, ndim=2).coords == name
 
 
-def test_a_model_s_layers_of_other_axes() -> None:
+def test_layers_get_the_channels_of_their_axes() -> None:
     for make, channels in [(sequence_network, "xr"), (UNet, "xyr"), (volume_network, "xyzr")]:
         model = to_coordconv(make(), "all", coords=Coordinates("xyr", range=(0, 1)))
         assert {layer.coords for layer in coordconv_layers(model).values()} == {Coordinates(channels, range=(0, 1))}
@@ -138,7 +140,7 @@ def test_a_model_s_layers_of_other_axes() -> None:
         ({"function": lambda grid: 1}, "returned int for a tensor of shape (2, 1, 3, 2); it must return (K, 1, 3, 2)"),
     ],
 )
-def test_a_wrong_choice_is_named(fields: dict[str, Any], message: str) -> None:
+def test_invalid_coordinates_are_refused(fields: dict[str, Any], message: str) -> None:
     model = UNet()
     with pytest.raises(ValueError, match=re.escape(message)):
         CoordConv2d(3, 4, 3, coords=fields)

@@ -44,7 +44,7 @@ def test_weights_are_he_normal(gain: float, coord_gain: float, coords_last: bool
             assert beyond == pytest.approx(0.0455, abs=0.012), (layer, name)
 
 
-def test_order_of_the_draws() -> None:
+def test_he_normal_draws_weights_in_a_fixed_order() -> None:
     network = nn.Sequential(CoordConv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4), nn.Conv2d(4, 5, 1, bias=False))
     weights = [network.get_parameter(name) for name in ("0.weight", "0.coord_weight", "2.weight")]
 
@@ -70,7 +70,7 @@ def test_coordinates_may_start_at_zero() -> None:
     assert layer.weight.std().item() == pytest.approx(0.5 * math.sqrt(2 / (23 * 9)), rel=0.05)
 
 
-def test_narrow_weights_of_a_network_with_batch_norm() -> None:
+def test_narrow_normal_draws_weights_with_deviation_0_02() -> None:
     torch.manual_seed(0)
     network = nn.Sequential(CoordConv2d(30, 1500, 3), nn.BatchNorm2d(1500), CoordConvTranspose2d(1500, 4, 3))
     torch.manual_seed(1)

@@ -180,7 +180,7 @@ GRADCHECKED = [
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:FutureWarning")  # torch's own forward-mode rules
 @pytest.mark.parametrize("layer", GRADCHECKED, ids=repr)
 @pytest.mark.parametrize("channels_last", [False, True])
-def test_first_and_second_derivatives(layer: CoordLayer, channels_last: bool) -> None:
+def test_first_and_second_derivatives_pass_gradcheck(layer: CoordLayer, channels_last: bool) -> None:
     fill(layer)
     x = torch.randn(2, layer.in_channels, *[4, 3, 2][-layer.ndim :], dtype=torch.float64)
     if channels_last and layer.ndim > 1:
@@ -198,7 +198,7 @@ def test_first_and_second_derivatives(layer: CoordLayer, channels_last: bool) ->
 
 
 @pytest.mark.parametrize("cls", [CoordConv2d, CoordConvTranspose2d])
-def test_complex_layers(cls: type[CoordConv2d | CoordConvTranspose2d]) -> None:
+def test_complex_layers_equal_concatenation(cls: type[CoordConv2d | CoordConvTranspose2d]) -> None:
     layer = cls(4, 6, 3, padding=1, groups=2, dtype=torch.complex128)
     with torch.no_grad():
         for parameter in layer.parameters():
@@ -304,7 +304,7 @@ def test_a_replaced_convolution_is_compiled() -> None:
     torch.testing.assert_close(compiled(x), layer(x))
 
 
-def test_the_paper_s_example_by_hand() -> None:
+def test_layer_with_unit_weights_returns_the_coordinates() -> None:
     """A 1x1 layer whose weights pick x, y and r shows the coordinates themselves."""
     layer = CoordConv2d(1, 3, 1, coords="xyr")
     with torch.no_grad():

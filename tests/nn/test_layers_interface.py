@@ -75,7 +75,7 @@ def test_a_layer_is_torch_s_layer_with_one_more_parameter(cls: Layer, plain: Pla
 
 
 @each_layer
-def test_device_and_dtype_by_position(cls: Layer) -> None:
+def test_device_and_dtype_may_be_given_by_position(cls: Layer) -> None:
     after_padding: list[Any] = [0, 1, False, 1] if "Transpose" in cls.__name__ else [1, 1, False]
     arguments: Any = [2, 3, 3, 1, 0, *after_padding, "zeros", "meta", torch.float16]
     layer = cls(*arguments)

@@ -20,7 +20,7 @@ def test_all_convolutions_have_one_base() -> None:
     assert all(issubclass(kind, torch_internals.ConvNd) for kind in CONVOLUTIONS)
 
 
-def test_functorch_active() -> None:
+def test_functorch_is_detected() -> None:
     seen = []
 
     def record(x: Tensor) -> Tensor:
@@ -34,14 +34,14 @@ def test_functorch_active() -> None:
     assert seen == [False, True, True, False]
 
 
-def test_forward_mode_active() -> None:
+def test_forward_mode_is_detected() -> None:
     assert not torch_internals.forward_mode_active()
     with forward_ad.dual_level():
         assert torch_internals.forward_mode_active()
     assert not torch_internals.forward_mode_active()
 
 
-def test_convolve_and_its_padding() -> None:
+def test_convolve_pads_as_torch_does() -> None:
     x = torch.randn(2, 3, 7, 6)
     for mode in ("zeros", "reflect"):
         layer = nn.Conv2d(3, 4, 3, padding=(1, 2), padding_mode=mode)
@@ -51,7 +51,7 @@ def test_convolve_and_its_padding() -> None:
         assert torch_internals.repeated_padding(layer) == (2, 2, 1, 1)
 
 
-def test_resolve_output_padding() -> None:
+def test_output_size_determines_the_output_padding() -> None:
     layer, x = nn.ConvTranspose2d(3, 4, 3, stride=2, output_padding=1), torch.randn(2, 3, 5, 4)
     assert tuple(torch_internals.resolve_output_padding(layer, x, None)) == (1, 1)
     for size in ([11, 10], [12, 9]):
@@ -60,7 +60,7 @@ def test_resolve_output_padding() -> None:
 
 
 @pytest.mark.parametrize("kind", CONVOLUTIONS)
-def test_a_replaced_convolution(kind: type[nn.Conv2d]) -> None:
+def test_replaced_convolutions_are_detected(kind: type[nn.Conv2d]) -> None:
     def replacement(*args: object) -> Tensor:
         return torch.zeros(1)
 

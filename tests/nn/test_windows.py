@@ -146,7 +146,7 @@ def test_other_coordinates_equal_the_whole_image(coords: Coordinates) -> None:
 
 
 @pytest.mark.parametrize("image", [(73, 89), (75, 90), (79, 95)])
-def test_images_that_strides_do_not_divide(image: tuple[int, int]) -> None:
+def test_tiles_equal_a_whole_image_that_strides_do_not_divide(image: tuple[int, int]) -> None:
     """The size of a whole image's grid is rounded, differently for every layer."""
     for make, scale, margin in (MODELS["unpadded, strided"], MODELS["U-Net"], MODELS["shared, one object"]):
         for size in (32, 45):
@@ -155,7 +155,7 @@ def test_images_that_strides_do_not_divide(image: tuple[int, int]) -> None:
                 assert max(tile_errors(model, scale, margin, tensors, image)) < 1e-12
 
 
-def test_strides_are_named() -> None:
+def test_strides_are_measured_by_layer_name() -> None:
     model = to_coordconv(UNet().train(), "all")
     strides = measure_strides(model, (2, 3, 16, 16))
     assert model.training
@@ -178,7 +178,7 @@ def test_a_grid_of_fixed_size_has_its_own_coordinates() -> None:
 
 @pytest.mark.parametrize("coords", ["xy", "xyr"])
 @pytest.mark.parametrize("channels_last", [False, True])
-def test_windows_per_sample_and_their_gradients(coords: str, channels_last: bool) -> None:
+def test_windows_per_sample_equal_samples_one_by_one(coords: str, channels_last: bool) -> None:
     model = ready(unpadded(), coords)
     origins, sizes = torch.tensor([[0, 0], [8, 20], [40, 4]]), torch.tensor([[64, 64], [80, 96], [72, 51]])
     x = torch.randn(3, 3, 32, 32, dtype=torch.float64)
@@ -282,7 +282,7 @@ def test_add_coords_and_replaced_convolutions_see_the_window() -> None:
     assert max(tile_errors(tiling, 1, 1, tensors=True)) < 1e-12
 
 
-def test_half_precision_and_unbatched_inputs() -> None:
+def test_half_precision_and_unbatched_inputs_see_the_window() -> None:
     layer = CoordConv2d(3, 4, 1, dtype=torch.bfloat16)
     measure_strides(layer, (1, 3, 8, 8))
     x = torch.randn(3, 8, 8, dtype=torch.bfloat16)
@@ -292,7 +292,7 @@ def test_half_precision_and_unbatched_inputs() -> None:
             torch.testing.assert_close(layer(x), exact(x.float()).bfloat16(), rtol=0.02, atol=0.02)
 
 
-def test_monai_s_sliding_window_inference() -> None:
+def test_sliding_window_inference_of_monai_equals_the_whole_image() -> None:
     """With an overlap, and the borders of tiles given no weight, tiles make up the whole image's output."""
     model, margin, roi = ready(UNet()), 10, (32, 48)
     x = torch.randn(2, 3, 80, 96, dtype=torch.float64)
@@ -361,7 +361,7 @@ def test_compiled_once_for_all_windows() -> None:
         torch.testing.assert_close(*gradients)
 
 
-def test_a_compiled_model_within_a_context() -> None:
+def test_compiled_model_sees_the_window() -> None:
     torch.compiler.reset()
     model = ready(nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.Conv2d(4, 2, 3)))
     compiled: Any = torch.compile(model, fullgraph=True, backend="eager")
@@ -414,13 +414,13 @@ SIZE = (1, 3, 32, 32)
         ((0, 0), (64, 0), "full_size=(64, 0): the window begins behind the image"),
     ],
 )
-def test_a_wrong_window_is_named(origin: Any, full_size: Any, message: str) -> None:  # noqa: ANN401 - wrong on purpose
+def test_invalid_windows_are_refused(origin: Any, full_size: Any, message: str) -> None:  # noqa: ANN401 - wrong on purpose
     model = ready(UNet())
     with pytest.raises(ValueError, match=re.escape(message)), coord_window(model, origin, full_size):
         raise AssertionError
 
 
-def test_what_cannot_see_windows_is_named() -> None:
+def test_models_that_cannot_see_windows_are_refused() -> None:
     with pytest.raises(ValueError, match="the model has no CoordConv layer or AddCoords that could see a window"):
         measure_strides(UNet(), SIZE)
     model = to_coordconv(UNet(), "up|head")

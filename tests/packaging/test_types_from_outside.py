@@ -34,7 +34,7 @@ PPO(gamma="1")  # error: expected "float"
 """What a user writes, and what the checker is to say in each line."""
 
 
-def test_types_of_the_installed_packages(wheel: Path, tmp_path: Path) -> None:
+def test_mypy_sees_the_types_of_the_installed_packages(wheel: Path, tmp_path: Path) -> None:
     """Libraries that these packages use are not followed: mypy would read all of torch."""
     site = tmp_path / "site"
     site.mkdir()

@@ -18,7 +18,7 @@ EXTRAS = {
 }
 
 
-def test_holds_every_module_and_config(wheel: Path) -> None:
+def test_wheel_holds_every_module_and_config(wheel: Path) -> None:
     def files(folder: Path) -> set[str]:
         patterns = ("**/*.py", "**/configs/*.yaml", "**/py.typed", "**/templates/*")
         return {

@@ -125,12 +125,12 @@ def check_kills(application: Application, folder: Path, kills: int, chain: int, 
     print(f"{application.module}: {done} kills in {trial} trainings of {seconds:.1f} s")
 
 
-def test_a_training_that_is_killed_thrice(tmp_path: Path) -> None:
+def test_training_killed_three_times_resumes(tmp_path: Path) -> None:
     check_kills(TOY, tmp_path, kills=3, chain=3, seed=0)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("name", APPLICATIONS)
-def test_twenty_kills(tmp_path: Path, name: str) -> None:
+def test_training_killed_twenty_times_resumes(tmp_path: Path, name: str) -> None:
     check_kills(APPLICATIONS[name], tmp_path, kills=20, chain=5, seed=0)

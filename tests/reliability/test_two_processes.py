@@ -173,14 +173,14 @@ def test_gradients_of_parts_average_to_those_of_the_batch(name: str, monkeypatch
         torch.testing.assert_close((one * shares[0] + other * shares[1]) / 2, expected)
 
 
-def test_losses_and_weights_of_a_small_network(tmp_path: Path) -> None:
+def test_two_processes_give_the_losses_and_weights_of_one(tmp_path: Path) -> None:
     check(Case("toy", flags(f"data.samples=29 model.dropout=0 {DOUBLE}")), tmp_path)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", CASES)
-def test_losses_of_the_same_global_batch(tmp_path: Path, name: str) -> None:
+def test_two_processes_give_the_losses_of_one_with_the_same_global_batch(tmp_path: Path, name: str) -> None:
     check(CASES[name], tmp_path)
 
 
@@ -198,7 +198,7 @@ EVALUATED = {
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", EVALUATED)
-def test_metrics_of_a_set_that_does_not_divide(tmp_path: Path, name: str) -> None:
+def test_two_processes_give_the_metrics_of_one_on_a_set_that_does_not_divide(tmp_path: Path, name: str) -> None:
     application = APPLICATIONS[name]
     log = tmp_path / "log.txt"
     where = [f"--runs_dir={tmp_path}", "--name=run"]

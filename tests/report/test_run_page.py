@@ -17,7 +17,7 @@ from tests.report.folders import ODD, write_fit, write_picture, write_test
 from tests.toy.__main__ import main
 
 
-def test_the_page_of_a_training(tmp_path: Path) -> None:
+def test_page_of_a_fit_shows_metrics_and_commands(tmp_path: Path) -> None:
     folder = write_fit(tmp_path / "version_0")
     write_picture(folder / "pictures" / "found.png")
     page = check_page(write_run_page(folder, "python -m tests.toy test --ckpt_path best"))
@@ -151,7 +151,7 @@ def test_a_page_that_cannot_be_drawn_fails_no_training(
     assert not (folder / "report.html").exists()
 
 
-def test_without_pages(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_page_is_written_where_pages_are_switched_off(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = fit(tmp_path)
     assert not (folder / "report.html").exists()
     assert "report" not in capsys.readouterr().out

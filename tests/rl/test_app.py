@@ -294,7 +294,7 @@ def test_mistakes_are_told_in_one_line(
     assert message in refusal(capsys, main, ["fit", f"--runs_dir={tmp_path}", *TINY, *arguments])
 
 
-def test_the_games_of_a_training_depend_on_the_seed_of_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_games_depend_on_seed_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     seed_everything(7)
     assert (RLData().seed, RLData(seed=3).seed) == (7, 3)
     monkeypatch.delenv("PL_GLOBAL_SEED")

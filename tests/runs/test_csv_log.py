@@ -9,7 +9,7 @@ from coordconv_apps.runs.metrics import read_curve, read_metrics, read_rows
 from tests.helpers.runs import rows
 
 
-def test_csv_rows_and_columns(tmp_path: Path) -> None:
+def test_csv_has_a_row_for_each_step_and_a_column_for_each_metric(tmp_path: Path) -> None:
     log = CsvLog(tmp_path)
     log.log_metrics({"b": 1.5, "epoch": 0}, step=0)
     log.save()
@@ -53,7 +53,7 @@ def test_csv_without_the_half_row_of_a_crash(tmp_path: Path) -> None:
     assert rows(tmp_path)[:2] == whole
 
 
-def test_csv_of_nothing(tmp_path: Path) -> None:
+def test_log_without_metrics_writes_no_file(tmp_path: Path) -> None:
     CsvLog(tmp_path).finalize("success")
     log = CsvLog(tmp_path)
     log.save()

@@ -34,7 +34,7 @@ def test_commands_are_numbered_apart_from_trainings(tmp_path: Path) -> None:
     assert numbered_folders(training, "test") == [training / "test_1", training / "test_0"]
 
 
-def test_the_training_of_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_of_a_checkpoint_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoints = new_run_dir(tmp_path) / "checkpoints"
     checkpoints.mkdir()
     assert training_of(checkpoints / "best.ckpt") == tmp_path / "version_0"

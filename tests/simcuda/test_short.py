@@ -32,5 +32,5 @@ def train(runs: Path, devices: int) -> None:
 
 
 @pytest.mark.skipif(missing() is not None, reason=str(missing()))
-def test_a_training_on_the_simulated_device(tmp_path: Path) -> None:
+def test_training_runs_on_the_simulated_device(tmp_path: Path) -> None:
     train(tmp_path, devices=1)

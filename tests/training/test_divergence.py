@@ -102,7 +102,9 @@ def test_losses_are_checked_now_and_then_within_an_epoch(monkeypatch: pytest.Mon
         ([], -torch.inf, False, "a weight is NaN or infinite at step 9 with learning rate 0.2, 0.3"),
     ],
 )
-def test_what_divergence_is(values: list[float], weight: float, scaled: bool, expected: str | None) -> None:
+def test_find_divergence_reports_the_first_loss_or_weight_that_is_not_finite(
+    values: list[float], weight: float, scaled: bool, expected: str | None
+) -> None:
     losses = [Loss(Moment(step, (0.1,)), "loss", torch.tensor(value)) for step, value in enumerate(values)]
     weights = iter([torch.zeros(2), torch.tensor([weight])])
     assert find_divergence(losses, weights, Moment(9, (0.2, 0.3)), scaled=scaled) == expected

@@ -37,7 +37,7 @@ def test_the_loader_state_is_loaded_once() -> None:
     internals.load_loader_state(make_trainer())  # nothing to load
 
 
-def test_the_step_at_which_an_epoch_is_logged() -> None:
+def test_epochs_are_logged_at_their_last_step() -> None:
     trainer = make_trainer()
     assert internals.epoch_log_step(trainer) == 0
     trainer.fit_loop.epoch_loop._batches_that_stepped = 5
@@ -48,7 +48,7 @@ def test_the_step_at_which_an_epoch_is_logged() -> None:
     assert "_batches_that_stepped += 1" in after
 
 
-def test_the_steps_that_are_logged() -> None:
+def test_every_nth_step_is_logged() -> None:
     trainer = make_trainer(log_every_n_steps=3)
     trainer.training = True
     logged = []
@@ -67,7 +67,7 @@ def test_a_checkpoint_is_rewound_to_the_end_of_its_batch() -> None:
     assert [progress[count]["processed"] for count in ("total", "current")] == [0, 0]
 
 
-def test_the_launchers_processes() -> None:
+def test_launched_processes_are_those_of_the_launcher() -> None:
     assert internals.launched_processes(make_trainer()) == []
     trainer = make_trainer(strategy="ddp", devices=2)
     launcher = trainer.strategy.launcher

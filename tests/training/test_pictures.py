@@ -48,7 +48,7 @@ def fit(runs: Path, every: int, epochs: int = 4, *more: str) -> Path:
 
 
 @pytest.mark.parametrize(("every", "drawn"), [(1, [0, 1, 2, 3]), (2, [1, 3]), (3, [2, 4]), (0, [4])])
-def test_when_pictures_are_drawn(tmp_path: Path, every: int, drawn: list[int]) -> None:
+def test_pictures_are_drawn_every_n_epochs_and_at_the_end(tmp_path: Path, every: int, drawn: list[int]) -> None:
     folder = fit(tmp_path, every)
     assert CountedPictures.drawn == drawn
     pictures = {path.name: Image.open(path) for path in (folder / "pictures").iterdir()}

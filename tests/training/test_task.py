@@ -33,7 +33,7 @@ from tests.toy.tasks import ToyHeatmap, ToyTask
 pytestmark = OWN_TRAINER
 
 
-def test_training_means(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_metrics_are_means_over_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[float, int]] = []
     monkeypatch.setattr(ToyTask, "log_train", _watched(seen))
     main(["fit", f"--runs_dir={tmp_path}", "--trainer.max_epochs=1", "--data.samples=21", "--data.batch_size=8"])
@@ -68,7 +68,9 @@ def test_training_means_are_over_the_samples_of_all_processes(monkeypatch: pytes
 
 
 @pytest.mark.parametrize("command", ["validate", "test"])
-def test_a_task_in_several_runs_of_a_trainer(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_metrics_are_reset_after_an_interrupted_evaluation(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As in a notebook: an evaluation that was interrupted is repeated, and the task is trained after it."""
     task = CoordinateClassification(canvas_size=8, square_size=3, network="budget")
     data = NotSoClevrData(canvas_size=8, square_size=3)
@@ -115,7 +117,7 @@ def _watched(seen: list[tuple[float, int]]) -> Callable[[Task, dict[str, Tensor]
     return watched
 
 
-def test_defaults() -> None:
+def test_base_task_counts_trainable_parameters_and_has_no_exportable_network() -> None:
     task = Task("xy")
     assert task.coords == "xy"
     assert task.parameter_count() == 0

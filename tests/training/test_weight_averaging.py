@@ -150,7 +150,9 @@ def test_no_decay_is_no_average(tmp_path: Path) -> None:
         ("SIGTERM@val9", "validation"),  # the last batch of the last one
     ],
 )
-def test_interrupted_anywhere(tmp_path: Path, uninterrupted: Path, trouble: str, place: str) -> None:
+def test_averaged_run_interrupted_anywhere_resumes_exactly(
+    tmp_path: Path, uninterrupted: Path, trouble: str, place: str
+) -> None:
     run = interrupted_fit(tmp_path, trouble, main=main)
     stopped = load(run)
     assert stopped["run"]["place"] == place
@@ -158,7 +160,7 @@ def test_interrupted_anywhere(tmp_path: Path, uninterrupted: Path, trouble: str,
     assert_same_averaged_runs(resumed_fit(tmp_path, main=main), uninterrupted)
 
 
-def test_interrupted_with_accumulated_gradients(tmp_path: Path) -> None:
+def test_averaged_run_with_accumulated_gradients_resumes_exactly(tmp_path: Path) -> None:
     args = ("--trainer.accumulate_grad_batches=2", "--trainer.val_check_interval=2")
     uninterrupted = fit(tmp_path / "whole", *args, main=main)
     last = load(uninterrupted)
@@ -168,7 +170,7 @@ def test_interrupted_with_accumulated_gradients(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["last", "best"])
-def test_more_epochs(tmp_path: Path, uninterrupted: Path, name: str) -> None:
+def test_averaged_run_with_more_epochs_equals_one_training(tmp_path: Path, uninterrupted: Path, name: str) -> None:
     run = fit(tmp_path, "--trainer.max_epochs=2", main=main)
     assert load(run, name)["run"]["place"] == {"last": "epoch", "best": "validated"}[name]
     main(["fit", f"--runs_dir={tmp_path}", f"--ckpt_path={name}", f"--trainer.max_epochs={EPOCHS}"])
@@ -241,6 +243,6 @@ def test_weights_of_another_precision_are_refused(precision: Any) -> None:  # no
 
 
 @pytest.mark.parametrize("decay", [-0.1, 1.0, 1.5, math.nan])
-def test_a_decay_out_of_range(decay: float) -> None:
+def test_decay_out_of_range_is_refused(decay: float) -> None:
     with pytest.raises(ValueError, match=rf"^decay={decay}: must be in \[0, 1\)$"):
         Averaging(decay)

@@ -9,7 +9,7 @@ from coordconv_apps.utils import memory
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library decides for itself")
-def test_glibc_takes_it() -> None:
+def test_glibc_accepts_the_setting() -> None:
     assert memory.keep_freed_memory()
 
 

@@ -17,7 +17,7 @@ def draw() -> tuple[float, float, float, float]:
     return random.random(), random.gauss(0, 1), float(np.random.randn()), torch.rand(()).item()
 
 
-def test_random_state() -> None:
+def test_saved_random_state_is_restored() -> None:
     draw()  # leaves a gaussian in reserve
     file = io.BytesIO()
     torch.save(random_state(CPU), file)

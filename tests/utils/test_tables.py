@@ -5,7 +5,7 @@ from __future__ import annotations
 from coordconv_apps.utils.tables import beside_real_data, table
 
 
-def test_table() -> None:
+def test_table_aligns_its_columns() -> None:
     assert table([("a", 1.0), ("long name", 0.123456789), ("c", "text")]).splitlines() == [
         "  a          1",
         "  long name  0.12346",
@@ -14,7 +14,7 @@ def test_table() -> None:
     assert table([]) == ""
 
 
-def test_table_of_rows_that_end_early() -> None:
+def test_table_aligns_rows_of_different_lengths() -> None:
     rows = [("", "", "third"), ("a", 0.5), ("long name", 12.0, 0.25), ("b", "much longer text"), ("c",)]
     assert table(rows).splitlines() == [
         "                 third",

@@ -96,7 +96,7 @@ def test_zero_start_gives_the_plain_network_at_first() -> None:
     assert torch.allclose(plain(images)[0], expected, atol=1e-5)
 
 
-def test_none_changes_nothing() -> None:
+def test_coords_none_changes_nothing() -> None:
     network = build_detector("paper")
     add_coords(network, "none", "no such layer")
     assert list(coordconv_layers(network)) == []

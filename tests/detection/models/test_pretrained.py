@@ -128,7 +128,7 @@ def test_trained_coordinates_are_not_dropped(tmp_path: Path) -> None:
         load_pretrained(build_detector(MOBILE, num_classes=3), MOBILE, str(tmp_path / "weights.pth"), None)
 
 
-def test_weights_of_a_backbone(tmp_path: Path) -> None:
+def test_backbone_weights_are_loaded(tmp_path: Path) -> None:
     trunk = tv_models.get_model("mobilenet_v3_large")
     state = noisy_state(trunk)
     torch.save({f"module.{name}": value for name, value in state.items()}, tmp_path / "trunk.pth")  # of a parallel one
@@ -174,7 +174,9 @@ def offline(*_: object, **__: object) -> State:
         ),
     ],
 )
-def test_mistakes(arguments: dict[str, Any], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_weights_are_refused_in_one_line(
+    arguments: dict[str, Any], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(tv_models.WeightsEnum, "get_state_dict", offline)
     Path("text.pth").write_text("no weights")

@@ -48,7 +48,7 @@ def test_metrics_equal_scipys_and_the_test_of_two_proportions() -> None:
     )
 
 
-def test_metrics_of_extreme_cases() -> None:
+def test_metrics_of_extreme_histograms_are_those_by_hand() -> None:
     real = torch.tensor([5.0, 5, 5, 5, 0], dtype=torch.float64)
     cases: dict[str, tuple[Tensor, list[float | None]]] = {
         "the same": (real, [1, 2, 0, 0, 0]),

@@ -253,7 +253,7 @@ def test_impossible_values_are_refused_in_one_line(
         (VAE, "folder", "val/loss", "min"),
     ],
 )
-def test_what_is_best_depends_on_the_data(
+def test_monitored_metric_depends_on_the_data(
     tmp_path: Path, method: type[GenerativeTask], source: str, monitor: str, mode: str
 ) -> None:
     there = data()
@@ -269,7 +269,7 @@ def test_what_is_best_depends_on_the_data(
     assert (GenerativeTask.monitor, GenerativeTask.monitor_mode) == ("val/coverage", "max")
 
 
-def test_a_share_of_the_training_needs_an_end(tmp_path: Path) -> None:
+def test_kl_warmup_needs_max_epochs(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^model\.kl_warmup=0\.5: must be 0 without trainer\.max_epochs"):
         trainer(tmp_path, max_epochs=-1).fit(task(method=VAE, kl_warmup=0.5), data())
 

@@ -43,7 +43,7 @@ def test_the_command_shares_the_cores_before_torch_is_loaded(command: list[str],
 
 
 @pytest.mark.parametrize("chosen", CHOICES)
-def test_what_the_user_has_chosen_stays(chosen: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_thread_counts_of_the_user_are_kept(chosen: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in CHOICES:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv(chosen, "5")

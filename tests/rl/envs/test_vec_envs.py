@@ -126,7 +126,7 @@ def test_a_seed_serves_the_next_reset_and_gives_the_same_steps_again(venv: VecEn
             equal(one[part], other[part])
 
 
-def test_they_tell_monitor_from_other_wrappers(venv: VecEnv) -> None:
+def test_env_is_wrapped_distinguishes_monitor(venv: VecEnv) -> None:
     assert venv.env_is_wrapped(Monitor) == [True, True]
     assert venv.env_is_wrapped(Monitor, indices=1) == [True]
     assert venv.env_is_wrapped(EpisodicLifeEnv) == [False, False]

@@ -42,7 +42,7 @@ def observe(player: Any, count: int = 2) -> Any:  # noqa: ANN401
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_judgement_is_what_the_policy_acts_on(kind: str) -> None:
+def test_values_and_logits_are_those_of_the_policy(kind: str) -> None:
     player = make_player(kind)
     tensors, _ = player.policy.obs_to_tensor(observe(player, 5))
     with torch.no_grad():

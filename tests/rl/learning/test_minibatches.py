@@ -13,7 +13,7 @@ from tests.rl.rollouts import ENVIRONMENTS, STEPS, as_rollout, random_buffer
 from tests.rl.training import SIDE
 
 
-def test_processes_deal_out_what_one_has() -> None:
+def test_minibatches_of_two_processes_make_up_those_of_one() -> None:
     buffer = random_buffer()
     alone = list(minibatches(as_rollout(buffer), 8, order_generator(1, 0), normalize_advantage=True))
     parts = [

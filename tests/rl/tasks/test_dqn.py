@@ -264,7 +264,7 @@ def test_evaluations_have_the_last_share_of_random_actions() -> None:
         ({"tau": 2.0}, "model.tau=2.0: must be above 0 and at most 1"),
     ],
 )
-def test_arguments_have_ranges(arguments: dict[str, Any], message: str) -> None:
+def test_arguments_out_of_range_are_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=f"^{message}$"):
         make_task(**arguments)
 

@@ -55,7 +55,7 @@ def logged(run: Path, name: str) -> list[float]:
 # ------------------------------------------------------------------ precisions
 
 
-def test_half_precision_is_that_of_playing_and_of_learning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_half_precision_is_the_same_in_rollouts_and_updates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = set()
     choices = rl.learning.actions._values_and_log_probs
 
@@ -94,9 +94,7 @@ def test_precisions_that_weights_do_not_have_are_refused(tmp_path: Path, capsys:
 
 @pytest.mark.parametrize("epoch", [20, 60])
 @pytest.mark.parametrize("game", ["dots", "steered"])
-def test_weights_that_are_no_numbers_are_not_saved(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], game: str, epoch: int
-) -> None:
+def test_nan_weights_are_not_saved(tmp_path: Path, capsys: pytest.CaptureFixture[str], game: str, epoch: int) -> None:
     """In the middle of an epoch and at the end of one, for both kinds of actions."""
     arguments = [*SMALL, f"--model.game={game}", f"--data.steps_per_epoch={epoch}", "--model.optimizer=adam"]
     fit(tmp_path, *arguments, f"--model.total_timesteps={epoch}")
@@ -129,7 +127,7 @@ def test_a_training_ends_with_the_rollout_that_completes_its_steps(trained: Path
     assert (summary["status"], summary["steps"], summary["epochs"]) == ("finished", 7, 3)
 
 
-def test_everything_is_logged(trained: Path) -> None:
+def test_training_logs_losses_scores_and_times(trained: Path) -> None:
     names = {name for row in rows(trained) for name, value in row.items() if value}
     measures = {"policy_loss", "value_loss", "entropy_loss", "loss"}
     expected = {f"train/{name}" for name in {"score", "length", "timesteps", "explained_variance", *measures}}

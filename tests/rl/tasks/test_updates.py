@@ -148,7 +148,7 @@ def test_an_update_of_ppo_is_that_of_sb3(tmp_path: Path) -> None:
     assert task.updates == 3
 
 
-def test_a_policy_that_has_come_too_far_is_left_as_with_sb3(tmp_path: Path) -> None:
+def test_updates_end_beyond_target_kl_as_with_sb3(tmp_path: Path) -> None:
     settings: dict[str, Any] = {"n_epochs": 4, "batch_size": 8, "target_kl": 0.004}
     task, before = started(PPO, lr=1e-3, **settings)
     numbers = order_generator(0, 0)
@@ -218,6 +218,6 @@ def test_defaults_are_those_of_sb3(kind: type[A2C | PPO]) -> None:
         ({"n_epochs": 1001}, r"model\.n_epochs=1001: must be an integer from 1 to 1000"),
     ],
 )
-def test_arguments_have_ranges(arguments: dict[str, Any], message: str) -> None:
+def test_arguments_out_of_range_are_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=f"^{message}$"):
         PPO(game="dots", **arguments)

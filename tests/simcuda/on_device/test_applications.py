@@ -23,7 +23,7 @@ PAIRS = [(name, case.pair) for name, case in CASES.items() if case.pair is not N
 
 
 @pytest.mark.parametrize(("name", "precision"), ALONE)
-def test_every_command(tmp_path: Path, name: str, precision: str) -> None:
+def test_every_command_runs(tmp_path: Path, name: str, precision: str) -> None:
     run_commands(name, tmp_path, precision)
 
 
@@ -37,7 +37,7 @@ def free_ports(number: int) -> list[str]:
 
 
 @pytest.mark.parametrize(("name", "precision"), PAIRS)
-def test_every_command_on_two_devices(tmp_path: Path, name: str, precision: str) -> None:
+def test_every_command_runs_on_two_devices(tmp_path: Path, name: str, precision: str) -> None:
     variables = environment(os.environ, SIM_CUDA_DEVICES="2", SIM_CUDA_RACES="abort")
     variables |= {"PORTS": ",".join(free_ports(len(COMMANDS))), "CUDA_VISIBLE_DEVICES": "0,1"}
     command = ["-m", "tests.simcuda.on_device.commands", str(tmp_path), name, precision]

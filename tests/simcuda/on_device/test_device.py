@@ -29,7 +29,7 @@ def test_tensors_of_two_devices_are_refused(name: str) -> None:
         MIXED[name](cpu, cpu.cuda())
 
 
-def test_what_may_be_on_the_cpu() -> None:
+def test_scalars_and_indices_may_be_on_the_cpu() -> None:
     x = torch.arange(4.0, device="cuda")
     assert (x + torch.tensor(1.0)).tolist() == [1, 2, 3, 4]
     assert x[torch.tensor([2, 0])].tolist() == [2, 0]
@@ -54,7 +54,7 @@ def test_generators_belong_to_a_device() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
 @pytest.mark.parametrize("function", [torch.softmax, torch.log_softmax])
-def test_softmax_in_single_precision(function: Callable[..., Tensor], dtype: torch.dtype) -> None:
+def test_softmax_in_single_precision_equals_the_cpu(function: Callable[..., Tensor], dtype: torch.dtype) -> None:
     x = torch.randn(3, 5).to(dtype)
     on_cpu, on_device = x.clone().requires_grad_(), x.cuda().requires_grad_()
     expected, found = (function(each, 1, dtype=torch.float32) for each in (on_cpu, on_device))
@@ -68,7 +68,7 @@ def test_softmax_in_single_precision(function: Callable[..., Tensor], dtype: tor
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_convolutions_in_half_precision(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype) -> None:
+def test_convolutions_in_half_precision_equal_the_cpu(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype) -> None:
     monkeypatch.setattr(memory, "POISON", True)
     images, weights = torch.randn(32, 96, 1, 1).to(dtype), torch.randn(96, 1, 3, 3).to(dtype)
     in_single = [each.float().requires_grad_() for each in (images, weights)]
@@ -108,7 +108,7 @@ def test_a_thread_is_simulated_and_tensors_are_printed() -> None:
     assert found == ["tensor([2., 2.], device='cuda:0')"]
 
 
-def test_memory_that_nobody_wrote_is_nan(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_uninitialised_memory_is_nan(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "POISON", True)
     used = torch.zeros(1000, device="cuda")
     del used  # torch keeps its memory, and gives it out again
@@ -168,13 +168,13 @@ COLLECTIVE = torch.ops.c10d.broadcast_.default
         (lambda: torch.zeros(2, 3, device="cuda").t(), "must be contiguous"),
     ],
 )
-def test_tensors_that_nccl_refuses(tensor: Callable[[], Tensor], message: str) -> None:
+def test_tensors_that_nccl_cannot_send_are_refused(tensor: Callable[[], Tensor], message: str) -> None:
     collectives.check(COLLECTIVE, [torch.zeros(2, device="cuda")])
     with pytest.raises(RefusedByCUDA, match=message):
         collectives.check(COLLECTIVE, [tensor()])
 
 
-def test_two_ranks_on_one_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_ranks_on_one_gpu_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOCAL_RANK", "1")
     with pytest.raises(RefusedByCUDA, match=r"rank 1 uses cuda:0: Duplicate GPU detected"):
         collectives.check(COLLECTIVE, [torch.zeros(2, device="cuda")])
