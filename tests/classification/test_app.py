@@ -133,7 +133,7 @@ def test_config_trains_and_tests(
 
 
 @pytest.mark.usefixtures("no_pictures")
-def test_a_checkpoint_does_without_the_weights_that_its_training_started_from(tmp_path: Path, folder: Path) -> None:
+def test_a_checkpoint_is_used_without_the_file_of_its_initial_weights(tmp_path: Path, folder: Path) -> None:
     weights = weights_file(tmp_path / "weights.pth", num_classes=5)
     arguments = [f"--runs_dir={tmp_path}", f"--data.root={folder}", f"--model.weights={weights}", *TINY, *CPU]
     main(["fit", *arguments, "--model.coords=xyr", "--model.lr=0.001"])
@@ -385,7 +385,7 @@ def test_other_classes_than_the_checkpoints_are_refused(
     assert message in refusal(capsys, main, [command, *arguments, *more])
 
 
-def test_other_classes_of_a_library_are_told_by_its_name(tmp_path: Path) -> None:
+def test_error_about_other_classes_names_the_source(tmp_path: Path) -> None:
     task, run = Classifier(**(NETWORK | {"num_classes": 10})), trainer(tmp_path)
     run.datamodule = data(tmp_path, source="digits")  # type: ignore[attr-defined]  # as Lightning sets it
     task.trainer = run
@@ -405,7 +405,7 @@ def test_other_classes_of_a_library_are_told_by_its_name(tmp_path: Path) -> None
         (["--model.small_images=true"], "model.small_images=True: must be false for model.network='mobilenet_v2'"),
     ],
 )
-def test_mistakes_in_arguments_are_told_in_one_line_and_leave_nothing_behind(
+def test_invalid_arguments_are_reported_in_one_line_and_leave_no_files(
     tmp_path: Path, folder: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     runs = tmp_path / "runs"

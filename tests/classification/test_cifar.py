@@ -72,7 +72,7 @@ def test_cifar_is_read_from_torchvisions_files(
     assert counts == {"train": {3 * files}, "val": {files}, "test": {PER_CLASS}}
 
 
-def test_missing_files_of_cifar_are_told_in_one_line(tmp_path: Path) -> None:
+def test_missing_files_of_cifar_are_reported_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="downloading failed") as caught:
         download_cifar("cifar100", tmp_path / "data")
     assert str(caught.value) == (
@@ -85,7 +85,7 @@ def test_missing_files_of_cifar_are_told_in_one_line(tmp_path: Path) -> None:
         load_cifar("cifar10", tmp_path, train=True)
 
 
-def test_damaged_files_of_cifar_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_damaged_files_of_cifar_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_cifar(tmp_path, CIFAR10, monkeypatch)
     (tmp_path / "cifar-10-batches-py/data_batch_3").write_bytes(b"cut off")
     with pytest.raises(FileNotFoundError, match="must be complete in"):

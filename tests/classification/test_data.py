@@ -279,7 +279,7 @@ def test_repeated_images_stand_side_by_side_and_differ(changes: dict[str, Any], 
     assert (groups[:, 0] != groups[:, 1]).flatten(1).any(1).float().mean() > 0.8
 
 
-def test_an_interrupted_epoch_goes_on_with_the_same_images() -> None:
+def test_an_interrupted_epoch_resumes_with_the_same_images() -> None:
     data = digits(padding=1, val_fraction=0.8)
     whole = list(loader(data, "train"))
     first, second = loader(data, "train"), loader(data, "train")

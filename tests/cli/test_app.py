@@ -368,7 +368,7 @@ WRONG: list[tuple[list[str], str]] = [
 
 
 @pytest.mark.parametrize(("args", "message"), WRONG)
-def test_a_mistake_is_told_in_one_line(
+def test_invalid_arguments_are_reported_in_one_line(
     args: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -393,7 +393,7 @@ def test_a_limit_of_one_is_a_batch_and_not_all(tmp_path: Path, limit: str, batch
         ("- a\n- b", "wrong.yaml: is no YAML file of arguments"),
     ],
 )
-def test_a_mistake_in_a_file_is_told_in_one_line(
+def test_errors_in_a_config_are_reported_in_one_line(
     config: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "wrong.yaml"
@@ -424,7 +424,7 @@ def test_a_damaged_checkpoint_is_refused(
     assert error.startswith(f"--ckpt_path={path}: damaged, the checksum of ")
 
 
-def test_names_of_runs_are_told(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_names_of_runs_are_reported(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     error = refusal(capsys, main, ["test", "--name=mine", "--ckpt_path=best", f"--runs_dir={trained}"])
     assert "no run named 'mine' has a best.ckpt" in error
     assert "are: default" in error
@@ -454,7 +454,7 @@ def test_an_error_of_a_tasks_constructor_is_reported_as_it_is(
     assert refusal(capsys, main, ["fit", f"--runs_dir={tmp_path}", "--model.coords=xy"]) == "a package is missing"
 
 
-def test_a_mistake_found_in_setup_leaves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_arguments_found_in_setup_leave_no_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "brings bad luck" in refusal(capsys, main, ["fit", f"--runs_dir={tmp_path}/runs", "--data.val_samples=13"])
     assert list(tmp_path.iterdir()) == []
     main(["fit", f"--runs_dir={tmp_path}/runs", "--trainer.max_epochs=1"])

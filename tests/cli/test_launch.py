@@ -97,7 +97,7 @@ def test_two_processes_validate_like_one(pair: Path) -> None:
     assert summary["world_size"] == 2
 
 
-def test_two_processes_are_interrupted_and_go_on(pair: Path, tmp_path: Path) -> None:
+def test_two_processes_are_interrupted_and_resume(pair: Path, tmp_path: Path) -> None:
     run = tmp_path / "toy" / "default" / "version_0"
     settings = ["--trainer.max_epochs=2", "--model.coords=xy", *DATA, *TWO_PROCESSES]
     status, error = toy(tmp_path, "fit", "--model.trouble=SIGINT@train2", *settings)
@@ -113,7 +113,7 @@ def test_two_processes_are_interrupted_and_go_on(pair: Path, tmp_path: Path) -> 
     assert_same_runs(run, pair / "toy" / "default" / "version_0")
 
 
-def test_a_mistake_of_two_processes_is_told_once(tmp_path: Path) -> None:
+def test_error_of_two_processes_is_reported_once(tmp_path: Path) -> None:
     status, error = toy(tmp_path, "fit", "--data.val_samples=13", *TWO_PROCESSES)
     assert status == 2
     assert error == "error: data.val_samples=13: brings bad luck, any other number is allowed\n"
@@ -197,7 +197,7 @@ def test_a_signal_while_processes_are_started_ends_all_of_them(monkeypatch: pyte
 
 
 @pytest.mark.parametrize("end", [Interrupted(signal.SIGTERM), UserError("data: a mistake")])
-def test_the_second_process_may_be_told_to_end_when_it_does(
+def test_sigterm_to_the_second_process_while_it_ends_is_ignored(
     monkeypatch: pytest.MonkeyPatch, end: BaseException
 ) -> None:
     def stop(*unused: object) -> NoReturn:

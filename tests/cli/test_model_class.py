@@ -92,7 +92,7 @@ def test_arguments_of_another_class_are_named(configs: dict[str, str], capsys: p
         (["--model.temperature=3", "--model=ToyTask"], "with --model=ToyTask"),
     ],
 )
-def test_a_mistake_is_one_line(
+def test_invalid_arguments_are_reported_in_one_line(
     args: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert message in refusal(capsys, main, ["fit", f"--runs_dir={tmp_path}", *args])

@@ -56,7 +56,9 @@ def test_help_lists_commands_and_configs(package: str, capsys: pytest.CaptureFix
         (["test", "-c=~no_such_user/a.yaml"], "--config=~no_such_user/a.yaml: must be a path; this home folder"),
     ],
 )
-def test_mistakes_are_one_line(args: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_arguments_are_reported_in_one_line(
+    args: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert message in refusal(capsys, check_command, "detection", args)
 
 

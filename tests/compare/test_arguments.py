@@ -48,7 +48,7 @@ GOOD = [APP, "--config", "CONFIG"]  # arguments; a test puts its file in the pla
         ([*GOOD, "--model.no_such_thing=1"], "unrecognized arguments: --model.no_such_thing=1"),
     ],
 )
-def test_mistakes_are_one_line_and_status_2(
+def test_invalid_arguments_are_reported_in_one_line_with_status_2(
     comparison: Comparison, args: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert compare.main([str(comparison.config) if arg == "CONFIG" else arg for arg in args]) == 2

@@ -48,7 +48,7 @@ def test_interruption_with_a_closed_output_prints_no_error(comparison: Compariso
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_comparison_goes_on(
+def test_interrupted_comparison_resumes(
     comparison: Comparison, number: signal.Signals, capsys: pytest.CaptureFixture[str]
 ) -> None:
     args = ["--model.delay=0.4", "--trainer.max_epochs=5"]

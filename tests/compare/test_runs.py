@@ -108,7 +108,7 @@ def test_a_users_own_runs_in_the_folder_do_not_change_the_comparison(comparison:
 
 
 @pytest.mark.parametrize("stage", ["fit", "test"])
-def test_failed_run_is_named_and_the_others_go_on(
+def test_failed_run_is_named_and_the_others_continue(
     comparison: Comparison, stage: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     broken = f"--model.fail={stage}:xy-seed0"

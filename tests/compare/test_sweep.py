@@ -81,9 +81,7 @@ def test_values_and_seeds_are_added_to_finished_ones(comparison: Comparison) -> 
     assert comparison.stages()[8:] == stages("0-xy-seed0")
 
 
-def test_a_value_that_is_not_allowed_is_told_by_its_runs(
-    comparison: Comparison, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_invalid_value_is_reported_by_its_runs(comparison: Comparison, capsys: pytest.CaptureFixture[str]) -> None:
     assert comparison.run("--arms", "none", "--over", "model.gain", "1", "much", "--trainer.max_epochs=1") == 1
     printed = capsys.readouterr().out
     why = "fit ended with status 2: __main__.py: error: argument --model.gain: invalid float value: 'much'"

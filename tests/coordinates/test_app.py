@@ -203,7 +203,7 @@ def test_two_processes_train_and_give_the_figures_of_one(tmp_path: Path) -> None
         (["--data.test_fraction=2"], "data.test_fraction=2.0: must be in (0, 1)"),
     ],
 )
-def test_mistakes_are_told_in_one_line(
+def test_invalid_arguments_are_reported_in_one_line(
     tmp_path: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["fit", f"--runs_dir={tmp_path}", "--trainer.max_epochs=1", *TINY, *arguments]

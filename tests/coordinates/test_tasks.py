@@ -85,7 +85,7 @@ def test_sampled_loss_is_for_the_papers_network() -> None:
         assert torch.equal(one.training_step(batch, 0), full) == same
 
 
-def test_sampled_loss_goes_by_its_arguments() -> None:
+def test_sampled_loss_depends_on_its_arguments() -> None:
     torch.manual_seed(0)
     one, batch = task(loss="sampled", near=0, others=4), all_samples()
     values = {}
@@ -139,7 +139,7 @@ def test_both_sets_are_evaluated(tmp_path: Path, name: Any) -> None:  # noqa: AN
         ("rendering", "val/train_iou", "max", "val/iou"),
     ],
 )
-def test_the_best_checkpoint_goes_by_the_training_set_alone(
+def test_best_checkpoint_is_chosen_by_the_training_set_alone(
     name: TaskName, monitor: str, mode: str, headline: str
 ) -> None:
     one = TASKS[name]
@@ -327,7 +327,7 @@ def test_one_perfect_set_is_not_enough(tmp_path: Path, monkeypatch: pytest.Monke
     assert "epochs_to_perfect" not in run.callback_metrics
 
 
-def test_a_training_goes_on_if_asked_to_and_keeps_its_first_time(
+def test_a_training_continues_without_stop_when_perfect_and_keeps_its_first_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = task(stop_when_perfect=False)

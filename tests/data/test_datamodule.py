@@ -94,7 +94,7 @@ def loader(length: int = 23, batch_size: int = 5, seed: int = 0, **options: Any)
 
 @pytest.mark.parametrize("num_workers", [0, 2])
 @pytest.mark.parametrize("seen", [0, 1, 4])
-def test_a_loader_goes_on_where_its_state_was_taken(seen: int, num_workers: int) -> None:
+def test_a_loader_resumes_where_its_state_was_saved(seen: int, num_workers: int) -> None:
     first, second = loader(num_workers=num_workers), loader(num_workers=num_workers)
     first.batches.set_epoch(2)
     batches = iter(first)

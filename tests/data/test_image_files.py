@@ -121,7 +121,7 @@ def test_folders_that_are_none_are_refused(tmp_path: Path) -> None:
         list_files(tmp_path / "empty", "data.folder")
 
 
-def test_a_folder_that_cannot_be_listed_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_cannot_be_listed_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save(tmp_path / "sub/1.png")
     scan = os.scandir
 
@@ -297,7 +297,7 @@ def test_names_of_any_alphabet_are_kept(tmp_path: Path) -> None:
     assert colour_of(files.read(1)) == [10, 20, 30]
 
 
-def test_the_number_of_the_stand_in_is_told(tmp_path: Path) -> None:
+def test_the_index_of_the_replacement_is_returned(tmp_path: Path) -> None:
     for name, colour in (("a.png", (1, 0, 0)), ("c.png", (3, 0, 0))):
         save(tmp_path / name, colour)
     (tmp_path / "b.png").touch()
@@ -309,7 +309,7 @@ def test_the_number_of_the_stand_in_is_told(tmp_path: Path) -> None:
     assert files.read_this_or_next(0)[1] == 0
 
 
-def test_without_a_stand_in_there_is_nothing(tmp_path: Path) -> None:
+def test_try_read_returns_none_for_an_unreadable_image(tmp_path: Path) -> None:
     save(tmp_path / "a.png")
     (tmp_path / "b.png").touch()
     names = ["a.png", "b.png"]

@@ -183,7 +183,7 @@ def test_coco_config_trains_tests_and_predicts_what_pycocotools_reads(
         (["--data.source=uci"], "choose a config with data.source=uci"),
     ],
 )
-def test_mistakes_with_coco_get_one_line(
+def test_invalid_arguments_of_coco_are_reported_in_one_line(
     tmp_path: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     own = flags(shapes(tmp_path / "shapes", train=1, val=1, test=1))
@@ -348,7 +348,7 @@ def test_an_interruption_loses_no_detections(tmp_path: Path) -> None:
         (["--model.coords=xy", "--model.coord_layers=nowhere"], "coord_layers"),
     ],
 )
-def test_mistakes_get_one_line(
+def test_invalid_arguments_are_reported_in_one_line(
     tmp_path: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert message in refusal(capsys, main, ["fit", f"--runs_dir={tmp_path}", *SMALL, *arguments])

@@ -157,7 +157,7 @@ def test_own_glyphs_give_class_names_and_tight_boxes(tmp_path: Path) -> None:
         ({"source": "folder"}, "glyphs=null: must be a folder"),
     ],
 )
-def test_mistakes_raise_before_anything_is_read(given: dict[str, Any], message: str) -> None:
+def test_invalid_arguments_are_refused_before_anything_is_read(given: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError) as caught:  # noqa: PT011  # the message is compared below
         small(**given)
     assert str(caught.value).startswith(message)

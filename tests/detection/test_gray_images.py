@@ -42,7 +42,7 @@ def test_transparent_parts_are_shown_as_the_ground_that_the_network_sees(ink: in
     np.testing.assert_array_equal(shown, np.where(EXPECTED[..., None] > 0, ink, ground).repeat(3, -1))
 
 
-def test_ink_can_be_told(tmp_path: Path) -> None:
+def test_ink_can_be_given(tmp_path: Path) -> None:
     Image.fromarray(EXPECTED).save(tmp_path / "a.png")
     assert np.array_equal(read_gray(tmp_path / "a.png", "bright"), EXPECTED)
     assert np.array_equal(read_gray(tmp_path / "a.png", "dark"), 255 - EXPECTED)

@@ -155,7 +155,7 @@ def test_the_cross_is_where_the_data_say() -> None:
         assert corners.all()
 
 
-def test_the_applications_mistakes(capsys: pytest.CaptureFixture[str]) -> None:
+def test_find_the_cross_reports_invalid_arguments_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     for flag, told in {
         "--data.size=3": "data.size=3: must be an integer of at least 8",
         "--model.width=0": "model.width=0: must be an integer of at least 1",

@@ -324,7 +324,7 @@ def test_a_check_of_the_code_runs_with_too_few_images_to_compare(tmp_path: Path,
         (["--trainer.accumulate_grad_batches=2"], "accumulate_grad_batches"),
     ],
 )
-def test_mistakes_are_told_in_one_line(
+def test_invalid_arguments_are_reported_in_one_line(
     tmp_path: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert message in refusal(capsys, main, ["fit", f"--runs_dir={tmp_path}", *TINY, *arguments])

@@ -217,7 +217,7 @@ def test_pictures_of_a_folder_have_no_plots_of_objects(folder: Path) -> None:
     assert sorted(draw(MadeUpVAE(), folder_data(folder))) == ["reconstructions", "samples", "walks"]
 
 
-def test_titles_tell_what_was_trained(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_titles_name_the_arm_and_the_training(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     titles: list[str] = []
 
     def note(grids: Sequence[Grid], *, title: str) -> Image.Image:

@@ -246,7 +246,7 @@ def test_what_is_no_picture_of_the_two_is_invalid() -> None:
     assert decode(images, 10).valid.all()
 
 
-def test_present_tells_the_colours_apart() -> None:
+def test_present_distinguishes_the_colours() -> None:
     centers, shapes = apart(5, 64, 10)
     masks, _ = colour_masks(soft(centers, shapes, 64, 10))
     for kept in (0, 1):

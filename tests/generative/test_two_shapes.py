@@ -142,7 +142,7 @@ def test_sizes_are_refused_if_and_only_if_no_two_objects_fit(image_size: int, ra
         ((64, 0), "data.radius=0: must be an integer of at least 1"),
     ],
 )
-def test_impossible_sizes_are_told_in_one_line(arguments: Any, message: str) -> None:  # noqa: ANN401  # parametrised
+def test_impossible_sizes_are_reported_in_one_line(arguments: Any, message: str) -> None:  # noqa: ANN401  # parametrised
     with pytest.raises(ValueError) as caught:  # noqa: PT011  # the message is compared below
         check_size(*arguments)
     assert str(caught.value) == message

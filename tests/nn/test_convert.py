@@ -189,7 +189,7 @@ def test_a_module_in_two_places_stays_one() -> None:
         assert ("blocks.0" in coordconv_layers(model)) == (where == "all")
 
 
-def test_optimizers_go_on_and_coordinates_learn() -> None:
+def test_optimizers_continue_and_coordinates_learn() -> None:
     torch.manual_seed(0)
     model, x = UNet(), torch.randn(2, 3, 8, 8)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)

@@ -288,7 +288,7 @@ def test_exported_files_play_the_same_actions(trained: Path, name: str, format_:
         (["--trainer.accumulate_grad_batches=2"], "--trainer.accumulate_grad_batches=2: must be 1"),
     ],
 )
-def test_mistakes_are_told_in_one_line(
+def test_invalid_arguments_are_reported_in_one_line(
     tmp_path: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert message in refusal(capsys, main, ["fit", f"--runs_dir={tmp_path}", *TINY, *arguments])
@@ -331,7 +331,7 @@ def test_a_package_that_is_missing_is_named(
 
 
 @pytest.mark.usefixtures("bare")
-def test_an_environment_that_breaks_in_a_validation_ends_a_run_that_can_go_on(
+def test_an_environment_that_breaks_in_a_validation_ends_a_run_that_can_resume(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     step, seen = CatchVecEnv.step_wait, [0]

@@ -113,7 +113,7 @@ def test_arms_differ_in_the_coordinate_weights_alone(
 
 
 @EACH_POLICY
-def test_sb3s_own_policy_takes_the_extractor_and_needs_to_be_told_of_the_empty_head(
+def test_sb3s_own_policy_takes_the_extractor_and_needs_an_empty_net_arch(
     algorithm: type[BaseAlgorithm],
 ) -> None:
     by_class = {"features_extractor_class": CoordConvNatureCNN, **small()}

@@ -105,7 +105,7 @@ class Odd(CoordConvCnnPolicy):
         ({"policy_kwargs": {"activation_fn": nn.Softplus}}, r"^activation_fn=torch.*Softplus: must be one of .*"),
     ],
 )
-def test_what_is_not_known_is_not_exported(tmp_path: Path, arguments: dict[str, Any], message: str) -> None:
+def test_unknown_classes_are_not_exported(tmp_path: Path, arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         export_safe(make_a2c(**{"policy": CoordConvCnnPolicy, **arguments}), tmp_path / "policy.zip")
     assert list(tmp_path.iterdir()) == []
@@ -349,7 +349,7 @@ def test_zip_opens_in_sb3_and_plays_the_same(tmp_path: Path, kind: str) -> None:
     assert [p.name for p in path.parent.iterdir()] == ["policy.zip"]
 
 
-def test_zip_of_a_training_goes_on_in_sb3_and_tells_nothing_of_the_machine(tmp_path: Path) -> None:
+def test_zip_of_a_training_resumes_in_sb3_and_contains_no_paths(tmp_path: Path) -> None:
     player = make_a2c(tensorboard_log=str(tmp_path / "my folder"))
     player.learn(15)
     path = tmp_path / "policy.zip"

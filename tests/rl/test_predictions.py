@@ -153,7 +153,7 @@ def test_films_and_pictures_do_not_change_a_training(
 
 
 @pytest.mark.usefixtures("no_pictures")
-def test_an_environment_that_breaks_in_a_film_is_told_in_one_line(
+def test_an_environment_that_breaks_in_a_film_is_reported_in_one_line(
     trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     step, seen = CatchVecEnv.step_wait, [0]

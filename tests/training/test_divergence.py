@@ -78,7 +78,7 @@ def test_weights_that_are_nan_are_not_saved(
     assert load(tmp_path / "toy" / "default" / "version_0")["run"]["epochs"] == 1
 
 
-def test_losses_are_checked_now_and_then_within_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_losses_are_checked_at_intervals_within_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     task = Task()
     monkeypatch.setattr(task, "log", lambda *_, **__: None)
     monkeypatch.setattr(task, "_trainer", None)

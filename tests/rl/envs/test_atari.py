@@ -282,7 +282,7 @@ def test_a_reset_starts_new_games_in_the_middle_of_one_and_of_a_step() -> None:
         ({"render_mode": "human"}, "render_mode=human: must be rgb_array or None"),
     ],
 )
-def test_numbers_out_of_range_are_told_in_one_line(options: dict[str, Any], words: str) -> None:
+def test_numbers_out_of_range_are_reported_in_one_line(options: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=f"^{words}$"):
         AtariVecEnv("pong", **{"num_envs": 1, **options})
 

@@ -238,12 +238,12 @@ def test_attributes_are_those_of_the_whole() -> None:
         ({"num_envs": 1, "paddle": 12}, r"paddle=12: must be an integer in \[1, 11\]"),
     ],
 )
-def test_wrong_arguments_are_told_in_one_line(arguments: dict[str, int], message: str) -> None:
+def test_wrong_arguments_are_reported_in_one_line(arguments: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=f"^{message}$"):
         CatchVecEnv(**arguments)
 
 
-def test_an_unknown_render_mode_is_told_in_one_line() -> None:
+def test_an_unknown_render_mode_is_reported_in_one_line() -> None:
     with pytest.raises(ValueError, match=r"^render_mode=human: must be rgb_array or None$"):
         Catch(render_mode="human")
 

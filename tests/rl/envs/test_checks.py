@@ -47,7 +47,7 @@ def play(venv: VecEnv) -> BrokenEnvironment:
 
 
 @KINDS
-def test_an_environment_that_raises_is_told_with_its_number_and_step(kind: Callable[[list[Any]], VecEnv]) -> None:
+def test_an_environment_that_raises_is_reported_with_its_number_and_step(kind: Callable[[list[Any]], VecEnv]) -> None:
     error = play(kind([Walk, lambda: Walk(fails_at=4), Walk]))
     assert (
         str(error)
@@ -58,12 +58,12 @@ def test_an_environment_that_raises_is_told_with_its_number_and_step(kind: Calla
 
 
 @KINDS
-def test_a_reward_that_is_nan_is_told_with_its_environment_and_step(kind: Callable[[list[Any]], VecEnv]) -> None:
+def test_a_reward_that_is_nan_is_reported_with_its_environment_and_step(kind: Callable[[list[Any]], VecEnv]) -> None:
     error = play(kind([Walk, Walk, lambda: Walk(nan_at=2)]))
     assert str(error) == "model.game=walk: environment 2 failed in step 2: its reward is NaN or infinite"
 
 
-def test_an_observation_that_is_infinite_is_told_wherever_it_is() -> None:
+def test_an_observation_that_is_infinite_is_reported_wherever_it_is() -> None:
     class Off(Walk):
         def observe(self) -> dict[str, Any]:
             observation = super().observe()
@@ -112,7 +112,7 @@ def poles(fails: bool) -> Callable[[], gymnasium.Env[Any, Any]]:
 
 
 @pytest.mark.parametrize("number", [0, 1])
-def test_a_process_that_ends_is_told_with_its_number_and_the_others_are_ended(number: int) -> None:
+def test_a_process_that_ends_is_reported_with_its_number_and_the_others_are_ended(number: int) -> None:
     venv = SubprocVecEnv([poles(number == 0), poles(number == 1)], start_method="spawn")
     guarded = GuardedVecEnv(venv, "poles")
     guarded.reset()
@@ -124,7 +124,7 @@ def test_a_process_that_ends_is_told_with_its_number_and_the_others_are_ended(nu
     assert not any(process.is_alive() for process in venv.processes)
 
 
-def test_a_process_that_is_killed_between_two_steps_is_told() -> None:
+def test_a_process_that_is_killed_between_two_steps_is_reported() -> None:
     venv = SubprocVecEnv([poles(False)], start_method="spawn")
     guarded, unaware = GuardedVecEnv(venv, "poles"), GuardedVecEnv(venv, "poles")
     guarded.reset()
@@ -138,7 +138,7 @@ def test_a_process_that_is_killed_between_two_steps_is_told() -> None:
     guarded.close()
 
 
-def test_mistakes_of_the_caller_pass_through() -> None:
+def test_errors_of_the_caller_pass_through() -> None:
     guarded = GuardedVecEnv(AtariVecEnv("pong", 1), "pong")
     guarded.reset()
     with pytest.raises(ValueError, match=r"^actions=\[9\]: must be 1 integers from 0 to 5$"):

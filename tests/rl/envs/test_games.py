@@ -91,14 +91,14 @@ def test_names_of_every_kind_are_known(game: str, kind: str) -> None:
         ("Test/Picture-v0", "Tests/Picture-v0"),
     ],
 )
-def test_an_unknown_game_is_told_with_the_closest_names(game: str, closest: str) -> None:
+def test_an_unknown_game_is_reported_with_the_closest_names(game: str, closest: str) -> None:
     with pytest.raises(
         ValueError, match=rf"^model\.game={game}: this game does not exist; the closest are .*{closest}\b[^\n]*$"
     ):
         make_envs(game, 1)
 
 
-def test_a_name_that_is_close_to_none_is_told_what_there_is() -> None:
+def test_error_about_a_name_close_to_none_says_what_is_allowed() -> None:
     with pytest.raises(
         ValueError, match=r"^model\.game=\?\?\?: this game does not exist; must be catch, an Atari game .*$"
     ):
@@ -161,7 +161,7 @@ def test_processes_leave_an_interruption_by_the_terminal_to_the_first_one() -> N
 
 
 @pytest.mark.parametrize(("processes", "num_envs"), [(False, 3), (True, 1)])
-def test_gymnasiums_games_are_seeded_one_by_one_and_tell_their_episodes(processes: bool, num_envs: int) -> None:
+def test_gymnasiums_games_are_seeded_one_by_one_and_report_their_episodes(processes: bool, num_envs: int) -> None:
     envs = make_envs("Tests/Picture-v0", num_envs, 20, arguments={"reward": 0.5}, processes=processes)
     assert isinstance(envs.unwrapped, SubprocVecEnv if processes else DummyVecEnv)
     try:
@@ -201,13 +201,13 @@ def test_frames_are_stacked_on_request(game: str, frames: int, shape: tuple[int,
 
 
 @pytest.mark.parametrize("game", ["Tests/Vector-v0", "Tests/Unbounded-v0"])
-def test_observations_that_are_no_images_are_told_in_one_line(game: str) -> None:
+def test_observations_that_are_no_images_are_reported_in_one_line(game: str) -> None:
     message = rf"^model\.game={game}: observations are Box\([^\n]*\): must be one image, uint8 [^\n]*$"
     with pytest.raises(ValueError, match=message):
         make_envs(game, 1)
 
 
-def test_wrong_arguments_of_a_game_are_told_in_one_line() -> None:
+def test_wrong_arguments_of_a_game_are_reported_in_one_line() -> None:
     message = r"^model\.game=Tests/Picture-v0 with model\.arguments=\{'no_such': 1\}: [^\n]*no_such[^\n]*$"
     with pytest.raises(ValueError, match=message):
         make_envs("Tests/Picture-v0", 1, arguments={"no_such": 1})
@@ -215,7 +215,7 @@ def test_wrong_arguments_of_a_game_are_told_in_one_line() -> None:
         make_envs("MiniGrid-Empty-5x5-v0", 1, arguments={"size": 1})  # the game asserts a size of 3
 
 
-def test_a_process_that_ends_before_its_first_reset_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_ends_before_its_first_reset_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     def start(makers: object) -> None:
         raise ConnectionResetError("Connection reset by peer")
 
@@ -233,7 +233,7 @@ def test_a_process_that_ends_before_its_first_reset_is_told(monkeypatch: pytest.
         ("catch", {"num_envs": 1, "frame_stack": 0}, "model.frame_stack=0: must be an integer of at least 1"),
     ],
 )
-def test_wrong_numbers_are_told_in_one_line(game: str, arguments: dict[str, int], message: str) -> None:
+def test_wrong_numbers_are_reported_in_one_line(game: str, arguments: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=f"^{message}$"):
         make_envs(game, **arguments)
 

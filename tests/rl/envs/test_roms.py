@@ -40,6 +40,6 @@ def test_every_game_has_its_own_name() -> None:
         ("combatt", r"this Atari game does not exist; (?!.*\bcombat\b)"),  # what is suggested can be played
     ],
 )
-def test_a_game_that_cannot_be_played_is_told_in_one_line(name: str, words: str) -> None:
+def test_a_game_that_cannot_be_played_is_reported_in_one_line(name: str, words: str) -> None:
     with pytest.raises(ValueError, match=rf"^game='{name}': .*{words}[^\n]*$"):
         find_game(name)

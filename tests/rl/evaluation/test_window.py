@@ -48,7 +48,7 @@ def test_closing_the_window_ends_the_game() -> None:
 
 
 @pytest.mark.parametrize("driver", ["x11", None])
-def test_a_machine_without_a_display_is_told(driver: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_without_a_display_is_reported(driver: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER"):
         monkeypatch.delenv(name, raising=False)
     if driver is not None:

@@ -307,7 +307,7 @@ def test_the_config_of_atari_trains_tests_and_exports(tmp_path: Path) -> None:
         np.testing.assert_array_equal(player.predict(images, deterministic=True)[0], wanted)
 
 
-def test_an_interrupted_training_goes_on_with_its_schedule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_training_resumes_with_its_schedule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rl.tasks.dqn.CHUNK", 16)  # three parts in an epoch
     settings = ["--model.total_timesteps=144", "--model.lr_schedule=linear", "--model.exploration_fraction=1"]
     monkeypatch.setenv(TROUBLE, "SIGINT@28")  # in the fourth part, the first of the second epoch

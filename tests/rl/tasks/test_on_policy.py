@@ -160,7 +160,7 @@ def test_the_learning_rate_falls_with_the_steps_played(trained: Path) -> None:
 
 
 @pytest.mark.parametrize("algorithm", ["a2c", "ppo"])
-def test_an_interrupted_training_goes_on_with_its_schedule(
+def test_an_interrupted_training_resumes_with_its_schedule(
     algorithm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = ["--model.total_timesteps=160", f"--model={algorithm.upper()}", "--model.lr_schedule=linear"]
