@@ -258,7 +258,7 @@ def test_two_processes_end_with_the_same_weights(pair: Path) -> None:
 
 @pytest.mark.usefixtures("no_pictures")
 @pytest.mark.filterwarnings("ignore:.*not a readable image")
-def test_two_processes_give_the_figures_of_one(pair: Path) -> None:
+def test_two_processes_give_the_metrics_of_one(pair: Path) -> None:
     main(["validate", f"--runs_dir={pair}", "--ckpt_path=last", *CPU, "--trainer.strategy=auto"])
     of_one, of_two = metrics_of(newest(pair)), metrics_of(run_folder(pair, "default", 0))
     assert set(of_one) == {f"val/{figure}" for figure in FIGURES}

@@ -45,13 +45,13 @@ def test_single_folder_needs_a_split(tmp_path: Path) -> None:
     assert layout.class_names == ["ant", "bee"]
 
 
-def test_classes_may_be_called_like_parts(tmp_path: Path) -> None:
+def test_classes_may_be_named_like_splits(tmp_path: Path) -> None:
     save_classes(tmp_path, 2)
     save_classes(tmp_path / "train", 2)  # the vehicle
     assert find_layout(tmp_path).class_names == ["ant", "train"]
 
 
-def test_classes_are_sorted_and_what_is_hidden_is_none(tmp_path: Path) -> None:
+def test_classes_are_sorted_and_hidden_folders_are_left_out(tmp_path: Path) -> None:
     for name in ("b", "B", "a2", "a10", ".git"):
         (tmp_path / name).mkdir()
     (tmp_path / "a3.png").touch()
@@ -145,7 +145,7 @@ def test_folders_that_are_not_as_they_should_be_are_refused_in_one_line(
 # ------------------------------------------------------------------ pictures
 
 
-def test_pictures_come_with_their_classes_from_folders_within_too(parts: Path) -> None:
+def test_images_of_nested_folders_have_the_class_of_the_outermost(parts: Path) -> None:
     deep = parts / "train/ant/more/and/more"
     deep.mkdir(parents=True)
     (parts / "train/ant/00.png").rename(deep / "z.png")
@@ -156,7 +156,7 @@ def test_pictures_come_with_their_classes_from_folders_within_too(parts: Path) -
     assert "beside.png" not in found.names
 
 
-def test_a_picture_has_its_class_and_file(parts: Path) -> None:
+def test_an_image_has_its_class_and_file(parts: Path) -> None:
     pictures = source(parts).images("train")
     assert len(pictures) == 15
     for index in (0, 3, 4, 14):
@@ -166,7 +166,7 @@ def test_a_picture_has_its_class_and_file(parts: Path) -> None:
         assert path.parent.name == CLASSES[label]
 
 
-def test_what_is_validated_on_is_tested_on_without_a_folder_of_its_own(parts: Path) -> None:
+def test_validation_images_are_tested_on_without_a_test_folder(parts: Path) -> None:
     assert source(parts).images("test").labels.tolist() == [0, 1, 1, 2, 2, 2]
     save_classes(parts / "test", 2, 1, 1)
     assert source(parts).images("test").labels.tolist() == [0, 0, 1, 2]
@@ -185,7 +185,7 @@ def test_empty_classes_are_named(parts: Path) -> None:
 # ------------------------------------------------------------------ those that cannot be read
 
 
-def test_a_class_without_readable_pictures_is_empty(parts: Path) -> None:
+def test_a_class_without_readable_images_is_empty(parts: Path) -> None:
     (parts / "val/ant/00.png").write_text("")
     with pytest.raises(
         ValueError,
@@ -216,7 +216,7 @@ def test_the_seed_chooses_what_is_held_out() -> None:
     assert in_class[0] != in_class[1], "not the same places in every class"
 
 
-def test_a_class_of_a_single_picture_cannot_be_split(tmp_path: Path) -> None:
+def test_a_class_of_a_single_image_cannot_be_split(tmp_path: Path) -> None:
     save_classes(tmp_path, 3, 1)
     with pytest.raises(ValueError, match="must have at least 2") as caught:
         source(tmp_path).images("train")
@@ -224,7 +224,7 @@ def test_a_class_of_a_single_picture_cannot_be_split(tmp_path: Path) -> None:
     assert str(caught.value) == f"data.root={str(tmp_path)!r}: {told}"
 
 
-def test_without_parts_something_must_be_held_out(tmp_path: Path, parts: Path) -> None:
+def test_val_fraction_must_be_positive_without_split_folders(tmp_path: Path, parts: Path) -> None:
     save_classes(tmp_path / "whole", 3, 3)
     with pytest.raises(ValueError, match="must be above 0") as caught:
         source(tmp_path / "whole", val_fraction=0)

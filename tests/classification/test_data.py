@@ -78,7 +78,7 @@ def same(one: LabelledBatch, other: LabelledBatch) -> bool:
 # ------------------------------------------------------------------ what there is
 
 
-def test_a_folders_classes_and_pictures(folder: Path) -> None:
+def test_a_folder_gives_classes_and_numbers_of_images(folder: Path) -> None:
     data = of_folder(folder)
     assert data.num_classes == 3
     assert data.class_names == list(CLASSES)
@@ -87,9 +87,7 @@ def test_a_folders_classes_and_pictures(folder: Path) -> None:
     assert of_folder(folder, eval_size=10).eval_size == 10
 
 
-def test_the_number_of_classes_is_known_without_looking_at_pictures(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_number_of_classes_is_known_without_reading_images(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("classification.class_folders.find_images", None)
     monkeypatch.setattr("classification.in_memory.load_digits", None)
     assert of_folder(folder).num_classes == 3
@@ -98,7 +96,7 @@ def test_the_number_of_classes_is_known_without_looking_at_pictures(
 
 
 @pytest.mark.parametrize("part", SPLITS)
-def test_batches_hold_pictures_and_their_classes(part: Split, folder: Path) -> None:
+def test_batches_hold_images_and_their_classes(part: Split, folder: Path) -> None:
     data = of_folder(folder)
     batches = list(loader(data, part))
     assert [len(batch.labels) for batch in batches] == ([6, 6, 6, 3] if part == "train" else [3, 3, 1])
@@ -117,7 +115,7 @@ def test_batches_hold_pictures_and_their_classes(part: Split, folder: Path) -> N
     assert ordered.labels.tolist() == [label for label, _ in expected]
 
 
-def test_evaluation_cuts_the_middle_out(folder: Path) -> None:
+def test_evaluation_crops_the_centre(folder: Path) -> None:
     data = of_folder(folder, eval_size=6, eval_resize=7)
     files = sorted((folder / "val").rglob("*.png"))
     transform = EvalTransform(6, 7)
@@ -125,7 +123,7 @@ def test_evaluation_cuts_the_middle_out(folder: Path) -> None:
     assert torch.equal(in_order(concatenate(list(loader(data, "val")))).images, expected)
 
 
-def test_a_part_of_the_evaluation_has_all_classes(tmp_path: Path) -> None:
+def test_the_first_evaluation_batch_has_all_classes(tmp_path: Path) -> None:
     """As trainer.limit_val_batches asks for it: folders are read class by class."""
     save_classes(tmp_path / "train", 2, 2, 2)
     save_classes(tmp_path / "val", 20, 20, 20)
@@ -173,7 +171,7 @@ def test_evaluation_sees_what_training_sees(settings: dict[str, Any], tmp_path: 
         assert view.min() > 0.8
 
 
-def test_a_folder_without_parts_is_split(folder: Path) -> None:
+def test_a_folder_without_split_folders_is_split(folder: Path) -> None:
     data = of_folder(folder / "train", val_fraction=0.3)
     assert [data.num_samples(part) for part in SPLITS] == [21 - 6, 6, 6]
     val = concatenate(list(loader(data, "val")))
@@ -197,7 +195,7 @@ def test_digits_come_without_any_files() -> None:
     assert torch.equal(larger.images, tv.resize(batch.images, [16, 16], antialias=True))
 
 
-def test_imagenets_folders_get_names(folder: Path, tmp_path: Path) -> None:
+def test_folders_of_imagenet_get_class_names(folder: Path, tmp_path: Path) -> None:
     ids = [f"n{10_000_000 + number}" for number in range(1000)]
     torch.save((dict.fromkeys(ids, ()), []), tmp_path / "meta.bin")
     for part in ("train", "val"):
@@ -225,7 +223,7 @@ def test_cifar_is_fetched_before_training_and_not_to_predict(monkeypatch: pytest
 
 
 @pytest.mark.parametrize("kind", RANDOM)
-def test_augmentation_depends_on_seed_epoch_and_picture_only(kind: str, folder: Path) -> None:
+def test_augmentation_depends_on_seed_epoch_and_image_only(kind: str, folder: Path) -> None:
     def made(number: int = 1, **changes: int) -> LabelledBatch:
         return in_order(epoch(of_folder(folder, **({"flip": 0.5} | RANDOM[kind] | changes)), number))
 
@@ -240,7 +238,7 @@ def test_augmentation_depends_on_seed_epoch_and_picture_only(kind: str, folder: 
 
 
 @pytest.mark.parametrize("kind", ["digits", "folder", "folder of several sizes"])
-def test_images_are_augmented_the_same_at_once(
+def test_batched_augmentation_equals_that_of_single_images(
     kind: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if kind == "folder of several sizes":
@@ -259,7 +257,7 @@ def test_images_are_augmented_the_same_at_once(
     assert same(made(), at_once)
 
 
-def test_batches_are_made_at_once_where_they_can_be(folder: Path) -> None:
+def test_batched_datasets_are_used_where_they_can_be(folder: Path) -> None:
     for data in (of_folder(folder), digits()):
         assert isinstance(loader(data, "train").dataset, BatchedTrainDataset)
     for data in (of_folder(folder, crop="resized"), digits(augment="trivial"), digits(erasing=0.1)):
@@ -330,7 +328,7 @@ def test_no_image_is_alone_in_a_batch(batch_size: int, repeats: int, sizes: list
 # ------------------------------------------------------------------ for the task
 
 
-def test_images_to_look_at_are_those_of_the_evaluation(folder: Path) -> None:
+def test_images_at_returns_images_of_the_evaluation(folder: Path) -> None:
     data = of_folder(folder, padding=3, flip=0.5, augment="rand")
     batch = data.images_at([4, 2], "val")
     assert batch.labels.tolist() == [1, 1]
@@ -373,13 +371,13 @@ def damaged(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_unreadable_pictures_end_the_run_before_it_starts(damaged: Path) -> None:
+def test_unreadable_images_end_the_run_before_it_starts(damaged: Path) -> None:
     with pytest.raises(ValueError, match=r": 1 of 6 images cannot be read: ant/01\.png; data\.on_bad_image=skip"):
         of_folder(damaged).setup("fit")
 
 
 @pytest.mark.parametrize("settings", [PLAIN, {"crop": "resized"}])
-def test_a_damaged_picture_to_train_on_is_replaced_with_the_class_of_its_stand_in(
+def test_a_damaged_training_image_is_replaced_by_the_next_and_its_class(
     settings: dict[str, Any], damaged: Path
 ) -> None:
     damage(damaged / "train/ant/02.png")
@@ -392,7 +390,7 @@ def test_a_damaged_picture_to_train_on_is_replaced_with_the_class_of_its_stand_i
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_unreadable_pictures_are_left_out_and_counted(
+def test_unreadable_images_are_left_out_and_counted(
     workers: int, damaged: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = of_folder(damaged, on_bad_image="skip", num_workers=workers, eval_batch_size=2)
@@ -413,7 +411,7 @@ def test_unreadable_pictures_are_left_out_and_counted(
     assert data.skipped_images() == {*listed, str(damaged / "val/bee/00.png")}
 
 
-def test_the_first_process_alone_prints_which_pictures_are_left_out(
+def test_the_first_process_alone_prints_which_images_are_left_out(
     damaged: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = of_folder(damaged, on_bad_image="skip")
@@ -423,7 +421,7 @@ def test_the_first_process_alone_prints_which_pictures_are_left_out(
     assert capsys.readouterr().out == ""
 
 
-def test_a_batch_of_unreadable_pictures_is_empty(damaged: Path) -> None:
+def test_a_batch_of_unreadable_images_is_empty(damaged: Path) -> None:
     data = of_folder(damaged, on_bad_image="skip", eval_batch_size=1)
     with pytest.warns(UserWarning, match="left out"):
         batches = list(loader(data, "val"))
@@ -445,7 +443,7 @@ def own(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_predict_looks_at_pictures_of_any_depth(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_predict_reads_images_of_nested_folders(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = of_folder(own / "nowhere", predict_images=str(own))
     data.setup("predict")
     batches = list(data.predict_dataloader())
@@ -457,7 +455,7 @@ def test_predict_looks_at_pictures_of_any_depth(own: Path, monkeypatch: pytest.M
     assert torch.cat([batch.indices for batch in data.predict_dataloader()]).tolist() == [1, 3]
 
 
-def test_unreadable_pictures_to_predict_are_left_out(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unreadable_images_to_predict_are_left_out(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (own / "b/no.png").write_text("no picture")
     damage(own / "b/d/cut.png")
     with pytest.raises(ValueError, match=r"^data\.predict_images='.*': 1 of 7 images cannot be read: b/no\.png; "):

@@ -89,7 +89,7 @@ def guo_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -> 
     return error
 
 
-def test_figures_equal_those_of_scikit_learn() -> None:
+def test_metrics_equal_those_of_scikit_learn() -> None:
     logits, labels, _ = make_logits()
     probabilities = logits.double().softmax(1).numpy()
     true, found = labels.numpy(), logits.argmax(1).numpy()
@@ -166,7 +166,7 @@ def test_metrics_do_not_depend_on_the_batches() -> None:
     assert [example[:3] for example in parts_report.worst] == [example[:3] for example in whole_report.worst]
 
 
-def test_figures_of_processes_with_different_shards_are_those_of_one() -> None:
+def test_metrics_of_processes_with_different_shards_are_those_of_one() -> None:
     one, one_report = values_of(updated(in_batches(IMAGES)))
     batches = in_batches(50, 90, 0, 60)
     empty = [batches[2]]

@@ -442,7 +442,7 @@ def test_failed_download_is_reported_in_one_line(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("first", [nn.Conv2d(1, 4, 3), nn.Conv2d(3, 6, 3, groups=3)])
-def test_stem_needs_a_network_that_takes_pictures(first: nn.Conv2d) -> None:
+def test_stem_needs_a_network_that_takes_images(first: nn.Conv2d) -> None:
     with pytest.raises(ValueError, match=r"^where='stem': must be 'first', 'all' or a regular expression"):
         add_stem(nn.Sequential(first), "xyr", keep_outputs=False)
 

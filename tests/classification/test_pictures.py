@@ -99,7 +99,7 @@ def test_pictures_show_the_evaluation_of_real_data(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("part", ["val", "test"])
-def test_the_sheet_shows_the_images_of_the_evaluated_part_the_worst_first(
+def test_the_sheet_shows_the_images_of_the_evaluated_split_the_worst_first(
     tmp_path: Path, part: Literal["val", "test"]
 ) -> None:
     data = make_data(tmp_path, 2, 2)
@@ -120,7 +120,7 @@ def test_the_sheet_shows_the_images_of_the_evaluated_part_the_worst_first(
 
 
 @pytest.mark.filterwarnings("ignore:.*left out")
-def test_pictures_that_cannot_be_read_are_left_out(tmp_path: Path) -> None:
+def test_unreadable_images_are_left_out(tmp_path: Path) -> None:
     data = make_data(tmp_path, 2, 2)
     data.setup("validate")
     for name in ("00", "01"):

@@ -91,14 +91,14 @@ def test_classes_without_names_are_numbers(tmp_path: Path) -> None:
     assert written(tmp_path, task(), made_up([0], 3))[1][1] in ("0", "1", "2")
 
 
-def test_without_pictures_there_is_a_header(tmp_path: Path) -> None:
+def test_without_images_there_is_a_header(tmp_path: Path) -> None:
     assert written(tmp_path, task(), Prediction(torch.zeros(0, 3), torch.zeros(0, dtype=torch.int64), [])) == [
         ["picture"]
     ]
 
 
 @pytest.mark.filterwarnings("ignore:.*not a readable image")
-def test_a_batch_of_pictures_that_cannot_be_read_is_passed_over(tmp_path: Path) -> None:
+def test_a_batch_of_unreadable_images_is_skipped(tmp_path: Path) -> None:
     pictures = save_noise(tmp_path / "own", {"a": 3})
     for number in (0, 1):
         damage(pictures / "a" / f"{number:02}.png")
@@ -139,7 +139,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.filterwarnings("ignore:.*not a readable image")
-def test_predict_needs_no_pictures_but_those_to_look_at(
+def test_predict_needs_no_images_but_those_to_classify(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     own = save_noise(tmp_path / "own", {"b": 2, "a": 3})

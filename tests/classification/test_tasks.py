@@ -200,7 +200,7 @@ def test_channels_last_keeps_the_outputs(tmp_path: Path, last: bool) -> None:
 # ------------------------------------------------------------------ figures
 
 
-def test_figures_are_those_of_scikit_learn(folder: Path, tmp_path: Path) -> None:
+def test_logged_metrics_are_those_of_scikit_learn(folder: Path, tmp_path: Path) -> None:
     seed_everything(0)
     weights = str(weights_file(tmp_path / "weights.pth"))
     one, there = task(coords="xyr", weights=weights), data(folder, eval_size=20)
@@ -236,7 +236,7 @@ def test_a_checkpoint_of_a_plain_trainer_warns_of_another_size(folder: Path, tmp
             evaluate(task(), datamodule=other, ckpt_path=path)
 
 
-def test_pictures_that_cannot_be_read_are_counted_once(tmp_path: Path) -> None:
+def test_unreadable_images_are_counted_once(tmp_path: Path) -> None:
     """Damaged ones of both parts, and one that cannot even be opened; also without any validation."""
     root = save_parts(tmp_path / "pictures")
     (root / "train" / "ant" / "99.png").write_bytes(b"this is no picture")
@@ -254,7 +254,7 @@ def test_pictures_that_cannot_be_read_are_counted_once(tmp_path: Path) -> None:
             assert one.run_facts["bad_images"] == 1
 
 
-def test_nothing_is_counted_where_unreadable_pictures_are_errors(folder: Path, tmp_path: Path) -> None:
+def test_nothing_is_counted_where_unreadable_images_are_errors(folder: Path, tmp_path: Path) -> None:
     one = task()
     trainer(tmp_path).validate(one, data(folder), verbose=False)
     assert "bad_images" not in one.run_facts

@@ -49,7 +49,7 @@ def test_resized_crops_are_torchvisions(size: int) -> None:
         assert torch.equal(out, seeded(theirs, seed, image))
 
 
-def test_padded_crops_are_windows_of_the_picture_in_black() -> None:
+def test_padded_crops_are_windows_of_the_image_padded_with_black() -> None:
     image = noise(3, 6, 6).clamp(min=1)
     padded = torch.zeros(3, 10, 10, dtype=torch.uint8)
     padded[:, 2:8, 2:8] = image
@@ -81,7 +81,7 @@ def test_images_are_mirrored_as_often_as_asked_for() -> None:
     ],
 )
 @pytest.mark.parametrize("repeats", [1, 3])
-def test_a_batch_at_once_is_the_same_as_one_by_one(
+def test_batched_transforms_equal_those_of_single_images(
     settings: dict[str, Any], shape: tuple[int, ...], repeats: int
 ) -> None:
     images, seeds = noise(6, *shape), [3, 1, 4, 1, 5, 2**63 - 1]
@@ -103,7 +103,7 @@ def test_automatic_augmentations_are_torchvisions(augment: Any, kind: type[v2.Tr
     assert any(not torch.equal(out, image) for out in outs)
 
 
-def test_what_is_erased_has_the_mean_colour() -> None:
+def test_erased_areas_have_the_mean_colour() -> None:
     image = torch.full((3, 16, 16), 255, dtype=torch.uint8)
     fill = (0.25, 0.5, 0.75)
     transform = TrainTransform(Augmentation(16, "padded", flip=0, erasing=0.6, fill=fill))
@@ -117,7 +117,7 @@ def test_what_is_erased_has_the_mean_colour() -> None:
 
 
 @pytest.mark.parametrize("size", [10, 40])
-def test_pictures_are_resized_before_a_padded_crop(size: int) -> None:
+def test_images_are_resized_before_a_padded_crop(size: int) -> None:
     image = noise(3, 20, 30)
     transform = TrainTransform(Augmentation(size, "padded", flip=0))
     resized = tv.resize(image, [size], antialias=True)
@@ -127,7 +127,7 @@ def test_pictures_are_resized_before_a_padded_crop(size: int) -> None:
         assert any(torch.equal(seeded(transform, seed, image), window) for window in windows)
 
 
-def test_the_middle_of_very_long_pictures_is_used() -> None:
+def test_the_centre_of_very_long_images_is_used() -> None:
     """Resized as a whole, this one would have 3 x 224 x 2,240,000 pixels."""
     image = noise(3, 1, 10_000)
     assert TrainTransform(Augmentation(224, "padded", flip=0))(image).shape == (3, 224, 224)
@@ -139,7 +139,7 @@ def test_the_middle_of_very_long_pictures_is_used() -> None:
 
 
 @pytest.mark.parametrize(("shape", "resize"), [((40, 30), 16), ((9, 12), 16), ((20, 14), 12)])
-def test_the_middle_is_cut_out(shape: tuple[int, int], resize: int) -> None:
+def test_the_centre_is_cropped(shape: tuple[int, int], resize: int) -> None:
     image = noise(3, *shape)
     expected = tv.center_crop(tv.resize(image, [resize], antialias=True), [12, 12])
     assert torch.equal(EvalTransform(12, resize)(image), expected)

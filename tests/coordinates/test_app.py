@@ -95,7 +95,7 @@ def test_config_trains_and_tests(tmp_path: Path, config: Path, coords: str) -> N
     ],
     ids=["classification", "regression", "rendering"],
 )
-def test_same_seed_gives_the_same_figures(tmp_path: Path, arguments: list[str]) -> None:
+def test_same_seed_gives_the_same_metrics(tmp_path: Path, arguments: list[str]) -> None:
     for seed in (1, 1, 2):
         main(
             ["fit", f"--runs_dir={tmp_path}", "--trainer.max_epochs=2", f"--seed_everything={seed}", *TINY, *arguments]
@@ -173,7 +173,7 @@ def test_gradients_are_clipped_in_mixed_precision(tmp_path: Path) -> None:
     main(["fit", f"--runs_dir={tmp_path}", *TINY, *mixed])
 
 
-def test_two_processes_train_and_give_the_figures_of_one(tmp_path: Path) -> None:
+def test_two_processes_train_and_give_the_metrics_of_one(tmp_path: Path) -> None:
     # Odd numbers of samples, 31 and 5: no process may see one twice.
     small = [argument for argument in TINY if "trainer" not in argument]
     arguments = ["--name=two", f"--runs_dir={tmp_path}", "--trainer.max_epochs=1", "--model.loss=sampled"]

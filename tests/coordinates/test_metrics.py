@@ -68,7 +68,7 @@ def values(metric: SampleMeans) -> dict[str, float]:
 
 
 @CASES
-def test_figures_equal_a_loop_over_the_samples_of_all_batches(case: Case) -> None:
+def test_metrics_equal_a_loop_over_the_samples_of_all_batches(case: Case) -> None:
     kind, loop, outputs, targets = case
     metric = kind()
     for start, end in ((0, 10), (10, 11), (11, 11), (11, 23)):

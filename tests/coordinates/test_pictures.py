@@ -107,7 +107,7 @@ def test_true_pixels_are_probability_and_hit() -> None:
     assert 0 < hits < 200
 
 
-def test_figures_of_a_set_come_in_its_order_from_small_batches() -> None:
+def test_values_per_sample_come_in_order_from_small_batches() -> None:
     data = make_data()
     task = make_task(lambda images: images.flatten(1).argmax(1, keepdim=True).expand(-1, 2) / SIZE, name="regression")
     found = per_sample(task, data.centers.train, lambda outputs, centers: outputs - centers[:, 0])

@@ -40,7 +40,7 @@ def save(path: Path, colour: RGB = (10, 20, 30), size: tuple[int, int] = (8, 8))
 # ------------------------------------------------------------------ which are found
 
 
-def test_pictures_are_listed_in_every_sub_folder_and_in_order(tmp_path: Path) -> None:
+def test_images_are_listed_in_every_sub_folder_and_in_order(tmp_path: Path) -> None:
     for name in ("b.png", "a/z.JPG", "a/deep/er/1.webp", "c.tiff", ".hidden.png", ".cache/1.png", "a/.x/1.png"):
         save(tmp_path / name)
     (tmp_path / "notes.txt").write_text("no picture")
@@ -168,7 +168,7 @@ def test_every_colour_mode_is_read(mode: str, tmp_path: Path) -> None:
     assert colour_of(image) == expected
 
 
-def test_pictures_are_read_whole(tmp_path: Path) -> None:
+def test_images_are_read_whole(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (5, 9, 3), np.uint8)
     Image.fromarray(noise).save(tmp_path / "1.png")
     image = read_image(tmp_path / "1.png")
@@ -219,13 +219,13 @@ def damaged(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", ["b.jpg", "c.png", "d.png", "missing.png"])
-def test_unreadable_pictures_are_named_in_one_line(name: str, damaged: Path) -> None:
+def test_unreadable_images_are_named_in_one_line(name: str, damaged: Path) -> None:
     with pytest.raises(ValueError, match=rf"{name}: not a readable image \(.+\)$") as caught:
         read_image(damaged / name)
     assert "\n" not in str(caught.value)
 
 
-def test_pictures_that_cannot_be_opened_are_found(damaged: Path) -> None:
+def test_images_that_cannot_be_opened_are_found(damaged: Path) -> None:
     names = list_files(damaged, "data.folder").images
     bad = find_unreadable(damaged, names)
     assert list(bad) == ["b.jpg", "c.png"]
@@ -238,7 +238,7 @@ def test_pictures_that_cannot_be_opened_are_found(damaged: Path) -> None:
     assert find_images(damaged, "data.folder", "skip") == (["a.png", "d.png", "e.png"], left_out, f"{told}; left out")
 
 
-def test_many_unreadable_pictures_are_counted_and_the_first_named(tmp_path: Path) -> None:
+def test_many_unreadable_images_are_counted_and_the_first_named(tmp_path: Path) -> None:
     for number in range(8):
         (tmp_path / f"{number}.png").touch()
     with pytest.raises(ValueError, match=r": none of 8 images can be read, the first: 0\.png \(.+\)$"):
@@ -254,7 +254,7 @@ def test_large_folders_are_listed_only(damaged: Path, monkeypatch: pytest.Monkey
     assert find_images(damaged, "data.folder", "error") == (["a.png", "b.jpg", "c.png", "d.png", "e.png"], set(), "")
 
 
-def test_a_picture_that_cannot_be_read_ends_the_run(damaged: Path) -> None:
+def test_an_unreadable_image_ends_the_run(damaged: Path) -> None:
     files = ImageFiles(damaged, ["a.png", "d.png"], "data.folder")
     assert len(files) == 2
     assert files.path(1) == damaged / "d.png"
@@ -266,7 +266,7 @@ def test_a_picture_that_cannot_be_read_ends_the_run(damaged: Path) -> None:
     assert is_user_error(told.value, running=True)
 
 
-def test_a_picture_that_cannot_be_read_is_replaced_by_the_next(tmp_path: Path) -> None:
+def test_an_unreadable_image_is_replaced_by_the_next(tmp_path: Path) -> None:
     for name, colour in (("a.png", (1, 0, 0)), ("d.png", (4, 0, 0))):
         save(tmp_path / name, colour)
     for name in ("b.png", "c.png", "e.png"):
@@ -279,7 +279,7 @@ def test_a_picture_that_cannot_be_read_is_replaced_by_the_next(tmp_path: Path) -
     assert [int(files.read(number)[0, 0, 0]) for number in range(5)] == [1, 4, 4, 4, 1]  # without further warnings
 
 
-def test_without_any_readable_picture_reading_ends(damaged: Path) -> None:
+def test_without_any_readable_image_reading_ends(damaged: Path) -> None:
     files = ImageFiles(damaged, ["b.jpg", "c.png"], "data.root", "skip")
     with (
         pytest.warns(UserWarning, match="not a readable image"),

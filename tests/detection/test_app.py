@@ -361,7 +361,7 @@ def test_gradients_are_clipped_in_mixed_precision(tmp_path: Path) -> None:
 # ------------------------------------------------------------------ two processes
 
 
-def test_two_processes_train_and_give_the_figures_of_one(trained: Path, tmp_path: Path) -> None:
+def test_two_processes_train_and_give_the_metrics_of_one(trained: Path, tmp_path: Path) -> None:
     log = tmp_path / "log.txt"
     fit = ["fit", "--name=two", f"--runs_dir={tmp_path}", "--model.coords=xy", *SMALL, *TWO_PROCESSES]
     forked.run("detection", *fit, log=log, processes=2)

@@ -86,7 +86,7 @@ class TestUci:
             assert not image[:, w:].any()
         assert train.images.max() == 255
 
-    def test_splits_share_no_picture_and_have_all_classes(self) -> None:
+    def test_splits_share_no_image_and_have_all_classes(self) -> None:
         loaded = load_glyphs("uci")
         assert_disjoint(loaded)
         for split, share in zip(SPLITS, (0.7, 0.1, 0.2), strict=True):
@@ -238,7 +238,7 @@ class TestFolder:
             assert torch.equal(glyphs.labels, glyphs.source_index // 10)
         assert load_class_names("folder", folder, None) == ("a ring", "cross")
 
-    def test_large_pictures_are_shrunk_smoothly(self, tmp_path: Path) -> None:
+    def test_large_images_are_shrunk_smoothly(self, tmp_path: Path) -> None:
         (tmp_path / "a").mkdir()
         for number in range(3):
             picture = np.full((300, 400), 255, np.uint8)

@@ -219,7 +219,7 @@ def test_two_processes_end_with_the_same_weights_and_draw_their_own_latents(pair
 
 @pytest.mark.usefixtures("no_pictures")
 @EVERY_METHOD
-def test_two_processes_give_the_figures_of_one(pair: Path, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+def test_two_processes_give_the_metrics_of_one(pair: Path, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
     if method == "gan":
         monkeypatch.setattr(GAN, "sample", lambda self, latents: everywhere(latents))
     arguments = [f"--name={method}", f"--runs_dir={pair}", "--ckpt_path=last", "--trainer.strategy=auto", *CPU]
@@ -331,7 +331,7 @@ def test_invalid_arguments_are_reported_in_one_line(
 
 
 @pytest.mark.usefixtures("no_pictures")
-def test_unreadable_pictures_are_counted_and_named(
+def test_unreadable_images_are_counted_and_named(
     tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pictures = tmp_path / "pictures"

@@ -95,7 +95,7 @@ def test_batches_have_the_sizes_asked_for() -> None:
         assert [len(batch.images) for batch in loader(data, split)] == sizes
 
 
-def test_parts_and_seeds_differ() -> None:
+def test_splits_and_seeds_differ() -> None:
     sizes = {f"num_{split}": 50 for split in SPLITS}
     made = [data.scenes for data in (small(**sizes, seed=seed) for seed in (0, 1))]
     rows = [str(scenes[split].centers.tolist()) for scenes in made if scenes is not None for split in SPLITS]
@@ -178,7 +178,7 @@ def as_set(images: Tensor) -> set[bytes]:
     return {image.numpy().tobytes() for image in images}
 
 
-def test_every_picture_of_a_folder_is_in_one_part(folder: Path) -> None:
+def test_every_image_of_a_folder_is_in_one_split(folder: Path) -> None:
     data = of_folder(folder, num_val=6, num_test=8)
     assert data.scenes is None
     splits = [everything(loader(data, split)) for split in SPLITS]
@@ -205,7 +205,7 @@ def test_a_folder_holds_out_four_images_or_as_many_as_asked_for(folder: Path) ->
 
 
 @pytest.mark.parametrize(("number", "held_out"), [(19_999, 999), (40_000, 1_000)])
-def test_folders_hold_out_a_twentieth_and_no_more_than_shapes_do(
+def test_folders_hold_out_5_percent_and_at_most_1000_images(
     monkeypatch: pytest.MonkeyPatch, number: int, held_out: int
 ) -> None:
     names = [f"{number}.png" for number in range(number)]
@@ -223,7 +223,7 @@ def test_the_seed_chooses_what_is_held_out_of_a_folder(folder: Path) -> None:
     assert as_set(fewer.example_images(9)) == one, "whatever is trained and validated on"
 
 
-def test_flips_are_for_training_and_depend_on_seed_epoch_and_picture_only(folder: Path) -> None:
+def test_flips_are_for_training_and_depend_on_seed_epoch_and_image_only(folder: Path) -> None:
     plain = of_folder(folder).example_images(40, "train")
     flipped = []
     for seed, number in ((0, 0), (0, 1)):
@@ -240,7 +240,7 @@ def test_flips_are_for_training_and_depend_on_seed_epoch_and_picture_only(folder
     assert torch.equal(in_order(again), in_order(epoch(of_folder(folder, flip=True), 1)))
 
 
-def test_a_folder_is_looked_at_once_and_not_to_generate(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_is_listed_once_and_not_for_predict(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nowhere = of_folder(folder / "nowhere")
     nowhere.setup("predict")
     assert len(list(nowhere.predict_dataloader())) == 16
@@ -265,7 +265,7 @@ def damaged(folder: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_unreadable_pictures_are_left_out_and_counted(damaged: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unreadable_images_are_left_out_and_counted(damaged: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = of_folder(damaged, on_bad_image="skip")
     data.setup("fit")
     data.setup("fit")
@@ -282,7 +282,7 @@ def test_unreadable_pictures_are_left_out_and_counted(damaged: Path, capsys: pyt
     assert data.skipped_images() == {str(damaged / "empty.png"), str(damaged / "cut.png")}
 
 
-def test_a_picture_that_turns_out_unreadable_is_named(damaged: Path) -> None:
+def test_an_image_that_turns_out_unreadable_is_named(damaged: Path) -> None:
     (damaged / "empty.png").unlink()
     loaders = [loader(of_folder(damaged), split) for split in SPLITS]
     with pytest.raises(ValueError, match=r"cut\.png: not a readable image \(.+\); data\.on_bad_image=skip continues"):
@@ -323,7 +323,7 @@ def test_a_radius_does_not_matter_with_a_folder(folder: Path) -> None:
         ({"num_train": 41}, "49 are needed (data.num_train=41, data.num_val=4, data.num_test=4)"),
     ],
 )
-def test_folders_with_too_few_pictures_are_refused(folder: Path, asked: dict[str, int], needed: str) -> None:
+def test_folders_with_too_few_images_are_refused(folder: Path, asked: dict[str, int], needed: str) -> None:
     with pytest.raises(ValueError, match=r"readable images are too few") as caught:
         of_folder(folder, **asked).setup("fit")
     where = f"data.folder={str(folder)!r}"

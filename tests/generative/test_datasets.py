@@ -33,7 +33,7 @@ def test_resizing_equals_torchvisions(size: tuple[int, int], target: int, tmp_pa
     assert (read_square_image(tmp_path / "1.png", target).float() - expected).abs().max() <= 1.01
 
 
-def test_large_jpeg_pictures_are_decoded_small_and_look_the_same(tmp_path: Path) -> None:
+def test_large_jpeg_images_are_decoded_small_and_look_the_same(tmp_path: Path) -> None:
     y, x = np.mgrid[:240, :320]
     smooth = np.stack([x * 255 / 319, y * 255 / 239, (x + y) * 255 / 558], 2).astype(np.uint8)
     Image.fromarray(smooth).save(tmp_path / "1.jpg", quality=95)
@@ -42,7 +42,7 @@ def test_large_jpeg_pictures_are_decoded_small_and_look_the_same(tmp_path: Path)
     assert (small - whole).abs().max() <= 4
 
 
-def test_small_jpeg_pictures_are_decoded_whole(tmp_path: Path) -> None:
+def test_small_jpeg_images_are_decoded_whole(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
     Image.fromarray(noise).save(tmp_path / "1.jpg")
     with Image.open(tmp_path / "1.jpg") as picture:

@@ -204,7 +204,7 @@ def test_a_blend_of_shapes_counts_as_the_nearer_one(image_size: int, radius: int
 # ------------------------------------------------------------------ what is not an image of the data set
 
 
-def test_what_is_no_picture_of_the_two_is_invalid() -> None:
+def test_images_of_anything_else_are_invalid() -> None:
     centers, shapes = apart(12, 64, 10)
     images = soft(centers, shapes, 64, 10)
     masks, _ = colour_masks(images)

@@ -154,7 +154,7 @@ def told(notes: Sequence[str], name: str, count: str = "3 games, 3 seeds of each
         ("optimality gap", (0.9 + 0.8 + 0.7 + 0.2 + 0.1) / 9, (0.5 + 0.3 + 0.4 + 0.8 + 0.6 + 0.7) / 9),
     ],
 )
-def test_figures_of_all_games_are_those_by_hand(games: Runs, name: str, none: float, xy: float) -> None:
+def test_aggregates_over_games_are_those_by_hand(games: Runs, name: str, none: float, xy: float) -> None:
     line = told(extend_over(games.results).notes, name)
     first, second = line.removeprefix("none ").split(", xy ")
     for text, value in ((first, none), (second, xy)):

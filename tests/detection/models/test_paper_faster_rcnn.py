@@ -165,7 +165,7 @@ def test_mixed_precision_keeps_boxes_in_float32() -> None:
 
 
 @pytest.mark.parametrize("size", [(64, 64), (65, 47), (120, 33)])
-def test_any_picture_size_is_fine(size: tuple[int, int]) -> None:
+def test_any_image_size_is_accepted(size: tuple[int, int]) -> None:
     network = PaperFasterRCNN(10).eval()
     found, kept = detect(network, torch.rand(1, 1, *size))
     assert kept is not None

@@ -105,7 +105,7 @@ def test_equal_numbers_are_compared() -> None:
 # ------------------------------------------------------------------ batches, processes, precisions
 
 
-def test_figures_do_not_depend_on_batches_or_order() -> None:
+def test_metrics_do_not_depend_on_batches_or_order() -> None:
     real, generated = pictures(60), pictures(31, 1) * 0.9
     expected = measure(real, generated)
     metric = PatchDistance(SIZE)
@@ -160,7 +160,7 @@ def test_too_few_images_are_refused(real: int, generated: int) -> None:
         metric.compute()
 
 
-def test_images_that_are_not_finite_give_no_figure() -> None:
+def test_images_that_are_not_finite_give_nan() -> None:
     generated = noise(4, 1)
     generated[0, 0, :, :] = math.nan
     assert math.isnan(measure(noise(8), generated)["patch_distance"])

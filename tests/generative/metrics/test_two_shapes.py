@@ -199,7 +199,7 @@ def test_shares_of_pairs_have_red_first() -> None:
     assert values["pairs/square_circle"] == pytest.approx(0.5, abs=0.1), "red first"
 
 
-def test_without_a_valid_image_every_figure_is_finite_and_the_worst() -> None:
+def test_without_a_valid_image_every_metric_is_finite_and_the_worst() -> None:
     values = figures("noise")
     assert all(math.isfinite(value) for value in values.values())
     worst = {
@@ -217,7 +217,7 @@ def test_without_a_valid_image_every_figure_is_finite_and_the_worst() -> None:
 
 
 @pytest.mark.parametrize("valid", [1, 2, 3, 6])
-def test_a_few_valid_images_give_finite_figures(valid: int) -> None:
+def test_a_few_valid_images_give_finite_metrics(valid: int) -> None:
     images = torch.cat([made_up("data")[:valid], made_up("noise")[: 30 - valid]])
     values = measure(TwoShapeMetrics(SIZE, RADIUS), images, real_images()[:60])
     assert all(math.isfinite(value) for value in values.values())
@@ -257,7 +257,7 @@ def soft_images() -> tuple[Tensor, Tensor]:
     return real_images()[:200], generated.clamp(-1, 1)
 
 
-def test_figures_do_not_depend_on_batches_or_order() -> None:
+def test_metrics_do_not_depend_on_batches_or_order() -> None:
     real, generated = soft_images()
     expected = measure(TwoShapeMetrics(SIZE, RADIUS), generated, real)
     metric = TwoShapeMetrics(SIZE, RADIUS)

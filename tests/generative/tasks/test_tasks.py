@@ -102,7 +102,7 @@ def test_the_discriminator_sees_coordinates_if_asked_to(coords: Any) -> None:  #
 # ------------------------------------------------------------------ figures
 
 
-def test_figures_are_those_of_the_metrics(tmp_path: Path) -> None:
+def test_logged_metrics_are_those_of_two_shape_metrics(tmp_path: Path) -> None:
     one = MadeUpGAN()
     there = data(image_size=SIZE, radius=RADIUS, num_val=101, num_test=41, eval_batch_size=7)
     run = trainer(tmp_path, limit_val_batches=1.0)

@@ -184,7 +184,7 @@ def test_file_has_a_line_for_each_episode(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 4, 7])
-def test_figures_are_those_of_numpy_and_scipy(count: int) -> None:
+def test_metrics_are_those_of_numpy_and_scipy(count: int) -> None:
     scores = np.random.default_rng(count).normal(100, 50, count).astype(np.float32).astype(np.float64)
     metric = EpisodeScores()
     for part in np.array_split(scores, 3):

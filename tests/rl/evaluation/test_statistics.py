@@ -23,7 +23,7 @@ def test_of_numbers_that_four_does_not_divide_a_quarter_is_rounded_down() -> Non
     assert interquartile_mean([[1], [2], [6]]) == pytest.approx(3), "the mean of three"
 
 
-def test_leading_axes_are_figures_of_their_own() -> None:
+def test_leading_axes_give_values_of_their_own() -> None:
     scores = np.random.default_rng(0).normal(size=(3, 2, 5, 4))
     figures = interquartile_mean(scores)
     assert figures.shape == (3, 2)
