@@ -36,7 +36,7 @@ class ForkedProcess:
 
 
 @pytest.mark.usefixtures("drawn_figures")
-def test_comparison_of_the_toy_application(
+def test_toy_application_is_compared_and_reported(
     comparison: Comparison, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     configs: list[dict[str, Any]] = []

@@ -201,7 +201,9 @@ def test_samples_are_spread_from_first_to_last(count: int, expected: list[int]) 
         ({"name": "rendering", "coords": "xyr"}, ["squares", "iou"]),
     ],
 )
-def test_pictures_of_each_task(arguments: dict[str, Any], names: list[str], split: str) -> None:
+def test_every_task_draws_its_pictures_and_keeps_weights_and_random_state(
+    arguments: dict[str, Any], names: list[str], split: str
+) -> None:
     torch.manual_seed(0)
     task = make_task(**arguments)
     before = {name: value.clone() for name, value in task.state_dict().items()}

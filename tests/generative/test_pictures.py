@@ -129,14 +129,14 @@ def test_strongest_latents_come_first() -> None:
 SHAPES = ["samples", "walks", "average", "centers", "geometry"]
 
 
-def test_pictures_of_a_gan(drawn: dict[str, Image.Image]) -> None:
+def test_gan_draws_all_pictures_in_colour(drawn: dict[str, Image.Image]) -> None:
     assert sorted(drawn) == sorted(SHAPES)
     for picture in drawn.values():
         assert picture.mode == "RGB"
         assert len(picture.getcolors(1 << 24) or ()) > 20
 
 
-def test_pictures_of_a_vae() -> None:
+def test_vae_also_draws_reconstructions_and_keeps_the_random_state() -> None:
     task = MadeUpVAE()
     random = torch.get_rng_state()
     assert sorted(draw(task, make_data())) == sorted([*SHAPES, "reconstructions"])
