@@ -2,7 +2,7 @@
 
 `coordconv_apps.cli.model_class.preview` finds the task class and the checkpoint;
 `coordconv_apps.cli.arguments.ArgumentsCLI` parses the command line and completes it from the checkpoint;
-`coordconv_apps.cli.suite_cli.SuiteCLI` creates the run folder, loggers, callbacks and the trainer, and starts it.
+`coordconv_apps.cli.command_cli.CommandCLI` creates the run folder, loggers, callbacks and the trainer, and starts it.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from lightning.pytorch.callbacks import Callback
 
 from coordconv_apps.cli.application import Application
 from coordconv_apps.cli.arguments import AlreadyFinished
+from coordconv_apps.cli.command_cli import CommandCLI
+from coordconv_apps.cli.command_record import CommandRecord
 from coordconv_apps.cli.data_class import DataChoice
 from coordconv_apps.cli.launch import end_processes
-from coordconv_apps.cli.run_report import RunReport
-from coordconv_apps.cli.suite_cli import SuiteCLI
 from coordconv_apps.data.datamodule import DataModule
 from coordconv_apps.training.divergence import as_divergence
 from coordconv_apps.training.signals import Interrupted, Interrupts, raised_as_interrupted
@@ -74,15 +74,15 @@ def run(
     application = Application(
         app, package, task_class, default_task or task_class, datamodule_class, choose_data, callbacks
     )
-    report = RunReport(app, package)
+    record = CommandRecord(app, package)
     interrupts = Interrupts()
     status = 1
     try:
         interrupts.install()
         keep_freed_memory()
         with filter_warnings(), raised_as_interrupted():
-            SuiteCLI(application, args, report, interrupts)
-        report.finish("finished")
+            CommandCLI(application, args, record, interrupts)
+        record.finish("finished")
         status = 0
     except AlreadyFinished as reason:
         if is_main_process():
@@ -91,31 +91,31 @@ def run(
     except Interrupted as signal:
         interrupts.ignore()
         try:
-            report.finish("interrupted", signal)
+            record.finish("interrupted", signal)
         except OSError as error:
             if output_failed(error):  # as in `... | tee log`, where Ctrl-C ends both
                 discard_output()
             elif is_first_here():
-                print(f"error: {one_line(as_storage_error(error, report.folder) or error)}", file=sys.stderr)
-        if report.folder is None:  # it has not begun
-            report.discard()
+                print(f"error: {one_line(as_storage_error(error, record.folder) or error)}", file=sys.stderr)
+        if record.folder is None:  # it has not begun
+            record.discard()
         # Lightning kills the first process if one that it started exits with a status other than 0.
         status = signal.exit_status if is_first_here() else 0
     except Exception as error:
         interrupts.ignore()
         found: UserError | None = (
-            as_storage_error(error, report.folder)
-            or as_memory_shortage(error, report.sizes)
-            or as_divergence(error, report.learning_rates)
+            as_storage_error(error, record.folder)
+            or as_memory_shortage(error, record.sizes)
+            or as_divergence(error, record.learning_rates)
         )
         if output_failed(error):
             discard_output()
         told = found or error
-        mistake = found is not None or is_user_error(error, report.running)
+        mistake = found is not None or is_user_error(error, record.running)
         with suppress(OSError):  # such as a full disk, which is often this error
-            report.finish("failed", told)
-        if mistake and not report.running and not debugging():
-            report.discard()
+            record.finish("failed", told)
+        if mistake and not record.running and not debugging():
+            record.discard()
         if mistake and not debugging():
             if is_first_here():  # printed once
                 print(f"error: {shortened(one_line(told))}", file=sys.stderr)
@@ -125,8 +125,8 @@ def run(
             raise
         status = told.exit_status if isinstance(told, UserError) else 2 if mistake else 1
     finally:
-        end_processes(report.trainer, failed=status != 0)
-        report.lock.release()
+        end_processes(record.trainer, failed=status != 0)
+        record.lock.release()
         interrupts.restore()
     if status:
         sys.exit(status)

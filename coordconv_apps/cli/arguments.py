@@ -18,13 +18,13 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from coordconv_apps.cli.application import Application
 from coordconv_apps.cli.checkpoint_config import merge_config, sections_for, trusted_config
 from coordconv_apps.cli.checkpoint_state import GivenCheckpoint
+from coordconv_apps.cli.command_record import CommandRecord, complete_summary
 from coordconv_apps.cli.data_class import find_data_class
 from coordconv_apps.cli.errors import argument_types, missing_argument_error, name_in_full, parsing_error
 from coordconv_apps.cli.help import ArgumentParser
 from coordconv_apps.cli.model_class import preview
-from coordconv_apps.cli.run_report import RunReport, complete_summary
 from coordconv_apps.cli.start import COMMANDS, configs_help
-from coordconv_apps.cli.trainer import TRAINER_DEFAULTS, SuiteTrainer
+from coordconv_apps.cli.trainer import TRAINER_DEFAULTS, CommandTrainer
 from coordconv_apps.cli.value_checks import check_nulls, check_numbers, largest_sizes
 from coordconv_apps.runs.folder import find_name_dir, training_of
 from coordconv_apps.training.signals import Interrupts
@@ -59,9 +59,11 @@ class ArgumentsCLI(LightningCLI):
 
     name_dir: Path  # the folder of all runs of this name; known once the arguments are parsed
 
-    def __init__(self, app: Application, args: Sequence[str] | None, report: RunReport, interrupts: Interrupts) -> None:
+    def __init__(
+        self, app: Application, args: Sequence[str] | None, record: CommandRecord, interrupts: Interrupts
+    ) -> None:
         self.app = app
-        self.report = report
+        self.record = record
         self.interrupts = interrupts
         self.task_class, self.command_line, self.checkpoint = preview(app, sys.argv[1:] if args is None else args)
         self.data_class = app.data_class
@@ -78,7 +80,7 @@ class ArgumentsCLI(LightningCLI):
                 app.task_class,
                 self.data_class,
                 save_config_callback=None,  # written together with the run folder
-                trainer_class=SuiteTrainer,
+                trainer_class=CommandTrainer,
                 trainer_defaults=TRAINER_DEFAULTS,
                 parser_class=ArgumentParser,
                 subclass_mode_model=True,
@@ -93,7 +95,7 @@ class ArgumentsCLI(LightningCLI):
                 auto_configure_optimizers=False,  # the optimizer's settings are arguments of the task
             )
         except ValueError as error:
-            if report.running or (full := self._name_in_full(str(error))) == str(error):
+            if record.running or (full := self._name_in_full(str(error))) == str(error):
                 raise
             raise ValueError(full) from error
         except KeyError as error:
@@ -185,7 +187,7 @@ class ArgumentsCLI(LightningCLI):
                 text += f" with --model={self.task_class.__name__}"
             raise UserError(text) from error
         check_numbers(self.config[self.config.subcommand])
-        self.report.sizes = largest_sizes(self.config[self.config.subcommand])
+        self.record.sizes = largest_sizes(self.config[self.config.subcommand])
 
     def _command_parser(self) -> ArgumentParser:
         """Return the parser of the command that is given."""
@@ -255,7 +257,7 @@ class ArgumentsCLI(LightningCLI):
             if limit is not None and 0 <= limit <= done:
                 run = training_of(checkpoint.path.resolve())
                 if run is not None and is_main_process():
-                    self.report.lock.acquire(run)  # this also removes what a killed process has left
+                    self.record.lock.acquire(run)  # this also removes what a killed process has left
                     complete_summary(run, state)
                 trained = f"{checkpoint.path} has trained for {done} {name}"
                 raise AlreadyFinished(f"nothing to do: {trained}, and --trainer.max_{name}={limit}")

@@ -22,7 +22,7 @@ from coordconv_apps.training.signals import STOPPING_SIGNALS, Interrupted, Inter
 from coordconv_apps.utils.distributed import is_first_here
 
 if TYPE_CHECKING:
-    from coordconv_apps.cli.run_report import RunReport
+    from coordconv_apps.cli.command_record import CommandRecord
 
 LAUNCH_VARIABLE = "COORDCONV_LAUNCH"
 GRACE = 10.0
@@ -46,7 +46,7 @@ def pass_to_launched(launch: Launch) -> None:
         os.environ[LAUNCH_VARIABLE] = json.dumps(launch)
 
 
-def hold_signals_until_connected(trainer: Trainer, report: RunReport, interrupts: Interrupts) -> None:
+def hold_signals_until_connected(trainer: Trainer, record: CommandRecord, interrupts: Interrupts) -> None:
     """Hold SIGINT and SIGTERM until this process waits for the others to connect; a signal then ends the command.
 
     An exception while Lightning starts a process would leave that process behind. Processes that Lightning starts also
@@ -57,7 +57,7 @@ def hold_signals_until_connected(trainer: Trainer, report: RunReport, interrupts
         return
     strategy, launch = trainer.strategy, parent_launch()
     is_main_thread = threading.current_thread() is threading.main_thread()  # others handle no signals
-    connect, stop = strategy.setup_environment, partial(_exit_at_once, trainer, report)
+    connect, stop = strategy.setup_environment, partial(_exit_at_once, trainer, record)
 
     def connect_and_release() -> None:
         try:
@@ -155,7 +155,7 @@ def parent_launch() -> Launch | None:
     return launch
 
 
-def _exit_at_once(trainer: Trainer, report: RunReport, signum: int) -> None:
+def _exit_at_once(trainer: Trainer, record: CommandRecord, signum: int) -> None:
     """End the processes that Lightning launched, and this one, whose main thread cannot. Nothing is saved yet."""
     watched = launched_processes(trainer)
     launched = list(watched)
@@ -163,7 +163,7 @@ def _exit_at_once(trainer: Trainer, report: RunReport, signum: int) -> None:
     for process in launched:
         process.kill()
     try:
-        report.finish("interrupted", Interrupted(signum))
+        record.finish("interrupted", Interrupted(signum))
     finally:
         os._exit(128 + signum if is_first_here() else 0)
 

@@ -28,7 +28,7 @@ TRAINER_DEFAULTS: dict[str, Any] = {
 """Defaults of the trainer's arguments that differ from Lightning's."""
 
 
-class SuiteTrainer(Trainer):
+class CommandTrainer(Trainer):
     """Lightning's trainer, with the command ``export`` and short help texts.
 
     Args:

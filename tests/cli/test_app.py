@@ -14,7 +14,7 @@ import pytest
 import torch
 import yaml
 
-from coordconv_apps.cli import suite_cli
+from coordconv_apps.cli import command_cli
 from coordconv_apps.cli.app import run
 from coordconv_apps.nn.coords import Coords
 from coordconv_apps.runs.summary import read_summary
@@ -500,7 +500,7 @@ def test_help_of_export_describes_its_arguments(capsys: pytest.CaptureFixture[st
 def test_a_command_that_is_interrupted_before_it_begins_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(suite_cli, "write_config", lambda *unused: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr(command_cli, "write_config", lambda *unused: os.kill(os.getpid(), signal.SIGTERM))
     with pytest.raises(SystemExit) as stopped:
         main(["fit", f"--runs_dir={tmp_path / 'runs'}", "--trainer.max_epochs=1"])
     assert stopped.value.code == 143

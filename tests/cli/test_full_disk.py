@@ -18,7 +18,7 @@ import torch
 from lightning.pytorch import Trainer
 from torch.utils.tensorboard import SummaryWriter
 
-from coordconv_apps.cli import run_report
+from coordconv_apps.cli import command_record
 from coordconv_apps.runs.csv_log import CsvLog
 from coordconv_apps.runs.summary import read_summary
 from coordconv_apps.utils.errors import as_storage_error
@@ -116,7 +116,7 @@ def test_full_disk_keeps_the_last_checkpoint_and_the_run_resumes(
 
     monkeypatch.setattr(Trainer, "save_checkpoint", save)
     later = iter([None])  # only the first summary can be written
-    monkeypatch.setattr(run_report, "write_summary", lambda *_: next(later, True) and _raise(full()))
+    monkeypatch.setattr(command_record, "write_summary", lambda *_: next(later, True) and _raise(full()))
     with pytest.raises(SystemExit) as stopped:
         main(["fit", f"--runs_dir={tmp_path}", "--ckpt_path=last", "--trainer.max_epochs=2"])
     assert stopped.value.code == 3
@@ -213,9 +213,9 @@ def test_interruption_keeps_status_130_if_its_report_cannot_be_written(
     with open(output, "w") as closed:  # as that of `... | tee log`, where Ctrl-C ends both
         later = iter([None])  # only the first summary can be written
         if failing == "write_summary":
-            monkeypatch.setattr(run_report, failing, lambda *_: next(later, True) and _raise(full()))
+            monkeypatch.setattr(command_record, failing, lambda *_: next(later, True) and _raise(full()))
         else:
-            monkeypatch.setattr(run_report, failing, lambda *_: print("end", file=closed, flush=True))
+            monkeypatch.setattr(command_record, failing, lambda *_: print("end", file=closed, flush=True))
         with pytest.raises(SystemExit) as stopped:
             main(["fit", f"--runs_dir={tmp_path}", "--trainer.max_epochs=1", "--model.trouble=SIGINT@train3"])
         with suppress(OSError):

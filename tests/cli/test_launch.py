@@ -23,9 +23,9 @@ from lightning.fabric.strategies.launchers.subprocess_script import _ChildProces
 from lightning.pytorch import Trainer
 
 from coordconv_apps.cli import app, launch
+from coordconv_apps.cli.command_cli import share_run_dir
+from coordconv_apps.cli.command_record import CommandRecord
 from coordconv_apps.cli.launch import end_processes, hold_signals_until_connected
-from coordconv_apps.cli.run_report import RunReport
-from coordconv_apps.cli.suite_cli import share_run_dir
 from coordconv_apps.runs.folder import run_dir
 from coordconv_apps.runs.summary import read_summary
 from coordconv_apps.training.signals import Interrupted, Interrupts
@@ -176,13 +176,13 @@ def test_a_signal_while_processes_are_started_ends_all_of_them(monkeypatch: pyte
     started = [subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) for _ in range(2)]
     ended = queue.SimpleQueue[int]()
     monkeypatch.setattr("os._exit", ended.put)
-    trainer, report, interrupts = launcher_of(list(started)), RunReport("toy", "tests.toy"), Interrupts()
+    trainer, record, interrupts = launcher_of(list(started)), CommandRecord("toy", "tests.toy"), Interrupts()
     statuses: list[int] = []
     trainer.world_size = 2
     trainer.strategy.setup_environment = lambda: statuses.append(ended.get(timeout=30))  # never connects
     interrupts.install()
     try:
-        hold_signals_until_connected(trainer, report, interrupts)
+        hold_signals_until_connected(trainer, record, interrupts)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])  # as in other threads, such as those of OpenMP
         os.kill(os.getpid(), signal.SIGTERM)  # raises nothing here, where Lightning would start the next process
         with pytest.raises(Interrupted):
@@ -205,14 +205,14 @@ def test_sigterm_to_the_second_process_while_it_ends_is_ignored(
 
     told: list[object] = []
 
-    def finish(report: RunReport, status: str, reason: object) -> None:
+    def finish(record: CommandRecord, status: str, reason: object) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         told.append(status)
 
-    monkeypatch.setattr(app, "SuiteCLI", stop)
+    monkeypatch.setattr(app, "CommandCLI", stop)
     monkeypatch.setattr(app, "is_first_here", lambda: False)
     monkeypatch.setattr(app, "end_processes", lambda *unused, **also_unused: None)
-    monkeypatch.setattr(RunReport, "finish", finish)
+    monkeypatch.setattr(CommandRecord, "finish", finish)
     with nullcontext() if isinstance(end, Interrupted) else pytest.raises(SystemExit):
         main(["fit", "--trainer.max_epochs=1"])
     assert len(told) == 1

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from lightning.pytorch import LightningDataModule
 
-from coordconv_apps.cli.trainer import SuiteTrainer
+from coordconv_apps.cli.trainer import CommandTrainer
 from coordconv_apps.training.task import Task
 from coordconv_apps.utils.config_files import shipped_configs
 from coordconv_apps.utils.errors import MAX_LINE
@@ -96,7 +96,7 @@ def failures(
             yield f"{mutation}\n    {reason}: {error[:500]}"
 
 
-def run_nothing(trainer: SuiteTrainer, model: Task, datamodule: LightningDataModule) -> None:
+def run_nothing(trainer: CommandTrainer, model: Task, datamodule: LightningDataModule) -> None:
     """Stand in for a training: what is surely wrong must be refused before."""
 
 
@@ -110,7 +110,7 @@ def check_refusals(count: int, app: Application, folder: Path, capsys: pytest.Ca
 def test_wrong_commands_are_refused_sample(
     name: str, offline: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(SuiteTrainer, "fit", run_nothing)
+    monkeypatch.setattr(CommandTrainer, "fit", run_nothing)
     check_refusals(SAMPLE, APPLICATIONS[name](), offline, capsys)
 
 
@@ -119,7 +119,7 @@ def test_wrong_commands_are_refused_sample(
 def test_wrong_commands_are_refused_all(
     name: str, offline: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(SuiteTrainer, "fit", run_nothing)
+    monkeypatch.setattr(CommandTrainer, "fit", run_nothing)
     check_refusals(ALL, APPLICATIONS[name](), offline, capsys)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from coordconv_apps.cli import run_report
+from coordconv_apps.cli import command_record
 from coordconv_apps.report.run_page import write_run_page
 from coordconv_apps.runs.summary import read_summary
 from tests.helpers.html import check_page
@@ -143,7 +143,7 @@ def test_a_page_that_cannot_be_drawn_fails_no_training(
         raise RuntimeError("no page\ntoday")
 
     monkeypatch.delenv("COORDCONV_REPORT")
-    monkeypatch.setattr(run_report, "write_run_page", fail)
+    monkeypatch.setattr(command_record, "write_run_page", fail)
     folder = fit(tmp_path)
     (line,) = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("  report")]
     assert line == ["report", "could", "not", "be", "written", "(RuntimeError:", "no", "page", "today)"]

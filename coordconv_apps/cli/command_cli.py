@@ -16,7 +16,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from coordconv_apps.cli.arguments import ArgumentsCLI
 from coordconv_apps.cli.launch import hold_signals_until_connected, parent_launch, pass_to_launched, report_waiting
 from coordconv_apps.cli.trainer import (
-    SuiteTrainer,
+    CommandTrainer,
     check_trainer_arguments,
     choose_strategy,
     given_callbacks,
@@ -35,7 +35,7 @@ from coordconv_apps.utils.distributed import is_main_process
 from coordconv_apps.utils.files import absent_folders, remove_empty_folders
 
 
-class SuiteCLI(ArgumentsCLI):
+class CommandCLI(ArgumentsCLI):
     """Create the trainer of a command, and run it.
 
     The constructor calls `parse_arguments`, `before_instantiate_classes`, `instantiate_classes` (data module, task, and
@@ -54,7 +54,7 @@ class SuiteCLI(ArgumentsCLI):
         kwargs["callbacks"] = self._callbacks(given, checkpoints)
         kwargs["default_root_dir"] = folder = self._run_dir()
         if self.subcommand == "fit" and is_main_process():
-            self.report.lock.acquire(folder)
+            self.record.lock.acquire(folder)
         if given.logger is not False:  # those of the configuration are added to the run's own
             added = () if given.logger in (None, True) else given.logger
             kwargs["logger"] = [*self._loggers(folder), *([added] if isinstance(added, Logger) else added)]
@@ -62,7 +62,7 @@ class SuiteCLI(ArgumentsCLI):
         if given.max_epochs is None and given.max_steps == -1 and given.max_time is None:
             kwargs["max_epochs"] = 1000  # Lightning's default, without its warning
         try:
-            trainer = cast(SuiteTrainer, super().instantiate_trainer(**kwargs))
+            trainer = cast(CommandTrainer, super().instantiate_trainer(**kwargs))
         except (MisconfigurationException, ValueError, TypeError) as error:
             defaults = self._parser(self.subcommand).get_defaults().trainer
             raise trainer_error(error, {k: v for k, v in given.items() if v != defaults.get(k)}) from error
@@ -70,18 +70,18 @@ class SuiteCLI(ArgumentsCLI):
         self._begin(trainer, folder, config, checkpoints)
         return trainer
 
-    def _begin(self, trainer: SuiteTrainer, folder: Path, config: dict[str, Any], checkpoints: Checkpoints) -> None:
-        """Write the first files of the run, prepare for other processes of the command, and start its report."""
+    def _begin(self, trainer: CommandTrainer, folder: Path, config: dict[str, Any], checkpoints: Checkpoints) -> None:
+        """Write the first files of the run, prepare for other processes of the command, and start its record."""
         if is_main_process():
             write_config(folder, config, 0 if self.checkpoint is None else self.checkpoint.state["epochs"])
         ckpt_path = None if self.checkpoint is None else str(self.checkpoint.path)
         pass_to_launched({"run_dir": str(folder), "ckpt_path": ckpt_path, "pid": os.getpid()})
         if self.subcommand != "export":  # connects to no other process
             report_waiting(trainer)
-            hold_signals_until_connected(trainer, self.report, self.interrupts)
+            hold_signals_until_connected(trainer, self.record, self.interrupts)
         seed = self._get(self.config, "seed_everything")
         command, name = self.config.subcommand, self.name_dir.name
-        self.report.start(command, name, folder, seed, self.checkpoint, trainer, self.model, checkpoints)
+        self.record.start(command, name, folder, seed, self.checkpoint, trainer, self.model, checkpoints)
 
     def _run_dir(self) -> Path:
         """Return the folder of the command: that of the run to resume, or a new one, below the run that it uses."""
@@ -102,11 +102,11 @@ class SuiteCLI(ArgumentsCLI):
         except OSError:  # such as a name that is too long
             remove_empty_folders(absent)
             raise
-        self.report.created = [folder, *absent]
+        self.record.created = [folder, *absent]
         return folder
 
     def _callbacks(self, given: Namespace, checkpoints: Checkpoints) -> list[Callback]:
-        mark = self.report.mark_running
+        mark = self.record.mark_running
         started = LambdaCallback(
             setup=share_run_dir,
             on_train_start=mark,
@@ -133,8 +133,8 @@ class SuiteCLI(ArgumentsCLI):
         """Export from rank 0 alone: LightningCLI calls this in place of the trainer's method, which has the flags."""
         if not is_main_process():
             return
-        files = cast(SuiteTrainer, self.trainer).export(model, datamodule, format)
-        self.report.add({f"difference/{path.name}": value for path, value in files.items()})
+        files = cast(CommandTrainer, self.trainer).export(model, datamodule, format)
+        self.record.add({f"difference/{path.name}": value for path, value in files.items()})
         for path in files:
             print(f"wrote and verified {path}")
 

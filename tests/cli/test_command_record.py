@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from coordconv_apps.cli.app import run
-from coordconv_apps.cli.run_report import print_end
+from coordconv_apps.cli.command_record import print_end
 from coordconv_apps.runs.summary import Summary, read_summary
 from tests.toy.data import ToyData
 from tests.toy.tasks import ToyTask

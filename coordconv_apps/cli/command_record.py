@@ -1,4 +1,4 @@
-"""Report on a command: ``summary.json``, and the lines printed at its start and its end."""
+"""The record of a command: ``summary.json``, and the lines printed at its start and its end."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ from coordconv_apps.utils.files import remove_empty_folders
 from coordconv_apps.utils.tables import beside_real_data, table
 
 
-class RunReport:
-    """Report on one command of an application, after `start`; ``python -m`` runs its ``package``."""
+class CommandRecord:
+    """Record one command of an application, from `start` to `finish`; ``python -m`` runs its ``package``."""
 
     def __init__(self, app: str, package: str) -> None:
         self.app = app
@@ -140,12 +140,12 @@ class RunReport:
         if is_main_process():
             write_summary(folder, summary)
             next_command = find_next_command(summary, folder, self._code_arguments)
-            page = write_page(summary, folder, next_command) if self.running else None
+            page = write_report_page(summary, folder, next_command) if self.running else None
             if status != "failed":
                 print_end(summary, folder, page, next_command, _used_up_time(trainer) if fit else None)
 
 
-def write_page(summary: Summary, folder: Path, next_command: str | None) -> Path | str | None:
+def write_report_page(summary: Summary, folder: Path, next_command: str | None) -> Path | str | None:
     """Write ``report.html``; return it, the reason why it cannot be written, or None if it is not wanted."""
     if summary["command"] not in ("fit", "validate", "test") or not pages_wanted():
         return None
