@@ -10,13 +10,13 @@ import pytest
 from classification.data import ClassificationData
 from classification.models import build_classifier
 from coordconv_apps.data.downloads import data_root
-from coordconv_apps.runs.folder import find_checkpoint, find_name_dir
+from coordconv_apps.runs.folder import find_checkpoint, name_dir_of
 from coordconv_apps.utils.argument_checks import given_path
 from detection.data import DetectionData
 from generative.data import GenerativeData
 
 PATHS: dict[str, Callable[[str], Path | None]] = {
-    "--runs_dir": lambda path: find_name_dir(path, "toy", "a", ()).parents[1],
+    "--runs_dir": lambda path: name_dir_of(path, "toy", "a", ()).parents[1],
     "--ckpt_path": lambda path: find_checkpoint(path, Path("unused")),
     "data.root": data_root,
     "data.root of classification": lambda path: ClassificationData(root=path).root,

@@ -2,7 +2,7 @@
 
 `coordconv_apps.cli.model_class.preview` finds the task class and the checkpoint;
 `coordconv_apps.cli.arguments.ArgumentsCLI` parses the command line and completes it from the checkpoint;
-`coordconv_apps.cli.command_cli.CommandCLI` creates the run folder, loggers, callbacks and the trainer, and starts it.
+`coordconv_apps.cli.run_cli.RunCLI` creates the run folder, loggers, callbacks and the trainer, and starts it.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from lightning.pytorch.callbacks import Callback
 
 from coordconv_apps.cli.application import Application
 from coordconv_apps.cli.arguments import AlreadyFinished
-from coordconv_apps.cli.command_cli import CommandCLI
 from coordconv_apps.cli.command_record import CommandRecord
 from coordconv_apps.cli.data_class import DataChoice
 from coordconv_apps.cli.launch import end_processes
+from coordconv_apps.cli.run_cli import RunCLI
 from coordconv_apps.data.datamodule import DataModule
 from coordconv_apps.training.divergence import as_divergence
 from coordconv_apps.training.signals import Interrupted, Interrupts, raised_as_interrupted
@@ -81,7 +81,7 @@ def run(
         interrupts.install()
         keep_freed_memory()
         with filter_warnings(), raised_as_interrupted():
-            CommandCLI(application, args, record, interrupts)
+            RunCLI(application, args, record, interrupts)
         record.finish("finished")
         status = 0
     except AlreadyFinished as reason:
@@ -110,20 +110,20 @@ def run(
         )
         if output_failed(error):
             discard_output()
-        told = found or error
-        mistake = found is not None or is_user_error(error, record.running)
+        reported = found or error
+        is_mistake = found is not None or is_user_error(error, record.running)
         with suppress(OSError):  # such as a full disk, which is often this error
-            record.finish("failed", told)
-        if mistake and not record.running and not debugging():
+            record.finish("failed", reported)
+        if is_mistake and not record.running and not debugging():
             record.discard()
-        if mistake and not debugging():
+        if is_mistake and not debugging():
             if is_first_here():  # printed once
-                print(f"error: {shortened(one_line(told))}", file=sys.stderr)
-        elif mistake or not is_first_here():
+                print(f"error: {shortened(one_line(reported))}", file=sys.stderr)
+        elif is_mistake or not is_first_here():
             traceback.print_exc()  # at once, since the first process may end this one
         else:
             raise
-        status = told.exit_status if isinstance(told, UserError) else 2 if mistake else 1
+        status = reported.exit_status if isinstance(reported, UserError) else 2 if is_mistake else 1
     finally:
         end_processes(record.trainer, failed=status != 0)
         record.lock.release()

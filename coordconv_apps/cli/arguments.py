@@ -26,7 +26,7 @@ from coordconv_apps.cli.model_class import preview
 from coordconv_apps.cli.start import COMMANDS, configs_help
 from coordconv_apps.cli.trainer import TRAINER_DEFAULTS, CommandTrainer
 from coordconv_apps.cli.value_checks import check_nulls, check_numbers, largest_sizes
-from coordconv_apps.runs.folder import find_name_dir, training_of
+from coordconv_apps.runs.folder import name_dir_of, training_of
 from coordconv_apps.training.signals import Interrupts
 from coordconv_apps.utils.config_files import check_yaml, class_path
 from coordconv_apps.utils.distributed import is_main_process
@@ -99,9 +99,9 @@ class ArgumentsCLI(LightningCLI):
                 raise
             raise ValueError(full) from error
         except KeyError as error:
-            if (mistake := missing_argument_error(error, self.task_class, app.default_task)) is None:
+            if (missing := missing_argument_error(error, self.task_class, app.default_task)) is None:
                 raise
-            raise mistake from error
+            raise missing from error
 
     def _name_in_full(self, message: str) -> str:
         """Return a message in which the arguments of task, data and callbacks have the names of their flags."""
@@ -169,7 +169,7 @@ class ArgumentsCLI(LightningCLI):
             check_nulls(command_parser, command_parser.task_parser(), given)
             if not 0 <= given.seed_everything < 2**32:
                 raise UserError(f"--seed_everything={given.seed_everything}: must be an integer from 0 to {2**32 - 1}")
-            self.name_dir = self._find_name_dir(given)
+            self.name_dir = self._name_dir_of(given)
             if self.checkpoint is not None:
                 self._merge_checkpoint(parser, args, self.checkpoint)
             elif command != "fit" and not given.allow_random_weights:
@@ -207,9 +207,9 @@ class ArgumentsCLI(LightningCLI):
                 raise
             raise cause from None
 
-    def _find_name_dir(self, given: Namespace) -> Path:
+    def _name_dir_of(self, given: Namespace) -> Path:
         """Return the folder of all runs of the name that is given, or else of the run whose checkpoint is evaluated."""
-        name_dir = find_name_dir(given.runs_dir, self.app.name, given.name, _config_files(given))
+        name_dir = name_dir_of(given.runs_dir, self.app.name, given.name, _config_files(given))
         if self.checkpoint is None or self.config.subcommand == "fit" or given.name is not None:
             return name_dir
         training = training_of(self.checkpoint.path)

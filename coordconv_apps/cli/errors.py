@@ -1,4 +1,4 @@
-"""Turn errors of jsonargparse into one line that says what is wrong and what is allowed.
+"""Turn errors of jsonargparse, and of tasks that lack an argument, into one line: what is wrong, what is allowed.
 
 jsonargparse raises `argparse.ArgumentError` with a text alone, so its texts are matched here; ``tests/cli/test_app.py``
 has one case for each.

@@ -24,7 +24,7 @@ from coordconv_apps.cli.checkpoint_state import GivenCheckpoint, read_run_state
 from coordconv_apps.cli.errors import argument_types, describe_type
 from coordconv_apps.cli.launch import parent_launch
 from coordconv_apps.cli.start import COMMANDS, check_config_texts
-from coordconv_apps.runs.folder import find_checkpoint, find_name_dir
+from coordconv_apps.runs.folder import find_checkpoint, name_dir_of
 from coordconv_apps.training.task import Task
 from coordconv_apps.utils.config_files import as_mapping, class_path, find_config, yaml_mapping, yaml_value
 from coordconv_apps.utils.distributed import is_main_process
@@ -111,7 +111,7 @@ def _find_checkpoint(app: Application, flags: argparse.Namespace, configs: Seque
     if ckpt_path is None:
         return None
     files = [path for path in flags.config if os.path.isfile(path)]  # others are mappings
-    name_dir = find_name_dir(settings.get("runs_dir", "runs"), app.name, settings.get("name"), files)
+    name_dir = name_dir_of(settings.get("runs_dir", "runs"), app.name, settings.get("name"), files)
     path = find_checkpoint(str(ckpt_path), name_dir)
     return GivenCheckpoint(path, read_run_state(path))
 

@@ -90,7 +90,7 @@ def _gpus_per_job(plan: Plan, jobs: Sequence[Job]) -> int | None:
 def _report(settings: Settings, results: Sequence[Result]) -> bool:
     """Write and print the report; return whether it is complete."""
     plan = settings.plan
-    files, extension, mistake = _write(settings, results)
+    files, extension, extension_error = _write(settings, results)
     page, undrawn = _write_page(settings, results, extension)
     lines = []
     for section in sections(results, extension.rows, plan.over):
@@ -106,8 +106,8 @@ def _report(settings: Settings, results: Sequence[Result]) -> bool:
             print(f"failed:   {result.job.name}: {result.error} (log: {plan.log(result.job)})")
     if any(result.error for result in results):
         print(f"          {_again(settings)} runs the failed ones again")
-    if mistake:
-        print(f"failed:   {plan.module}.comparison, so the report is without its extension: {mistake}")
+    if extension_error:
+        print(f"failed:   {plan.module}.comparison, so the report is without its extension: {extension_error}")
     if undrawn:
         print(f"failed:   {plan.out / PAGE}: {undrawn}")
     print(f"table:    {files[0]}\nruns:     {files[1]}")
@@ -115,7 +115,7 @@ def _report(settings: Settings, results: Sequence[Result]) -> bool:
         print(f"figure:   {file}")
     if page is not None:
         print(f"report:   {page} (open it in a browser: tables, curves, pictures of all arms)")
-    return not mistake and not undrawn
+    return not extension_error and not undrawn
 
 
 def _write(settings: Settings, results: Sequence[Result]) -> tuple[list[Path], Extension, str]:
@@ -162,9 +162,9 @@ def main(args: Sequence[str] | None = None) -> int:
             raise
         if output_failed(error):
             discard_output()
-        told = as_storage_error(error) or error
-        print(f"error: {one_line(told)}", file=sys.stderr)
-        return told.exit_status if isinstance(told, UserError) else 2
+        reported = as_storage_error(error) or error
+        print(f"error: {one_line(reported)}", file=sys.stderr)
+        return reported.exit_status if isinstance(reported, UserError) else 2
 
 
 if __name__ == "__main__":

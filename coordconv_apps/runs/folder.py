@@ -26,7 +26,7 @@ def run_dir(trainer: Trainer) -> Path:
     return Path(trainer.default_root_dir)
 
 
-def find_name_dir(runs_dir: object, app: str, name: object, config_files: Sequence[object]) -> Path:
+def name_dir_of(runs_dir: object, app: str, name: object, config_files: Sequence[object]) -> Path:
     """Return the folder of all runs of a name: ``<runs_dir>/<app>/<name>``.
 
     The name is that of ``--name`` unless it is None, else that of the last config file, else ``default``.

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 REAL_DATA = "/floor/"
-"""Part of the name of a metric of real data: ``<stage>/floor/<name>`` is what as many other real samples achieve where
-the generated samples achieve ``<stage>/<name>``. No generator can be expected to do better."""
+"""Part of the name of a metric of real data: ``<split>/floor/<name>`` is what as many other real samples achieve where
+the generated samples achieve ``<split>/<name>``. No generator can be expected to do better."""
 
 
 def table(rows: Iterable[Sequence[Any]]) -> str:

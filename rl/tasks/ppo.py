@@ -142,7 +142,7 @@ class PPO(OnPolicyTask):
     def _learn(self, rollout: Rollout) -> list[dict[str, Tensor]]:
         """Make the updates of a rollout; return the losses of each."""
         measured = []
-        clip_range = self.algorithm.clip_range(self.progress_remaining)  # type: ignore[operator]  # a schedule by now
+        clip_range = self.algorithm.clip_range(self.progress_remaining)  # type: ignore[operator]  # SB3's set-up has made it a schedule
         generator = order_generator(self.data.seed, self.rollouts)
         for _ in range(self.n_epochs):
             for minibatch in minibatches(

@@ -185,7 +185,7 @@ def test_empty_classes_are_named(parts: Path) -> None:
 # ------------------------------------------------------------------ those that cannot be read
 
 
-def test_a_class_without_readable_images_is_empty(parts: Path) -> None:
+def test_a_class_without_readable_images_is_refused(parts: Path) -> None:
     (parts / "val/ant/00.png").write_text("")
     with pytest.raises(
         ValueError,

@@ -283,7 +283,7 @@ def test_impossible_values_are_refused_in_one_line(arguments: dict[str, Any], me
     assert str(caught.value) == message
 
 
-def test_class_names_in_a_checkpoint_are_checked() -> None:
+def test_class_names_and_resize_in_a_checkpoint_are_checked() -> None:
     one = task()
     with pytest.raises(ValueError, match=r"checkpoint\.class_names=\[1, \{\}\]: must be a list of texts"):
         one.on_load_checkpoint({"class_names": [1, {}]})

@@ -14,7 +14,7 @@ import pytest
 import torch
 import yaml
 
-from coordconv_apps.cli import command_cli
+from coordconv_apps.cli import run_cli
 from coordconv_apps.cli.app import run
 from coordconv_apps.nn.coords import Coords
 from coordconv_apps.runs.summary import read_summary
@@ -424,7 +424,7 @@ def test_a_damaged_checkpoint_is_refused(
     assert error.startswith(f"--ckpt_path={path}: damaged, the checksum of ")
 
 
-def test_names_of_runs_are_reported(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_error_of_an_unknown_run_lists_the_known_ones(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     error = refusal(capsys, main, ["test", "--name=mine", "--ckpt_path=best", f"--runs_dir={trained}"])
     assert "no run named 'mine' has a best.ckpt" in error
     assert "are: default" in error
@@ -500,7 +500,7 @@ def test_help_of_export_describes_its_arguments(capsys: pytest.CaptureFixture[st
 def test_a_command_that_is_interrupted_before_it_begins_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(command_cli, "write_config", lambda *unused: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr(run_cli, "write_config", lambda *unused: os.kill(os.getpid(), signal.SIGTERM))
     with pytest.raises(SystemExit) as stopped:
         main(["fit", f"--runs_dir={tmp_path / 'runs'}", "--trainer.max_epochs=1"])
     assert stopped.value.code == 143

@@ -23,9 +23,9 @@ from lightning.fabric.strategies.launchers.subprocess_script import _ChildProces
 from lightning.pytorch import Trainer
 
 from coordconv_apps.cli import app, launch
-from coordconv_apps.cli.command_cli import share_run_dir
 from coordconv_apps.cli.command_record import CommandRecord
 from coordconv_apps.cli.launch import end_processes, hold_signals_until_connected
+from coordconv_apps.cli.run_cli import share_run_dir
 from coordconv_apps.runs.folder import run_dir
 from coordconv_apps.runs.summary import read_summary
 from coordconv_apps.training.signals import Interrupted, Interrupts
@@ -209,7 +209,7 @@ def test_sigterm_to_the_second_process_while_it_ends_is_ignored(
         os.kill(os.getpid(), signal.SIGTERM)
         told.append(status)
 
-    monkeypatch.setattr(app, "CommandCLI", stop)
+    monkeypatch.setattr(app, "RunCLI", stop)
     monkeypatch.setattr(app, "is_first_here", lambda: False)
     monkeypatch.setattr(app, "end_processes", lambda *unused, **also_unused: None)
     monkeypatch.setattr(CommandRecord, "finish", finish)

@@ -153,7 +153,7 @@ def given_by(**arguments: object) -> Any:  # noqa: ANN401  # in the place of the
     return SimpleNamespace(**arguments)
 
 
-def test_two_nodes_without_a_launcher_are_refused() -> None:
+def test_two_nodes_need_a_launcher_and_device_values_are_left_to_lightning() -> None:
     given = given_by(num_nodes=2, accelerator="cpu", devices=1)
     for launcher in ("MASTER_ADDR", "SLURM_JOB_ID"):
         check_devices(given, {launcher: "somewhere"})

@@ -1,4 +1,4 @@
-"""A comparison of an application on the suite's own command line: what the other tests' stand-in pretends to do."""
+"""A comparison of an application on the package's own command line: what the other tests' stand-in pretends to do."""
 
 import json
 import shutil

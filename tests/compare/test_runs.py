@@ -133,7 +133,7 @@ def test_failed_run_is_named_and_the_others_continue(
 
 
 @pytest.mark.usefixtures("drawn_figures")
-def test_comparison_ends_with_status_1_and_a_report_if_all_runs_fail(comparison: Comparison) -> None:
+def test_comparison_ends_with_status_1_and_a_plot_if_all_runs_fail(comparison: Comparison) -> None:
     assert comparison.run("--arms", "none", "--model.fail=fit:none-seed0") == 1
     assert [row["status"] for row in comparison.rows()] == ["failed"]
     assert (comparison.out / "comparison.png").is_file()

@@ -96,7 +96,7 @@ def test_an_invalid_value_is_reported_by_its_runs(comparison: Comparison, capsys
 
 
 @pytest.mark.usefixtures("drawn_figures")
-def test_sweep_ends_with_status_1_and_a_report_if_all_runs_fail(comparison: Comparison) -> None:
+def test_sweep_ends_with_status_1_and_a_plot_if_all_runs_fail(comparison: Comparison) -> None:
     assert comparison.run("--arms", "none", "--over", "model.gain", "1", "2", "--model.fail=fit") == 1
     assert [row["status"] for row in comparison.rows()] == ["failed", "failed"]
     assert (comparison.out / "comparison-2.png").is_file()

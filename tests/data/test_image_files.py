@@ -225,7 +225,7 @@ def test_unreadable_images_are_named_in_one_line(name: str, damaged: Path) -> No
     assert "\n" not in str(caught.value)
 
 
-def test_images_that_cannot_be_opened_are_found(damaged: Path) -> None:
+def test_unreadable_images_are_found(damaged: Path) -> None:
     names = list_files(damaged, "data.folder").images
     bad = find_unreadable(damaged, names)
     assert list(bad) == ["b.jpg", "c.png"]
@@ -279,7 +279,7 @@ def test_an_unreadable_image_is_replaced_by_the_next(tmp_path: Path) -> None:
     assert [int(files.read(number)[0, 0, 0]) for number in range(5)] == [1, 4, 4, 4, 1]  # without further warnings
 
 
-def test_without_any_readable_image_reading_ends(damaged: Path) -> None:
+def test_reading_without_any_readable_image_is_refused(damaged: Path) -> None:
     files = ImageFiles(damaged, ["b.jpg", "c.png"], "data.root", "skip")
     with (
         pytest.warns(UserWarning, match="not a readable image"),

@@ -150,7 +150,7 @@ def test_the_summary_equals_that_by_hand() -> None:
 
 
 @pytest.mark.parametrize(("image", "same", "valid"), [(film([(8, 8)]), 1.0, 1.0), (film([None]), 0.0, 0.0)])
-def test_summary_is_zero_where_nothing_moves(image: Tensor, same: float, valid: float) -> None:
+def test_motion_is_zero_and_the_jump_one_where_nothing_moves(image: Tensor, same: float, valid: float) -> None:
     found = metrics_of(lambda latents: image.expand(len(latents), -1, -1, -1), each=1)
     assert found == {
         "walk_distance": 0.0,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from coordconv_apps.cli import command_cli
+from coordconv_apps.cli import run_cli
 from coordconv_apps.training.progress import PlainProgress
 from tests.toy.__main__ import main
 
@@ -16,7 +16,7 @@ from tests.toy.__main__ import main
 def test_plain_progress_breaks_a_long_silence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(command_cli, "PlainProgress", partial(PlainProgress, seconds=-1))
+    monkeypatch.setattr(run_cli, "PlainProgress", partial(PlainProgress, seconds=-1))
     main(["fit", f"--runs_dir={tmp_path}", "--trainer.max_epochs=1"])
     out = capsys.readouterr().out
     assert "epoch 1/1 batch 5/5" in out

@@ -35,7 +35,7 @@ from coordconv_apps.utils.distributed import is_main_process
 from coordconv_apps.utils.files import absent_folders, remove_empty_folders
 
 
-class CommandCLI(ArgumentsCLI):
+class RunCLI(ArgumentsCLI):
     """Create the trainer of a command, and run it.
 
     The constructor calls `parse_arguments`, `before_instantiate_classes`, `instantiate_classes` (data module, task, and
