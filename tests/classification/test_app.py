@@ -23,7 +23,7 @@ from tests.classification.images import CLASSES
 from tests.classification.tiny import ARGUMENTS, NETWORK, SIZE, data, save_noise, save_parts, trainer, weights_file
 from tests.helpers import forked
 from tests.helpers.images import damage
-from tests.helpers.processes import TWO_PROCESSES
+from tests.helpers.processes import TWO_PROCESSES, free_port
 from tests.helpers.refusals import refusal
 from tests.helpers.runs import assert_same, assert_same_runs, interrupted_at, last_command, load, metrics_of
 
@@ -184,6 +184,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one(tmp_path: Path, folder: 
 # ------------------------------------------------------------------ two processes
 
 SCRIPT = """
+import os
 import sys
 import warnings
 
@@ -193,7 +194,7 @@ from lightning.pytorch import Callback
 import classification.__main__ as application
 import classification.pictures
 
-FOLDER, *ARGUMENTS = sys.argv[1:]
+FOLDER, SECOND_PORT, *ARGUMENTS = sys.argv[1:]
 
 
 class ClassificationPictures(Callback):
@@ -208,8 +209,9 @@ warnings.filterwarnings("ignore", category=UserWarning, module="coordconv_apps.d
 
 if __name__ == "__main__":
     where = ARGUMENTS.index("--")
-    for arguments in (ARGUMENTS[:where], ARGUMENTS[where + 1 :]):  # to start takes longer than to train
-        application.main(arguments)
+    application.main(ARGUMENTS[:where])
+    os.environ["MASTER_PORT"] = SECOND_PORT  # at the first port, the other process may not have closed its store yet
+    application.main(ARGUMENTS[where + 1 :])  # in the same processes: to start takes longer than to train
 """
 
 
@@ -231,7 +233,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
     fit += [f"--model.weights={weights_file(folder / 'weights.pth')}"]
     fit += ["--model.coords=xyr", "--model.average=0.5", "--data.mixup=0.2", "--trainer.accumulate_grad_batches=2"]
     predict = ["--ckpt_path=last", f"--data.predict_images={folder}/own", "--data.eval_batch_size=2"]
-    command = [str(folder), "fit", *fit, *two, "--", "predict", *predict, *two]
+    command = [str(folder), str(free_port()), "fit", *fit, *two, "--", "predict", *predict, *two]
     errors = folder / "errors.txt"
     forked.run(str(script), *command, log=folder / "log.txt", errors=errors, processes=2)
     warned = [line for line in errors.read_text().splitlines() if "not a readable image" not in line]

@@ -20,7 +20,7 @@ from generative.tasks.base import PREDICTION_SEED
 from generative.two_shapes import draw_scenes, render
 from tests.generative.tiny import everywhere
 from tests.helpers import forked
-from tests.helpers.processes import TWO_PROCESSES
+from tests.helpers.processes import TWO_PROCESSES, free_port
 from tests.helpers.refusals import refusal
 from tests.helpers.runs import assert_same_runs, interrupted_at, last_command, load, metrics_of
 
@@ -146,6 +146,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one(tmp_path: Path, method: 
 # ------------------------------------------------------------------ two processes
 
 SCRIPT = """
+import os
 import sys
 
 import torch
@@ -156,7 +157,7 @@ import generative.pictures
 from generative.tasks import GAN
 from tests.generative.tiny import everywhere
 
-FOLDER, *ARGUMENTS = sys.argv[1:]
+FOLDER, SECOND_PORT, *ARGUMENTS = sys.argv[1:]
 
 
 class GenerativePictures(Callback):
@@ -176,8 +177,9 @@ GAN.sample = lambda self, latents: everywhere(latents)  # images that show somet
 
 if __name__ == "__main__":
     where = ARGUMENTS.index("--")
-    for arguments in (ARGUMENTS[:where], ARGUMENTS[where + 1 :]):  # to start takes longer than to train
-        application.main(arguments)
+    application.main(ARGUMENTS[:where])
+    os.environ["MASTER_PORT"] = SECOND_PORT  # at the first port, the other process may not have closed its store yet
+    application.main(ARGUMENTS[where + 1 :])  # in the same processes: to start takes longer than to train
 """
 
 
@@ -197,7 +199,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "vae": [],
     }
     gan, vae = (["fit", f"--name={method}", *shared, *METHODS[method], *own[method]] for method in METHODS)
-    command = [str(folder), *gan, "--", *vae]
+    command = [str(folder), str(free_port()), *gan, "--", *vae]
     errors = folder / "errors.txt"
     forked.run(str(script), *command, log=folder / "log.txt", errors=errors, processes=2)
     assert errors.read_text() == ""
