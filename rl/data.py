@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, cast
 
 from coordconv_apps.data.datamodule import DataModule
 from coordconv_apps.data.splits import EvaluationSplit
-from coordconv_apps.utils.argument_checks import POSITIVE_INT, check_ranges
+from coordconv_apps.utils.argument_checks import POSITIVE_INT, check_ranges, int_up_to
 from coordconv_apps.utils.seeds import mix_seeds
-from rl.envs.game_options import DEFAULTS, RANGES, GameOptions, check_kind
+from rl.envs.game_options import DEFAULTS, MAX_ENVS, RANGES, GameOptions, check_kind
 from rl.envs.games import find_kind, open_envs
 from rl.evaluation.episodes import EpisodeShard, shard_episodes
 
@@ -75,10 +75,10 @@ class RLData(DataModule):
     whichever rank runs it.
 
     Args:
-        num_envs: Environments to train in: a multiple of the number of processes.
+        num_envs: Environments to train in: a multiple of the number of processes, at most 10,000.
         steps_per_epoch: Steps of all environments in an epoch, rounded up to whole rollouts. After each epoch, metrics
             are logged, a checkpoint is saved and the policy is validated (see trainer.check_val_every_n_epoch).
-        num_eval_envs: Environments that are played at the same time in a validation or test.
+        num_eval_envs: Environments that are played at the same time in a validation or test, at most 10,000.
         eval_episodes: Episodes of a validation.
         test_episodes: Episodes of a test.
         predict_episodes: Episodes that predict plays and films.
@@ -91,8 +91,8 @@ class RLData(DataModule):
         noop_max: Atari: a game starts with a random number of no-op steps, 0 to noop_max - 1 (games in a mode: 1 to
             noop_max); at most 10,000.
         repeat_action_probability: Atari: probability that a frame repeats the last action ("sticky actions").
-        num_threads: Atari: number of games that are stepped at the same time; 0 for all of them. Those in a mode
-            (model.arguments) take turns.
+        num_threads: Atari: number of games that are stepped at the same time; 0 for all of them; at most 1000. Those
+            in a mode (model.arguments) take turns.
         balls: Catch: balls in an episode; null for the game's own number.
         paddle: Catch: width of the paddle in cells; null for the game's own.
         processes: Gymnasium: whether each environment runs in a process of its own, of about 250 MB. Training and
@@ -149,7 +149,9 @@ class RLData(DataModule):
             "paddle": paddle,
             "processes": processes,
         }
-        check_ranges({**counts, **options}, {**dict.fromkeys(counts, POSITIVE_INT), **RANGES}, "data")
+        numbers = dict.fromkeys(("num_envs", "num_eval_envs"), int_up_to(MAX_ENVS))
+        allowed = {**dict.fromkeys(counts, POSITIVE_INT), **numbers, **RANGES}
+        check_ranges({**counts, **options}, allowed, "data")
         if seed >= _SEEDS:
             raise ValueError(f"data.seed={seed}: must be below {_SEEDS}")
         self.num_envs = num_envs

@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from coordconv_apps.utils.argument_checks import COUNT, FRACTION, POSITIVE_INT, Allowed, int_up_to
+from coordconv_apps.utils.argument_checks import FRACTION, POSITIVE_INT, Allowed, int_up_to
 from rl.envs.catch import BALLS, GRID, PADDLE
 
 Kind = Literal["catch", "atari", "gymnasium"]
+
+MAX_ENVS, MAX_THREADS = 10_000, 1000
+"""Upper limits of the numbers of environments and threads: no signal ends the call that creates them."""
 
 MAX_FRAME_SKIP, MAX_NOOPS = 1000, 10_000
 """Upper limits of ``frame_skip`` and ``noop_max``: the emulator plays these frames in one call that no signal ends."""
@@ -63,7 +66,7 @@ _OF_THE_TASK = ("full_action_space", "image_size", "arguments")
 RANGES: dict[str, Allowed] = {
     "frame_skip": int_up_to(MAX_FRAME_SKIP),
     "noop_max": (lambda value: 0 <= value <= MAX_NOOPS, f"an integer from 0 to {MAX_NOOPS}"),
-    "num_threads": COUNT,
+    "num_threads": (lambda value: 0 <= value <= MAX_THREADS, f"an integer from 0 to {MAX_THREADS}"),
     "balls": POSITIVE_INT,
     "repeat_action_probability": FRACTION,
     "paddle": int_up_to(GRID - 1),

@@ -304,13 +304,15 @@ def test_games_depend_on_seed_everything(monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"num_envs": 0}, "data.num_envs=0: must be an integer of at least 1"),
+        ({"num_envs": 0}, "data.num_envs=0: must be an integer from 1 to 10000"),
+        ({"num_eval_envs": 2**31}, "data.num_eval_envs=2147483648: must be an integer from 1 to 10000"),
+        ({"num_threads": 2**31}, "data.num_threads=2147483648: must be an integer from 0 to 1000"),
         ({"eval_max_steps": 0}, "data.eval_max_steps=0: must be an integer of at least 1"),
         ({"noop_max": -1}, "data.noop_max=-1: must be an integer from 0 to 10000"),
         ({"noop_max": 10**9}, "data.noop_max=1000000000: must be an integer from 0 to 10000"),
         ({"frame_skip": 10**9}, "data.frame_skip=1000000000: must be an integer from 1 to 1000"),
         ({"repeat_action_probability": 2}, r"data.repeat_action_probability=2: must be in \[0, 1\]"),
-        ({"num_threads": -1}, "data.num_threads=-1: must be an integer of at least 0"),
+        ({"num_threads": -1}, "data.num_threads=-1: must be an integer from 0 to 1000"),
         ({"balls": 0}, "data.balls=0: must be an integer of at least 1"),
         ({"paddle": 12}, "data.paddle=12: must be an integer from 1 to 11"),
         ({"seed": 2**30}, "data.seed=1073741824: must be below 1073741824"),
