@@ -169,7 +169,7 @@ class ArgumentsCLI(LightningCLI):
             check_nulls(command_parser, command_parser.task_parser(), given)
             if not 0 <= given.seed_everything < 2**32:
                 raise UserError(f"--seed_everything={given.seed_everything}: must be an integer from 0 to {2**32 - 1}")
-            self.name_dir = self._name_dir_of(given)
+            self.name_dir = self._find_name_dir(given)
             if self.checkpoint is not None:
                 self._merge_checkpoint(parser, args, self.checkpoint)
             elif command != "fit" and not given.allow_random_weights:
@@ -207,7 +207,7 @@ class ArgumentsCLI(LightningCLI):
                 raise
             raise cause from None
 
-    def _name_dir_of(self, given: Namespace) -> Path:
+    def _find_name_dir(self, given: Namespace) -> Path:
         """Return the folder of all runs of the name that is given, or else of the run whose checkpoint is evaluated."""
         name_dir = name_dir_of(given.runs_dir, self.app.name, given.name, _config_files(given))
         if self.checkpoint is None or self.config.subcommand == "fit" or given.name is not None:
