@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import yaml
-from jsonargparse import Namespace, get_loader, set_loader
+from jsonargparse import Namespace, get_loader, set_loader, set_parsing_settings
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
@@ -30,11 +30,7 @@ from coordconv_apps.runs.folder import name_dir_of, training_of
 from coordconv_apps.training.signals import Interrupts
 from coordconv_apps.utils.config_files import check_yaml, class_path
 from coordconv_apps.utils.distributed import is_main_process
-from coordconv_apps.utils.errors import UserError
-
-TRUSTED = ("lightning", "torch")
-"""Packages whose classes a checkpoint may name, beside the task's own."""
-
+from coordconv_apps.utils.errors import UserError, printable
 
 _load_yaml = get_loader("yaml")
 # jsonargparse writes arguments as YAML, which does not know enumerations, such as a default of the callback Timer.
@@ -48,6 +44,8 @@ def load_bounded_yaml(text: str) -> Any:  # noqa: ANN401  # any YAML value
 
 
 set_loader("yaml", load_bounded_yaml, (yaml.YAMLError,))
+# Otherwise {class_path: ...} as a value of an argument of any type, such as a game's, would be created.
+set_parsing_settings(instantiate_subclass_spec_in_any=False)
 
 
 class AlreadyFinished(Exception):
@@ -225,11 +223,9 @@ class ArgumentsCLI(LightningCLI):
         given = self.config[command]
         words = [arg for arg in args if not arg.startswith("--ckpt_path")]  # its name may come from a stranger, too
         typed = " ".join([*words, *(Path(path).read_text(encoding="utf-8") for path in _config_files(given))])
-        own = (path.partition(".")[0] for path in (self.task_class.__module__, self.app.package))
-        trusted = (*TRUSTED, *own, "coordconv_apps")
         names = [key for key, _ in parser.parse_args(args, defaults=False)[command].items() if key != "config"]
         saved = sections_for(command, checkpoint.state["config"], self.callback_sections)
-        saved = trusted_config(saved, names, checkpoint.path, trusted, self.task_class.import_args, typed)
+        saved = trusted_config(saved, names, checkpoint.path, self.task_class.import_args, typed)
 
         def parse(config: dict[str, Any]) -> Namespace:
             return cast(Namespace, parser.parse_object({"subcommand": command, command: config})[command])
@@ -243,7 +239,7 @@ class ArgumentsCLI(LightningCLI):
                 if keeps_data and change.startswith("data."):
                     print(f"ignored: {change}; export takes the data's arguments from the checkpoint")
                 else:
-                    print(f"changed: {change}")
+                    print(printable(f"changed: {change}"))
         if command == "fit":
             self._check_unfinished(checkpoint)
 

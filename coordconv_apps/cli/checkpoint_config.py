@@ -13,6 +13,26 @@ from jsonargparse.typing import Path_fr
 
 from coordconv_apps.utils.errors import UserError
 
+PLAIN_CALLBACKS = frozenset(
+    f"lightning.pytorch.callbacks.{name}"
+    for name in (
+        "DeviceStatsMonitor",
+        "EMAWeightAveraging",
+        "EarlyStopping",
+        "GradientAccumulationScheduler",
+        "LearningRateMonitor",
+        "ModelSummary",
+        "RichProgressBar",
+        "TQDMProgressBar",
+        "Timer",
+    )
+)
+"""Callbacks that a checkpoint may name: their arguments are plain values, and they write no files."""
+
+_CLASS_KEYS = frozenset(
+    f".trainer.{name}" for name in ("accelerator", "callbacks", "logger", "plugins", "profiler", "strategy")
+)
+
 
 def sections_for(command: str, saved: dict[str, Any], callbacks: Sequence[str]) -> dict[str, Any]:
     """Return the part of a checkpoint's config that a command takes: its model and data, and for ``fit`` the rest.
@@ -63,35 +83,31 @@ def merge_config(
 
 
 def trusted_config(
-    saved: dict[str, Any],
-    given: Collection[str],
-    checkpoint: Path,
-    trusted: Sequence[str],
-    import_args: Collection[str],
-    typed: str,
+    saved: dict[str, Any], given: Collection[str], checkpoint: Path, import_args: Collection[str], typed: str
 ) -> dict[str, Any]:
-    """Return a checkpoint's config without code of others that the command line replaces, as by ``callbacks=null``.
+    """Return a checkpoint's config without classes that the command line replaces, as by ``callbacks=null``.
 
     Args:
         saved: The config in the checkpoint, which may come from a stranger.
         given: Names of the arguments on the command line and in config files.
         checkpoint: Its file.
-        trusted: Names of top-level packages whose code a checkpoint may name.
         import_args: The task's arguments whose values may name code as ``module:name``.
-        typed: The command line and the config files. Code that they name as well is the user's own decision.
+        typed: The command line and the config files. Classes that they name as well are the user's own decision.
 
     Raises:
-        UserError: The config names other code, which would be imported.
+        UserError: The config names another class than the task's and `PLAIN_CALLBACKS`, or other code to import.
     """
     import_keys = {f".model.init_args.{argument}" for argument in import_args}
 
     def foreign(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
         for key, name in _code_names(config, "", import_keys):
-            if re.split("[.:]", name)[0] not in trusted and name not in typed:
+            if not re.search(rf"(?<![\w.:]){re.escape(name)}(?![\w.:])", typed):
                 yield key, name
 
     def is_replaced(section: str, argument: str, value: object) -> bool:
-        return section != "model" and f"{section}.{argument}" in given and any(foreign({section: {argument: value}}))
+        key = f"{section}.{argument}"
+        is_given = key in given or any(name.startswith(f"{key}.") for name in given)
+        return section != "model" and is_given and any(foreign({section: {argument: value}}))
 
     kept = {
         section: {key: value for key, value in part.items() if not is_replaced(section, key, value)}
@@ -102,34 +118,40 @@ def trusted_config(
     for key, name in foreign(kept):
         argument = key.removeprefix(".").replace("init_args.", "")
         raise UserError(
-            f"--ckpt_path={checkpoint}: its {argument}={name} would import code; if you trust it, name it on the"
-            " command line as well"
+            f"--ckpt_path={checkpoint}: its {argument}={name} may run code or write anywhere; if you trust it, name it"
+            " on the command line as well"
         )
     return kept
 
 
-def _code_names(value: object, key: str, import_args: Collection[str]) -> Iterator[tuple[str, str]]:
-    """Yield key and value of what names code in a config: class paths, and texts of the trainer that may be some.
+def _code_names(value: object, key: str, import_keys: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Yield key and value of what names code in a config: classes, files of the trainer, and modules to import.
 
     jsonargparse loads a text that is YAML of a list or a mapping, and for a class the file that a text names.
     """
-    if isinstance(value, dict):
+    if isinstance(value, str) and key in import_keys:  # used as it is, never as YAML
+        if ":" in value:
+            yield key, value
+    elif isinstance(value, dict):
         for name, item in value.items():
-            yield from _code_names(item, f"{key}.{name}", import_args)
+            yield from _code_names(item, f"{key}.{name}", import_keys)
     elif isinstance(value, str) and isinstance(loaded := _load(value), Collection) and not isinstance(loaded, str):
-        yield from _code_names(loaded, key, import_args)
+        yield from _code_names(loaded, key, import_keys)
     elif isinstance(value, Collection) and not isinstance(value, str):  # jsonargparse takes a set for a list
         for item in value:
-            yield from _code_names(item, key, import_args)
-    elif isinstance(value, str):
-        dotted = re.fullmatch(r"\w+(\.\w+)+", value) and not value[0].isdigit()
-        of_trainer = key.startswith(".trainer.")
-        if (
-            (dotted and (of_trainer or key.endswith(".class_path")))
-            or (of_trainer and _is_file(value))
-            or (key in import_args and ":" in value)
-        ):
-            yield key, value
+            yield from _code_names(item, key, import_keys)
+    elif isinstance(value, str) and _is_code(value, key):
+        yield key, value
+
+
+def _is_code(text: str, key: str) -> bool:
+    """Return whether a text in a config names a class, other than the task's and plain callbacks, or a file of one."""
+    if key.endswith(".class_path"):
+        return key != ".model.class_path" and text not in PLAIN_CALLBACKS  # the task's class is checked on its own
+    # Names of Lightning's choices, such as ddp and simple, are words in lower case; jsonargparse also finds the class
+    # that `CSVLogger` means.
+    is_class = key in _CLASS_KEYS and not re.fullmatch("[a-z0-9_]+", text)
+    return is_class or (key.startswith(".trainer.") and _is_file(text))
 
 
 def _load(text: str) -> object:

@@ -142,8 +142,9 @@ class Task(LightningModule):
                 checkpoint_path.seek(0)
         try:
             with filter_warnings():
+                # _instantiator: the command line's would create what a {class_path: ...} in the arguments names.
                 task: AnyTask = super().load_from_checkpoint(
-                    checkpoint_path, map_location, hparams_file, strict, weights_only, **arguments
+                    checkpoint_path, map_location, hparams_file, strict, weights_only, _instantiator=None, **arguments
                 )
         except (TypeError, ValueError, RuntimeError) as error:
             saved = saved_class_path(checkpoint_path)

@@ -133,13 +133,13 @@ def is_user_error(error: Exception, running: bool) -> bool:
 
 
 def one_line(error: BaseException | str) -> str:
-    r"""Return an error's message on one line; its type if it has no message.
+    r"""Return an error's message on one line that every terminal can print; its type if it has no message.
 
     >>> one_line(ValueError("lr=-1: must be\n  above 0"))
     'lr=-1: must be above 0'
     """
     message = error.args[0] if isinstance(error, KeyError) and error.args else error
-    return " ".join(str(message).split()) or type(error).__name__
+    return printable(" ".join(str(message).split())) or type(error).__name__
 
 
 def shortened(line: str) -> str:

@@ -12,6 +12,7 @@ import torch
 
 from coordconv_apps.cli.checkpoint_config import trusted_config
 from coordconv_apps.utils.errors import UserError
+from rl.__main__ import main as reinforcement_learning
 from tests.helpers.refusals import refusal
 from tests.toy.__main__ import main
 from tests.toy.tasks import DotTask
@@ -32,20 +33,40 @@ SAVED: list[tuple[dict[str, Any], str]] = [
     ({"trainer": {"strategy": "planted.Strategy"}}, "trainer.strategy=planted.Strategy"),
     ({"trainer": {"logger": {"class_path": "planted.a.Logger"}}}, "trainer.logger.class_path=planted.a.Logger"),
     ({"model": {"init_args": {"x": {"a": {"class_path": "planted.A"}}}}}, "model.x.a.class_path=planted.A"),
+    ({"trainer": {"callbacks": "ModelCheckpoint"}}, "trainer.callbacks=ModelCheckpoint"),
+    ({"trainer": {"logger": [{"class_path": "CSVLogger"}]}}, "trainer.logger.class_path=CSVLogger"),
+    (
+        {"trainer": {"strategy": {"class_path": "lightning.pytorch.strategies.DDPStrategy"}}},
+        "trainer.strategy.class_path=lightning.pytorch.strategies.DDPStrategy",
+    ),
+    (
+        {
+            "trainer": {
+                "callbacks": {"class_path": "lightning.pytorch.callbacks.Timer", "init_args": {"x.class_path": "F"}}
+            }
+        },
+        "trainer.callbacks.x.class_path=F",
+    ),
     ({"model": {"init_args": {"game": "planted:Game-v0"}}}, "model.game=planted:Game-v0"),
+    ({"model": {"init_args": {"game": "planted: x"}}}, "model.game=planted: x"),  # a mapping for YAML
+    ({"model": {"init_args": {"game": "{planted:x: 1}"}}}, "model.game={planted:x: 1}"),
+    ({"model": {"init_args": {"x": {"a": {"class_path": "torch.nn.Linear"}}}}}, "model.x.a.class_path=torch.nn.Linear"),
     ({"data": {"x": [{"class_path": "os.system"}]}}, "data.x.class_path=os.system"),
 ]
 
 
 def check(saved: dict[str, Any], typed: str = "", given: tuple[str, ...] = ()) -> dict[str, Any]:
-    return trusted_config(saved, given, Path("a.ckpt"), ("lightning", "torch", "rl"), {"game"}, typed)
+    return trusted_config(saved, given, Path("a.ckpt"), {"game"}, typed)
 
 
 @pytest.mark.parametrize(("saved", "named"), SAVED, ids=[named for _, named in SAVED])
 def test_code_of_others_is_refused_unless_the_user_names_it(saved: dict[str, Any], named: str) -> None:
-    with pytest.raises(UserError, match=f"^--ckpt_path=a.ckpt: its {named} would import code"):
+    with pytest.raises(UserError, match=f"^--ckpt_path=a.ckpt: its {named} may run code or write anywhere"):
         check(saved)
-    check(saved, f"--some.flag={named.partition('=')[2]}")
+    name = named.partition("=")[2]
+    check(saved, f"--some.flag={name}")
+    with pytest.raises(UserError, match="may run code"):
+        check(saved, f"--some.flag=a{name} --other={name}.b")  # other names
 
 
 def test_code_that_the_command_line_replaces_is_left_out() -> None:
@@ -54,15 +75,17 @@ def test_code_that_the_command_line_replaces_is_left_out() -> None:
         if named.startswith(("trainer.callbacks", "trainer.strategy", "data")):
             assert check(saved, given=given) == {section: {} for section in saved}
             continue
-        with pytest.raises(UserError, match="would import code"):
+        with pytest.raises(UserError, match="may run code or write anywhere"):
             check(saved, given=given)
     # jsonargparse takes a key with a dot for one within another argument.
     hidden = {"trainer": {"callbacks": None, "callbacks.class_path": "planted.Callback"}}
-    with pytest.raises(UserError, match=r"its trainer\.callbacks\.class_path=planted\.Callback would import code"):
+    with pytest.raises(
+        UserError, match=r"its trainer\.callbacks\.class_path=planted\.Callback may run code or write anywhere"
+    ):
         check(hidden, given=given)
 
 
-def test_code_of_lightning_and_of_the_task_is_used() -> None:
+def test_plain_callbacks_and_the_class_of_the_task_are_used() -> None:
     callbacks = [{"class_path": "lightning.pytorch.callbacks.EarlyStopping", "init_args": {"monitor": "val/a.b"}}]
     model = {"class_path": "rl.PPO", "init_args": {"game": "CarRacing-v3", "file": "planted.pt", "where": "a.b"}}
     check({"trainer": {"callbacks": callbacks, "strategy": "ddp", "devices": "0,1"}, "model": model, "data": {}})
@@ -91,7 +114,7 @@ def test_no_command_imports_what_a_checkpoint_names(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     args = planted(lambda config: config["trainer"].update(callbacks=[{"class_path": "planted.Callback"}]))
-    assert "would import code" in refusal(capsys, main, ["fit", *args])
+    assert "may run code or write anywhere" in refusal(capsys, main, ["fit", *args])
     with pytest.raises(SystemExit, match="the planted module was imported"):
         main(["fit", *args, "--trainer.callbacks=planted.Callback"])
     main(["test", *args[:2]])  # uses no callbacks of the training
@@ -99,12 +122,18 @@ def test_no_command_imports_what_a_checkpoint_names(
     monkeypatch.setattr(DotTask, "import_args", frozenset({"trouble"}))
     args = planted(lambda config: config["model"]["init_args"].update(trouble="planted:Game-v0"))
     for command in ("fit", "validate", "test", "predict", "export"):
-        assert "model.trouble=planted:Game-v0 would import code" in refusal(capsys, main, [command, *args])
+        assert "model.trouble=planted:Game-v0 may run code or write anywhere" in refusal(capsys, main, [command, *args])
     args = planted(lambda config: config["model"].update(class_path="planted.tasks.Task"))
     error = refusal(capsys, main, ["test", *args])
     assert "this is a checkpoint of planted.tasks.Task, a task of another application: python -m planted" in error
     args = planted(lambda config: config.update(trainer='{"callbacks": ["planted.Callback"]}'))
     assert "not a readable checkpoint" in refusal(capsys, main, ["fit", *args])
+
+
+def test_a_value_for_an_argument_of_any_type_is_no_class(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    game = ["--model.game=CartPole-v1", "--model.arguments={a: {class_path: collections.Counter}}"]
+    told = refusal(capsys, reinforcement_learning, ["fit", f"--runs_dir={tmp_path}", "--config=quickstart", *game])
+    assert "model.arguments={'a': {'class_path': 'collections.Counter'" in told
 
 
 def test_the_next_command_names_the_code_of_the_user(

@@ -161,6 +161,17 @@ def test_code_that_a_checkpoint_names_is_not_imported(tmp_path: Path) -> None:
         A2C.load_from_checkpoint(tmp_path / "a.ckpt", game="planted:Game-v0")
 
 
+def test_no_class_that_a_checkpoint_names_is_created(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lightning allows the command line's way to create a task, which would also create classes in its arguments."""
+    (tmp_path / "planted.py").write_text("raise SystemExit('the planted module was imported')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    arguments = {"game": "CartPole-v1", "arguments": {"a": {"class_path": "planted.Class"}}}
+    saved = {"hyper_parameters": {**arguments, "_instantiator": "lightning.pytorch.cli.instantiate_module"}}
+    torch.save({"state_dict": {}, **saved, "pytorch-lightning_version": "2.6.6"}, tmp_path / "a.ckpt")
+    with pytest.raises(ValueError, match=r"model.arguments={'a': {'class_path': 'planted.Class'}}: "):
+        A2C.load_from_checkpoint(tmp_path / "a.ckpt")
+
+
 def test_the_error_names_the_class_of_a_checkpoint_that_another_class_cannot_load(tmp_path: Path) -> None:
     main(["fit", f"--runs_dir={tmp_path}", "--trainer.max_epochs=1"])
     checkpoint = tmp_path / "toy" / "default" / "version_0" / "checkpoints" / "last.ckpt"
