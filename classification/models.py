@@ -17,11 +17,18 @@ import torch
 from torch import nn
 from torchvision import models as tv_models
 
-from classification.pretrained import fit_head, load_weights, read_weights, warn_of_new_head
+from classification.pretrained import (
+    fit_head,
+    load_weights,
+    read_published_weights,
+    read_weights,
+    warn_of_new_head,
+)
 from coordconv_apps import CoordConv2d, to_coordconv
 from coordconv_apps.nn.convert import choose_layers
 from coordconv_apps.nn.coords import Coords
 from coordconv_apps.utils.argument_checks import check_at_least, optional_path
+from coordconv_apps.utils.errors import one_line
 
 STEM_CHANNELS = 8
 """Output channels of the paper's extra 1x1 CoordConv layer ahead of a ResNet-50 (Liu et al., 2018, section 5)."""
@@ -29,6 +36,7 @@ STEM_CHANNELS = 8
 IMAGE_CHANNELS = 3
 TIMM = "timm/"
 _AUXILIARY = ("AuxLogits", "aux1", "aux2")
+_LOADING = ("weights", "checkpoint_path", "cache_dir")  # the libraries may open such files as pickles
 _GOOGLE = ("googlenet", "inception_v3")  # torchvision warns that their initialisation is slow, unless it is requested
 
 
@@ -83,10 +91,13 @@ def build_classifier(
     torch.Size([2, 10])
     """
     check_at_least(2, num_classes=num_classes)
+    args = dict(network_args or {})
+    if loading := [name for name in args if name in _LOADING or name.startswith("pretrained")]:
+        raise ValueError(f"network_args={args!r}: must be without {loading[0]!r}; weights chooses trained weights")
     source = _weights_source(network, weights)
     if small_images and isinstance(source, str):
         raise ValueError(f"small_images=True: must be false with weights={source!r}, which have a 7x7 stem")
-    plain = _plain(network, num_classes, None if isinstance(source, Path) else source, dict(network_args or {}))
+    plain = _plain(network, num_classes, None if isinstance(source, Path) else source, args)
     if small_images:
         _adapt_to_small_images(plain, network)
     head, last = _last_layer(plain)
@@ -179,7 +190,8 @@ def _plain(network: str, num_classes: int, weights: str | None, args: dict[str, 
     except (OSError, RuntimeError) as error:
         if weights is None:
             raise
-        raise ValueError(f"weights={weights!r}: cannot be downloaded ({error}); a file is allowed as well") from error
+        reason = one_line(error)
+        raise ValueError(f"weights={weights!r}: cannot be downloaded or read ({reason}); a file works, too") from error
     except (TypeError, ValueError) as error:
         if not args:
             raise
@@ -192,7 +204,12 @@ def _torchvision(network: str, num_classes: int, weights: str | None, args: dict
         start = {"init_weights": True} if network in _GOOGLE else {}
         built = tv_models.get_model(network, num_classes=num_classes, **start, **args)
     else:
-        built = tv_models.get_model(network, weights=weights, **args)
+        published = tv_models.get_model_weights(network)[weights]
+        state = read_published_weights(published)
+        categories = published.meta["categories"] or range(1000)
+        own = _args_of_weights(network, published)
+        built = tv_models.get_model(network, num_classes=len(categories), **(own | args))
+        built.load_state_dict(state)
         head, trained = _last_layer(built)
         if trained.weight.shape[0] != num_classes:
             new = _torchvision(network, num_classes, None, args)
@@ -204,6 +221,15 @@ def _torchvision(network: str, num_classes: int, weights: str | None, args: dict
             if hasattr(built, name):
                 setattr(built, name, None)
     return built
+
+
+def _args_of_weights(network: str, weights: tv_models.WeightsEnum) -> dict[str, Any]:
+    """Return the arguments that torchvision's builder sets if it loads weights itself."""
+    if network in _GOOGLE:
+        return {"transform_input": True, "aux_logits": True, "init_weights": False}
+    if network.startswith("vgg"):
+        return {"init_weights": False}
+    return {"image_size": weights.meta["min_size"][0]} if network.startswith("vit_") else {}
 
 
 def _weights_source(network: str, weights: str | Path | None) -> str | Path | None:

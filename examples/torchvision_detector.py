@@ -45,7 +45,7 @@ def load_detector(weights: str) -> FasterRCNN:
         return detector
     try:
         if weights == "coco":
-            state = PRETRAINED.get_state_dict(progress=True, check_hash=True)
+            state = PRETRAINED.get_state_dict(progress=True, check_hash=True, weights_only=True)
         else:
             state = torch.load(Path(weights), map_location="cpu", weights_only=True)
     except OSError as error:

@@ -6,12 +6,16 @@ import pickle
 from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from coordconv_apps.utils.errors import abbreviate_names
 from coordconv_apps.utils.files import check_regular_file
+
+if TYPE_CHECKING:
+    from torchvision.models import WeightsEnum
 
 State = dict[str, Tensor]
 
@@ -52,6 +56,23 @@ def read_state(path: Path, argument: str) -> State:
     state = {str(name): value for name, value in items if isinstance(value, Tensor)}
     if not state:
         raise ValueError(f"{where}: must hold a state dict")
+    return state
+
+
+def read_published(weights: WeightsEnum) -> State:
+    """Read the state dict of published weights of torchvision, which are downloaded once.
+
+    Others may be able to write to the cache, and torchvision itself opens the file as a pickle, which can run code.
+
+    Raises:
+        OSError: The weights cannot be downloaded.
+        RuntimeError: The download is damaged, or the file in the cache contains more than tensors and plain values.
+    """
+    try:
+        state: State = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
+    except pickle.UnpicklingError as error:
+        file = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
+        raise RuntimeError(f"{file} contains more than tensors and plain values; remove it") from error
     return state
 
 

@@ -13,7 +13,7 @@ from torchvision.ops.misc import FrozenBatchNorm2d
 
 from coordconv_apps.utils.distributed import is_main_process
 from coordconv_apps.utils.errors import abbreviate_names, one_line
-from coordconv_apps.utils.weight_files import State, load_fitting_state, part_of_state, read_state
+from coordconv_apps.utils.weight_files import State, load_fitting_state, part_of_state, read_published, read_state
 
 logger = logging.getLogger(__name__)
 
@@ -123,7 +123,7 @@ def _read(given: str, argument: str, published: type[tv_models.WeightsEnum]) -> 
         raise ValueError(f"{argument}={given!r}: no such file, and not one of {', '.join(sorted(named))}")
     weights = named[given.upper()]
     try:
-        return weights.get_state_dict(progress=False, check_hash=True), weights.name == "COCO_V1"
+        return read_published(weights), weights.name == "COCO_V1"
     except Exception as error:  # of the network, of a wrong checksum, or of a damaged file in the cache
         cache = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
         raise ValueError(

@@ -21,6 +21,8 @@ from torchvision.models.regnet import BlockParams
 from classification.models import add_stem, build_classifier, torchvision_classifiers
 from coordconv_apps import CoordConv2d
 from coordconv_apps.nn.convert import coordconv_layers
+from tests.helpers.hub_cache import put_in_cache
+from tests.helpers.planted import Planted
 from tests.nn.reference import coordinates
 
 if TYPE_CHECKING:
@@ -258,16 +260,21 @@ def test_weights_of_this_application_load_with_their_coordinates(
     torch.testing.assert_close(built(images(32)), trained(images(32)))
 
 
-def test_densenet_weights_with_the_names_of_before_2018_load(tmp_path: Path) -> None:
-    trained = shake(build("densenet121", **PLAIN))
-    old = {
+def before_2018(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights of a DenseNet by the names that torchvision's files have."""
+    return {
         name.replace(".norm1.", ".norm.1.")
         .replace(".norm2.", ".norm.2.")
         .replace(".conv1.", ".conv.1.")
         .replace(".conv2.", ".conv.2."): value
-        for name, value in trained.state_dict().items()
+        for name, value in state.items()
         if not name.endswith("num_batches_tracked")
     }
+
+
+def test_densenet_weights_with_the_names_of_before_2018_load(tmp_path: Path) -> None:
+    trained = shake(build("densenet121", **PLAIN))
+    old = before_2018(trained.state_dict())
     assert "features.denseblock1.denselayer1.norm.1.weight" in old
     torch.save(old, tmp_path / "old.pth")
     built = build("densenet121", weights=tmp_path / "old.pth", **PLAIN).eval()
@@ -305,14 +312,9 @@ def test_auxiliary_heads_in_a_file_are_left_out(network: str, tmp_path: Path) ->
     assert not any(value.any() for value in built.state_dict().values())
 
 
-def test_weights_of_the_library_are_loaded_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_of_the_library_are_loaded_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stored = shake(tv_models.resnet18()).state_dict()
-
-    def download(weights: tv_models.WeightsEnum, **_: bool) -> dict[str, Tensor]:
-        assert weights is tv_models.ResNet18_Weights.IMAGENET1K_V1
-        return stored
-
-    monkeypatch.setattr(tv_models.ResNet18_Weights, "get_state_dict", download)
+    put_in_cache(tv_models.ResNet18_Weights.IMAGENET1K_V1, stored, tmp_path, monkeypatch)
     expected = tv_models.resnet18().eval()
     expected.load_state_dict(stored)
     for name in ("default", "IMAGENET1K_V1"):
@@ -322,6 +324,30 @@ def test_weights_of_the_library_are_loaded_by_name(monkeypatch: pytest.MonkeyPat
     expected.fc = copy.deepcopy(built.get_submodule("fc"))
     assert built(images(32)).shape == (2, 6)
     torch.testing.assert_close(built(images(32)), expected(images(32)), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("network", ["densenet121", "googlenet", "mnasnet0_5"])
+def test_weights_of_the_library_give_the_network_that_it_builds(
+    network: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = tv_models.get_model_weights(network).DEFAULT
+    auxiliary = {"aux_logits": True, "init_weights": False} if network == "googlenet" else {}
+    state = tv_models.get_model(network, **auxiliary).state_dict()
+    if network == "densenet121":
+        state = before_2018(state)
+    put_in_cache(weights, state, tmp_path, monkeypatch)
+    expected, built = tv_models.get_model(network, weights=weights), build(network, 1000, weights="default", **PLAIN)
+    assert getattr(built, "transform_input", None) == getattr(expected, "transform_input", None)
+    assert all(torch.equal(value, built.state_dict()[name]) for name, value in expected.state_dict().items())
+
+
+def test_a_pickle_in_the_cache_of_weights_is_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = put_in_cache(tv_models.ResNet18_Weights.DEFAULT, {"a": Planted(tmp_path / "ran")}, tmp_path, monkeypatch)
+    message = rf"^weights='DEFAULT': cannot be downloaded or read \({file} contains more than tensors and plain values"
+    with pytest.raises(ValueError, match=message) as caught:
+        build(weights="default")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "ran").exists()
 
 
 # ------------------------------------------------------------------ small images
@@ -393,6 +419,17 @@ def test_torchvisions_networks_need_no_timm(monkeypatch: pytest.MonkeyPatch) -> 
         ({"small_images": True, "weights": "default"}, "^small_images=True: must be false with weights='DEFAULT'"),
         ({"weights": "no/file.pt"}, "^weights='no/file.pt': must be a file .* of resnet18: default, IMAGENET1K_V1$"),
         ({"network_args": {"depth": 3}}, r"^network_args=\{'depth': 3\}: resnet18 does not take them: .*'depth'$"),
+        (
+            {"network_args": {"weights": "DEFAULT"}},
+            r"^network_args=\{'weights': .*\}: must be without 'weights'; weights ",
+        ),
+        ({"network_args": {"pretrained": True}}, r"^network_args=\{.*\}: must be without 'pretrained'; "),
+        ({"network": "timm/a", "network_args": {"checkpoint_path": "a.pth"}}, "must be without 'checkpoint_path'; "),
+        (
+            {"network": "timm/a", "network_args": {"pretrained_cfg_overlay": 1}},
+            "must be without 'pretrained_cfg_overlay",
+        ),
+        ({"network": "timm/a", "network_args": {"cache_dir": "a"}}, "must be without 'cache_dir'; "),
         ({"where": "layer9", "coords": "xy"}, "^where='layer9' selects no plain convolution"),
         ({"where": "layer9", "coords": "none"}, "^where='layer9' selects no plain convolution"),
         ({"where": "(", "coords": "xy"}, r"^where='\(' is not 'first', 'all' or a regular expression"),
@@ -437,7 +474,7 @@ def test_failed_download_is_reported_in_one_line(monkeypatch: pytest.MonkeyPatch
         raise urllib.error.URLError("no route to host")
 
     monkeypatch.setattr(tv_models.ResNet18_Weights, "get_state_dict", offline)
-    with pytest.raises(ValueError, match=r"^weights='DEFAULT': cannot be downloaded \(.*no route to host.*\); a file"):
+    with pytest.raises(ValueError, match=r"^weights='DEFAULT': cannot be .* \(.*no route to host.*\); a file works"):
         build(weights="default")
 
 

@@ -20,6 +20,8 @@ from examples.find_the_cross.data import CrossData, draw_images
 from examples.find_the_cross.tasks import FindTheCross
 from generative.pixel_range import to_uint8
 from generative.two_shapes import draw_scenes, render
+from tests.helpers.hub_cache import put_in_cache
+from tests.helpers.planted import Planted
 from tests.packaging.source import ROOT, modules
 
 EXAMPLES = ROOT / "examples"
@@ -78,6 +80,11 @@ def test_missing_or_wrong_weights_of_a_detector_are_reported(
         with pytest.raises(SystemExit, match="2"):  # before the training, not after it
             torchvision_detector.main(["--weights=none", f"--out={out}"])
         assert told in capsys.readouterr().err.splitlines()[-1]
+    put_in_cache(torchvision_detector.PRETRAINED, {"a": Planted(tmp_path / "ran")}, tmp_path, monkeypatch)
+    with pytest.raises(SystemExit, match="2"):
+        torchvision_detector.main([])
+    assert capsys.readouterr().err.startswith("error: --weights coco: must be a file of tensors")
+    assert not (tmp_path / "ran").exists(), "a file in torch's cache is not opened as a pickle"
 
 
 # -------------------------------------------------------------------- policies and metrics

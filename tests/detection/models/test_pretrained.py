@@ -14,6 +14,8 @@ import detection
 from detection.models.coord_layers import add_coords
 from detection.models.detectors import build_detector
 from detection.models.pretrained import EXACT_NORM, load_pretrained
+from tests.helpers.hub_cache import put_in_cache
+from tests.helpers.planted import Planted
 
 MOBILE = "fasterrcnn_mobilenet_v3_large_320_fpn"
 State = dict[str, Tensor]
@@ -185,6 +187,20 @@ def test_invalid_weights_are_refused_in_one_line(
     with pytest.raises(ValueError, match=message) as error:
         detection.FasterRCNN(**given)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(("argument", "network"), [("weights", MOBILE), ("weights_backbone", "mobilenet_v3_large")])
+def test_a_pickle_in_the_cache_of_weights_is_not_opened(
+    argument: str, network: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published_file = tv_models.get_model_weights(network).DEFAULT
+    file = put_in_cache(published_file, {"a": Planted(tmp_path / "ran")}, tmp_path, monkeypatch)
+    given: dict[str, str | None] = {"weights": None, "weights_backbone": None, argument: "DEFAULT"}
+    message = rf"^{argument}=DEFAULT: cannot be downloaded or read \({file} contains more than tensors and plain values"
+    with pytest.raises(ValueError, match=message) as caught:
+        load_pretrained(build_detector(MOBILE), MOBILE, **given)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "ran").exists()
 
 
 def test_a_checkpoint_opens_without_the_file_of_its_weights(tmp_path: Path) -> None:
