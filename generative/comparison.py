@@ -32,7 +32,7 @@ def extend(results: Sequence[Result]) -> Extension:
 
 def _stack(paths: Sequence[Path]) -> bytes:
     """Return a PNG file with the pictures one below the other."""
-    pictures = [Image.open(path).convert("RGB") for path in paths]
+    pictures = [Image.open(path, formats=["PNG"]).convert("RGB") for path in paths]
     width = max(picture.width for picture in pictures)
     height = sum(picture.height + _GAP for picture in pictures) - _GAP
     sheet = Image.new("RGB", (width, height), "white")

@@ -67,7 +67,7 @@ def _first_pictures(results: Sequence[Result]) -> dict[str, Image.Image]:
     for name in of_arms[0] if of_arms else ():
         if all(name in own for own in of_arms):
             try:
-                return {arm: Image.open(own[name]).convert("RGB") for arm, own in found.items()}
+                return {arm: Image.open(own[name], formats=["PNG"]).convert("RGB") for arm, own in found.items()}
             except OSError:  # no picture
                 continue
     return {}

@@ -18,6 +18,20 @@ from coordconv_apps.utils.errors import one_line, printable
 
 T = TypeVar("T")
 
+_NOT_DECODED = {"BUFR", "EPS", "GRIB", "HDF5", "IPTC", "MPEG", "WMF"}
+"""Formats that Pillow recognises but does not decode by itself; an IPTC file may contain any of the others."""
+
+
+def decoded_formats() -> list[str]:
+    """Return the names of the formats that Pillow decodes by itself, the most common ones first.
+
+    >>> "PNG" in decoded_formats(), "EPS" in decoded_formats()
+    (True, False)
+    """
+    Image.preinit()  # the common ones
+    Image.init()
+    return [kind for kind in Image.ID if kind not in _NOT_DECODED]
+
 
 def to_rgb(image: Image.Image, background: str = "white") -> Image.Image:
     """Convert an image of any colour mode to RGB.
@@ -48,10 +62,14 @@ def to_8_bits(values: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
 
 
 def open_file(path: Path) -> Image.Image:
-    """Open an image file without decoding it; opening a pipe or a device, which might wait forever, is an error."""
+    """Open an image file without decoding it.
+
+    Opening a pipe or a device, which might wait forever, is an error. So are formats for which Pillow runs another
+    program, such as Ghostscript for EPS, whatever the name of the file.
+    """
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise ValueError("not a regular file")
-    return Image.open(path)
+    return Image.open(path, formats=decoded_formats())
 
 
 def decode_image(path: Path, convert: Callable[[Image.Image], T], draft: int | None = None, *, turn: bool = True) -> T:

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from coordconv_apps.data.image_decoding import open_file, read_image
+from coordconv_apps.data.image_decoding import decoded_formats, open_file, read_image
 from coordconv_apps.utils.distributed import is_first_here
 from coordconv_apps.utils.errors import UserError, abbreviate_names, one_line, printable
 
@@ -28,9 +28,6 @@ MAX_CHECKED = 20_000
 
 REPORT_EVERY = 5.0
 """Seconds after which listing a folder is reported."""
-
-_NOT_DECODED = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
-"""Formats that Pillow recognises but does not decode by itself."""
 
 _CHECK_THREADS = 8
 
@@ -49,9 +46,8 @@ def image_suffixes() -> tuple[str, ...]:
     >>> {".avif", ".jfif", ".jpg", ".png", ".ppm", ".tga"} <= set(image_suffixes())
     True
     """
-    suffixes = Image.registered_extensions()
-    decoded = {*Image.OPEN, "MPO"} - _NOT_DECODED  # MPO, which some cameras write, is opened as JPEG
-    return tuple(suffix for suffix, kind in suffixes.items() if kind in decoded)
+    decoded = {*decoded_formats(), "MPO"}  # MPO, which some cameras write, is opened as JPEG
+    return tuple(suffix for suffix, kind in Image.registered_extensions().items() if kind in decoded)
 
 
 class FoundImages(NamedTuple):

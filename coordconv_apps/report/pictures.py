@@ -32,19 +32,19 @@ class Embedded(NamedTuple):
 
 
 def embed(content: bytes | Path) -> Embedded:
-    """Return a picture file, or its content, as a data URI.
+    """Return a PNG file, or its content, as a data URI.
 
-    A PNG file within the limits stays as it is. Other pictures are scaled to at most `WIDEST` x `TALLEST` pixels and
-    compressed with losses.
+    A picture within the limits stays as it is. Others are scaled to at most `WIDEST` x `TALLEST` pixels and compressed
+    with losses.
 
     Raises:
-        OSError: The file cannot be read, or is no picture.
+        OSError: The file cannot be read, or is no PNG file.
     """
     data = content if isinstance(content, bytes) else content.read_bytes()
-    with Image.open(io.BytesIO(data)) as picture:
+    with Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
         width, height = picture.size
         kind = "png"
-        if picture.format != "PNG" or width > WIDEST or height > TALLEST or len(data) > MOST_BYTES:
+        if width > WIDEST or height > TALLEST or len(data) > MOST_BYTES:
             shown = picture.convert("RGBA" if "A" in picture.getbands() else "RGB")
             shown.thumbnail((WIDEST, TALLEST), Image.Resampling.LANCZOS)
             (width, height), data, kind = shown.size, _lossy(shown), "webp"

@@ -21,6 +21,7 @@ from coordconv_apps.report.charts import draw_curves
 from coordconv_apps.report.curves import Curve
 from tests.compare.harness import Comparison
 from tests.helpers.html import Page, check_page
+from tests.helpers.planted import EPS, forbid_ghostscript
 from tests.report.folders import ODD, write_fit, write_test
 
 ARMS = {"none": 0.0, "xy": 0.2}
@@ -154,6 +155,15 @@ def test_the_figure_of_one_seed_has_a_picture_of_each_arm(tmp_path: Path) -> Non
     assert height > 1500
     halves = bottom[:, : width // 2], bottom[:, width // 2 :]
     assert min(len(np.unique(half.reshape(-1, 3), axis=0)) for half in halves) > 100, "a picture in each half"
+
+
+def test_a_program_for_ghostscript_is_no_picture_of_an_arm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    forbid_ghostscript(monkeypatch)
+    results = results_of(tmp_path)
+    for picture in tmp_path.rglob("found.png"):
+        picture.write_bytes(EPS)
+    with Image.open(io.BytesIO(plot_results(results, ""))) as figure:
+        assert figure.height < 1500
 
 
 def test_a_page_that_cannot_be_drawn_leaves_the_other_files(

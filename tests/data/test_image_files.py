@@ -27,6 +27,7 @@ from coordconv_apps.data.image_files import (
 )
 from coordconv_apps.utils.errors import is_user_error
 from tests.helpers.images import colour_of
+from tests.helpers.planted import EPS, IPTC, forbid_ghostscript
 
 RGB = tuple[int, int, int]
 
@@ -223,6 +224,17 @@ def test_unreadable_images_are_named_in_one_line(name: str, damaged: Path) -> No
     with pytest.raises(ValueError, match=rf"{name}: not a readable image \(.+\)$") as caught:
         read_image(damaged / name)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [EPS, IPTC], ids=["EPS", "IPTC"])
+def test_formats_that_pillow_does_not_decode_are_refused_under_other_names(
+    content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forbid_ghostscript(monkeypatch)
+    (tmp_path / "a.png").write_bytes(content)
+    assert "cannot identify image file" in find_unreadable(tmp_path, ["a.png"])["a.png"]
+    with pytest.raises(ValueError, match=r"a\.png: not a readable image \(cannot identify image file"):
+        read_image(tmp_path / "a.png")
 
 
 def test_unreadable_images_are_found(damaged: Path) -> None:

@@ -9,6 +9,7 @@ from PIL import Image
 from coordconv_apps.compare.jobs import Job
 from coordconv_apps.compare.results import Result
 from generative.comparison import extend
+from tests.helpers.planted import EPS, forbid_ghostscript
 
 COLOURS = {"none": (200, 0, 0), "xy": (0, 0, 200)}
 
@@ -35,6 +36,15 @@ def test_pictures_of_all_arms_are_one_above_the_other(tmp_path: Path) -> None:
     picture = Image.open(io.BytesIO(extension.figures["centers"]))
     assert picture.size == (30, 2 * 21 + 12)
     assert (picture.getpixel((5, 5)), picture.getpixel((5, 50))) == (COLOURS["none"], COLOURS["xy"])
+
+
+def test_a_program_for_ghostscript_is_no_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    forbid_ghostscript(monkeypatch)
+    results = [result(tmp_path, arm, 1, 0.5) for arm in ("none", "xy")]
+    for picture in tmp_path.rglob("centers.png"):
+        picture.write_bytes(EPS)
+    with pytest.raises(OSError, match="cannot identify image file"):
+        extend(results)
 
 
 def test_failed_runs_and_missing_pictures_add_nothing(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from coordconv_apps.cli import command_record
 from coordconv_apps.report.run_page import write_run_page
 from coordconv_apps.runs.summary import read_summary
 from tests.helpers.html import check_page
+from tests.helpers.planted import EPS, forbid_ghostscript
 from tests.report.folders import ODD, write_fit, write_picture, write_test
 from tests.toy.__main__ import main
 
@@ -92,10 +93,12 @@ def test_the_size_of_a_page_is_bounded(tmp_path: Path) -> None:
     assert "Further pictures are in the run's folder pictures : 8." in page.text
 
 
-def test_a_picture_that_is_none_is_left_out(tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", [b"no picture", EPS], ids=["text", "EPS"])
+def test_a_picture_that_is_none_is_left_out(content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    forbid_ghostscript(monkeypatch)
     folder = write_fit(tmp_path / "version_0")
     (folder / "pictures").mkdir()
-    (folder / "pictures" / "found.png").write_text("no picture")
+    (folder / "pictures" / "found.png").write_bytes(content)
     page = check_page(write_run_page(folder))
     assert not page.attributes("img")
     assert "pictures : found" in page.text
