@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from classification.class_folders import ClassFolder
 from classification.in_memory import InMemoryImages
-from classification.transforms import EvalTransform, TrainTransform
+from classification.transforms import EvalTransform, TrainTransform, resize_shorter
 from coordconv_apps.data.image_files import ImageFiles
 
 
@@ -45,6 +45,9 @@ class ImageBatch(NamedTuple):
     indices: Tensor
     paths: list[str]
 
+
+_LARGE = 2**16
+"""Number of pixels above which images are resized one by one; smaller ones are faster to resize in a batch."""
 
 Images = ClassFolder | InMemoryImages
 """The labelled images of a split."""
@@ -91,11 +94,17 @@ class BatchedTrainDataset(_SplitDataset):
         if isinstance(self.samples, InMemoryImages):
             images = self.transform.batch(self.samples.images[indices], seeds, self.repeats)
         else:
-            read = [self.samples.read_this_or_next(index) for index, _ in keys]
+            read = [self._read(self.samples, index) for index, _ in keys]
             indices = torch.tensor([index for _, index in read])  # another one where a file is unreadable
             images = self._augment([image for image, _ in read], seeds)
         repeated = indices.repeat_interleave(self.repeats)
         return LabelledBatch(images, self.samples.labels[repeated], repeated)
+
+    def _read(self, files: ClassFolder, index: int) -> tuple[Tensor, int]:
+        """Read an image, already resized if it is large: a batch of such images may not fit into memory."""
+        image, index = files.read_this_or_next(index)
+        is_large = image.shape[1] * image.shape[2] > _LARGE
+        return (resize_shorter(image, self.transform.settings.size) if is_large else image), index
 
     def _augment(self, images: list[Tensor], seeds: Sequence[int]) -> Tensor:
         if len({image.shape for image in images}) == 1:
@@ -116,8 +125,8 @@ class EvalDataset(_SplitDataset):
         if isinstance(self.samples, InMemoryImages):
             images = self.transform(self.samples.images[chosen])
         else:
-            read = self.samples.read_batch(indices)
-            images = _stack([self.transform(image) for image in read.values()], self.transform.size)
+            read = self.samples.read_batch(indices, self.transform)
+            images = _stack([*read.values()], self.transform.size)
             chosen = torch.tensor([*read], dtype=torch.int64)
         return LabelledBatch(images, self.samples.labels[chosen], chosen)
 
@@ -134,8 +143,8 @@ class PredictDataset(Dataset[ImageBatch]):
 
     def __getitems__(self, indices: Sequence[int]) -> ImageBatch:
         """Return a batch of images."""
-        read = self.files.read_batch(indices)
-        images = _stack([self.transform(image) for image in read.values()], self.transform.size)
+        read = self.files.read_batch(indices, self.transform)
+        images = _stack([*read.values()], self.transform.size)
         paths = [str(self.files.path(index)) for index in read]
         return ImageBatch(images, torch.tensor([*read], dtype=torch.int64), paths)
 

@@ -53,11 +53,11 @@ class ImageFileDataset(Dataset[ImageBatch]):
 
     def __getitems__(self, indices: Sequence[int]) -> ImageBatch:
         """Return a batch of images. The loader calls this once per batch."""
-        read = self.files.read_batch(indices)
+        read = self.files.read_batch(indices, self.prepare)
         return {
             "indices": self.ids[list(read)].tolist(),
             "paths": [str(self.files.path(index)) for index in read],
-            "images": [self.prepare(image) for image in read.values()],
+            "images": list(read.values()),
         }
 
 
@@ -137,9 +137,9 @@ class CocoEvaluation(BatchDataset):
 
     def __getitems__(self, indices: Sequence[int]) -> DetectionBatch:
         """Return a batch of images. The loader calls this once per batch."""
-        read = self.images.read_batch(indices)
+        read = self.images.read_batch(indices, to_unit)
         return {
-            "images": [to_unit(image) for image in read.values()],
+            "images": list(read.values()),
             "targets": [self.images.annotations.objects(i) for i in read],
         }
 

@@ -241,9 +241,12 @@ class ImageFiles:
         """Read a file; raise `ValueError` if it cannot be read. Subclasses may override it."""
         return self.read_file(self.path(index))
 
-    def read_batch(self, indices: Sequence[int]) -> dict[int, Tensor]:
-        """Read files, and return them by index without those that `try_read` leaves out."""
-        return {index: image for index in indices if (image := self.try_read(index)) is not None}
+    def read_batch(self, indices: Sequence[int], transform: Callable[[Tensor], Tensor]) -> dict[int, Tensor]:
+        """Read files, and return them by index without those that `try_read` leaves out.
+
+        Each image is transformed before the next one is read: a batch of large images may not fit into memory.
+        """
+        return {index: transform(image) for index in indices if (image := self.try_read(index)) is not None}
 
     def read(self, index: int) -> Tensor:
         """Read a file, or the next readable one, see `read_this_or_next`."""

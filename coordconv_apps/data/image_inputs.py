@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -23,11 +23,11 @@ ImageInputs: TypeAlias = "ImageInput | Sequence[ImageInput]"
 """One image, a sequence of images of any kinds and sizes, an array ``(N, H, W, C)``, or a tensor ``(N, C, H, W)``."""
 
 
-def pil_images(images: ImageInputs) -> list[Image.Image]:
-    """Convert images to PIL images of 8 bits, as if they had been read from files.
+def pil_images(images: ImageInputs) -> Iterator[Image.Image]:
+    """Convert images to PIL images of 8 bits, as if they had been read from files, one after the other.
 
     Raises:
-        ValueError: An image has another shape, type or range, or a file is not a readable image.
+        ValueError: An image has another shape, type or range, or a file is not a readable image; raised at its turn.
 
     Example:
         >>> import torch
@@ -40,7 +40,7 @@ def pil_images(images: ImageInputs) -> list[Image.Image]:
         images = [images]
     elif not isinstance(images, Sequence):
         raise ValueError(f"images={type(images).__name__}: must be an image or a sequence of images")
-    return [_pil_image(image, f"images[{number}]") for number, image in enumerate(images)]
+    return (_pil_image(image, f"images[{number}]") for number, image in enumerate(images))
 
 
 def _pil_image(image: ImageInput, name: str) -> Image.Image:

@@ -257,6 +257,30 @@ def test_batched_augmentation_equals_that_of_single_images(
     assert same(made(), at_once)
 
 
+@pytest.mark.parametrize("several_sizes", [False, True])
+def test_large_images_are_resized_one_by_one_to_the_same_batch(
+    several_sizes: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for label, size in ((0, (30, 24)), (1, (24, 40) if several_sizes else (30, 24)), (2, (30, 24))):
+        for part in ("train", "val"):
+            save_class(tmp_path / part, label, 3, size)
+
+    def made() -> LabelledBatch:
+        return epoch(of_folder(tmp_path, padding=1, flip=0.5, batch_size=9), 3)
+
+    at_once, sizes = made(), []
+    batch = TrainTransform.batch
+
+    def seen(self: TrainTransform, images: Tensor, *arguments: Any) -> Tensor:  # noqa: ANN401  # handed on
+        sizes.append(min(images.shape[-2:]))
+        return batch(self, images, *arguments)
+
+    monkeypatch.setattr(TrainTransform, "batch", seen)
+    monkeypatch.setattr("classification.datasets._LARGE", 30 * 23)
+    assert same(made(), at_once)
+    assert set(sizes) == {8}
+
+
 def test_batched_datasets_are_used_where_they_can_be(folder: Path) -> None:
     for data in (of_folder(folder), digits()):
         assert isinstance(loader(data, "train").dataset, BatchedTrainDataset)

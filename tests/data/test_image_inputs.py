@@ -25,12 +25,20 @@ def test_each_kind_of_image_gives_the_same_pixels(tmp_path: Path) -> None:
     tensor = pil_to_tensor(image)
     inputs: list[Any] = [tmp_path / "a.png", str(tmp_path / "a.png"), image, PIXELS, PIXELS / 255, tensor, tensor / 255]
     inputs.append((PIXELS / 255).astype(np.float32))
-    for found in [*pil_images(inputs), *(pil_images(one)[0] for one in inputs)]:
+    for found in [*pil_images(inputs), *(next(pil_images(one)) for one in inputs)]:
         assert found.mode == "RGB"
         assert np.array_equal(np.asarray(found), PIXELS)
     for batch in (np.stack([PIXELS, PIXELS]), torch.stack([tensor, tensor])):
         assert [np.array_equal(np.asarray(one), PIXELS) for one in pil_images(batch)] == [True, True]
-    assert pil_images([]) == pil_images(torch.zeros(0, 3, 4, 4)) == []
+    assert [*pil_images([])] == [*pil_images(torch.zeros(0, 3, 4, 4))] == []
+
+
+def test_a_file_is_read_at_its_turn(tmp_path: Path) -> None:
+    Image.fromarray(PIXELS).save(tmp_path / "a.png")
+    found = pil_images([tmp_path / "a.png", tmp_path / "missing.png"])
+    assert next(found).size == (7, 5)
+    with pytest.raises(ValueError, match=r"missing\.png: not a readable image"):
+        next(found)
 
 
 @pytest.mark.parametrize(("channels", "mode"), [(None, "L"), (1, "L"), (3, "RGB"), (4, "RGBA")])
@@ -69,4 +77,4 @@ def test_the_orientation_of_a_camera_is_applied(tmp_path: Path) -> None:
 )
 def test_other_inputs_are_refused_by_name(images: Any, message: str) -> None:  # noqa: ANN401  # of any type
     with pytest.raises(ValueError, match=re.escape(message)):
-        pil_images(images)
+        list(pil_images(images))
