@@ -140,6 +140,7 @@ class CocoData(DetectionDataModule):
             assert path is not None
             folder = self.image_folders[split] or path.parent
             check_folder(folder, argument)
+            annotations.check_inside(folder, f"data.{split}_annotations={str(path)!r}", argument)
             for note in annotations.notes:
                 self.print_once(note)
             annotations = self._readable(annotations, folder, argument)

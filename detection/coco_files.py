@@ -67,6 +67,24 @@ class CocoAnnotations:
         """Return the path of an image relative to the folder of the images."""
         return os.fsdecode(self.file_names[index])
 
+    def check_inside(self, folder: Path, where: str, argument: str) -> None:
+        """Check that no file name, absolute or with "..", leaves the folder of the images. Links may lead elsewhere.
+
+        Args:
+            folder: The folder of the images.
+            where: The argument that names the annotation file, and its value, for the message.
+            argument: The argument that names the folder.
+
+        Raises:
+            ValueError: A file name leaves the folder.
+        """
+        root = os.path.abspath(folder)
+        inside = os.path.join(root, "")
+        paths = {name: os.path.normpath(os.path.join(root, name)) for name in map(self.file_name, range(len(self)))}
+        outside = [name for name, path in paths.items() if not (path + os.sep).startswith(inside)]
+        problem = f"file names leave the folder {argument}={str(folder)!r}, which must contain all images"
+        _refuse(where, problem, "file names", outside)
+
     def objects(self, index: int) -> DetectionTarget:
         """Return the objects in an image, crowds included."""
         own = slice(int(self.starts[index]), int(self.starts[index + 1]))

@@ -219,6 +219,33 @@ def test_annotations_fit_images_as_stored_or_as_shown(tmp_path: Path, name: str,
     assert shapes_of == [(3, 50, 20), (3, 30, 40)]
 
 
+@pytest.mark.parametrize("name", ["{folder}.png", "../b.png", "sub/../../b.png", "/", "..", "../{name}-2/b.png"])
+def test_file_names_that_leave_the_folder_of_the_images_are_refused(tmp_path: Path, name: str) -> None:
+    value = content()
+    value["images"][0]["file_name"] = name.format(folder=tmp_path, name=tmp_path.name)
+    with pytest.raises(ValueError, match=r"folder .*, which must contain all images; ") as error:
+        own(tmp_path, value).setup("validate")
+    assert str(error.value).startswith(f"data.val_annotations='{tmp_path}/a.json': 1 file names leave the folder data")
+    assert str(error.value).endswith(f"file names: {value['images'][0]['file_name']}")
+
+
+@pytest.mark.parametrize("name", ["sub/b.png", "sub/../sub/b.png", "../images/sub/b.png", "{folder}/sub/b.png"])
+def test_file_names_may_be_any_paths_within_the_folder_of_the_images(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "images"
+    (folder / "sub").mkdir(parents=True)
+    save(folder, "a.png", (20, 50))
+    save(folder, "sub/b.png", (40, 30))
+    value = content()
+    value["images"][0]["file_name"] = name.format(folder=folder)
+    monkeypatch.chdir(tmp_path)
+    for given in (str(folder), "images", "images/"):
+        data = own(tmp_path, value, val_images=given)
+        data.setup("validate")
+        assert [len(batch["images"]) for batch in data.val_dataloader()] == [2]
+
+
 def test_missing_and_contradictory_arguments_are_refused(files: dict[str, str], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^data\.train_annotations=null: must be an annotation file in COCO's format"):
         CocoData().setup("fit")
