@@ -17,18 +17,13 @@ import torch
 from torch import nn
 from torchvision import models as tv_models
 
-from classification.pretrained import (
-    fit_head,
-    load_weights,
-    read_published_weights,
-    read_weights,
-    warn_of_new_head,
-)
+from classification.pretrained import fit_head, load_weights, read_weights, warn_of_new_head
 from coordconv_apps import CoordConv2d, to_coordconv
 from coordconv_apps.nn.convert import choose_layers
 from coordconv_apps.nn.coords import Coords
 from coordconv_apps.utils.argument_checks import check_at_least, optional_path
 from coordconv_apps.utils.errors import one_line
+from coordconv_apps.utils.weight_files import read_published
 
 STEM_CHANNELS = 8
 """Output channels of the paper's extra 1x1 CoordConv layer ahead of a ResNet-50 (Liu et al., 2018, section 5)."""
@@ -205,11 +200,8 @@ def _torchvision(network: str, num_classes: int, weights: str | None, args: dict
         built = tv_models.get_model(network, num_classes=num_classes, **start, **args)
     else:
         published = tv_models.get_model_weights(network)[weights]
-        state = read_published_weights(published)
-        categories = published.meta["categories"] or range(1000)
-        own = _args_of_weights(network, published)
-        built = tv_models.get_model(network, num_classes=len(categories), **(own | args))
-        built.load_state_dict(state)
+        read_published(published)  # torchvision's builder would run code in the file
+        built = tv_models.get_model(network, weights=published, **args)
         head, trained = _last_layer(built)
         if trained.weight.shape[0] != num_classes:
             new = _torchvision(network, num_classes, None, args)
@@ -221,15 +213,6 @@ def _torchvision(network: str, num_classes: int, weights: str | None, args: dict
             if hasattr(built, name):
                 setattr(built, name, None)
     return built
-
-
-def _args_of_weights(network: str, weights: tv_models.WeightsEnum) -> dict[str, Any]:
-    """Return the arguments that torchvision's builder sets if it loads weights itself."""
-    if network in _GOOGLE:
-        return {"transform_input": True, "aux_logits": True, "init_weights": False}
-    if network.startswith("vgg"):
-        return {"init_weights": False}
-    return {"image_size": weights.meta["min_size"][0]} if network.startswith("vit_") else {}
 
 
 def _weights_source(network: str, weights: str | Path | None) -> str | Path | None:

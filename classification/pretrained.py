@@ -7,10 +7,9 @@ import re
 from pathlib import Path
 
 from torch import nn
-from torchvision.models import WeightsEnum
 
 from coordconv_apps.utils.distributed import is_main_process
-from coordconv_apps.utils.weight_files import State, load_fitting_state, part_of_state, read_published, read_state
+from coordconv_apps.utils.weight_files import State, load_fitting_state, part_of_state, read_state
 
 logger = logging.getLogger(__name__)
 
@@ -32,14 +31,6 @@ def read_weights(path: Path, network: nn.Module) -> State:
     state = {_DENSENET_BEFORE_2018.sub(r"\1\2.", name): value for name, value in read_state(path, "weights").items()}
     own = part_of_state(state, network.state_dict().keys())
     return {name: value for name, value in own.items() if not name.startswith(_AUXILIARY)}
-
-
-def read_published_weights(weights: WeightsEnum) -> State:
-    """Read published weights of torchvision by the names of its networks, see `read_published`."""
-    state = read_published(weights)
-    for name in list(state):  # in place: the state has the versions of layers as an attribute
-        state[_DENSENET_BEFORE_2018.sub(r"\1\2.", name)] = state.pop(name)
-    return state
 
 
 def fit_head(state: State, network: nn.Module, head: str) -> None:

@@ -65,17 +65,11 @@ def open_file(path: Path) -> Image.Image:
     """Open an image file without decoding it.
 
     Opening a pipe or a device, which might wait forever, is an error. So are formats for which Pillow runs another
-    program, such as Ghostscript for EPS, whatever the name of the file, and images of more pixels than
-    `PIL.Image.MAX_IMAGE_PIXELS`, of which Pillow warns: a file of kilobytes may have them.
+    program, such as Ghostscript for EPS, whatever the name of the file.
     """
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise ValueError("not a regular file")
-    opened = Image.open(path, formats=decoded_formats())
-    limit = Image.MAX_IMAGE_PIXELS
-    if limit is not None and opened.width * opened.height > limit:
-        opened.close()
-        raise ValueError(f"{opened.width} x {opened.height} pixels, must be at most {limit:,}")
-    return opened
+    return Image.open(path, formats=decoded_formats())
 
 
 def decode_image(path: Path, convert: Callable[[Image.Image], T], draft: int | None = None, *, turn: bool = True) -> T:

@@ -20,8 +20,6 @@ HARMLESS = (
     "Be aware that when using `ckpt_path`, callbacks used to create the checkpoint need to be provided.*",
     # In 16-mixed precision the gradient scaler often skips the first step; the schedule counts it like all others.
     r"Detected call of `lr_scheduler\.step\(\)` before `optimizer\.step\(\)`.*",
-    # Pillow's warning of an image that is an error here.
-    r"Image size \(\d+ pixels\) exceeds limit of .*",
     # Lightning uses deprecated functions of newer versions of torch and jsonargparse.
     r"\s*(By default only one JsonargparseDeprecationWarning|[\w.` ]+ was deprecated in v4)",
     r"`isinstance\(treespec, LeafSpec\)` is deprecated.*",

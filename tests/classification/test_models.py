@@ -260,21 +260,16 @@ def test_weights_of_this_application_load_with_their_coordinates(
     torch.testing.assert_close(built(images(32)), trained(images(32)))
 
 
-def before_2018(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The weights of a DenseNet by the names that torchvision's files have."""
-    return {
+def test_densenet_weights_with_the_names_of_before_2018_load(tmp_path: Path) -> None:
+    trained = shake(build("densenet121", **PLAIN))
+    old = {
         name.replace(".norm1.", ".norm.1.")
         .replace(".norm2.", ".norm.2.")
         .replace(".conv1.", ".conv.1.")
         .replace(".conv2.", ".conv.2."): value
-        for name, value in state.items()
+        for name, value in trained.state_dict().items()
         if not name.endswith("num_batches_tracked")
     }
-
-
-def test_densenet_weights_with_the_names_of_before_2018_load(tmp_path: Path) -> None:
-    trained = shake(build("densenet121", **PLAIN))
-    old = before_2018(trained.state_dict())
     assert "features.denseblock1.denselayer1.norm.1.weight" in old
     torch.save(old, tmp_path / "old.pth")
     built = build("densenet121", weights=tmp_path / "old.pth", **PLAIN).eval()
@@ -324,21 +319,6 @@ def test_weights_of_the_library_are_loaded_by_name(tmp_path: Path, monkeypatch: 
     expected.fc = copy.deepcopy(built.get_submodule("fc"))
     assert built(images(32)).shape == (2, 6)
     torch.testing.assert_close(built(images(32)), expected(images(32)), rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("network", ["densenet121", "googlenet", "mnasnet0_5"])
-def test_weights_of_the_library_give_the_network_that_it_builds(
-    network: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    weights = tv_models.get_model_weights(network).DEFAULT
-    auxiliary = {"aux_logits": True, "init_weights": False} if network == "googlenet" else {}
-    state = tv_models.get_model(network, **auxiliary).state_dict()
-    if network == "densenet121":
-        state = before_2018(state)
-    put_in_cache(weights, state, tmp_path, monkeypatch)
-    expected, built = tv_models.get_model(network, weights=weights), build(network, 1000, weights="default", **PLAIN)
-    assert getattr(built, "transform_input", None) == getattr(expected, "transform_input", None)
-    assert all(torch.equal(value, built.state_dict()[name]) for name, value in expected.state_dict().items())
 
 
 def test_a_pickle_in_the_cache_of_weights_is_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -237,19 +237,6 @@ def test_formats_that_pillow_does_not_decode_are_refused_under_other_names(
         read_image(tmp_path / "a.png")
 
 
-@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
-def test_images_of_too_many_pixels_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    save(tmp_path / "a.png", size=(8, 5))
-    save(tmp_path / "b.png", size=(8, 6))
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40)
-    assert find_unreadable(tmp_path, ["a.png", "b.png"]) == {"b.png": "8 x 6 pixels, must be at most 40"}
-    assert read_image(tmp_path / "a.png").shape == (3, 5, 8)
-    with pytest.raises(ValueError, match=r"b\.png: not a readable image \(8 x 6 pixels, must be at most 40\)$"):
-        read_image(tmp_path / "b.png")
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
-    assert read_image(tmp_path / "b.png").shape == (3, 6, 8)
-
-
 def test_a_batch_has_one_whole_image_in_memory_at_a_time(tmp_path: Path) -> None:
     events: list[str] = []
 
