@@ -233,13 +233,6 @@ def test_exception_on_rank_1_ends_both_processes(tmp_path: Path) -> None:
     assert read_summary(tmp_path / "toy" / "default" / "version_0")["status"] == "failed"
 
 
-def test_run_started_by_torchrun_equals_one_started_by_lightning(pair: Path, tmp_path: Path) -> None:
-    settings = ["--trainer.max_epochs=2", "--model.coords=xy", *DATA, *TWO_PROCESSES]
-    status, error = toy(tmp_path, "fit", *settings, processes=2)
-    assert status == 0, error
-    assert_same_runs(tmp_path / "toy" / "default" / "version_0", pair / "toy" / "default" / "version_0")
-
-
 def started_toy(runs: Path, *args: str, until: str) -> tuple[ForkServerProcess, Path]:
     """Start a training of the toy application; return it and the file with its output once that contains a text."""
     log = runs / "log.txt"

@@ -60,31 +60,19 @@ def cases(count: int = 23) -> list[Case]:
     ]
 
 
-CASES = pytest.mark.parametrize("case", cases(), ids=lambda case: case[0].__name__)
-
-
 def values(metric: SampleMeans) -> dict[str, float]:
     return {name: value.item() for name, value in metric.compute().items()}
 
 
-@CASES
-def test_metrics_equal_a_loop_over_the_samples_of_all_batches(case: Case) -> None:
+@pytest.mark.parametrize("case", cases(), ids=lambda case: case[0].__name__)
+def test_metrics_of_all_batches_and_processes_equal_a_loop_over_the_samples(case: Case) -> None:
     kind, loop, outputs, targets = case
-    metric = kind()
-    for start, end in ((0, 10), (10, 11), (11, 11), (11, 23)):
+    first, second = kind(), kind()
+    for metric, start, end in ((first, 0, 10), (first, 10, 11), (second, 11, 11), (second, 11, 23)):
         metric.update(outputs[start:end], targets[start:end])
     expected = loop(outputs, targets)
     assert all(value > 0 for value in expected.values())
-    assert values(metric) == pytest.approx(expected, rel=1e-5)
-
-
-@CASES
-def test_state_of_two_processes_adds_up_to_that_of_one(case: Case) -> None:
-    kind, loop, outputs, targets = case
-    first, second = kind(), kind()
-    first.update(outputs[0::2], targets[0::2])  # one sample more than the other
-    second.update(outputs[1::2], targets[1::2])
-    assert values(together(kind(), first, second)) == pytest.approx(loop(outputs, targets), rel=1e-5)
+    assert values(together(kind(), first, second)) == pytest.approx(expected, rel=1e-5)
 
 
 def test_x_is_the_column() -> None:

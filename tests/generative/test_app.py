@@ -20,7 +20,7 @@ from generative.tasks.base import PREDICTION_SEED
 from generative.two_shapes import draw_scenes, render
 from tests.generative.tiny import everywhere
 from tests.helpers import forked
-from tests.helpers.processes import TWO_PROCESSES, free_port
+from tests.helpers.processes import TWO_PROCESSES
 from tests.helpers.refusals import refusal
 from tests.helpers.runs import assert_same_runs, interrupted_at, last_command, load, metrics_of
 
@@ -37,7 +37,6 @@ METHODS = {
     "vae": ["--model=VAE", "--model.encoder_width=2", "--model.average=0.9"],
 }
 TASKS: dict[str, type[GAN | VAE]] = {"gan": GAN, "vae": VAE}
-EVERY_METHOD = pytest.mark.parametrize("method", METHODS)
 VALIDATED = GenerativeTask.validation_metrics
 FOLDER_FIGURES = {name for name in VALIDATED if name.endswith("patch_distance")}
 SHAPES_FIGURES = set(VALIDATED) - FOLDER_FIGURES
@@ -146,7 +145,6 @@ def test_a_resumed_training_equals_an_uninterrupted_one(tmp_path: Path, method: 
 # ------------------------------------------------------------------ two processes
 
 SCRIPT = """
-import os
 import sys
 
 import torch
@@ -157,7 +155,7 @@ import generative.pictures
 from generative.tasks import GAN
 from tests.generative.tiny import everywhere
 
-FOLDER, SECOND_PORT, *ARGUMENTS = sys.argv[1:]
+FOLDER, *ARGUMENTS = sys.argv[1:]
 
 
 class GenerativePictures(Callback):
@@ -168,70 +166,46 @@ class GenerativePictures(Callback):
 
     def on_train_end(self, trainer, pl_module):
         state = {name: value.clone() for name, value in pl_module.state_dict().items()}
-        name = type(pl_module).__name__.lower()
-        torch.save({"state": state, "random": self.random}, f"{FOLDER}/{name}_{trainer.global_rank}.pt")
+        torch.save({"state": state, "random": self.random}, f"{FOLDER}/{trainer.global_rank}.pt")
 
 
 generative.pictures.GenerativePictures = GenerativePictures
 GAN.sample = lambda self, latents: everywhere(latents)  # images that show something; training stays the same
 
 if __name__ == "__main__":
-    where = ARGUMENTS.index("--")
-    application.main(ARGUMENTS[:where])
-    os.environ["MASTER_PORT"] = SECOND_PORT  # at the first port, the other process may not have closed its store yet
-    application.main(ARGUMENTS[where + 1 :])  # in the same processes: to start takes longer than to train
+    application.main(ARGUMENTS)
 """
 
 
-@pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Runs folder with a training of each method in it, by two processes that somebody else has started."""
-    folder = tmp_path_factory.mktemp("pair")
-    script = folder / "two.py"
-    script.write_text(SCRIPT)
+@pytest.mark.usefixtures("no_pictures")
+def test_two_processes_end_with_the_same_weights_and_give_the_metrics_of_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (script := tmp_path / "two.py").write_text(SCRIPT)
     # Batch norm, coordinates in all layers, a gradient penalty; 21 images to validate on one process, 20 on the other.
-    shared = [argument for argument in TINY if not argument.startswith(("--trainer.acc", "--trainer.dev"))]
-    shared += ["--model.network=conv", "--model.latent_size=6", "--model.image_size=32", "--data.image_size=32"]
-    shared += ["--data.radius=5", "--data.num_val=41", "--data.eval_batch_size=7", "--data.num_train=22"]
-    shared += [*TWO_PROCESSES, f"--runs_dir={folder}"]
-    own = {
-        "gan": ["--model.gradient_penalty=0.1", "--model.penalty_every=2", "--model.feature_matching=0.1"],
-        "vae": [],
-    }
-    gan, vae = (["fit", f"--name={method}", *shared, *METHODS[method], *own[method]] for method in METHODS)
-    command = [str(folder), str(free_port()), *gan, "--", *vae]
-    errors = folder / "errors.txt"
-    forked.run(str(script), *command, log=folder / "log.txt", errors=errors, processes=2)
+    fit = [argument for argument in TINY if argument not in CPU]
+    fit += ["--model.network=conv", "--model.latent_size=6", "--model.image_size=32", "--data.image_size=32"]
+    fit += ["--data.radius=5", "--data.num_val=41", "--data.eval_batch_size=7", "--data.num_train=22"]
+    fit += ["--model.gradient_penalty=0.1", "--model.penalty_every=2", "--model.feature_matching=0.1"]
+    command = [str(tmp_path), "fit", f"--runs_dir={tmp_path}", *fit, *METHODS["gan"], *TWO_PROCESSES]
+    forked.run(str(script), *command, log=tmp_path / "log.txt", errors=(errors := tmp_path / "errors.txt"), processes=2)
     assert errors.read_text() == ""
-    return folder
-
-
-@EVERY_METHOD
-def test_two_processes_end_with_the_same_weights_and_draw_their_own_latents(pair: Path, method: str) -> None:
-    assert read_summary(run_folder(pair, method, 0))["world_size"] == 2
-    ranks = [torch.load(pair / f"{method}_{rank}.pt", weights_only=True) for rank in (0, 1)]
-    saved = load(run_folder(pair, method, 0))["state_dict"]
+    run = run_folder(tmp_path, "default", 0)
+    assert read_summary(run)["world_size"] == 2
+    ranks = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
+    saved = load(run)["state_dict"]
     for name, weight in ranks[0]["state"].items():
         assert torch.equal(weight, ranks[1]["state"][name]), name
         assert torch.equal(weight, saved[name]), name
-    assert any(name.startswith("averaged.") for name in ranks[0]["state"])
-    assert any(name.endswith("running_mean") for name in ranks[0]["state"]), "batch norm's statistics, too"
-    assert not torch.equal(ranks[0]["random"], ranks[1]["random"])
-
-
-@pytest.mark.usefixtures("no_pictures")
-@EVERY_METHOD
-def test_two_processes_give_the_metrics_of_one(pair: Path, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
-    if method == "gan":
-        monkeypatch.setattr(GAN, "sample", lambda self, latents: everywhere(latents))
-    arguments = [f"--name={method}", f"--runs_dir={pair}", "--ckpt_path=last", "--trainer.strategy=auto", *CPU]
-    main(["validate", *arguments])
-    of_one, of_two = metrics_of(newest(pair, method)), metrics_of(run_folder(pair, method, 0))
+    assert any(name.startswith("averaged.") for name in saved)
+    assert any(name.endswith("running_mean") for name in saved), "batch norm's statistics, too"
+    assert not torch.equal(ranks[0]["random"], ranks[1]["random"]), "each process draws its own latents"
+    monkeypatch.setattr(GAN, "sample", lambda self, latents: everywhere(latents))
+    main(["validate", f"--runs_dir={tmp_path}", "--ckpt_path=last", "--trainer.strategy=auto", *CPU])
+    of_one, of_two = metrics_of(newest(tmp_path, "default")), metrics_of(run)
     assert {f"val/{name}" for name in SHAPES_FIGURES} <= set(of_one)
-    assert ("val/reconstruction" in of_one) == (method == "vae")
     assert of_one == pytest.approx({name: of_two[name] for name in of_one}, rel=1e-4, abs=1e-6)
-    if method == "gan":
-        assert 0 < of_one["val/coverage"] < 1, "a test of nothing else"
+    assert 0 < of_one["val/coverage"] < 1, "a test of nothing else"
 
 
 # ------------------------------------------------------------------ export and predict

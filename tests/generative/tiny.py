@@ -172,9 +172,9 @@ def of_two_processes(
 ) -> dict[str, float]:
     """Return the values of a metric whose images two processes share."""
     processes = [make(), make()]
-    for images, is_real in ((real, True), (generated, False)):
+    for images, is_real in ((generated, False), (real, True)):
         cut = int(first_share * len(images))
         for process, part in zip(processes, (images[:cut], images[cut:]), strict=True):
-            for batch in part.split(8) if len(part) else ():
+            for batch in (*part.split(8), part[:0]) if len(part) else ():
                 process.update(batch, real=is_real)
     return {name: float(value) for name, value in together(make(), *processes).compute().items()}
