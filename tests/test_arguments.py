@@ -1,8 +1,9 @@
-"""Constructors of tasks and data: every argument is described, and a misspelt choice is an error in Python, too."""
+"""Constructors of tasks and data: every argument is described; misspelt choices and numbers out of range are errors."""
 
 from __future__ import annotations
 
 import inspect
+from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
@@ -21,7 +22,7 @@ from rl.tasks import A2C, DQN, PPO
 
 CLASSES: dict[type, dict[str, Any]] = {
     Classifier: {"network": "resnet18", "num_classes": 3},
-    ClassificationData: {"source": "digits"},
+    ClassificationData: {"source": "digits", "padding": 1},
     FasterRCNN: {"num_classes": 3},
     **{kind: {} for kind in (RegionProposals, DetectionData, CocoData, GAN, VAE, GenerativeData)},
     **{kind: {} for kind in (CoordinateClassification, CoordinateRegression, CoordinateRendering, NotSoClevrData)},
@@ -49,6 +50,25 @@ def choices(kind: type) -> list[str]:
 def test_a_misspelt_choice_is_an_error(kind: type, argument: str) -> None:
     with pytest.raises(ValueError, match=rf"{argument}='?misspelt'?:? must be "):
         kind(**{**CLASSES[kind], argument: "misspelt"})
+
+
+def numbers(kind: type) -> list[str]:
+    """Return the names of the constructor's arguments that take a number."""
+    hints = get_type_hints(kind.__init__)  # type: ignore[misc]
+    simple = {name: hint for name, hint in hints.items() if get_origin(hint) in (None, UnionType)}
+    found = [name for name, hint in simple.items() if {int, float} & {hint, *get_args(hint)}]
+    # The data check the size of their squares, and the task that it is the data's.
+    return [name for name in found if name != "square_size" or kind is NotSoClevrData]
+
+
+@pytest.mark.parametrize(
+    ("kind", "argument"),
+    [pytest.param(kind, name, id=f"{kind.__name__}-{name}") for kind in CLASSES for name in numbers(kind)],
+)
+def test_a_negative_number_is_an_error_in_one_line(kind: type, argument: str) -> None:
+    """No argument may be negative. Tests of each class have the other bounds of its ranges."""
+    with pytest.raises(ValueError, match=rf"\b{argument}=-1(: must be [^\n]*)?$"):
+        kind(**{**CLASSES[kind], argument: -1})
 
 
 def test_a_misspelt_ink_to_predict_on_is_an_error() -> None:

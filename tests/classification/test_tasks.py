@@ -269,7 +269,6 @@ def test_nothing_is_counted_where_unreadable_images_are_errors(folder: Path, tmp
         ({"num_classes": None}, "model.num_classes=null: must be the number of classes of the data"),
         ({"num_classes": 1}, "model.num_classes=1: must be an integer of at least 2"),
         ({"lr": 0.0}, "model.lr=0.0: must be above 0"),
-        ({"weight_decay": -0.1}, "model.weight_decay=-0.1: must be at least 0"),
         ({"momentum": 1.0}, "model.momentum=1.0: must be in [0, 1)"),
         ({"betas": (0.9, 1.0)}, "model.betas=(0.9, 1.0): must be two numbers in [0, 1)"),
         ({"label_smoothing": 1.0}, "model.label_smoothing=1.0: must be in [0, 1)"),

@@ -195,12 +195,9 @@ def test_two_processes_train_and_give_the_metrics_of_one(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--data.square_size=99"], "data.square_size=99: must be at most data.canvas_size=8"),
-        (["--model.lr=-1"], "model.lr=-1.0: must be above 0"),
         (["--data.canvas_size=9"], "model.canvas_size=8: the data have 9"),
         (["--data.two_objects=true"], "data.two_objects=true: must be false for CoordinateClassification"),
         (["--data.two_objects=true", "--model=CoordinateRendering"], "model.objects=1: the data have 2"),
-        (["--data.test_fraction=2"], "data.test_fraction=2.0: must be in (0, 1)"),
     ],
 )
 def test_invalid_arguments_are_reported_in_one_line(

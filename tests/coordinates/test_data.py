@@ -109,7 +109,6 @@ def test_pairs_stay_within_their_set(split: Any) -> None:  # noqa: ANN401  # par
         ({"eval_batch_size": 0}, r"data\.eval_batch_size=0: must be an integer of at least 1"),
         ({"batch_size": 0}, r"data\.batch_size=0: must be an integer of at least 1"),
         ({"pairs": 3}, r"data\.pairs=3: must be an integer of at least 4"),
-        ({"seed": -1}, r"data\.seed=-1: must be an integer of at least 0"),
     ],
 )
 def test_impossible_values_are_refused_in_one_line(arguments: dict[str, Any], message: str) -> None:

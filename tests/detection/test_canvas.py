@@ -221,7 +221,6 @@ def test_canvases_without_digits_are_empty(glyphs: Glyphs) -> None:
         ({"canvas_size": 10**12}, "canvas_size=1000000000000: must be in 1 to 65536"),
         ({"crop": 121}, "crop=121: must be in 1 to canvas_size=120, or null for no crop"),
         ({"crop": 0}, "crop=0: must be in 1 to canvas_size=120"),
-        ({"digits": -1}, "digits=-1: must be at least 0"),
         ({"min_size": 26}, "min_size=26: must be in 1 to max_size=25"),
         ({"min_size": 0}, "min_size=0: must be in 1 to max_size=25"),
         ({"max_size": 121}, "max_size=121: must be in 1 to canvas_size=120"),

@@ -265,7 +265,6 @@ def test_exported_network_finds_what_the_task_finds(tmp_path: Path, kind: Kind) 
     ("arguments", "message"),
     [
         ({"lr": 0.0}, "lr=0.0: must be above 0"),
-        ({"warmup": 1.0}, r"warmup=1.0: must be in \[0, 1\)"),
         ({"score_threshold": 2.0}, r"score_threshold=2.0: must be in \[0, 1\]"),
         ({"num_classes": 0}, "model.num_classes=0: must be an integer of at least 1"),
         ({"max_detections": 0}, "model.max_detections=0: must be an integer of at least 1"),
