@@ -12,11 +12,12 @@ from torch import Tensor
 
 from coordconv_apps.training.task import Task
 from coordconv_apps.utils.contact_sheet import Grid, contact_sheet
+from coordconv_apps.utils.plotting import as_picture
 from generative.data import GenerativeData
 from generative.pictures import GenerativePictures, image_grid, strongest_latents
 from generative.pixel_range import to_uint8
 from generative.two_shapes import draw_scenes, render
-from tests.generative.tiny import RADIUS, SIZE, MadeUpGAN, MadeUpVAE, everywhere
+from tests.generative.tiny import RADIUS, SIZE, MadeUpGAN, MadeUpVAE
 from tests.toy.data import ToyData
 from tests.toy.tasks import ToyTask
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
 GROUND = (36, 36, 36)
@@ -53,12 +55,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def folder_data(folder: Path, **arguments: Any) -> GenerativeData:  # noqa: ANN401  # handed on as they are
     return make_data(**({"source": "folder", "folder": str(folder), "num_train": 1, "num_test": 32} | arguments))
-
-
-@pytest.fixture(scope="module")
-def drawn() -> dict[str, Image.Image]:
-    """Pictures of a GAN that has learned."""
-    return draw(MadeUpGAN(), make_data())
 
 
 def pixels(picture: Image.Image) -> NDArray[np.uint8]:
@@ -129,7 +125,8 @@ def test_strongest_latents_come_first() -> None:
 SHAPES = ["samples", "walks", "average", "centers", "geometry"]
 
 
-def test_gan_draws_all_pictures_in_colour(drawn: dict[str, Image.Image]) -> None:
+def test_gan_draws_all_pictures_in_colour() -> None:
+    drawn = draw(MadeUpGAN(), make_data())
     assert sorted(drawn) == sorted(SHAPES)
     for picture in drawn.values():
         assert picture.mode == "RGB"
@@ -181,36 +178,23 @@ def test_reconstructions_are_below_their_images(folder: Path) -> None:
             assert (pixels(sheet)[y : y + 96, x : x + 96] == enlarged(image, 3)).all()
 
 
-@pytest.mark.parametrize(("number", "shown"), [(3, 6), (8, 16), (11, 16)])
+@pytest.mark.parametrize(("number", "shown"), [(3, 6), (11, 16)])
 def test_few_images_give_few_reconstructions(folder: Path, number: int, shown: int) -> None:
     sheet = draw(MadeUpVAE(), folder_data(folder, num_test=number))["reconstructions"]
     assert len(pasted(sheet, 96)) == shown
 
 
-def coloured(picture: Image.Image, channel: int) -> list[int]:
-    """How many pixels of the upper and of the lower half are red (0) or blue (2)."""
-    found = pixels(picture).astype(int)
-    others = found[..., [c for c in range(3) if c != channel]].max(2)
-    both = np.split(found[..., channel] > others + 60, [picture.height // 2])
-    return [int(half.sum()) for half in both]
+def test_a_generator_that_has_failed_is_drawn_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    titles: list[str] = []
 
+    def note(figure: Figure) -> Image.Image:
+        titles.append(figure.get_suptitle())
+        return as_picture(figure)
 
-def test_collapsed_centres_are_few_dots(drawn: dict[str, Image.Image]) -> None:
-    covers = drawn["centers"]
-    point = draw(MadeUpGAN(lambda z: everywhere(z * torch.tensor([0, 0, 0, 0, 1, 1]))), make_data())["centers"]
-    for channel in (0, 2):
-        real, generated = coloured(covers, channel)
-        assert generated == pytest.approx(real, rel=0.5)
-        real, generated = coloured(point, channel)
-        assert generated < 0.1 * real
-    assert (pixels(covers)[: covers.height // 2] == pixels(point)[: point.height // 2]).mean() > 0.98
-
-
-def test_a_generator_that_has_failed_is_drawn_too() -> None:
+    monkeypatch.setattr("generative.pictures.as_picture", note)
     task = MadeUpVAE(lambda latents: torch.full((len(latents), 3, SIZE, SIZE), float("nan")))
-    pictures = draw(task, make_data())
-    assert sorted(pictures) == sorted([*SHAPES, "reconstructions"])
-    assert coloured(pictures["centers"], 0)[1] < 0.05 * coloured(pictures["centers"], 0)[0]
+    assert sorted(draw(task, make_data())) == sorted([*SHAPES, "reconstructions"])
+    assert titles[1].endswith("(invalid and left out: 0 of 100 real, 100 of 100 generated)")
 
 
 def test_pictures_of_a_folder_have_no_plots_of_objects(folder: Path) -> None:

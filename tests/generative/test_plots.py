@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from generative.pixel_range import to_float
-from generative.plots import MAX_AVERAGED, image_statistics, plot_walks
+from generative.plots import MAX_AVERAGED, image_statistics, plot_centers, plot_walks
 from generative.two_shapes import draw_scenes, render
 from tests.generative.tiny import RADIUS, SIZE, apart, walks_of
 
@@ -26,6 +26,20 @@ def test_centres_are_those_of_the_scenes() -> None:
     seen = image_statistics(images.split(40), RADIUS)
     assert (~seen.valid).nonzero().flatten().tolist() == [7]
     torch.testing.assert_close(seen.centers[seen.valid], scenes.centers[seen.valid].float())
+
+
+def test_figure_of_centres_has_the_valid_ones_of_both_kinds() -> None:
+    kinds = []
+    for seed, invalid in ((0, 1), (1, 2)):
+        images = to_float(render(draw_scenes(30, SIZE, RADIUS, torch.Generator().manual_seed(seed)), SIZE, RADIUS))
+        images[:invalid] = 1
+        kinds.append(image_statistics([images], RADIUS))
+    figure = plot_centers(kinds[0], kinds[1], RADIUS, "a title")
+    assert figure.get_suptitle() == "a title\n(invalid and left out: 1 of 30 real, 2 of 30 generated)"
+    for seen, row in zip(kinds, (figure.axes[:3], figure.axes[3:]), strict=True):
+        red, blue = seen.centers[seen.valid].unbind(1)
+        for axes, expected in zip(row, (red, blue, red - blue), strict=True):
+            np.testing.assert_allclose(np.asarray(axes.collections[0].get_offsets()), expected.numpy())
 
 
 def test_average_is_that_of_the_first_images() -> None:
