@@ -57,8 +57,7 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 }
 
 
-@pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("coords", ["xy", "xyr"])
+@pytest.mark.parametrize(("name", "coords"), [("U-Net", "xy"), *((name, "xyr") for name in MODELS)])
 def test_outputs_are_the_same_at_every_batch_size(name: str, coords: str) -> None:
     make, shape = MODELS[name]
     model = converted(make(), coords)
@@ -183,12 +182,9 @@ def test_another_input_size_is_refused() -> None:
     ("size", "message"),
     [
         (8, "^input_size=8: must be the shape of one input, batch included, such as "),
-        ("8", "^input_size='8': must be the shape"),
-        (None, "^input_size=None: must be the shape"),
         ((1, 3, 8.0, 8), r"^input_size=\(1, 3, 8.0, 8\): must be the shape"),
         ((8, 8), r"^input_size=\(8, 8\): the model does not take zeros of this shape, which must be that of one input"),
         ((1, 1, 8, 8), r"^input_size=\(1, 1, 8, 8\): .*RuntimeError: .* to have 3 channels"),
-        ((1, 3, -8, 8), r"^input_size=\(1, 3, -8, 8\): .*must be non-negative"),
     ],
 )
 def test_a_wrong_input_size_is_named(size: Any, message: str) -> None:  # noqa: ANN401 - wrong on purpose
@@ -350,8 +346,7 @@ class Normalised(nn.Module):
         return self.returned[1](y), y
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("where", ["all", r"^[bc]\b"])
+@pytest.mark.parametrize(("dtype", "where"), [(torch.float32, "all"), (torch.float64, r"^[bc]\b")])
 def test_batch_normalisation_is_fused_by_fold(dtype: torch.dtype, where: str) -> None:
     model = converted(Normalised(), where=where).to(dtype)
     x = torch.randn(2, 3, 8, 6, dtype=dtype)
@@ -373,7 +368,7 @@ def test_plain_and_coordinate_convolutions_of_a_resnet_are_fused() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")
-@pytest.mark.parametrize("name", ["U-Net", "shared", "1d", "3d", "lone transposed, grouped", "circular"])
+@pytest.mark.parametrize("name", ["U-Net", "shared", "3d"])
 def test_a_folded_model_can_be_scripted(name: str) -> None:
     make, shape = MODELS[name]
     model = converted(make())
