@@ -11,8 +11,6 @@ from generative.metrics import intrinsic_dimension, local_dimension
 from generative.two_shapes import draw_scenes
 from tests.generative.metrics.point_clouds import generator, normal
 
-SIZES = pytest.mark.parametrize(("image_size", "radius"), [(64, 10), (32, 5)])
-
 
 def data(number: int, image_size: int, radius: int, seed: int = 0) -> Tensor:
     return draw_scenes(number, image_size, radius, generator(seed)).centers[:, 0].double()
@@ -28,8 +26,7 @@ def line(number: int, image_size: int) -> Tensor:
     return (image_size - 1) / 2 + torch.stack([0.9 * along, 0.4 * along], 1)
 
 
-@SIZES
-@pytest.mark.parametrize("number", [250, 1000, 5000])
+@pytest.mark.parametrize(("image_size", "radius", "number"), [(64, 10, 250), (64, 10, 5000), (32, 5, 1000)])
 def test_the_data_has_two_dimensions(image_size: int, radius: int, number: int) -> None:
     seeds = range(3)
     drawn = [data(number, image_size, radius, seed) for seed in seeds]
@@ -42,8 +39,7 @@ def test_the_data_has_two_dimensions(image_size: int, radius: int, number: int) 
     assert local == pytest.approx([1.85 if number == 250 else 1.95] * len(local), abs=0.1)
 
 
-@pytest.mark.parametrize("image_size", [64, 32])
-@pytest.mark.parametrize("number", [250, 2000])
+@pytest.mark.parametrize(("image_size", "number"), [(64, 250), (32, 2000)])
 def test_a_ring_and_a_line_have_one_dimension(image_size: int, number: int) -> None:
     most = 1.2 if image_size == 64 else 1.35
     noise = 0.5 * normal(number, 2)
@@ -60,7 +56,7 @@ def test_a_point_has_no_dimension() -> None:
         assert local_dimension(points, 64) < 0.2
 
 
-@SIZES
+@pytest.mark.parametrize(("image_size", "radius"), [(64, 10), (32, 5)])
 def test_half_a_ring_and_half_the_data_lie_between(image_size: int, radius: int) -> None:
     points = torch.cat([ring(1000, image_size).round(), data(1000, image_size, radius)])
     assert 1.3 < intrinsic_dimension(points) < 1.85
