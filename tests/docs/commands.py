@@ -265,9 +265,6 @@ _CHECKERS: dict[tuple[str, ...], Callable[[Sequence[str]], str]] = {
     ("pip", "install"): _check_pip,
     ("source", ".venv/bin/activate"): _known,
     ("tensorboard", "--logdir", "runs"): _known,
-    ("sbatch",): _known,
     ("pipx", "install", "pre-commit"): _known,
     ("pre-commit", "install"): _known,
-    ("git",): _known,
-    ("cd",): _known,
 }
