@@ -127,8 +127,9 @@ def test_fit_and_test_write_their_pages(
     value = read_summary(folder / "test_0")["metrics"]["test/distance"]
     assert f"test/distance is {value:.4g} (lower is better)." in page.text
 
-    # The commands on the pages repeat the runs.
+    # The commands on the pages repeat the runs. No page is written where pages are switched off.
     monkeypatch.setenv("COORDCONV_REPORT", "0")
+    capsys.readouterr()
     again = {folder: "version_1", folder / "test_0": "test_1", random: "validate_1"}
     for place, name in again.items():
         text = check_page(place / "report.html").source
@@ -137,6 +138,8 @@ def test_fit_and_test_write_their_pages(
         assert words[:3] == ["python", "-m", "tests.toy"]
         main(words[3:])
         assert read_summary(place.with_name(name))["metrics"] == read_summary(place)["metrics"]
+        assert "report" not in capsys.readouterr().out
+        assert not (place.with_name(name) / "report.html").exists()
 
 
 def test_a_page_that_cannot_be_drawn_fails_no_training(
@@ -152,9 +155,3 @@ def test_a_page_that_cannot_be_drawn_fails_no_training(
     assert line == ["report", "could", "not", "be", "written", "(RuntimeError:", "no", "page", "today)"]
     assert read_summary(folder)["status"] == "finished"
     assert not (folder / "report.html").exists()
-
-
-def test_no_page_is_written_where_pages_are_switched_off(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = fit(tmp_path)
-    assert not (folder / "report.html").exists()
-    assert "report" not in capsys.readouterr().out
