@@ -34,6 +34,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from coordconv_apps.runs.environment import package_versions
 from coordconv_apps.utils.errors import one_line
 from coordconv_apps.utils.files import atomic_write, check_regular_file
+from coordconv_apps.utils.torch_files import UnboundedFile, check_torch_file
 from rl.evaluation.play import Player, policy_of
 from rl.extractors import CoordConvCombinedExtractor, CoordConvNatureCNN
 from rl.policies import (
@@ -177,7 +178,10 @@ def load_safe(path: Path | str) -> BasePolicy:
     if found != (FORMAT, VERSION):
         raise ValueError(f"{path}: format and version are {reprlib.repr(found)}; must be {(FORMAT, VERSION)}")
     try:
+        check_torch_file(io.BytesIO(encoded), f"{path}: {TENSORS_NAME} in it")
         tensors = torch.load(io.BytesIO(encoded), map_location="cpu", weights_only=True)
+    except UnboundedFile:
+        raise
     except pickle.UnpicklingError as error:
         raise ValueError(f"{path}: {TENSORS_NAME} in it is damaged, or would run code, and was not loaded") from error
     except Exception as error:  # damaged files raise errors of many kinds

@@ -13,6 +13,7 @@ import torch
 from coordconv_apps.training.checkpoints import RunState
 from coordconv_apps.utils.errors import UserError
 from coordconv_apps.utils.files import check_regular_file
+from coordconv_apps.utils.torch_files import check_torch_file
 
 
 class GivenCheckpoint(NamedTuple):
@@ -30,12 +31,8 @@ def read_run_state(path: Path) -> RunState:
     """
     try:
         check_regular_file(path)
+        check_torch_file(path, f"--ckpt_path={path}")
         with zipfile.ZipFile(path) as archive:
-            # torch stores all parts as they are. What is compressed may be larger than memory.
-            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
-                raise UserError(
-                    f"--ckpt_path={path}: must be a checkpoint as torch saves it, not a compressed zip file"
-                )
             damaged = archive.testzip()  # torch does not check the checksums
         if damaged is not None:
             raise UserError(

@@ -28,6 +28,7 @@ from coordconv_apps.utils.distributed import gather_ranks
 from coordconv_apps.utils.errors import UserError, one_line
 from coordconv_apps.utils.random_state import RandomState, random_state, restore_random_state
 from coordconv_apps.utils.seeds import mix_seeds
+from coordconv_apps.utils.torch_files import check_torch_file
 from coordconv_apps.utils.warning_filters import filter_warnings
 
 AnyTask = TypeVar("AnyTask", bound="Task")
@@ -128,8 +129,11 @@ class Task(LightningModule):
 
         Raises:
             UserError: An argument of `import_args` in the checkpoint names code to import, and is not in ``arguments``;
-                or the checkpoint is one of another class, and does not fit this one.
+                or the checkpoint is one of another class, and does not fit this one; or it would take more memory or
+                time than its size allows.
         """
+        if weights_only and "://" not in str(checkpoint_path):  # Lightning downloads others
+            check_torch_file(checkpoint_path, str(checkpoint_path))
         if weights_only and (names := cls.import_args - arguments.keys()):
             saved = torch.load(checkpoint_path, map_location="cpu", weights_only=True).get("hyper_parameters", {})
             for name in sorted(names):

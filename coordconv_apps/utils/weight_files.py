@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from coordconv_apps.utils.errors import abbreviate_names
 from coordconv_apps.utils.files import check_regular_file
+from coordconv_apps.utils.torch_files import UnboundedFile, check_torch_file
 
 if TYPE_CHECKING:
     from torchvision.models import WeightsEnum
@@ -35,17 +36,19 @@ def read_state(path: Path, argument: str) -> State:
 
     Raises:
         OSError: The file cannot be opened.
-        ValueError: The file is not of this kind, or contains more than tensors and plain values.
+        ValueError: The file is not of this kind, or contains more than tensors and plain values, or takes
+            more memory or time than its size allows.
     """
     where = f"{argument}={str(path)!r}"
     try:
         check_regular_file(path)
+        check_torch_file(path, where)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"{where}: must be a file of tensors and plain values, which torch.load(weights_only=True) opens"
         ) from error
-    except OSError:  # names the file
+    except (OSError, UnboundedFile):  # they name the file
         raise
     except Exception as error:  # damaged files raise errors of many kinds
         raise ValueError(f"{where}: must be a file of weights; this one cannot be read") from error

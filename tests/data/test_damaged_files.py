@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import io
 import json
@@ -10,6 +11,7 @@ import struct
 import time
 import warnings
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,15 +26,17 @@ from coordconv_apps.runs.csv_log import CsvLog
 from coordconv_apps.runs.folder import find_checkpoint
 from coordconv_apps.runs.summary import read_summary
 from coordconv_apps.utils.config_files import shipped_configs
-from coordconv_apps.utils.errors import is_user_error, one_line
+from coordconv_apps.utils.errors import UserError, is_user_error, one_line
+from coordconv_apps.utils.torch_files import check_torch_file
 from coordconv_apps.utils.weight_files import read_state
 from detection.idx_files import read_idx
-from rl.policy_files import export_safe, load_safe
+from rl.policy_files import DESCRIPTION_NAME, TENSORS_NAME, export_safe, load_safe
 from tests.data.damage import damaged, special_files
 from tests.helpers.limits import time_limit
 from tests.helpers.runs import rows
 from tests.rl.tiny import make_a2c
 from tests.toy.__main__ import main
+from tests.toy.tasks import ToyTask
 
 SECONDS, MEGABYTES = 10, 400
 """Limits of all files of one format together."""
@@ -155,8 +159,124 @@ def test_weights_that_contain_themselves(tmp_path: Path) -> None:
     circle: dict[str, Any] = {}
     circle["state_dict"] = circle
     torch.save(circle, tmp_path / "a.pt")
-    with pytest.raises(ValueError, match=r"^model\.weights='.*a\.pt': must hold a state dict$"):
+    with pytest.raises(ValueError, match=r"^model\.weights='.*a\.pt': must be at most 100,\d{3} values, counting"):
         read_state(tmp_path / "a.pt", "model.weights")
+
+
+# ------------------------------------------ small files that would take much memory or time
+
+
+class Call:
+    """A call that a pickle makes when it is loaded."""
+
+    def __init__(self, *call: Any) -> None:  # noqa: ANN401
+        self.call = call
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self.call
+
+
+def nested(kind: Callable[[list[Any]], Any]) -> Any:  # noqa: ANN401
+    """Return 10^12 values: each of 12 levels contains the one below ten times."""
+    value = kind(["x"])
+    for _ in range(12):
+        value = kind([value] * 10)
+    return value
+
+
+def hexadecimal() -> Call:
+    content = Call(codecs.encode, ("x", "latin1"))
+    for _ in range(40):
+        content = Call(codecs.encode, (content, "hex"))
+    return content
+
+
+def circle() -> list[Any]:
+    value: list[Any] = []
+    value.append(value)
+    return value
+
+
+def overlapping(content: bytes) -> bytes:
+    buffer = io.BytesIO(content)
+    with zipfile.ZipFile(buffer, "a") as archive:
+        archive.writestr("more", "")  # so that the list of parts is written again
+        archive.filelist += archive.filelist[:1] * 1000
+    return buffer.getvalue()
+
+
+ONE = torch.zeros(1)
+LARGE: dict[str, tuple[Callable[[], object], str]] = {
+    "bytearray": (lambda: Call(bytearray, (10**9,)), "dense tensors and plain values; it names "),
+    "copy": (
+        lambda: Call(torch._utils._rebuild_device_tensor_from_cpu_tensor, (ONE.expand(10**9), torch.int, "cpu", False)),
+        "it names torch._utils._rebuild_device_tensor_from_cpu_tensor",
+    ),
+    "sparse": (lambda: ONE.to_sparse(), "it names torch._utils._rebuild_sparse_tensor"),
+    "bytes": (hexadecimal, "must hold bytes as pickle writes them, encoded in latin1"),
+    "lists": (lambda: nested(list), "values, counting again what they share"),
+    "keys": (lambda: Call(set, ([nested(tuple)],)), "values, counting again what they share"),
+    "sets": (lambda: [Call(set, (several,)) for several in [[*range(10**4)]] * 10**3], "counting again what they "),
+    "circle": (circle, "values, counting again what they share"),
+}
+
+
+@pytest.mark.parametrize("kind", LARGE)
+@pytest.mark.parametrize("legacy", [False, True])
+def test_values_that_would_grow_are_refused(kind: str, legacy: bool, tmp_path: Path) -> None:
+    create, message = LARGE[kind]
+    value = create()
+    checkpoint = {"state_dict": {}, "hyper_parameters": {"width": value}, "epoch": 0, "global_step": 0}
+    torch.save(checkpoint, tmp_path / "a.ckpt", _use_new_zipfile_serialization=not legacy)
+    refused(tmp_path, message, legacy)
+
+
+@pytest.mark.parametrize(("change", "message"), [("squeezed", "not a compressed zip"), ("overlapping", "overlap")])
+def test_parts_that_would_grow_are_refused(change: str, message: str, tmp_path: Path) -> None:
+    content = saved({"state_dict": {"weight": torch.zeros(2**20)}, "hyper_parameters": {}})
+    (tmp_path / "a.ckpt").write_bytes({"squeezed": squeezed, "overlapping": overlapping}[change](content))
+    refused(tmp_path, message)
+
+
+def refused(folder: Path, message: str, legacy: bool = False) -> None:
+    """Check that all that read files of others refuse ``a.ckpt`` in one line."""
+    path = folder / "a.ckpt"
+    export_safe(make_a2c(policy_kwargs={"features_extractor_kwargs": {"features_dim": 16}}), folder / "policy.zip")
+    with zipfile.ZipFile(folder / "policy.zip") as archive:
+        description = archive.read(DESCRIPTION_NAME)
+    with zipfile.ZipFile(folder / "policy.zip", "w") as archive:
+        archive.writestr(DESCRIPTION_NAME, description)
+        archive.write(path, TENSORS_NAME)
+    readers: dict[str, Callable[[], object]] = {
+        f"--ckpt_path={path}: ": lambda: read_run_state(path),
+        f"model.weights={str(path)!r}: ": lambda: read_state(path, "model.weights"),
+        f"{path}: ": lambda: ToyTask.load_from_checkpoint(path),
+        f"{folder / 'policy.zip'}: ": lambda: load_safe(folder / "policy.zip"),
+    }
+    for begin, read in readers.items():
+        with pytest.raises((UserError, ValueError)) as caught:
+            read()
+        told = str(caught.value)
+        assert told.startswith(begin)
+        assert "\n" not in told
+        assert message in told or ("policy.zip" in begin and (legacy or "uncompressed zip" in told)), told
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_tensors_and_plain_values_of_all_kinds_are_read(legacy: bool, tmp_path: Path) -> None:
+    tied = torch.nn.Parameter(torch.ones(2))
+    plain = {"bytes": b"a\xff", "set": {1}, "counts": Counter([1]), "complex": 1j, "size": ONE.shape, "text": "x y"}
+    more = [torch.ones(2, dtype=kind) for kind in (torch.bfloat16, torch.bool, torch.int64, torch.complex64)]
+    several = [*range(10_000)]
+    state = torch.nn.LSTM(2, 3).state_dict() | {"a": tied, "b": tied}
+    shared = {"shared": [several] * 10, "device": torch.device("cpu"), "type": torch.float16}
+    value = {"state_dict": state, "more": more, **plain, **shared}
+    torch.save(value, tmp_path / "a.pt", _use_new_zipfile_serialization=not legacy)
+    assert set(read_state(tmp_path / "a.pt", "weights")) == set(state)
+    content = io.BytesIO((tmp_path / "a.pt").read_bytes())
+    check_torch_file(content, "a.pt")
+    assert content.tell() == 0
+    assert torch.load(content, weights_only=True)["shared"] == [several] * 10
 
 
 # ----------------------------------------------------------------------- policies
