@@ -61,19 +61,21 @@ class CommandTrainer(Trainer):
 
     def fit(self, model: Task, datamodule: LightningDataModule) -> None:  # type: ignore[override]  # a command
         """Train a network, or resume its training."""
-        super().fit(model, datamodule=datamodule, ckpt_path=self.checkpoint)
+        super().fit(model, datamodule=datamodule, ckpt_path=self.checkpoint, weights_only=True)
 
     def validate(self, model: Task, datamodule: LightningDataModule) -> None:  # type: ignore[override]  # a command
         """Evaluate a checkpoint on the validation data."""
-        super().validate(model, datamodule=datamodule, ckpt_path=self.checkpoint, verbose=False)
+        super().validate(model, datamodule=datamodule, ckpt_path=self.checkpoint, verbose=False, weights_only=True)
 
     def test(self, model: Task, datamodule: LightningDataModule) -> None:  # type: ignore[override]  # a command
         """Evaluate a checkpoint on the test data."""
-        super().test(model, datamodule=datamodule, ckpt_path=self.checkpoint, verbose=False)
+        super().test(model, datamodule=datamodule, ckpt_path=self.checkpoint, verbose=False, weights_only=True)
 
     def predict(self, model: Task, datamodule: LightningDataModule) -> None:  # type: ignore[override]  # a command
         """Write a checkpoint's predictions, samples or films to files."""
-        super().predict(model, datamodule=datamodule, ckpt_path=self.checkpoint, return_predictions=False)
+        super().predict(
+            model, datamodule=datamodule, ckpt_path=self.checkpoint, return_predictions=False, weights_only=True
+        )
 
     def export(self, model: Task, datamodule: LightningDataModule, format: Format = "default") -> dict[Path, float]:
         """Write a checkpoint's network in forms that run without this package.

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import logging
+import pickle
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
+import torch
 import yaml
 from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger
 
-from coordconv_apps.cli.trainer import check_devices
+from coordconv_apps.cli.trainer import CommandTrainer, check_devices
 from coordconv_apps.utils.errors import UserError
+from tests.helpers.planted import Planted
 from tests.helpers.refusals import refusal
 from tests.helpers.runs import rows
 from tests.toy.__main__ import main
+from tests.toy.data import ToyData
+from tests.toy.tasks import ToyTask
 
 EPOCH = ["--trainer.max_epochs=1", "--trainer.log_every_n_steps=1"]
 CALLBACK = "--trainer.callbacks"
@@ -162,3 +167,16 @@ def test_two_nodes_need_a_launcher_and_device_values_are_left_to_lightning() -> 
     for devices in ("auto", -1, [0], "1"):
         check_devices(given_by(num_nodes=1, accelerator="cpu", devices=devices), {})
     check_devices(given_by(num_nodes=1, accelerator="cuda", devices=1000), {})  # for Lightning to refuse
+
+
+@pytest.mark.parametrize("command", ["fit", "validate", "test", "predict", "export"])
+def test_no_command_unpickles_a_checkpoint(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if the file were replaced after the command line has read it, on a machine that trusts its checkpoints."""
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+    quiet: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "default_root_dir": tmp_path}
+    trainer = CommandTrainer(accelerator="cpu", max_epochs=1, **quiet)
+    trainer.checkpoint = tmp_path / "a.ckpt"
+    torch.save({"state_dict": {}, "planted": Planted(tmp_path / "ran")}, trainer.checkpoint)
+    with pytest.raises(pickle.UnpicklingError, match="Weights only load failed"):
+        getattr(trainer, command)(ToyTask(), ToyData())
+    assert not (tmp_path / "ran").exists()
