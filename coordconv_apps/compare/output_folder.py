@@ -23,7 +23,7 @@ def lock_folder(out: Path) -> Iterator[int]:
         ValueError: Another comparison, or a run that outlived one, is using it.
     """
     out.mkdir(parents=True, exist_ok=True)
-    with (out / ".lock").open("w") as file:
+    with (out / ".lock").open("a") as file:  # a link's target keeps its content
         if not try_lock(file.fileno()):
             raise ValueError(f"--out {out}: in use by another comparison, or by a run that it left")
         yield file.fileno()

@@ -129,6 +129,13 @@ def test_file_systems_without_locks_are_used_without(tmp_path: Path, monkeypatch
         assert (tmp_path / ".lock").exists()
 
 
+def test_the_target_of_a_link_in_the_place_of_the_lock_keeps_its_content(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / ".lock").symlink_to(tmp_path / "notes.txt")
+    with lock_folder(tmp_path):
+        assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
 def _is_free(out: Path) -> bool:
     try:
         with lock_folder(out):
