@@ -2,17 +2,23 @@
 
 import contextlib
 import json
+import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
+from coordconv_apps.compare.arguments import ARMS
 from coordconv_apps.compare.configuration import arguments, differences
 from coordconv_apps.compare.jobs import Plan
 from coordconv_apps.report.page import PAGE
 from coordconv_apps.utils.config_files import as_mapping, yaml_mapping
 from coordconv_apps.utils.errors import abbreviate_names, one_line
-from coordconv_apps.utils.files import atomic_write, try_lock
+from coordconv_apps.utils.files import atomic_write, remove_empty_folders, try_lock
+
+_RECORD = "comparison.json"
+_JOB = re.compile(rf"(.+-)?({'|'.join(ARMS)})-seed\d+")
+"""Names of jobs: their folders in `runs`, and their logs."""
 
 
 @contextlib.contextmanager
@@ -34,23 +40,25 @@ def claim_folder(plan: Plan, fresh: bool) -> None:
 
     Arms, seeds, values of `--over` and the number of jobs may change; the application, the arguments in its configs,
     the flags for it and the argument of `--over` may not. With `fresh`, the runs and the report of an earlier
-    comparison are deleted.
+    comparison are deleted, and no other files.
 
     Raises:
         ValueError: The folder holds runs of another command line, or runs that no comparison made.
     """
-    path, hint = plan.out / "comparison.json", "choose another --out, or delete its runs with --fresh"
+    path, hint = plan.out / _RECORD, "choose another --out, or delete its runs with --fresh"
     config = {name: value for file in plan.configs for name, value in arguments(yaml_mapping(str(file))).items()}
     wanted: dict[str, Any] = {"module": plan.module, "config": config, "flags": list(plan.flags)}
     if plan.over is not None:
         wanted["over"] = plan.over
+    figures: dict[str, Any] = {}
     if path.is_file() and fresh:
-        _delete_runs(plan.out)
+        _delete_comparison(plan.out)
     elif path.is_file():
         try:
             found = dict(json.loads(path.read_text(encoding="utf-8")))
         except (TypeError, ValueError) as error:
             raise ValueError(f"--out {plan.out}: its comparison.json is damaged; {hint}") from error
+        figures = {"figures": found.pop("figures")} if "figures" in found else {}  # earlier versions wrote none
         if found != wanted:
             changed = [key for key in (*wanted, *(found.keys() - wanted)) if found.get(key) != wanted.get(key)]
             mismatch = ", ".join(_mismatch(key, found.get(key), wanted.get(key)) for key in changed)
@@ -58,12 +66,39 @@ def claim_folder(plan: Plan, fresh: bool) -> None:
     elif (plan.out / "runs").exists():
         raise ValueError(f"--out {plan.out}: holds runs that no comparison made; choose another folder")
     with atomic_write(path) as file:
-        file.write(json.dumps(wanted, indent=2) + "\n")
+        file.write(json.dumps(wanted | figures, indent=2) + "\n")
 
 
-def _delete_runs(out: Path) -> None:
-    report = [out / PAGE, *(file for kind in ("md", "csv", "png") for file in out.glob(f"comparison*.{kind}"))]
-    for path in (*report, out / "runs", out / "logs"):  # the report first: it refers to the runs
+def recorded_figures(out: Path) -> set[Path]:
+    """Return the figures beside `comparison.png` that the last report of a comparison wrote, if they are there."""
+    names = _record(out).get("figures")
+    found = {*out.glob("comparison-*.png"), *out.glob("comparison_*.png")}
+    return {file for file in found if file.name in names} if isinstance(names, list) else set()
+
+
+def record_figures(out: Path, figures: Collection[Path]) -> None:
+    """Record the figures of a report, so that a later one deletes those, and no others."""
+    with atomic_write(out / _RECORD) as file:
+        file.write(json.dumps(_record(out) | {"figures": sorted(figure.name for figure in figures)}, indent=2) + "\n")
+
+
+def _record(out: Path) -> dict[str, Any]:
+    try:
+        return as_mapping(json.loads((out / _RECORD).read_text(encoding="utf-8")))
+    except (OSError, ValueError, RecursionError):  # none yet, or a damaged one
+        return {}
+
+
+def _delete_comparison(out: Path) -> None:
+    """Delete the report, the runs and the logs of a comparison; other files in its folder stay."""
+    report = [out / PAGE, *(out / f"comparison.{kind}" for kind in ("md", "csv", "png")), *recorded_figures(out)]
+    runs = [folder for folder in (out / "runs").glob("*/*") if _JOB.fullmatch(folder.name)]
+    logs = [log for log in (out / "logs").glob("*.log") if _JOB.fullmatch(log.stem)]
+    parents = dict.fromkeys([*(path.parent for path in (*runs, *logs)), out / "runs", out / "logs"])
+    for folder in parents:
+        if folder.is_symlink():
+            raise ValueError(f"--fresh: {folder} cannot be deleted (it is a link)")
+    for path in (*report, *runs, *logs):  # the report first: it refers to the runs
         try:
             if path.is_dir():
                 shutil.rmtree(path)
@@ -71,6 +106,7 @@ def _delete_runs(out: Path) -> None:
                 path.unlink(missing_ok=True)
         except OSError as error:  # such as a link to another folder
             raise ValueError(f"--fresh: {path} cannot be deleted ({one_line(error)})") from error
+    remove_empty_folders([*parents])
 
 
 def _mismatch(key: str, found: Any, wanted: Any) -> str:  # noqa: ANN401  # any JSON value

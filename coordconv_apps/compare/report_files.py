@@ -7,6 +7,7 @@ from pathlib import Path
 
 from coordconv_apps.compare.arguments import Settings
 from coordconv_apps.compare.extension import Extension, Row
+from coordconv_apps.compare.output_folder import record_figures, recorded_figures
 from coordconv_apps.compare.plots import plot_results
 from coordconv_apps.compare.results import Result
 from coordconv_apps.compare.tables import (
@@ -26,7 +27,8 @@ from coordconv_apps.utils.files import atomic_write, file_name
 def write_report(settings: Settings, results: Sequence[Result], extension: Extension) -> list[Path]:
     """Write `comparison.md`, `comparison.csv` and `comparison.png`, and further figures, each of them atomically.
 
-    With `--over` there is a figure for each value, such as `comparison-pong.png`. Figures of former values are deleted.
+    With `--over` there is a figure for each value, such as `comparison-pong.png`. Figures that the former
+    report wrote and this one does not are deleted.
     The files are returned in this order, those of the extension last.
     """
     out, over = settings.plan.out, settings.plan.over
@@ -40,8 +42,9 @@ def write_report(settings: Settings, results: Sequence[Result], extension: Exten
     for file, content in {**figures, **files}.items():  # figures first: the text refers to them
         with atomic_write(file, "wb") as handle:
             handle.write(content)
-    for former in {*out.glob("comparison-*.png"), *out.glob("comparison_*.png")} - {*files, *figures}:
+    for former in recorded_figures(out) - {*files, *figures}:
         former.unlink()  # of a value of `--over` that is not given any more
+    record_figures(out, [file for file in (*files, *figures) if file.suffix == ".png"])
     return [*files, *figures]
 
 

@@ -1,5 +1,6 @@
 """Mistakes in the arguments of a comparison, and what its folder may hold."""
 
+import json
 from pathlib import Path
 from typing import get_args
 
@@ -79,14 +80,32 @@ def test_another_command_line_in_the_same_folder_is_refused(
     assert "(trainer.max_epochs 3 there, unset here)" in capsys.readouterr().err
     assert len(comparison.calls()) == 2
 
-    keep = comparison.out / "my notes.txt"
-    keep.write_text("not a run")
-    (comparison.out / "comparison-pong.png").touch()  # of an earlier --over
     assert comparison.run("--arms", "none", "--trainer.max_epochs=3", "--fresh") == 0
     assert len(comparison.calls()) == 4
-    assert keep.is_file()
-    assert not (comparison.out / "comparison-pong.png").exists()
     assert [p.name for p in (comparison.out / "runs" / "fakeapp" / "none-seed0").iterdir()] == ["version_0"]
+
+
+@pytest.mark.parametrize("earlier", [False, True])
+def test_files_that_no_comparison_wrote_stay(comparison: Comparison, earlier: bool) -> None:
+    over = ("--arms", "none", "--over", "model.gain")
+    assert comparison.run(*over, "0.1") == 0
+    record = comparison.out / "comparison.json"
+    if earlier:  # a version that did not record its figures
+        record.write_text(json.dumps({k: v for k, v in json.loads(record.read_text()).items() if k != "figures"}))
+    names = ("my notes.txt", "comparison notes.md", "comparison_poster.png", "comparison-talk.png", "logs/mine.log")
+    own = [comparison.out / name for name in (*names, "runs/fakeapp/mine/version_0/a.txt", "runs/rl/xy/a.txt")]
+    for file in own:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("mine")
+    assert comparison.run(*over, "0.2") == 0
+    assert comparison.run(*over, "0.2", "--trainer.max_epochs=1", "--fresh") == 0
+    assert [file.read_text() for file in own] == ["mine"] * len(own)
+    assert (comparison.out / "comparison-0.1.png").exists() == earlier
+    jobs = [p.name for p in (comparison.out / "runs").glob("*/*") if p.name not in ("mine", "xy")]
+    assert jobs == ["0.2-none-seed0"]
+    assert comparison.run("--arms", "none", "--fresh") == 0
+    assert sorted(p.name for p in (comparison.out / "logs").iterdir()) == ["mine.log", "none-seed0.log"]
+    assert not (comparison.out / "comparison-0.2.png").exists()
 
 
 def test_runs_that_cannot_be_deleted_are_not_taken_for_new_ones(
