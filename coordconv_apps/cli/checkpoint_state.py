@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import zipfile
+from collections.abc import Collection
 from pathlib import Path
 from types import NoneType
 from typing import Any, NamedTuple
@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 
 from coordconv_apps.training.checkpoints import RunState
+from coordconv_apps.utils.config_files import MAX_DEPTH, MAX_VALUES
 from coordconv_apps.utils.errors import UserError
 from coordconv_apps.utils.files import check_regular_file
 from coordconv_apps.utils.torch_files import check_torch_file
@@ -68,10 +69,27 @@ def _state_of_other_program(checkpoint: dict[str, Any]) -> RunState:
     )
 
 
+def _check_size(config: dict[str, Any]) -> None:
+    """Raise an error for a config with too many values, counting again those that its parts share, or levels."""
+    level: list[object] = [config]
+    count = 0
+    for _ in range(MAX_DEPTH):
+        parts = [value.values() if isinstance(value, dict) else value for value in level if not isinstance(value, str)]
+        level = []
+        for part in parts:
+            if isinstance(part, Collection):
+                count += len(part)
+                if count > MAX_VALUES:
+                    raise ValueError(f"more than {MAX_VALUES:,} values")
+                level += part
+    if level:
+        raise ValueError(f"nested more than {MAX_DEPTH} levels deep")
+
+
 def _check_run_state(state: RunState) -> None:
     """Raise an error, which `read_run_state` replaces by its own, if a part of a state has a wrong type."""
     config = state["config"]
-    json.dumps(config, default=str, skipkeys=True)  # raises an error if it contains itself
+    _check_size(config)
     if not all(isinstance(config.get(section), dict | NoneType) for section in ("model", "data", "trainer")):
         raise TypeError("a section of the config is no dictionary")
     if not isinstance(config["model"].get("init_args", {}), dict):
