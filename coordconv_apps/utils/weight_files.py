@@ -114,5 +114,6 @@ def load_fitting_state(network: nn.Module, state: State, name: str, where: str, 
     listed = "; ".join(f"{abbreviate_names(keys, 3)} {words}" for words, keys in complaints.items() if keys)
     if listed:
         raise ValueError(f"{where}: must be of {name}: {listed}")
-    own.update(state)  # has the versions of the layers, which torchvision's mnasnet requires
-    network.load_state_dict(own)
+    own.clear()  # an attribute of it holds the versions of the layers, which torchvision's mnasnet requires
+    own.update(state)
+    network.load_state_dict(own, strict=False)

@@ -260,6 +260,13 @@ def test_weights_of_this_application_load_with_their_coordinates(
     torch.testing.assert_close(built(images(32)), trained(images(32)))
 
 
+def test_weights_of_a_network_whose_layers_have_versions_load(tmp_path: Path) -> None:
+    trained = shake(build("mnasnet0_5", **PLAIN))
+    torch.save(trained.state_dict(), tmp_path / "a.pth")
+    built = build("mnasnet0_5", weights=tmp_path / "a.pth", **PLAIN).eval()
+    torch.testing.assert_close(built(images(32)), trained(images(32)))
+
+
 def test_densenet_weights_with_the_names_of_before_2018_load(tmp_path: Path) -> None:
     trained = shake(build("densenet121", **PLAIN))
     old = {
