@@ -143,7 +143,7 @@ def export_safe(player: Player, path: Path | str) -> None:
 def load_safe(path: Path | str) -> BasePolicy:
     """Load a policy from the safe format. No code in the file runs, whoever wrote it.
 
-    Memory and time are bounded by the size of the file: its parts must be stored uncompressed, and building networks
+    Memory is bounded by the size of the file: its parts must be stored uncompressed, and building networks
     stops at the first parameter that exceeds the number of values in the file. Spaces have at most 2**22 elements
     in all, and heads at most 64 layers.
 

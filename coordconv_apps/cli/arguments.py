@@ -235,11 +235,11 @@ class ArgumentsCLI(LightningCLI):
         if keeps_data:  # a network is exported for the size and the classes of its training
             self.config[command].data = parse(saved).data
         if is_main_process():
-            for change in changes:
+            for change in map(printable, changes):
                 if keeps_data and change.startswith("data."):
                     print(f"ignored: {change}; export takes the data's arguments from the checkpoint")
                 else:
-                    print(printable(f"changed: {change}"))
+                    print(f"changed: {change}")
         if command == "fit":
             self._check_unfinished(checkpoint)
 

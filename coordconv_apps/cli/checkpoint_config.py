@@ -27,7 +27,7 @@ PLAIN_CALLBACKS = frozenset(
         "Timer",
     )
 )
-"""Callbacks that a checkpoint may name: their arguments are plain values, and they write no files."""
+"""Callbacks that a checkpoint may name: they write no files, and arguments that name code are refused."""
 
 _CLASS_KEYS = frozenset(
     f".trainer.{name}" for name in ("accelerator", "callbacks", "logger", "plugins", "profiler", "strategy")
@@ -105,7 +105,7 @@ def trusted_config(
                 yield key, name
 
     def is_replaced(section: str, argument: str, value: object) -> bool:
-        key = f"{section}.{argument}"
+        key = f"{section}.{argument.rstrip('+')}"
         is_given = key in given or any(name.startswith(f"{key}.") for name in given)
         return section != "model" and is_given and any(foreign({section: {argument: value}}))
 
@@ -134,13 +134,13 @@ def _code_names(value: object, key: str, import_keys: Collection[str]) -> Iterat
             yield key, value
     elif isinstance(value, dict):
         for name, item in value.items():
-            yield from _code_names(item, f"{key}.{name}", import_keys)
+            yield from _code_names(item, f"{key}.{name}".replace("+", ""), import_keys)  # callbacks+ appends to them
     elif isinstance(value, str) and isinstance(loaded := _load(value), Collection) and not isinstance(loaded, str):
         yield from _code_names(loaded, key, import_keys)
     elif isinstance(value, Collection) and not isinstance(value, str):  # jsonargparse takes a set for a list
         for item in value:
             yield from _code_names(item, key, import_keys)
-    elif isinstance(value, str) and _is_code(value, key):
+    elif isinstance(value, str) and (_is_code(value, key) or _is_code(str(_load(value)), key)):  # YAML drops quotes
         yield key, value
 
 
@@ -148,10 +148,12 @@ def _is_code(text: str, key: str) -> bool:
     """Return whether a text in a config names a class, other than the task's and plain callbacks, or a file of one."""
     if key.endswith(".class_path"):
         return key != ".model.class_path" and text not in PLAIN_CALLBACKS  # the task's class is checked on its own
+    if not key.startswith(".trainer."):
+        return False
     # Names of Lightning's choices, such as ddp and simple, are words in lower case; jsonargparse also finds the class
-    # that `CSVLogger` means.
+    # that `CSVLogger` means. A dotted name may be a function for an argument of a callback.
     is_class = key in _CLASS_KEYS and not re.fullmatch("[a-z0-9_]+", text)
-    return is_class or (key.startswith(".trainer.") and _is_file(text))
+    return is_class or bool(re.fullmatch(r"[^\W\d]\w*(\.\w+)+", text)) or _is_file(text)
 
 
 def _load(text: str) -> object:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Collection
 from pathlib import Path
 from types import NoneType
 from typing import Any, NamedTuple
@@ -11,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 
 from coordconv_apps.training.checkpoints import RunState
-from coordconv_apps.utils.config_files import MAX_DEPTH, MAX_VALUES
+from coordconv_apps.utils.config_files import MAX_BYTES, MAX_DEPTH, MAX_VALUES
 from coordconv_apps.utils.errors import UserError
 from coordconv_apps.utils.files import check_regular_file
 from coordconv_apps.utils.torch_files import check_torch_file
@@ -70,18 +69,19 @@ def _state_of_other_program(checkpoint: dict[str, Any]) -> RunState:
 
 
 def _check_size(config: dict[str, Any]) -> None:
-    """Raise an error for a config with too many values, counting again those that its parts share, or levels."""
+    """Raise an error for a config that is too large, counting again what its parts share, or too deep."""
     level: list[object] = [config]
-    count = 0
+    values = characters = 0
     for _ in range(MAX_DEPTH):
-        parts = [value.values() if isinstance(value, dict) else value for value in level if not isinstance(value, str)]
-        level = []
+        parts, level = level, []
         for part in parts:
-            if isinstance(part, Collection):
-                count += len(part)
-                if count > MAX_VALUES:
-                    raise ValueError(f"more than {MAX_VALUES:,} values")
-                level += part
+            if isinstance(part, str):
+                characters += len(part)
+            elif isinstance(part, dict | list | tuple | set | frozenset):
+                values += len(part)
+                level += part.values() if isinstance(part, dict) else part
+            if values > MAX_VALUES or characters > MAX_BYTES:
+                raise ValueError("too large")
     if level:
         raise ValueError(f"nested more than {MAX_DEPTH} levels deep")
 

@@ -17,8 +17,8 @@ from coordconv_apps.utils.errors import abbreviate_names, one_line
 from coordconv_apps.utils.files import atomic_write, remove_empty_folders, try_lock
 
 _RECORD = "comparison.json"
-_JOB = re.compile(rf"(.+-)?({'|'.join(ARMS)})-seed\d+")
-"""Names of jobs: their folders in `runs`, and their logs."""
+_JOB = rf"({'|'.join(ARMS)})-seed\d+"
+"""Names of jobs: their folders in `runs`, and their logs. With `--over`, its value stands before them."""
 
 
 @contextlib.contextmanager
@@ -92,8 +92,9 @@ def _record(out: Path) -> dict[str, Any]:
 def _delete_comparison(out: Path) -> None:
     """Delete the report, the runs and the logs of a comparison; other files in its folder stay."""
     report = [out / PAGE, *(out / f"comparison.{kind}" for kind in ("md", "csv", "png")), *recorded_figures(out)]
-    runs = [folder for folder in (out / "runs").glob("*/*") if _JOB.fullmatch(folder.name)]
-    logs = [log for log in (out / "logs").glob("*.log") if _JOB.fullmatch(log.stem)]
+    job = re.compile(f".+-{_JOB}" if "over" in _record(out) else _JOB)
+    runs = [folder for folder in (out / "runs").glob("*/*") if job.fullmatch(folder.name)]
+    logs = [log for log in (out / "logs").glob("*.log") if job.fullmatch(log.stem)]
     parents = dict.fromkeys([*(path.parent for path in (*runs, *logs)), out / "runs", out / "logs"])
     for folder in parents:
         if folder.is_symlink():

@@ -16,7 +16,9 @@ from typing import IO
 
 from coordconv_apps.utils.errors import UserError
 
-_GROWING = re.compile(r"\w+\.bytearray|torch\.(\w+\.)?sparse\..*|.*\._rebuild_(sparse_tensor|device_tensor_from_\w+)")
+_GROWING = re.compile(
+    r"\w+\.bytearray|torch\.(\w+\.)?sparse\..*|torch\.\w+Tensor|.*\._rebuild_(sparse_tensor|device_tensor_from_\w+)"
+)
 """What `torch.load` allows, and what creates more than the file holds from a number or from an expanded tensor."""
 _LEGACY_PICKLES = 5
 """Number of pickles at the beginning of a file of torch before 1.6, which is no zip file."""
@@ -58,7 +60,7 @@ def _pickles_in_zip(file: IO[bytes], where: str) -> Iterator[IO[bytes]]:
         # torch stores all parts as they are, and begins with the first. What is compressed may be larger than memory.
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
             raise UnboundedFile(f"{where}: must be as torch saves it, not a compressed zip file")
-        if sum(entry.file_size for entry in entries) > file.seek(0, 2) or all(e.header_offset for e in entries):
+        if sum(entry.file_size for entry in entries) > file.seek(0, 2) or not _begins_with_first(file, archive):
             raise UnboundedFile(f"{where}: must be as torch saves it; the parts of this zip file overlap")
         for entry in entries:
             if entry.filename.lower().endswith("data.pkl"):  # torch ignores case
@@ -69,6 +71,15 @@ def _pickles_in_zip(file: IO[bytes], where: str) -> Iterator[IO[bytes]]:
                         f"{where}: damaged, the checksum of {entry.filename} is wrong; choose another file"
                     ) from error
                 yield io.BytesIO(content)
+
+
+def _begins_with_first(file: IO[bytes], archive: zipfile.ZipFile) -> bool:
+    """Return whether the list of parts that Python finds begins with a part at the start of the file, as torch's does.
+
+    Otherwise torch may read another list.
+    """
+    file.seek(archive.start_dir + 42)  # the field of the first part's place
+    return int.from_bytes(file.read(4), "little") == archive.infolist()[0].header_offset == 0
 
 
 def _names(pickled: IO[bytes]) -> Iterator[str]:

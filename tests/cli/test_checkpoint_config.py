@@ -18,6 +18,7 @@ from tests.toy.__main__ import main
 from tests.toy.tasks import DotTask
 
 FROM_HOME = os.path.relpath(__file__, Path.home())
+PLAIN = "lightning.pytorch.callbacks.EMAWeightAveraging"
 PLANTED = "raise SystemExit('the planted module was imported')"
 
 SAVED: list[tuple[dict[str, Any], str]] = [
@@ -33,6 +34,16 @@ SAVED: list[tuple[dict[str, Any], str]] = [
     ({"trainer": {"strategy": "planted.Strategy"}}, "trainer.strategy=planted.Strategy"),
     ({"trainer": {"logger": {"class_path": "planted.a.Logger"}}}, "trainer.logger.class_path=planted.a.Logger"),
     ({"model": {"init_args": {"x": {"a": {"class_path": "planted.A"}}}}}, "model.x.a.class_path=planted.A"),
+    (
+        {"trainer": {"callbacks": [{"class_path": PLAIN, "init_args": {"multi_avg_fn": "planted.f"}}]}},
+        "trainer.callbacks.multi_avg_fn=planted.f",
+    ),
+    (
+        {"trainer": {"callbacks": [{"class_path": PLAIN, "init_args": {"theme": "planted.C"}}]}},
+        "trainer.callbacks.theme=planted.C",
+    ),
+    ({"trainer": {"callbacks+": ["planted.C"]}}, "trainer.callbacks=planted.C"),
+    ({"trainer": {"callbacks+": "ModelCheckpoint"}}, "trainer.callbacks=ModelCheckpoint"),
     ({"trainer": {"callbacks": "ModelCheckpoint"}}, "trainer.callbacks=ModelCheckpoint"),
     ({"trainer": {"logger": [{"class_path": "CSVLogger"}]}}, "trainer.logger.class_path=CSVLogger"),
     (

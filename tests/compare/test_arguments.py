@@ -106,6 +106,10 @@ def test_files_that_no_comparison_wrote_stay(comparison: Comparison, earlier: bo
     assert comparison.run("--arms", "none", "--fresh") == 0
     assert sorted(p.name for p in (comparison.out / "logs").iterdir()) == ["mine.log", "none-seed0.log"]
     assert not (comparison.out / "comparison-0.2.png").exists()
+    mine = comparison.out / "runs" / "fakeapp" / "my-none-seed0"
+    mine.mkdir()
+    assert comparison.run("--arms", "none", "--fresh") == 0
+    assert mine.exists()
 
 
 def test_runs_that_cannot_be_deleted_are_not_taken_for_new_ones(

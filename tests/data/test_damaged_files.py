@@ -183,6 +183,50 @@ def overlapping(content: bytes) -> bytes:
     return buffer.getvalue()
 
 
+def two_lists(content: bytes, hidden: bytes) -> bytes:
+    """Return a zip file with two lists of parts: zipfile reads that of ``content``, torch that of ``hidden``."""
+    (parts, entries), (hidden_parts, hidden_entries) = (split_zip(each) for each in (content, hidden))
+    size = len(entries)
+    end = struct.pack("<4sHHHHIIH", b"PK\5\6", 0, 0, 0, 0, size, len(parts + hidden_parts) + size + 22, size)
+    end = end[:8] + content[-14:-10] + end[12:]  # the number of parts
+    return parts + hidden_parts + moved(entries, size + 22) + end + moved(hidden_entries, len(parts))
+
+
+def split_zip(content: bytes) -> tuple[bytes, bytes]:
+    size, place = struct.unpack("<II", content[-10:-2])
+    return content[:place], content[place : place + size]
+
+
+def moved(entries: bytes, by: int) -> bytes:
+    """Return the list of a zip file's parts with ``by`` added to their places."""
+    changed, place = bytearray(entries), 0
+    while place < len(changed):
+        lengths = struct.unpack("<HHH", changed[place + 28 : place + 34])
+        (start,) = struct.unpack("<I", changed[place + 42 : place + 46])
+        changed[place + 42 : place + 46] = struct.pack("<I", start + by)
+        place += 46 + sum(lengths)
+    return bytes(changed)
+
+
+def rezipped(value: object) -> bytes:
+    """Return a file of torch without the extra fields of its zip format."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(saved(value))) as archive, zipfile.ZipFile(buffer, "w") as copy:
+        for entry in archive.infolist():
+            copy.writestr(entry.filename, archive.read(entry))
+    return buffer.getvalue()
+
+
+def test_a_second_list_of_parts_is_refused(tmp_path: Path) -> None:
+    shown, hidden = rezipped({"state_dict": {"a": [1]}}), rezipped({"state_dict": {"a": [2]}})
+    content = two_lists(shown, hidden)
+    assert torch.load(io.BytesIO(content), weights_only=True) == {"state_dict": {"a": [2]}}
+    with zipfile.ZipFile(io.BytesIO(content)) as archive, zipfile.ZipFile(io.BytesIO(shown)) as as_shown:
+        assert archive.read("archive/data.pkl") == as_shown.read("archive/data.pkl")
+    (tmp_path / "a.ckpt").write_bytes(content)
+    refused(tmp_path, "the parts of this zip file overlap")
+
+
 ONE = torch.zeros(1)
 LARGE: dict[str, tuple[Callable[[], object], str]] = {
     "bytearray": (lambda: Call(bytearray, (10**9,)), "dense tensors and plain values; it names "),
@@ -190,6 +234,7 @@ LARGE: dict[str, tuple[Callable[[], object], str]] = {
         lambda: Call(torch._utils._rebuild_device_tensor_from_cpu_tensor, (ONE.expand(10**9), torch.int, "cpu", False)),
         "it names torch._utils._rebuild_device_tensor_from_cpu_tensor",
     ),
+    "tensor": (lambda: Call(torch.FloatTensor, (10**9,)), "it names torch.FloatTensor"),
     "sparse": (lambda: ONE.to_sparse(), "it names torch._utils._rebuild_sparse_tensor"),
 }
 
