@@ -504,6 +504,8 @@ def test_unreadable_images_to_predict_are_left_out(own: Path, capsys: pytest.Cap
         ({"source": "imagenet", "root": None}, "data.root=null: must be a folder of images with data.source=imagenet"),
         ({"image_size": 0}, "data.image_size=0: must be an integer of at least 1"),
         ({"eval_resize": 223}, "data.eval_resize=223: must be at least data.eval_size=224"),
+        ({"eval_size": 0}, "data.eval_size=0: must be an integer of at least 1"),
+        ({"repeats": 0}, "data.repeats=0: must be an integer of at least 1"),
         ({"scale": (0.0, 1.0)}, "data.scale=(0.0, 1.0): must be two numbers in (0, 1], the smaller one first"),
         ({"ratio": (2.0, 1.0)}, "data.ratio=(2.0, 1.0): must be two numbers above 0, the smaller one first"),
         ({"flip": 1.5}, "data.flip=1.5: must be in [0, 1]"),

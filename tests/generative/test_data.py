@@ -297,6 +297,8 @@ def test_an_image_that_turns_out_unreadable_is_named(damaged: Path) -> None:
     [
         ({"image_size": 4}, "data.image_size=4: must be an integer of at least 5"),
         ({"num_train": 0}, "data.num_train=0: must be an integer of at least 1"),
+        ({"num_test": 0}, "data.num_test=0: must be an integer of at least 1"),
+        ({"num_predict": 0}, "data.num_predict=0: must be an integer of at least 1"),
         ({"source": "folder"}, "data.folder=null: must be a folder of images with data.source=folder"),
         ({"folder": "mine"}, "data.folder='mine': must be null with data.source=shapes"),
         ({"flip": True}, "data.flip=true: must be false with data.source=shapes"),

@@ -1,4 +1,4 @@
-"""The layers under torch's other ways of running a module: precisions, transforms, tracing, export."""
+"""The layers under torch's other ways of running a module: precisions, transforms, tracing, export, DDP."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.autograd import forward_ad
+from torch.multiprocessing.spawn import spawn
+from torch.nn.parallel import DistributedDataParallel
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from coordconv_apps import AddCoords, CoordConv1d, CoordConv2d, CoordConv3d, CoordConvTranspose2d, coord_grid, fold
@@ -281,3 +284,41 @@ def test_torch_fx_keeps_the_layers_as_modules() -> None:
             torch.testing.assert_close(graph(x), model(x))
     extractor = create_feature_extractor(Model(layer), {"layer": "features"})
     torch.testing.assert_close(extractor(x)["features"], layer(torch.relu(x)))
+
+
+def make_model() -> nn.Module:
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        CoordConv2d(3, 4, 3, coords="xyr"), nn.ReLU(inplace=True), CoordConvTranspose2d(4, 2, 3, stride=2, bias=False)
+    )
+    return model.double()
+
+
+def ddp_step(rank: int, folder: str) -> None:
+    """One of two processes: two training steps on its half of the batch; the gradients and weights are saved."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    model = DistributedDataParallel(make_model(), find_unused_parameters=False)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    x = torch.load(f"{folder}/input.pt")[rank::2]
+    for _ in range(2):  # a parameter that got no gradient would stop the second step
+        optimizer.zero_grad()
+        model(x).square().mean().backward()
+        optimizer.step()
+    torch.save([(p.detach(), p.grad) for p in model.module.parameters()], f"{folder}/rank{rank}.pt")
+    dist.destroy_process_group()
+
+
+def test_two_processes_train_like_one(tmp_path: Path) -> None:
+    x = torch.randn(4, 3, 6, 5, dtype=torch.float64)
+    torch.save(x, tmp_path / "input.pt")
+    spawn(ddp_step, (str(tmp_path),), nprocs=2)
+    model = make_model()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for _ in range(2):
+        optimizer.zero_grad()
+        model(x).square().mean().backward()
+        optimizer.step()
+    expected = [(p.detach(), p.grad) for p in model.parameters()]
+    for rank in range(2):
+        torch.testing.assert_close(torch.load(tmp_path / f"rank{rank}.pt"), expected)
