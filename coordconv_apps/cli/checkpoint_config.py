@@ -105,7 +105,7 @@ def trusted_config(
                 yield key, name
 
     def is_replaced(section: str, argument: str, value: object) -> bool:
-        key = f"{section}.{argument.rstrip('+')}"
+        key = f"{section}.{argument}".rstrip("+")
         is_given = key in given or any(name.startswith(f"{key}.") for name in given)
         return section != "model" and is_given and any(foreign({section: {argument: value}}))
 
@@ -134,7 +134,9 @@ def _code_names(value: object, key: str, import_keys: Collection[str]) -> Iterat
             yield key, value
     elif isinstance(value, dict):
         for name, item in value.items():
-            yield from _code_names(item, f"{key}.{name}".replace("+", ""), import_keys)  # callbacks+ appends to them
+            # jsonargparse appends to `callbacks` with callbacks+, and a class gets dict_kwargs like its init_args.
+            path = f"{key}.{name}".replace("+", "").replace(".dict_kwargs", ".init_args")
+            yield from _code_names(item, path, import_keys)
     elif isinstance(value, str) and isinstance(loaded := _load(value), Collection) and not isinstance(loaded, str):
         yield from _code_names(loaded, key, import_keys)
     elif isinstance(value, Collection) and not isinstance(value, str):  # jsonargparse takes a set for a list

@@ -78,6 +78,8 @@ def _check_size(config: dict[str, Any]) -> None:
             if isinstance(part, str):
                 characters += len(part)
             elif isinstance(part, dict | list | tuple | set | frozenset):
+                if type(part) not in (dict, list, tuple, set, frozenset):  # an OrderedDict may hide its items
+                    raise TypeError(f"{type(part)} in a config")
                 values += len(part)
                 level += part.values() if isinstance(part, dict) else part
             if values > MAX_VALUES or characters > MAX_BYTES:

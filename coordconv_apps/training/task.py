@@ -5,6 +5,7 @@ A task reads top to bottom in one order: configure, one shared step, train/valid
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -135,8 +136,12 @@ class Task(LightningModule):
         if weights_only and "://" not in str(checkpoint_path):  # Lightning downloads others
             check_torch_file(checkpoint_path, str(checkpoint_path))
         if weights_only and (names := cls.import_args - arguments.keys()):
-            saved = torch.load(checkpoint_path, map_location="cpu", weights_only=True).get("hyper_parameters", {})
-            for name in sorted(names):
+            checkpoint = torch.load(checkpoint_path, map_location="cpu", weights_only=True)
+            # Lightning also takes arguments by the keys of its early versions.
+            arguments_in_file = [
+                checkpoint.get(key) or {} for key in ("hparams", "module_arguments", "hyper_parameters")
+            ]
+            for name, saved in itertools.product(sorted(names), arguments_in_file):
                 if ":" in str(saved.get(name, "")):
                     raise UserError(
                         f"{name}={saved[name]!r}: names code to import, which a checkpoint may not;"

@@ -42,6 +42,7 @@ SAVED: list[tuple[dict[str, Any], str]] = [
         {"trainer": {"callbacks": [{"class_path": PLAIN, "init_args": {"theme": "planted.C"}}]}},
         "trainer.callbacks.theme=planted.C",
     ),
+    ({"model": {"dict_kwargs": {"game": "planted:x"}}}, "model.game=planted:x"),
     ({"trainer": {"callbacks+": ["planted.C"]}}, "trainer.callbacks=planted.C"),
     ({"trainer": {"callbacks+": "ModelCheckpoint"}}, "trainer.callbacks=ModelCheckpoint"),
     ({"trainer": {"callbacks": "ModelCheckpoint"}}, "trainer.callbacks=ModelCheckpoint"),

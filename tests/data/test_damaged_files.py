@@ -10,7 +10,7 @@ import struct
 import time
 import warnings
 import zipfile
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -247,6 +247,14 @@ def test_values_that_would_grow_are_refused(kind: str, legacy: bool, tmp_path: P
     checkpoint = {"state_dict": {}, "hyper_parameters": {"width": value}, "epoch": 0, "global_step": 0}
     torch.save(checkpoint, tmp_path / "a.ckpt", _use_new_zipfile_serialization=not legacy)
     refused(tmp_path, message, legacy)
+
+
+def test_a_config_that_hides_its_items_is_refused(tmp_path: Path) -> None:
+    hiding = Call(OrderedDict, (), {"items": OrderedDict}, None, iter([("a", 1)]))
+    checkpoint = {"state_dict": {}, "hyper_parameters": {"width": hiding}, "epoch": 0, "global_step": 0}
+    torch.save(checkpoint, tmp_path / "a.ckpt")
+    with pytest.raises(UserError, match="not a readable checkpoint"):
+        read_run_state(tmp_path / "a.ckpt")
 
 
 @pytest.mark.parametrize(("levels", "parts"), [(12, 10), (200, 1)])

@@ -147,10 +147,11 @@ def test_code_in_a_checkpoint_does_not_run(tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
-def test_code_that_a_checkpoint_names_is_not_imported(tmp_path: Path) -> None:
+@pytest.mark.parametrize("key", ["hyper_parameters", "module_arguments"])
+def test_code_that_a_checkpoint_names_is_not_imported(key: str, tmp_path: Path) -> None:
     """From the user it may be: here it names no module that there is."""
     task = A2C(game="catch")
-    parts = {"state_dict": task.state_dict(), "hyper_parameters": {"game": "planted:Game-v0"}}
+    parts = {"state_dict": task.state_dict(), key: {"game": "planted:Game-v0"}}
     torch.save({**parts, "pytorch-lightning_version": "2.6.6"}, tmp_path / "a.ckpt")
     told = r"^game='planted:Game-v0': names code to import, which a checkpoint may not; pass game='planted"
     for file in (tmp_path / "a.ckpt", io.BytesIO((tmp_path / "a.ckpt").read_bytes())):
