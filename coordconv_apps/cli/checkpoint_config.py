@@ -137,13 +137,15 @@ def _code_names(value: object, key: str, import_keys: Collection[str]) -> Iterat
             # jsonargparse appends to `callbacks` with callbacks+, and a class gets dict_kwargs like its init_args.
             path = f"{key}.{name}".replace("+", "").replace(".dict_kwargs", ".init_args")
             yield from _code_names(item, path, import_keys)
-    elif isinstance(value, str) and isinstance(loaded := _load(value), Collection) and not isinstance(loaded, str):
-        yield from _code_names(loaded, key, import_keys)
-    elif isinstance(value, Collection) and not isinstance(value, str):  # jsonargparse takes a set for a list
+    elif isinstance(value, str):
+        loaded = _load(value)
+        if isinstance(loaded, Collection) and not isinstance(loaded, str):
+            yield from _code_names(loaded, key, import_keys)
+        elif _is_code(value, key) or _is_code(str(loaded), key):  # YAML drops quotes
+            yield key, value
+    elif isinstance(value, Collection):  # jsonargparse takes a set for a list
         for item in value:
             yield from _code_names(item, key, import_keys)
-    elif isinstance(value, str) and (_is_code(value, key) or _is_code(str(_load(value)), key)):  # YAML drops quotes
-        yield key, value
 
 
 def _is_code(text: str, key: str) -> bool:

@@ -137,6 +137,8 @@ def one_line(error: BaseException | str) -> str:
 
     >>> one_line(ValueError("lr=-1: must be\n  above 0"))
     'lr=-1: must be above 0'
+    >>> one_line("name=\x1b[2J: must be a word")
+    'name=\\x1b[2J: must be a word'
     """
     message = error.args[0] if isinstance(error, KeyError) and error.args else error
     return printable(" ".join(str(message).split())) or type(error).__name__
