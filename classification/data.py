@@ -91,9 +91,9 @@ class ClassificationData(DataModule):
         mixup: Parameter of MixUp's beta distribution; 0 turns MixUp off.
         cutmix: Parameter of CutMix's beta distribution; 0 turns CutMix off. With both, each batch gets one at random.
         repeats: Copies of each image in a batch, each augmented separately. The epoch is longer by this factor.
-        mean: Mean of red, green and blue, in [0, 1], which a network that is trained on these data subtracts from
+        mean: Mean of red, green and blue, in [0, 1], by which a network that is trained on these data normalises
             images; a trained network keeps its own.
-        std: Standard deviation of red, green and blue, which it divides them by.
+        std: Standard deviation of red, green and blue, in [0, 1], for the same normalisation.
         val_fraction: Fraction of each class of the training images that is held out for validation, unless root has
             train and val. With 0, digits and CIFAR are validated on their test images.
         split_seed: Seed of the held-out images; separate from seed, so that all runs are tested on the same images.

@@ -37,9 +37,8 @@ def _all_ids(root: Path, number: int) -> list[str]:
     where = f"data.root={str(root)!r}"
     if not (root / META_FILE).is_file():
         raise FileNotFoundError(
-            f"{where}: has fewer or more than ImageNet's {number:,} classes, and no {META_FILE}, which"
-            " torchvision.datasets.ImageNet makes of ILSVRC2012_devkit_t12.tar.gz; data.source=folder needs none, and"
-            " names classes by their folders"
+            f"{where}: its class folders are not ImageNet's {number:,}, and {META_FILE} is missing; use"
+            " data.source=folder, or let torchvision.datasets.ImageNet create it from ILSVRC2012_devkit_t12.tar.gz"
         )
     try:
         ids = sorted(load_meta_file(str(root))[0])

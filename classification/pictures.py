@@ -56,7 +56,7 @@ class ClassificationPictures(Pictures):
     def draw(self, task: LightningModule, datamodule: LightningDataModule) -> dict[str, Image.Image]:
         """Draw "confusion", "classes" and "worst"; nothing if no image has been evaluated yet."""
         if not (isinstance(task, Classifier) and isinstance(datamodule, ClassificationData)):
-            raise TypeError(f"{type(task).__name__} and {type(datamodule).__name__} are not those of classification")
+            raise TypeError(f"{type(self).__name__} cannot draw {type(task).__name__} with {type(datamodule).__name__}")
         report, split = task.last_evaluation, task.evaluated_split
         if report is None or not report.worst:
             return {}

@@ -111,7 +111,7 @@ class DetectionPictures(Pictures):
     def draw(self, task: LightningModule, datamodule: LightningDataModule) -> dict[str, Image.Image]:
         """Draw the sheet "detections"; nothing if none of its images can be read."""
         if not (isinstance(task, DetectionTask) and isinstance(datamodule, DetectionDataModule)):
-            raise TypeError(f"{type(task).__name__} and {type(datamodule).__name__} are not those of detection")
+            raise TypeError(f"{type(self).__name__} cannot draw {type(task).__name__} with {type(datamodule).__name__}")
         batch = datamodule.examples(self.canvases)
         images = batch["images"]
         if not len(images):

@@ -32,7 +32,7 @@ def check_size(image_size: int, radius: int) -> None:
     check_at_least(1, "data.", radius=radius)
     if not _fits(image_size, radius):
         largest = max((r for r in range(1, image_size) if _fits(image_size, r)), default=0)
-        allowed = f"must be at most {largest}" if largest else "no radius does"
+        allowed = f"must be at most {largest}" if largest else "no radius fits; raise data.image_size"
         raise ValueError(f"data.radius={radius}: two objects do not fit into {image_size} pixels, {allowed}")
 
 

@@ -41,7 +41,7 @@ class RLPictures(Pictures):
         With several images in a Dict, there are pictures for each, such as "attention_camera".
         """
         if not (isinstance(task, RLTask) and isinstance(datamodule, RLData)):
-            raise TypeError(f"{type(task).__name__} and {type(datamodule).__name__} are not those of rl")
+            raise TypeError(f"{type(self).__name__} cannot draw {type(task).__name__} with {type(datamodule).__name__}")
         seed = EVALUATION_SEEDS["test"]
         with closing(datamodule.open_evaluation_envs(task.game, task.env_options, 1, seed)) as env:
             seen = sample_observations(

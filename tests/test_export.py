@@ -224,4 +224,4 @@ def test_task_without_an_exportable_network_is_refused(
 ) -> None:
     monkeypatch.delattr(ToyTask, "export_module")
     told = refusal(capsys, main, ["export", f"--runs_dir={trained}", "--ckpt_path=best"])
-    assert told == "export: ToyTask has no exportable network"
+    assert told == "export: ToyTask does not define export_module()"

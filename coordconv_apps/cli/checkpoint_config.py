@@ -76,7 +76,7 @@ def merge_config(
             change = f"{section}.{argument}={value} on the command line, {before} in the checkpoint"
             if section == "model" and argument not in changeable_args:
                 free = ", ".join(f"model.{name}" for name in sorted(changeable_args)) or "nothing"
-                raise UserError(f"--{change}: of the model, only {free} may change")
+                raise UserError(f"--{change}: only {free} may change when a checkpoint is loaded")
             changes.append(change)
         merged[key] = value
     return merged, changes

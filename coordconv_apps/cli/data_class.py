@@ -34,14 +34,14 @@ def find_data_class(choose: DataChoice, args: Sequence[str], checkpoint: GivenCh
     for key, value in arguments:
         if value != given[key] and (other := choose({**given, key: value})) is not chosen:
             raise UserError(
-                f"--data.{key}={given[key]}: overrides data.{key}={value}, whose other arguments are of another kind"
-                f" ({other.__name__}, not {chosen.__name__}); choose a config with data.{key}={given[key]}"
+                f"--data.{key}={given[key]}: selects {chosen.__name__}, but the config has arguments of"
+                f" {other.__name__} (data.{key}={value}); choose a config with data.{key}={given[key]}"
             )
     if checkpoint is not None and before and choose(before) is not chosen:
         changed = ", ".join(f"--data.{k}={given[k]}" for k in given if given[k] != before.get(k) and k in before)
         raise UserError(
-            f"{changed}: the data of the checkpoint {checkpoint.path} are of another kind"
-            f" ({choose(before).__name__}, not {chosen.__name__})"
+            f"{changed}: selects {chosen.__name__}, but the checkpoint {checkpoint.path} was trained with"
+            f" {choose(before).__name__}, which cannot be replaced"
         )
     return chosen
 

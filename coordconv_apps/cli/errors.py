@@ -85,7 +85,7 @@ def parsing_error(message: str, args: Sequence[str], options: Sequence[str], typ
         return f"no command is called {found[1]}: choose from {found[2]}"
     if found := re.search(r"(?:Problems parsing config|Unexpected config): (.*)", message, re.DOTALL):
         joined = re.findall(r"(?:--config|-c)[= ](\S+)", " ".join(args))
-        return f"--config={', '.join(joined)}: is no YAML file of arguments: {one_line(found[1])}"
+        return f"--config={', '.join(joined)}: is not a YAML file of arguments: {one_line(found[1])}"
     return one_line(message)
 
 

@@ -147,9 +147,9 @@ def check_devices(given: Namespace, environment: Mapping[str, str] = os.environ)
     On a GPU, Lightning compares the number with the devices.
     """
     if given.num_nodes > 1 and not any(name in environment for name in LAUNCHERS):
-        how = "start the same command on each machine with torchrun or srun, see docs/many-machines.md"
         raise UserError(
-            f"--trainer.num_nodes={given.num_nodes}: no launcher of several machines has started this; {how}"
+            f"--trainer.num_nodes={given.num_nodes}: start the same command on each machine with torchrun or srun, see"
+            " docs/many-machines.md"
         )
     on_cpu = given.accelerator == "cpu" or (given.accelerator == "auto" and not torch.accelerator.is_available())
     cores = os.cpu_count() or 1

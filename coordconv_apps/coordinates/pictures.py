@@ -139,7 +139,7 @@ class CoordinatePictures(Pictures):
             TypeError: The task or the data belong to another application.
         """
         if not (isinstance(task, CoordinateTask) and isinstance(datamodule, NotSoClevrData)):
-            raise TypeError(f"{type(task).__name__} and {type(datamodule).__name__} are not those of coordinates")
+            raise TypeError(f"{type(self).__name__} cannot draw {type(task).__name__} with {type(datamodule).__name__}")
         return {name: as_picture(figure) for name, figure in _figures(task, datamodule.centers).items()}
 
 

@@ -154,8 +154,8 @@ def list_files(folder: Path, argument: str) -> FolderFiles:
 
 
 def describe_others(folder: Path, argument: str, files: FolderFiles) -> str:
-    """Return a line that counts and names the files of a folder that are no images."""
-    count = f"{len(files.others)} of {len(files.images) + len(files.others)} files are no images that Pillow reads"
+    """Return a line that counts and names the files of a folder that are not images."""
+    count = f"{len(files.others)} of {len(files.images) + len(files.others)} files are not images that Pillow reads"
     return f"{argument}={str(folder)!r}: {count}: {abbreviate_names(files.others)}; left out"
 
 

@@ -199,7 +199,7 @@ def _convert(
     if (old.channels, old.function, old.align_corners) != (new.channels, new.function, new.align_corners) or (
         old.function is not None and old.range != new.range
     ):
-        raise ValueError(f"{where}: coordinates {old} cannot be written as {new}; build the model with the former")
+        raise ValueError(f"{where}: coordinates {old} cannot be written as {new}; build the model with coords={old}")
     if isinstance(old.function, RadiusFrom) and old.least_ndim < layer.ndim:
         raise ValueError(f"{where}: radius_centre and radius_factor need channels of all {layer.ndim} axes")
     if old.range == new.range:

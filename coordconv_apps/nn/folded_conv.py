@@ -65,7 +65,7 @@ class FoldedConv(nn.Module):
         if isinstance(input, Proxy):
             return leaf_call(self, input, *args, **kwargs)
         if _settings(self.conv) not in (self._settings, ()):
-            raise ValueError("the convolution of a folded layer was changed, and its map is for the old settings")
+            raise ValueError("the settings of the convolution changed after folding; fold the original model again")
         y: Tensor = self.conv(input, *args, **kwargs)
         if y.is_quantized:
             raise TypeError("eager quantisation does not know the map of a folded layer; use torchao's PT2E")

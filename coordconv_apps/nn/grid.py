@@ -170,8 +170,8 @@ class Coordinates:
         """
         if self.function is not None:
             raise ValueError(
-                f"function={getattr(self.function, '__name__', self.function)} is no plain value; save the other fields"
-                " and pass the function again: Coordinates(**fields, function=...)"
+                f"function={getattr(self.function, '__name__', self.function)} is not a plain value; save the other"
+                " fields and pass the function again: Coordinates(**fields, function=...)"
             )
         return {"channels": self.channels, "range": list(self.range), "align_corners": self.align_corners}
 

@@ -112,7 +112,10 @@ def _samplings(recorder: _Recorder) -> dict[str, tuple[tuple[AxisSampling, ...],
     growth = _GROWTH[len(size)]
     base, large = recorder.grids(0), recorder.grids(growth)
     if {name: len(calls) for name, calls in base.items()} != {name: len(calls) for name, calls in large.items()}:
-        raise ValueError(f"input_size={recorder.size}: the layers run another number of times on a larger input")
+        raise ValueError(
+            f"input_size={recorder.size}: the layers run more or fewer times on a larger input; pass forward=..."
+            " that runs each a fixed number of times"
+        )
     rates = {
         name: [
             tuple(Fraction(b - a, growth) for a, b in zip(small, big, strict=True))

@@ -377,15 +377,15 @@ class Task(LightningModule):
 
     def export_module(self) -> nn.Module:
         """Return the network to export: plain tensors in, plain tensors out, batch dimension first."""
-        raise ValueError(f"export: {type(self).__name__} has no exportable network")
+        raise ValueError(f"export: {type(self).__name__} does not define export_module()")
 
     def example_inputs(self) -> tuple[Tensor, ...]:
         """Return inputs of `export_module`, in the sizes that the exported files take."""
-        raise ValueError(f"export: {type(self).__name__} has no exportable network")
+        raise ValueError(f"export: {type(self).__name__} does not define example_inputs()")
 
     def export_interface(self) -> ExportInterface:
         """Return names and descriptions of the inputs and outputs of `export_module`."""
-        raise ValueError(f"export: {type(self).__name__} has no exportable network")
+        raise ValueError(f"export: {type(self).__name__} does not define export_interface()")
 
     def export_more(self, folder: Path) -> dict[Path, float]:
         """Write further formats of the application; return each file's largest difference from the outputs."""

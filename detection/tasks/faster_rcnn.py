@@ -47,11 +47,11 @@ class FasterRCNN(DetectionTask):
         weights: Trained weights to start from: a file, or "DEFAULT" or another name of the network's weights in
             torchvision, which are downloaded once. The last layers are new if the number of classes differs.
         weights_backbone: The same for the backbone alone, such as "IMAGENET1K_V1" or a file of a ResNet-50.
-        max_detections: Largest number of detections in an image; null for 20 with network=paper, else for torchvision's
-            number, such as 100. COCO's metrics count at most 100, or this number if it is larger.
+        max_detections: Largest number of detections in an image; null: 20 with network=paper, torchvision's number,
+            such as 100, with others. COCO's metrics count at most 100, or this number if it is larger.
         score_threshold: Lowest score of detections that are drawn, predicted, and counted by iou and recall_iou, in
             [0, 1]. COCO's metrics use all detections.
-        optimizer: Update rule.
+        optimizer: Optimizer: "adam", "adamw" or "sgd".
         lr: Peak learning rate, above 0.
         momentum: Momentum of SGD, or beta1 of Adam, in [0, 1).
         beta2: Decay of Adam's second moment, in [0, 1).
@@ -158,8 +158,7 @@ class FasterRCNN(DetectionTask):
             limit = min(getattr(heads, "detections_per_img", limit), limit)  # a network of your own may lack it
             if most > limit:
                 warnings.warn(
-                    f"model.max_detections: {limit} detections of an image count, and an image has {most} objects:"
-                    f" must be at least {most} to find all of them",
+                    f"model.max_detections={limit}: an image has {most} objects; raise it to {most} to find them all",
                     stacklevel=2,
                 )
 

@@ -35,7 +35,7 @@ class RegionProposals(DetectionTask):
             expression on layer names.
         coord_init: Initial coordinate weights: "random" as in the paper, or "zero".
         clip_moved: Whether to clip moved boxes to the canvas before they are matched and kept.
-        optimizer: Update rule.
+        optimizer: Optimizer: "adam", "adamw" or "sgd".
         lr: Peak learning rate, above 0.
         momentum: Momentum of SGD, or beta1 of Adam, in [0, 1).
         beta2: Decay of Adam's second moment, in [0, 1).

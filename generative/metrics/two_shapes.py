@@ -191,7 +191,7 @@ class TwoShapeMetrics(Metric):
         real, generated = _sorted_rows(self.real), _sorted_rows(self.generated)
         for name, count, least in (("real", len(real), 2 * MIN_IMAGES), ("generated", len(generated), MIN_IMAGES)):
             if count < least:
-                raise TooFewImages(f"{count} {name} images: must be at least {least} to compare")
+                raise TooFewImages(f"{count} {name} images are too few to compare; at least {least} are needed")
         number = min(len(generated), len(real) // 2)
         generator = torch.Generator().manual_seed(self.seed)
         real_order, order = (torch.randperm(len(rows), generator=generator) for rows in (real, generated))

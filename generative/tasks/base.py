@@ -152,7 +152,9 @@ class GenerativeTask(EvaluatedTask[ImageBatch, Metrics], ABC):
         """Raise `ValueError` if fewer than ``least`` real images are evaluated, unless that is a ``fast_dev_run``."""
         number = data.num_samples(split)
         if number < least:
-            raise ValueError(f"data.num_{split}={number}: must be at least {least}, to compare images with")
+            raise ValueError(
+                f"data.num_{split}={number}: must be at least {least}, for the metrics that compare images"
+            )
         limit = self.trainer.limit_test_batches if split == "test" else self.trainer.limit_val_batches
         size = data.eval_batch_size * self.trainer.world_size
         evaluated = size * (int(-(-number // size) * limit) if isinstance(limit, float) else limit)
@@ -161,7 +163,7 @@ class GenerativeTask(EvaluatedTask[ImageBatch, Metrics], ABC):
             name = "overfit_batches" if overfit else f"limit_{split}_batches"
             raise ValueError(
                 f"trainer.{name}={limit}: evaluates {evaluated} of"
-                f" {number} images (data.eval_batch_size={data.eval_batch_size}), must be at least {least} to compare"
+                f" {number} images (data.eval_batch_size={data.eval_batch_size}), must be at least {least}"
             )
 
     @property

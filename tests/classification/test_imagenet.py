@@ -34,7 +34,8 @@ def test_some_classes_are_named_with_the_list_of_identifiers(tmp_path: Path) -> 
 
 def test_some_classes_without_the_list_are_an_error_that_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(
-        FileNotFoundError, match=r"^data\.root='.*': has fewer or more .* no meta\.bin, .*source=folder"
+        FileNotFoundError,
+        match=r"^data\.root='.*': its class folders are not .* meta\.bin is missing; use data\.source=folder",
     ):
         imagenet_class_names(tmp_path, IDS[:3])
 

@@ -141,9 +141,9 @@ def test_without_an_evaluation_there_is_nothing_to_draw(tmp_path: Path) -> None:
 
 def test_other_tasks_and_data_are_refused(tmp_path: Path) -> None:
     data = make_data(tmp_path, 1, 1)
-    with pytest.raises(TypeError, match="ToyTask and ClassificationData are not those of classification"):
+    with pytest.raises(TypeError, match="Pictures cannot draw ToyTask with ClassificationData"):
         ClassificationPictures().draw(ToyTask(), data)
-    with pytest.raises(TypeError, match="Classifier and ToyData are not those of classification"):
+    with pytest.raises(TypeError, match="Pictures cannot draw Classifier with ToyData"):
         ClassificationPictures().draw(evaluated(None), ToyData())
 
 

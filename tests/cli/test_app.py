@@ -389,8 +389,8 @@ def test_a_limit_of_one_is_a_batch_and_not_all(tmp_path: Path, limit: str, batch
         ("model: {widht: 3}", "there is no argument --model.widht (close: --model.width"),
         ("trainr: {max_epochs: 3}", "there is no argument --trainr.max_epochs (close: --trainer.max_epochs"),
         ("model: {width: three}", "--model.width=three: expected an integer"),
-        ("model: {width: [3", "wrong.yaml: is no YAML file of arguments"),
-        ("- a\n- b", "wrong.yaml: is no YAML file of arguments"),
+        ("model: {width: [3", "wrong.yaml: is not a YAML file of arguments"),
+        ("- a\n- b", "wrong.yaml: is not a YAML file of arguments"),
     ],
 )
 def test_errors_in_a_config_are_reported_in_one_line(

@@ -295,7 +295,9 @@ def test_a_network_that_has_diverged_is_drawn_too(task: TaskName, value: float) 
 
 @pytest.mark.parametrize(("task", "data"), [(ToyTask(), make_data()), (make_task(), ToyData())])
 def test_other_tasks_and_data_are_refused(task: Any, data: Any) -> None:  # noqa: ANN401  # of several classes
-    with pytest.raises(TypeError, match=f"{type(task).__name__} and {type(data).__name__} are not those of coord"):
+    with pytest.raises(
+        TypeError, match=f"^CoordinatePictures cannot draw {type(task).__name__} with {type(data).__name__}$"
+    ):
         CoordinatePictures().draw(task, data)
 
 

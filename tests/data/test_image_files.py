@@ -76,11 +76,11 @@ def test_files_that_are_no_images_are_counted_and_named(tmp_path: Path) -> None:
     for name in ("b.heic", "sub/c.svg", ".hidden"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    told = f"data.folder={str(tmp_path)!r}: 2 of 3 files are no images that Pillow reads: b.heic, sub/c.svg; left out"
+    told = f"data.folder={str(tmp_path)!r}: 2 of 3 files are not images that Pillow reads: b.heic, sub/c.svg; left out"
     assert find_images(tmp_path, "data.folder", "error") == (["a.png"], set(), told)
     (tmp_path / "d.png").touch()
     assert find_images(tmp_path, "data.folder", "skip").message.splitlines() == [
-        f"data.folder={str(tmp_path)!r}: 2 of 4 files are no images that Pillow reads: b.heic, sub/c.svg; left out",
+        f"data.folder={str(tmp_path)!r}: 2 of 4 files are not images that Pillow reads: b.heic, sub/c.svg; left out",
         f"data.folder={str(tmp_path)!r}: 1 of 2 images cannot be read: d.png; left out",
     ]
 

@@ -167,8 +167,8 @@ def test_coco_config_trains_tests_and_predicts_what_pycocotools_reads(
     assert_python_predicts(fit / "checkpoints" / "last.ckpt", other)
 
     told = refusal(capsys, main, ["test", "--ckpt_path=last", "--data.source=uci", *runs])
-    assert told.startswith("--data.source=uci: the data of the checkpoint ")
-    assert told.endswith("are of another kind (CocoData, not DetectionData)")
+    assert told.startswith("--data.source=uci: selects DetectionData, but the checkpoint ")
+    assert told.endswith("was trained with CocoData, which cannot be replaced")
 
 
 @pytest.mark.parametrize(

@@ -183,7 +183,7 @@ class TestPredict:
         first, second = self.load(folder, batch_size=2)
         where = f"data.predict_images={str(folder)!r}"
         assert capsys.readouterr().out.splitlines() == [
-            f"{where}: 1 of 5 files are no images that Pillow reads: readme.txt; left out",
+            f"{where}: 1 of 5 files are not images that Pillow reads: readme.txt; left out",
             f"{where}: 1 of 4 images cannot be read: 1-broken.png; left out",
         ]
         assert first["indices"] + second["indices"] == [0, 1, 2]

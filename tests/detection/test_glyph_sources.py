@@ -229,7 +229,7 @@ class TestFolder:
 
     def test_folder_gives_class_names_labels_and_splits(self, folder: Path) -> None:
         with pytest.warns(
-            UserWarning, match=r"cross': 1 of 11 files are no images that Pillow reads: notes\.txt; left"
+            UserWarning, match=r"cross': 1 of 11 files are not images that Pillow reads: notes\.txt; left"
         ):
             loaded = load_glyphs("folder", glyphs=folder)
         assert [len(loaded[split]) for split in SPLITS] == [14, 2, 4]
@@ -249,7 +249,7 @@ class TestFolder:
         assert max(h, w) == 25
         assert (glyphs.images[0, :h, :w].float() - 127).abs().max() < 30
 
-    @pytest.mark.filterwarnings("ignore:.* are no images that Pillow reads")
+    @pytest.mark.filterwarnings("ignore:.* are not images that Pillow reads")
     def test_invalid_folders_are_refused_in_one_line(self, folder: Path) -> None:
         def message(place: Path, kind: type[Exception] = ValueError) -> str:
             with pytest.raises(kind) as caught:

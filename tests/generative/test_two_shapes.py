@@ -138,7 +138,7 @@ def test_sizes_are_refused_if_and_only_if_no_two_objects_fit(image_size: int, ra
     ("arguments", "message"),
     [
         ((64, 19), "data.radius=19: two objects do not fit into 64 pixels, must be at most 18"),
-        ((4, 1), "data.radius=1: two objects do not fit into 4 pixels, no radius does"),
+        ((4, 1), "data.radius=1: two objects do not fit into 4 pixels, no radius fits; raise data.image_size"),
         ((64, 0), "data.radius=0: must be an integer of at least 1"),
     ],
 )

@@ -264,7 +264,7 @@ def test_a_convolution_changed_after_folding_is_refused() -> None:
     for change in changes:
         folded: Any = fold(CoordConv2d(3, 4, 3, padding=1), (1, 3, 8, 8))
         change(folded.conv)
-        with pytest.raises(ValueError, match="the convolution of a folded layer was changed"):
+        with pytest.raises(ValueError, match="the settings of the convolution changed after folding"):
             folded(torch.randn(1, 3, 8, 8))
 
 

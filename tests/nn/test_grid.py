@@ -95,7 +95,9 @@ def test_coordinates_are_saved_as_plain_values() -> None:
         torch.save(coords.as_dict(), file)
         file.seek(0)
         assert Coordinates(**torch.load(file, weights_only=True)) == coords
-    with pytest.raises(ValueError, match=r"^function=polar is no plain value; save the other fields and pass the func"):
+    with pytest.raises(
+        ValueError, match=r"^function=polar is not a plain value; save the other fields and pass the func"
+    ):
         as_coordinates(CHOICES[3]).as_dict()
     assert "coords=Coordinates(channels='r', range=(0.0, 1.0)" in repr(CoordConv2d(1, 2, 3, coords=CHOICES[1]))
     for name in ("y", "xr", "xyr"):  # what has a short name is called by it

@@ -51,8 +51,8 @@ class CoordinateRendering(CoordinateTask):
         lr: Peak learning rate of Adam, above 0.
         baseline_lr: Peak learning rate of the baseline; null: lr.
         beta2: Decay of Adam's second moment, in [0, 1).
-        weight_decay: L2 penalty of weights, but not of biases and norms: the factor with which a weight is added to its
-            gradient, which is twice its factor in a sum of squares.
+        weight_decay: L2 penalty of weights, but not of biases and norms, as in torch: weight_decay times a weight is
+            added to its gradient. A loss of c times the sum of squares, as in the paper, is weight_decay=2c.
         baseline_weight_decay: L2 penalty of the baseline; null: weight_decay.
         schedule: Learning rate over the training: "constant", "cosine" to zero, or "step", which multiplies it by
             ``lr_gamma`` at each of ``lr_milestones``.

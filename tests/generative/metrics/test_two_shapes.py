@@ -279,9 +279,9 @@ def test_wrong_images_are_named(images: Tensor, message: str) -> None:
 def test_too_few_images_are_named() -> None:
     data = real_images()
     for real, generated, message in (
-        (data[:0], data[:50], "0 real images: must be at least 20 to compare"),
-        (data[:19], data[:50], "19 real images: must be at least 20 to compare"),
-        (data[:50], data[:0], "0 generated images: must be at least 10 to compare"),
+        (data[:0], data[:50], "0 real images are too few to compare; at least 20 are needed"),
+        (data[:19], data[:50], "19 real images are too few to compare; at least 20 are needed"),
+        (data[:50], data[:0], "0 generated images are too few to compare; at least 10 are needed"),
         (made_up("noise"), data[:50], "real images: only 0 of 50 show a red and a blue object of radius 5"),
     ):
         with pytest.raises(ValueError, match=message):

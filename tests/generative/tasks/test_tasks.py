@@ -270,6 +270,6 @@ def test_limits_that_leave_too_few_images_to_compare_are_refused(
 ) -> None:
     run = trainer(tmp_path, **limits)
     evaluate = run.test if "limit_test_batches" in limits else run.validate
-    expected = f"trainer.{message} (data.eval_batch_size=4), must be at least 20 to compare"
+    expected = f"trainer.{message} (data.eval_batch_size=4), must be at least 20"
     with pytest.raises(ValueError, match=f"^{re.escape(expected)}$"):
         evaluate(task(), data(eval_batch_size=4))
