@@ -11,8 +11,8 @@ from coordconv_apps.utils.imports import without_collections
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run the application with command-line arguments; with those of the process if None."""
-    args = check_command("classification", args)
     with required_extra("classification"), without_collections():
+        args = check_command("classification", args)
         from classification.data import ClassificationData
         from classification.pictures import ClassificationPictures
         from classification.predictions import ClassificationPredictionWriter

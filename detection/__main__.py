@@ -32,8 +32,8 @@ def choose_data(given: Mapping[str, Any]) -> type[DetectionDataModule]:
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run the application with ``args``; with the arguments of the process if None."""
-    args = check_command("detection", args)
     with required_extra("detection"), without_collections():
+        args = check_command("detection", args)
         from coordconv_apps.cli.app import run
         from detection.data import DetectionData
         from detection.pictures import DetectionPictures

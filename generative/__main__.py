@@ -11,8 +11,8 @@ from coordconv_apps.utils.imports import without_collections
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run the application with command-line arguments; with those of the process if None."""
-    args = check_command("generative", args)
     with required_extra("generative"), without_collections():
+        args = check_command("generative", args)
         from coordconv_apps.cli.app import run
         from generative.data import GenerativeData
         from generative.pictures import GenerativePictures

@@ -11,8 +11,8 @@ from coordconv_apps.utils.imports import without_collections
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run the application with these command-line arguments; with those of the process if None."""
-    args = check_command("rl", args)
     with required_extra("rl"), without_collections():
+        args = check_command("rl", args)
         import rl.registration  # noqa: F401  # not done yet within `python -m rl`
         from coordconv_apps.cli.app import run
         from rl.data import RLData

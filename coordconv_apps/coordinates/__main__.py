@@ -12,8 +12,8 @@ from coordconv_apps.utils.imports import without_collections
 def main(args: Sequence[str] | None = None) -> None:
     """Run the application with these command-line arguments; those of the process if None."""
     commands = [command for command in COMMANDS if command != "predict"]  # every sample has a known answer
-    args = check_command("coordconv_apps.coordinates", args, commands)
     with required_extra("coordinates"), without_collections():
+        args = check_command("coordconv_apps.coordinates", args, commands)
         from coordconv_apps.cli.app import run
         from coordconv_apps.coordinates.data import NotSoClevrData
         from coordconv_apps.coordinates.pictures import CoordinatePictures

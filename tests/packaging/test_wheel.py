@@ -61,9 +61,11 @@ def test_layers_run_with_torch_alone(wheel: Path, tmp_path: Path) -> None:
 def test_applications_name_their_missing_extra(wheel: Path, tmp_path: Path) -> None:
     code = f"""
         import runpy, warnings
+        from coordconv_apps.utils.config_files import shipped_configs
         warnings.simplefilter("ignore")  # torch warns that there is no numpy
         for module in {list(EXTRAS)}:
-            sys.argv = ["-m", "fit", "--trainer.max_epochs=1"]  # as Python has it while it looks for the module
+            config = next(iter(shipped_configs(module)), "any")  # reading it needs a package
+            sys.argv = ["-m", "fit", "--config", config]  # as Python has it while it looks for the module
             try:
                 runpy.run_module(module, run_name="__main__", alter_sys=True)
             except SystemExit as error:
