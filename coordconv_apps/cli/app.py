@@ -90,43 +90,56 @@ def run(
         status = 0
     except Interrupted as signal:
         interrupts.ignore()
-        try:
-            record.finish("interrupted", signal)
-        except OSError as error:
-            if output_failed(error):  # as in `... | tee log`, where Ctrl-C ends both
-                discard_output()
-            elif is_first_here():
-                print(f"error: {one_line(as_storage_error(error, record.folder) or error)}", file=sys.stderr)
-        if record.folder is None:  # it has not begun
-            record.discard()
-        # Lightning kills the first process if one that it started exits with a status other than 0.
-        status = signal.exit_status if is_first_here() else 0
+        status = _end_interrupted(signal, record)
     except Exception as error:
         interrupts.ignore()
-        found: UserError | None = (
-            as_storage_error(error, record.folder)
-            or as_memory_shortage(error, record.sizes)
-            or as_divergence(error, record.learning_rates)
-        )
-        if output_failed(error):
-            discard_output()
-        reported = found or error
-        is_mistake = found is not None or is_user_error(error, record.running)
-        with suppress(OSError):  # such as a full disk, which is often this error
-            record.finish("failed", reported)
-        if is_mistake and not record.running and not debugging():
-            record.discard()
-        if is_mistake and not debugging():
-            if is_first_here():  # printed once
-                print(f"error: {shortened(one_line(reported))}", file=sys.stderr)
-        elif is_mistake or not is_first_here():
-            traceback.print_exc()  # at once, since the first process may end this one
-        else:
+        reported = _end_failed(error, record)
+        if reported is None:
             raise
-        status = reported.exit_status if isinstance(reported, UserError) else 2 if is_mistake else 1
+        status = reported
     finally:
         end_processes(record.trainer, failed=status != 0)
         record.lock.release()
         interrupts.restore()
     if status:
         sys.exit(status)
+
+
+def _end_interrupted(signal: Interrupted, record: CommandRecord) -> int:
+    """Record that a signal has ended the command; return the exit status."""
+    try:
+        record.finish("interrupted", signal)
+    except OSError as error:
+        if output_failed(error):  # as in `... | tee log`, where Ctrl-C ends both
+            discard_output()
+        elif is_first_here():
+            print(f"error: {one_line(as_storage_error(error, record.folder) or error)}", file=sys.stderr)
+    if record.folder is None:  # it has not begun
+        record.discard()
+    # Lightning kills the first process if one that it started exits with a status other than 0.
+    return signal.exit_status if is_first_here() else 0
+
+
+def _end_failed(error: Exception, record: CommandRecord) -> int | None:
+    """Record and print the error that has ended the command; return the exit status, or None if it must be raised."""
+    found: UserError | None = (
+        as_storage_error(error, record.folder)
+        or as_memory_shortage(error, record.sizes)
+        or as_divergence(error, record.learning_rates)
+    )
+    if output_failed(error):
+        discard_output()
+    reported = found or error
+    is_mistake = found is not None or is_user_error(error, record.running)
+    with suppress(OSError):  # such as a full disk, which is often this error
+        record.finish("failed", reported)
+    if is_mistake and not debugging():
+        if not record.running:
+            record.discard()
+        if is_first_here():  # printed once
+            print(f"error: {shortened(one_line(reported))}", file=sys.stderr)
+    elif is_mistake or not is_first_here():
+        traceback.print_exc()  # at once, since the first process may end this one
+    else:
+        return None
+    return reported.exit_status if isinstance(reported, UserError) else 2 if is_mistake else 1
