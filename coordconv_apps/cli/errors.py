@@ -16,6 +16,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from jsonargparse import Namespace
 
+from coordconv_apps.cli.start import config_values
 from coordconv_apps.training.task import Task
 from coordconv_apps.utils.errors import UserError, one_line
 
@@ -84,8 +85,7 @@ def parsing_error(message: str, args: Sequence[str], options: Sequence[str], typ
     if found := re.search(r"argument subcommand: invalid choice: (\S+) \(choose from (.*)\)", message):
         return f"no command is called {found[1]}: choose from {found[2]}"
     if found := re.search(r"(?:Problems parsing config|Unexpected config): (.*)", message, re.DOTALL):
-        joined = re.findall(r"(?:--config|-c)[= ](\S+)", " ".join(args))
-        return f"--config={', '.join(joined)}: is not a YAML file of arguments: {one_line(found[1])}"
+        return f"--config={', '.join(config_values(args))}: is not a YAML file of arguments: {one_line(found[1])}"
     return one_line(message)
 
 

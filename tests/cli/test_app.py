@@ -389,14 +389,14 @@ def test_a_limit_of_one_is_a_batch_and_not_all(tmp_path: Path, limit: str, batch
         ("model: {widht: 3}", "there is no argument --model.widht (close: --model.width"),
         ("trainr: {max_epochs: 3}", "there is no argument --trainr.max_epochs (close: --trainer.max_epochs"),
         ("model: {width: three}", "--model.width=three: expected an integer"),
-        ("model: {width: [3", "wrong.yaml: is not a YAML file of arguments"),
-        ("- a\n- b", "wrong.yaml: is not a YAML file of arguments"),
+        ("model: {width: [3", "all wrong.yaml: is not a YAML file of arguments"),
+        ("- a\n- b", "all wrong.yaml: is not a YAML file of arguments"),
     ],
 )
 def test_errors_in_a_config_are_reported_in_one_line(
     config: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = tmp_path / "wrong.yaml"
+    path = tmp_path / "all wrong.yaml"
     path.write_text(config)
     assert message in refusal(capsys, main, ["fit", f"--config={path}", f"--runs_dir={tmp_path}"])
 
