@@ -30,7 +30,7 @@ def verdict(results: Sequence[Result]) -> list[str]:
         shown = difference_text(*pairs, ".4g")
         relation = _relation(difference, mode)
         average, count = ("", "1 seed") if len(seeds) == 1 else (" on average", f"{len(seeds)} seeds")
-        meaning = _meaning(difference, low, high, len(seeds))
+        meaning = _meaning(low, high, len(seeds))
         lines.append(f"{name}: {arm} is {relation} {arms[0]}{average} ({shown}; {count}). {meaning}")
     return lines
 
@@ -44,7 +44,7 @@ def _relation(difference: float, mode: str | None) -> str:
     return "better than" if (difference > 0) == (mode == "max") else "worse than"
 
 
-def _meaning(difference: float, low: float, high: float, seeds: int) -> str:
+def _meaning(low: float, high: float, seeds: int) -> str:
     if seeds < MIN_RUNS:
         return f"This may be chance: an interval needs {MIN_RUNS} seeds or more, such as --seeds 0 1 2."
     if math.isnan(low):
