@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from coordconv_apps import __version__
 from coordconv_apps.utils.files import atomic_write
 
 PAGE = "report.html"
@@ -32,8 +33,6 @@ def write_page(path: Path, template: str, context: Mapping[str, object]) -> None
     # Imported when there is a page to write.
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    from coordconv_apps.runs.environment import package_versions
-
     environment = Environment(
         loader=PackageLoader("coordconv_apps.report"),
         autoescape=True,
@@ -42,7 +41,6 @@ def write_page(path: Path, template: str, context: Mapping[str, object]) -> None
         lstrip_blocks=True,
     )
     written = datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
-    version = package_versions()["coordconv_apps"]
-    text = environment.get_template(template).render(context, written=written, version=version)
+    text = environment.get_template(template).render(context, written=written, version=__version__)
     with atomic_write(path) as file:
         file.write(text)
