@@ -44,14 +44,7 @@ _SPLIT_NAMES = {"val": "validation", "test": "test"}
 
 
 class ClassificationPictures(Pictures):
-    """Draw the last evaluation: confusion matrix, accuracy of each class, images with the largest loss.
-
-    Args:
-        every_n_epochs: How often to draw during ``fit``; 0 draws only at its end.
-    """
-
-    def __init__(self, every_n_epochs: int = 0) -> None:
-        super().__init__(every_n_epochs)
+    """Draw the last evaluation: confusion matrix, accuracy of each class, images with the largest loss."""
 
     def draw(self, task: LightningModule, datamodule: LightningDataModule) -> dict[str, Image.Image]:
         """Draw "confusion", "classes" and "worst"; nothing if no image has been evaluated yet."""

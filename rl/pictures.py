@@ -26,14 +26,7 @@ _DPI = 90
 
 
 class RLPictures(Pictures):
-    """Draw the saliency of a policy's value and action, and the maps that coordinates add to its first convolution.
-
-    Args:
-        every_n_epochs: How often to draw during ``fit``; 0 draws at its end only.
-    """
-
-    def __init__(self, every_n_epochs: int = 0) -> None:
-        super().__init__(every_n_epochs)
+    """Draw the saliency of a policy's value and action, and the maps that coordinates add to its first convolution."""
 
     def draw(self, task: LightningModule, datamodule: LightningDataModule) -> dict[str, Image.Image]:
         """Play some steps, and draw "attention" and, with coordinates, "coordinates".

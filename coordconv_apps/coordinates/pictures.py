@@ -120,14 +120,7 @@ def spread_out(count: int, chosen: int = 8) -> list[int]:
 
 
 class CoordinatePictures(Pictures):
-    """Draw the network's outputs at every place on the canvas, for the training and the test set.
-
-    Args:
-        every_n_epochs: Number of epochs between pictures during ``fit``; 0 draws at its end only.
-    """
-
-    def __init__(self, every_n_epochs: int = 0) -> None:
-        super().__init__(every_n_epochs)
+    """Draw the network's outputs at every place on the canvas, for the training and the test set."""
 
     def draw(self, task: LightningModule, datamodule: LightningDataModule) -> dict[str, Image.Image]:
         """Draw the pictures of a task.

@@ -50,7 +50,7 @@ class Pictures(Callback):
         every_n_epochs: Number of epochs between pictures during ``fit``; 0 draws at its end only.
     """
 
-    def __init__(self, every_n_epochs: int = 1) -> None:
+    def __init__(self, every_n_epochs: int = 0) -> None:
         check_at_least(0, every_n_epochs=every_n_epochs)
         self.every_n_epochs = every_n_epochs
         self._drawn_step = -1

@@ -16,14 +16,7 @@ SCALE, COUNT = 6, 8
 
 
 class CrossPictures(Pictures):
-    """Draw eight images in a row, with a ring around each position that the network found.
-
-    Args:
-        every_n_epochs: Number of epochs between pictures during ``fit``; 0 draws at its end only.
-    """
-
-    def __init__(self, every_n_epochs: int = 0) -> None:
-        super().__init__(every_n_epochs)
+    """Draw eight images in a row, with a ring around each position that the network found."""
 
     def draw(self, task: LightningModule, datamodule: LightningDataModule) -> dict[str, Image.Image]:
         """Return the picture ``found.png``."""
