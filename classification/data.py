@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
@@ -38,7 +38,7 @@ from classification.transforms import (
 from coordconv_apps.data.datamodule import DataModule
 from coordconv_apps.data.downloads import data_root
 from coordconv_apps.data.image_files import OnBadImage
-from coordconv_apps.data.loaders import TrainLoader, identity_collate
+from coordconv_apps.data.loaders import identity_collate
 from coordconv_apps.data.splits import SPLITS_OF_STAGE, Split
 from coordconv_apps.utils.argument_checks import (
     BELOW_ONE,
@@ -214,26 +214,26 @@ class ClassificationData(DataModule):
         batched = self.augmentation.is_batched
         kind, collate_fn = (BatchedTrainDataset, identity_collate) if batched else (TrainDataset, concatenate)
         dataset = kind(images, TrainTransform(self.augmentation), self.repeats)
-        sizes: dict[str, Any] = {"batch_size": groups, "drop_last": drop_last}
-        loader = self._loader(dataset, train=True, collate_fn=collate_fn, random_samples=not batched, **sizes)
+        loader = self._train_loader(
+            dataset, collate_fn, random_samples=not batched, drop_last=drop_last, batch_size=groups
+        )
         if batched:
-            assert isinstance(loader, TrainLoader)
             loader.batches.seeded = True  # this dataset draws from the samples' seeds itself
         return loader
 
     def val_dataloader(self) -> DataLoader[LabelledBatch]:
         """Make the loader of validation images."""
-        return self._eval_loader("val")
+        return self._labelled_loader("val")
 
     def test_dataloader(self) -> DataLoader[LabelledBatch]:
         """Make the loader of test images."""
-        return self._eval_loader("test")
+        return self._labelled_loader("test")
 
     def predict_dataloader(self) -> DataLoader[ImageBatch]:
         """Make the loader of the images to predict."""
         assert self.predict_files is not None
         dataset = PredictDataset(self.predict_files, self._eval_transform)
-        return self._loader(dataset, train=False, collate_fn=identity_collate, batch_size=self.eval_batch_size)
+        return self._eval_loader(dataset, identity_collate, batch_size=self.eval_batch_size)
 
     def mix_batch(self, images: Tensor, labels: Tensor, epoch: int, batch_idx: int) -> MixedBatch:
         """Mix the images of a training batch, floats ``(B, 3, S, S)``, by MixUp or CutMix, if the arguments ask for it.
@@ -257,10 +257,9 @@ class ClassificationData(DataModule):
                 self._source = InMemorySource(self.source, *common)
         return self._source
 
-    def _eval_loader(self, split: Split) -> DataLoader[LabelledBatch]:
+    def _labelled_loader(self, split: Split) -> DataLoader[LabelledBatch]:
         dataset = EvalDataset(self._images(split), self._eval_transform)
-        size = self.eval_batch_size
-        return self._loader(dataset, train=False, shuffled=True, collate_fn=identity_collate, batch_size=size)
+        return self._eval_loader(dataset, identity_collate, shuffled=True, batch_size=self.eval_batch_size)
 
     def _images(self, split: Split) -> Images:
         return self._get_source().images(split)

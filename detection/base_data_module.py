@@ -67,8 +67,8 @@ class DetectionDataModule(DataModule, ABC):
 
     def val_dataloader(self) -> DataLoader[DetectionBatch]:
         """Return the loader of the validation images."""
-        return self._loader(self.dataset("val"), train=False, collate_fn=identity_collate)
+        return self._eval_loader(self.dataset("val"), identity_collate)
 
     def test_dataloader(self) -> DataLoader[DetectionBatch]:
         """Return the loader of the test images."""
-        return self._loader(self.dataset("test"), train=False, collate_fn=identity_collate)
+        return self._eval_loader(self.dataset("test"), identity_collate)

@@ -203,11 +203,11 @@ class CocoData(DetectionDataModule):
         images, factor = self.images("train"), self.aspect_ratio_group_factor
         groups = aspect_ratio_groups(images.annotations.sizes, factor) if factor else None
         dataset = CocoTraining(images, self.augmentation)
-        return self._loader(dataset, train=True, collate_fn=collate_samples, random_samples=True, groups=groups)
+        return self._train_loader(dataset, collate_samples, random_samples=True, groups=groups)
 
     def predict_dataloader(self) -> DataLoader[ImageBatch]:
         """Return the loader of the images to predict on: your own, or the test images with their ids."""
         files = self.predict_files
         assert files is not None
         ids = files.annotations.image_ids if isinstance(files, CocoImages) else None
-        return self._loader(ImageFileDataset(files, to_unit, ids), train=False, collate_fn=identity_collate)
+        return self._eval_loader(ImageFileDataset(files, to_unit, ids), identity_collate)

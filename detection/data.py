@@ -165,10 +165,10 @@ class DetectionData(DetectionDataModule):
 
     def train_dataloader(self) -> DataLoader[DetectionBatch]:
         """Return the loader of the training canvases."""
-        return self._loader(self.dataset("train"), train=True, collate_fn=identity_collate)
+        return self._train_loader(self.dataset("train"), identity_collate)
 
     def predict_dataloader(self) -> DataLoader[ImageBatch]:
         """Return the loader of the images to predict on, float32 ``(1, H, W)`` in [0, 1], padded if they are small."""
         assert self.predict_files is not None
         dataset = ImageFileDataset(self.predict_files, network_input)
-        return self._loader(dataset, train=False, collate_fn=identity_collate)
+        return self._eval_loader(dataset, identity_collate)

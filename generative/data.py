@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -115,22 +115,19 @@ class GenerativeData(DataModule):
         """Return the loader of training images."""
         dataset = self._dataset("train", flip=self.flip)
         collate_fn = concatenate_batches if self.flip else identity_collate
-        return self._loader(dataset, train=True, collate_fn=collate_fn, random_samples=self.flip)
+        return self._train_loader(dataset, collate_fn, random_samples=self.flip)
 
     def val_dataloader(self) -> DataLoader[ImageBatch]:
         """Return the loader of validation images."""
-        return self._eval_loader(self._dataset("val"), identity_collate)
+        return self._eval_loader(self._dataset("val"), identity_collate, batch_size=self.eval_batch_size)
 
     def test_dataloader(self) -> DataLoader[ImageBatch]:
         """Return the loader of test images."""
-        return self._eval_loader(self._dataset("test"), identity_collate)
+        return self._eval_loader(self._dataset("test"), identity_collate, batch_size=self.eval_batch_size)
 
     def predict_dataloader(self) -> DataLoader[Tensor]:
         """Return the loader of the indices of samples to generate: int64 ``(B,)``, from 0."""
-        return self._eval_loader(range(self.num_predict))
-
-    def _eval_loader(self, dataset: Any, collate_fn: Any = None) -> DataLoader[Any]:  # noqa: ANN401  # as `_loader` takes them
-        return self._loader(dataset, train=False, collate_fn=collate_fn, batch_size=self.eval_batch_size)
+        return self._eval_loader(range(self.num_predict), batch_size=self.eval_batch_size)
 
     def _dataset(self, split: Split, flip: bool = False) -> TwoShapeDataset | ImageFolderDataset:
         if self.scenes is not None:

@@ -87,15 +87,12 @@ class NotSoClevrData(DataModule):
 
     def train_dataloader(self) -> DataLoader[NotSoClevrBatch]:
         """Return the loader of the training set."""
-        return self._loader(CenterDataset(self.centers.train), train=True, collate_fn=identity_collate)
+        return self._train_loader(CenterDataset(self.centers.train), identity_collate)
 
     def val_dataloader(self) -> list[DataLoader[NotSoClevrBatch]]:
         """Return the loaders of both sets, test and train."""
-        batch_size = self.eval_batch_size
         return [
-            self._loader(
-                CenterDataset(centers), train=False, shuffled=True, collate_fn=identity_collate, batch_size=batch_size
-            )
+            self._eval_loader(CenterDataset(centers), identity_collate, shuffled=True, batch_size=self.eval_batch_size)
             for centers in (self.centers.test, self.centers.train)
         ]
 

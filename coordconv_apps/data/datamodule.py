@@ -17,6 +17,8 @@ from coordconv_apps.data.image_files import ImageFiles, OnBadImage, open_images
 from coordconv_apps.data.loaders import SeededSamples, SizedDataset, TrainBatches, TrainLoader
 from coordconv_apps.utils.argument_checks import check_at_least
 
+Collate = Callable[[list[Any]], Any]
+
 MAX_WORKERS = max(128, os.cpu_count() or 1)
 """Upper limit for worker processes of a loader: more would only fill the machine."""
 
@@ -24,8 +26,8 @@ MAX_WORKERS = max(128, os.cpu_count() or 1)
 class DataModule(LightningDataModule):
     """Data module with resumable, sharded loaders.
 
-    A subclass builds its datasets in ``setup(stage)`` and returns ``self._loader(...)`` from ``train_dataloader`` and
-    the other loader methods.
+    A subclass builds its datasets in ``setup(stage)``, and returns ``self._train_loader(dataset)`` from
+    ``train_dataloader`` and ``self._eval_loader(dataset)`` from the other loader methods.
 
     Args:
         batch_size: Samples in a batch, on each process.
@@ -53,66 +55,33 @@ class DataModule(LightningDataModule):
         self.predict_files: ImageFiles | None = None
         self._left_out: set[str] = set()  # paths of images that could not be opened when they were listed
 
-    def _loader(
+    def _train_loader(
         self,
         dataset: SizedDataset,
+        collate_fn: Collate | None = None,
         *,
-        train: bool,
-        collate_fn: Callable[[list[Any]], Any] | None = None,
         random_samples: bool = False,
         drop_last: bool = False,
-        shuffled: bool = False,
         batch_size: int | None = None,
         groups: Tensor | None = None,
-    ) -> DataLoader[Any]:
-        """Return a loader for ``dataset``.
+    ) -> TrainLoader:
+        """Return a loader for training: an interrupted run resumes with the batches that it has not seen.
 
-        For training, the order of samples depends on ``seed`` and the epoch alone, every process has the same number of
-        batches, and an interrupted run resumes with the batches that it has not seen. For evaluation, samples come in
-        order or always in the same random order, and each of them on one process only.
+        The order of samples depends on ``seed`` and the epoch alone, and every process has the same number of batches.
 
         Args:
             dataset: Samples by index.
-            train: Whether the loader is for training.
             collate_fn: Makes a batch of a list of samples; torch's default if not given.
             random_samples: Whether ``dataset`` draws random numbers (augmentation). It then draws the same ones for the
-                same seed, epoch and index, whatever the number of workers and processes. For training only.
-            drop_last: Whether to leave out a last batch that is smaller than the others. For training only.
-            shuffled: Whether samples come in a random order, the same in every run, so that a part of the batches
-                (``trainer.limit_val_batches``) is a fair sample of ``dataset``. For evaluation only.
+                same seed, epoch and index, whatever the number of workers and processes.
+            drop_last: Whether to leave out a last batch that is smaller than the others.
             batch_size: Samples in a batch, on each process; that of the data module if not given.
             groups: int64 ``(N,)``, a group of each sample; batches then have samples of one group as far as possible.
-                For training only.
         """
-        shared: dict[str, Any] = {
-            "num_workers": self.num_workers,
-            "collate_fn": collate_fn,
-            "pin_memory": self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
-            "persistent_workers": self.num_workers > 0,
-            # Without one, each iteration over a loader draws from the global generator.
-            "generator": torch.Generator().manual_seed(self.seed),
-        }
-        batch_size = self.batch_size if batch_size is None else batch_size
         rank, world_size = self._processes()
-        if not train:
-            if 0 < len(dataset) < world_size:
-                # Lightning skips an evaluation without samples, and the other processes would wait forever.
-                raise ValueError(
-                    f"trainer.devices: {world_size} processes for {len(dataset)} samples to evaluate or predict:"
-                    " must be at most the number of samples"
-                )
-            order: Sequence[int] = range(len(dataset))
-            if shuffled:
-                order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(0)).tolist()
-            return DataLoader(
-                dataset,  # type: ignore[arg-type]  # torch asks for its Dataset class, and uses len and [] only
-                batch_size=batch_size,
-                sampler=order[rank::world_size],
-                **shared,
-            )
         batches = TrainBatches(
             len(dataset),
-            batch_size,
+            self.batch_size if batch_size is None else batch_size,
             self.seed,
             rank,
             world_size,
@@ -122,7 +91,52 @@ class DataModule(LightningDataModule):
             groups=groups,
         )
         samples: SizedDataset = SeededSamples(dataset) if random_samples else dataset
-        return TrainLoader(samples, batches, **shared)
+        return TrainLoader(samples, batches, **self._loader_options(collate_fn))
+
+    def _eval_loader(
+        self,
+        dataset: SizedDataset,
+        collate_fn: Collate | None = None,
+        *,
+        shuffled: bool = False,
+        batch_size: int | None = None,
+    ) -> DataLoader[Any]:
+        """Return a loader for evaluation and prediction: each sample comes once, on one process only.
+
+        Args:
+            dataset: Samples by index.
+            collate_fn: Makes a batch of a list of samples; torch's default if not given.
+            shuffled: Whether samples come in a random order, the same in every run, so that a part of the batches
+                (``trainer.limit_val_batches``) is a fair sample of ``dataset``.
+            batch_size: Samples in a batch, on each process; that of the data module if not given.
+        """
+        rank, world_size = self._processes()
+        if 0 < len(dataset) < world_size:
+            # Lightning skips an evaluation without samples, and the other processes would wait forever.
+            raise ValueError(
+                f"trainer.devices: {world_size} processes for {len(dataset)} samples to evaluate or predict:"
+                " must be at most the number of samples"
+            )
+        order: Sequence[int] = range(len(dataset))
+        if shuffled:
+            order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(0)).tolist()
+        return DataLoader(
+            dataset,  # type: ignore[arg-type]  # torch asks for its Dataset class, and uses len and [] only
+            batch_size=self.batch_size if batch_size is None else batch_size,
+            sampler=order[rank::world_size],
+            **self._loader_options(collate_fn),
+        )
+
+    def _loader_options(self, collate_fn: Collate | None) -> dict[str, Any]:
+        """Return the arguments that all loaders have."""
+        return {
+            "num_workers": self.num_workers,
+            "collate_fn": collate_fn,
+            "pin_memory": self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
+            "persistent_workers": self.num_workers > 0,
+            # Without one, each iteration over a loader draws from the global generator.
+            "generator": torch.Generator().manual_seed(self.seed),
+        }
 
     def print_once(self, line: str) -> None:
         """Print a line, unless it is empty, on the first process."""
@@ -148,9 +162,8 @@ class DataModule(LightningDataModule):
     def skipped_images(self) -> set[str] | None:
         """Return the paths of the images that this process and its workers could not read so far.
 
-        None if the data have no image files, or cannot do without.
-
-        A subclass that reads other images than those to predict on adds them.
+        None if the data have no image files, or all of them are needed. A subclass that reads other images than those
+        to predict on adds them.
         """
         return None if self.predict_files is None else self._left_out | self.predict_files.bad
 

@@ -152,7 +152,7 @@ class TrainLoader(DataLoader[Any]):
     """Training loader that resumes within an epoch: Lightning stores its state in the checkpoint."""
 
     def __init__(self, dataset: SizedDataset, batches: TrainBatches, **options: Any) -> None:  # noqa: ANN401  # torch's
-        super().__init__(dataset, batch_sampler=batches, **options)  # type: ignore[arg-type]  # as in DataModule._loader
+        super().__init__(dataset, batch_sampler=batches, **options)  # type: ignore[arg-type]  # as in DataModule._eval_loader
         self.batches = batches
         self._epoch = 0  # the epoch that was iterated over last, and how many of its batches were handed out
         self._seen = 0

@@ -63,15 +63,15 @@ class CrossData(DataModule):
 
     def train_dataloader(self) -> DataLoader[CrossBatch]:
         """Return the loader of training images: shuffled, split over processes, resumable within an epoch."""
-        return self._loader(self.sets["train"], train=True)
+        return self._train_loader(self.sets["train"])
 
     def val_dataloader(self) -> DataLoader[CrossBatch]:
         """Return the loader of validation images."""
-        return self._loader(self.sets["val"], train=False)
+        return self._eval_loader(self.sets["val"])
 
     def test_dataloader(self) -> DataLoader[CrossBatch]:
         """Return the loader of test images."""
-        return self._loader(self.sets["test"], train=False)
+        return self._eval_loader(self.sets["test"])
 
 
 def draw_images(number: int, size: int, discs: int, generator: torch.Generator) -> TensorDataset:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import random
 from collections import Counter
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from coordconv_apps.data.datamodule import DataModule
 from coordconv_apps.data.downloads import data_root
@@ -144,21 +144,23 @@ def test_every_epoch_is_the_same_where_that_is_asked_for() -> None:
 class Module(DataModule):
     """Loaders of noise."""
 
-    def loader(self, *, train: bool, random_samples: bool = False) -> Any:  # noqa: ANN401  # torch's
-        return self._loader(Noise(20), train=train, random_samples=random_samples)
+    def train_dataloader(self) -> TrainLoader:
+        return self._train_loader(Noise(20), random_samples=True)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        return self._eval_loader(Noise(20))
 
 
 def test_loaders_leave_the_global_generator_alone() -> None:
     before = torch.get_rng_state()
-    for train in (True, False):
-        module = Module(batch_size=4, num_workers=1)
-        assert len(list(module.loader(train=train))) == 5
+    for loader in (Module.train_dataloader, Module.val_dataloader):
+        assert len(list(loader(Module(batch_size=4, num_workers=1)))) == 5
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_random_samples_depend_on_seed_epoch_and_index_only() -> None:
     def samples(seed: int, epoch: int, **options: int) -> dict[int, tuple[float, ...]]:
-        made = Module(seed=seed, **options).loader(train=True, random_samples=True)
+        made = Module(seed=seed, **options).train_dataloader()
         made.batches.set_epoch(epoch)
         return {int(i): tuple(map(float, rest)) for batch in made for i, *rest in zip(*batch, strict=True)}
 
@@ -230,10 +232,9 @@ def test_mixed_seeds_are_far_apart() -> None:
 
 def test_every_process_must_have_something_to_evaluate(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(DataModule, "_processes", lambda self: (3, 4))
-    loader = partial(DataModule(2)._loader, Numbers(3))
-    assert len(loader(train=True)) == 1, "samples are filled up"
+    assert len(DataModule(2)._train_loader(Numbers(3))) == 1, "samples are filled up"
     with pytest.raises(ValueError, match=r"^trainer\.devices: 4 processes for 3 samples to evaluate or predict"):
-        loader(train=False)
+        DataModule(2)._eval_loader(Numbers(3))
 
 
 @pytest.mark.parametrize(("length", "world_size"), [(0, 1), (0, 2), (1, 1), (3, 3), (12, 3), (13, 2), (13, 3)])
@@ -241,7 +242,7 @@ def test_evaluation_has_each_sample_once(monkeypatch: pytest.MonkeyPatch, length
     shards = []
     for rank in range(world_size):
         monkeypatch.setattr(DataModule, "_processes", lambda self, rank=rank: (rank, world_size))
-        loader = DataModule(4)._loader(Numbers(length), train=False)
+        loader = DataModule(4)._eval_loader(Numbers(length))
         batches = [batch.tolist() for batch in loader]
         assert len(loader) == len(batches)
         shards.append(list(itertools.chain(*batches)))
@@ -250,7 +251,7 @@ def test_evaluation_has_each_sample_once(monkeypatch: pytest.MonkeyPatch, length
 
 
 def test_evaluation_is_in_order() -> None:
-    (indices, *_), *_ = Module(batch_size=20).loader(train=False)
+    (indices, *_), *_ = Module(batch_size=20).val_dataloader()
     assert indices.tolist() == list(range(20))
 
 
@@ -277,7 +278,7 @@ def test_pinned_memory_is_for_cuda_only(device: str, pinned: bool) -> None:
     strategy = SimpleNamespace(root_device=torch.device(device))
     trainer = SimpleNamespace(strategy=strategy, global_rank=0, world_size=1)
     module.trainer = trainer  # type: ignore[assignment]  # all that it asks
-    assert module.loader(train=True).pin_memory is pinned
+    assert module.train_dataloader().pin_memory is pinned
 
 
 def test_data_root_is_the_argument_then_the_variable_then_data(monkeypatch: pytest.MonkeyPatch) -> None:

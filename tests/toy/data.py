@@ -62,13 +62,13 @@ class ToyData(DataModule):
         return TensorDataset(images, places * 2.0 / (self.size - 1) - 1)
 
     def train_dataloader(self) -> DataLoader[ToyBatch]:
-        return self._loader(self.train_set, train=True)
+        return self._train_loader(self.train_set)
 
     def val_dataloader(self) -> DataLoader[ToyBatch]:
-        return self._loader(self.val_set, train=False)
+        return self._eval_loader(self.val_set)
 
     def test_dataloader(self) -> DataLoader[ToyBatch]:
-        return self._loader(self.val_set, train=False)
+        return self._eval_loader(self.val_set)
 
     def predict_dataloader(self) -> DataLoader[ToyBatch]:
-        return self._loader(self.val_set, train=False)
+        return self._eval_loader(self.val_set)
