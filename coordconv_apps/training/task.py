@@ -5,7 +5,6 @@ A task reads top to bottom in one order: configure, one shared step, train/valid
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -136,19 +135,7 @@ class Task(LightningModule):
         if weights_only and "://" not in str(checkpoint_path):  # Lightning downloads others
             check_torch_file(checkpoint_path, str(checkpoint_path))
         if weights_only and (names := cls.import_args - arguments.keys()):
-            checkpoint = torch.load(checkpoint_path, map_location="cpu", weights_only=True)
-            # Lightning also takes arguments by the keys of its early versions.
-            arguments_in_file = [
-                checkpoint.get(key) or {} for key in ("hparams", "module_arguments", "hyper_parameters")
-            ]
-            for name, saved in itertools.product(sorted(names), arguments_in_file):
-                if ":" in str(saved.get(name, "")):
-                    raise UserError(
-                        f"{name}={saved[name]!r}: names code to import, which a checkpoint may not;"
-                        f" pass {name}={saved[name]!r} yourself if you trust it"
-                    )
-            if hasattr(checkpoint_path, "seek"):
-                checkpoint_path.seek(0)
+            _refuse_code(checkpoint_path, names)
         try:
             with filter_warnings():
                 # _instantiator: the command line's would create what a {class_path: ...} in the arguments names.
@@ -156,11 +143,11 @@ class Task(LightningModule):
                     checkpoint_path, map_location, hparams_file, strict, weights_only, _instantiator=None, **arguments
                 )
         except (TypeError, ValueError, RuntimeError) as error:
-            saved = saved_class_path(checkpoint_path)
-            if saved in (None, class_path(cls)):
+            written_by = saved_class_path(checkpoint_path)
+            if written_by in (None, class_path(cls)):
                 raise
             raise UserError(
-                f"{checkpoint_path}: a checkpoint of {saved}, which {cls.__name__} cannot load: {one_line(error)}"
+                f"{checkpoint_path}: a checkpoint of {written_by}, which {cls.__name__} cannot load: {one_line(error)}"
             ) from error
         return task
 
@@ -390,3 +377,18 @@ class Task(LightningModule):
     def export_more(self, folder: Path) -> dict[Path, float]:
         """Write further formats of the application; return each file's largest difference from the outputs."""
         return {}
+
+
+def _refuse_code(checkpoint_path: Any, names: Iterable[str]) -> None:  # noqa: ANN401  # Lightning's
+    """Raise `UserError` if a checkpoint has ``module:name``, which names code, for one of the arguments."""
+    checkpoint = torch.load(checkpoint_path, map_location="cpu", weights_only=True)
+    if hasattr(checkpoint_path, "seek"):
+        checkpoint_path.seek(0)
+    for key in ("hparams", "module_arguments", "hyper_parameters"):  # Lightning also takes those of its early versions
+        saved = checkpoint.get(key) or {}
+        for name in sorted(names):
+            if ":" in str(saved.get(name, "")):
+                raise UserError(
+                    f"{name}={saved[name]!r}: names code to import, which a checkpoint may not;"
+                    f" pass {name}={saved[name]!r} yourself if you trust it"
+                )
