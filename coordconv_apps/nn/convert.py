@@ -107,11 +107,10 @@ def to_coordconv(
     for name, reason in refused.items():
         logger.warning("%s is not converted: %s", name or "the model", reason)
     # Coordinates that do not fit a layer raise an error before any layer changes.
-    convertible = {name: layer for name, layer in chosen.items() if name not in refused}
-    translated = {name: coords_for(coords, _ndim(layer)) for name, layer in convertible.items()}
-    for name, layer in convertible.items():
-        _convert(layer, translated[name], init)
-        logger.info("%s is now %s", name or "the model", layer)
+    translated = {name: coords_for(coords, _ndim(layer)) for name, layer in chosen.items() if name not in refused}
+    for name, layer_coords in translated.items():
+        _convert(chosen[name], layer_coords, init)
+        logger.info("%s is now %s", name or "the model", chosen[name])
     return model
 
 
