@@ -81,8 +81,8 @@ def find_images(folder: Path, argument: str, on_bad_image: OnBadImage) -> FoundI
     """
     files = list_files(folder, argument)
     found = _check(folder, files.images, f"{argument}={str(folder)!r}", on_bad_image)
-    lines = [describe_others(folder, argument, files)] if files.others else []
-    return found._replace(message="\n".join([*lines, found.message] if found.message else lines))
+    others = describe_others(folder, argument, files) if files.others else ""
+    return found._replace(message="\n".join(filter(None, [others, found.message])))
 
 
 def _check(folder: Path, names: list[str], where: str, on_bad_image: OnBadImage) -> FoundImages:
