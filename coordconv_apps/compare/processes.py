@@ -124,13 +124,8 @@ class JobRunner:
         if status == 0 and self._plan.finished(job, stage) is not None:
             return None
         _kill(process)  # a failed rank must not leave the others on the devices
-        how = f"ended with status {status}"
-        if status < 0:
-            how = f"was killed by {signal.Signals(-status).name}"
-        elif status == 0:
-            how = "ended without a finished summary.json"
-        output = path.read_bytes()[start_of_output:].decode(errors="replace")
-        last = last_error_line(output)
+        how = _ending(status)
+        last = last_error_line(path.read_bytes()[start_of_output:].decode(errors="replace"))
         if status == StorageError.exit_status:
             raise StorageError(f"{job.name}: {last.removeprefix('error: ')}")
         with named_in_errors(path), path.open("ab") as log:  # which tells whether the log itself has space
@@ -156,6 +151,13 @@ class JobRunner:
                 for process in running.values():
                     _kill(process)
             time.sleep(POLL_SECONDS)
+
+
+def _ending(status: int) -> str:
+    """Say how a process ended that did not finish its stage."""
+    if status < 0:
+        return f"was killed by {signal.Signals(-status).name}"
+    return f"ended with status {status}" if status else "ended without a finished summary.json"
 
 
 def _kill(process: "subprocess.Popen[bytes]") -> None:
