@@ -46,6 +46,7 @@ from classification.models import build_classifier
 from classification.optimizers import make_optimizer
 from classification.tasks import Classifier
 from classification.transforms import normalize
+from coordconv_apps.nn.coords import Coords
 from coordconv_apps.runs.environment import device_name
 from coordconv_apps.utils.memory import keep_freed_memory
 
@@ -95,7 +96,7 @@ def make_networks(setup: Setup) -> dict[str, nn.Module]:
 
     Without coordinates, "first" and "all" are the same network, "plain-".
     """
-    wanted = {"stem-": ("stem", "none")} if "stem" in setup.where else {}
+    wanted: dict[str, tuple[str, Coords]] = {"stem-": ("stem", "none")} if "stem" in setup.where else {}
     wanted |= {"plain-": ("first", "none")} if set(setup.where) - {"stem"} else {}
     wanted |= {f"{where}+": (where, "xyr") for where in setup.where}
     networks = {}
@@ -104,7 +105,7 @@ def make_networks(setup: Setup) -> dict[str, nn.Module]:
         network = build_classifier(
             setup.network,
             num_classes=setup.num_classes,
-            coords="xyr" if coords == "xyr" else "none",
+            coords=coords,
             where=where,
             small_images=setup.small_images,
         ).to(setup.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch has it

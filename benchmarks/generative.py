@@ -169,20 +169,20 @@ class ConcatenatingGenerator(nn.Module):
         return images
 
 
-def time_training(config: Path, coords: str, options: argparse.Namespace, *, concatenate: bool = False) -> float:
+def time_training(config: Path, arm: str, options: argparse.Namespace) -> float:
     """Return the seconds of one training step with Lightning, data loading included.
 
     Args:
         config: A config of the application.
-        coords: The arm.
+        arm: "none", "xy", or "concatenated", which has a `ConcatenatingGenerator` in place of the generator of "xy".
         options: Parsed command line, with the number of steps.
-        concatenate: Whether to put `ConcatenatingGenerator` in place of the generator.
     """
     settings = yaml.safe_load(config.read_text(encoding="utf-8"))
     torch.manual_seed(0)
     model = settings["model"]
+    coords = "none" if arm == "none" else "xy"
     task = TASKS[model["class_path"]](**model["init_args"] | {"coords": coords})
-    if concatenate:
+    if arm == "concatenated":
         assert isinstance(task.generator, CoordConvGenerator)
         task.generator = ConcatenatingGenerator(task.generator).to(memory_format=torch.channels_last)
         task._start_average(model["init_args"].get("average", 0.0))
@@ -219,8 +219,7 @@ def training_table(options: argparse.Namespace) -> None:
         times: dict[str, list[float]] = {"none": [], "xy": [], "concatenated": []}
         for _ in range(options.rounds):
             for arm, taken in times.items():
-                concatenate = arm == "concatenated"
-                taken.append(time_training(config, "xy" if concatenate else arm, options, concatenate=concatenate))
+                taken.append(time_training(config, arm, options))
         none, xy, plain = (1 / min(taken) for taken in times.values())
         print(f"{config.stem:22}{none:10.1f}{xy:10.1f}{plain:14.1f}{xy / none:11.2f}{xy / plain:19.2f}", flush=True)
 

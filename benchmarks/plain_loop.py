@@ -64,7 +64,7 @@ class RandomPictures(ClassificationData):
 
     @property
     def class_names(self) -> list[str]:
-        """Return the classes by label."""
+        """The classes by label."""
         return [str(label) for label in range(self.num_classes)]
 
 

@@ -41,7 +41,7 @@ class Row(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Return what a user would type."""
+        """What a user would type."""
         if self.args[0] == "-c":
             return f"`{self.args[1]}`"
         shown = [arg for arg in self.args if not arg.startswith(("--runs_dir", "--trainer"))]
