@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any
@@ -65,7 +66,8 @@ def measure_strides(
     return {name: [tuple(axis.stride for axis in call) for call in calls] for name, calls in samplings.items()}
 
 
-Grids = dict[str, list[tuple[int, ...]]]
+Grids = dict[tuple[str, int], tuple[int, ...]]
+"""The size of the grid that a layer sees, by its name and the number of its call."""
 
 
 class _Recorder:
@@ -81,13 +83,16 @@ class _Recorder:
         self.dtype = dtypes[0] if dtypes else torch.get_default_dtype()
 
     def grids(self, growth: int) -> Grids:
-        """Return the sizes of the grids, in the order of the calls, for an input with ``growth`` more pixels."""
+        """Return the sizes of the grids for an input with ``growth`` more pixels along each axis."""
         seen: Grids = {}
+        calls: Counter[str] = Counter()
         names: dict[object, str] = {layer: name for name, layer in coordinate_modules(self.model).items()}
 
         def record(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:  # noqa: ANN401 - a SeesWindows
             input = args[0] if args else kwargs["input"]
-            seen.setdefault(names[layer], []).append(tuple(input.shape[-layer.ndim :]))
+            name = names[layer]
+            seen[name, calls[name]] = tuple(input.shape[-layer.ndim :])
+            calls[name] += 1
 
         shape = (*self.size[:2], *(n + growth for n in self.size[2:]))
         handles = [m.register_forward_pre_hook(record, with_kwargs=True) for m in self.model.modules() if m in names]
@@ -111,19 +116,13 @@ def _samplings(recorder: _Recorder) -> dict[str, tuple[tuple[AxisSampling, ...],
     size = recorder.size[2:]
     growth = _GROWTH[len(size)]
     base, large = recorder.grids(0), recorder.grids(growth)
-    if {name: len(calls) for name, calls in base.items()} != {name: len(calls) for name, calls in large.items()}:
+    if base.keys() != large.keys():
         raise ValueError(
             f"input_size={recorder.size}: the layers run more or fewer times on a larger input; pass forward=..."
             " that runs each a fixed number of times"
         )
-    rates = {
-        name: [
-            tuple(Fraction(b - a, growth) for a, b in zip(small, big, strict=True))
-            for small, big in zip(base[name], large[name], strict=True)
-        ]
-        for name in base
-    }
-    period = math.lcm(*(rate.denominator for calls in rates.values() for call in calls for rate in call))
+    rates = {call: [Fraction(b - a, growth) for a, b in zip(base[call], large[call], strict=True)] for call in base}
+    period = math.lcm(*(rate.denominator for axes in rates.values() for rate in axes))
     if period > _LONGEST_PERIOD:
         raise ValueError(
             f"input_size={recorder.size}: the layers' strides have the common multiple {period}; at most"
@@ -135,19 +134,18 @@ def _samplings(recorder: _Recorder) -> dict[str, tuple[tuple[AxisSampling, ...],
             phases.append(recorder.grids(more))
         except ValueError:  # such as a U-Net, which takes multiples of its stride only
             phases.append(None)
-
-    def sampling(name: str, call: int, axis: int) -> AxisSampling:
-        rate, first = rates[name][call][axis], base[name][call][axis]
-        sizes = [
-            float(first + more * rate) if grids is None else float(grids[name][call][axis])
-            for more, grids in enumerate(phases)
-        ]
-        return AxisSampling(size[axis], tuple(sizes), int(rate * period))
-
-    return {
-        name: tuple(tuple(sampling(name, call, axis) for axis in range(len(size))) for call in range(len(calls)))
-        for name, calls in base.items()
-    }
+    samplings: dict[str, tuple[tuple[AxisSampling, ...], ...]] = {}
+    for call, axes in rates.items():
+        sampling = []
+        for axis, rate in enumerate(axes):
+            sizes = [
+                float(base[call][axis] + more * rate if grids is None else grids[call][axis])
+                for more, grids in enumerate(phases)
+            ]
+            sampling.append(AxisSampling(size[axis], tuple(sizes), int(rate * period)))
+        name, _ = call
+        samplings[name] = (*samplings.get(name, ()), tuple(sampling))
+    return samplings
 
 
 def _meta_copy(model: nn.Module) -> nn.Module:
