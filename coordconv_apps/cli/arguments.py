@@ -23,7 +23,7 @@ from coordconv_apps.cli.data_class import find_data_class
 from coordconv_apps.cli.errors import argument_types, missing_argument_error, name_in_full, parsing_error
 from coordconv_apps.cli.help import ArgumentParser
 from coordconv_apps.cli.model_class import preview
-from coordconv_apps.cli.start import COMMANDS, configs_help
+from coordconv_apps.cli.start import COMMANDS, configs_help, given_command
 from coordconv_apps.cli.trainer import TRAINER_DEFAULTS, CommandTrainer
 from coordconv_apps.cli.value_checks import check_nulls, check_numbers, largest_sizes
 from coordconv_apps.runs.folder import name_dir_of, training_of
@@ -115,8 +115,8 @@ class ArgumentsCLI(LightningCLI):
 
         Each command has a parser of its own, whose construction takes a third of a second.
         """
-        given = [arg for arg in self.command_line if arg in COMMANDS][:1]
-        return {command: {"model", "datamodule"} for command in given or COMMANDS}
+        command = given_command(self.command_line)
+        return {name: {"model", "datamodule"} for name in ([command] if command else COMMANDS)}
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add ``--seed_everything``."""
@@ -189,7 +189,7 @@ class ArgumentsCLI(LightningCLI):
 
     def _command_parser(self) -> ArgumentParser:
         """Return the parser of the command that is given."""
-        parser = self._parser(next((arg for arg in self.command_line if arg in COMMANDS), "fit"))
+        parser = self._parser(given_command(self.command_line) or "fit")
         assert isinstance(parser, ArgumentParser)
         return parser
 

@@ -7,7 +7,7 @@ from itertools import zip_longest
 from typing import Any
 
 from coordconv_apps.cli.checkpoint_state import GivenCheckpoint
-from coordconv_apps.cli.start import COMMANDS
+from coordconv_apps.cli.start import given_command
 from coordconv_apps.data.datamodule import DataModule
 from coordconv_apps.utils.config_files import as_mapping, yaml_mapping, yaml_value
 from coordconv_apps.utils.errors import UserError
@@ -52,7 +52,7 @@ def _data_arguments(args: Sequence[str]) -> Iterator[tuple[str, Any]]:
     >>> list(_data_arguments(["fit", "--data.source", "coco", "--data.seed=3", "--model.lr=1"]))
     [('source', 'coco'), ('seed', 3)]
     """
-    command = next((arg for arg in args if arg in COMMANDS), None)
+    command = given_command(args)
     for arg, following in zip_longest(args, args[1:], fillvalue=""):
         flag, is_joined, value = arg.partition("=")
         value = value if is_joined else following

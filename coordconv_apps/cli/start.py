@@ -72,6 +72,11 @@ def check_command(
     return args
 
 
+def given_command(args: Sequence[str]) -> str | None:
+    """Return the command on a command line; None if there is none."""
+    return next((arg for arg in args if arg in COMMANDS), None)
+
+
 def config_values(args: Sequence[str]) -> list[str]:
     """Return the values of ``--config`` and ``-c`` on a command line."""
     joined = [arg.partition("=")[2] for arg in args if arg.startswith(("--config=", "-c="))]
