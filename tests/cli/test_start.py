@@ -112,6 +112,11 @@ def test_yaml_without_bounds_is_refused(
     assert message in refusal(capsys, check_command, "detection", ["fit", "--config=mnist", f"--model.lr={text}"])
 
 
+def test_a_config_may_be_a_mapping_of_any_length() -> None:
+    for text in ("model: {lr: 0.1}", "model:\n  lr: 0.1\n" + "# a comment\n" * 1000):
+        assert check_command("detection", ["fit", "--config", text]) == ["fit", "--config", text]
+
+
 def test_common_yaml_is_left_to_the_parser() -> None:
     for text in (expanding(3), "a: [" * 10, "a: *unknown" * 3, "[" * 40 + "]" * 40):
         check_yaml(text, "here")
