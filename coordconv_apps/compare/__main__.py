@@ -94,10 +94,9 @@ def _report(settings: Settings, results: Sequence[Result]) -> bool:
     page, undrawn = _write_page(settings, results, extension)
     lines = []
     for section in sections(results, extension.rows, plan.over):
-        lines += [] if plan.over is None else [section.heading]
-        lines += [aligned(metric_cells(section.results, section.rows)), "", table_note(section.results), ""]
-        lines += verdict(section.results)
-        lines += [] if plan.over is None else [""]
+        table = aligned(metric_cells(section.results, section.rows))
+        shown = [table, "", table_note(section.results), "", *verdict(section.results)]
+        lines += shown if plan.over is None else [section.heading, *shown, ""]
     if plan.over is not None:  # last, so that a terminal still shows it
         lines.append(aligned(overview_cells(results, plan.over)))
     print("\n" + "\n".join([*lines, *extension.notes]) + "\n")
