@@ -39,6 +39,13 @@ class DataModule(LightningDataModule):
 
     Raises:
         ValueError: An argument is out of its range.
+
+    Example:
+        >>> class Numbers(DataModule):
+        ...     def train_dataloader(self):
+        ...         return self._train_loader(torch.arange(10.0))
+        >>> [len(batch) for batch in Numbers(batch_size=4).train_dataloader()]
+        [4, 4, 2]
     """
 
     def __init__(self, batch_size: int = 32, num_workers: int = 0, seed: int = 0) -> None:
