@@ -39,6 +39,7 @@ from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
+from unittest import mock
 
 import ale_py
 import numpy as np
@@ -156,12 +157,10 @@ def in_its_process(pipe: Connection, threads: int, contender: Contender) -> None
 @contextlib.contextmanager
 def as_launched(name: str) -> Iterator[None]:
     """Set the environment variables that `python -m rl` sets, and that programs with SB3 do not."""
-    before = dict(os.environ)
-    if name in ARMS:
-        share_cores()
-    yield
-    os.environ.clear()
-    os.environ.update(before)
+    with mock.patch.dict(os.environ):
+        if name in ARMS:
+            share_cores()
+        yield
 
 
 def race(contenders: Mapping[str, Contender], options: argparse.Namespace) -> dict[str, list[Turn]]:
