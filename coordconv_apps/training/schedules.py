@@ -24,17 +24,17 @@ def lr_factor(
     total_steps: float,
     *,
     warmup: float = 0.0,
-    milestones: Sequence[float] = (),
-    gamma: float = 0.1,
+    lr_milestones: Sequence[float] | None = None,
+    lr_gamma: float = 0.1,
 ) -> Callable[[int], float]:
     """Return a function from steps to fractions of the peak learning rate, for `torch.optim.lr_scheduler.LambdaLR`.
 
     Args:
-        schedule: "constant", "cosine" to zero, or "step" by ``gamma`` at each of ``milestones``.
+        schedule: "constant", "cosine" to zero, or "step" by ``lr_gamma`` at each of ``lr_milestones``.
         total_steps: Steps of the whole training, as ``trainer.estimated_stepping_batches`` gives them.
         warmup: Fraction of the training, in [0, 1), over which the learning rate rises linearly to its peak.
-        milestones: Fractions of the training, in (0, 1).
-        gamma: Factor of "step", in (0, 1].
+        lr_milestones: Fractions of the training, in (0, 1).
+        lr_gamma: Factor of "step", in (0, 1].
 
     Raises:
         ValueError: An argument is out of its range, or the schedule lacks its milestones or an end of training.
@@ -42,8 +42,9 @@ def lr_factor(
     >>> [lr_factor("cosine", 4)(step) for step in (0, 2, 4)]
     [1.0, 0.5, 0.0]
     """
-    given = {"schedule": schedule, "warmup": warmup, "lr_milestones": milestones, "lr_gamma": gamma}
+    given = {"schedule": schedule, "warmup": warmup, "lr_milestones": lr_milestones, "lr_gamma": lr_gamma}
     check_ranges(given, SCHEDULE_RANGES)
+    milestones = lr_milestones or ()
     if schedule == "step" and not milestones:
         raise ValueError("schedule='step': needs lr_milestones, or the learning rate would stay constant")
     if not math.isfinite(total_steps) and (schedule != "constant" or warmup):
@@ -52,7 +53,7 @@ def lr_factor(
     shapes: dict[Schedule, Callable[[float], float]] = {
         "constant": lambda done: 1.0,
         "cosine": lambda done: (1 + math.cos(math.pi * done)) / 2,
-        "step": lambda done: gamma ** sum(done >= milestone for milestone in milestones),
+        "step": lambda done: lr_gamma ** sum(done >= milestone for milestone in milestones),
     }
     shape = shapes[schedule]
 
@@ -67,10 +68,4 @@ def lr_factor(
 
 def task_lr_factor(arguments: Mapping[str, Any], total_steps: float) -> Callable[[int], float]:
     """Return `lr_factor` for a task with arguments ``schedule``, ``warmup``, ``lr_milestones`` and ``lr_gamma``."""
-    return lr_factor(
-        arguments["schedule"],
-        total_steps,
-        warmup=arguments["warmup"],
-        milestones=arguments["lr_milestones"] or [],
-        gamma=arguments["lr_gamma"],
-    )
+    return lr_factor(total_steps=total_steps, **{name: arguments[name] for name in SCHEDULE_RANGES})

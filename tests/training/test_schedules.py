@@ -19,8 +19,8 @@ from coordconv_apps.utils.warning_filters import filter_warnings
         ({"schedule": "constant"}, {0: 1.0, 50: 1.0, 99: 1.0}),
         ({"schedule": "cosine"}, {0: 1.0, 50: 0.5, 25: (1 + math.cos(math.pi / 4)) / 2, 100: 0.0}),
         ({"schedule": "cosine", "warmup": 0.1}, {0: 0.1, 4: 0.5 * (1 + math.cos(math.pi * 0.04)) / 2, 50: 0.5}),
-        ({"schedule": "step", "milestones": [0.5, 0.8]}, {0: 1.0, 49: 1.0, 50: 0.1, 79: 0.1, 80: 0.01}),
-        ({"schedule": "step", "milestones": [0.5], "gamma": 0.3}, {50: 0.3}),
+        ({"schedule": "step", "lr_milestones": [0.5, 0.8]}, {0: 1.0, 49: 1.0, 50: 0.1, 79: 0.1, 80: 0.01}),
+        ({"schedule": "step", "lr_milestones": [0.5], "lr_gamma": 0.3}, {50: 0.3}),
     ],
 )
 def test_schedules_follow_their_formulas(arguments: dict[str, Any], expected: dict[int, float]) -> None:
@@ -33,8 +33,8 @@ def test_schedules_follow_their_formulas(arguments: dict[str, Any], expected: di
     [
         ({"schedule": "linear"}, r"^model\.schedule=linear: must be constant, cosine or step$"),
         ({"schedule": "cosine", "warmup": 1.0}, r"^model\.warmup=1\.0: must be in \[0, 1\)$"),
-        ({"schedule": "step", "milestones": [0.5, 3.0]}, r"^model\.lr_milestones=\[0\.5, 3\.0\]: must be fractions"),
-        ({"schedule": "step", "milestones": [0.5], "gamma": -1.0}, r"^model\.lr_gamma=-1\.0: must be above 0"),
+        ({"schedule": "step", "lr_milestones": [0.5, 3.0]}, r"^model\.lr_milestones=\[0\.5, 3\.0\]: must be fractions"),
+        ({"schedule": "step", "lr_milestones": [0.5], "lr_gamma": -1.0}, r"^model\.lr_gamma=-1\.0: must be above 0"),
         ({"schedule": "step"}, r"^schedule='step': needs lr_milestones"),
         ({"schedule": "cosine", "total_steps": math.inf}, "schedule='cosine': needs an end of training"),
         ({"schedule": "constant", "warmup": 0.1, "total_steps": math.inf}, r"warmup=0\.1: needs an end of training"),
