@@ -64,11 +64,12 @@ class CsvLog(Logger):
         rows = self._read()
         if self._written == len(rows):
             return
-        names = set().union(*rows) - {"step", "epoch"}
+        new = rows[self._written :]
+        names = set(self._columns).union(*new) - {"step", "epoch"}
         columns = ["epoch", "step", *sorted(names)]
         if columns == self._columns:
             with named_in_errors(self.file), self.file.open("a", encoding="utf-8", newline="") as file:
-                csv.DictWriter(file, columns).writerows(rows[self._written :])
+                csv.DictWriter(file, columns).writerows(new)
         else:
             with atomic_write(self.file) as file:
                 writer = csv.DictWriter(file, columns)
