@@ -106,7 +106,22 @@ class Coordinates:
     def grid(
         self, size: Sequence[int], *, dtype: torch.dtype | None = None, device: torch.device | str | None = None
     ) -> Tensor:
-        """Return the channels of a canvas, ``(C, *size)``, as `coord_grid` does."""
+        """Return the channels of a canvas, ``(C, *size)``, in their order.
+
+        Args:
+            size: Spatial size, outermost axis first: ``(W,)``, ``(H, W)`` or ``(D, H, W)``.
+            dtype: Floating-point (or complex) type of the result; torch's default if None.
+            device: Device of the result; torch's default if None.
+
+        Raises:
+            ValueError: If ``size`` lacks an axis of the channels, or has more than three.
+            TypeError: If ``dtype`` is an integer type.
+        """
+        if not self.least_ndim <= len(size) <= len(AXES):
+            raise ValueError(
+                f"size={tuple(size)!r} has {len(size)} axes; channels={self.channels!r} take {self.least_ndim} to"
+                f" {len(AXES)}"
+            )
         return self.sample(size, dtype=dtype, device=device)[0]
 
     def sample(

@@ -42,6 +42,12 @@ def test_coordinates_follow_channels_range_and_align_corners(
     torch.testing.assert_close(grid, torch.stack([channel[c] for c in channels]), rtol=0, atol=1e-14)
 
 
+@pytest.mark.parametrize(("channels", "size"), [("r", ()), ("xy", (5,)), ("x", (2, 3, 4, 5))])
+def test_a_grid_has_the_axes_of_its_channels(channels: str, size: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=rf"^size={re.escape(str(size))} has {len(size)} axes; channels='{channels}'"):
+        Coordinates(channels).grid(size)
+
+
 def polar(grid: Tensor) -> Tensor:
     x, y = grid
     return torch.stack([torch.hypot(x, y), torch.atan2(y, x), x * y])
