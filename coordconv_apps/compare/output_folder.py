@@ -50,7 +50,7 @@ def claim_folder(plan: Plan, fresh: bool) -> None:
     wanted: dict[str, Any] = {"module": plan.module, "config": config, "flags": list(plan.flags)}
     if plan.over is not None:
         wanted["over"] = plan.over
-    figures: dict[str, Any] = {}
+    figures: object = []
     if path.is_file() and fresh:
         _delete_comparison(plan.out)
     elif path.is_file():
@@ -58,15 +58,14 @@ def claim_folder(plan: Plan, fresh: bool) -> None:
             found = dict(json.loads(path.read_text(encoding="utf-8")))
         except (TypeError, ValueError) as error:
             raise ValueError(f"--out {plan.out}: its comparison.json is damaged; {hint}") from error
-        figures = {"figures": found.pop("figures")} if "figures" in found else {}  # earlier versions wrote none
+        figures = found.pop("figures", [])
         if found != wanted:
             changed = [key for key in (*wanted, *(found.keys() - wanted)) if found.get(key) != wanted.get(key)]
             mismatch = ", ".join(_mismatch(key, found.get(key), wanted.get(key)) for key in changed)
             raise ValueError(f"--out {plan.out}: holds a comparison of another command line ({mismatch}); {hint}")
     elif (plan.out / "runs").exists():
         raise ValueError(f"--out {plan.out}: holds runs that no comparison made; choose another folder")
-    with atomic_write(path) as file:
-        file.write(json.dumps(wanted | figures, indent=2) + "\n")
+    _write_record(plan.out, wanted | {"figures": figures})
 
 
 def recorded_figures(out: Path) -> set[Path]:
@@ -78,8 +77,7 @@ def recorded_figures(out: Path) -> set[Path]:
 
 def record_figures(out: Path, figures: Collection[Path]) -> None:
     """Record the figures of a report, so that a later one deletes those, and no others."""
-    with atomic_write(out / _RECORD) as file:
-        file.write(json.dumps(_record(out) | {"figures": sorted(figure.name for figure in figures)}, indent=2) + "\n")
+    _write_record(out, _record(out) | {"figures": sorted(figure.name for figure in figures)})
 
 
 def _record(out: Path) -> dict[str, Any]:
@@ -87,6 +85,11 @@ def _record(out: Path) -> dict[str, Any]:
         return as_mapping(json.loads((out / _RECORD).read_text(encoding="utf-8")))
     except (OSError, ValueError, RecursionError):  # none yet, or a damaged one
         return {}
+
+
+def _write_record(out: Path, record: dict[str, Any]) -> None:
+    with atomic_write(out / _RECORD) as file:
+        file.write(json.dumps(record, indent=2) + "\n")
 
 
 def _delete_comparison(out: Path) -> None:
