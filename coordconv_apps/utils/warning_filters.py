@@ -26,13 +26,16 @@ HARMLESS = (
 )
 
 
+SHARED = "lightning.pytorch.utilities.rank_zero"
+"""The logger that all modules of Lightning share; see `_is_asked_for`."""
+
 LEVELS = {
     "lightning.pytorch": logging.WARNING,
     "lightning.fabric": logging.WARNING,
     # Callbacks and profilers report what the user has asked for.
     "lightning.pytorch.callbacks": logging.INFO,
     "lightning.pytorch.profilers": logging.INFO,
-    "lightning.pytorch.utilities.rank_zero": logging.INFO,  # all modules share it; see `_is_asked_for`
+    SHARED: logging.INFO,
 }
 
 
@@ -48,8 +51,9 @@ def filter_warnings() -> Iterator[None]:
     if debugging():
         yield
         return
-    loggers = [logging.getLogger(name) for name in LEVELS]
-    levels = [logger.level for logger in loggers]
+    shared = logging.getLogger(SHARED)
+    loggers = {logging.getLogger(name): level for name, level in LEVELS.items()}
+    before = {logger: logger.level for logger in loggers}
     threads = threading.excepthook
 
     def in_thread(arguments: threading.ExceptHookArgs) -> None:
@@ -60,13 +64,13 @@ def filter_warnings() -> Iterator[None]:
     with warnings.catch_warnings():
         for message in HARMLESS:
             warnings.filterwarnings("ignore", message)
-        for logger, level in zip(loggers, LEVELS.values(), strict=True):
+        for logger, level in loggers.items():
             logger.setLevel(level)
-        loggers[-1].addFilter(_is_asked_for)
+        shared.addFilter(_is_asked_for)
         try:
             yield
         finally:
             threading.excepthook = threads
-            loggers[-1].removeFilter(_is_asked_for)
-            for logger, level in zip(loggers, levels, strict=True):
+            shared.removeFilter(_is_asked_for)
+            for logger, level in before.items():
                 logger.setLevel(level)
