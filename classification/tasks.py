@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from lightning.pytorch.callbacks import Callback
@@ -37,21 +37,11 @@ from coordconv_apps.utils.argument_checks import (
     Allowed,
     at_least,
     check_at_least,
-    check_ranges,
     check_saved,
     one_of,
 )
 
 CLASS_NAMES_KEY, EVAL_RESIZE_KEY = "class_names", "eval_resize"
-
-_ALLOWED: dict[str, Allowed] = {
-    **ALLOWED,
-    "num_classes": at_least(2),
-    "label_smoothing": BELOW_ONE,
-    "schedule": one_of(Literal["cosine", "constant"]),
-    "warmup": BELOW_ONE,
-    "average": BELOW_ONE,
-}
 
 
 class Prediction(NamedTuple):
@@ -116,6 +106,14 @@ class Classifier(EvaluatedTask[LabelledBatch, ClassificationMetrics]):
     }
     initial_weight_args = frozenset({"weights"})
     args_from_data = frozenset({"num_classes"})
+    ranges: ClassVar[dict[str, Allowed]] = {
+        **ALLOWED,
+        "num_classes": at_least(2),
+        "label_smoothing": BELOW_ONE,
+        "schedule": one_of(Literal["cosine", "constant"]),
+        "warmup": BELOW_ONE,
+        "average": BELOW_ONE,
+    }
 
     image_size: Tensor
     mean: Tensor
@@ -145,8 +143,6 @@ class Classifier(EvaluatedTask[LabelledBatch, ClassificationMetrics]):
         compile: bool = False,
     ) -> None:
         super().__init__(coords)
-        self.save_hyperparameters(ignore=list(self.initial_weight_args))  # a checkpoint opens without their files
-        check_ranges(self.hparams, _ALLOWED)
         if num_classes is None:
             raise ValueError("model.num_classes=null: must be the number of classes of the data")
         self.num_classes, self.label_smoothing = num_classes, label_smoothing

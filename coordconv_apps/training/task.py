@@ -23,6 +23,7 @@ from coordconv_apps.training.divergence import CHECK_EVERY, Diverged, Loss, Mome
 from coordconv_apps.training.lightning_internals import logs_this_step
 from coordconv_apps.training.resumed_settings import OptimizerSettings, apply_changed_settings, optimizer_settings
 from coordconv_apps.training.trainer_access import batch_share
+from coordconv_apps.utils.argument_checks import Allowed, check_ranges
 from coordconv_apps.utils.config_files import class_path
 from coordconv_apps.utils.distributed import gather_ranks
 from coordconv_apps.utils.errors import UserError, one_line
@@ -71,6 +72,7 @@ class Task(LightningModule):
             checkpoint, which may come from a stranger, such a value is refused unless the user gives it, too.
         args_from_data: Names of constructor arguments whose default, None, the command line replaces by the data's
             attribute of the same name.
+        ranges: Allowed values of constructor arguments, by name; None is allowed for all of them.
         replaced_trainer_args: For a task that steps its optimizers itself: the trainer's arguments that do not work
             then, with the task's own argument, such as ``{"gradient_clip_val": "model.max_grad_norm"}``.
         find_unused_parameters: Whether DDP looks for parameters that a backward pass does not use; None: only if the
@@ -80,7 +82,11 @@ class Task(LightningModule):
         precisions: Allowed values of ``trainer.precision``; None allows all of Lightning's.
         run_facts: Facts to report beside the metrics in ``summary.json`` and at the end of a command, by name.
 
-    A subclass that has one of this class's hooks (``on_...``) calls ``super()`` in it.
+    Raises:
+        ValueError: An argument is out of its range.
+
+    All arguments of a subclass are in ``self.hparams`` once it has called ``super().__init__(coords)``. A subclass that
+    has one of this class's hooks (``on_...``) calls ``super()`` in it.
     """
 
     monitor: ClassVar[str] = "val/loss"
@@ -90,6 +96,7 @@ class Task(LightningModule):
     changeable_args: ClassVar[frozenset[str]] = frozenset({"lr", "weight_decay"})
     initial_weight_args: ClassVar[frozenset[str]] = frozenset()
     args_from_data: ClassVar[frozenset[str]] = frozenset()
+    ranges: ClassVar[dict[str, Allowed]] = {}
     import_args: ClassVar[frozenset[str]] = frozenset()
     replaced_trainer_args: ClassVar[Mapping[str, str]] = {}
     find_unused_parameters: ClassVar[bool | None] = None
@@ -98,6 +105,9 @@ class Task(LightningModule):
 
     def __init__(self, coords: Coords = "none") -> None:
         super().__init__()
+        # Without initial weights: a checkpoint opens without their files.
+        self.save_hyperparameters(ignore=list(self.initial_weight_args))
+        check_ranges(self.hparams, self.ranges)
         self.coords: Coords = coords
         self.run_facts: dict[str, float | str] = {}
         self._train_sums: dict[str, Tensor] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -27,7 +27,6 @@ from coordconv_apps.utils.argument_checks import (
     POSITIVE,
     TEXTS,
     Allowed,
-    check_ranges,
     check_saved,
     one_of,
 )
@@ -40,14 +39,6 @@ from detection.metrics import EvaluationMetrics
 
 Optimizer = Literal["adam", "adamw", "sgd"]
 CLASS_NAMES_KEY, CATEGORY_IDS_KEY, CHANNELS_KEY = "class_names", "category_ids", "image_channels"
-_ALLOWED: dict[str, Allowed] = {
-    "lr": POSITIVE,
-    "momentum": BELOW_ONE,
-    "beta2": BELOW_ONE,
-    "weight_decay": NON_NEGATIVE,
-    "optimizer": one_of(Optimizer),
-    **SCHEDULE_RANGES,
-}
 
 
 class DetectionTask(EvaluatedTask[DetectionBatch, EvaluationMetrics], ABC):
@@ -58,9 +49,6 @@ class DetectionTask(EvaluatedTask[DetectionBatch, EvaluationMetrics], ABC):
 
     Args:
         coords: Coordinates that the network sees.
-
-    Attributes:
-        ranges: Allowed values of the arguments that only the subclass has.
     """
 
     canvas_size: Tensor
@@ -72,14 +60,17 @@ class DetectionTask(EvaluatedTask[DetectionBatch, EvaluationMetrics], ABC):
     changeable_args: ClassVar[frozenset[str]] = frozenset(
         {"lr", "momentum", "beta2", "weight_decay", "schedule", "warmup", "lr_milestones", "lr_gamma"}
     )
-    ranges: ClassVar[Mapping[str, Allowed]] = {}
+    ranges: ClassVar[dict[str, Allowed]] = {
+        "lr": POSITIVE,
+        "momentum": BELOW_ONE,
+        "beta2": BELOW_ONE,
+        "weight_decay": NON_NEGATIVE,
+        "optimizer": one_of(Optimizer),
+        **SCHEDULE_RANGES,
+    }
 
     def __init__(self, coords: Coords) -> None:
         super().__init__(coords)
-        # All arguments of the subclass but initial weights: a checkpoint opens without their files.
-        self.save_hyperparameters(ignore=list(self.initial_weight_args))
-        args = self.hparams
-        check_ranges(args, {**_ALLOWED, **self.ranges})
         # Height and width of the training canvases; exported networks are made for this size.
         self.register_buffer("canvas_size", torch.tensor([64, 64]))
         # Of the training data, from label 1: so a checkpoint predicts without them.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -75,7 +75,7 @@ class FasterRCNN(DetectionTask):
     args_from_data: ClassVar[frozenset[str]] = frozenset({"num_classes"})
     changeable_args: ClassVar[frozenset[str]] = DetectionTask.changeable_args | {"score_threshold"}
     initial_weight_args: ClassVar[frozenset[str]] = frozenset({"weights", "weights_backbone"})
-    ranges: ClassVar[Mapping[str, Allowed]] = {
+    ranges: ClassVar[dict[str, Allowed]] = DetectionTask.ranges | {
         "score_threshold": FRACTION,
         "num_classes": POSITIVE_INT,
         "max_detections": POSITIVE_INT,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -51,7 +51,10 @@ class RegionProposals(DetectionTask):
     """
 
     monitor: ClassVar[str] = "val/iou_proposals"
-    ranges: ClassVar[Mapping[str, Allowed]] = {"padding": one_of(Padding), "coord_init": one_of(CoordInit)}
+    ranges: ClassVar[dict[str, Allowed]] = DetectionTask.ranges | {
+        "padding": one_of(Padding),
+        "coord_init": one_of(CoordInit),
+    }
     network: ProposalNetwork
 
     def __init__(

@@ -13,7 +13,7 @@ from coordconv_apps.data.splits import EvaluationSplit
 from coordconv_apps.nn.coords import Coords
 from coordconv_apps.training.evaluation import EvaluatedTask
 from coordconv_apps.training.task import ExportInterface
-from coordconv_apps.utils.argument_checks import POSITIVE, POSITIVE_INT, check_ranges
+from coordconv_apps.utils.argument_checks import POSITIVE, POSITIVE_INT, Allowed
 
 if TYPE_CHECKING:
     from lightning.pytorch.utilities.types import OptimizerLRScheduler
@@ -36,11 +36,10 @@ class FindTheCross(EvaluatedTask["CrossBatch", MeanMetric]):
     monitor: ClassVar[str] = "val/distance"  # selects checkpoints/best.ckpt
     monitor_mode = "min"
     args_from_data: ClassVar[frozenset[str]] = frozenset({"size"})
+    ranges: ClassVar[dict[str, Allowed]] = {"width": POSITIVE_INT, "size": POSITIVE_INT, "lr": POSITIVE}
 
     def __init__(self, coords: Coords = "none", width: int = 16, size: int | None = None, lr: float = 0.003) -> None:
-        super().__init__(coords)
-        self.save_hyperparameters()
-        check_ranges(self.hparams, {"width": POSITIVE_INT, "size": POSITIVE_INT, "lr": POSITIVE})
+        super().__init__(coords)  # saves all arguments in self.hparams, and checks their ranges
         if size is None:
             raise ValueError("model.size=null: must be the height and width of the images, in pixels")
         self.size = size

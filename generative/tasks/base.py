@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, NamedTuple, cast
 
 import numpy as np
@@ -28,7 +27,6 @@ from coordconv_apps.utils.argument_checks import (
     POSITIVE_INT,
     Allowed,
     check_at_least,
-    check_ranges,
     one_of,
 )
 from coordconv_apps.utils.seeds import mix_seeds
@@ -46,14 +44,6 @@ EVALUATION_SEED = 1  # seed of the latents of every evaluation
 PREDICTION_SEED = 2  # seed of the latents of ``predict``
 WALK_SEED = 0  # seed of the latents that walks go through
 
-_SHARED_RANGES: Mapping[str, Allowed] = {
-    "image_size": (lambda value: value >= 8 and value & (value - 1) == 0, "a power of two of at least 8"),
-    **dict.fromkeys(("latent_size", "width", "baseline_width"), POSITIVE_INT),
-    **dict.fromkeys(("gain", "lr", "baseline_lr"), POSITIVE),
-    **dict.fromkeys(("beta1", "beta2", "average"), BELOW_ONE),
-    **dict.fromkeys(("network", "baseline"), one_of(Network)),
-    **SCHEDULE_RANGES,
-}
 _LATENT_BLOCK = 256  # latents drawn from one seed
 
 Metrics = TwoShapeMetrics | PatchDistance
@@ -77,7 +67,6 @@ class GenerativeTask(EvaluatedTask[ImageBatch, Metrics], ABC):
         coords: Coordinates that the networks see.
 
     Attributes:
-        ranges: Allowed values of the arguments that only the subclass has.
         prior: Distribution of the latents, in words, for exported files.
         walk_reach: Walks through the latent space go from ``-walk_reach`` to ``walk_reach``.
         folder_monitor: The metric that selects the best checkpoint for a folder; smaller is better.
@@ -88,7 +77,14 @@ class GenerativeTask(EvaluatedTask[ImageBatch, Metrics], ABC):
     monitor: ClassVar[str] = "val/coverage"
     monitor_mode: ClassVar[Literal["min", "max"]] = "max"
     precisions: ClassVar[tuple[str, ...] | None] = ("32-true", "16-mixed", "bf16-mixed")  # long sums need float32
-    ranges: ClassVar[Mapping[str, Allowed]] = {}
+    ranges: ClassVar[dict[str, Allowed]] = {  # of both arms, so that a comparison fails at once
+        "image_size": (lambda value: value >= 8 and value & (value - 1) == 0, "a power of two of at least 8"),
+        **dict.fromkeys(("latent_size", "width", "baseline_width"), POSITIVE_INT),
+        **dict.fromkeys(("gain", "lr", "baseline_lr"), POSITIVE),
+        **dict.fromkeys(("beta1", "beta2", "average"), BELOW_ONE),
+        **dict.fromkeys(("network", "baseline"), one_of(Network)),
+        **SCHEDULE_RANGES,
+    }
     prior: ClassVar[str]
     walk_reach: ClassVar[float]
     folder_monitor: ClassVar[str]
@@ -109,10 +105,7 @@ class GenerativeTask(EvaluatedTask[ImageBatch, Metrics], ABC):
 
     def __init__(self, coords: Coords) -> None:
         super().__init__(coords)
-        self.save_hyperparameters(ignore=list(self.initial_weight_args))  # all other arguments of the subclass
         hparams = self.hparams
-        # Arguments of the other arm are checked, too, so that a comparison fails at once.
-        check_ranges(hparams, {**_SHARED_RANGES, **self.ranges})
         self.image_size: int = hparams["image_size"]
         self.latent_size: int = hparams["latent_size"]
         self.lr: float = hparams[self.arm_argument("lr")]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any, ClassVar, cast
 
 import torch
@@ -65,7 +64,7 @@ class GAN(GenerativeTask):
     walk_reach: ClassVar[float] = 1.0  # the ends of the uniform prior
     folder_monitor: ClassVar[str] = "val/patch_distance"
     divergence_args: ClassVar[tuple[str, ...]] = ("discriminator_lr", "feature_matching", "gradient_penalty")
-    ranges: ClassVar[Mapping[str, Allowed]] = {
+    ranges: ClassVar[dict[str, Allowed]] = GenerativeTask.ranges | {
         **dict.fromkeys(("discriminator_width", "penalty_every"), POSITIVE_INT),
         "generator_steps": int_up_to(1000),
         **dict.fromkeys(("feature_matching", "gradient_penalty"), NON_NEGATIVE),

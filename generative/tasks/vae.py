@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -61,7 +60,7 @@ class VAE(GenerativeTask):
     walk_reach: ClassVar[float] = 2.0  # 95 % of the standard normal prior
     folder_monitor: ClassVar[str] = "val/loss"
     divergence_args: ClassVar[tuple[str, ...]] = ("kl_weight",)
-    ranges: ClassVar[Mapping[str, Allowed]] = {
+    ranges: ClassVar[dict[str, Allowed]] = GenerativeTask.ranges | {
         "encoder_width": POSITIVE_INT,
         "channel_weights": (lambda value: len(value) == 3 and min(value) >= 0, "three numbers of at least 0"),
         "kl_weight": NON_NEGATIVE,

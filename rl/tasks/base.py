@@ -20,7 +20,6 @@ from coordconv_apps.utils.argument_checks import (
     POSITIVE_INT,
     Allowed,
     at_least,
-    check_ranges,
     check_saved,
     one_of,
 )
@@ -59,7 +58,6 @@ class RLTask(EpisodeEvaluation):
         coords: Coordinates that the policy's convolutions see.
 
     Attributes:
-        ranges: Allowed values of the arguments.
         allowed_actions: Allowed action spaces of the game.
         algorithm: Stable-Baselines3's object.
         rollouts: Number of training steps so far; each is a rollout, or with DQN about `rl.tasks.dqn.CHUNK` steps.
@@ -101,8 +99,6 @@ class RLTask(EpisodeEvaluation):
 
     def __init__(self, coords: Coords) -> None:
         super().__init__(coords)
-        self.save_hyperparameters(ignore=list(self.initial_weight_args))  # all other arguments of the subclass
-        check_ranges(self.hparams, self.ranges)
         self.game = self.hparams["game"]
         self.env_options = GameOptions(
             frame_stack=self.hparams["frame_stack"],

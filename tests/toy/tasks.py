@@ -112,7 +112,6 @@ class ToyTask(DotTask):
         trouble: str | None = None,
     ) -> None:
         super().__init__(coords, lr, trouble)
-        self.save_hyperparameters()
         if width < 1:
             raise ValueError(f"model.width={width}: must be an integer of at least 1")
         self.size = size
@@ -167,7 +166,6 @@ class ToyHeatmap(DotTask):
         self, coords: Coords = "none", lr: float = 0.05, temperature: float = 1.0, trouble: str | None = None
     ) -> None:
         super().__init__(coords, lr, trouble)
-        self.save_hyperparameters()
         self.temperature = temperature
         self.net = nn.Conv2d(1, 1, 3, padding=1)
         if coords != "none":

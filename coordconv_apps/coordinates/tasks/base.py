@@ -24,11 +24,10 @@ from coordconv_apps.utils.argument_checks import (
     POSITIVE,
     POSITIVE_INT,
     at_least,
-    check_ranges,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from lightning.pytorch.utilities.types import OptimizerLRScheduler
     from numpy.typing import NDArray
@@ -44,19 +43,6 @@ CLOCK_KEY = "coordinates_clock"  # in checkpoints
 STATISTICS_BATCH = 256  # samples that batch norms see at once when their exact statistics are computed
 
 
-_ALLOWED: dict[str, Allowed] = {
-    "canvas_size": at_least(8),
-    "width": POSITIVE_INT,
-    "lr": POSITIVE,
-    "baseline_lr": POSITIVE,
-    "beta2": BELOW_ONE,
-    "weight_decay": NON_NEGATIVE,
-    "baseline_weight_decay": NON_NEGATIVE,
-    "coord_gain": NON_NEGATIVE,
-    **SCHEDULE_RANGES,
-}
-
-
 class CoordinateTask(EvaluatedTask["NotSoClevrBatch", nn.ModuleList], ABC):
     """Base class of the three tasks, which differ in their networks, losses and metrics.
 
@@ -69,13 +55,22 @@ class CoordinateTask(EvaluatedTask["NotSoClevrBatch", nn.ModuleList], ABC):
         ValueError: An argument is out of range, or does not go with the others.
 
     Attributes:
-        ranges: What is allowed for a subclass's own arguments.
         metric: The metric class of the task.
         perfect_value: The value that the headline metric must reach on both sets for them to be perfect.
         objects: Squares per sample.
     """
 
-    ranges: ClassVar[Mapping[str, Allowed]]
+    ranges: ClassVar[dict[str, Allowed]] = {  # of both arms: a comparison fails at once or not at all
+        "canvas_size": at_least(8),
+        "width": POSITIVE_INT,
+        "lr": POSITIVE,
+        "baseline_lr": POSITIVE,
+        "beta2": BELOW_ONE,
+        "weight_decay": NON_NEGATIVE,
+        "baseline_weight_decay": NON_NEGATIVE,
+        "coord_gain": NON_NEGATIVE,
+        **SCHEDULE_RANGES,
+    }
     metric: ClassVar[type[SampleMeans]]
     perfect_value: ClassVar[float]
     headline: str
@@ -89,10 +84,7 @@ class CoordinateTask(EvaluatedTask["NotSoClevrBatch", nn.ModuleList], ABC):
 
     def __init__(self, coords: Coords) -> None:
         super().__init__(coords)
-        self.save_hyperparameters(ignore=list(self.initial_weight_args))  # all other arguments of the subclass
         hparams = self.hparams
-        # Arguments of the other arm are checked, too: a comparison fails at once or not at all.
-        check_ranges(hparams, {**_ALLOWED, **self.ranges})
         self.canvas_size: int = hparams["canvas_size"]
         self.square_size: int = hparams["square_size"]
         self.lr: float = hparams[self.arm_argument("lr")]

@@ -73,7 +73,7 @@ class CoordinateClassification(CoordinateTask):
         ValueError: An argument is out of its range, or does not go with the others.
     """
 
-    ranges: ClassVar = {**PIXEL_RANGES, "loss": one_of(Literal["full", "sampled"])}
+    ranges: ClassVar = {**CoordinateTask.ranges, **PIXEL_RANGES, "loss": one_of(Literal["full", "sampled"])}
     metric = PixelAccuracy
     monitor = "val/train_accuracy"
     monitor_mode = "max"

@@ -54,7 +54,7 @@ class CoordinateRegression(CoordinateTask):
         ValueError: An argument is out of its range, or does not go with the others.
     """
 
-    ranges: ClassVar = {"network": one_of(PositionNetworkName), "baseline": one_of(PositionNetworkName)}
+    ranges: ClassVar = CoordinateTask.ranges | dict.fromkeys(("network", "baseline"), one_of(PositionNetworkName))
     metric = PositionError
     monitor = "val/train_euclidean_distance"
     monitor_mode = "min"

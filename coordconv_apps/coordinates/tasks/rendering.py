@@ -69,6 +69,7 @@ class CoordinateRendering(CoordinateTask):
 
     divergence_args = ("center_weight", *CoordinateTask.divergence_args)
     ranges: ClassVar = {
+        **CoordinateTask.ranges,
         **PIXEL_RANGES,
         "loss": one_of(Literal["full", "sampled", "mse"]),
         "objects": (lambda value: value in (1, 2), "1 or 2"),
