@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.preprocessing import is_image_space
+from stable_baselines3.common.utils import obs_as_tensor
 from torch import Tensor, nn
 
 from coordconv_apps.utils.errors import one_line
 from rl.learning.actions import values_and_logits
-from rl.observations import Observations, stack_observations, to_tensors
+from rl.observations import Observations, stack_observations
 from rl.plain_policy import export_plain_zip
 from rl.policy_files import export_safe, export_zip, load_safe
 
@@ -53,7 +54,7 @@ def example_observations(space: spaces.Space[Any], count: int) -> Observations:
             for bounds in (part.low, part.high):  # those of some spaces are the largest numbers of their type
                 np.copyto(bounds, bounds.clip(-_LARGEST, _LARGEST), where=np.isfinite(bounds))
     space.seed(0)
-    return to_tensors(stack_observations([space.sample() for _ in range(count)]), torch.device("cpu"))
+    return obs_as_tensor(stack_observations([space.sample() for _ in range(count)]), torch.device("cpu"))
 
 
 class _Network(nn.Module):

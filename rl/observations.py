@@ -49,11 +49,6 @@ def observation_at(observations: Any, index: int) -> Any:  # noqa: ANN401  # an 
     return map_parts(lambda part: part[index], observations)
 
 
-def to_tensors(observations: Any, device: torch.device) -> Observations:  # noqa: ANN401  # an array, or a dict of them
-    """Return arrays of observations as tensors on a device."""
-    return map_parts(lambda array: torch.as_tensor(array).to(device), observations)
-
-
 def empty_observations(leading: tuple[int, ...], space: spaces.Space[Any], device: torch.device) -> Observations:
     """Return tensors of zeros for observations of a space, ``(*leading, *shape)`` of each part.
 

@@ -15,11 +15,12 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.preprocessing import get_action_dim
+from stable_baselines3.common.utils import obs_as_tensor
 from torch import Tensor
 
 from rl.learning.actions import predict_values, sample_actions
 from rl.learning.rollouts import FinishedGames, Rollout, compute_advantages
-from rl.observations import Observations, empty_observations, map_parts, stack_observations, to_tensors
+from rl.observations import Observations, empty_observations, map_parts, stack_observations
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -138,9 +139,9 @@ class Collector:
         """Compute advantages ``(T, N)``; truncated episodes continue with the value of their last state."""
         if truncated:
             steps, numbers, observations = zip(*truncated, strict=True)
-            values = predict_values(policy, to_tensors(stack_observations(observations), self.device))
+            values = predict_values(policy, obs_as_tensor(stack_observations(observations), self.device))
             self._rewards[list(steps), list(numbers)] += self.gamma * values.cpu().numpy()
-        last = predict_values(policy, to_tensors(self._last, self.device)).cpu().numpy()
+        last = predict_values(policy, obs_as_tensor(self._last, self.device)).cpu().numpy()
         estimates = compute_advantages(
             self._rewards,
             self.values.cpu().numpy(),

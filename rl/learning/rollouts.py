@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from rl.observations import Observations
@@ -89,14 +87,3 @@ def compute_advantages(
         result[step] = estimate
         next_values, continues = values[step], 1.0 - starts[step].astype(np.float32)
     return result
-
-
-def explained_variance(values: Tensor, returns: Tensor) -> Tensor:
-    """Compute the fraction of the returns' variance that the values explain; NaN if all returns are equal.
-
-    Args:
-        values: Predicted values, of any shape.
-        returns: The returns, of the same shape.
-    """
-    variance = returns.var(correction=0)
-    return torch.where(variance == 0, math.nan, 1 - (returns - values).var(correction=0) / variance)

@@ -30,7 +30,7 @@ from rl.envs.games import open_envs
 from rl.envs.images import SMALLEST_IMAGE
 from rl.export import LogitsAndValues, describe_inputs, example_observations, export_policy
 from rl.learning.timings import Timings
-from rl.observations import to_tensors
+from rl.observations import map_parts
 from rl.sb3_internals import get_updates, set_updates
 from rl.sb3_objects import OptimizerName, Schedule, build_algorithm
 from rl.tasks.evaluation import EpisodeEvaluation
@@ -215,7 +215,7 @@ class RLTask(EpisodeEvaluation):
 
     def example_inputs(self) -> tuple[Tensor, ...]:
         """Return two random observations, one tensor for each part of a Dict."""
-        observations = to_tensors(example_observations(self.observation_space, 2), self.device)
+        observations = map_parts(lambda part: part.to(self.device), example_observations(self.observation_space, 2))
         return tuple(observations.values()) if isinstance(observations, dict) else (observations,)
 
     def export_more(self, folder: Path) -> dict[Path, float]:

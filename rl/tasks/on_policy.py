@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from gymnasium import spaces
 from lightning.pytorch.core.optimizer import LightningOptimizer
+from stable_baselines3.common.utils import explained_variance
 from torch import Tensor, nn
 
 from coordconv_apps.utils.argument_checks import FRACTION, NON_NEGATIVE, POSITIVE_INT
@@ -15,7 +16,6 @@ from coordconv_apps.utils.distributed import gather_ranks
 from coordconv_apps.utils.errors import UserError
 from rl.learning.actions import action_noise, values_and_logits
 from rl.learning.collector import Collector
-from rl.learning.rollouts import explained_variance
 from rl.observations import Observations, map_parts
 from rl.sb3_internals import set_updates
 from rl.tasks.base import RLTask
@@ -101,8 +101,9 @@ class OnPolicyTask(RLTask):
         self.rollouts += 1
         self.algorithm.num_timesteps += gathered[0].numel()
         self.add_games(own.games)
-        explained = explained_variance(gathered[1], gathered.sum(0))
-        self.add_to_mean("train/explained_variance", explained.nan_to_num(), explained.isfinite())
+        values, returns = (part.flatten().cpu().numpy() for part in (gathered[1], gathered.sum(0)))
+        if not math.isnan(explained := explained_variance(values, returns)):  # NaN if all returns are equal
+            self.add_to_mean("train/explained_variance", explained, 1)
         self._last_observations = map_parts(lambda part: part[-1], own.observations)
         return own._replace(advantages=gathered[0], values=gathered[1], first=self.data.own_envs.start)
 
