@@ -147,18 +147,9 @@ def _read(path: Path, where: str, _modified: int, _size: int) -> CocoAnnotations
     names = {c["id"]: c["name"] for c in sorted(categories, key=itemgetter("id"))}
     images.sort(key=itemgetter("id"))
     place = {image["id"]: number for number, image in enumerate(images)}
-    _refuse(
-        where,
-        "image ids of annotations are not among those of images",
-        "ids",
-        (a["image_id"] for a in annotations if a["image_id"] not in place),
-    )
-    _refuse(
-        where,
-        "category ids of annotations are not among those of categories",
-        "ids",
-        (a["category_id"] for a in annotations if a["category_id"] not in names),
-    )
+    for kind, key, known in (("image", "images", place), ("category", "categories", names)):
+        unknown = (a[f"{kind}_id"] for a in annotations if a[f"{kind}_id"] not in known)
+        _refuse(where, f"{kind} ids of annotations are not among those of {key}", "ids", unknown)
     sizes = torch.tensor([[image["height"], image["width"]] for image in images])
     annotations.sort(key=lambda a: place[a["image_id"]])
     owners = torch.tensor([place[a["image_id"]] for a in annotations], dtype=torch.int64)
