@@ -211,7 +211,4 @@ class DetectionMetrics(EvaluationMetrics):
         if self.iou_proposals is not None and found.proposals is not None:
             self.iou_proposals.update(found.proposals, truth)
         self.iou.update(kept, truth)
-        self.average_precision.update(
-            [{"boxes": r["boxes"], "scores": r["scores"], "labels": r["labels"]} for r in found.detections],
-            [{key: value for key, value in target.items() if isinstance(value, Tensor)} for target in targets],
-        )
+        self.average_precision.update(found.detections, targets)  # type: ignore[arg-type]  # typed dicts
