@@ -116,8 +116,7 @@ class DetectionPictures(Pictures):
         images = batch["images"]
         if not len(images):
             return {}
-        on_device = images.to(task.device) if isinstance(images, Tensor) else [i.to(task.device) for i in images]
-        found = task.find(on_device).detections
+        found = task.find([image.to(task.device) for image in images]).detections
         names = datamodule.class_names
         pictures = []
         for image, target, detections in zip(images, batch["targets"], found, strict=True):
