@@ -37,7 +37,7 @@ from detection.datasets import to_unit
 from detection.gray_images import Ink, bright_ink, network_input, to_gray
 from detection.metrics import EvaluationMetrics
 
-Optimizer = Literal["adam", "adamw", "sgd"]
+OptimizerName = Literal["adam", "adamw", "sgd"]
 CLASS_NAMES_KEY, CATEGORY_IDS_KEY, CHANNELS_KEY = "class_names", "category_ids", "image_channels"
 
 
@@ -65,7 +65,7 @@ class DetectionTask(EvaluatedTask[DetectionBatch, EvaluationMetrics], ABC):
         "momentum": BELOW_ONE,
         "beta2": BELOW_ONE,
         "weight_decay": NON_NEGATIVE,
-        "optimizer": one_of(Optimizer),
+        "optimizer": one_of(OptimizerName),
         **SCHEDULE_RANGES,
     }
 

@@ -22,7 +22,7 @@ from detection.models.detectors import as_input, build_detector, detect
 from detection.models.image_coords import image_coords
 from detection.models.paper_faster_rcnn import Padding, PaperFasterRCNN
 from detection.models.pretrained import load_pretrained
-from detection.tasks.base import DetectionTask, Optimizer
+from detection.tasks.base import DetectionTask, OptimizerName
 
 
 class FasterRCNN(DetectionTask):
@@ -96,7 +96,7 @@ class FasterRCNN(DetectionTask):
         weights_backbone: str | None = None,
         max_detections: int | None = None,
         score_threshold: float = 0.5,
-        optimizer: Optimizer = "adam",
+        optimizer: OptimizerName = "adam",
         lr: float = 0.001,
         momentum: float = 0.9,
         beta2: float = 0.99,
@@ -195,4 +195,5 @@ class FasterRCNN(DetectionTask):
         """
         if not isinstance(self.network, PaperFasterRCNN):
             raise ValueError(f"export: network={self.hparams['network']!r} is not supported, network='paper' is")
-        return ExportableDetector(self.network, (int(self.canvas_size[0]), int(self.canvas_size[1])))
+        height, width = self.canvas_size.tolist()
+        return ExportableDetector(self.network, (height, width))

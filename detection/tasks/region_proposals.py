@@ -19,7 +19,7 @@ from detection.metrics import ProposalMetrics
 from detection.models.coord_layers import CoordInit, add_coords
 from detection.models.detectors import one_tensor
 from detection.models.paper_faster_rcnn import Padding, ProposalNetwork
-from detection.tasks.base import DetectionTask, Optimizer
+from detection.tasks.base import DetectionTask, OptimizerName
 
 
 class RegionProposals(DetectionTask):
@@ -64,7 +64,7 @@ class RegionProposals(DetectionTask):
         coord_layers: str = "paper",
         coord_init: CoordInit = "random",
         clip_moved: bool = True,
-        optimizer: Optimizer = "adam",
+        optimizer: OptimizerName = "adam",
         lr: float = 0.001,
         momentum: float = 0.9,
         beta2: float = 0.99,
@@ -112,5 +112,5 @@ class RegionProposals(DetectionTask):
 
     def export_module(self) -> nn.Module:
         """Return the network with suppression, see `ExportableProposals`, for the size of the training canvases."""
-        size = (int(self.canvas_size[0]), int(self.canvas_size[1]))
-        return ExportableProposals(self.network, size, clip_moved=self.clip_moved)
+        height, width = self.canvas_size.tolist()
+        return ExportableProposals(self.network, (height, width), clip_moved=self.clip_moved)
