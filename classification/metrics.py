@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -151,14 +150,6 @@ class ClassificationMetrics(Metric):
             "calibration_error": gaps / count,
             "loss": self.losses / count,
         }
-
-    def _apply(self, fn: Callable[..., Any], exclude_state: Sequence[str] = "") -> ClassificationMetrics:
-        """Move to a device; sums stay float32 where the network becomes bfloat16, which counts only to 256."""
-        super()._apply(fn, exclude_state)
-        for name in ("bin_confidences", "losses"):
-            setattr(self, name, getattr(self, name).float())
-            self._defaults[name] = self._defaults[name].float()  # type: ignore[union-attr]  # a tensor
-        return self
 
 
 def _bits(values: Tensor) -> Tensor:

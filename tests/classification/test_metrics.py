@@ -199,17 +199,6 @@ def test_reset_forgets_all_but_the_report() -> None:
     assert [example.image_index for example in report.worst] == [3]
 
 
-def test_a_metric_of_a_bfloat16_network_counts_in_float32() -> None:
-    exact, _ = values_of(updated(in_batches(IMAGES)))
-    metric = ClassificationMetrics(CLASSES).to(torch.bfloat16)
-    for _ in range(2):  # as it was made, and after a reset
-        for batch in in_batches(*[10] * 20):
-            metric.update(*batch)
-        values, _ = values_of(metric)
-        assert values == pytest.approx(exact, rel=1e-6)
-        metric.reset()
-
-
 def test_logits_of_bfloat16_are_taken() -> None:
     logits, labels, indices = make_logits()
     values, _ = values_of(updated([(logits.bfloat16(), labels, indices)]))
