@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
-from torchmetrics import MeanMetric
+from torchmetrics import MeanMetric, MetricCollection
 
 from coordconv_apps.data.splits import EvaluationSplit
 from coordconv_apps.nn.coords import Coords
@@ -102,7 +102,8 @@ class VAE(GenerativeTask):
         self.encoder = build_encoder(coords, latent_size=latent_size, image_size=image_size, width=encoder_width)
         self.reconstruction: Reconstruction = reconstruction
         self.channel_weights, self.kl_weight, self.kl_warmup = channel_weights, kl_weight, kl_warmup
-        self.loss_means = nn.ModuleDict({name: MeanMetric() for name in ("loss", "reconstruction", "divergence")})
+        names = ("loss", "reconstruction", "divergence")
+        self.loss_means = MetricCollection({name: MeanMetric() for name in names}, compute_groups=False)
         self._start_average(average)
 
     def image_networks(self) -> nn.ModuleDict:
@@ -158,19 +159,14 @@ class VAE(GenerativeTask):
         posterior = self._image_network("encoder")(batch.images)
         outputs = self._image_network("generator")(posterior.mean)
         losses = self._losses(batch.images, posterior, outputs, self.kl_weight)
-        for name, mean in self._means().items():
+        for name, mean in self.loss_means.items():
             mean.update(losses[name], weight=len(batch.images))
 
     def evaluation_metrics(self, metrics: Metrics, split: EvaluationSplit) -> dict[str, Tensor]:
         """Also compute the mean losses."""
-        values = super().evaluation_metrics(metrics, split)
-        for name, mean in self._means().items():
-            values[name] = mean.compute()
-            mean.reset()
+        values = super().evaluation_metrics(metrics, split) | self.loss_means.compute()
+        self.loss_means.reset()
         return values
-
-    def _means(self) -> dict[str, MeanMetric]:
-        return {name: mean for name, mean in self.loss_means.items() if isinstance(mean, MeanMetric)}
 
     # -------------------------------------------------------------- optimizers
 
