@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, cast
 
 from coordconv_apps.data.datamodule import DataModule
 from coordconv_apps.data.splits import EvaluationSplit
-from coordconv_apps.utils.argument_checks import POSITIVE_INT, check_ranges, int_up_to
+from coordconv_apps.utils.argument_checks import POSITIVE_INT, Allowed, check_ranges, int_up_to
 from coordconv_apps.utils.seeds import mix_seeds
 from rl.envs.game_options import DEFAULTS, MAX_ENVS, RANGES, GameOptions, check_kind
 from rl.envs.games import find_kind, open_envs
@@ -32,6 +32,13 @@ PREDICTION_SEED = 3_000_000
 
 _SEEDS = 2**30
 """Upper limit of a training's first seed. Training seeds are in the upper half, above those of evaluations."""
+
+_ALLOWED: dict[str, Allowed] = {
+    **dict.fromkeys(("eval_episodes", "test_episodes", "predict_episodes"), POSITIVE_INT),
+    **dict.fromkeys(("steps_per_epoch", "eval_max_steps"), POSITIVE_INT),
+    **dict.fromkeys(("num_envs", "num_eval_envs"), int_up_to(MAX_ENVS)),
+    **RANGES,
+}
 
 
 class GameTask(Protocol):
@@ -129,15 +136,16 @@ class RLData(DataModule):
         if seed is None:  # Lightning's seed_everything
             seed = int(os.environ.get("PL_GLOBAL_SEED", "0")) % _SEEDS
         super().__init__(seed=seed)
-        counts = {
-            "num_envs": num_envs,
-            "steps_per_epoch": steps_per_epoch,
-            "num_eval_envs": num_eval_envs,
-            "eval_episodes": eval_episodes,
-            "test_episodes": test_episodes,
-            "predict_episodes": predict_episodes,
-            "eval_max_steps": eval_max_steps,
-        }
+        if seed >= _SEEDS:
+            raise ValueError(f"data.seed={seed}: must be below {_SEEDS}")
+        self.num_envs = num_envs
+        self.steps_per_epoch = steps_per_epoch
+        self.num_eval_envs = num_eval_envs
+        self.num_episodes: dict[EvaluationSplit, int] = {"val": eval_episodes, "test": test_episodes}
+        self.predict_episodes = predict_episodes
+        self.render_mode = render_mode
+        self.deterministic = deterministic
+        self.eval_max_steps = eval_max_steps
         options: dict[str, Any] = {
             "episodic_life": episodic_life,
             "clip_rewards": clip_rewards,
@@ -149,19 +157,8 @@ class RLData(DataModule):
             "paddle": paddle,
             "processes": processes,
         }
-        numbers = dict.fromkeys(("num_envs", "num_eval_envs"), int_up_to(MAX_ENVS))
-        allowed = {**dict.fromkeys(counts, POSITIVE_INT), **numbers, **RANGES}
-        check_ranges({**counts, **options}, allowed, "data")
-        if seed >= _SEEDS:
-            raise ValueError(f"data.seed={seed}: must be below {_SEEDS}")
-        self.num_envs = num_envs
-        self.steps_per_epoch = steps_per_epoch
-        self.num_eval_envs = num_eval_envs
-        self.num_episodes: dict[EvaluationSplit, int] = {"val": eval_episodes, "test": test_episodes}
-        self.predict_episodes = predict_episodes
-        self.render_mode = render_mode
-        self.deterministic = deterministic
-        self.eval_max_steps = eval_max_steps
+        episodes = {"eval_episodes": eval_episodes, "test_episodes": test_episodes}
+        check_ranges({**vars(self), **options, **episodes}, _ALLOWED, "data")
         self._options = {name: value for name, value in options.items() if value is not None}  # of `GameOptions`
         self._kept_envs: VecEnv | None = None
 
