@@ -68,18 +68,17 @@ def plain_algorithm(algorithm: BaseAlgorithm) -> BaseAlgorithm:
             maps = _constant_maps(module, image.shape or ())
             state |= {f"{name}.map_{index}": constant for index, constant in maps.items()}
             shapes[key] = {index: tuple(constant.shape) for index, constant in maps.items()}
-    extractor: dict[str, Any] = {"maps": next(iter(shapes.values())), "features_dim": features_dim}
+    arguments: dict[str, Any] = {**algorithm.policy_kwargs, "net_arch": algorithm.policy.net_arch}
     if isinstance(space, spaces.Dict):
-        extractor = {"maps": shapes, "cnn_output_dim": features_dim}
-    arguments: dict[str, Any] = {
-        **algorithm.policy_kwargs,
-        "net_arch": algorithm.policy.net_arch,
-        "features_extractor_class": FoldedCombinedExtractor if isinstance(space, spaces.Dict) else FoldedNatureCNN,
-        "features_extractor_kwargs": extractor,
-    }
+        kind = algorithm.policy_aliases["MultiInputPolicy"]
+        arguments["features_extractor_class"] = FoldedCombinedExtractor
+        arguments["features_extractor_kwargs"] = {"maps": shapes, "cnn_output_dim": features_dim}
+    else:
+        kind = algorithm.policy_aliases["CnnPolicy"]
+        arguments["features_extractor_class"] = FoldedNatureCNN
+        arguments["features_extractor_kwargs"] = {"maps": next(iter(shapes.values())), "features_dim": features_dim}
     exploration = {"use_sde": algorithm.use_sde} if isinstance(algorithm, OnPolicyAlgorithm) else {}
     plain = copy.copy(algorithm)
-    kind = algorithm.policy_aliases["MultiInputPolicy" if isinstance(space, spaces.Dict) else "CnnPolicy"]
     plain.policy_class, plain.policy_kwargs = kind, arguments
     with torch.random.fork_rng(devices=[]):  # the initial weights are overwritten
         plain.policy = kind(space, algorithm.action_space, algorithm.lr_schedule, **exploration, **arguments)
