@@ -7,7 +7,6 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from coordconv_apps import __version__
 from coordconv_apps.utils.files import atomic_write
 
 PAGE = "report.html"
@@ -33,6 +32,8 @@ def write_page(path: Path, template: str, context: Mapping[str, object]) -> None
     # Imported when there is a page to write.
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
+    from coordconv_apps.runs.environment import package_versions
+
     environment = Environment(
         loader=PackageLoader("coordconv_apps.report"),
         autoescape=True,
@@ -41,6 +42,7 @@ def write_page(path: Path, template: str, context: Mapping[str, object]) -> None
         lstrip_blocks=True,
     )
     written = datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
-    text = environment.get_template(template).render(context, written=written, version=__version__)
+    version = package_versions()["coordconv_apps"]
+    text = environment.get_template(template).render(context, written=written, version=version)
     with atomic_write(path) as file:
         file.write(text)
