@@ -319,10 +319,15 @@ class Task(LightningModule):
         if restored is None:
             return
         apply_changed_settings(self.trainer, restored["optimizers"], self._fresh_settings)
-        if self.global_rank < len(restored["ranks"]):  # not if there are more processes than before
-            own = restored["ranks"][self.global_rank]
-            self._train_sums = {name: sums.to(self.device) for name, sums in own["train_sums"].items()}
-            restore_random_state(own["random"], self.device)
+        # This process continues its own sums and those of processes that are no more; a process that is new has zeros
+        # of the same names, because all processes reduce the sums together.
+        ranks = restored["ranks"]
+        continued = ranks[self.global_rank :: self.trainer.world_size]
+        for name, sums in ranks[0]["train_sums"].items():
+            parts = [torch.zeros_like(sums), *(rank["train_sums"][name] for rank in continued)]
+            self._train_sums[name] = torch.stack(parts).sum(0).to(self.device)
+        if continued:
+            restore_random_state(continued[0]["random"], self.device)
 
     def on_validation_start(self) -> None:
         """Store the random state: an interrupted validation is repeated from its beginning."""

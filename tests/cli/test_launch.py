@@ -40,7 +40,7 @@ from tests.helpers.processes import (
     run_module,
     wait_until,
 )
-from tests.helpers.runs import assert_same_runs, last_command, load
+from tests.helpers.runs import assert_same_runs, last_command, load, rows
 from tests.toy.__main__ import main
 from tests.toy.tasks import ToyTask
 
@@ -111,6 +111,27 @@ def test_two_processes_are_interrupted_and_resume(pair: Path, tmp_path: Path) ->
     status, error = toy(tmp_path, "fit", "--ckpt_path=last", "--model.trouble=null", processes=2)
     assert status == 0, error
     assert_same_runs(run, pair / "toy" / "default" / "version_0")
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1)])
+def test_another_number_of_processes_completes_the_means_of_an_epoch(tmp_path: Path, before: int, after: int) -> None:
+    """``best.ckpt`` is saved at the end of an epoch, before the means over its steps are logged."""
+    settings: dict[int, list[str]] = {
+        1: ["--trainer.accelerator=cpu", "--trainer.devices=1", "--trainer.strategy=auto", "--data.batch_size=8"],
+        2: [*TWO_PROCESSES, "--data.batch_size=4"],
+    }
+    status, error = toy(tmp_path, "fit", "--trainer.max_epochs=1", *settings[before], processes=before)
+    assert status == 0, error
+    best = tmp_path / "toy" / "default" / "version_0" / "checkpoints" / "best.ckpt"
+    resumed = ["--name=resumed", f"--ckpt_path={best}", "--trainer.max_epochs=2", *settings[after]]
+    status, error = toy(tmp_path, "fit", *resumed, processes=after)
+    assert status == 0, error
+    first, second = (
+        [float(row["train/loss"]) for row in rows(tmp_path / "toy" / name / "version_0") if row["train/loss"]]
+        for name in ("default", "resumed")
+    )
+    assert second[0] == pytest.approx(first[0], rel=1e-6)
+    assert len(second) == 2
 
 
 def test_error_of_two_processes_is_reported_once(tmp_path: Path) -> None:
