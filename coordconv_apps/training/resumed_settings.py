@@ -19,15 +19,23 @@ def optimizer_settings(trainer: Trainer) -> list[OptimizerSettings]:
     return [[_plain(group) for group in optimizer.param_groups] for optimizer in trainer.optimizers]
 
 
-def apply_changed_settings(trainer: Trainer, old: list[OptimizerSettings], new: list[OptimizerSettings]) -> None:
+def apply_changed_settings(
+    trainer: Trainer, old: list[OptimizerSettings], new: list[OptimizerSettings], pace: float = 1.0
+) -> None:
     """Apply what differs between two fresh sets of settings to the trainer's restored optimizers and schedules.
 
-    A checkpoint restores optimizers and `LambdaLR` schedules with the settings of the run that wrote it; ``old`` are
-    its `optimizer_settings` before its first step, ``new`` those of this run before the checkpoint was restored.
+    A checkpoint restores optimizers and `LambdaLR` schedules with the settings of the run that wrote it.
+
+    Args:
+        trainer: The trainer of this run, which has restored the checkpoint.
+        old: `optimizer_settings` of the run that wrote the checkpoint, before its first step.
+        new: Those of this run, before the checkpoint was restored.
+        pace: The steps of an epoch of this run, divided by those of the other one: the schedules move to the step at
+            which a training with this run's epochs would be.
     """
-    schedules = {id(config.scheduler.optimizer): config.scheduler for config in trainer.lr_scheduler_configs}
+    configs = {id(config.scheduler.optimizer): config for config in trainer.lr_scheduler_configs}
     for optimizer, before, after in zip(trainer.optimizers, old, new, strict=False):
-        if before == after:
+        if before == after and pace == 1:
             continue
         for group, was, wanted in zip(optimizer.param_groups, before, after, strict=False):
             for key, value in wanted.items():
@@ -35,11 +43,13 @@ def apply_changed_settings(trainer: Trainer, old: list[OptimizerSettings], new: 
                     _set(group, key, value)
             if wanted.get("fused"):
                 _move_step_counters(optimizer, group["params"])
-        schedule = schedules.get(id(optimizer))
-        if isinstance(schedule, LambdaLR):
+        config = configs.get(id(optimizer))
+        if config is not None and isinstance(schedule := config.scheduler, LambdaLR):
             bases = [float(group["initial_lr"]) for group in optimizer.param_groups]
-            rates = [b * f(schedule.last_epoch) for b, f in zip(bases, schedule.lr_lambdas, strict=True)]
-            schedule.load_state_dict({**schedule.state_dict(), "base_lrs": bases, "_last_lr": rates})
+            done = round(schedule.last_epoch * (pace if config.interval == "step" else 1))
+            rates = [b * f(done) for b, f in zip(bases, schedule.lr_lambdas, strict=True)]
+            changed = {"last_epoch": done, "base_lrs": bases, "_last_lr": rates}
+            schedule.load_state_dict({**schedule.state_dict(), **changed})
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 _set(group, "lr", rate)
 

@@ -5,6 +5,7 @@ A task reads top to bottom in one order: configure, one shared step, train/valid
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -318,7 +319,10 @@ class Task(LightningModule):
         restored, self._restored = self._restored, None
         if restored is None:
             return
-        apply_changed_settings(self.trainer, restored["optimizers"], self._fresh_settings)
+        steps, before = self._steps_of_an_epoch(), restored.get("epoch_steps")  # None in older checkpoints
+        by_epochs = self.trainer.max_steps < 0  # otherwise, the schedules do not depend on epochs
+        pace = steps / before if steps and before and by_epochs else 1.0
+        apply_changed_settings(self.trainer, restored["optimizers"], self._fresh_settings, pace)
         # This process continues its own sums and those of processes that are no more; a process that is new has zeros
         # of the same names, because all processes reduce the sums together.
         ranks = restored["ranks"]
@@ -369,7 +373,16 @@ class Task(LightningModule):
             "random": self._before_validation or random_state(self.device),
             "train_sums": {name: sums.cpu() for name, sums in self._train_sums.items()},
         }
-        checkpoint[CHECKPOINT_KEY] = {"ranks": gather_ranks(own), "optimizers": self._fresh_settings}
+        checkpoint[CHECKPOINT_KEY] = {
+            "ranks": gather_ranks(own),
+            "optimizers": self._fresh_settings,
+            "epoch_steps": self._steps_of_an_epoch(),
+        }
+
+    def _steps_of_an_epoch(self) -> int | None:
+        """Return the number of training steps in an epoch: fewer with more processes; None if it has no end."""
+        batches = self.trainer.num_training_batches
+        return None if batches == math.inf else math.ceil(batches / self.trainer.accumulate_grad_batches)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the state of this class until training starts."""

@@ -223,6 +223,28 @@ def test_resuming_with_more_epochs_equals_one_training(
     assert yaml.safe_load((run / "config_until_epoch_2.yaml").read_text())["trainer"]["max_epochs"] == 2
 
 
+@pytest.mark.parametrize(
+    ("change", "steps"),
+    [
+        ("--data.batch_size=16", 3),  # as with twice as many processes
+        ("--data.batch_size=4", 10),
+        ("--trainer.accumulate_grad_batches=2", 3),
+        ("--trainer.max_steps=20", 5),
+    ],
+)
+def test_a_schedule_keeps_its_place_if_an_epoch_has_other_steps(tmp_path: Path, change: str, steps: int) -> None:
+    fit(tmp_path, "--trainer.max_epochs=2", main=scheduled_main)
+    run = interrupted_fit(
+        tmp_path, "SIGINT@train1", "--ckpt_path=last", "--trainer.max_epochs=4", change, main=scheduled_main
+    )
+    checkpoint = load(run)
+    (schedule,), (optimizer,) = checkpoint["lr_schedulers"], checkpoint["optimizer_states"]
+    done = checkpoint["global_step"] - 2 * 5  # since the run was resumed after two epochs of 5 steps
+    assert 0 < done < steps, "a test of nothing else"
+    assert schedule["last_epoch"] == 2 * steps + done
+    assert optimizer["param_groups"][0]["lr"] == pytest.approx(0.01 * lr_factor("cosine", 4 * steps)(2 * steps + done))
+
+
 def test_a_checkpoint_may_be_named_without_its_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
