@@ -17,6 +17,7 @@ from coordconv_apps.cli.arguments import ArgumentsCLI
 from coordconv_apps.cli.launch import hold_signals_until_connected, parent_launch, pass_to_launched, report_waiting
 from coordconv_apps.cli.trainer import (
     CommandTrainer,
+    check_started_processes,
     check_trainer_arguments,
     choose_strategy,
     given_callbacks,
@@ -46,6 +47,8 @@ class RunCLI(ArgumentsCLI):
         """Create the run folder, its loggers and callbacks, and the trainer, and begin the run."""
         given = self._get(self.config_init, "trainer")
         check_trainer_arguments(given, self.model)
+        if self.subcommand != "export":  # runs on rank 0 alone
+            check_started_processes(given)
         # Without the flags that are valid for this call alone.
         left_out = ("config", "ckpt_path", "allow_random_weights")
         config = {key: value for key, value in self.config_dump.items() if key not in left_out}

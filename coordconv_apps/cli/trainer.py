@@ -157,6 +157,23 @@ def check_devices(given: Namespace, environment: Mapping[str, str] = os.environ)
         raise UserError(f"--trainer.devices={given.devices}: must be at most {cores}, the CPU cores of this machine")
 
 
+def check_started_processes(given: Namespace, environment: Mapping[str, str] = os.environ) -> None:
+    """Raise `UserError` if torchrun or srun has started several processes for a single device.
+
+    Lightning would run the command in each of them, and all would write to the same folder. It compares larger numbers
+    itself.
+    """
+    launcher = "torchrun" if "TORCHELASTIC_RUN_ID" in environment else "srun"
+    # SLURM_NTASKS is also set in a script that starts one process without srun.
+    started = int(environment.get("WORLD_SIZE" if launcher == "torchrun" else "SLURM_STEP_NUM_TASKS", "1"))
+    if started > 1 and given.num_nodes * _device_count(given.devices) == 1:
+        raise UserError(
+            f"--trainer.devices={given.devices}: {launcher} has started {started} processes, and each would run the"
+            " whole command; set --trainer.devices to the processes on each machine, and --trainer.num_nodes to the"
+            " number of machines"
+        )
+
+
 def check_trainer_arguments(given: Namespace, task: Task) -> None:
     """Raise `UserError` or `ValueError` for an argument that the task or the command line's own flags do not allow."""
     if given.default_root_dir is not None:

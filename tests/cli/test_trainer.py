@@ -14,7 +14,7 @@ import yaml
 from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger
 
-from coordconv_apps.cli.trainer import CommandTrainer, check_devices
+from coordconv_apps.cli.trainer import CommandTrainer, check_devices, check_started_processes
 from coordconv_apps.utils.errors import UserError
 from tests.helpers.planted import Planted
 from tests.helpers.refusals import refusal
@@ -167,6 +167,21 @@ def test_two_nodes_need_a_launcher_and_device_values_are_left_to_lightning() -> 
     for devices in ("auto", -1, [0], "1"):
         check_devices(given_by(num_nodes=1, accelerator="cpu", devices=devices), {})
     check_devices(given_by(num_nodes=1, accelerator="cuda", devices=1000), {})  # for Lightning to refuse
+
+
+def test_several_processes_for_one_device_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    slurm = {"SLURM_NTASKS": "4", "SLURM_STEP_NUM_TASKS": "4"}
+    with pytest.raises(UserError, match="devices=1: srun has started 4 processes"):
+        check_started_processes(given_by(num_nodes=1, devices=1), slurm)
+    check_started_processes(given_by(num_nodes=2, devices=2), slurm)
+    check_started_processes(given_by(num_nodes=1, devices=1), {"SLURM_NTASKS": "4"})  # without srun
+    for name, value in (("TORCHELASTIC_RUN_ID", "none"), ("WORLD_SIZE", "2"), ("RANK", "0"), ("LOCAL_RANK", "0")):
+        monkeypatch.setenv(name, value)
+    words = "--trainer.devices=1: torchrun has started 2 processes"
+    assert refusal(capsys, main, ["fit", f"--runs_dir={tmp_path}", *EPOCH]).startswith(words)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("command", ["fit", "validate", "test", "predict", "export"])
