@@ -136,8 +136,12 @@ def _end_failed(error: Exception, record: CommandRecord) -> int | None:
     if is_mistake and not debugging():
         if not record.running:
             record.discard()
+        line = shortened(one_line(reported))
         if is_first_here():  # printed once
-            print(f"error: {shortened(one_line(reported))}", file=sys.stderr)
+            print(f"error: {line}", file=sys.stderr)
+        elif record.running and not getattr(reported, "raised_by_all", False):  # nobody else knows of it
+            rank = record.trainer.global_rank if record.trainer is not None else None
+            print(f"error in process {rank}: {line}", file=sys.stderr)
     elif is_mistake or not is_first_here():
         traceback.print_exc()  # at once, since the first process may end this one
     else:

@@ -29,6 +29,7 @@ class Diverged(UserError):
     """
 
     exit_status = 1
+    raised_by_all = True
 
     def __init__(self, found: str, causes: Mapping[str, object]) -> None:
         names = ", ".join(f"model.{name}={value}" for name, value in causes.items()) or "the learning rate"

@@ -22,9 +22,11 @@ class UserError(Exception):
 
     Attributes:
         exit_status: The status with which the program ends.
+        raised_by_all: Whether all processes raise it together, so that the first one reports it for all.
     """
 
     exit_status: ClassVar[int] = 2
+    raised_by_all: bool = False
 
 
 class StorageError(UserError):

@@ -142,7 +142,10 @@ class EpisodeEvaluation(Task):
             return
         if not any(isinstance(each, Diverged) for each in failures):
             save_before_error(self.trainer, place)
-        raise failure or failures[0]
+        raised = failure or failures[0]
+        if isinstance(raised, UserError):
+            raised.raised_by_all = True
+        raise raised
 
     # ------------------------------------------------------------------ evaluation
 

@@ -254,6 +254,14 @@ def test_exception_on_rank_1_ends_both_processes(tmp_path: Path) -> None:
     assert read_summary(tmp_path / "toy" / "default" / "version_0")["status"] == "failed"
 
 
+def test_a_mistake_that_only_the_second_process_finds_is_reported(tmp_path: Path) -> None:
+    status, error = toy(
+        tmp_path, "fit", "--trainer.max_epochs=2", "--model.trouble=mistake-on-1@train2", *TWO_PROCESSES
+    )
+    assert status == 1  # the first process only sees that the other one is gone
+    assert error.count("error in process 1: an image that only this process reads\n") == 1
+
+
 def started_toy(runs: Path, *args: str, until: str) -> tuple[ForkServerProcess, Path]:
     """Start a training of the toy application; return it and the file with its output once that contains a text."""
     log = runs / "log.txt"

@@ -17,6 +17,7 @@ from coordconv_apps import to_coordconv
 from coordconv_apps.nn.coords import Coords
 from coordconv_apps.training.pictures import Pictures
 from coordconv_apps.training.task import ExportInterface, Task
+from coordconv_apps.utils.errors import UserError
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningDataModule, LightningModule
@@ -32,8 +33,8 @@ class DotTask(Task, ABC):
         coords: Which coordinates the network sees.
         lr: Learning rate at the beginning.
         trouble: For tests: ``kind@place``, such as ``SIGINT@train7``. The kinds are ``error``, ``error-on-1`` (on the
-            second process only), ``SIGINT``, ``SIGTERM`` and ``sleep``; a place is ``train`` or ``val`` and the
-            number of a batch, counted over all epochs.
+            second process only), ``mistake-on-1`` (the user's), ``SIGINT``, ``SIGTERM`` and ``sleep``; a place is
+            ``train`` or ``val`` and the number of a batch, counted over all epochs.
     """
 
     monitor: ClassVar[str] = "val/distance"
@@ -78,6 +79,8 @@ class DotTask(Task, ABC):
             return
         if kind == "error" or (kind == "error-on-1" and self.global_rank == 1):
             raise ValueError("a defect\nof the program")
+        if kind == "mistake-on-1" and self.global_rank == 1:
+            raise UserError("an image that only this process reads")
         if kind == "sleep":
             time.sleep(600)
         elif kind.startswith("SIG"):
