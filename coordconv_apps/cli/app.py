@@ -93,10 +93,10 @@ def run(
         status = _end_interrupted(signal, record)
     except Exception as error:
         interrupts.ignore()
-        reported = _end_failed(error, record)
-        if reported is None:
+        exit_status = _end_failed(error, record)
+        if exit_status is None:
             raise
-        status = reported
+        status = exit_status
     finally:
         end_processes(record.trainer, failed=status != 0)
         record.lock.release()

@@ -1,7 +1,10 @@
-"""Handle SIGINT (Ctrl-C) and SIGTERM: a training saves ``last.ckpt`` and stops, other commands stop at once.
+"""Handle SIGINT (Ctrl-C), SIGTERM and SIGUSR1: a training saves ``last.ckpt`` and stops, other commands stop at once.
 
 During training the first signal is only recorded; `Checkpoints` checks for it after each batch, saves and stops. A
 second signal stops at once. The exit status is 128 + signal number, as in shells: 130 for SIGINT and 143 for SIGTERM.
+
+Jobs of SLURM often get SIGUSR1 before their time is up. Lightning's own handler would write a checkpoint that nothing
+resumes from, at another moment in each process, and requeue a job that starts from the beginning.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from types import FrameType
 from coordconv_apps.utils.distributed import is_first_here
 from coordconv_apps.utils.errors import causes
 
-STOPPING_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+STOPPING_SIGNALS = (signal.SIGINT, signal.SIGTERM, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else []))
 
 
 class Interrupted(BaseException):
@@ -45,7 +48,7 @@ def raised_as_interrupted() -> Iterator[None]:
 
 
 class Interrupts:
-    """Handler of SIGINT and SIGTERM."""
+    """Handler of the `STOPPING_SIGNALS`."""
 
     def __init__(self) -> None:
         self.deferred = False  # whether the first signal is recorded in `requested` instead of raising `Interrupted`

@@ -23,7 +23,7 @@ def is_main_process() -> bool:
 
 def is_first_here() -> bool:
     """Return whether this is the first process of its machine."""
-    return os.environ.get("LOCAL_RANK", "0") == "0"
+    return os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0")) == "0"
 
 
 def gather_ranks(value: T, group: torch.distributed.ProcessGroup | None = None) -> list[T]:

@@ -326,6 +326,29 @@ def test_a_signal_ends_the_wait_for_another_machine(tmp_path: Path) -> None:
     assert read_summary(tmp_path / "toy" / "default" / "version_0")["status"] == "interrupted"
 
 
+@pytest.mark.parametrize("trouble", ["SIGUSR1@train2", "SIGTERM@train2"])
+def test_a_signal_of_slurm_saves_a_checkpoint(tmp_path: Path, trouble: str) -> None:
+    log, port = tmp_path / "log.txt", str(free_port())
+    job = {"SLURM_JOB_ID": "17", "SLURM_JOB_NAME": "train", "SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2"}
+    job |= {"SLURM_STEP_NUM_TASKS": "2", "SLURM_NODELIST": "localhost", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    command = ["fit", f"--runs_dir={tmp_path}", "--trainer.max_epochs=2", f"--model.trouble={trouble}", *TWO_PROCESSES]
+    started = [
+        forked.start(
+            "tests.toy",
+            *command,
+            log=log,
+            environment={**job, "SLURM_NODEID": "0", **dict.fromkeys(("SLURM_PROCID", "SLURM_LOCALID"), rank)},
+        )
+        for rank in ("0", "1")
+    ]
+    # The second process ends like one that torchrun started.
+    assert forked.finish(*started) == [128 + signal.Signals[trouble.partition("@")[0]], 0]
+    run = tmp_path / "toy" / "default" / "version_0"
+    assert load(run)["run"]["place"] == "batch"
+    assert list(run.glob("hpc_ckpt*")) == []  # Lightning's
+    assert log.read_text().count("stopping once") == 1
+
+
 def test_second_signal_ends_the_run_at_once(tmp_path: Path) -> None:
     process, log = started_toy(tmp_path, "--model.trouble=sleep@train7", "--trainer.max_epochs=2", until="epoch 1/")
     pid = process.pid or 0
