@@ -161,6 +161,17 @@ def test_end_processes_does_not_kill_rank_0() -> None:
         first.wait()
 
 
+def test_end_processes_does_not_wait_for_collectives_that_never_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "GRACE", 0.5)
+    monkeypatch.setattr("torch.distributed.is_initialized", lambda: True)
+    monkeypatch.setattr("torch.distributed.destroy_process_group", partial(time.sleep, 60))  # as under NCCL
+    second = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    began = time.monotonic()
+    end_processes(launcher_of([second]), failed=True)
+    assert second.returncode == -signal.SIGTERM
+    assert time.monotonic() - began < 30
+
+
 def test_end_processes_waits_for_a_rank_that_still_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launch, "GRACE", 0.1)
     second = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1)"])
