@@ -184,6 +184,8 @@ def check_trainer_arguments(given: Namespace, task: Task) -> None:
             raise UserError(f"--trainer.callbacks={kind.__name__}: not supported, {reason}")
     if re.search("spawn|fork|notebook", str(given.strategy)):
         raise UserError(f"--trainer.strategy={given.strategy}: choose ddp, whose processes get the same arguments")
+    if re.search("fsdp|deepspeed|model_?parallel", str(given.strategy), re.IGNORECASE):
+        raise UserError(f"--trainer.strategy={given.strategy}: choose ddp, which has all parameters on each device")
     check_devices(given)
     long_names = {"32": "32-true", "16": "16-mixed", "bf16": "bf16-mixed", "64": "64-true"}
     precision = long_names.get(str(given.precision or 32), str(given.precision))

@@ -24,7 +24,8 @@ def apply_changed_settings(
 ) -> None:
     """Apply what differs between two fresh sets of settings to the trainer's restored optimizers and schedules.
 
-    A checkpoint restores optimizers and `LambdaLR` schedules with the settings of the run that wrote it.
+    A checkpoint restores optimizers and `LambdaLR` schedules with the settings of the run that wrote it. Schedules are
+    always computed anew: they may depend on more than these settings, such as the number of epochs.
 
     Args:
         trainer: The trainer of this run, which has restored the checkpoint.
@@ -35,8 +36,6 @@ def apply_changed_settings(
     """
     configs = {id(config.scheduler.optimizer): config for config in trainer.lr_scheduler_configs}
     for optimizer, before, after in zip(trainer.optimizers, old, new, strict=False):
-        if before == after and pace == 1:
-            continue
         for group, was, wanted in zip(optimizer.param_groups, before, after, strict=False):
             for key, value in wanted.items():
                 if key in was and was[key] != value:

@@ -67,6 +67,9 @@ def failing(runs: Path, *args: str, capsys: pytest.CaptureFixture[str]) -> str:
             ["--trainer.val_check_interval=0.0"],
             "--trainer.val_check_interval=0.0: must be a number of batches or a frac",
         ),
+        (["--trainer.strategy=ddp_spawn"], "--trainer.strategy=ddp_spawn: choose ddp, whose"),
+        (["--trainer.strategy=fsdp"], "--trainer.strategy=fsdp: choose ddp, which has all parameters on"),
+        (["--trainer.strategy=DeepSpeedStrategy"], "choose ddp, which has all parameters on"),
         (["--trainer.val_check_interval=-1"], "--trainer.val_check_interval=-1: You have passed invalid value"),
         (
             ["--trainer.check_val_every_n_epoch=0"],

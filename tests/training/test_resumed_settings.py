@@ -80,7 +80,7 @@ def test_unchanged_settings_change_nothing(make: Make) -> None:
 
 
 @pytest.mark.parametrize("make", [no_schedule, lambda_schedule, warm_up])
-@pytest.mark.parametrize("new", [(0.3, 10), (0.3, 12)])
+@pytest.mark.parametrize("new", [(0.3, 10), (0.3, 12), (0.1, 12)])
 def test_changed_rates_are_those_of_a_run_with_the_new_settings(make: Make, new: tuple[float, int]) -> None:
     trainer, _ = resumed(make, (0.1, 10), new, at=4)
     whole = trainer_of(make, *new)
