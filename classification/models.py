@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from torchvision import models as tv_models
 
-from classification.pretrained import fit_head, load_weights, read_weights, warn_of_new_head
+from classification.pretrained import AUXILIARY, fit_head, load_weights, read_weights, warn_of_new_head
 from coordconv_apps import CoordConv2d, to_coordconv
 from coordconv_apps.nn.convert import choose_layers
 from coordconv_apps.nn.coords import Coords
@@ -30,7 +30,6 @@ STEM_CHANNELS = 8
 
 IMAGE_CHANNELS = 3
 TIMM = "timm/"
-_AUXILIARY = ("AuxLogits", "aux1", "aux2")
 _LOADING = ("weights", "checkpoint_path", "cache_dir")  # the libraries may open such files as pickles
 _GOOGLE = ("googlenet", "inception_v3")  # torchvision warns that their initialisation is slow, unless it is requested
 
@@ -209,7 +208,7 @@ def _torchvision(network: str, num_classes: int, weights: str | None, args: dict
             warn_of_new_head(head, num_classes, trained.weight.shape[0])
     if getattr(built, "aux_logits", False):
         built.aux_logits = False  # type: ignore[assignment]  # torchvision's attribute, a bool
-        for name in _AUXILIARY:
+        for name in AUXILIARY:
             if hasattr(built, name):
                 setattr(built, name, None)
     return built

@@ -13,7 +13,9 @@ from coordconv_apps.utils.weight_files import State, load_fitting_state, part_of
 
 logger = logging.getLogger(__name__)
 
-_AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
+AUXILIARY = ("AuxLogits", "aux1", "aux2")
+"""Auxiliary heads of Inception and GoogLeNet, which they have for training only."""
+
 _DENSENET_BEFORE_2018 = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\.")
 
 
@@ -30,7 +32,7 @@ def read_weights(path: Path, network: nn.Module) -> State:
     """
     state = {_DENSENET_BEFORE_2018.sub(r"\1\2.", name): value for name, value in read_state(path, "weights").items()}
     own = part_of_state(state, network.state_dict().keys())
-    return {name: value for name, value in own.items() if not name.startswith(_AUXILIARY)}
+    return {name: value for name, value in own.items() if name.partition(".")[0] not in AUXILIARY}
 
 
 def fit_head(state: State, network: nn.Module, head: str) -> None:
