@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from coordconv_apps.data.splits import EvaluationSplit, Split
+from coordconv_apps.data.splits import EvaluationSplit
 from coordconv_apps.nn.coords import Coords
 from coordconv_apps.training.evaluation import EvaluatedTask
 from coordconv_apps.training.optimizers import can_fuse, schedule_by_step
@@ -126,10 +126,8 @@ class GenerativeTask(EvaluatedTask[ImageBatch, Metrics], ABC):
         data = self.data
         if data.image_size != self.image_size:
             raise ValueError(f"model.image_size={self.image_size}: the data have {data.image_size} (data.image_size)")
-        splits: dict[str, Split] = {"fit": "val", "validate": "val", "test": "test"}
-        least = 2 * (MIN_IMAGES if data.source == "shapes" else MIN_FOLDER_IMAGES)
-        if (split := splits.get(stage)) is not None:
-            self._check_number(data, split, least)
+        if stage != "predict":
+            self._check_number(data, "test" if stage == "test" else "val")
         if data.source == "shapes":
             self.val_metrics: Metrics = TwoShapeMetrics(self.image_size, data.radius)
             self.test_metrics: Metrics = TwoShapeMetrics(self.image_size, data.radius)
@@ -141,8 +139,9 @@ class GenerativeTask(EvaluatedTask[ImageBatch, Metrics], ABC):
             for network in self.trained_networks():
                 network.compile()
 
-    def _check_number(self, data: GenerativeData, split: Split, least: int) -> None:
-        """Raise `ValueError` if fewer than ``least`` real images are evaluated, unless that is a ``fast_dev_run``."""
+    def _check_number(self, data: GenerativeData, split: EvaluationSplit) -> None:
+        """Raise `ValueError` if too few real images are evaluated to compare, unless that is a ``fast_dev_run``."""
+        least = 2 * (MIN_IMAGES if data.source == "shapes" else MIN_FOLDER_IMAGES)
         number = data.num_samples(split)
         if number < least:
             raise ValueError(
@@ -239,7 +238,7 @@ class GenerativeTask(EvaluatedTask[ImageBatch, Metrics], ABC):
         """Drop the walks: the pictures of the test are drawn by now, and the networks may change."""
         self.walks = None
 
-    def _start_evaluation(self, split: Split) -> None:
+    def _start_evaluation(self, split: EvaluationSplit) -> None:
         """Draw latents, half as many as there are real images, because the metrics split the real images."""
         if self.trainer.world_size > 1:
             # All processes get the batch norm statistics of the first one, as with DDP and automatic optimization.
