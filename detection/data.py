@@ -110,7 +110,7 @@ class DetectionData(DetectionDataModule):
         """Names of the classes; label ``i`` of a box has name ``i - 1``."""
         if self.settings.label_by == "half":
             return HALF_NAMES
-        return load_class_names(self.source, self.glyphs, self.glyph_labels)
+        return load_class_names(self.glyphs, self.glyph_labels)
 
     @property
     def image_size(self) -> int:

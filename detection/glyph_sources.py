@@ -99,14 +99,13 @@ def load_glyphs(
     return {split: everything.select(positions[split]) for split in splits}
 
 
-def load_class_names(source: Source, glyphs: Path | None, glyph_labels: Path | None) -> tuple[str, ...]:
-    """Read the names of a source's classes, in the order of the class numbers; arguments as for `load_glyphs`.
+def load_class_names(glyphs: Path | None, glyph_labels: Path | None) -> tuple[str, ...]:
+    """Read the names of the classes, in the order of the class numbers; arguments as for `load_glyphs`.
 
     Example:
-        >>> load_class_names("mnist", None, None)[:3]
+        >>> load_class_names(None, None)[:3]  # of sources with digits
         ('0', '1', '2')
     """
-    check_source(source, glyphs, glyph_labels)
     if glyphs is not None and glyph_labels is None:  # source="folder"
         return tuple(list_class_folders(glyphs, "glyphs"))
     labels = range(10) if glyph_labels is None else np.unique(read_idx(glyph_labels)).tolist()

@@ -168,7 +168,7 @@ class TestIdx:
         for glyphs in loaded.values():
             assert glyphs.class_names == ("7", "8", "9")
             assert torch.equal(glyphs.labels, glyphs.source_index % 3)
-        assert load_class_names("idx", *pair) == ("7", "8", "9")
+        assert load_class_names(*pair) == ("7", "8", "9")
 
     def test_copies_stay_together(self, tmp_path: Path) -> None:
         once = digit_like(np.random.default_rng(0), 30)
@@ -236,7 +236,7 @@ class TestFolder:
         for glyphs in loaded.values():
             assert glyphs.class_names == ("a ring", "cross")
             assert torch.equal(glyphs.labels, glyphs.source_index // 10)
-        assert load_class_names("folder", folder, None) == ("a ring", "cross")
+        assert load_class_names(folder, None) == ("a ring", "cross")
 
     def test_large_images_are_shrunk_smoothly(self, tmp_path: Path) -> None:
         (tmp_path / "a").mkdir()
