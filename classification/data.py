@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -191,8 +190,7 @@ class ClassificationData(DataModule):
 
     def prepare_data(self) -> None:
         """Download CIFAR, if it is the source and missing."""
-        predicting = self.trainer is not None and self.trainer.state.fn == TrainerFn.PREDICTING
-        if self.source in ("cifar10", "cifar100") and not predicting:
+        if self.source in ("cifar10", "cifar100") and not (self.trainer is not None and self.trainer.predicting):
             download_cifar(self.source, self.root)
 
     def setup(self, stage: str) -> None:

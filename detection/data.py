@@ -8,7 +8,6 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -132,8 +131,7 @@ class DetectionData(DetectionDataModule):
 
     def prepare_data(self) -> None:
         """Download MNIST, if it is the source and missing."""
-        predicting = self.trainer is not None and self.trainer.state.fn == TrainerFn.PREDICTING
-        if self.source == "mnist" and not predicting:
+        if self.source == "mnist" and not (self.trainer is not None and self.trainer.predicting):
             fetch_mnist(self.root)
 
     def setup(self, stage: str) -> None:
