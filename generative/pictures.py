@@ -55,7 +55,7 @@ class GenerativePictures(Pictures):
         For a `VAE`, there are also "reconstructions"; for two shapes, also "average", "centers" and "geometry".
         """
         if not (isinstance(task, GenerativeTask) and isinstance(datamodule, GenerativeData)):
-            raise TypeError(f"{type(task).__name__} and {type(datamodule).__name__} are not those of generative")
+            raise TypeError(f"{type(self).__name__} cannot draw {type(task).__name__} with {type(datamodule).__name__}")
         pictures = {"samples": self._samples(task, datamodule), "walks": _walks(task)}
         if isinstance(task, VAE):
             pictures["reconstructions"] = _reconstructions(task, datamodule)
