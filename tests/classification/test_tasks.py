@@ -79,7 +79,7 @@ def test_the_loss_is_the_cross_entropy_with_mixed_and_smoothed_targets(
         smoothed = 0.7 * targets + 0.1
         with torch.no_grad():
             expected = -(smoothed * network(images).log_softmax(1)).sum(1).mean()
-        assert loss == pytest.approx(float(expected), rel=1e-5)
+        assert loss == pytest.approx(float(expected), rel=1e-4)  # batch norm over 8 images amplifies rounding
         assert batch.indices.unique_consecutive(return_counts=True)[1].tolist() == [repeats] * (8 // repeats)
     assert any(is_mixed) == bool(mixup or cutmix)
 
