@@ -195,7 +195,7 @@ class CocoData(DetectionDataModule):
             else:
                 self.predict_files = self.images("test")
             return
-        for split in SPLITS_OF_STAGE[stage]:
+        for split in SPLITS if stage == "fit" else SPLITS_OF_STAGE[stage]:  # a training draws pictures of test images
             self.images(split)
 
     def train_dataloader(self) -> DataLoader[DetectionBatch]:

@@ -255,6 +255,8 @@ def test_missing_and_contradictory_arguments_are_refused(files: dict[str, str], 
         CocoData(augmentation="lsj")  # type: ignore[arg-type]  # that is the test
     with pytest.raises(FileNotFoundError, match=r"^data\.val_images='.*none': no such folder$"):
         make(files, val_images=str(tmp_path / "none")).setup("fit")
+    with pytest.raises(FileNotFoundError, match=r"^data\.test_annotations='none': no such file$"):
+        make(files, test_annotations="none").setup("fit")
     data = make({k: v for k, v in files.items() if not k.startswith("test")})
     data.setup("test")
     assert len(data.images("test")) == 4, "the validation images if there are no others"
