@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import reprlib
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -130,7 +131,8 @@ def _run_on_zeros(model: nn.Module, input_size: Sequence[int] | None) -> object:
         shape = torch.Size(input_size)  # type: ignore[arg-type]  # None is no shape, either
     except TypeError:
         raise ValueError(
-            f"input_size={input_size!r}: must be the shape of one input, batch included, such as (1, 3, 224, 224)"
+            f"input_size={reprlib.repr(input_size)}: must be the shape of one input, batch included, such as"
+            " (1, 3, 224, 224)"
         ) from None
     try:
         return model(torch.zeros(shape, dtype=example.dtype, device=example.device))

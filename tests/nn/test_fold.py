@@ -182,6 +182,7 @@ def test_another_input_size_is_refused() -> None:
     ("size", "message"),
     [
         (8, "^input_size=8: must be the shape of one input, batch included, such as "),
+        (torch.zeros(1, 3, 8, 8), r"^input_size=tensor\(.{,25}: must be the shape"),
         ((1, 3, 8.0, 8), r"^input_size=\(1, 3, 8.0, 8\): must be the shape"),
         ((8, 8), r"^input_size=\(8, 8\): the model does not take zeros of this shape, which must be that of one input"),
         ((1, 1, 8, 8), r"^input_size=\(1, 1, 8, 8\): .*RuntimeError: .* to have 3 channels"),
