@@ -28,7 +28,7 @@ from coordconv_apps.runs.folder import find_checkpoint, name_dir_of
 from coordconv_apps.training.task import Task
 from coordconv_apps.utils.config_files import as_mapping, class_path, find_config, yaml_mapping, yaml_value
 from coordconv_apps.utils.distributed import is_main_process
-from coordconv_apps.utils.errors import UserError
+from coordconv_apps.utils.errors import UserError, one_line
 
 _Config = tuple[str, dict[str, Any]]  # a config file, or a mapping on the command line, and its content
 
@@ -126,16 +126,17 @@ def find_class(name: str, app: Application) -> type[Task]:
     if name in known:
         return known[name]
     module, _, attribute = name.rpartition(".")
+    found, reason = None, ""
     try:
         found = getattr(importlib.import_module(module), attribute) if module else None
-    except (ImportError, AttributeError):
-        found = None
+    except (ImportError, AttributeError) as error:  # perhaps of what the user's module imports
+        reason = f": {one_line(error)}"
     if isinstance(found, type) and issubclass(found, app.task_class) and not inspect.isabstract(found):
         return found
     lower = {key.lower(): key for key in known}
     close = [lower[key] for key in difflib.get_close_matches(attribute.lower(), lower, n=3, cutoff=0.5)]
     advice = f"close: {', '.join(close)}" if close else f"choose from {', '.join(known)}"
-    raise UserError(f"--model={name}: there is no such task class ({advice})")
+    raise UserError(f"--model={name}: there is no such task class{reason} ({advice})")
 
 
 def _class_of(checkpoint: GivenCheckpoint, app: Application, chosen: type[Task]) -> type[Task]:

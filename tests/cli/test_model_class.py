@@ -81,7 +81,8 @@ def test_arguments_of_another_class_are_named(configs: dict[str, str], capsys: p
     [
         (["--model=ToyHeatmp"], "--model=ToyHeatmp: there is no such task class (close: ToyHeatmap"),
         (["--model=toytask"], "--model=toytask: there is no such task class (close: ToyTask"),
-        (["--model=no.such.Thing"], "--model=no.such.Thing: there is no such task class (choose from"),
+        (["--model=no.such.Thing"], "there is no such task class: No module named 'no' (choose from"),
+        (["--model=tests.toy.Thing"], "no such task class: module 'tests.toy' has no attribute 'Thing' (choose from"),
         (["--model=DotTask"], "--model=DotTask: there is no such task class"),
         (["--model=ToyHeatmap", "--model.width=3"], "with --model=ToyHeatmap"),
         (
