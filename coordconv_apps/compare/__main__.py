@@ -79,9 +79,7 @@ def _environments(settings: Settings) -> Sequence[Mapping[str, str]]:
 
 def _gpus_per_job(plan: Plan, jobs: Sequence[Job]) -> int | None:
     """Return the largest number of GPUs that a job requests, or None if a job names its GPUs."""
-    asked = {job.value: job for job in reversed(jobs)}
-    if not (plan.over or "").startswith("trainer."):  # all values take the same GPUs
-        asked = {jobs[0].value: jobs[0]}
+    asked = {job.value: job for job in reversed(jobs)}  # a value that the application rejects ends the command here
     wanted = [requested_gpus(merged_config(plan, job).get("trainer", {}).get("devices")) for job in asked.values()]
     numbers = [number for number in wanted if number is not None]
     return max(numbers) if len(numbers) == len(wanted) else None

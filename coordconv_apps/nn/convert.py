@@ -72,10 +72,10 @@ def to_coordconv(
         ValueError: If ``where`` matches nothing, or only layers that have coordinates already; if ``where``,
             ``coords``, ``init`` or ``on_unsupported`` is none of the above; or if a layer does not have the axes of
             ``coords``.
-        TypeError: If the model is wrapped for several processes (DDP, FSDP); or if a layer that matches cannot be
-            converted: subclasses with methods or attributes of their own, layers that are parametrised, pruned, lazy or
-            quantised, or whose forward was replaced; with ``on_unsupported="skip"``, if none can. Nothing is changed
-            then.
+        TypeError: If the model is not a module, or is wrapped for several processes (DDP, FSDP); or if a layer that
+            matches cannot be converted: subclasses with methods or attributes of their own, layers that are
+            parametrised, pruned, lazy or quantised, or whose forward was replaced; with ``on_unsupported="skip"``, if
+            none can. Nothing is changed then.
 
     Example:
         >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3)).eval()
@@ -87,6 +87,8 @@ def to_coordconv(
         >>> model[0]
         CoordConv2d(3, 8, kernel_size=(3, 3), stride=(1, 1), coords='xyr')
     """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model: {type(model).__name__} is not a torch.nn.Module")
     if on_unsupported not in ("error", "skip"):
         raise ValueError(f"on_unsupported={on_unsupported!r} is not one of 'error', 'skip'")
     if init not in ("zero", "default"):

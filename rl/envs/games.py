@@ -116,8 +116,11 @@ def _suggestion(game: str) -> str:
     versionless = {re.sub(r"-v\d+$", "", name): full for name, full in names.items()}
     close = difflib.get_close_matches(game.lower(), [*versionless, *names], n=3, cutoff=0.5)
     if found := dict.fromkeys((versionless | names)[name] for name in close):
-        return f"the closest are {', '.join(found)}"
-    return "must be catch, an Atari game such as pong, or a Gymnasium environment such as CarRacing-v3"
+        return f"the closest are {', '.join(found)}; a game of your own is module:name"
+    return (
+        "must be catch, an Atari game such as pong, a Gymnasium environment such as CarRacing-v3, or module:name for a"
+        " game of your own"
+    )
 
 
 def _make_catch(game: str, num_envs: int, seed: int | None, options: GameOptions) -> VecEnv:

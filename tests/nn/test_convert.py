@@ -280,6 +280,8 @@ def test_wrong_arguments_are_refused(options: dict[str, Any], message: str) -> N
     with pytest.raises(ValueError, match=message):
         to_coordconv(model, **options)
     check_unchanged(model, before)
+    with pytest.raises(TypeError, match=r"^model: list is not a torch\.nn\.Module$"):
+        to_coordconv([model])  # type: ignore[arg-type]  # wrong on purpose
 
 
 def test_no_coordinates_leave_the_model_as_it_is() -> None:

@@ -109,5 +109,5 @@ def test_step_counters_follow_an_optimizer_that_is_now_fused(device: str) -> Non
         settings.append(optimizer_settings(trainer))
     (optimizer,) = trainer.optimizers
     optimizer.state[parameter] = {"step": torch.tensor(3.0)}
-    apply_changed_settings(trainer, *settings)
+    apply_changed_settings(trainer, old=settings[0], new=settings[1])
     assert optimizer.state[parameter]["step"].device == parameter.device
