@@ -117,6 +117,7 @@ class Task(LightningModule):
         self._fresh_settings: list[OptimizerSettings] = []
         self._restored: dict[str, Any] | None = None
         self._before_validation: RandomState | None = None
+        self._epoch_steps: int | None = None  # training steps in an epoch; None if it has no end
 
     @classmethod
     def load_from_checkpoint(
@@ -316,11 +317,15 @@ class Task(LightningModule):
         """
         if self.global_rank:
             torch.manual_seed(mix_seeds(torch.initial_seed(), self.global_rank))
+        # Here, since Lightning's GradientAccumulationScheduler changes accumulate_grad_batches within a training.
+        batches, accumulated = self.trainer.num_training_batches, self.trainer.accumulate_grad_batches
+        steps = self._epoch_steps = None if batches == math.inf else math.ceil(batches / accumulated)
         restored, self._restored = self._restored, None
         if restored is None:
             return
-        steps, before = self._steps_of_an_epoch(), restored.get("epoch_steps")  # None in older checkpoints
-        by_epochs = self.trainer.max_steps < 0  # otherwise, the schedules do not depend on epochs
+        before = restored.get("epoch_steps")  # None in older checkpoints
+        # Otherwise, the schedules do not depend on epochs.
+        by_epochs = self.trainer.estimated_stepping_batches != self.trainer.max_steps
         pace = steps / before if steps and before and by_epochs else 1.0
         apply_changed_settings(self.trainer, restored["optimizers"], self._fresh_settings, pace)
         # This process continues its own sums and those of processes that are no more; a process that is new has zeros
@@ -376,13 +381,8 @@ class Task(LightningModule):
         checkpoint[CHECKPOINT_KEY] = {
             "ranks": gather_ranks(own),
             "optimizers": self._fresh_settings,
-            "epoch_steps": self._steps_of_an_epoch(),
+            "epoch_steps": self._epoch_steps,
         }
-
-    def _steps_of_an_epoch(self) -> int | None:
-        """Return the number of training steps in an epoch: fewer with more processes; None if it has no end."""
-        batches = self.trainer.num_training_batches
-        return None if batches == math.inf else math.ceil(batches / self.trainer.accumulate_grad_batches)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the state of this class until training starts."""
