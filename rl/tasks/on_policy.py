@@ -102,7 +102,7 @@ class OnPolicyTask(RLTask):
         self.algorithm.num_timesteps += gathered[0].numel()
         self.add_games(own.games)
         values, returns = (part.flatten().cpu().numpy() for part in (gathered[1], gathered.sum(0)))
-        if not math.isnan(explained := explained_variance(values, returns)):  # NaN if all returns are equal
+        if math.isfinite(explained := explained_variance(values, returns)):  # NaN if all returns are equal
             self.add_to_mean("train/explained_variance", explained, 1)
         self._last_observations = map_parts(lambda part: part[-1], own.observations)
         return own._replace(advantages=gathered[0], values=gathered[1], first=self.data.own_envs.start)
