@@ -60,7 +60,7 @@ def check_command(
         if command == "fit":
             _check_fit(package, args)
     except (UserError, ValueError, OSError) as error:
-        if os.environ.get("LOCAL_RANK", "0") == "0":  # printed once
+        if os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0")) == "0":  # `is_first_here`, without torch
             print(f"error: {shortened(one_line(error))}", file=sys.stderr)
         raise SystemExit(2) from None
     if command is None:
