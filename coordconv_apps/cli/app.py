@@ -67,8 +67,9 @@ def run(
             that has ``task_class`` in its module ``tasks``. Needed with a task of another application.
 
     Raises:
-        SystemExit: Status 2 for a user's mistake, 3 for a full or read-only disk, 130 for Ctrl-C, 143 for SIGTERM, 1
-            for a training that has diverged. Any other error is raised unchanged on the first process.
+        SystemExit: Status 2 for a user's mistake, 3 for a full or read-only disk, 130 for Ctrl-C, 143 for SIGTERM,
+            138 for SIGUSR1 (on Linux), 1 for a training that has diverged. Any other error is raised unchanged on the
+            first process.
     """
     package = package or task_class.__module__.partition(".tasks")[0]
     application = Application(

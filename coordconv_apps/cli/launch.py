@@ -47,7 +47,7 @@ def pass_to_launched(launch: Launch) -> None:
 
 
 def hold_signals_until_connected(trainer: Trainer, record: CommandRecord, interrupts: Interrupts) -> None:
-    """Hold SIGINT and SIGTERM until this process waits for the others to connect; a signal then ends the command.
+    """Hold the `STOPPING_SIGNALS` until this process waits for the others to connect; a signal then ends the command.
 
     An exception while Lightning starts a process would leave that process behind. Processes that Lightning starts also
     inherit the block, and keep it until they are connected: if a signal ended one of them before, Lightning would kill
@@ -97,7 +97,7 @@ def ended_with(parent: int) -> Iterator[None]:
 
 @contextmanager
 def stopped_by_signals(stop: Callable[[int], None]) -> Iterator[None]:
-    """Call ``stop`` in a thread if SIGINT or SIGTERM comes while the main thread waits within a library.
+    """Call ``stop`` in a thread if one of the `STOPPING_SIGNALS` comes while the main thread waits within a library.
 
     Python's handlers run in the main thread only, and not before it is back from the library. They get a second to act.
     """

@@ -1,7 +1,8 @@
 """Handle SIGINT (Ctrl-C), SIGTERM and SIGUSR1: a training saves ``last.ckpt`` and stops, other commands stop at once.
 
 During training the first signal is only recorded; `Checkpoints` checks for it after each batch, saves and stops. A
-second signal stops at once. The exit status is 128 + signal number, as in shells: 130 for SIGINT and 143 for SIGTERM.
+second signal stops at once. The exit status is 128 + signal number, as in shells: 130 for SIGINT, 143 for SIGTERM
+and, on Linux, 138 for SIGUSR1.
 
 Jobs of SLURM often get SIGUSR1 before their time is up. Lightning's own handler would write a checkpoint that nothing
 resumes from, at another moment in each process, and requeue a job that starts from the beginning.

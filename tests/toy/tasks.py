@@ -33,8 +33,8 @@ class DotTask(Task, ABC):
         coords: Which coordinates the network sees.
         lr: Learning rate at the beginning.
         trouble: For tests: ``kind@place``, such as ``SIGINT@train7``. The kinds are ``error``, ``error-on-1`` (on the
-            second process only), ``mistake-on-1`` (the user's), ``SIGINT``, ``SIGTERM`` and ``sleep``; a place is
-            ``train`` or ``val`` and the number of a batch, counted over all epochs.
+            second process only), ``mistake-on-1`` (the user's), ``SIGINT``, ``SIGTERM``, ``SIGUSR1`` and
+            ``sleep``; a place is ``train`` or ``val`` and the number of a batch, counted over all epochs.
     """
 
     monitor: ClassVar[str] = "val/distance"
