@@ -9,6 +9,7 @@ arms or values are added to it.
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from coordconv_apps.utils.extras import required_extra
@@ -79,8 +80,10 @@ def _environments(settings: Settings) -> Sequence[Mapping[str, str]]:
 
 def _gpus_per_job(plan: Plan, jobs: Sequence[Job]) -> int | None:
     """Return the largest number of GPUs that a job requests, or None if a job names its GPUs."""
-    asked = {job.value: job for job in reversed(jobs)}  # a value that the application rejects ends the command here
-    wanted = [requested_gpus(merged_config(plan, job).get("trainer", {}).get("devices")) for job in asked.values()]
+    asked = {job.value: job for job in reversed(jobs)}  # the application checks each value before the first training
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # each takes seconds
+        configs = list(pool.map(lambda job: merged_config(plan, job), asked.values()))
+    wanted = [requested_gpus(config.get("trainer", {}).get("devices")) for config in configs]
     numbers = [number for number in wanted if number is not None]
     return max(numbers) if len(numbers) == len(wanted) else None
 

@@ -126,7 +126,7 @@ def test_config_trains_and_tests(
         with Image.open(tested / "pictures" / picture) as image:
             image.load()
     if name == "quickstart":
-        assert metrics_of(tested)["test/accuracy"] > 0.3, "ten classes"
+        assert metrics_of(tested)["test/accuracy"] > 0.2, "ten classes"
 
 
 # ------------------------------------------------------------------ weights to start from

@@ -213,7 +213,7 @@ def test_cifar_is_fetched_before_training_and_not_to_predict(monkeypatch: pytest
     data = ClassificationData("cifar100", "~/sets", image_size=32)
     data.prepare_data()
     assert asked == [("cifar100", Path.home() / "sets")]
-    data.trainer = SimpleNamespace(state=SimpleNamespace(fn="predict"))  # type: ignore[assignment]  # all it asks
+    data.trainer = SimpleNamespace(predicting=True)  # type: ignore[assignment]  # all it asks
     data.prepare_data()
     digits().prepare_data()
     assert len(asked) == 1

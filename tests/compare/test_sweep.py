@@ -81,25 +81,28 @@ def test_values_and_seeds_are_added_to_finished_ones(comparison: Comparison) -> 
     assert comparison.stages()[8:] == stages("0-xy-seed0")
 
 
-def test_an_invalid_value_is_reported_by_its_runs(comparison: Comparison, capsys: pytest.CaptureFixture[str]) -> None:
-    assert comparison.run("--arms", "none", "--over", "model.gain", "1", "much", "--trainer.max_epochs=1") == 1
-    printed = capsys.readouterr().out
-    why = "fit ended with status 2: __main__.py: error: argument --model.gain: invalid float value: 'much'"
-    assert f"failed:   much-none-seed0: {why} (log: " in printed
-    assert cells(printed)["much"] == ["n/a"]
-    assert cells(printed)["1"] == ["1.5"]
-    assert "\n          the same command runs the failed ones again\n" in printed
-    assert [row["status"] for row in comparison.rows()] == ["finished", "failed"]
-    much = ("--over", "model.gain", "1", "much", "--fresh", "--trainer.max_epochs=1")
-    assert comparison.run("--arms", "none", *much) == 1
-    assert "the same command without --fresh runs the failed ones again" in capsys.readouterr().out
+def test_an_invalid_value_is_refused_before_the_first_run(
+    comparison: Comparison, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert comparison.run("--arms", "none", "--over", "model.gain", "1", "much") == 2
+    assert capsys.readouterr().err.endswith("error: argument --model.gain: invalid float value: 'much'\n")
+    assert not comparison.out.exists()
 
 
 @pytest.mark.usefixtures("drawn_figures")
-def test_sweep_ends_with_status_1_and_a_plot_if_all_runs_fail(comparison: Comparison) -> None:
-    assert comparison.run("--arms", "none", "--over", "model.gain", "1", "2", "--model.fail=fit") == 1
+def test_sweep_ends_with_status_1_and_a_plot_if_all_runs_fail(
+    comparison: Comparison, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failing = ("--arms", "none", "--over", "model.gain", "1", "2", "--model.fail=fit")
+    assert comparison.run(*failing) == 1
+    printed = capsys.readouterr().out
+    assert "failed:   2-none-seed0: fit ended with status " in printed
+    assert cells(printed)["2"] == ["n/a"]
+    assert "\n          the same command runs the failed ones again\n" in printed
     assert [row["status"] for row in comparison.rows()] == ["failed", "failed"]
     assert (comparison.out / "comparison-2.png").is_file()
+    assert comparison.run(*failing, "--fresh") == 1
+    assert "the same command without --fresh runs the failed ones again" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("value", ["pong", "resnet18", "0.001", "1e-3", "a_b.c-d"])

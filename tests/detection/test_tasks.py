@@ -319,9 +319,7 @@ def test_evaluation_takes_no_gradients() -> None:
 
 def test_more_objects_than_detections_are_warned_of_and_found_if_asked_for(tmp_path: Path) -> None:
     crowded = {"digits": 150, "min_size": 8, "max_size": 9, "crop": None, "num_train": 4, "num_val": 2}
-    with pytest.warns(
-        UserWarning, match=r"^model\.max_detections: 20 detections .* has 150 objects: must be at least 150"
-    ):
+    with pytest.warns(UserWarning, match=r"^model\.max_detections=20: an image has 150 objects; raise it to 150"):
         own_trainer(tmp_path).validate(make(FasterRCNN), data(**crowded), verbose=False)
     task = make(FasterRCNN, max_detections=150, score_threshold=0.0)
     own_trainer(tmp_path).validate(task, data(**crowded), verbose=False)
@@ -332,5 +330,5 @@ def test_more_objects_than_detections_are_warned_of_and_found_if_asked_for(tmp_p
     run = own_trainer(tmp_path)
     run.datamodule = data(**crowded)  # type: ignore[attr-defined]  # as Lightning sets it
     other.trainer = run
-    with pytest.warns(UserWarning, match=r"^model\.max_detections: 100 detections .* has 150 objects"):
+    with pytest.warns(UserWarning, match=r"^model\.max_detections=100: an image has 150 objects"):
         other.setup("validate")
