@@ -179,9 +179,13 @@ def end_processes(trainer: Trainer | None, failed: bool) -> None:
     os.environ.pop(LAUNCH_VARIABLE, None)
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         # The others stop waiting. NCCL first completes what has begun, which after a failure may never end.
-        disconnect = threading.Thread(target=torch.distributed.destroy_process_group, daemon=True)
-        disconnect.start()
-        disconnect.join(GRACE if failed else None)
+        disconnect = torch.distributed.destroy_process_group
+        if failed:
+            thread = threading.Thread(target=disconnect, daemon=True)
+            thread.start()
+            thread.join(GRACE)
+        else:
+            disconnect()
     if failed and not is_first_here():
         # Wait until the first process ends this one. If this one exited first, Lightning would kill the first.
         first = os.getppid()

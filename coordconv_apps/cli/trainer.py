@@ -170,7 +170,7 @@ def check_started_processes(given: Namespace, environment: Mapping[str, str] = o
         raise UserError(
             f"--trainer.devices={given.devices}: {launcher} has started {started} processes, and each would run the"
             " whole command; set --trainer.devices to the processes on each machine, and --trainer.num_nodes to the"
-            " number of machines"
+            " number of machines; in a shell that srun has started, unset SLURM_STEP_NUM_TASKS"
         )
 
 

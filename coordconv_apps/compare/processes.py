@@ -23,7 +23,7 @@ POLL_SECONDS = 0.2  # how often signals are checked
 
 @contextlib.contextmanager
 def stop_signals() -> Iterator[list[int]]:
-    """Collect the numbers of signals (Ctrl-C, SIGTERM, a closed terminal) in a list, instead of ending the program.
+    """Collect signals (Ctrl-C, SIGTERM, SIGUSR1, a closed terminal) in a list, instead of ending the program.
 
     An exception from a handler could come between the start of a process and its registration.
     """
@@ -32,7 +32,7 @@ def stop_signals() -> Iterator[list[int]]:
     def handle(number: int, frame: FrameType | None) -> None:
         stop.append(number)
 
-    numbers = [signal.SIGINT, signal.SIGTERM]
+    numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1]
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup ignores it, and so must we
         numbers.append(signal.SIGHUP)
     previous = {number: signal.signal(number, handle) for number in numbers}

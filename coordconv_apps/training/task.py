@@ -86,8 +86,9 @@ class Task(LightningModule):
     Raises:
         ValueError: An argument is out of its range.
 
-    All arguments of a subclass are in ``self.hparams`` once it has called ``super().__init__(coords)``. A subclass that
-    has one of this class's hooks (``on_...``) calls ``super()`` in it.
+    All arguments of a subclass are in ``self.hparams`` once it has called ``super().__init__(coords)``; they must be
+    plain values, except those in ``initial_weight_args``. A subclass that has one of this class's hooks (``on_...``)
+    calls ``super()`` in it.
     """
 
     monitor: ClassVar[str] = "val/loss"

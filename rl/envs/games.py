@@ -19,6 +19,7 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecFrameStack
 
+from coordconv_apps.training.signals import STOPPING_SIGNALS
 from coordconv_apps.utils.argument_checks import check_at_least
 from coordconv_apps.utils.errors import one_line
 from rl.envs.actions import GameActions
@@ -172,8 +173,10 @@ def _make_gymnasium(game: str, num_envs: int, seed: int | None, options: GameOpt
 
 
 def _make_one(spec: EnvSpec, arguments: Mapping[str, Any], *, own_process: bool = False) -> gymnasium.Env[Any, Any]:
-    if own_process:  # Ctrl-C reaches every process, but the main process must save before it ends the others
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if own_process:
+        # Ctrl-C and SLURM signal every process, but the main one must save before it ends the others (with SIGTERM).
+        for number in {*STOPPING_SIGNALS} - {signal.SIGTERM}:
+            signal.signal(number, signal.SIG_IGN)
     game = gymnasium.make(spec, **arguments)
     if spec.id.startswith(_MINIGRID):
         # Images of the whole grid, 8 pixels per cell, instead of codes of the visible cells.
