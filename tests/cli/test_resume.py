@@ -245,6 +245,14 @@ def test_a_schedule_keeps_its_place_if_an_epoch_has_other_steps(tmp_path: Path, 
     assert optimizer["param_groups"][0]["lr"] == pytest.approx(0.01 * lr_factor("cosine", 4 * steps)(2 * steps + done))
 
 
+def test_an_accumulation_that_changes_does_not_move_the_schedule(tmp_path: Path) -> None:
+    name = "--trainer.callbacks"
+    accumulation = [f"{name}=GradientAccumulationScheduler", f"{name}.scheduling={{0: 1, 1: 5}}"]
+    uninterrupted = fit(tmp_path / "whole", *accumulation, main=scheduled_main)
+    interrupted_fit(tmp_path / "part", "SIGINT@val5", *accumulation, main=scheduled_main)
+    assert_same_runs(resumed_fit(tmp_path / "part", *accumulation, main=scheduled_main), uninterrupted)
+
+
 def test_a_checkpoint_may_be_named_without_its_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
