@@ -43,7 +43,7 @@ define show_progress
 endef
 
 demo: ## Train and compare Faster R-CNN with and without coordinates: built-in digits, one seed (offline after make env)
-	@echo "demo: Faster R-CNN on handwritten digits, with and without coordinates. Two trainings and tests take three to five"
+	@echo "demo: Faster R-CNN on handwritten digits, with and without coordinates. Two trainings and tests take three to six"
 	@echo "minutes on two CPU cores. `test -e $(STAMP) || echo 'Before them, the environment is installed: one to ten minutes.'`"
 	@$(MAKE) --silent --no-print-directory env
 	@$(BIN)/python -m coordconv_apps.compare detection --config detection/configs/quickstart.yaml --seeds 0 $(ARGS)
