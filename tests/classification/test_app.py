@@ -38,7 +38,7 @@ NARROW = {"network": "resnet50", "network_args": {"width_per_group": 4}}
 
 SHRUNK: dict[str, list[str]] = {
     # As it is, but for a shorter training: the second arm is to learn something.
-    "quickstart": ["--trainer.max_epochs=1"],
+    "quickstart": ["--trainer.max_epochs=2"],
     "resnet18_small": ["--data.image_size=8", "--data.padding=1"],
     # In bfloat16, torch's CPU gradient of a 3x3 convolution of maps of 1 x 1 pixel reads memory that nobody wrote.
     "resnet50_imagefolder": ["--data.image_size=64", "--data.eval_size=80"],
@@ -126,7 +126,7 @@ def test_config_trains_and_tests(
         with Image.open(tested / "pictures" / picture) as image:
             image.load()
     if name == "quickstart":
-        assert metrics_of(tested)["test/accuracy"] > 0.2, "ten classes"
+        assert metrics_of(tested)["test/accuracy"] > 0.3, "ten classes"
 
 
 # ------------------------------------------------------------------ weights to start from
