@@ -325,7 +325,7 @@ class Task(LightningModule):
         if restored is None:
             return
         before = restored.get("epoch_steps")  # None in older checkpoints
-        # Otherwise, the schedules do not depend on epochs.
+        # Where max_steps ends the training, schedules do not depend on epochs.
         by_epochs = self.trainer.estimated_stepping_batches != self.trainer.max_steps
         pace = steps / before if steps and before and by_epochs else 1.0
         apply_changed_settings(self.trainer, restored["optimizers"], self._fresh_settings, pace)

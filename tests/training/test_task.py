@@ -125,7 +125,7 @@ def test_base_task_counts_trainable_parameters_and_has_no_exportable_network() -
     frozen = next(iter(toy.parameters())).requires_grad_(False)
     assert toy.parameter_count() == sum(p.numel() for p in toy.parameters()) - frozen.numel()
     for hook in (task.export_module, task.example_inputs, task.export_interface):
-        with pytest.raises(ValueError, match=r"Task does not define \w+\(\)"):
+        with pytest.raises(ValueError, match=rf"^export: Task does not define {hook.__name__}\(\)$"):
             hook()
 
 
